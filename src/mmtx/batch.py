@@ -1,0 +1,159 @@
+"""What crosses from data to model: samples of named fields, declared by specs, collated into one `Batch`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+Sample = dict[str, dict[str, Tensor]]
+"""One item of a dataset: ``{name: {field: tensor}}``. An absent name is a part that this sample lacks."""
+
+
+class Vocabulary(Protocol):
+    """How a text name's ids are read and written by people."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def begin(self) -> int | None: ...
+    @property
+    def end(self) -> int | None: ...
+    def encode(self, text: str) -> list[int]: ...
+    def decode(self, ids: list[int]) -> str: ...
+    def byte_lengths(self) -> list[int]: ...
+    def state(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Field:
+    """Shape and type of one field of one sample.
+
+    Args:
+        shape: per sample; ``None`` as the first axis means ragged, up to `max_length`.
+        dtype: torch dtype.
+        num_classes: for integer fields, values lie in ``[0, num_classes)``.
+        max_length: the longest ragged axis that a sample may have.
+    """
+
+    shape: tuple[int | None, ...]
+    dtype: torch.dtype
+    num_classes: int | None = None
+    max_length: int | None = None
+
+    def __post_init__(self) -> None:
+        if None in self.shape[1:]:
+            raise ValueError(f"Field.shape={self.shape}: only the first axis may be ragged (None)")
+        if self.ragged and not self.max_length:
+            raise ValueError(f"Field.shape={self.shape} is ragged and needs max_length")
+
+    @property
+    def ragged(self) -> bool:
+        return bool(self.shape) and self.shape[0] is None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a dataset declares of one name: its fields, and how people read its values."""
+
+    fields: Mapping[str, Field]
+    labels: tuple[str, ...] | None = None
+    vocabulary: Vocabulary | None = None
+
+    @property
+    def max_length(self) -> int:
+        """Positions that a sample may have under this name: 1 for a name of fixed size."""
+        return max((f.max_length or 1 for f in self.fields.values()), default=1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One dense batch per name, with lengths.
+
+    Attributes:
+        fields: ``{name: {field: (B, ...)}}``, ragged fields padded with zeros at the end.
+        lengths: ``{name: (B,)}`` positions present; for names of fixed size, 1 if present and 0 if absent.
+        full: ``{name: bool}`` known on the host: no sample of this name is absent or padded.
+        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it.
+    """
+
+    fields: dict[str, dict[str, Tensor]]
+    lengths: dict[str, Int[Tensor, " B"]]
+    full: dict[str, bool] = field(default_factory=dict)
+    ids: Int[Tensor, " B"] | None = None
+
+    def __len__(self) -> int:
+        return next(iter(self.lengths.values())).shape[0]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.fields
+
+    def __getitem__(self, name: str) -> dict[str, Tensor]:
+        return self.fields[name]
+
+    def with_name(self, name: str, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]) -> Batch:
+        """The same batch with other content under one name."""
+        return replace(self, fields={**self.fields, name: fields}, lengths={**self.lengths, name: lengths})
+
+    def present(self, name: str) -> Tensor:
+        """``(B,)`` which samples have this name."""
+        return self.lengths[name] > 0
+
+    def select(self, index: slice) -> Batch:
+        """Some samples of the batch."""
+        return Batch(
+            {name: {key: value[index] for key, value in fields.items()} for name, fields in self.fields.items()},
+            {name: lengths[index] for name, lengths in self.lengths.items()},
+            self.full,
+            None if self.ids is None else self.ids[index],
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+
+    def pin_memory(self) -> Batch:
+        return self._map(lambda tensor: tensor.pin_memory())
+
+    def _map(self, move: Any) -> Batch:
+        return Batch(
+            {name: {key: move(value) for key, value in fields.items()} for name, fields in self.fields.items()},
+            {name: move(lengths) for name, lengths in self.lengths.items()},
+            self.full,
+            None if self.ids is None else move(self.ids),
+        )
+
+
+def fake_batch(specs: Mapping[str, Spec], size: int, seed: int = 0, ragged: bool = True) -> Batch:
+    """A random batch that fits the specs, for checks and tests. Ragged lengths are random unless ``ragged=False``."""
+    generator = torch.Generator().manual_seed(seed)
+    fields: dict[str, dict[str, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
+    full: dict[str, bool] = {}
+    for name, spec in specs.items():
+        is_ragged = any(f.ragged for f in spec.fields.values())
+        longest = spec.max_length
+        count = torch.ones(size, dtype=torch.long)
+        if is_ragged:
+            count = torch.full((size,), longest)
+            if ragged and longest > 2:
+                count = torch.randint(2, longest + 1, (size,), generator=generator)
+        lengths[name], full[name] = count, bool((count == longest).all())
+        fields[name] = {key: _fake_field(f, size, count, generator) for key, f in spec.fields.items()}
+    return Batch(fields, lengths, full, torch.arange(size))
+
+
+def _fake_field(spec: Field, size: int, lengths: Tensor, generator: torch.Generator) -> Tensor:
+    shape = (size, int(lengths.max()), *spec.shape[1:]) if spec.ragged else (size, *spec.shape)
+    if spec.dtype.is_floating_point:
+        values = torch.randn(shape, generator=generator, dtype=spec.dtype)
+    else:
+        high = spec.num_classes or (256 if spec.dtype == torch.uint8 else 2)
+        values = torch.randint(0, high, shape, generator=generator, dtype=spec.dtype)
+    if spec.ragged:
+        padding = torch.arange(shape[1])[None] >= lengths[:, None]
+        values[padding] = 0
+    return values

@@ -1,0 +1,1 @@
+"""Samples of named fields: one file per dataset, and the way from samples to batches."""

@@ -1,0 +1,56 @@
+"""What every dataset promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+from mmtx.batch import Sample, Spec
+
+
+class Split(Protocol):
+    """Samples by index. Random augmentation may draw from the global generators of torch, numpy and Python: they are
+    seeded for every sample, so a sample is a pure function of (seed, epoch, index)."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int) -> Sample: ...
+
+
+class Source(ABC):
+    """A dataset: its sizes, and its splits.
+
+    Subclasses are constructed from the keys of their yaml, less those of the loader, and raise a `UserError` where
+    there is nothing to read.
+    """
+
+    @property
+    @abstractmethod
+    def specs(self) -> Mapping[str, Spec]:
+        """What a sample may hold, by name."""
+
+    @abstractmethod
+    def train(self) -> Split: ...
+
+    @abstractmethod
+    def val(self) -> Split | None:
+        """Held out to watch training; None if there is none."""
+
+    @abstractmethod
+    def test(self) -> Split | None:
+        """Never looked at in training; None if there is none."""
+
+
+class Samples:
+    """A split whose samples are made by a function of the index."""
+
+    def __init__(self, length: int, make: Callable[[int], Sample]) -> None:
+        self._length, self._make = length, make
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < self._length:
+            raise IndexError(index)
+        return self._make(index)

@@ -1,0 +1,78 @@
+"""From samples to a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Batch, Field, Sample, Spec
+
+
+def collate(
+    samples: Sequence[Sample], specs: Mapping[str, Spec], size: int | None = None, ids: Sequence[int] | None = None
+) -> Batch:
+    """One dense batch per name, padded at the end.
+
+    Args:
+        samples: each may lack names; a name that a sample lacks has length 0 there.
+        specs: the names to take; anything else in a sample is left behind.
+        size: fill the batch up with samples that have nothing in them, so that every rank has as many.
+        ids: index of each sample in its dataset.
+
+    Raises:
+        ValueError: a sample does not fit its spec, saying which and how.
+    """
+    size = size or len(samples)
+    numbers = list(ids) if ids is not None else list(range(len(samples)))
+    rows: list[Sample] = [*samples, *({} for _ in range(size - len(samples)))]
+    numbers += [-1] * (size - len(samples))
+    fields: dict[str, dict[str, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
+    full: dict[str, bool] = {}
+    for name, spec in specs.items():
+        counts = [
+            _length(row[name], spec, name, number) if name in row else 0
+            for row, number in zip(rows, numbers, strict=True)
+        ]
+        longest = max(max(counts), 1)
+        lengths[name], full[name] = torch.tensor(counts), min(counts) == longest
+        fields[name] = {
+            key: _stack([row.get(name, {}).get(key) for row in rows], field, longest)
+            for key, field in spec.fields.items()
+        }
+    return Batch(fields, lengths, full, torch.tensor(numbers))
+
+
+def _length(given: Mapping[str, Tensor], spec: Spec, name: str, number: int) -> int:
+    """Positions of one sample's part, after checking that it fits."""
+    ragged = set()
+    for key, field in spec.fields.items():
+        where = f"sample {number}, {name}.{key}"
+        if key not in given:
+            raise ValueError(f"{where} is missing")
+        shape = tuple(given[key].shape)
+        want = (shape[0], *field.shape[1:]) if field.ragged and shape else field.shape
+        if shape != want or given[key].dtype != field.dtype:
+            raise ValueError(f"{where} has shape {shape} and {given[key].dtype}; declared {field.shape}, {field.dtype}")
+        if field.ragged:
+            if shape[0] > (field.max_length or 0):
+                raise ValueError(f"{where} has {shape[0]} positions; declared are at most {field.max_length}")
+            ragged.add(shape[0])
+    if len(ragged) > 1:
+        raise ValueError(f"sample {number}, {name}: its ragged fields have unequal lengths {sorted(ragged)}")
+    return ragged.pop() if ragged else 1
+
+
+def _stack(values: Sequence[Tensor | None], field: Field, longest: int) -> Tensor:
+    shape = (longest, *field.shape[1:]) if field.ragged else field.shape
+    out = torch.zeros(len(values), *(size or 0 for size in shape), dtype=field.dtype)
+    for row, value in enumerate(values):
+        if value is None:
+            continue
+        if field.ragged:
+            out[row, : len(value)] = value
+        else:
+            out[row] = value
+    return out

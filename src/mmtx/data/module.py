@@ -1,0 +1,115 @@
+"""From a source to loaders."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+import numpy
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from mmtx.batch import Batch, Spec
+from mmtx.data.base import Source, Split
+from mmtx.data.collate import collate
+from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
+from mmtx.errors import InvalidValue, UserError
+
+
+class DataModule:
+    """Loaders over a source. A training item is one optimiser step: a list of micro-batches.
+
+    Args:
+        source: the dataset.
+        names: the names to take from it.
+        seed: of order and augmentation.
+        batch_size: samples of one micro-batch of one process.
+        eval_batch_size: samples of one batch in evaluation; None: as in training.
+        num_workers: processes that prepare batches; 0: none.
+    """
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        names: list[str],
+        seed: int,
+        batch_size: int,
+        eval_batch_size: int | None,
+        num_workers: int,
+    ) -> None:
+        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
+            if value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
+        if num_workers < 0:
+            raise InvalidValue("num_workers", num_workers, "must be at least 0")
+        self.source, self.seed, self.num_workers = source, seed, num_workers
+        self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
+        self._train = source.train()
+        if not len(self._train):
+            raise UserError(f"{type(source).__name__} has no training samples")
+
+    @property
+    def num_train(self) -> int:
+        """Training samples of an epoch."""
+        return len(self._train)
+
+    def train_loader(
+        self, *, num_steps: int, accumulate: int, rank: int, num_ranks: int, first_step: int = 0
+    ) -> DataLoader[list[Batch]]:
+        sampler = TrainSampler(
+            Order(self.num_train, self.seed),
+            num_steps=num_steps,
+            batch_size=self.batch_size,
+            accumulate=accumulate,
+            rank=rank,
+            num_ranks=num_ranks,
+            first_step=first_step,
+        )
+        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler)
+
+    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> DataLoader[list[Batch]] | None:
+        """Batches of ``val`` or ``test``, or of ``train`` as it is without shuffling; None if there is no such split."""
+        samples = {"train": self.source.train, "val": self.source.val, "test": self.source.test}[split]()
+        if samples is None:
+            return None
+        sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
+        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
+
+    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler) -> DataLoader[list[Batch]]:
+        return DataLoader(
+            dataset,
+            batch_sampler=sampler,  # type: ignore[arg-type]  # draws, not integers
+            collate_fn=_as_is,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+
+
+class _Fetch(Dataset[list[Batch]]):
+    """Makes the micro-batches of a list of draws."""
+
+    def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int) -> None:
+        self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
+
+    def __getitems__(self, draws: list[Draw]) -> list[Batch]:
+        blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
+        states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
+        try:
+            return [self._batch(block) for block in blocks]
+        finally:
+            torch.set_rng_state(states[0])
+            random.setstate(states[1])
+            numpy.random.set_state(states[2])
+
+    def _batch(self, draws: list[Draw]) -> Batch:
+        samples = []
+        for draw in draws:
+            seed_everything_for(self.seed, draw)
+            samples.append(self.split[draw.index])
+        return collate(samples, self.specs, size=max(len(draws), 1), ids=[draw.index for draw in draws])
+
+
+def _as_is(batches: list[Batch]) -> list[Batch]:
+    return batches

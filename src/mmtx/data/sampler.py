@@ -1,0 +1,126 @@
+"""Which sample comes when: a pure function of (seed, epoch, index)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch.utils.data import Sampler
+
+
+class Draw(NamedTuple):
+    """One sample of one epoch."""
+
+    epoch: int
+    index: int
+
+
+def mix(*numbers: int) -> int:
+    """A 63-bit hash of integers (splitmix64's finaliser), to seed a generator by."""
+    state = 0
+    for number in numbers:
+        state = (state ^ (number & (2**64 - 1))) + 0x9E3779B97F4A7C15 & (2**64 - 1)
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 & (2**64 - 1)
+        state = (state ^ state >> 27) * 0x94D049BB133111EB & (2**64 - 1)
+        state ^= state >> 31
+    return state >> 1
+
+
+@dataclass(frozen=True)
+class Order:
+    """An endless stream of samples: epoch after epoch, each in an order of its own, nothing dropped between.
+
+    The stream is the same for every number of ranks and workers.
+    """
+
+    num_samples: int
+    seed: int
+
+    def draws(self, start: int, stop: int) -> Iterator[Draw]:
+        """Samples `start` to `stop` of the stream."""
+        for epoch in range(start // self.num_samples, (stop - 1) // self.num_samples + 1):
+            first = epoch * self.num_samples
+            permutation = self.permutation(epoch)
+            for place in range(max(start - first, 0), min(stop - first, self.num_samples)):
+                yield Draw(epoch, int(permutation[place]))
+
+    def permutation(self, epoch: int) -> torch.Tensor:
+        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
+
+
+class TrainSampler(Sampler[list[Draw]]):
+    """For each optimiser step, the samples of one rank.
+
+    Global step s takes samples ``s·G`` to ``(s+1)·G`` of the stream, G being samples of all ranks and accumulated
+    batches; micro-batch m of rank r is the block ``m·ranks + r`` of it, so one process that accumulates over all
+    blocks sees the same.
+
+    Args:
+        order: the stream.
+        num_steps: optimiser steps of the run.
+        batch_size: samples of one rank's micro-batch.
+        accumulate: micro-batches of a step.
+        rank: of this process.
+        num_ranks: of all.
+        first_step: steps to leave out at the start, for a run that continues.
+    """
+
+    def __init__(
+        self,
+        order: Order,
+        *,
+        num_steps: int,
+        batch_size: int,
+        accumulate: int,
+        rank: int,
+        num_ranks: int,
+        first_step: int = 0,
+    ) -> None:
+        self.order, self.num_steps, self.first_step = order, num_steps, first_step
+        self.batch_size, self.accumulate, self.rank, self.num_ranks = batch_size, accumulate, rank, num_ranks
+
+    def __len__(self) -> int:
+        return self.num_steps - self.first_step
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        size = self.batch_size * self.accumulate * self.num_ranks
+        stream = self._stream(self.first_step * size)
+        for _ in range(self.first_step, self.num_steps):
+            step = [next(stream) for _ in range(size)]
+            blocks = [step[i : i + self.batch_size] for i in range(0, size, self.batch_size)]
+            yield [draw for block in blocks[self.rank :: self.num_ranks] for draw in block]
+
+    def _stream(self, start: int) -> Iterator[Draw]:
+        while True:
+            stop = (start // self.order.num_samples + 1) * self.order.num_samples
+            yield from self.order.draws(start, stop)
+            start = stop
+
+
+class EvalSampler(Sampler[list[Draw]]):
+    """Every sample once, in order, dealt out to ranks in turn; ranks that run out get empty lists, so that all ranks
+    have as many batches."""
+
+    def __init__(self, num_samples: int, *, batch_size: int, rank: int, num_ranks: int) -> None:
+        self.num_samples, self.batch_size, self.rank, self.num_ranks = num_samples, batch_size, rank, num_ranks
+
+    def __len__(self) -> int:
+        return -(-self.num_samples // (self.batch_size * self.num_ranks))
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for batch in range(len(self)):
+            start = (batch * self.num_ranks + self.rank) * self.batch_size
+            yield [Draw(0, i) for i in range(start, min(start + self.batch_size, self.num_samples))]
+
+
+def seed_everything_for(seed: int, draw: Draw) -> None:
+    """Seeds the global generators for one sample, so that augmentation does not depend on who makes it when."""
+    import numpy
+
+    number = mix(seed, draw.epoch, draw.index)
+    torch.default_generator.manual_seed(number)
+    random.seed(number)
+    numpy.random.seed(number & 0xFFFFFFFF)

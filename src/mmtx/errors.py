@@ -1,0 +1,49 @@
+"""Errors that a user can mend: the command line turns them into exit code 2 and one message."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend. Its text says what, where, the value, the limit and the key to change."""
+
+
+class InvalidValue(UserError):
+    """A config value that cannot work.
+
+    Args:
+        key: the config key, relative to the object that raises (``dim``); `under` completes the path.
+        value: what was given.
+        problem: what is wrong with it, as a predicate ("is not a multiple of num_heads=4").
+        nearest: the nearest values that would work.
+    """
+
+    def __init__(self, key: str, value: object, problem: str, nearest: str | None = None) -> None:
+        self.key, self.value, self.problem, self.nearest = key, value, problem, nearest
+        hint = f"; nearest: {nearest}" if nearest else ""
+        super().__init__(f"{key}={value} {problem}{hint}")
+
+    def under(self, path: str) -> InvalidValue:
+        """The same error with its key completed to ``path.key``."""
+        key = f"{path}.{self.key}" if path else self.key
+        return InvalidValue(key, self.value, self.problem, self.nearest)
+
+
+class ConfigErrors(UserError):
+    """Everything found wrong with one config, reported at once."""
+
+    def __init__(self, findings: list[str]) -> None:
+        self.findings = findings
+        count = "1 problem" if len(findings) == 1 else f"{len(findings)} problems"
+        super().__init__("\n".join([f"{count} in the config:", *(f"  - {finding}" for finding in findings)]))
+
+
+def nearest(word: str, choices: Iterable[str]) -> str:
+    """``did you mean 'dim'?``, or the list of choices when none is close."""
+    choices = sorted(choices)
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
+    if close:
+        return f"did you mean '{close[0]}'?"
+    return f"choose from: {', '.join(choices)}" if choices else "there is nothing to choose from"

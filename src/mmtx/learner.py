@@ -1,0 +1,40 @@
+"""A model with what it learns: the one module that is trained, saved and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Objective, Score
+
+
+class Learner(nn.Module):
+    """A model and its objectives.
+
+    Args:
+        model: the multimodal transformer.
+        objectives: ``{name: Objective}``.
+        specs: what the data declared; enough to make a fake batch and to read predictions.
+    """
+
+    def __init__(
+        self, *, model: MultimodalTransformer, objectives: Mapping[str, Objective], specs: Mapping[str, Spec]
+    ) -> None:
+        super().__init__()
+        self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
+
+    def forward(self, batch: Batch) -> dict[str, Score]:
+        """The score of every objective."""
+        return {name: objective(self.model, batch) for name, objective in self.objectives.items()}
+
+    def objective(self, name: str) -> Objective:
+        objective = self.objectives[name]
+        assert isinstance(objective, Objective)
+        return objective
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())

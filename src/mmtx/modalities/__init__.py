@@ -1,0 +1,1 @@
+"""One file per tokenizer: from the fields of one name to tokens."""

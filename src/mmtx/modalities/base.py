@@ -1,0 +1,55 @@
+"""What every tokenizer promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from mmtx.batch import Spec
+from mmtx.tokens import Tokens
+
+
+class Tokenizer(nn.Module, ABC):
+    """From the fields of one name to tokens.
+
+    Subclasses are constructed as ``Class(spec=..., dim=..., **keys of the yaml)``.
+
+    Args:
+        spec: what the data declares of this name.
+        dim: width of a token.
+        clock: modalities on one clock share its time; None: a clock of its own.
+    """
+
+    def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
+        super().__init__()
+        self.spec, self.dim, self.clock = spec, dim, clock
+
+    @property
+    @abstractmethod
+    def extent(self) -> tuple[int, ...]:
+        """How many places each coordinate has: ``(context,)`` for text, ``(rows, columns)`` for a picture."""
+
+    @property
+    @abstractmethod
+    def max_tokens(self) -> int:
+        """Tokens of the longest sample, read-outs included."""
+
+    @abstractmethod
+    def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        """Args:
+        fields: the batch's fields under this name.
+        lengths: positions present in each sample; 0: absent.
+        full: known on the host: every sample is present at full length.
+        """
+
+    def extra_repr(self) -> str:
+        return f"clock={self.clock}"
+
+
+def required_field(spec: Spec, field: str, tokenizer: str) -> None:
+    """Raises ValueError if the data does not offer a field that the tokenizer reads."""
+    if field not in spec.fields:
+        offered = ", ".join(spec.fields) or "nothing"
+        raise ValueError(f"a tokenizer '{tokenizer}' reads the field '{field}'; the data offers {offered}")

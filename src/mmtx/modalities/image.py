@@ -1,0 +1,96 @@
+"""Images: one token per patch."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.tokens import Tokens
+
+
+class Image(Tokenizer):
+    """Square patches through one linear map (Dosovitskiy et al. 2020, arXiv 2010.11929).
+
+    Reads the field ``pixels``, ``(C, height, width)``: uint8 in 0..255, or float in 0..1.
+
+    Args:
+        patch_size: side of a patch in pixels; divides height and width.
+        summary: a learned token in front that sums the picture up (CLS).
+        num_registers: learned scratch tokens (Darcet et al. 2023, arXiv 2309.16588).
+        mean: subtracted from pixels in 0..1, one value or one per channel.
+        std: divides them after.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: Spec,
+        dim: int,
+        clock: str | None,
+        patch_size: int,
+        summary: bool,
+        num_registers: int,
+        mean: float | list[float],
+        std: float | list[float],
+    ) -> None:
+        super().__init__(spec=spec, dim=dim, clock=clock)
+        required_field(spec, "pixels", "image")
+        channels, height, width = (size or 0 for size in spec.fields["pixels"].shape)
+        if patch_size < 1 or height % patch_size or width % patch_size:
+            fits = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
+            near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))
+            raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
+        self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
+        self.rows, self.columns = height // patch_size, width // patch_size
+        self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
+        self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
+        self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
+        self.projection = nn.Linear(channels * patch_size**2, dim)
+        num_readouts = self.num_summaries + num_registers
+        self.readouts = nn.Parameter(torch.randn(num_readouts, dim) * 0.02) if num_readouts else None
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        return (self.rows, self.columns)
+
+    @property
+    def max_tokens(self) -> int:
+        return self.rows * self.columns + self.num_summaries + self.num_registers
+
+    def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
+        content = self.projection(self.patches((pixels - self.mean) / self.std))
+        if self.readouts is not None:
+            content = torch.cat([self.readouts.expand(len(content), -1, -1), content], dim=1)
+        device = content.device
+        rows, columns = torch.arange(self.rows, device=device), torch.arange(self.columns, device=device)
+        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
+        num_readouts = self.num_summaries + self.num_registers
+        coordinates = torch.cat([coordinates.new_zeros(num_readouts, 2), coordinates])
+        return Tokens(
+            content=content,
+            coordinates=coordinates,
+            time=coordinates.new_zeros(1, len(coordinates)),
+            lengths=lengths * content.shape[1],
+            num_items=1,
+            full=full,
+            num_summaries=self.num_summaries,
+            num_registers=self.num_registers,
+        )
+
+    def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
+        """Row by row; within a patch channel by channel, as a convolution's weight has them."""
+        p = self.patch_size
+        grid = pixels.unflatten(3, (self.columns, p)).unflatten(2, (self.rows, p))  # B C rows p columns p
+        return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def _per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:
+    values = [float(value)] * channels if isinstance(value, int | float) else [float(v) for v in value]
+    if len(values) != channels:
+        raise InvalidValue(key, value, f"has {len(values)} values for {channels} channels")
+    return torch.tensor(values)[:, None, None]

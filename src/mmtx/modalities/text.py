@@ -1,0 +1,61 @@
+"""Text: one token per id of the vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.tokens import Tokens
+
+
+class Text(Tokenizer):
+    """Ids of a vocabulary (characters, bytes, BPE: the data's choice), one embedding each.
+
+    Reads the ragged integer field ``ids``.
+
+    Args:
+        causal: every token is an item of its own, so that it hears its past only; else the text is one item.
+        context: the longest text in tokens; None: as long as the data's longest.
+    """
+
+    def __init__(self, *, spec: Spec, dim: int, clock: str | None, causal: bool, context: int | None) -> None:
+        super().__init__(spec=spec, dim=dim, clock=clock)
+        required_field(spec, "ids", "text")
+        ids = spec.fields["ids"]
+        if ids.num_classes is None or ids.max_length is None:
+            raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
+        if context is not None and context < 1:
+            raise InvalidValue("context", context, "must be at least 1")
+        self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
+        self.embedding = nn.Embedding(ids.num_classes, dim)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        return (self.context,)
+
+    @property
+    def max_tokens(self) -> int:
+        return self.context
+
+    def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        ids = fields["ids"]
+        length = ids.shape[1]
+        if length > self.context:
+            raise InvalidValue("context", self.context, f"is shorter than a text of {length} tokens")
+        index = torch.arange(length, device=ids.device)
+        return Tokens(
+            content=self.embedding(ids),
+            coordinates=index[:, None],
+            time=index[None] if self.causal else torch.zeros_like(index)[None],
+            lengths=lengths,
+            num_items=length if self.causal else 1,
+            full=full,
+        )
+
+    def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Scores of every id by its own embedding (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
+        return hidden @ self.embedding.weight.T

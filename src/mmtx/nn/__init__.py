@@ -1,0 +1,1 @@
+"""Plain torch, blind to modality: attention, positions, blocks, heads."""

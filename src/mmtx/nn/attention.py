@@ -1,0 +1,116 @@
+"""Multi-head attention over whatever a `Rendering` allows, and the cache of a decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmtx.connectivity import Rendering
+from mmtx.errors import InvalidValue
+from mmtx.nn.positions import rotate
+
+LINEARS = ("query", "key", "value", "out")
+
+
+class LayerCache:
+    """Keys and values that one layer has computed, in a buffer of fixed capacity."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.length = capacity, 0
+        self._keys: Tensor | None = None
+        self._values: Tensor | None = None
+
+    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Appends ``(B, G, n, E)`` and gives all keys and values so far."""
+        if self._keys is None or self._values is None:
+            self._keys = k.new_empty(*k.shape[:2], self.capacity, k.shape[3])
+            self._values = torch.empty_like(self._keys)
+        stop = self.length + k.shape[2]
+        self._keys[:, :, self.length : stop] = k
+        self._values[:, :, self.length : stop] = v
+        self.length = stop
+        return self._keys[:, :, :stop], self._values[:, :, :stop]
+
+
+class Attention(nn.Module):
+    """Scaled dot-product attention with grouped queries. Made by ``attention(dim, num_heads)``.
+
+    Args:
+        dim: width D.
+        num_heads: query heads H.
+        num_kv_heads: key and value heads G, a divisor of H (Ainslie et al. 2023, arXiv 2305.13245); None: H.
+        bias: which of query, key, value and out have a bias (Whisper's key has none).
+        scale: divide scores by ``sqrt(head width)``; T5 does not.
+        qk_norm: ``qk_norm(head_dim)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
+        dropout: of attention weights.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        num_kv_heads: int | None,
+        bias: Sequence[str],
+        scale: bool,
+        qk_norm: Callable[[int], nn.Module] | None,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        if dim % num_heads:
+            near = f"{dim // num_heads * num_heads} or {(dim // num_heads + 1) * num_heads}"
+            raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}", near)
+        num_kv_heads = num_kv_heads or num_heads
+        if num_heads % num_kv_heads:
+            raise InvalidValue("attention.num_kv_heads", num_kv_heads, f"does not divide num_heads={num_heads}")
+        for linear in bias:
+            if linear not in LINEARS:
+                raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
+        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
+        self.dropout, self.scale = dropout, None if scale else 1.0
+        widths = {"query": dim, "key": num_kv_heads * self.head_dim, "value": num_kv_heads * self.head_dim}
+        self.widths = list(widths.values())
+        self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
+        self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
+        self.out = nn.Linear(dim, dim, bias="out" in bias)
+        self.query_norm = qk_norm(self.head_dim) if qk_norm else None
+        self.key_norm = qk_norm(self.head_dim) if qk_norm else None
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        rendering: Rendering,
+        rotary: tuple[Tensor, Tensor] | None = None,
+        bias: Float[Tensor, "#B H N M"] | None = None,
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        q, k, v = self._project(x)
+        if self.query_norm is not None and self.key_norm is not None:
+            q, k = self.query_norm(q), self.key_norm(k)
+        if rotary is not None:
+            q, k = rotate(q, rotary), rotate(k, rotary)
+        if cache is not None:
+            k, v = cache.extend(k, v)
+        dropout = self.dropout if self.training else 0.0
+        heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
+        return self.out(heard.transpose(1, 2).flatten(2))
+
+    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries ``(B, H, N, E)``, keys and values ``(B, G, N, E)``."""
+        q, k, v = F.linear(x, self.qkv.weight, self._bias()).split(self.widths, dim=-1)
+        heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
+        q, k, v = (t.unflatten(-1, (h, self.head_dim)).transpose(1, 2) for t, h in zip((q, k, v), heads, strict=True))
+        return q, k, v
+
+    def _bias(self) -> Tensor | None:
+        if not self.biases:
+            return None
+        parts = [
+            self.biases[name] if name in self.biases else self.qkv.weight.new_zeros(width)
+            for name, width in zip(LINEARS[:3], self.widths, strict=True)
+        ]
+        return torch.cat(parts)

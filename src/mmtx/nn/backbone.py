@@ -1,0 +1,194 @@
+"""The transformer: a stack of blocks that knows tokens, places and who may listen to whom, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from mmtx.connectivity import Connectivity, Rendering
+from mmtx.errors import InvalidValue
+from mmtx.nn.attention import LayerCache
+from mmtx.nn.init import initialise
+from mmtx.nn.positions import Positions
+
+
+class Backbone(nn.Module):
+    """A stack of transformer blocks.
+
+    Args:
+        dim: width D.
+        num_layers: blocks.
+        num_heads: attention heads; divides `dim`.
+        attention: ``attention(dim, num_heads)`` makes a block's attention.
+        mlp: ``mlp(dim)`` makes a block's feed-forward half.
+        norm: ``norm(dim)`` makes a normalisation.
+        positions: the position scheme.
+        norm_first: normalise before each half (GPT-2) or after its residual sum (BERT).
+        final_norm: normalise the output of the last block.
+        dropout: of the embedding and of what each half adds.
+        drop_path: chance of leaving out what a half adds for a whole sample (Huang et al. 2016, arXiv 1603.09382),
+            rising linearly from 0 to this value with depth.
+        layer_scale: initial value of a learned scale on what each half adds (Touvron et al. 2021, arXiv 2103.17239).
+        window: reach of local layers, in positions.
+        window_pattern: one letter a layer, repeated over the depth: G hears all, L is local; None: all hear all.
+        init_std: standard deviation of initial weights, see `mmtx.nn.init`.
+        activation_checkpointing: compute blocks again in the backward pass to save memory.
+        compile: compile each block with `torch.compile`.
+        flex: render connectivity by FlexAttention (long packed rows on a GPU).
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        attention: Callable[[int, int], nn.Module],
+        mlp: Callable[[int], nn.Module],
+        norm: Callable[[int], nn.Module],
+        positions: Positions,
+        norm_first: bool,
+        final_norm: bool,
+        dropout: float,
+        drop_path: float,
+        layer_scale: float | None,
+        window: int | None,
+        window_pattern: str | None,
+        init_std: float,
+        activation_checkpointing: bool,
+        compile: bool,
+        flex: bool,
+    ) -> None:
+        super().__init__()
+        for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
+            if value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
+        for key, value in (("dropout", dropout), ("drop_path", drop_path)):
+            if not 0 <= value < 1:
+                raise InvalidValue(key, value, "must lie in [0, 1)")
+        self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
+        if positions.rotary is not None and self.head_dim % 2:
+            raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need an even one")
+        self.windows = layer_windows(num_layers, window, window_pattern)
+        self.activation_checkpointing, self.flex = activation_checkpointing, flex
+        self.embed_dropout = nn.Dropout(dropout)
+        self.position_bias = positions.bias(num_heads) if positions.bias else None
+        self.blocks = nn.ModuleList(
+            Block(
+                dim,
+                attention=attention(dim, num_heads),
+                mlp=mlp(dim),
+                norm=norm,
+                norm_first=norm_first,
+                dropout=dropout,
+                drop_path=drop_path * layer / max(num_layers - 1, 1),
+                layer_scale=layer_scale,
+            )
+            for layer in range(num_layers)
+        )
+        self.final_norm = norm(dim) if final_norm else nn.Identity()
+        initialise(self, std=init_std, residual_outputs=2 * num_layers)
+        if compile:
+            for block in self.blocks:
+                block.compile()  # in place, so that state-dict keys stay clean
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        connectivity: Connectivity,
+        cache: list[LayerCache] | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Args:
+        x: content plus place of the tokens that ask (all of them, or the last `num_queries`).
+        connectivity: of all tokens.
+        cache: what earlier calls computed for the tokens before those in `x`, one per block.
+        """
+        renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
+        rotary = None
+        if self.positions.rotary is not None:
+            rotary = self.positions.rotary.table(connectivity.query_position, self.head_dim)
+        bias = None
+        if self.position_bias is not None:
+            bias = self.position_bias(connectivity.query_position, connectivity.position)
+        x = self.embed_dropout(x)
+        for layer, block in enumerate(self.blocks):
+            run: Callable[..., Tensor] = block
+            if self.activation_checkpointing and self.training:
+                run = partial(checkpoint, block, use_reentrant=False)
+            x = run(x, renderings[self.windows[layer]], rotary, bias, cache[layer] if cache else None)
+        return self.final_norm(x)
+
+    def new_cache(self, capacity: int) -> list[LayerCache]:
+        """An empty cache for a decoder that will see at most `capacity` tokens."""
+        return [LayerCache(capacity) for _ in self.blocks]
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each added to what came in."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        attention: nn.Module,
+        mlp: nn.Module,
+        norm: Callable[[int], nn.Module],
+        norm_first: bool,
+        dropout: float,
+        drop_path: float,
+        layer_scale: float | None,
+    ) -> None:
+        super().__init__()
+        self.norm_first = norm_first
+        self.attention_norm, self.attention = norm(dim), attention
+        self.mlp_norm, self.mlp = norm(dim), mlp
+        self.attention_add = Residual(dim, dropout, drop_path, layer_scale)
+        self.mlp_add = Residual(dim, dropout, drop_path, layer_scale)
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        rendering: Rendering,
+        rotary: tuple[Tensor, Tensor] | None,
+        bias: Tensor | None,
+        cache: LayerCache | None,
+    ) -> Float[Tensor, "B N D"]:
+        if self.norm_first:
+            x = self.attention_add(x, self.attention(self.attention_norm(x), rendering, rotary, bias, cache))
+            return self.mlp_add(x, self.mlp(self.mlp_norm(x)))
+        x = self.attention_norm(self.attention_add(x, self.attention(x, rendering, rotary, bias, cache)))
+        return self.mlp_norm(self.mlp_add(x, self.mlp(x)))
+
+
+class Residual(nn.Module):
+    """Adds one half of a block: dropout, learned scale, drop path."""
+
+    def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
+        super().__init__()
+        self.dropout, self.drop_path = nn.Dropout(dropout), drop_path
+        self.scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+
+    def forward(self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        added = self.dropout(added)
+        if self.scale is not None:
+            added = added * self.scale
+        if self.drop_path and self.training:
+            keep = 1 - self.drop_path
+            added = added * (added.new_empty(added.shape[0], 1, 1).bernoulli_(keep) / keep)
+        return x + added
+
+
+def layer_windows(num_layers: int, window: int | None, pattern: str | None) -> list[int | None]:
+    """The window of each layer: None where it hears all."""
+    if pattern is None:
+        return [None] * num_layers
+    if not pattern or set(pattern) - {"L", "G"}:
+        raise InvalidValue("window_pattern", pattern, "must be letters L (local) and G (global)", "LLLG")
+    if "L" in pattern and (window is None or window < 1):
+        raise InvalidValue("window", window, f"must be at least 1 for the local layers of window_pattern={pattern}")
+    return [window if pattern[layer % len(pattern)] == "L" else None for layer in range(num_layers)]

@@ -1,0 +1,41 @@
+"""The feed-forward half of a block. Made by ``mlp(dim)``."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class MLP(nn.Module):
+    """Two linear maps with an activation between, optionally gated (Shazeer 2020, arXiv 2002.05202).
+
+    Args:
+        dim: width D.
+        activation: a module; with ``gated=True`` it is applied to the gate (SiLU gives SwiGLU).
+        expansion: hidden width as a multiple of `dim`, rounded to a multiple of 8.
+        gated: multiply by a gate; the usual `expansion` is then 8/3, for an equal number of parameters.
+        bias: biases in both linear maps.
+    """
+
+    def __init__(self, dim: int, *, activation: nn.Module, expansion: float, gated: bool, bias: bool) -> None:
+        super().__init__()
+        hidden = 8 * max(1, round(dim * expansion / 8))
+        self.gated = gated
+        self.up = nn.Linear(dim, 2 * hidden if gated else hidden, bias=bias)
+        self.activation = activation
+        self.down = nn.Linear(hidden, dim, bias=bias)
+
+    def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        hidden = self.up(x)
+        if self.gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            return self.down(self.activation(gate) * value)
+        return self.down(self.activation(hidden))
+
+
+class SquaredReLU(nn.Module):
+    """``max(x, 0)²`` (So et al. 2021, Primer, arXiv 2109.08668)."""
+
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        return F.relu(x).square()

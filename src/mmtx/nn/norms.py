@@ -1,0 +1,27 @@
+"""Normalisations. Each is made by ``norm(dim)``."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the last axis."""
+
+    def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
+        super().__init__(dim, eps=eps, bias=bias)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467), computed in float32 as T5 does."""
+
+    def __init__(self, dim: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.eps = eps
+
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return F.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight

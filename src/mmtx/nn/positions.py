@@ -1,0 +1,159 @@
+"""Ways to tell the backbone where a token sits: added to the token, turned into its queries and keys, or a bias.
+
+A token's position is (time, row, column). Embeddings that are added see a modality's own coordinates;
+rotations and biases see the position in the set.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue
+
+AXES = ("time", "row", "column")
+
+
+@dataclass(frozen=True)
+class Positions:
+    """The position scheme of a backbone; each part may be absent.
+
+    Args:
+        absolute: ``absolute(extent, dim)`` makes the embedding added to tokens, one per modality.
+        rotary: turns queries and keys.
+        bias: ``bias(num_heads)`` makes the bias added to attention scores, shared by all layers.
+    """
+
+    absolute: Callable[[tuple[int, ...], int], nn.Module] | None
+    rotary: Rotary | None
+    bias: Callable[[int], nn.Module] | None
+
+
+class Learned(nn.Module):
+    """A learned vector per place of a grid of the given extent (Vaswani et al. 2017; one table, as GPT and ViT do)."""
+
+    def __init__(self, extent: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        self.extent = extent
+        self.table = nn.Embedding(math.prod(extent), dim)
+
+    def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
+        index = coordinates.new_zeros(coordinates.shape[0])
+        for axis, size in enumerate(self.extent):
+            index = index * size + coordinates[:, axis]
+        return self.table(index)
+
+
+class Sinusoidal(nn.Module):
+    """Fixed sines and cosines (Vaswani et al. 2017, section 3.5; halves ``[sin | cos]``), an equal share per axis."""
+
+    def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:
+        super().__init__()
+        share = 2 * len(extent)
+        if dim % share:
+            raise InvalidValue("dim", dim, f"is not a multiple of {share}, as {len(extent)} sinusoidal axes need")
+        half = dim // share
+        frequency = base ** (-torch.arange(half, dtype=torch.float64) / max(half - 1, 1))
+        self.register_buffer("frequency", frequency.float(), persistent=False)
+
+    def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
+        angle = coordinates[:, :, None].to(self.frequency.dtype) * self.frequency
+        return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1)
+
+
+class Rotary:
+    """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one to three axes.
+
+    Args:
+        axes: which of time, row and column; each turns an equal share of the head's width.
+        base: longest wavelength is ``2π · base`` positions.
+    """
+
+    def __init__(self, *, axes: list[str], base: float) -> None:
+        unknown = [axis for axis in axes if axis not in AXES]
+        if unknown or not axes:
+            raise InvalidValue("axes", list(axes), f"must name one to three of {', '.join(AXES)}")
+        self.axes, self.base = [AXES.index(axis) for axis in axes], base
+
+    def table(self, position: Int[Tensor, "#B N 3"], head_dim: int) -> tuple[Tensor, Tensor]:
+        """Cosines and sines, each ``(#B, 1, N, E/2)``; the width that no axis claims is not turned."""
+        half = head_dim // 2
+        share = half // len(self.axes)
+        angles = []
+        for axis in self.axes:
+            frequency = self.base ** (-torch.arange(share, device=position.device, dtype=torch.float32) / share)
+            angles.append(position[..., axis, None].float() * frequency)
+        rest = half - share * len(self.axes)
+        if rest:
+            angles.append(torch.zeros(*position.shape[:-1], rest, device=position.device))
+        angle = torch.cat(angles, dim=-1)[:, None]
+        return angle.cos(), angle.sin()
+
+
+def rotate(x: Float[Tensor, "B H N E"], table: tuple[Tensor, Tensor]) -> Float[Tensor, "B H N E"]:
+    """Turns each pair ``(x[e], x[e + E/2])`` by its angle."""
+    cos, sin = (t.to(x.dtype) for t in table)
+    first, second = x.chunk(2, dim=-1)
+    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class ALiBi(nn.Module):
+    """Linear biases (Press et al. 2021, arXiv 2108.12409): each head subtracts a slope times the distance.
+
+    The distance is summed over time, row and column.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.register_buffer("slopes", torch.tensor(alibi_slopes(num_heads)), persistent=False)
+
+    def forward(self, query: Int[Tensor, "#B Q 3"], key: Int[Tensor, "#B M 3"]) -> Float[Tensor, "#B H Q M"]:
+        distance = (query[:, :, None] - key[:, None]).abs().sum(-1)
+        return -self.slopes[:, None, None] * distance[:, None]
+
+
+def alibi_slopes(num_heads: int) -> list[float]:
+    """``2^(-8h/H)`` for a power of two; else interleaved from the next power, as the paper's section 3 does."""
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    more = [2 ** (-4 * (head + 1) / power) for head in range(0, 2 * power, 2)]
+    return slopes + more[: num_heads - power]
+
+
+class T5Bias(nn.Module):
+    """T5's relative bias (Raffel et al. 2020, section 2.1): a learned value per head and bucket of time distance.
+
+    Args:
+        num_heads: H.
+        num_buckets: half of them exact, the rest logarithmic up to `max_distance`.
+        max_distance: everything beyond falls into the last bucket.
+        bidirectional: half of the buckets are for keys that come later.
+    """
+
+    def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int, bidirectional: bool) -> None:
+        super().__init__()
+        self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
+        self.table = nn.Embedding(num_buckets, num_heads)
+
+    def forward(self, query: Int[Tensor, "#B Q 3"], key: Int[Tensor, "#B M 3"]) -> Float[Tensor, "#B H Q M"]:
+        distance = key[:, None, :, 0] - query[:, :, None, 0]
+        return self.table(self.bucket(distance)).permute(0, 3, 1, 2)
+
+    def bucket(self, distance: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
+        """Bucket of ``key time - query time``."""
+        num_buckets, offset = self.num_buckets, torch.zeros_like(distance)
+        if self.bidirectional:
+            num_buckets //= 2
+            offset = (distance > 0) * num_buckets
+            distance = distance.abs()
+        else:
+            distance = (-distance).clamp(min=0)
+        exact = num_buckets // 2
+        ratio = (distance.clamp(min=1).float() / exact).log() / math.log(self.max_distance / exact)
+        far = (exact + (ratio * (num_buckets - exact)).long()).clamp(max=num_buckets - 1)
+        return offset + torch.where(distance < exact, distance, far)

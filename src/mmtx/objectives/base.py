@@ -1,0 +1,101 @@
+"""What every objective promises, and the score it gives."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.model import MultimodalTransformer
+
+
+@dataclass(frozen=True)
+class Score:
+    """A loss as a sum and a count, so that it adds up over batches, accumulation and ranks without bias.
+
+    Attributes:
+        loss_sum: summed over predictions.
+        count: number of predictions.
+        stats: ``{name: (sum, count)}``.
+    """
+
+    loss_sum: Tensor
+    count: Tensor
+    stats: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def vector(self) -> Tensor:
+        """All sums and counts, detached, in float64: adds up element by element."""
+        pairs = [(self.loss_sum, self.count), *self.stats.values()]
+        return torch.stack([value.detach().double() for pair in pairs for value in pair])
+
+    @staticmethod
+    def from_vector(vector: Tensor, names: list[str]) -> Score:
+        """Undoes `vector`; `names` are the keys of `stats`, in order."""
+        pairs = vector.view(-1, 2)
+        return Score(pairs[0, 0], pairs[0, 1], {name: (p[0], p[1]) for name, p in zip(names, pairs[1:], strict=True)})
+
+    def mean_loss(self) -> float:
+        return float(self.loss_sum / self.count) if self.count else float("nan")
+
+    def ratio(self, name: str) -> float:
+        total, count = self.stats[name]
+        return float(total / count) if count else float("nan")
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prediction beside the truth, as a person reads it."""
+
+    predicted: str
+    truth: str
+    right: bool | None = None
+
+
+class Objective(nn.Module, ABC):
+    """What is predicted, and the loss.
+
+    Subclasses are constructed as ``Class(specs=..., model=..., **keys of the yaml)`` and raise ValueError where the
+    set or the data lacks what they need.
+
+    Args:
+        weight: of this objective's mean loss in the total.
+    """
+
+    labels: tuple[str, ...] = ()
+    """Names of the data that this objective reads besides the set."""
+
+    def __init__(self, *, weight: float) -> None:
+        super().__init__()
+        self.weight = weight
+
+    @abstractmethod
+    def count(self, batch: Batch) -> Tensor:
+        """How many predictions the batch holds, known before anything is computed. Equals the score's count."""
+
+    @abstractmethod
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        """The loss of a batch, and what is counted beside it."""
+
+    @abstractmethod
+    def metrics(self, score: Score) -> dict[str, float]:
+        """Metrics of added-up scores, by their field's definitions; ``loss`` always."""
+
+    @abstractmethod
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        """A prediction for every sample, for people to look at."""
+
+
+def required_name(name: str, names: Mapping[str, object], what: str, key: str) -> None:
+    """Raises ValueError if an objective needs a name that is not there."""
+    if name not in names:
+        have = ", ".join(names) or "nothing"
+        raise ValueError(f"{key}={name} names no {what}; there is {have}")
+
+
+def required_spec(name: str, specs: Mapping[str, Spec], key: str) -> Spec:
+    required_name(name, specs, "part of the data", key)
+    return specs[name]

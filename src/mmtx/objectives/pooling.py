@@ -1,0 +1,55 @@
+"""From the tokens of a set to one vector per sample."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor
+
+from mmtx.model import MultimodalTransformer
+from mmtx.tokens import Encoded
+
+
+class Pool(ABC):
+    """One vector per sample."""
+
+    @abstractmethod
+    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]: ...
+
+    @abstractmethod
+    def check(self, model: MultimodalTransformer) -> None:
+        """Raises ValueError if the set does not have what is read."""
+
+
+class MeanPool(Pool):
+    """The mean over all real tokens of the set, read-outs left out."""
+
+    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+        weight = encoded.content_mask()[..., None].to(encoded.hidden.dtype)
+        return (encoded.hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+    def check(self, model: MultimodalTransformer) -> None:
+        pass
+
+
+class SummaryPool(Pool):
+    """The summary token (CLS) of one name.
+
+    Args:
+        name: whose summary.
+    """
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+        return encoded.summaries(self.name)[:, 0]
+
+    def check(self, model: MultimodalTransformer) -> None:
+        tokenizer = model.tokenizers[self.name] if self.name in model.tokenizers else None
+        if not getattr(tokenizer, "num_summaries", 0):
+            raise ValueError(
+                f"pool.name={self.name}: the set [{', '.join(model.names)}] has no summary token of that name; "
+                f"set modality.{self.name}.summary=true"
+            )

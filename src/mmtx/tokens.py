@@ -1,0 +1,311 @@
+"""Tokens of one modality, the set they are joined into, and the way back.
+
+Axes: B samples, n tokens of one modality, N tokens of the set, D width, A coordinates of a modality.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmtx.connectivity import Connectivity, Shape, Span
+
+MAX_COORDINATES = 2
+"""A modality has at most a row and a column of its own; the third coordinate is time, which its clock gives."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How the modalities on one clock share its time.
+
+    Args:
+        mutual: items of equal time hear each other (several sensors of one moment). Otherwise ties are broken by
+            the place in the set (return before state before action).
+    """
+
+    mutual: bool = False
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """What a tokenizer makes of one modality: content, and where it sits. Real tokens come first in every row.
+
+    Attributes:
+        content: one vector per token.
+        coordinates: the modality's own axes (row, column), or none.
+        time: index of the item that the token belongs to, on the modality's clock.
+        lengths: real tokens of each sample.
+        num_items: items of a sample that has all n tokens: 1 for a picture, n for causal text.
+        full: known on the host: every sample has all n tokens.
+        num_summaries: leading tokens that are there to be read out as a summary (CLS).
+        num_registers: tokens after those that are scratch space and are never read.
+    """
+
+    content: Float[Tensor, "B n D"]
+    coordinates: Int[Tensor, "n A"]
+    time: Int[Tensor, "#B n"]
+    lengths: Int[Tensor, " B"]
+    num_items: int
+    full: bool
+    num_summaries: int = 0
+    num_registers: int = 0
+
+    @property
+    def num_readouts(self) -> int:
+        return self.num_summaries + self.num_registers
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one modality's tokens stand in the rows of the set."""
+
+    start: int
+    stop: int
+    num_summaries: int
+    num_registers: int
+
+    @property
+    def content_start(self) -> int:
+        return self.start + self.num_summaries + self.num_registers
+
+
+@dataclass(frozen=True)
+class TokenSet:
+    """All tokens of a batch, side by side.
+
+    Attributes:
+        content: what each token says.
+        place: what tells the backbone kind and position; apart from `content`, so that content can be masked,
+            noised or replaced while the token keeps its place.
+        connectivity: who may listen to whom.
+        places: for each name, its tokens within a sample.
+        packing: where each sample's tokens went, if rows are packed; see `pack`.
+    """
+
+    content: Float[Tensor, "R N D"]
+    place: Float[Tensor, "#R N D"]
+    connectivity: Connectivity
+    places: Mapping[str, Place]
+    packing: Packing | None = None
+
+    def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
+        """The same places with other content."""
+        return replace(self, content=content)
+
+
+@dataclass(frozen=True)
+class Packing:
+    """Where the tokens of the unpacked set stand in the packed one.
+
+    Attributes:
+        index: for every token of the unpacked set, its place in the flattened packed rows; 0 for padding.
+        real: which tokens of the unpacked set are real.
+    """
+
+    index: Int[Tensor, "B n"]
+    real: Bool[Tensor, "B n"]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the backbone made of a set, one row per sample again.
+
+    Attributes:
+        hidden: one vector per token, in the order of the set; zero where there is no token.
+        valid: which tokens are real.
+        places: for each name, its tokens.
+    """
+
+    hidden: Float[Tensor, "B N D"]
+    valid: Bool[Tensor, "#B N"]
+    places: Mapping[str, Place]
+
+    def tokens(self, name: str) -> Float[Tensor, "B n D"]:
+        """Hidden states of one name's own tokens, read-outs left out."""
+        place = self.places[name]
+        return self.hidden[:, place.content_start : place.stop]
+
+    def summaries(self, name: str) -> Float[Tensor, "B s D"]:
+        """Hidden states of one name's summary tokens."""
+        place = self.places[name]
+        return self.hidden[:, place.start : place.start + place.num_summaries]
+
+    def content_mask(self) -> Bool[Tensor, "#B N"]:
+        """Real tokens that are nobody's read-out."""
+        mask = self.valid.clone()
+        for place in self.places.values():
+            mask[:, place.start : place.content_start] = False
+        return mask
+
+
+def join(
+    groups: Mapping[str, Tokens],
+    place: Mapping[str, Float[Tensor, "#B n D"]],
+    clock_of: Mapping[str, str],
+    clocks: Mapping[str, Clock] | None = None,
+) -> TokenSet:
+    """Lays the modalities of each sample side by side and derives who may listen to whom.
+
+    Modalities on one clock share its time; different clocks are laid end to end in the order of the set, each
+    beginning after the last item that *this sample* has on the clocks before, so padding never moves a position.
+    Tokens stand name after name; their order in time is in `order`, not in where they stand.
+
+    Args:
+        groups: ``{name: Tokens}`` in the order of the set.
+        place: ``{name: embedding}`` of kind and position, added to the content by the backbone.
+        clock_of: ``{name: clock}``.
+        clocks: how ties on a clock are resolved; by the place in the set where a clock is not listed.
+    """
+    clocks = clocks or {}
+    order, position = _order_and_position(groups, clock_of, clocks)
+    full = all(tokens.full for tokens in groups.values())
+    valid = [_valid(tokens) for tokens in groups.values()]
+    connectivity = Connectivity(
+        order=_side_by_side(order),
+        position=_side_by_side(position),
+        segment=torch.zeros_like(_side_by_side(order)[:1]),
+        valid=_side_by_side(valid),
+        shape=_shape(groups, clock_of, clocks),
+        padded=not full,
+        packed=False,
+    )
+    return TokenSet(
+        content=_side_by_side([tokens.content for tokens in groups.values()]),
+        place=_side_by_side([place[name] for name in groups]),
+        connectivity=connectivity,
+        places=_places(groups),
+    )
+
+
+def split(hidden: Float[Tensor, "R N D"], token_set: TokenSet) -> Encoded:
+    """Undoes packing, so that each sample has its own row and each name its own columns."""
+    if token_set.packing is None:
+        return Encoded(hidden, token_set.connectivity.valid, token_set.places)
+    packing = token_set.packing
+    unpacked = hidden.flatten(0, 1)[packing.index] * packing.real[..., None].to(hidden.dtype)
+    return Encoded(unpacked, packing.real, token_set.places)
+
+
+def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
+    """Moves the real tokens of all samples into as few rows as first-fit needs, one segment per sample.
+
+    Args:
+        token_set: one sample per row.
+        lengths: real tokens of each sample, on the host, so that nothing waits for the device.
+        row_length: tokens of a packed row.
+
+    Raises:
+        ValueError: a sample is longer than a row.
+    """
+    spans = plan_rows(lengths, row_length)
+    num_rows = 1 + max(span.row for span in spans)
+    count, padded_length = token_set.content.shape[:2]
+    device = token_set.content.device
+    real = token_set.connectivity.valid.expand(count, -1)
+    rank = real.cumsum(1) - 1
+    start = torch.tensor([span.row * row_length + span.start for span in spans], device=device)
+    index = torch.where(real, start[:, None] + rank, 0)
+
+    def move(values: Tensor, fill: int = 0) -> Tensor:
+        values = values.expand(count, *values.shape[1:])
+        out = values.new_full((num_rows * row_length, *values.shape[2:]), fill)
+        return out.index_put((index[real],), values[real]).unflatten(0, (num_rows, row_length))
+
+    c = token_set.connectivity
+    sample = torch.arange(count, device=device)[:, None].expand(count, padded_length)
+    connectivity = Connectivity(
+        order=move(c.order),
+        position=move(c.position),
+        segment=move(sample, fill=-1),
+        valid=move(real),
+        shape=c.shape,
+        padded=True,
+        spans=tuple(spans),
+    )
+    packing = Packing(index, real)
+    return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.places, packing)
+
+
+def plan_rows(lengths: list[int], row_length: int) -> list[Span]:
+    """First-fit: which row each sample goes to, and where it starts. Pure arithmetic on the host."""
+    used: list[int] = []
+    spans = []
+    for sample, length in enumerate(lengths):
+        if length > row_length:
+            raise ValueError(f"sample {sample} has {length} tokens; a packed row holds {row_length}")
+        row = next((r for r, filled in enumerate(used) if filled + length <= row_length), len(used))
+        if row == len(used):
+            used.append(0)
+        spans.append(Span(row, used[row], used[row] + length))
+        used[row] += length
+    return spans
+
+
+def _order_and_position(
+    groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Order and (time, row, column) of every group, each ``(1 or B, n)`` and ``(1 or B, n, 3)``."""
+    begin: dict[str, Tensor | int] = {}
+    elapsed: Tensor | int = 0
+    for clock in dict.fromkeys(clock_of[name] for name in groups):
+        begin[clock] = elapsed
+        elapsed = elapsed + _num_items([groups[name] for name in groups if clock_of[name] == clock])
+    orders, positions = [], []
+    for rank, (name, tokens) in enumerate(groups.items()):
+        start = begin[clock_of[name]]
+        time = tokens.time + (start[:, None] if isinstance(start, Tensor) else start)
+        mutual = clocks.get(clock_of[name], Clock()).mutual
+        orders.append(time * len(groups) + (0 if mutual else rank))
+        own = tokens.coordinates.new_zeros(tokens.coordinates.shape[0], MAX_COORDINATES)
+        own[:, : tokens.coordinates.shape[1]] = tokens.coordinates
+        positions.append(torch.cat([time[..., None], own[None].expand(time.shape[0], -1, -1)], dim=-1))
+    return orders, positions
+
+
+def _num_items(on_clock: list[Tokens]) -> Tensor | int:
+    """Items that each sample has on one clock; a plain integer where all samples agree."""
+    if all(tokens.full and tokens.time.shape[0] == 1 for tokens in on_clock):
+        return max(tokens.num_items for tokens in on_clock)
+    counts = []
+    for tokens in on_clock:
+        reached = torch.where(_valid(tokens), tokens.time + 1, 0)
+        counts.append(reached.amax(1).expand(tokens.lengths.shape[0]))
+    return torch.stack(counts).amax(0)
+
+
+def _valid(tokens: Tokens) -> Bool[Tensor, "#B n"]:
+    index = torch.arange(tokens.content.shape[1], device=tokens.lengths.device)
+    if tokens.full:
+        return torch.ones_like(index, dtype=torch.bool)[None]
+    return index[None] < tokens.lengths[:, None]
+
+
+def _shape(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]) -> Shape:
+    one_clock = len({clock_of[name] for name in groups}) == 1
+    together = len(groups) == 1 or clocks.get(next(iter(clock_of.values())), Clock()).mutual
+    if one_clock and together and all(tokens.num_items == 1 for tokens in groups.values()):
+        return Shape.FULL
+    if len(groups) == 1 and all(tokens.num_items == tokens.content.shape[1] for tokens in groups.values()):
+        return Shape.CAUSAL
+    return Shape.MIXED
+
+
+def _places(groups: Mapping[str, Tokens]) -> dict[str, Place]:
+    places, start = {}, 0
+    for name, tokens in groups.items():
+        stop = start + tokens.content.shape[1]
+        places[name] = Place(start, stop, tokens.num_summaries, tokens.num_registers)
+        start = stop
+    return places
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Concatenates along tokens; keeps a batch axis of 1 where all parts agree on it."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=1)

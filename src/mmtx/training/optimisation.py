@@ -1,0 +1,100 @@
+"""The optimiser, its groups, its schedule, and clipping."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue
+from mmtx.training.schedules import Schedule
+
+
+class Optimisation:
+    """AdamW (Loshchilov and Hutter 2017, arXiv 1711.05101), fused where the device has it.
+
+    Weight decay holds for the matrices that multiply: weights of linear maps and convolutions. Biases,
+    normalisations, embeddings and single vectors are not decayed.
+
+    Args:
+        lr: base learning rate.
+        weight_decay: decoupled, see above.
+        betas: of the moving averages.
+        eps: added to the root of the second.
+        warmup_steps: optimiser steps over which the rate rises linearly from 0.
+        warmup_epochs: the same in epochs; added to `warmup_steps`.
+        schedule: what comes after.
+        clip_norm: the global gradient norm is clipped to this; None: not clipped.
+        ema_decay: keep an exponential moving average of the weights, used in evaluation and saved; None: no.
+    """
+
+    def __init__(
+        self,
+        *,
+        lr: float,
+        weight_decay: float,
+        betas: tuple[float, float],
+        eps: float,
+        warmup_steps: int,
+        warmup_epochs: float,
+        schedule: Schedule,
+        clip_norm: float | None,
+        ema_decay: float | None,
+    ) -> None:
+        if not (math.isfinite(lr) and lr > 0):
+            raise InvalidValue("lr", lr, "must be a positive number")
+        for key, value in (
+            ("weight_decay", weight_decay),
+            ("warmup_steps", warmup_steps),
+            ("warmup_epochs", warmup_epochs),
+            ("clip_norm", clip_norm or 0.0),
+        ):
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidValue(key, value, "must be at least 0")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise InvalidValue("betas", list(betas), "must be two numbers in [0, 1)")
+        if ema_decay is not None and not 0 < ema_decay < 1:
+            raise InvalidValue("ema_decay", ema_decay, "must lie between 0 and 1")
+        self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, (betas[0], betas[1]), eps
+        self.warmup_steps, self.warmup_epochs, self.schedule = warmup_steps, warmup_epochs, schedule
+        self.clip_norm, self.ema_decay = clip_norm, ema_decay
+
+    def optimizer(self, module: nn.Module) -> torch.optim.Optimizer:
+        decayed, rest = decay_groups(module)
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        return torch.optim.AdamW(
+            [group for group in groups if group["params"]], lr=self.lr, betas=self.betas, eps=self.eps, fused=True
+        )
+
+    def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
+        """What multiplies `lr` at an optimiser step, counted from 0."""
+        warmup = self.warmup_steps + self.warmup_epochs * steps_per_epoch
+        if step < warmup:
+            return (step + 1) / (warmup + 1)
+        return self.schedule(min((step - warmup) / max(total_steps - warmup, 1), 1.0))
+
+
+def decay_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters that are decayed, and those that are not, each once and in order."""
+    decayed: dict[int, nn.Parameter] = {}
+    rest: dict[int, nn.Parameter] = {}
+    for child in module.modules():
+        multiplies = isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d)
+        for name, parameter in child.named_parameters(recurse=False):
+            if parameter.requires_grad:
+                (decayed if multiplies and name == "weight" else rest)[id(parameter)] = parameter
+    return list(decayed.values()), [p for key, p in rest.items() if key not in decayed]
+
+
+@torch.no_grad()
+def clip(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
+    """Clips gradients to a global norm and gives the norm that they had (summed over shards)."""
+    present = [p for p in parameters if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in present if p.grad is not None], foreach=True)
+    if isinstance(norm, torch.distributed.tensor.DTensor):
+        norm = norm.full_tensor()
+    if max_norm is not None:
+        nn.utils.clip_grads_with_norm_(present, max_norm, norm, foreach=True)
+    return norm
