@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 Sample = dict[str, dict[str, Tensor]]
 """One item of a dataset: ``{name: {field: tensor}}``. An absent name is a part that this sample lacks."""
 
 
+@runtime_checkable
 class Vocabulary(Protocol):
     """How a text name's ids are read and written by people."""
 
@@ -95,12 +96,17 @@ class Batch:
     def __getitem__(self, name: str) -> dict[str, Tensor]:
         return self.fields[name]
 
-    def with_name(self, name: str, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]) -> Batch:
-        """The same batch with other content under one name."""
-        return replace(self, fields={**self.fields, name: fields}, lengths={**self.lengths, name: lengths})
+    def with_name(self, name: str, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool = False) -> Batch:
+        """The same batch with other content under one name; `full` is a promise, see above."""
+        return replace(
+            self,
+            fields={**self.fields, name: fields},
+            lengths={**self.lengths, name: lengths},
+            full={**self.full, name: full},
+        )
 
-    def present(self, name: str) -> Tensor:
-        """``(B,)`` which samples have this name."""
+    def present(self, name: str) -> Bool[Tensor, " B"]:
+        """Which samples have this name."""
         return self.lengths[name] > 0
 
     def select(self, index: slice) -> Batch:

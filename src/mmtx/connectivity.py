@@ -1,21 +1,27 @@
 """Who may listen to whom: one rule over integers, its brute-force reference, and the cheapest equal rendering.
 
-Axes: B rows of the batch (1 where all rows agree), N tokens, M keys, H heads, E width of a head.
+Axes: B rows of the batch (1 where all rows agree), N tokens, Q of them ask, M are heard, H heads that ask, G heads that
+are heard, E width of a head.
 
-Token *i* may listen to token *j*  <=>  ``valid[j] and segment[i] == segment[j] and order[j] <= order[i]``, or ``i == j``.
+Token *i* may listen to token *j* <=> ``valid[j] and segment[i] == segment[j] and order[j] <= order[i]``, or ``i == j``.
 A layer with a window adds: ``|position[i] - position[j]| < window`` on every axis.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+Queries = Float[Tensor, "B H Q E"]
+Keys = Float[Tensor, "B G M E"]
+Bias = Float[Tensor, "#B H Q M"] | None
 
 
 class Shape(Enum):
@@ -77,13 +83,14 @@ class Connectivity:
         return replace(self, num_queries=num_queries)
 
     def prefix(self, length: int) -> Connectivity:
-        """The first `length` tokens."""
+        """The first `length` tokens of each row."""
         return replace(
             self,
             order=self.order[:, :length],
             position=self.position[:, :length],
             segment=self.segment[:, :length],
             valid=self.valid[:, :length],
+            spans=None,
         )
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
@@ -147,26 +154,22 @@ class Connectivity:
         return PerSegment(self.spans, tuple(parts))
 
 
+@runtime_checkable
 class Rendering(Protocol):
     """Attention under one connectivity. All renderings of one connectivity give equal outputs at valid tokens."""
 
     def attend(
-        self,
-        q: Float[Tensor, "B H Q E"],
-        k: Float[Tensor, "B G M E"],
-        v: Float[Tensor, "B G M E"],
-        *,
-        bias: Float[Tensor, "#B H Q M"] | None = None,
-        scale: float | None = None,
-        dropout: float = 0.0,
-    ) -> Float[Tensor, "B H Q E"]: ...
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries: ...
 
 
 @dataclass(frozen=True)
 class Full:
     """Everyone hears everyone: no mask."""
 
-    def attend(self, q, k, v, *, bias=None, scale=None, dropout=0.0):
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
         return _sdpa(q, k, v, bias, scale, dropout)
 
 
@@ -174,7 +177,9 @@ class Full:
 class Causal:
     """Everyone hears itself and what stands before it."""
 
-    def attend(self, q, k, v, *, bias=None, scale=None, dropout=0.0):
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
         if bias is None:
             return _sdpa(q, k, v, None, scale, dropout, is_causal=True)
         length = q.shape[-2]
@@ -188,7 +193,9 @@ class Dense:
 
     allowed: Bool[Tensor, "#B 1 #Q M"]
 
-    def attend(self, q, k, v, *, bias=None, scale=None, dropout=0.0):
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
         mask = self.allowed if bias is None else bias.masked_fill(~self.allowed, float("-inf"))
         return _sdpa(q, k, v, mask, scale, dropout)
 
@@ -200,7 +207,9 @@ class PerSegment:
     spans: tuple[Span, ...]
     parts: tuple[Rendering, ...]
 
-    def attend(self, q, k, v, *, bias=None, scale=None, dropout=0.0):
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
         out = torch.zeros_like(q)
         for span, part in zip(self.spans, self.parts, strict=True):
             here = (slice(span.row, span.row + 1), slice(None), slice(span.start, span.stop))
@@ -218,7 +227,9 @@ class Flex:
 
     block_mask: object
 
-    def attend(self, q, k, v, *, bias=None, scale=None, dropout=0.0):
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
         from torch.nn.attention.flex_attention import flex_attention
 
         if dropout:
@@ -252,14 +263,22 @@ def flex_rendering(connectivity: Connectivity, window: int | None = None) -> Fle
     return Flex(create_block_mask(rule, rows, None, queries, len(c), device=str(c.order.device)))
 
 
-def _add_bias(bias: Tensor):
+def _add_bias(bias: Float[Tensor, "#B H Q M"]) -> Callable[..., Tensor]:
     def score_mod(score, b, h, q_index, kv_index):
         return score + bias[b if bias.shape[0] > 1 else 0, h, q_index, kv_index]
 
     return score_mod
 
 
-def _sdpa(q, k, v, mask, scale, dropout, is_causal=False):
+def _sdpa(
+    q: Queries,
+    k: Keys,
+    v: Keys,
+    mask: Shaped[Tensor, "#B #H #Q M"] | None,
+    scale: float | None,
+    dropout: float,
+    is_causal: bool = False,
+) -> Queries:
     return F.scaled_dot_product_attention(
         q,
         k,

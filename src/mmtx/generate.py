@@ -89,16 +89,16 @@ def generate(
     prompt = batch[text]["ids"]
     if prompt.shape[1] == 0 or bool((batch.lengths[text] != prompt.shape[1]).any()):
         raise ValueError(f"the prompts under '{text}' must be of one length, at least 1 token")
-    ids, ended = prompt, torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
-    for scores in _next_scores(model, logits, batch, text, max_new_tokens, cache, lambda: ids):
+    written, ended = [prompt], torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    for scores in _next_scores(model, logits, batch, text, max_new_tokens, cache, written):
         new = sampling.draw(scores, generator)
         if end is not None:
             new = torch.where(ended, end, new)
             ended = ended | (new == end)
-        ids = torch.cat([ids, new[:, None]], dim=1)
+        written.append(new[:, None])
         if end is not None and bool(ended.all()):
             break
-    return [_until(row, end) for row in ids[:, prompt.shape[1] :].tolist()]
+    return [_until(row, end) for row in torch.cat(written, dim=1)[:, prompt.shape[1] :].tolist()]
 
 
 def _until(ids: list[int], end: int | None) -> list[int]:
@@ -112,17 +112,24 @@ def _next_scores(
     text: str,
     max_new_tokens: int,
     cache: bool,
-    ids: Callable[[], Tensor],
+    written: list[Int[Tensor, "B n"]],
 ) -> Iterator[Float[Tensor, "B V"]]:
-    """Scores of the next id, again and again; `ids` gives all ids so far."""
+    """Scores of the next id, again and again; `written` is the prompt and, between steps, grows by what was drawn."""
     context = model.tokenizers[text].max_tokens
     room = 0
-    if cache and model.names[-1] == text:  # new tokens then stand at the end, where a cache can grow
-        room = max(0, min(max_new_tokens, context - ids().shape[1] + 1))
-        yield from _cached_scores(model, logits, batch, text, room, ids)
+    if cache and _cache_can_grow(model, text):
+        room = max(0, min(max_new_tokens, context - written[0].shape[1] + 1))
+        yield from _cached_scores(model, logits, batch, text, room, written)
     for _ in range(max_new_tokens - room):
-        encoded = model(_with_text(batch, text, ids()[:, -context:]))
+        encoded = model(_with_text(batch, text, torch.cat(written, dim=1)[:, -context:]))
         yield logits(encoded.tokens(text)[:, -1])
+
+
+def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
+    """New tokens stand at the end, and nothing that stands before them listens to them."""
+    tokenizer, clocks = model.tokenizers[text], list(model.clock_of.values())
+    alone = model.names[-1] == text and clocks.count(clocks[-1]) == 1
+    return alone and isinstance(tokenizer, Text) and tokenizer.causal
 
 
 def _cached_scores(
@@ -131,14 +138,14 @@ def _cached_scores(
     batch: Batch,
     text: str,
     steps: int,
-    ids: Callable[[], Tensor],
+    written: list[Int[Tensor, "B n"]],
 ) -> Iterator[Float[Tensor, "B V"]]:
     """As long as nothing is cropped: every token is computed once."""
     if steps == 0:
         return
     tokenizer = model.tokenizers[text]
     assert isinstance(tokenizer, Text)
-    prompt = ids()
+    prompt = written[0]
     blank = prompt.new_zeros(len(prompt), steps - 1)
     whole = model.tokenize(_with_text(batch, text, torch.cat([prompt, blank], dim=1)))
     cache = model.backbone.new_cache(len(whole.connectivity))
@@ -146,7 +153,7 @@ def _cached_scores(
     x = whole.content[:, :stop] + whole.place[:, :stop]
     for step in range(steps):
         if step:
-            x = tokenizer.embedding(ids()[:, -1:]) + whole.place[:, stop - 1 : stop]
+            x = tokenizer.embedding(written[-1]) + whole.place[:, stop - 1 : stop]
         heard = whole.connectivity.prefix(stop)
         hidden = model.backbone(x, heard.tail(1) if step else heard, cache)
         yield logits(hidden[:, -1])
@@ -155,5 +162,4 @@ def _cached_scores(
 
 def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:
     lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
-    changed = batch.with_name(text, {**batch[text], "ids": ids}, lengths)
-    return Batch(changed.fields, changed.lengths, {**batch.full, text: True}, batch.ids)
+    return batch.with_name(text, {**batch[text], "ids": ids}, lengths, full=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from jaxtyping import Float, Int
+from torch import Tensor, nn
 
 from mmtx.batch import Batch
 from mmtx.modalities.base import Tokenizer
@@ -40,7 +41,7 @@ class MultimodalTransformer(nn.Module):
             {name: torch.empty(dim).normal_(std=backbone.init_std) for name in tokenizers} if type_embeddings else {}
         )
         self.position_embeddings = nn.ModuleDict(
-            {name: absolute(tokenizer.extent, dim) for name, tokenizer in tokenizers.items()} if absolute else {}
+            {name: absolute(t.extent, dim) for name, t in tokenizers.items() if t.extent} if absolute else {}
         )
         self.backbone = backbone
         self.clocks = dict(clocks)
@@ -52,15 +53,19 @@ class MultimodalTransformer(nn.Module):
         """The set, in order."""
         return list(self.tokenizers)
 
+    @property
+    def clock_of(self) -> dict[str, str]:
+        """The clock of each name."""
+        return {name: tokenizer.clock or name for name, tokenizer in self.tokenizers.items()}
+
     def tokenize(self, batch: Batch) -> TokenSet:
         """Each tokenizer on its own part of the batch; then all tokens side by side."""
-        groups, place, clock_of = {}, {}, {}
+        groups, place = {}, {}
         for name, tokenizer in self.tokenizers.items():
             assert isinstance(tokenizer, Tokenizer)
             groups[name] = tokenizer(batch[name], batch.lengths[name], batch.full.get(name, False))
             place[name] = self._place(name, groups[name].coordinates, groups[name].num_readouts)
-            clock_of[name] = tokenizer.clock or name
-        return join(groups, place, clock_of, self.clocks)
+        return join(groups, place, self.clock_of, self.clocks)
 
     def encode(self, token_set: TokenSet) -> Encoded:
         """Lets the tokens listen to each other."""
@@ -70,8 +75,8 @@ class MultimodalTransformer(nn.Module):
     def forward(self, batch: Batch) -> Encoded:
         return self.encode(self.tokenize(batch))
 
-    def _place(self, name: str, coordinates: torch.Tensor, num_readouts: int) -> torch.Tensor:
-        """``(1, n, D)`` kind and position. Read-outs have no coordinates: what they start as is learned whole."""
+    def _place(self, name: str, coordinates: Int[Tensor, "n A"], num_readouts: int) -> Float[Tensor, "1 n D"]:
+        """Kind and position. Read-outs have no coordinates: what they start as is learned whole."""
         place = torch.zeros(1, coordinates.shape[0], self.backbone.dim, device=coordinates.device)
         if name in self.position_embeddings:
             embedded = self.position_embeddings[name](coordinates[num_readouts:])

@@ -183,11 +183,12 @@ def join(
 
 def split(hidden: Float[Tensor, "R N D"], token_set: TokenSet) -> Encoded:
     """Undoes packing, so that each sample has its own row and each name its own columns."""
-    if token_set.packing is None:
-        return Encoded(hidden, token_set.connectivity.valid, token_set.places)
-    packing = token_set.packing
-    unpacked = hidden.flatten(0, 1)[packing.index] * packing.real[..., None].to(hidden.dtype)
-    return Encoded(unpacked, packing.real, token_set.places)
+    valid, padded = token_set.connectivity.valid, token_set.connectivity.padded
+    if token_set.packing is not None:
+        hidden, valid = hidden.flatten(0, 1)[token_set.packing.index], token_set.packing.real
+    if padded:
+        hidden = hidden.masked_fill(~valid[..., None], 0.0)
+    return Encoded(hidden, valid, token_set.places)
 
 
 def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
@@ -208,12 +209,13 @@ def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
     real = token_set.connectivity.valid.expand(count, -1)
     rank = real.cumsum(1) - 1
     start = torch.tensor([span.row * row_length + span.start for span in spans], device=device)
-    index = torch.where(real, start[:, None] + rank, 0)
+    beyond = num_rows * row_length  # a place after the last, where padding goes to be cut off
+    target = torch.where(real, start[:, None] + rank, beyond)
 
     def move(values: Tensor, fill: int = 0) -> Tensor:
         values = values.expand(count, *values.shape[1:])
-        out = values.new_full((num_rows * row_length, *values.shape[2:]), fill)
-        return out.index_put((index[real],), values[real]).unflatten(0, (num_rows, row_length))
+        out = values.new_full((beyond + 1, *values.shape[2:]), fill)
+        return out.index_put((target,), values)[:-1].unflatten(0, (num_rows, row_length))
 
     c = token_set.connectivity
     sample = torch.arange(count, device=device)[:, None].expand(count, padded_length)
@@ -226,7 +228,7 @@ def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
         padded=True,
         spans=tuple(spans),
     )
-    packing = Packing(index, real)
+    packing = Packing(torch.where(real, target, 0), real)
     return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.places, packing)
 
 

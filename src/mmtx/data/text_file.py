@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ class TextStream(Source):
 
     Args:
         text: the whole text.
-        vocabulary: learns its symbols from the training part, characters from the whole.
+        vocabulary: learns from the training part, and which characters there are from the whole.
         context: ids that a window predicts.
         val_fraction: the last part of the text, held out.
         where: what to call the text in an error.
@@ -32,7 +33,7 @@ class TextStream(Source):
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
-        vocabulary.fit([text], marks=False)
+        vocabulary.fit([text[:cut]], marks=False, held_out=[text[cut:]])
         self.vocabulary, self.context = vocabulary, context
         self._train = torch.tensor(vocabulary.encode(text[:cut]), dtype=torch.int32)
         self._val = torch.tensor(vocabulary.encode(text[cut:]), dtype=torch.int32)
@@ -58,10 +59,10 @@ class TextStream(Source):
         return None
 
     def _windows(self, ids: torch.Tensor, stride: int, least: int) -> Split:
-        def make(i: int) -> Sample:
-            return {"text": {"ids": ids[i * stride : i * stride + self.context + 1].long()}}
+        return Samples((len(ids) - least) // stride + 1, partial(self._window, ids, stride))
 
-        return Samples((len(ids) - least) // stride + 1, make)
+    def _window(self, ids: torch.Tensor, stride: int, i: int) -> Sample:
+        return {"text": {"ids": ids[i * stride : i * stride + self.context + 1].long()}}
 
 
 class TextFile(TextStream):
@@ -99,9 +100,10 @@ def read_text(file: Path) -> str:
 
 
 def _files(entry: str) -> list[Path]:
-    if Path(entry).is_file():
-        return [Path(entry)]
-    found = sorted(Path(name) for name in glob.glob(entry, recursive=True) if Path(name).is_file())
+    pattern = Path(entry).expanduser()
+    if pattern.is_file():
+        return [pattern]
+    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True) if Path(name).is_file())
     if not found:
         raise InvalidValue("path", entry, "is neither a file nor a pattern that matches any")
     return found

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +33,11 @@ class TextVocabulary(ABC):
         """Id that ends a text."""
 
     @abstractmethod
-    def fit(self, texts: Iterable[str], *, marks: bool) -> None:
-        """Learns the symbols of `texts`; ``marks=True`` adds ids for begin and end."""
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        """Learns the symbols of `texts`; ``marks=True`` adds ids for begin and end.
+
+        Nothing is learnt from texts that are `held_out`, except which characters there are to write.
+        """
 
     @abstractmethod
     def encode(self, text: str) -> list[int]:
@@ -55,7 +60,7 @@ class TextVocabulary(ABC):
 
 
 class Characters(TextVocabulary):
-    """One id per Unicode character of the training text, in the order of code points."""
+    """One id per Unicode character of the texts, in the order of code points."""
 
     def __init__(self) -> None:
         self.symbols: list[str] = []
@@ -73,8 +78,8 @@ class Characters(TextVocabulary):
     def end(self) -> int | None:
         return len(self.symbols) + 1 if self._marks else None
 
-    def fit(self, texts: Iterable[str], *, marks: bool) -> None:
-        self.load({"symbols": sorted(set().union(*map(set, texts))), "marks": marks})
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        self.load({"symbols": sorted(set().union(*map(set, texts), *map(set, held_out))), "marks": marks})
 
     def encode(self, text: str) -> list[int]:
         try:
@@ -83,7 +88,7 @@ class Characters(TextVocabulary):
             character = missing.args[0]
             raise UserError(
                 f"the character {character!r} (U+{ord(character):04X}) at offset {text.index(character)} is not among "
-                f"the {len(self.symbols)} characters of the training text; data/vocabulary=bytes can write anything"
+                f"the {len(self.symbols)} characters of the vocabulary; data/vocabulary=bytes can write anything"
             ) from None
 
     def decode(self, ids: list[int]) -> str:
@@ -118,7 +123,7 @@ class Bytes(TextVocabulary):
     def end(self) -> int | None:
         return 257 if self._marks else None
 
-    def fit(self, texts: Iterable[str], *, marks: bool) -> None:
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         self._marks = marks
 
     def encode(self, text: str) -> list[int]:
@@ -140,9 +145,11 @@ class Bytes(TextVocabulary):
 class BPE(TextVocabulary):
     """Byte-level byte-pair encoding (Sennrich et al. 2016; GPT-2's variant), by the `tokenizers` library.
 
+    A text is only ever text: one that spells a mark or a special token gets the ids of its letters.
+
     Args:
         vocab_size: ids to learn, bytes and marks included; unused where `path` is given.
-        path: a ``tokenizer.json`` to load instead of learning one.
+        path: a ``tokenizer.json`` of the byte-level kind to load instead of learning one.
     """
 
     def __init__(self, *, vocab_size: int, path: str | None) -> None:
@@ -150,6 +157,7 @@ class BPE(TextVocabulary):
             raise InvalidValue("vocabulary.vocab_size", vocab_size, "must hold the 256 bytes and two marks", "258")
         self.vocab_size, self.path = vocab_size, path
         self._tokenizer: Any = None
+        self._cuts_at_lines = False
 
     @property
     def size(self) -> int:
@@ -163,37 +171,25 @@ class BPE(TextVocabulary):
     def end(self) -> int | None:
         return self._tokenizer.token_to_id(END)
 
-    def fit(self, texts: Iterable[str], *, marks: bool) -> None:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-
-        if self.path is not None:
-            if not Path(self.path).is_file():
-                raise InvalidValue("vocabulary.path", self.path, "is not a file")
-            self._tokenizer = Tokenizer.from_file(self.path)
-            if marks:
-                self._tokenizer.add_special_tokens([BEGIN, END])
-            return
-        self._tokenizer = Tokenizer(models.BPE())
-        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        self._tokenizer.decoder = decoders.ByteLevel()
-        trainer = trainers.BpeTrainer(
-            vocab_size=self.vocab_size,
-            special_tokens=[BEGIN, END] if marks else [],
-            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        self._tokenizer.train_from_iterator(texts, trainer)
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        if self.path is None:
+            self._use(_learn(texts, self.vocab_size, marks))
+        else:
+            self._use(_read_tokenizer(self.path))
+            self._tokenizer.add_special_tokens([BEGIN, END] if marks else [])
 
     def encode(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False).ids
+        pieces = _pieces(text) if self._cuts_at_lines else [text]
+        return [i for piece in pieces for i in self._tokenizer.encode(piece, add_special_tokens=False).ids]
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def byte_lengths(self) -> list[int]:
-        marks = {self.begin, self.end}
-        tokens = [self._tokenizer.id_to_token(i) or "" for i in range(self.size)]  # one character per byte
-        return [0 if i in marks else len(token) for i, token in enumerate(tokens)]
+        added = self._tokenizer.get_added_tokens_decoder()  # spelled as they are, others with one character per byte
+        tokens = [self._tokenizer.id_to_token(i) or "" for i in range(self.size)]
+        lengths = [len(token.encode()) if i in added else len(token) for i, token in enumerate(tokens)]
+        return [0 if i in added and added[i].special else length for i, length in enumerate(lengths)]
 
     def state(self) -> dict[str, Any]:
         return {"tokenizer": self._tokenizer.to_str()}
@@ -201,4 +197,60 @@ class BPE(TextVocabulary):
     def load(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        self._tokenizer = Tokenizer.from_str(state["tokenizer"])
+        self._use(Tokenizer.from_str(state["tokenizer"]))
+
+    def _use(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self._tokenizer.encode_special_tokens = True  # not part of its JSON
+        parts = json.loads(tokenizer.to_str())
+        before = parts["pre_tokenizer"] or {}
+        plain = before.get("type") == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]
+        self._cuts_at_lines = plain and parts["normalizer"] is None
+
+
+def _learn(texts: Iterable[str], vocab_size: int, marks: bool) -> Any:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BEGIN, END] if marks else [],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _read_tokenizer(path: str) -> Any:
+    from tokenizers import Tokenizer
+
+    if not Path(path).expanduser().is_file():
+        raise InvalidValue("vocabulary.path", path, "is not a file")
+    try:
+        tokenizer = Tokenizer.from_file(str(Path(path).expanduser()))
+    except Exception as error:  # the library raises nothing narrower
+        raise InvalidValue("vocabulary.path", path, f"is not a tokenizer.json: {error}") from None
+    decoder = (json.loads(tokenizer.to_str())["decoder"] or {}).get("type")
+    if decoder != "ByteLevel":  # else ids would not stand for bytes, and bits per byte would be wrong
+        raise InvalidValue("vocabulary.path", path, f"is not byte-level BPE: its decoder is {decoder}, not ByteLevel")
+    return tokenizer
+
+
+def _pieces(text: str, least: int = 10_000) -> Iterator[str]:
+    """Cuts a text where GPT-2's pattern cuts it too, between a character and the line end after it.
+
+    The ids are the same; the library would take 300 bytes of memory per character of one long text, and thrice the
+    time.
+    """
+    start = 0
+    while start < len(text):
+        cut = _END_OF_LINE.search(text, start + least)
+        stop = cut.start() if cut else len(text)
+        yield text[start:stop]
+        start = stop
+
+
+_END_OF_LINE = re.compile(r"(?<=\S)\n")

@@ -39,7 +39,11 @@ class Image(Tokenizer):
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "pixels", "image")
-        channels, height, width = (size or 0 for size in spec.fields["pixels"].shape)
+        shape = [size for size in spec.fields["pixels"].shape if size is not None]
+        if len(shape) != 3:
+            given = spec.fields["pixels"].shape
+            raise ValueError(f"a tokenizer 'image' reads pixels of shape (C, height, width); the data's are {given}")
+        channels, height, width = shape
         if patch_size < 1 or height % patch_size or width % patch_size:
             fits = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
             near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))

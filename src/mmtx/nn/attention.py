@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmtx.connectivity import Rendering
 from mmtx.errors import InvalidValue
-from mmtx.nn.positions import rotate
+from mmtx.nn.positions import RotaryTable, rotate
 
 LINEARS = ("query", "key", "value", "out")
 
@@ -24,8 +24,10 @@ class LayerCache:
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
-    def extend(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Appends ``(B, G, n, E)`` and gives all keys and values so far."""
+    def extend(
+        self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"]
+    ) -> tuple[Float[Tensor, "B G M E"], Float[Tensor, "B G M E"]]:
+        """Appends, and gives all keys and values so far."""
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:2], self.capacity, k.shape[3])
             self._values = torch.empty_like(self._keys)
@@ -64,12 +66,14 @@ class Attention(nn.Module):
         if dim % num_heads:
             near = f"{dim // num_heads * num_heads} or {(dim // num_heads + 1) * num_heads}"
             raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}", near)
-        num_kv_heads = num_kv_heads or num_heads
-        if num_heads % num_kv_heads:
+        num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
+        if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InvalidValue("attention.num_kv_heads", num_kv_heads, f"does not divide num_heads={num_heads}")
         for linear in bias:
             if linear not in LINEARS:
                 raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
+        if not 0 <= dropout < 1:
+            raise InvalidValue("attention.dropout", dropout, "must lie in [0, 1)")
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
         self.dropout, self.scale = dropout, None if scale else 1.0
         widths = {"query": dim, "key": num_kv_heads * self.head_dim, "value": num_kv_heads * self.head_dim}
@@ -84,7 +88,7 @@ class Attention(nn.Module):
         self,
         x: Float[Tensor, "B N D"],
         rendering: Rendering,
-        rotary: tuple[Tensor, Tensor] | None = None,
+        rotary: RotaryTable | None = None,
         bias: Float[Tensor, "#B H N M"] | None = None,
         cache: LayerCache | None = None,
     ) -> Float[Tensor, "B N D"]:
@@ -99,8 +103,10 @@ class Attention(nn.Module):
         heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
         return self.out(heard.transpose(1, 2).flatten(2))
 
-    def _project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Queries ``(B, H, N, E)``, keys and values ``(B, G, N, E)``."""
+    def _project(
+        self, x: Float[Tensor, "B N D"]
+    ) -> tuple[Float[Tensor, "B H N E"], Float[Tensor, "B G N E"], Float[Tensor, "B G N E"]]:
+        """Queries, keys and values."""
         q, k, v = F.linear(x, self.qkv.weight, self._bias()).split(self.widths, dim=-1)
         heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
         q, k, v = (t.unflatten(-1, (h, self.head_dim)).transpose(1, 2) for t, h in zip((q, k, v), heads, strict=True))

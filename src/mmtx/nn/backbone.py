@@ -14,7 +14,7 @@ from mmtx.connectivity import Connectivity, Rendering
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
-from mmtx.nn.positions import Positions
+from mmtx.nn.positions import Positions, RotaryTable
 
 
 class Backbone(nn.Module):
@@ -72,8 +72,11 @@ class Backbone(nn.Module):
             if not 0 <= value < 1:
                 raise InvalidValue(key, value, "must lie in [0, 1)")
         self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
-        if positions.rotary is not None and self.head_dim % 2:
-            raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need an even one")
+        if positions.rotary is not None:
+            least = 2 * len(positions.rotary.axes)
+            if self.head_dim % 2 or self.head_dim < least:
+                need = f"an even one of at least {least}"
+                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
         self.windows = layer_windows(num_layers, window, window_pattern)
         self.activation_checkpointing, self.flex = activation_checkpointing, flex
         self.embed_dropout = nn.Dropout(dropout)
@@ -154,8 +157,8 @@ class Block(nn.Module):
         self,
         x: Float[Tensor, "B N D"],
         rendering: Rendering,
-        rotary: tuple[Tensor, Tensor] | None,
-        bias: Tensor | None,
+        rotary: RotaryTable | None,
+        bias: Float[Tensor, "#B H N M"] | None,
         cache: LayerCache | None,
     ) -> Float[Tensor, "B N D"]:
         if self.norm_first:

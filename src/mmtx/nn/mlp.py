@@ -37,5 +37,5 @@ class MLP(nn.Module):
 class SquaredReLU(nn.Module):
     """``max(x, 0)²`` (So et al. 2021, Primer, arXiv 2109.08668)."""
 
-    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         return F.relu(x).square()

@@ -18,6 +18,9 @@ from mmtx.errors import InvalidValue
 
 AXES = ("time", "row", "column")
 
+RotaryTable = tuple[Float[Tensor, "#B 1 N half"], Float[Tensor, "#B 1 N half"]]
+"""Cosines and sines of the angle of each pair of a head's width."""
+
 
 @dataclass(frozen=True)
 class Positions:
@@ -50,7 +53,10 @@ class Learned(nn.Module):
 
 
 class Sinusoidal(nn.Module):
-    """Fixed sines and cosines (Vaswani et al. 2017, section 3.5; halves ``[sin | cos]``), an equal share per axis."""
+    """Fixed sines and cosines (Vaswani et al. 2017, section 3.5), an equal share of the width per axis.
+
+    Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as tensor2tensor and Whisper have them.
+    """
 
     def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:
         super().__init__()
@@ -80,8 +86,8 @@ class Rotary:
             raise InvalidValue("axes", list(axes), f"must name one to three of {', '.join(AXES)}")
         self.axes, self.base = [AXES.index(axis) for axis in axes], base
 
-    def table(self, position: Int[Tensor, "#B N 3"], head_dim: int) -> tuple[Tensor, Tensor]:
-        """Cosines and sines, each ``(#B, 1, N, E/2)``; the width that no axis claims is not turned."""
+    def table(self, position: Int[Tensor, "#B N 3"], head_dim: int) -> RotaryTable:
+        """Cosines and sines; the width that no axis claims is not turned."""
         half = head_dim // 2
         share = half // len(self.axes)
         angles = []
@@ -95,7 +101,7 @@ class Rotary:
         return angle.cos(), angle.sin()
 
 
-def rotate(x: Float[Tensor, "B H N E"], table: tuple[Tensor, Tensor]) -> Float[Tensor, "B H N E"]:
+def rotate(x: Float[Tensor, "B H N E"], table: RotaryTable) -> Float[Tensor, "B H N E"]:
     """Turns each pair ``(x[e], x[e + E/2])`` by its angle."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
@@ -105,7 +111,8 @@ def rotate(x: Float[Tensor, "B H N E"], table: tuple[Tensor, Tensor]) -> Float[T
 class ALiBi(nn.Module):
     """Linear biases (Press et al. 2021, arXiv 2108.12409): each head subtracts a slope times the distance.
 
-    The distance is summed over time, row and column.
+    The distance is the largest among time, row and column, as it is for windows: a causal text moves in time and row
+    at once, and that counts once.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -113,7 +120,7 @@ class ALiBi(nn.Module):
         self.register_buffer("slopes", torch.tensor(alibi_slopes(num_heads)), persistent=False)
 
     def forward(self, query: Int[Tensor, "#B Q 3"], key: Int[Tensor, "#B M 3"]) -> Float[Tensor, "#B H Q M"]:
-        distance = (query[:, :, None] - key[:, None]).abs().sum(-1)
+        distance = (query[:, :, None] - key[:, None]).abs().amax(-1)
         return -self.slopes[:, None, None] * distance[:, None]
 
 
@@ -126,7 +133,10 @@ def alibi_slopes(num_heads: int) -> list[float]:
 
 
 class T5Bias(nn.Module):
-    """T5's relative bias (Raffel et al. 2020, section 2.1): a learned value per head and bucket of time distance.
+    """T5's relative bias (Raffel et al. 2020, section 2.1): a learned value per head and bucket of distance.
+
+    The distance is in time; within one item, where time stands still, it is in rows (the index of a text that is one
+    item, as in T5's encoder).
 
     Args:
         num_heads: H.
@@ -137,15 +147,20 @@ class T5Bias(nn.Module):
 
     def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int, bidirectional: bool) -> None:
         super().__init__()
+        exact = num_buckets // 4 if bidirectional else num_buckets // 2
+        if exact < 1:
+            raise InvalidValue("num_buckets", num_buckets, f"must be at least {4 if bidirectional else 2}")
+        if max_distance <= exact:
+            raise InvalidValue("max_distance", max_distance, f"must be more than the {exact} distances that are exact")
         self.num_buckets, self.max_distance, self.bidirectional = num_buckets, max_distance, bidirectional
         self.table = nn.Embedding(num_buckets, num_heads)
 
     def forward(self, query: Int[Tensor, "#B Q 3"], key: Int[Tensor, "#B M 3"]) -> Float[Tensor, "#B H Q M"]:
-        distance = key[:, None, :, 0] - query[:, :, None, 0]
-        return self.table(self.bucket(distance)).permute(0, 3, 1, 2)
+        time, row, _ = (key[:, None] - query[:, :, None]).unbind(-1)
+        return self.table(self.bucket(torch.where(time == 0, row, time))).permute(0, 3, 1, 2)
 
-    def bucket(self, distance: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
-        """Bucket of ``key time - query time``."""
+    def bucket(self, distance: Int[Tensor, "*shape"]) -> Int[Tensor, "*shape"]:
+        """Bucket of ``key - query``."""
         num_buckets, offset = self.num_buckets, torch.zeros_like(distance)
         if self.bidirectional:
             num_buckets //= 2

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
+from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -23,17 +24,17 @@ class Score:
         stats: ``{name: (sum, count)}``.
     """
 
-    loss_sum: Tensor
-    count: Tensor
-    stats: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    loss_sum: Float[Tensor, ""]
+    count: Num[Tensor, ""]
+    stats: Mapping[str, tuple[Num[Tensor, ""], Num[Tensor, ""]]] = field(default_factory=dict)
 
-    def vector(self) -> Tensor:
+    def vector(self) -> Float[Tensor, " k"]:
         """All sums and counts, detached, in float64: adds up element by element."""
         pairs = [(self.loss_sum, self.count), *self.stats.values()]
         return torch.stack([value.detach().double() for pair in pairs for value in pair])
 
     @staticmethod
-    def from_vector(vector: Tensor, names: list[str]) -> Score:
+    def from_vector(vector: Float[Tensor, " k"], names: list[str]) -> Score:
         """Undoes `vector`; `names` are the keys of `stats`, in order."""
         pairs = vector.view(-1, 2)
         return Score(pairs[0, 0], pairs[0, 1], {name: (p[0], p[1]) for name, p in zip(names, pairs[1:], strict=True)})
@@ -73,7 +74,7 @@ class Objective(nn.Module, ABC):
         self.weight = weight
 
     @abstractmethod
-    def count(self, batch: Batch) -> Tensor:
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
         """How many predictions the batch holds, known before anything is computed. Equals the score's count."""
 
     @abstractmethod

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
 import torch.nn.functional as F
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -51,7 +51,7 @@ class Classify(Objective):
         self.head = nn.Linear(model.backbone.dim, spec.fields["class"].num_classes)
         initialise(self.head, std=model.backbone.init_std)
 
-    def count(self, batch: Batch) -> Tensor:
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
@@ -69,11 +69,14 @@ class Classify(Objective):
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         predicted = self.logits(model, batch).argmax(-1).tolist()
-        truth = batch[self.label]["class"].tolist()
-        return [Example(self._name(p), self._name(t), p == t) for p, t in zip(predicted, truth, strict=True)]
+        truth, present = batch[self.label]["class"].tolist(), batch.present(self.label).tolist()
+        return [
+            Example(self._name(p), self._name(t), p == t) if known else Example(self._name(p), "")
+            for p, t, known in zip(predicted, truth, present, strict=True)
+        ]
 
-    def logits(self, model: MultimodalTransformer, batch: Batch) -> Tensor:
-        """``(B, classes)``"""
+    def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
+        """Scores of the classes."""
         return self.head(self.dropout(self.pool(model(batch))))
 
     def _name(self, index: int) -> str:

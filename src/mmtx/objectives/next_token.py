@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -54,7 +55,7 @@ class NextToken(Objective):
         lengths = self.vocabulary.byte_lengths() if self.vocabulary else [0] * tokenizer.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
-    def count(self, batch: Batch) -> Tensor:
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
         return (batch.lengths[self.text] - 1).clamp(min=0).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
@@ -103,20 +104,22 @@ class NextToken(Objective):
         examples = []
         for index, (new, true) in enumerate(zip(written, truth, strict=True)):
             given = shown[index] if shown else []
-            predicted, right = self._read(given + new), self._read(given + true)
-            examples.append(Example(predicted, right, predicted == right if self._texts_end() else None))
+            right = new == [i for i in true if i != end] if true and self._texts_end() else None
+            examples.append(Example(self._read(given + new), self._read(given + true), right))
         return examples
 
-    def shift(self, batch: Batch) -> tuple[Batch, Tensor, Tensor]:
-        """The batch without each text's last id; the ids that follow, ``(B, n)``; which of them are real."""
-        ids = batch[self.text]["ids"]
+    def shift(self, batch: Batch) -> tuple[Batch, Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
+        """The batch without each text's last id; the ids that follow; which of them are real."""
+        ids, full = batch[self.text]["ids"], batch.full.get(self.text, False)
+        if ids.shape[1] < 2:  # no text has a next id; one place of padding stands for all
+            ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
-        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths)
+        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
         return inputs, ids[:, 1:], real
 
-    def logits(self, model: MultimodalTransformer, hidden: Tensor) -> Tensor:
-        """``(..., V)`` scores of the next id."""
+    def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Scores of the next id."""
         if self.head is not None:
             return self.head(hidden)
         tokenizer = model.tokenizers[self.text]

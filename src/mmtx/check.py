@@ -1,0 +1,176 @@
+"""What can be wrong with a config, found before anything is built: unknown keys, missing keys, wrong types."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mmtx.errors import UserError, nearest
+
+TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "lightning.pytorch.callbacks")
+"""Whose classes a ``_target_`` may name, besides those of packages that the user lists under ``plugins``."""
+
+RUNTIME = {
+    "data": {"batch_size", "eval_batch_size", "num_workers"},
+    "modality": {"spec", "dim"},
+    "objective": {"specs", "model"},
+}
+"""Arguments that mmtx gives to the classes of a group, or takes from its node for the loaders."""
+
+
+def resolve(target: str, plugins: Sequence[str] = ()) -> type:
+    """The class that a ``_target_`` names.
+
+    Raises:
+        UserError: it is not a class, or its package is not trusted; nothing of that package is then imported.
+    """
+    trusted = (*TRUSTED, *plugins)
+
+    def is_trusted(name: str) -> bool:
+        return any(name == package or name.startswith(f"{package}.") for package in trusted)
+
+    module_name, _, name = target.rpartition(".")
+    if not is_trusted(module_name):
+        root = target.partition(".")[0]
+        raise UserError(f"_target_={target} is not a class of mmtx; if you trust the package, add plugins=[{root}]")
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except ImportError as error:
+        raise UserError(f"_target_={target} cannot be imported: {error}") from None
+    except AttributeError:
+        classes = [n for n, o in vars(importlib.import_module(module_name)).items() if inspect.isclass(o)]
+        raise UserError(f"_target_={target}: {module_name} has no {name}; {nearest(name, classes)}") from None
+    if not inspect.isclass(found) or not is_trusted(found.__module__):
+        raise UserError(f"_target_={target} is not a class of its package")
+    return found
+
+
+def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Everything that the signatures of the named classes say is wrong with a config.
+
+    Args:
+        config: the whole tree, resolved.
+        top_level: callable whose keyword arguments are the keys at the top.
+
+    Returns:
+        ``(path, message)`` of every finding.
+    """
+    found = list(_signature_findings(config, top_level, path="", runtime=set(), partial=False))
+    plugins = list(config.get("plugins") or [])
+    for group, node in config.items():
+        if isinstance(node, Mapping):
+            found += _node_findings(node, str(group), RUNTIME.get(str(group), set()), plugins)
+    return found
+
+
+def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> typing.Iterator[tuple[str, str]]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            try:
+                target = resolve(str(node["_target_"]), plugins)
+            except UserError as error:
+                yield path, f"{path}: {error}"
+                return
+            yield from _signature_findings(node, target, path, runtime, bool(node.get("_partial_")))
+            runtime = set()
+        for key, child in node.items():
+            yield from _node_findings(child, f"{path}.{key}", runtime, plugins)
+    elif isinstance(node, Sequence) and not isinstance(node, str):
+        for index, child in enumerate(node):
+            yield from _node_findings(child, f"{path}[{index}]", set(), plugins)
+
+
+def _signature_findings(
+    node: Mapping[str, Any], target: Callable[..., Any], path: str, runtime: set[str], partial: bool
+) -> typing.Iterator[tuple[str, str]]:
+    parameters = inspect.signature(target).parameters
+    try:
+        function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
+        hints = typing.get_type_hints(function)
+    except (NameError, TypeError):
+        hints = {}
+    open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
+    from_data = runtime if path == "data" else set()  # these keys belong to the loaders
+    prefix = f"{path}." if path else ""
+    for key, value in node.items():
+        where = f"{prefix}{key}"
+        if str(key).startswith("_") or key in from_data:
+            continue
+        if key not in parameters or (key in runtime and not from_data):
+            if not open_ended:
+                choices = (set(parameters) | from_data) - (runtime - from_data)
+                yield where, f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
+        elif key in hints and not conforms(value, hints[key]):
+            yield where, f"{where}={_shown(value)} is not {describe(hints[key])}"
+    if not partial:
+        for key, parameter in parameters.items():
+            needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
+                inspect.Parameter.VAR_KEYWORD,
+                inspect.Parameter.VAR_POSITIONAL,
+            )
+            missing = key not in node or node[key] == "???"
+            if needed and missing and (key not in runtime or key in from_data):
+                yield f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=..."
+
+
+def conforms(value: Any, annotation: Any) -> bool:
+    """Whether a value from YAML fits a type annotation. What YAML cannot express fits if it is a ``_target_``."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if value == "???":
+        return True  # reported as missing
+    if annotation in (Any, inspect.Parameter.empty):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(conforms(value, argument) for argument in arguments)
+    if origin is typing.Literal:
+        return value in arguments
+    if annotation is None or annotation is type(None):
+        return value is None
+    if annotation is bool:
+        return isinstance(value, bool)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if annotation is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if annotation is str:
+        return isinstance(value, str)
+    container = origin or annotation
+    if container in (list, tuple, set, Sequence):
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            return False
+        if container is tuple and arguments and arguments[-1] is not ...:
+            return len(value) == len(arguments) and all(map(conforms, value, arguments))
+        return not arguments or all(conforms(item, arguments[0]) for item in value)
+    if container in (dict, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(value, Mapping) and "_target_" in value:
+        return True
+    return isinstance(container, type) and isinstance(value, container)
+
+
+def describe(annotation: Any) -> str:
+    """A type as people say it."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    words: dict[Any, str] = {
+        int: "an integer",
+        float: "a number",
+        bool: "true or false",
+        str: "a text",
+        type(None): "null",
+        None: "null",
+    }
+    if annotation in words:
+        return words[annotation]
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(describe(argument) for argument in arguments)
+    if (origin or annotation) in (list, tuple, Sequence):
+        return "a list"
+    return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"
+
+
+def _shown(value: Any) -> str:
+    return "{...}" if isinstance(value, Mapping) else str(value)

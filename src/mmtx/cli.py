@@ -1,0 +1,389 @@
+"""The ``mmtx`` command. Nothing heavy is imported before it is used."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+
+HELP = """\
+mmtx: experiments with multimodal transformers. Chop everything up and throw it into the set.
+
+usage: mmtx COMMAND [key=value ...]
+
+  mmtx train [key=value ...]         one run; without arguments, the quickstart
+  mmtx train -m key=a,b ...          a sweep: every combination, one process each
+  mmtx train --config FILE           repeat a saved run (RUN/config.yaml), with changes if you like
+  mmtx check [key=value ...]         everything that can be wrong, found before anything starts
+  mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
+  mmtx generate RUN [prompt=TEXT]    text from a trained model
+  mmtx list [GROUP]                  what there is to choose from
+
+An experiment is four choices, and every default is one line in conf/:
+  data=digits                        what samples look like                    mmtx list data
+  modality=[image,text]              which of their parts enter the set        mmtx list modality
+  backbone=transformer               who listens                               mmtx list backbone
+  objective=[next_token]             what is predicted                         mmtx list objective
+A recipe sets all four: experiment=vit_digits. The rest are values: optim.lr=1e-3 backbone.dim=256 seed=1
+
+examples:
+  mmtx train experiment=vit_digits optim.lr=3e-3 seed=1
+  mmtx train -m experiment=vit_digits backbone.dim=64,128 seed=1,2,3
+  mmtx train experiment=gpt_shakespeare data.path=input.txt
+  mmtx generate runs/gpt_shakespeare/2026-01-01_12-00-00 prompt="ROMEO:" max_new_tokens=400 seed=1
+
+exit codes: 0 done, 2 yours to mend (one message says what), 1 anything else, 130/143 interrupted, state saved
+'mmtx COMMAND --help' says more.
+"""
+
+COMMAND_HELP = {
+    "train": """\
+usage: mmtx train [-m] [--config FILE] [key=value ...]
+
+Trains, tests, and writes a run directory (printed first and last):
+  config.yaml environment.json status.json metrics.jsonl metrics.json checkpoints/ samples/ wandb/
+
+Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= trainer=), set values by path
+(backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
+
+often used:
+  seed=1  trainer.max_steps=1000  trainer.max_epochs=10  trainer.devices=4  trainer.precision=bf16-mixed
+  trainer.accumulate_grad_batches=4  optim.lr=1e-3  data.batch_size=64  data.path=FILE  data.num_workers=4
+  log_every_steps=10  checkpoint.every_steps=500  run_dir=DIR  logger=[]  (no W&B)
+
+-m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
+--config FILE repeat a saved run; overrides change it
+Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
+""",
+    "check": """\
+usage: mmtx check [-m] [--config FILE] [key=value ...]
+
+Composes and builds everything that 'mmtx train' would, reads the data, and prints every problem at once, or a summary.
+""",
+    "evaluate": """\
+usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [key=value ...]
+
+Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+""",
+    "generate": """\
+usage: mmtx generate RUN|CKPT [key=value ...]
+
+  prompt=TEXT           what to continue; needed where the text is a stream
+  image=FILE            a picture to write about, where the set has one
+  index=N               or: sample N of the run's test (or validation) part
+  max_new_tokens=200    upper limit
+  temperature=1.0       0 takes the best id each time
+  top_k=null top_p=null keep the k best; the smallest set of probability p
+  seed=0                the same seed gives the same text
+  cache=true            keep keys and values (the text is the same without, only slower)
+""",
+    "list": """\
+usage: mmtx list [GROUP]
+
+Groups and their options, one line each. A group is chosen by group=option; a nested one by backbone/mlp=swiglu.
+""",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and gives its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("mmtx"))
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in COMMANDS:
+        return _fail(f"there is no command '{name}'; commands are {', '.join(COMMANDS)}")
+    if any(argument in ("-h", "--help") for argument in rest):
+        print(COMMAND_HELP[name], end="")
+        return 0
+    from mmtx.errors import UserError
+
+    try:
+        return COMMANDS[name](rest)
+    except UserError as error:
+        if os.environ.get("MMTX_DEBUG"):
+            raise
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        return 130
+
+
+def train(arguments: list[str]) -> int:
+    config_file, is_sweep, overrides = _options(arguments)
+    from mmtx.build import assemble
+    from mmtx.run.directory import RunDirectory
+    from mmtx.run.job import prepare, start
+
+    overrides, run_dir = _run_dir(overrides)
+    if is_sweep:
+        return _sweep(config_file, overrides, run_dir)
+    config = _config(config_file, overrides)
+    experiment = assemble(config)
+    run = RunDirectory(run_dir or _fresh_directory(config["name"]))
+    prepare(config, run)
+    print(f"run directory: {run.path}")
+    print(_summary(experiment), flush=True)
+    code = start(experiment, run)
+    if code == 0:
+        _print_results(run)
+    print(f"run directory: {run.path}", flush=True)
+    return code
+
+
+def check(arguments: list[str]) -> int:
+    config_file, is_sweep, overrides = _options(arguments)
+    from mmtx.build import assemble, expand_sweep
+    from mmtx.errors import ConfigErrors, UserError
+
+    overrides, _ = _run_dir(overrides)
+    jobs = expand_sweep(overrides) if is_sweep else [overrides]
+    failed: list[str] = []
+    for job in jobs:
+        try:
+            experiment = assemble(_config(config_file, job))
+        except UserError as error:
+            if len(jobs) == 1:
+                raise
+            failed.append(f"{' '.join(job)}: {error}")
+            continue
+        print(f"{' '.join(job)}: ok" if len(jobs) > 1 else f"ok: {_summary(experiment)}")
+    if failed:
+        raise ConfigErrors(failed)
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    place, options, overrides = _place_and_options(arguments, {"split": "test", "checkpoint": None})
+    import json
+    from pathlib import Path
+
+    from mmtx.build import construct_source, load, read_checkpoint, with_overrides
+    from mmtx.data.module import DataModule
+    from mmtx.errors import InvalidValue, UserError
+    from mmtx.evaluate import evaluate_learner
+    from mmtx.run.directory import newest_checkpoint
+
+    if options["split"] not in ("train", "val", "test"):
+        raise InvalidValue("split", options["split"], "is none of train, val, test")
+    if options["checkpoint"] is not None:
+        place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
+    file = newest_checkpoint(place)
+    config = with_overrides(read_checkpoint(file)["mmtx"]["config"], overrides)
+    learner = load(file, config["plugins"])
+    loader_keys = {key: config["data"][key] for key in ("batch_size", "eval_batch_size", "num_workers")}
+    source = construct_source(config)
+    data = DataModule(source=source, names=list(learner.specs), seed=config["seed"], **loader_keys)
+    metrics = evaluate_learner(learner, data, options["split"])
+    if metrics is None:
+        raise UserError(f"the data has no split '{options['split']}'; choose split=val or split=train")
+    print(json.dumps(metrics, indent=2))
+    return 0
+
+
+def generate(arguments: list[str]) -> int:
+    from mmtx.errors import UserError
+
+    known = {
+        "prompt": None,
+        "image": None,
+        "index": None,
+        "max_new_tokens": 200,
+        "temperature": 1.0,
+        "top_k": None,
+        "top_p": None,
+        "seed": 0,
+        "cache": True,
+        "plugins": [],
+    }
+    place, options, overrides = _place_and_options(arguments, known)
+    if overrides:
+        from mmtx.errors import nearest
+
+        key = overrides[0].partition("=")[0]
+        raise UserError(f"unknown key {overrides[0]}; {nearest(key, known)}")
+    from mmtx.write import write
+
+    print(write(place, **options))
+    return 0
+
+
+def list_options(arguments: list[str]) -> int:
+    from mmtx.build import describe_options
+    from mmtx.errors import UserError, nearest
+
+    described = describe_options()
+    if arguments and arguments[0] not in described:
+        raise UserError(f"there is no group '{arguments[0]}'; {nearest(arguments[0], described)}")
+    for group, choices in described.items():
+        if arguments and group != arguments[0]:
+            continue
+        print(f"{group}:")
+        width = max(map(len, choices))
+        for name, line in choices.items():
+            print(f"  {name:<{width}}  {line}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "check": check,
+    "evaluate": evaluate,
+    "generate": generate,
+    "list": list_options,
+}
+
+
+def _fail(message: str) -> int:
+    print(f"mmtx: {message}", file=sys.stderr)
+    return 2
+
+
+def _options(arguments: list[str]) -> tuple[str | None, bool, list[str]]:
+    """``--config FILE``, ``-m``, and the overrides."""
+    from mmtx.errors import UserError
+
+    config_file, is_sweep, overrides = None, False, []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-m", "--multirun"):
+            is_sweep = True
+        elif argument == "--config":
+            if not rest:
+                raise UserError("--config needs a file: --config RUN/config.yaml")
+            config_file = rest.pop(0)
+        elif argument.startswith("--config="):
+            config_file = argument.partition("=")[2]
+        elif argument.startswith("-") or ("=" not in argument and not argument.startswith("~")):
+            raise UserError(f"cannot read '{argument}'; choices and values are given as key=value")
+        else:
+            overrides.append(argument)
+    return config_file, is_sweep, overrides
+
+
+def _config(config_file: str | None, overrides: list[str]) -> dict:
+    from mmtx.build import compose, read_config
+
+    return compose(overrides) if config_file is None else read_config(config_file, overrides)
+
+
+def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
+    """Takes ``run_dir=`` (or Hydra's own name for it) out of the overrides."""
+    run_dir, rest = None, []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key.lstrip("+") in ("run_dir", "hydra.run.dir"):
+            run_dir = None if value in ("null", "") else value.strip("'\"")
+        else:
+            rest.append(override)
+    return rest, run_dir
+
+
+def _fresh_directory(name: str) -> str:
+    from datetime import datetime
+    from pathlib import Path
+
+    base = Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}_{number}"), number + 1
+    return str(path)
+
+
+def _sweep(config_file: str | None, overrides: list[str], run_dir: str | None) -> int:
+    """Every job composed and checked first; then one fresh process each, one after the other."""
+    import subprocess
+    from pathlib import Path
+
+    from mmtx.build import assemble, expand_sweep
+    from mmtx.errors import ConfigErrors, UserError
+
+    jobs, failed, name = expand_sweep(overrides), [], "sweep"
+    for job in jobs:
+        try:
+            name = assemble(_config(config_file, job)).config["name"]
+        except UserError as error:
+            failed.append(f"{' '.join(job)}: {error}")
+    if failed:
+        raise ConfigErrors(failed)
+    swept = [i for i in range(len(overrides)) if len({job[i] for job in jobs}) > 1]
+    folder = Path(run_dir or _fresh_directory(name))
+    print(f"sweep directory: {folder.absolute()}  ({len(jobs)} jobs)", flush=True)
+    codes = []
+    for number, job in enumerate(jobs):
+        slug = ",".join(job[i] for i in swept).replace("/", "_").replace(" ", "") or f"job{number}"
+        command = [sys.executable, "-m", "mmtx.cli", "train", *job, f"run_dir='{folder / slug}'"]
+        command += ["--config", config_file] if config_file else []
+        codes.append(subprocess.run(command, check=False).returncode)
+    failures = sum(code != 0 for code in codes)
+    print(f"sweep directory: {folder.absolute()}  ({len(jobs) - failures} finished, {failures} failed)")
+    return 1 if failures else 0
+
+
+def _place_and_options(arguments: list[str], known: dict) -> tuple[str, dict, list[str]]:
+    """The run or checkpoint, the command's own options, and what is left."""
+    import yaml
+
+    from mmtx.errors import UserError
+
+    places = [a for a in arguments if "=" not in a]
+    if len(places) != 1 or places[0].startswith("-"):
+        raise UserError("name one run directory or checkpoint, and then key=value")
+    options, overrides = dict(known), []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if not equals:
+            continue
+        if key not in known:
+            overrides.append(argument)
+        elif key in ("prompt", "image"):
+            options[key] = value
+        else:
+            options[key] = (
+                float(value) if isinstance(known[key], float) and _is_number(value) else yaml.safe_load(value)
+            )
+    return places[0], options, overrides
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _summary(experiment) -> str:  # type: ignore[no-untyped-def]
+    """The four choices in one line."""
+    tokens = ", ".join(f"{n} ({t.max_tokens} tokens)" for n, t in experiment.learner.model.tokenizers.items())
+    return (
+        f"{experiment.config['name']}: set [{tokens}], objectives [{', '.join(experiment.learner.objectives)}], "
+        f"{experiment.learner.num_parameters:,} parameters, {experiment.total_steps:,} steps of "
+        f"{experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks} "
+        f"samples, {experiment.data.num_train:,} training samples"
+    )
+
+
+def _print_results(run) -> None:  # type: ignore[no-untyped-def]
+    import json
+
+    metrics = json.loads(run.metrics.read_text())
+    for stage in ("val", "test"):
+        shown = [
+            f"{key} {value:.4g}" for key, value in metrics.items() if key.startswith(f"{stage}/") and value is not None
+        ]
+        if shown:
+            print("  ".join(shown))
+    pictures = sorted(run.samples.glob("*.png")) or sorted(run.samples.glob("*.jsonl"))
+    if pictures:
+        print(f"samples: {pictures[-1]}")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""An image file as pixels of a wanted size."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy
+import torch
+from jaxtyping import UInt8
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from mmtx.errors import UserError
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
+
+
+def decode_image(file: Path, *, size: int, channels: int, max_pixels: int) -> UInt8[Tensor, "C S S"]:
+    """The first picture of a file: upright, its shorter side resized to `size`, its middle cut out.
+
+    What it holds besides 8 bits of grey or RGB is converted: the orientation of EXIF is applied; transparency (of
+    palettes, too) goes onto white; of 16 bits the upper 8 stay; CMYK becomes RGB without a colour profile; grey is
+    repeated for three channels, colour weighed to grey for one (ITU-R 601).
+
+    Args:
+        file: of one of the `FORMATS`, whatever its name ends with.
+        size: side of the square in pixels.
+        channels: 1 or 3.
+        max_pixels: refuses larger pictures by their header, before they take memory.
+
+    Raises:
+        UserError: the file cannot be read, is damaged, is something else, or has too many pixels.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
+            with Image.open(file, formats=FORMATS) as image:
+                if image.width * image.height <= max_pixels:
+                    picture = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
+                    square = ImageOps.fit(picture, (size, size), method=Image.Resampling.BICUBIC)
+                    return torch.from_numpy(numpy.array(square).reshape(size, size, channels)).permute(2, 0, 1)
+                count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
+    except Image.DecompressionBombError as error:  # at the header, too
+        raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
+    except Image.UnidentifiedImageError:
+        raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)})") from None
+    except Exception as error:  # Pillow's decoders raise whatever they come across
+        raise UserError(f"{file} cannot be read as an image: {type(error).__name__}: {error}") from None
+    raise UserError(f"{file} has {count}; data.max_pixels={max_pixels}: shrink it, or raise data.max_pixels")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I"):
+        return Image.fromarray((numpy.asarray(image).astype(numpy.int64) >> 8).clip(0, 255).astype(numpy.uint8))
+    if image.has_transparency_data:
+        shown = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)
+    return image

@@ -1,0 +1,49 @@
+"""Metrics of a trained model on any split."""
+
+from __future__ import annotations
+
+import torch
+
+from mmtx.data.module import DataModule
+from mmtx.learner import Learner
+from mmtx.objectives.base import Score
+
+
+@torch.no_grad()
+def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str, float] | None:
+    """``{"<split>/<metric>": value}``, named as in training; None if the data has no such split.
+
+    Args:
+        learner: in eval mode.
+        data: whose split is read, on one process.
+        split: ``train``, ``val`` or ``test``.
+    """
+    loader = data.eval_loader(split, rank=0, num_ranks=1)
+    if loader is None:
+        return None
+    totals: dict[str, torch.Tensor] = {}
+    stats: dict[str, list[str]] = {}
+    for batches in loader:
+        for name, score in learner(batches[0]).items():
+            totals[name] = totals[name] + score.vector() if name in totals else score.vector()
+            stats[name] = list(score.stats)
+    return stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
+
+
+def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Tensor, list[str]]]) -> dict[str, float]:
+    """Metrics of added-up scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
+    objectives; ``stage/loss`` is their weighted sum.
+
+    Args:
+        learner: whose objectives they are.
+        stage: ``train``, ``val`` or ``test``.
+        parts: for each objective, its summed `Score.vector` and the names of its stats.
+    """
+    metrics, total = {}, 0.0
+    for name, (vector, names) in parts.items():
+        objective = learner.objective(name)
+        own = objective.metrics(Score.from_vector(vector, names))
+        total += objective.weight * own["loss"]
+        prefix = stage if len(parts) == 1 else f"{stage}/{name}"
+        metrics |= {f"{prefix}/{metric}": value for metric, value in own.items()}
+    return metrics | {f"{stage}/loss": total} if parts else metrics

@@ -1,0 +1,1 @@
+"""A run and its directory: status, metrics, checkpoints, W&B."""

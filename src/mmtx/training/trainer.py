@@ -1,0 +1,137 @@
+"""How long, on what, and how often to look: from config to Lightning's Trainer."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+
+from mmtx.errors import InvalidValue
+
+ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
+STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
+
+
+class Training:
+    """The length of a run and the devices it runs on.
+
+    Args:
+        max_steps: optimiser steps; None: as many as `max_epochs` gives. The smaller of the two ends the run.
+        max_epochs: passes over the training samples.
+        accelerator: auto, cpu, gpu.
+        devices: how many, or auto.
+        num_nodes: machines.
+        strategy: with several devices, ``ddp`` (auto) or ``fsdp2``.
+        precision: 32-true, bf16-mixed, 16-mixed, bf16-true.
+        accumulate_grad_batches: micro-batches of an optimiser step.
+        val_every_steps: optimiser steps between validations; None: once an epoch.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_steps: int | None,
+        max_epochs: float | None,
+        accelerator: str,
+        devices: int | str,
+        num_nodes: int,
+        strategy: str,
+        precision: str,
+        accumulate_grad_batches: int,
+        val_every_steps: int | None,
+    ) -> None:
+        for key, given, least in (
+            ("max_steps", max_steps, 1),
+            ("accumulate_grad_batches", accumulate_grad_batches, 1),
+            ("num_nodes", num_nodes, 1),
+            ("val_every_steps", val_every_steps, 1),
+        ):
+            if given is not None and given < least:
+                raise InvalidValue(key, given, f"must be at least {least}")
+        if max_epochs is not None and max_epochs <= 0:
+            raise InvalidValue("max_epochs", max_epochs, "must be more than 0")
+        if max_steps is None and max_epochs is None:
+            raise InvalidValue("max_steps", None, "and max_epochs are both null; a run needs an end")
+        for key, word, choices in (
+            ("accelerator", accelerator, ACCELERATORS),
+            ("strategy", strategy, tuple(STRATEGIES)),
+            ("precision", precision, PRECISIONS),
+        ):
+            if word not in choices:
+                raise InvalidValue(key, word, f"is none of {', '.join(choices)}")
+        if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+            raise InvalidValue("devices", devices, "must be auto or at least 1")
+        self.max_steps, self.max_epochs = max_steps, max_epochs
+        self.accelerator, self.devices, self.num_nodes = accelerator, devices, num_nodes
+        self.strategy, self.precision = strategy, precision
+        self.accumulate_grad_batches, self.val_every_steps = accumulate_grad_batches, val_every_steps
+
+    @property
+    def num_devices(self) -> int:
+        """Ranks on this machine."""
+        on_gpu = self.accelerator in ("gpu", "cuda") or (self.accelerator == "auto" and torch.cuda.is_available())
+        available = torch.cuda.device_count() if on_gpu else None
+        if on_gpu and not available:
+            raise InvalidValue("accelerator", self.accelerator, "finds no GPU", "cpu")
+        if isinstance(self.devices, int):
+            if available is not None and self.devices > available:
+                raise InvalidValue("devices", self.devices, "is more than there are", str(available))
+            return self.devices
+        return available or 1
+
+    @property
+    def num_ranks(self) -> int:
+        return self.num_devices * self.num_nodes
+
+    def total_steps(self, num_samples: int, batch_size: int) -> int:
+        """Optimiser steps of the run, for a data set and a micro-batch of one rank."""
+        by_epochs = math.inf
+        if self.max_epochs is not None:
+            per_step = batch_size * self.accumulate_grad_batches * self.num_ranks
+            by_epochs = math.ceil(self.max_epochs * num_samples / per_step)
+        return int(min(self.max_steps or math.inf, by_epochs))
+
+    def trainer(
+        self, *, total_steps: int, epoch_steps: int, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]
+    ) -> pl.Trainer:
+        """Lightning's Trainer. One pass of its loop is the whole run: the loader ends with the last step."""
+        every = min(self.val_every_steps or epoch_steps, total_steps)
+        return pl.Trainer(
+            max_epochs=1,
+            accelerator=self.accelerator,
+            devices=self.num_devices,
+            num_nodes=self.num_nodes,
+            strategy=self._strategy(),
+            precision=self.precision,  # type: ignore[arg-type]
+            val_check_interval=every,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            default_root_dir=run_dir,
+            logger=loggers,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            inference_mode=False,  # weights are swapped with their average around validation
+        )
+
+    def _strategy(self) -> str | Strategy:
+        if self.num_ranks == 1:
+            return "auto"
+        if self.strategy == "fsdp2":
+            return ModelParallelStrategy(data_parallel_size=self.num_ranks, tensor_parallel_size=1)
+        backend = "nccl" if torch.cuda.is_available() and self.accelerator != "cpu" else "gloo"
+        return DDPStrategy(process_group_backend=backend)
+
+
+def started_by_launcher() -> bool:
+    """Whether this process is a rank that somebody else started (torchrun, SLURM)."""
+    return "LOCAL_RANK" in os.environ or ("SLURM_PROCID" in os.environ and os.environ.get("SLURM_NTASKS", "1") != "1")

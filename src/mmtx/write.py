@@ -1,0 +1,121 @@
+"""``mmtx generate``: text from a trained model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Batch, Sample
+from mmtx.build import construct_source, load, read_checkpoint
+from mmtx.data.collate import collate
+from mmtx.errors import InvalidValue, UserError
+from mmtx.generate import Sampling, generate
+from mmtx.learner import Learner
+from mmtx.modalities.image import Image
+from mmtx.objectives.next_token import NextToken
+from mmtx.run.directory import newest_checkpoint
+
+
+def write(
+    place: str,
+    *,
+    prompt: str | None,
+    image: str | None,
+    index: int | None,
+    max_new_tokens: int,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    cache: bool,
+    plugins: list[str],
+) -> str:
+    """The prompt and what the model of a run writes after it.
+
+    Raises:
+        UserError: the run writes no text, or something it needs is not given.
+    """
+    for key, value, least in (("max_new_tokens", max_new_tokens, 1), ("index", index or 0, 0)):
+        if not isinstance(value, int) or value < least:
+            raise InvalidValue(key, value, f"must be an integer of at least {least}")
+    sampling = Sampling(temperature=float(temperature), top_k=top_k, top_p=top_p)
+    learner = load(place, plugins)
+    objective = next((o for o in learner.objectives.values() if isinstance(o, NextToken)), None)
+    if objective is None or objective.vocabulary is None:
+        raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")
+    vocabulary = objective.vocabulary
+    start = [vocabulary.begin] if vocabulary.begin is not None else []
+    ids = start + vocabulary.encode(prompt or "")
+    if not ids:
+        raise UserError('this model continues text and needs something to begin with: prompt="..."')
+    others = [name for name in learner.model.names if name != objective.text]
+    sample: Sample = {objective.text: {"ids": torch.tensor(ids)}}
+    sample |= _rest_of_set(learner, place, others, image, index, plugins)
+    batch = _batch(sample, learner, objective.text)
+    (new,) = generate(
+        learner.model,
+        lambda hidden: objective.logits(learner.model, hidden),
+        batch,
+        objective.text,
+        max_new_tokens=max_new_tokens,
+        sampling=sampling,
+        generator=torch.Generator().manual_seed(int(seed)),
+        end=vocabulary.end,
+        cache=bool(cache),
+    )
+    return vocabulary.decode(ids + new)
+
+
+def _rest_of_set(
+    learner: Learner, place: str, names: list[str], image: str | None, index: int | None, plugins: list[str]
+) -> Sample:
+    """What the set holds besides the text: from a picture file, or from a sample of the run's data."""
+    if not names:
+        return {}
+    if image is not None:
+        name = next((n for n in names if isinstance(learner.model.tokenizers[n], Image)), None)
+        if name is None or len(names) > 1:
+            raise UserError(f"image=FILE gives a picture; this set needs {', '.join(names)}: use index=N")
+        return {name: {"pixels": read_picture(image, learner.specs[name].fields["pixels"].shape)}}
+    config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
+    source = construct_source({**config, "plugins": plugins})
+    split = source.test() or source.val() or source.train()
+    number = index or 0
+    if number >= len(split):
+        raise InvalidValue("index", number, f"is beyond the {len(split)} samples there are")
+    return {name: fields for name, fields in split[number].items() if name in names}
+
+
+def read_picture(file: str, shape: tuple[int | None, ...]) -> Tensor:
+    """A picture file as uint8 ``(C, height, width)`` of the given shape, its middle cut out and resized."""
+    from PIL import Image as Pictures
+    from PIL import ImageOps
+
+    if not Path(file).is_file():
+        raise InvalidValue("image", file, "is not a file")
+    channels, height, width = (size or 1 for size in shape)
+    try:
+        with Pictures.open(file) as picture:
+            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
+    except OSError as error:
+        raise UserError(f"image={file} cannot be read as a picture: {error}") from None
+    fitted = ImageOps.fit(upright, (width, height))
+    return (
+        torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
+    )
+
+
+def _batch(sample: Sample, learner: Learner, text: str) -> Batch:
+    """A batch of one; the prompt may be longer than the context, since it is cropped."""
+    specs = {name: spec for name, spec in learner.specs.items() if name in sample and name != text}
+    ids = sample[text]["ids"]
+    rest = collate([{name: sample[name] for name in specs}], specs)
+    return Batch(
+        {**rest.fields, text: {"ids": ids[None]}},
+        {**rest.lengths, text: torch.tensor([len(ids)])},
+        {**rest.full, text: True},
+        torch.zeros(1, dtype=torch.long),
+    )

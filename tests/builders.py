@@ -1,0 +1,183 @@
+"""Small models and batches for tests: every argument that a test does not name has a plain default."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Field, Spec, Vocabulary
+from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.image import Image
+from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.attention import Attention
+from mmtx.nn.backbone import Backbone
+from mmtx.nn.mlp import MLP
+from mmtx.nn.norms import LayerNorm
+from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.tokens import Clock
+
+POSITIONS: dict[str, Positions] = {
+    "none": Positions(absolute=None, rotary=None, bias=None),
+    "learned": Positions(absolute=Learned, rotary=None, bias=None),
+    "sinusoidal": Positions(absolute=partial(Sinusoidal, base=10_000.0), rotary=None, bias=None),
+    "rotary": Positions(absolute=None, rotary=Rotary(axes=["time", "row", "column"], base=10_000.0), bias=None),
+    "alibi": Positions(absolute=None, rotary=None, bias=ALiBi),
+    "t5": Positions(
+        absolute=None, rotary=None, bias=partial(T5Bias, num_buckets=8, max_distance=16, bidirectional=True)
+    ),
+}
+
+
+class Letters:
+    """A vocabulary of single letters; with ``marks`` its last two ids begin and end a text."""
+
+    def __init__(self, letters: str = "abcdefghi", marks: bool = True) -> None:
+        self.letters, self.marks = letters, marks
+
+    @property
+    def size(self) -> int:
+        return len(self.letters) + (2 if self.marks else 0)
+
+    @property
+    def begin(self) -> int | None:
+        return len(self.letters) if self.marks else None
+
+    @property
+    def end(self) -> int | None:
+        return len(self.letters) + 1 if self.marks else None
+
+    def encode(self, text: str) -> list[int]:
+        return [self.letters.index(letter) for letter in text]
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.letters[i] for i in ids if i < len(self.letters))
+
+    def byte_lengths(self) -> list[int]:
+        return [1] * len(self.letters) + [0] * (self.size - len(self.letters))
+
+    def state(self) -> dict[str, Any]:
+        return {"letters": self.letters, "marks": self.marks}
+
+
+def text_spec(num_classes: int = 11, max_length: int = 8, vocabulary: Vocabulary | None = None) -> Spec:
+    return Spec({"ids": Field((None,), torch.long, num_classes, max_length)}, vocabulary=vocabulary)
+
+
+def image_spec(channels: int = 1, height: int = 8, width: int = 8, dtype: torch.dtype = torch.uint8) -> Spec:
+    return Spec({"pixels": Field((channels, height, width), dtype)})
+
+
+def label_spec(num_classes: int = 5, labels: tuple[str, ...] | None = None) -> Spec:
+    return Spec({"class": Field((), torch.long, num_classes)}, labels=labels)
+
+
+def attention(**changes: Any) -> Any:
+    keys: dict[str, Any] = {
+        "num_kv_heads": None,
+        "bias": ["query", "key", "value", "out"],
+        "scale": True,
+        "qk_norm": None,
+        "dropout": 0.0,
+    }
+    return partial(Attention, **{**keys, **changes})
+
+
+def mlp(**changes: Any) -> Any:
+    keys: dict[str, Any] = {"activation": nn.GELU(), "expansion": 2.0, "gated": False, "bias": True}
+    return partial(MLP, **{**keys, **changes})
+
+
+def backbone(**changes: Any) -> Backbone:
+    """Two layers of width 24 and two heads, pre-norm, no positions. Weights are large enough to tell things apart."""
+    keys: dict[str, Any] = {
+        "dim": 24,
+        "num_layers": 2,
+        "num_heads": 2,
+        "attention": attention(),
+        "mlp": mlp(),
+        "norm": partial(LayerNorm, eps=1e-5, bias=True),
+        "positions": POSITIONS["none"],
+        "norm_first": True,
+        "final_norm": True,
+        "dropout": 0.0,
+        "drop_path": 0.0,
+        "layer_scale": None,
+        "window": None,
+        "window_pattern": None,
+        "init_std": 0.3,
+        "activation_checkpointing": False,
+        "compile": False,
+        "flex": False,
+    }
+    return Backbone(**{**keys, **changes})
+
+
+def text(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, causal: bool = True) -> Text:
+    return Text(spec=spec or text_spec(), dim=dim, clock=clock, causal=causal, context=None)
+
+
+def image(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, **changes: Any) -> Image:
+    keys: dict[str, Any] = {"patch_size": 4, "summary": False, "num_registers": 0, "mean": 0.5, "std": 0.5}
+    return Image(spec=spec or image_spec(), dim=dim, clock=clock, **{**keys, **changes})
+
+
+def model(
+    tokenizers: Mapping[str, Tokenizer],
+    body: Backbone | None = None,
+    *,
+    type_embeddings: bool = True,
+    clocks: Mapping[str, Clock] | None = None,
+    seed: int = 0,
+) -> MultimodalTransformer:
+    """A model in eval mode, with weights that depend on the seed alone if `body` is not given."""
+    torch.manual_seed(seed)
+    made = MultimodalTransformer(
+        tokenizers=tokenizers, backbone=body or backbone(), type_embeddings=type_embeddings, clocks=clocks or {}
+    )
+    return made.eval()
+
+
+def batch_of(fields: Mapping[str, Mapping[str, Tensor]], lengths: Mapping[str, list[int]]) -> Batch:
+    """A batch from its tensors; what is full is read from the lengths, as collating does."""
+    full = {}
+    for name, counts in lengths.items():
+        ragged = "ids" in fields[name]
+        full[name] = min(counts) == (fields[name]["ids"].shape[1] if ragged else 1)
+    return Batch(
+        {name: dict(parts) for name, parts in fields.items()},
+        {name: torch.tensor(counts) for name, counts in lengths.items()},
+        full,
+        torch.arange(len(next(iter(lengths.values())))),
+    )
+
+
+def text_batch(lengths: list[int], num_classes: int = 11, seed: int = 0, name: str = "text") -> Batch:
+    """Random texts of the given lengths, padded with zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(0, num_classes, (len(lengths), max(*lengths, 1)), generator=generator)
+    ids[torch.arange(ids.shape[1])[None] >= torch.tensor(lengths)[:, None]] = 0
+    return batch_of({name: {"ids": ids}}, {name: lengths})
+
+
+def image_batch(present: list[int], spec: Spec | None = None, seed: int = 0, name: str = "image") -> Batch:
+    """Random pictures; zeros where absent."""
+    shape = (spec or image_spec()).fields["pixels"].shape
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (len(present), *(size or 0 for size in shape)), generator=generator)
+    pixels = (pixels * torch.tensor(present)[:, None, None, None]).to(torch.uint8)
+    return batch_of({name: {"pixels": pixels}}, {name: present})
+
+
+def merge(*batches: Batch) -> Batch:
+    """Several names of the same samples."""
+    return Batch(
+        {name: parts for batch in batches for name, parts in batch.fields.items()},
+        {name: lengths for batch in batches for name, lengths in batch.lengths.items()},
+        {name: full for batch in batches for name, full in batch.full.items()},
+        batches[0].ids,
+    )
