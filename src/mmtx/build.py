@@ -33,6 +33,10 @@ NAMED_GROUPS = ("modality", "objective", "callbacks", "logger")
 """Groups of which several may be chosen; each of their files holds one named node."""
 
 
+STAND_IN_DIM = 768
+"""Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """The objects of one config."""
@@ -353,10 +357,10 @@ def _learner(config: Config, specs: Mapping[str, Spec], backbone: Any, attempt: 
     for name, node in config["modality"].items():
         if name not in specs:
             attempt(f"modality.{name}", partial(_not_offered, name, specs, config))
-        elif backbone is not None:
-            path = f"modality.{name}"
-            make = partial(construct, node, plugins, spec=specs[name], dim=backbone.dim)
-            tokenizers[name] = attempt(path, make)
+        else:
+            dim = backbone.dim if backbone is not None else STAND_IN_DIM
+            make = partial(construct, node, plugins, spec=specs[name], dim=dim)
+            tokenizers[name] = attempt(f"modality.{name}", make)
     clocks = attempt("clocks", lambda: {name: Clock(**node) for name, node in (config["clocks"] or {}).items()})
     if backbone is None or clocks is None or None in tokenizers.values() or len(tokenizers) < len(config["modality"]):
         return None

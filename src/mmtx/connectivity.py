@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol, runtime_checkable
+from typing import Protocol, no_type_check, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -132,7 +132,9 @@ class Connectivity:
             return flex_rendering(self, window)
         if window is None and self.num_queries is None:
             if self.spans is not None and self.order.device.type == "cpu":
-                return self._per_segment()
+                segments = tuple(span for span in self.spans if span.start < span.stop)
+                if segments:  # a batch without anything real goes the dense way, where all parameters stay in the graph
+                    return self._per_segment(segments)
             if not self.packed and self.shape is Shape.CAUSAL:
                 return Causal()  # padding stands at the end, where no valid token can hear it
             if not self.packed and self.shape is Shape.FULL and not self.padded:
@@ -142,16 +144,15 @@ class Connectivity:
             return Full()
         return Dense(self.dense(window)[:, None])
 
-    def _per_segment(self) -> PerSegment:
-        assert self.spans is not None
+    def _per_segment(self, segments: tuple[Span, ...]) -> PerSegment:
         parts = []
-        for span in self.spans:
+        for span in segments:
             part: Rendering = Causal() if self.shape is Shape.CAUSAL else Full()
             if self.shape is Shape.MIXED:
                 order = self.order.expand(max(self.order.shape[0], span.row + 1), -1)[span.row, span.start : span.stop]
                 part = Dense((order[None, :] <= order[:, None])[None, None])
             parts.append(part)
-        return PerSegment(self.spans, tuple(parts))
+        return PerSegment(segments, tuple(parts))
 
 
 @runtime_checkable
@@ -251,6 +252,7 @@ def flex_rendering(connectivity: Connectivity, window: int | None = None) -> Fle
     rows = max(t.shape[0] for t in tensors)
     order, segment, valid, position = (t.expand(rows, *t.shape[1:]) for t in tensors)
 
+    @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
     def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
         i, j = q_index + first, kv_index
         heard = valid[b, j] & (segment[b, i] == segment[b, j]) & (order[b, j] <= order[b, i])
@@ -264,6 +266,7 @@ def flex_rendering(connectivity: Connectivity, window: int | None = None) -> Fle
 
 
 def _add_bias(bias: Float[Tensor, "#B H Q M"]) -> Callable[..., Tensor]:
+    @no_type_check  # as `rule`
     def score_mod(score, b, h, q_index, kv_index):
         return score + bias[b if bias.shape[0] > 1 else 0, h, q_index, kv_index]
 

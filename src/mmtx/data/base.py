@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from mmtx.batch import Sample, Spec
 
 
+@runtime_checkable
 class Split(Protocol):
     """Samples by index. Random augmentation may draw from the global generators of torch, numpy and Python: they are
     seeded for every sample, so a sample is a pure function of (seed, epoch, index)."""

@@ -6,25 +6,37 @@ import io
 import pickle
 import tarfile
 import warnings
+import zlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-import numpy
 import torch
 from torch import Tensor
 
 from mmtx.data.labelled_images import LabelledImages, Pictures
 from mmtx.data.public_file import PublicFile
+from mmtx.data.verified import verified
 from mmtx.errors import InvalidValue
 
+ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
+ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
+TRAIN_MD5S = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+}
+TEST_MD5S = {"test_batch": "40351d587109b95175f43aff81a1287e"}
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class CIFAR10(LabelledImages):
     """Names: ``image`` (3 x 32 x 32), ``label`` (what it shows). 50,000 to train on and 10,000 for the test.
 
-    In `path` lie the published archive ``cifar-10-python.tar.gz``, or its folder ``cifar-10-batches-py`` unpacked;
-    either is verified by its checksums. Nothing is written there.
+    In `path` lies the published archive ``cifar-10-python.tar.gz``, or its folder ``cifar-10-batches-py`` unpacked, and
+    is verified by checksums. Nothing is written there.
 
     Args:
         path: the folder; None: downloads the archive to the cache folder.
@@ -36,17 +48,11 @@ class CIFAR10(LabelledImages):
     def __init__(
         self, *, path: str | None, augment: Callable[[Tensor], Tensor] | None, num_val: int, split_seed: int
     ) -> None:
-        from torchvision.datasets import CIFAR10 as published
-
-        batches = [
-            PublicFile(f"{published.base_folder}/{name}", [published.url], md5)
-            for name, md5 in [*published.train_list, *published.test_list]
-        ]
-        archive = PublicFile(published.filename, [published.url], published.tgz_md5)
-        contents = _contents(None if path is None else Path(path).expanduser(), archive, batches)
+        md5s = {**TRAIN_MD5S, **TEST_MD5S}
+        batches = _read(None if path is None else Path(path).expanduser(), md5s)
         super().__init__(
-            train=_pictures(contents[:-1]),
-            test=_pictures(contents[-1:]),
+            train=_join(batches[: len(TRAIN_MD5S)]),
+            test=_join(batches[len(TRAIN_MD5S) :]),
             labels=LABELS,
             augment=augment,
             num_val=num_val,
@@ -54,28 +60,39 @@ class CIFAR10(LabelledImages):
         )
 
 
-def _contents(folder: Path | None, archive: PublicFile, batches: list[PublicFile]) -> list[bytes]:
+def _read(folder: Path | None, md5s: dict[str, str]) -> list[Pictures]:
+    archive = PublicFile(ARCHIVE, [ADDRESS], partial(_unpack, md5s=md5s))
     if folder is None:
-        return _members(archive.fetch(), batches)
-    if (folder / archive.name).is_file():
-        return _members(archive.read(folder), batches)
-    if (folder / batches[0].name).is_file():
-        return [batch.read(folder) for batch in batches]
-    problem = f"holds neither {archive.name} nor {batches[0].name}" if folder.is_dir() else "is not a folder"
-    inside = folder.name == Path(batches[0].name).parent.name
-    raise InvalidValue("path", folder, problem, str(folder.parent) if inside else None)
+        return archive.fetched()
+    if (folder / FOLDER).is_dir():
+        files = [PublicFile(f"{FOLDER}/{name}", [ADDRESS], partial(_batch, md5=md5)) for name, md5 in md5s.items()]
+        return [file.of(folder) for file in files]
+    if (folder / ARCHIVE).is_file():
+        return archive.of(folder)
+    problem = f"holds neither {FOLDER} nor {ARCHIVE}" if folder.is_dir() else "is not a folder"
+    raise InvalidValue("path", folder, problem, str(folder.parent) if folder.name in (FOLDER, ARCHIVE) else None)
 
 
-def _members(archive: bytes, batches: list[PublicFile]) -> list[bytes]:
-    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-        members = {member.name: member for member in tar if member.isfile()}
-        return [tar.extractfile(members[batch.name]).read() for batch in batches]  # type: ignore[union-attr]
+def _unpack(archive: bytes, md5s: dict[str, str]) -> list[Pictures]:
+    files = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            for member in tar:
+                stream = tar.extractfile(member)
+                if stream is not None:
+                    files[Path(member.name).name] = stream.read()
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise ValueError(f"cannot be unpacked: {error}") from None
+    return [_batch(files.get(name, b""), md5) for name, md5 in md5s.items()]
 
 
-def _pictures(contents: list[bytes]) -> Pictures:
-    """Batches of 10,000; they are pickles, which are safe to load as their checksums are known."""
+def _batch(content: bytes, md5: str) -> Pictures:
+    """10,000 pictures: a pickle, which is safe to load as it is known by its checksum."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they were written by a NumPy whose dtypes pickled in another way
-        batches = [pickle.loads(content, encoding="latin1") for content in contents]
-    pixels = numpy.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-    return torch.from_numpy(pixels), torch.tensor([label for batch in batches for label in batch["labels"]])
+        warnings.simplefilter("ignore")  # it was written by a NumPy whose dtypes pickled in another way
+        batch = pickle.loads(verified(content, md5), encoding="latin1")
+    return torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch["labels"])
+
+
+def _join(batches: list[Pictures]) -> Pictures:
+    return torch.cat([pixels for pixels, _ in batches]), torch.cat([classes for _, classes in batches])

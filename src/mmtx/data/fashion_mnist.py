@@ -8,6 +8,13 @@ from torch import Tensor
 
 from mmtx.data.idx_images import IdxImages
 
+MIRRORS = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
+MD5S = (
+    "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "9018921c3c673c538a1fc5bad174d6f9",
+    "8181f5470baa50b63fa0f6fddb340f0a",
+    "15d484375f8d13e6eb1aabb0c3f46965",
+)
 LABELS = (
     "T-shirt/top",
     "trouser",
@@ -36,5 +43,12 @@ class FashionMNIST(IdxImages):
         self, *, path: str | None, augment: Callable[[Tensor], Tensor] | None, num_val: int, split_seed: int
     ) -> None:
         super().__init__(
-            dataset="FashionMNIST", path=path, labels=LABELS, augment=augment, num_val=num_val, split_seed=split_seed
+            dataset="FashionMNIST",
+            mirrors=MIRRORS,
+            md5s=MD5S,
+            path=path,
+            labels=LABELS,
+            augment=augment,
+            num_val=num_val,
+            split_seed=split_seed,
         )

@@ -79,14 +79,14 @@ class ImageFolder(Source):
                 _images(folder / part, self._labels) if (folder / part).is_dir() else []
                 for part in ("train", "val", "test")
             )
+            total = len(self._train)
         else:
             self._labels = _class_folders(folder)
-            self._train, self._test = _held_out(
-                _images(folder, self._labels), "test_fraction", test_fraction, split_seed
-            )
-            val_fraction /= 1 - test_fraction  # of what is left
+            self._train = _images(folder, self._labels)
+            total = len(self._train)
+            self._train, self._test = _held_out(self._train, "test_fraction", test_fraction, total, split_seed)
         if not self._val:
-            self._train, self._val = _held_out(self._train, "val_fraction", val_fraction, split_seed)
+            self._train, self._val = _held_out(self._train, "val_fraction", val_fraction, total, split_seed)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -168,13 +168,13 @@ def _some(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"
 
 
-def _held_out(images: Labelled, key: str, fraction: float, seed: int) -> tuple[Labelled, Labelled]:
-    """What is kept and what is held out."""
+def _held_out(images: Labelled, key: str, fraction: float, total: int, seed: int) -> tuple[Labelled, Labelled]:
+    """What is kept and what is held out, which is a fraction of the total."""
     if not fraction:
         return images, []
     classes = torch.tensor([label for _, label in images])
-    count = min(round(len(images) * fraction), len(images) - len(set(classes.tolist())))
+    count = min(round(total * fraction), len(images) - len(classes.unique()))
     if count < 1:
-        raise InvalidValue(key, round(fraction, 6), f"holds none out of {len(images)} images; 0: hold none out")
+        raise InvalidValue(key, fraction, f"of {total} images holds none out, as training keeps one of every class")
     kept, held = hold_out(classes, count, seed)
     return [images[i] for i in kept.tolist()], [images[i] for i in held.tolist()]

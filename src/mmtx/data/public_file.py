@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
+from typing import Generic, TypeVar
 from urllib.request import Request, urlopen
 
 from tqdm import tqdm
@@ -20,87 +20,83 @@ from mmtx.errors import UserError
 ANSWER_SECONDS = 20.0
 """How long the addresses of a file may take, all together, until one begins to answer."""
 
+Content = TypeVar("Content")
+
 
 @dataclass(frozen=True)
-class PublicFile:
+class PublicFile(Generic[Content]):
     """Where a file lies in its dataset's folder, where it can be had, and what is in it.
 
     Args:
         name: path within the folder (``MNIST/raw/train-images-idx3-ubyte.gz``).
         addresses: tried in turn.
-        md5: of its content.
+        read: makes of its bytes what is wanted, and verifies them; a `ValueError` says what is wrong, as a predicate.
     """
 
     name: str
     addresses: Sequence[str]
-    md5: str
+    read: Callable[[bytes], Content]
 
-    def read(self, folder: Path) -> bytes:
-        """The content of the file in a folder, which is left as it is.
+    def of(self, folder: Path) -> Content:
+        """What the file in a folder holds. Nothing is written there.
 
         Raises:
-            UserError: it cannot be read, or is not what its checksum says.
+            UserError: it cannot be read, or is not what was published.
         """
         file = folder / self.name
         try:
-            content = file.read_bytes()
+            return self.read(file.read_bytes())
         except OSError as error:
-            raise UserError(f"{file} cannot be read: {error.strerror}") from None
-        found = _md5(content)
-        if found != self.md5:
-            raise UserError(
-                f"{file} is damaged: its {len(content)} bytes have the MD5 {found}, the original has {self.md5}; "
-                f"fetch it again from {self.addresses[0]}"
-            )
-        return content
+            raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+        except ValueError as error:
+            raise UserError(f"{file} {error}; fetch it again from {self.addresses[0]}") from None
 
-    def fetch(self) -> bytes:
-        """The content of the file in the cache folder, downloaded if it is not there yet.
+    def fetched(self) -> Content:
+        """What the file in the cache folder holds, downloaded if it is not there yet or damaged.
 
         Raises:
-            UserError: it is not there and no address gives it within a reasonable time.
+            UserError: no address gives it within a reasonable time.
         """
         file = _cache_folder() / self.name
         if file.is_file():
-            content = file.read_bytes()
-            if _md5(content) == self.md5:
-                return content
+            try:
+                return self.read(file.read_bytes())
+            except ValueError:
+                pass  # it is ours to replace
         failures = []
         for address in self.addresses:
             try:
-                return self._download(address, file)
+                content = _download(address, file.name, ANSWER_SECONDS / len(self.addresses))
+                wanted = self.read(content)
+                _write_whole(file, content)
+                return wanted
             except (OSError, HTTPException, ValueError) as error:
                 failures.append(f"{address} ({error})")
         raise UserError(
-            f"{Path(self.name).name} could not be downloaded to {file.parent}: {'; '.join(failures)}. "
+            f"{file.name} could not be downloaded to {file.parent}: {'; '.join(failures)}. "
             f"With the file at hand, data.path=FOLDER reads FOLDER/{self.name}"
         )
-
-    def _download(self, address: str, file: Path) -> bytes:
-        with _open(address, ANSWER_SECONDS / len(self.addresses)) as answer:
-            blocks = []
-            with tqdm(total=answer.length, unit="B", unit_scale=True, desc=file.name, disable=None) as progress:
-                while block := answer.read(1 << 20):
-                    blocks.append(block)
-                    progress.update(len(block))
-        content = b"".join(blocks)
-        if _md5(content) != self.md5:
-            raise ValueError(f"what came has the MD5 {_md5(content)}, not {self.md5}")
-        _write_whole(file, content)
-        return content
-
-
-def _md5(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmtx"
 
 
+def _download(address: str, name: str, seconds: float) -> bytes:
+    blocks = []
+    with (
+        _open(address, seconds) as answer,
+        tqdm(total=answer.length, unit="B", unit_scale=True, desc=name, disable=None) as progress,
+    ):
+        while block := answer.read(1 << 20):
+            blocks.append(block)
+            progress.update(len(block))
+    return b"".join(blocks)
+
+
 def _open(address: str, seconds: float) -> HTTPResponse:
-    """An answer's beginning within so many seconds. `urlopen`'s own limit counts anew for every number of a host, and
-    not at all while its name is looked up."""
+    """The beginning of an answer, within so many seconds. `urlopen`'s own limit counts anew for every number of a host,
+    and not at all while its name is looked up."""
     answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 
     def ask() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import traceback
 import warnings
@@ -19,6 +18,7 @@ from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.interrupt import Interrupt, Interrupted
 from mmtx.run.metrics import MetricsLog, finite
+from mmtx.run.ranks import run_ranks
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -38,15 +38,10 @@ def start(experiment: Experiment, run: RunDirectory) -> int:
 
     if experiment.training.num_devices == 1 or started_by_launcher():
         return execute(experiment, run)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", str(experiment.training.num_devices), "-m", "mmtx.run.job", str(run.path)]
-    threads = str(max(1, (os.cpu_count() or 1) // experiment.training.num_devices))
-    environment = {"OMP_NUM_THREADS": threads, **os.environ}
-    code = subprocess.run(command, env=environment, check=False).returncode
-    status = json.loads(run.status.read_text())
-    if code and status["state"] == "running":
+    code = run_ranks(run.path, experiment.training.num_devices)
+    if code and json.loads(run.status.read_text())["state"] == "running":
         run.set_status("failed", f"a rank ended with exit code {code}")
-    return int(status.get("exit_code") or code) if code else 0
+    return code if code >= 0 else 1
 
 
 def execute(experiment: Experiment, run: RunDirectory) -> int:
@@ -63,7 +58,8 @@ def execute(experiment: Experiment, run: RunDirectory) -> int:
         if rank == 0:
             run.set_status("failed", f"{type(error).__name__}: {error}".splitlines()[0])
         if isinstance(error, UserError):
-            print(f"mmtx: {error}", file=sys.stderr)
+            if rank == 0:
+                print(f"mmtx: {error}", file=sys.stderr)
             return 2
         traceback.print_exc()
         return 1

@@ -91,6 +91,7 @@ class WandbLog(Logger):
         self._guard("finish", lambda: self._run.finish(exit_code=exit_code), FINISH_SECONDS)
 
     def _start(self) -> None:
+        os.environ.setdefault("WANDB_SILENT", "true")
         import wandb
 
         mode = self._mode or ("online" if _has_key() else "offline")

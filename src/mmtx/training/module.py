@@ -60,6 +60,7 @@ class MultimodalModule(pl.LightningModule):
         )
         self.average: WeightAverage | None = None
         self.metrics: dict[str, float] = {}
+        self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
         self._clock, self._tokens, self._grad_norm = time.perf_counter(), 0, None
@@ -68,8 +69,9 @@ class MultimodalModule(pl.LightningModule):
 
     def configure_model(self) -> None:
         """Shards blocks, then everything else, where the strategy asks for FSDP2."""
-        if self.device_mesh is None:
+        if self.device_mesh is None or self._sharded:
             return
+        self._sharded = True
         from torch.distributed.fsdp import fully_shard
 
         mesh = self.device_mesh["data_parallel"]

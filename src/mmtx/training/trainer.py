@@ -127,7 +127,9 @@ class Training:
         if self.num_ranks == 1:
             return "auto"
         if self.strategy == "fsdp2":
-            return ModelParallelStrategy(data_parallel_size=self.num_ranks, tensor_parallel_size=1)
+            return ModelParallelStrategy(
+                data_parallel_size=self.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
+            )
         backend = "nccl" if torch.cuda.is_available() and self.accelerator != "cpu" else "gloo"
         return DDPStrategy(process_group_backend=backend)
 

@@ -1,0 +1,253 @@
+"""Who may listen to whom, for random sets: the derivation, the mask and every rendering, against plain Python."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from random_sets import Group, RandomSet, examples, group, random_sets, windows
+from torch import Tensor
+
+from mmtx.connectivity import Causal, Connectivity, Dense, Flex, Full, PerSegment, Rendering, Shape, Span
+from mmtx.tokens import pack, plan_rows, split
+
+
+def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+    """Attention as its definition has it, with every key head repeated for its group of queries."""
+    group = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
+    scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
+    if bias is not None:
+        scores = scores + bias
+    return scores.masked_fill(~allowed[:, None], float("-inf")).softmax(-1) @ v
+
+
+def assert_hears(rendering: Rendering, connectivity: Connectivity, rows: int, window: int | None, seed: int) -> None:
+    """A rendering gives what the rule gives, at every valid token: with and without bias, groups and scale."""
+    generator = torch.Generator().manual_seed(seed)
+    allowed = connectivity.reference(window).expand(rows, -1, -1)
+    queries, keys = allowed.shape[1:]
+    valid = connectivity.valid[:, keys - queries :].expand(rows, -1)[:, None, :, None]
+
+    def draw(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    for num_kv_heads, bias_rows, scale in ((4, None, None), (2, 1, 1.0), (1, rows, None)):
+        q, k, v = draw(rows, 4, queries, 8), draw(rows, num_kv_heads, keys, 8), draw(rows, num_kv_heads, keys, 8)
+        bias = None if bias_rows is None else draw(bias_rows, 4, queries, keys)
+        heard = rendering.attend(q, k, v, bias=bias, scale=scale)
+        expected = listen(q, k, v, allowed, bias, scale)
+        assert heard.isfinite().all()
+        torch.testing.assert_close(heard * valid, expected * valid, atol=1e-5, rtol=1e-5)
+
+
+@examples(150)
+@given(random_sets())
+def test_order_follows_the_clocks(random_set: RandomSet) -> None:
+    """`join` against the rule in plain Python: clocks end to end for each sample, ties by the place in the set."""
+    allowed, positions, valid = random_set.rule()
+    connectivity = random_set.join().connectivity
+    rows = random_set.num_samples
+    expected = torch.tensor(allowed)
+    assert connectivity.reference().expand(rows, -1, -1).equal(expected)
+    assert connectivity.dense().expand(rows, -1, -1).equal(expected)
+    real = torch.tensor(valid)
+    assert connectivity.valid.expand(rows, -1).equal(real)
+    placed = connectivity.position.expand(rows, -1, -1)
+    assert placed[real].equal(torch.tensor(positions).view(rows, -1, 3)[real])
+
+
+@examples(100)
+@given(random_sets(), windows)
+def test_dense_equals_the_reference(random_set: RandomSet, window: int | None) -> None:
+    connectivity = random_set.join().connectivity
+    rows = connectivity.reference(window).shape[0]
+    assert connectivity.dense(window).expand(rows, -1, -1).equal(connectivity.reference(window))
+    for queries in {1, len(connectivity)}:
+        tail = connectivity.tail(queries)
+        assert tail.reference(window).equal(connectivity.reference(window)[:, -queries:])
+        assert tail.dense(window).expand(rows, -1, -1).equal(tail.reference(window))
+    for length in {1, len(connectivity)}:
+        prefix = connectivity.prefix(length)
+        assert prefix.reference(window).equal(connectivity.reference(window)[:, :length, :length])
+        assert prefix.dense(window).expand(rows, -1, -1).equal(prefix.reference(window))
+
+
+@examples(80)
+@given(random_sets(), windows, st.data())
+def test_renderings_hear_what_the_rule_allows(random_set: RandomSet, window: int | None, data: st.DataObject) -> None:
+    connectivity = random_set.join().connectivity
+    queries = data.draw(st.sampled_from([None, 1, len(connectivity)]))
+    if queries is not None:
+        connectivity = connectivity.tail(queries)
+    assert_hears(connectivity.render(window), connectivity, random_set.num_samples, window, seed=0)
+
+
+@examples(60)
+@given(random_sets(), windows, st.integers(0, 5))
+def test_packed_rows_hear_their_own_sample(random_set: RandomSet, window: int | None, spare: int) -> None:
+    """Packing changes where tokens stand and nothing about who hears whom, rendered for a CPU and for other devices."""
+    token_set = random_set.join()
+    row_length = max(*random_set.lengths, 1) + spare
+    packed = pack(token_set, random_set.lengths, row_length)
+    connectivity, packing = packed.connectivity, packed.packing
+    assert packing is not None
+    allowed, _, _ = random_set.rule()
+    mask = connectivity.reference().flatten(0, 1)
+    for b in range(random_set.num_samples):
+        real = packing.real[b]
+        index = packing.index[b][real]
+        row = index // row_length
+        assert (row == row[:1]).all(), "a sample stands in one row"
+        assert mask[index][:, index % row_length].equal(torch.tensor(allowed[b])[real][:, real])
+        strangers = torch.ones(row_length, dtype=torch.bool)
+        strangers[index % row_length] = False
+        assert not mask[index][:, strangers].any()
+    assert connectivity.dense(window).equal(connectivity.reference(window))
+    rows = connectivity.order.shape[0]
+    assert_hears(connectivity.render(window), connectivity, rows, window, seed=1)
+    assert_hears(Dense(connectivity.dense(window)[:, None]), connectivity, rows, window, seed=1)
+
+
+@examples(60)
+@given(random_sets(), st.integers(0, 5))
+def test_packing_and_back(random_set: RandomSet, spare: int) -> None:
+    """Every real token comes back to its place with its own content; everything else is zero."""
+    token_set = random_set.join()
+    packed = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + spare)
+    unpacked, padded = split(packed.content, packed), split(token_set.content, token_set)
+    assert unpacked.hidden.equal(padded.hidden)
+    real = token_set.connectivity.valid.expand(random_set.num_samples, -1)
+    assert unpacked.hidden[real].equal(token_set.content[real])
+    assert not unpacked.hidden[~real].any()
+    assert packed.connectivity.valid.sum() == sum(random_set.lengths)
+
+
+@examples(30)
+@given(random_sets(), windows, st.booleans(), st.booleans())
+def test_flex_attention_is_given_the_rule(random_set: RandomSet, window: int | None, packed: bool, tail: bool) -> None:
+    token_set = random_set.join()
+    if packed:
+        token_set = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + 2)
+    connectivity = token_set.connectivity.tail(1) if tail else token_set.connectivity
+    expected = connectivity.reference(window)
+    rendering = connectivity.render(window, flex=True)
+    assert isinstance(rendering, Flex)
+    b, i, j = (torch.arange(size) for size in expected.shape)
+    assert rendering.block_mask.mask_mod(b[:, None, None], 0, i[:, None], j).equal(expected)
+
+
+@pytest.mark.parametrize(("packed", "window", "tail"), [(True, 2, False), (False, None, True)], ids=str)
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_flex_attention_hears_what_the_rule_allows(packed: bool, window: int | None, tail: bool) -> None:
+    groups = {"image": group("item", "image", 4, [4, 0, 4]), "text": group("causal", "text", 5, [2, 5, 0])}
+    random_set = RandomSet(groups, {})
+    token_set, rows = random_set.join(), 3
+    if packed:
+        token_set, rows = pack(token_set, random_set.lengths, 11), 2
+    connectivity = token_set.connectivity.tail(1) if tail else token_set.connectivity
+    assert_hears(connectivity.render(window, flex=True), connectivity, rows, window, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("groups", "mutual", "expected"),
+    [
+        pytest.param({"image": group("item", "image", 3, [3, 3])}, {}, Full, id="one item"),
+        pytest.param({"image": group("item", "image", 3, [3, 0])}, {}, Dense, id="one item, one sample absent"),
+        pytest.param({"text": group("causal", "text", 3, [3, 3])}, {}, Causal, id="causal text"),
+        pytest.param({"text": group("causal", "text", 3, [3, 1])}, {}, Causal, id="causal text, padded"),
+        pytest.param(
+            {"a": group("item", "frame", 2, [2]), "b": group("item", "frame", 2, [2])},
+            {"frame": True},
+            Full,
+            id="two sensors of one moment",
+        ),
+        pytest.param(
+            {"a": group("item", "frame", 2, [2]), "b": group("item", "frame", 2, [2])},
+            {"frame": False},
+            Dense,
+            id="ties broken",
+        ),
+        pytest.param(
+            {"a": group("item", "a", 2, [2]), "b": group("causal", "b", 2, [2])}, {}, Dense, id="picture, then caption"
+        ),
+    ],
+)
+def test_the_cheapest_rendering_is_chosen(
+    groups: dict[str, Group], mutual: dict[str, bool], expected: type[Rendering]
+) -> None:
+    connectivity = RandomSet(groups, mutual).join().connectivity
+    assert type(connectivity.render()) is expected
+    assert type(connectivity.render(window=2)) is Dense
+
+
+@pytest.mark.parametrize(("kind", "part"), [("item", Full), ("causal", Causal), ("blocks", Dense)])
+def test_packed_rows_are_rendered_sample_by_sample(kind: str, part: type[Rendering]) -> None:
+    random_set = RandomSet({"name": group(kind, "name", 4, [4, 2, 3])}, {})
+    packed = pack(random_set.join(), random_set.lengths, 6)
+    rendering = packed.connectivity.render()
+    assert isinstance(rendering, PerSegment)
+    assert rendering.spans == (Span(0, 0, 4), Span(0, 4, 6), Span(1, 0, 3))
+    assert {type(p) for p in rendering.parts} == {part}
+
+
+def test_known_connectivities() -> None:
+    """The design's examples, written out."""
+    dt = {name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}
+    mask = RandomSet(dt, {}).join().connectivity.dense()[0].int().tolist()
+    assert mask == [
+        [1, 0, 0, 0, 0, 0],  # return 0
+        [1, 1, 1, 0, 1, 0],  # return 1 hears all of step 0
+        [1, 0, 1, 0, 0, 0],  # state 0 hears return 0
+        [1, 1, 1, 1, 1, 0],  # state 1
+        [1, 0, 1, 0, 1, 0],  # action 0 hears return 0 and state 0
+        [1, 1, 1, 1, 1, 1],  # action 1
+    ]
+    caption = {"image": group("item", "image", 2, [2]), "text": group("causal", "text", 2, [2])}
+    mask = RandomSet(caption, {}).join().connectivity.dense()[0].int().tolist()
+    assert mask == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
+
+
+def test_padding_never_moves_a_position() -> None:
+    """A caption begins after the items that its own sample has, whatever the other samples of the batch have."""
+    groups = {"first": group("causal", "first", 4, [4, 1, 0]), "second": group("causal", "second", 2, [2, 2, 2])}
+    time = RandomSet(groups, {}).join().connectivity.position[:, 4:, 0]
+    assert time.tolist() == [[4, 5], [1, 2], [0, 1]]
+
+
+def test_first_fit() -> None:
+    assert plan_rows([3, 3, 1, 2, 0], 4) == [Span(0, 0, 3), Span(1, 0, 3), Span(0, 3, 4), Span(2, 0, 2), Span(0, 4, 4)]
+    with pytest.raises(ValueError, match="sample 1 has 5 tokens; a packed row holds 4"):
+        plan_rows([1, 5], 4)
+
+
+def test_a_prefix_of_packed_rows_is_not_rendered_by_the_whole_rows_segments() -> None:
+    random_set = RandomSet({"name": group("causal", "name", 4, [4, 2])}, {})
+    prefix = pack(random_set.join(), random_set.lengths, 6).connectivity.prefix(5)
+    assert_hears(prefix.render(), prefix, 1, None, seed=3)
+
+
+@pytest.mark.parametrize("shape", list(Shape))
+def test_a_row_with_nothing_real_stays_finite(shape: Shape) -> None:
+    integers = torch.zeros(2, 3, dtype=torch.long)
+    connectivity = Connectivity(
+        order=torch.arange(3).expand(2, 3) if shape is Shape.CAUSAL else integers,
+        position=torch.zeros(2, 3, 3, dtype=torch.long),
+        segment=integers,
+        valid=torch.tensor([[True, True, False], [False, False, False]]),
+        shape=shape,
+        packed=False,
+    )
+    assert_hears(connectivity.render(), connectivity, 2, None, seed=4)
+    assert connectivity.dense()[1].equal(torch.eye(3, dtype=torch.bool))
+
+
+def test_flex_attention_refuses_what_it_cannot_do() -> None:
+    connectivity = RandomSet({"name": group("causal", "name", 4, [4])}, {}).join().connectivity
+    rendering = connectivity.render(flex=True)
+    q = torch.randn(1, 2, 4, 8)
+    with pytest.raises(ValueError, match="attention dropout=0.1"):
+        rendering.attend(q, q, q, dropout=0.1)
+    with pytest.raises(ValueError, match="no backward on a CPU"):
+        rendering.attend(q.requires_grad_(), q, q)

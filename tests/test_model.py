@@ -1,0 +1,341 @@
+"""The whole model: who influences whom, padding, packing, and what is absent."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from builders import POSITIONS, attention, backbone, image, image_batch, merge, model, text, text_batch, text_spec
+from hypothesis import given
+from hypothesis import strategies as st
+from random_sets import RandomSet, examples, group, random_sets
+from torch import Tensor
+
+from mmtx.batch import Batch, Field, Spec
+from mmtx.connectivity import Dense
+from mmtx.modalities.base import Tokenizer
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.backbone import Backbone
+from mmtx.nn.norms import RMSNorm
+from mmtx.nn.positions import Learned, Positions, Sinusoidal
+from mmtx.tokens import Encoded, Tokens, TokenSet, pack, split
+
+BACKBONES: dict[str, dict[str, Any]] = {
+    **{name: {"positions": positions} for name, positions in POSITIONS.items()},
+    "rotary, local and global": {"positions": POSITIONS["rotary"], "window": 3, "window_pattern": "LG"},
+    "t5, all local": {"positions": POSITIONS["t5"], "window": 2, "window_pattern": "L"},
+    "post-norm, groups": {
+        "norm_first": False,
+        "attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6)),
+        "layer_scale": 0.5,
+    },
+}
+backbones = pytest.mark.parametrize("changes", BACKBONES.values(), ids=BACKBONES.keys())
+
+
+def image_and_text(**changes: Any) -> MultimodalTransformer:
+    torch.manual_seed(0)
+    tokenizers = {"image": image(summary=True, num_registers=1), "text": text()}
+    return model(tokenizers, backbone(**changes))
+
+
+def some_absent() -> Batch:
+    """Two whole samples, one without its picture, one without its text, one with nothing at all."""
+    return merge(image_batch([1, 1, 0, 1, 0]), text_batch([5, 3, 2, 0, 0]))
+
+
+def num_tokens(token_set: TokenSet) -> list[int]:
+    valid = token_set.connectivity.valid
+    return valid.expand(token_set.content.shape[0], -1).sum(1).tolist()
+
+
+def packed(token_set: TokenSet, row_length: int = 13) -> TokenSet:
+    return pack(token_set, num_tokens(token_set), row_length)
+
+
+def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
+    return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
+
+
+def scalar(encoded: Encoded) -> Tensor:
+    """Some function of all real tokens that weighs each of them differently."""
+    weight = torch.linspace(-1, 1, encoded.hidden.numel()).view_as(encoded.hidden)
+    return (encoded.hidden * weight * encoded.valid[..., None]).sum()
+
+
+@examples(25)
+@given(random_sets(), st.sampled_from([None, "L", "LG", "GLL"]), st.integers(1, 3), st.booleans())
+def test_nothing_is_heard_but_what_may_be(
+    random_set: RandomSet, pattern: str | None, window: int, in_packed_rows: bool
+) -> None:
+    """A token of other content changes those tokens alone that hear it, directly or through the layers between."""
+    torch.manual_seed(0)
+    body = backbone(dim=4, num_heads=1, num_layers=3, window=window, window_pattern=pattern).eval()
+    token_set = random_set.join()
+    if in_packed_rows:
+        token_set = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + 1)
+    connectivity = token_set.connectivity
+    rows, length = token_set.content.shape[:2]
+    reach = torch.eye(length).expand(rows, -1, -1)
+    for layer_window in body.windows:
+        reach = (connectivity.reference(layer_window).expand(rows, -1, -1).float() @ reach).clamp(max=1)
+    with torch.no_grad():
+        before = body(token_set.content, connectivity)
+        for told in range(length):
+            content = token_set.content.clone()
+            content[:, told] += torch.tensor([1.0, -2.0, 0.5, 3.0])
+            changed = (body(content, connectivity) != before).any(-1)
+            valid = connectivity.valid.expand(rows, -1)
+            assert changed[valid].equal(reach[:, :, told].bool()[valid]), f"token {told}"
+
+
+@backbones
+def test_packed_rows_equal_padded_ones(changes: dict[str, Any]) -> None:
+    """Hidden states and the gradients of every parameter."""
+    whole = image_and_text(**changes)
+    results = []
+    for arrange in (lambda token_set: token_set, packed):
+        whole.zero_grad()
+        encoded = whole.encode(arrange(whole.tokenize(some_absent())))
+        scalar(encoded).backward()
+        results.append((encoded.hidden.detach(), gradients(whole)))
+    (hidden, padded_grads), (packed_hidden, packed_grads) = results
+    torch.testing.assert_close(packed_hidden, hidden, atol=1e-5, rtol=1e-5)
+    assert padded_grads.keys() == packed_grads.keys()
+    for name, grad in padded_grads.items():
+        scale = max(grad.abs().max().item(), 1.0)
+        torch.testing.assert_close(packed_grads[name], grad, atol=1e-5 * scale, rtol=1e-4, msg=lambda m, n=name: n + m)
+
+
+@backbones
+def test_packed_rows_render_alike_on_other_devices(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The dense mask that another device gets gives what the calls per segment give."""
+    whole = image_and_text(**changes)
+    token_set = packed(whole.tokenize(some_absent()))
+    expected = whole.encode(token_set).hidden
+    connectivity = type(token_set.connectivity)
+    monkeypatch.setattr(connectivity, "render", lambda self, window, flex: Dense(self.dense(window)[:, None]))
+    torch.testing.assert_close(whole.encode(token_set).hidden, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("in_packed_rows", [False, True])
+@backbones
+def test_padding_content_changes_nothing(changes: dict[str, Any], in_packed_rows: bool) -> None:
+    """Bit for bit: whatever stands where nothing is."""
+    whole = image_and_text(**changes)
+    batch = some_absent()
+    other = merge(image_batch([1] * 5, seed=1), text_batch([5] * 5, seed=1))
+    ids, pixels = batch["text"]["ids"].clone(), batch["image"]["pixels"].clone()
+    padding = torch.arange(5)[None] >= batch.lengths["text"][:, None]
+    absent = batch.lengths["image"] == 0
+    ids[padding] = other["text"]["ids"][padding]
+    pixels[absent] = other["image"]["pixels"][absent]
+    filled = batch.with_name("text", {"ids": ids}, batch.lengths["text"])
+    filled = filled.with_name("image", {"pixels": pixels}, batch.lengths["image"])
+    arrange = packed if in_packed_rows else lambda token_set: token_set
+    with torch.no_grad():
+        plain, disturbed = (whole.encode(arrange(whole.tokenize(b))).hidden for b in (batch, filled))
+    assert disturbed.equal(plain)
+
+
+def test_a_causal_text_with_padding_is_not_disturbed_by_it() -> None:
+    """The rendering that has no mask at all."""
+    whole = model({"text": text()})
+    batch = text_batch([5, 2])
+    ids = batch["text"]["ids"].clone()
+    ids[1, 2:] = 7
+    with torch.no_grad():
+        plain = whole(batch).hidden
+        disturbed = whole(batch.with_name("text", {"ids": ids}, batch.lengths["text"])).hidden
+    assert disturbed.equal(plain)
+
+
+@backbones
+def test_neighbours_in_a_packed_row_do_not_hear_each_other(changes: dict[str, Any]) -> None:
+    whole = image_and_text(**changes)
+    batch = merge(image_batch([1, 0, 1]), text_batch([3, 4, 2]))
+    pixels, ids = batch["image"]["pixels"].clone(), batch["text"]["ids"].clone()
+    pixels[0], ids[0] = 255 - pixels[0], 10 - ids[0]
+    neighbour = batch.with_name("text", {"ids": ids}, batch.lengths["text"])
+    neighbour = neighbour.with_name("image", {"pixels": pixels}, batch.lengths["image"])
+    with torch.no_grad():
+        token_set = packed(whole.tokenize(batch), row_length=25)
+        assert token_set.content.shape[0] == 1, "all samples share one row"
+        before, after = whole.encode(token_set).hidden, whole.encode(packed(whole.tokenize(neighbour), 25)).hidden
+    assert after[1:].equal(before[1:])
+    assert not after[0].equal(before[0])
+
+
+def test_a_sample_does_not_depend_on_its_batch() -> None:
+    """Alone or among longer samples, a sample's hidden states are the same."""
+    whole = image_and_text(positions=POSITIONS["rotary"])
+    batch = some_absent()
+    together = whole(batch)
+    for index in range(len(batch)):
+        alone = whole(batch.select(slice(index, index + 1)))
+        torch.testing.assert_close(alone.hidden[0], together.hidden[index], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("in_packed_rows", [False, True])
+@pytest.mark.parametrize("present", [[1, 0, 1], [0, 0, 0]], ids=["one absent", "all absent"])
+@backbones
+def test_what_is_absent_stays_finite_and_in_the_graph(
+    changes: dict[str, Any], present: list[int], in_packed_rows: bool
+) -> None:
+    """No NaN, and every parameter gets a gradient (zero), which data parallel training waits for."""
+    whole = image_and_text(**changes).train()
+    token_set = whole.tokenize(merge(image_batch(present), text_batch([3 * p for p in present])))
+    encoded = whole.encode(packed(token_set) if in_packed_rows else token_set)
+    encoded.hidden.square().sum().backward()
+    assert encoded.hidden.isfinite().all()
+    assert not encoded.hidden[1].any(), "nothing is where there is no token"
+    for name, parameter in whole.named_parameters():
+        assert parameter.grad is not None, f"{name} is not in the graph"
+        assert parameter.grad.isfinite().all(), name
+        if not any(present):
+            assert not parameter.grad.any(), name
+
+
+def test_a_modality_that_is_absent_throughout_keeps_zero_gradients() -> None:
+    whole = image_and_text(positions=POSITIONS["learned"])
+    scalar(whole(merge(image_batch([0, 0]), text_batch([4, 2])))).backward()
+    grads = gradients(whole)
+    assert grads.keys() == dict(whole.named_parameters()).keys()
+    of_image = {name for name in grads if ".image" in name}
+    assert {"tokenizers.image.projection.weight", "tokenizers.image.readouts", "type_embeddings.image"} <= of_image
+    for name in of_image:
+        assert not grads[name].any(), name
+    assert grads["tokenizers.text.embedding.weight"].any()
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+@pytest.mark.parametrize("in_packed_rows", [False, True])
+def test_half_precision_is_close(name: str, in_packed_rows: bool) -> None:
+    """Under autocast, in every position scheme; the gradients reach float32 parameters."""
+    whole = image_and_text(positions=POSITIONS[name], init_std=0.05)
+    arrange = packed if in_packed_rows else lambda token_set: token_set
+    expected = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
+    torch.testing.assert_close(hidden.float(), expected, atol=0.1, rtol=0.1)
+    hidden.float().sum().backward()
+    assert all(grad.isfinite().all() for grad in gradients(whole).values())
+
+
+def test_positions_are_what_tells_places_apart() -> None:
+    """With every scheme but none, and a bidirectional text, the order of two ids is heard."""
+    for name, positions in POSITIONS.items():
+        whole = model({"text": text(causal=False)}, backbone(positions=positions))
+        batch = text_batch([3])
+        ids = torch.tensor([[1, 2, 3]])
+        first, swapped = (
+            whole(batch.with_name("text", {"ids": order}, batch.lengths["text"], full=True)).hidden
+            for order in (ids, ids[:, [1, 0, 2]])
+        )
+        alike = torch.allclose(first[:, 2], swapped[:, 2], atol=1e-5)
+        assert alike == (name == "none"), name
+
+
+def test_types_tell_names_apart() -> None:
+    spec = text_spec()
+    batch = merge(text_batch([3], name="source"), text_batch([3], name="target"))
+
+    def two_texts(type_embeddings: bool) -> MultimodalTransformer:
+        tokenizers = {"source": text(spec, causal=False), "target": text(spec, causal=False)}
+        whole = model(tokenizers, type_embeddings=type_embeddings)
+        whole.tokenizers["target"].load_state_dict(whole.tokenizers["source"].state_dict())
+        return whole
+
+    plain = two_texts(type_embeddings=False).tokenize(batch)
+    assert not plain.place.any()
+    named = two_texts(type_embeddings=True).tokenize(batch)
+    source, target = named.place[:, :3], named.place[:, 3:]
+    assert source.std(1).max() == target.std(1).max() == 0, "all tokens of a name share it"
+    assert not torch.allclose(source, target)
+
+
+def test_a_checkpoint_survives_a_change_of_the_set() -> None:
+    spec = text_spec()
+    small = model({"text": text(spec)}, backbone(positions=POSITIONS["learned"]), seed=0)
+    large = model({"image": image(), "text": text(spec)}, backbone(positions=POSITIONS["learned"]), seed=1)
+    missing, unexpected = large.load_state_dict(small.state_dict(), strict=False)
+    assert not unexpected
+    assert missing
+    assert all(".image" in key for key in missing)
+
+
+def test_readouts_have_no_position_of_their_own() -> None:
+    """Their content is learned whole; patches alone take a row and a column of the table."""
+    whole = model({"image": image(summary=True, num_registers=2)}, backbone(positions=POSITIONS["learned"]))
+    place = whole.tokenize(image_batch([1])).place[0] - whole.type_embeddings["image"]
+    assert place[:3].abs().max() < 1e-6
+    table = whole.position_embeddings["image"].table.weight
+    torch.testing.assert_close(place[3:], table)
+
+
+class Sensors(Tokenizer):
+    """A vector as one token that has no coordinates."""
+
+    def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
+        super().__init__(spec=spec, dim=dim, clock=clock)
+        (size,) = spec.fields["values"].shape
+        self.projection = torch.nn.Linear(size or 0, dim)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def max_tokens(self) -> int:
+        return 1
+
+    def forward(self, fields: dict[str, Tensor], lengths: Tensor, full: bool) -> Tokens:
+        return Tokens(
+            content=self.projection(fields["values"])[:, None],
+            coordinates=torch.zeros(1, 0, dtype=torch.long),
+            time=torch.zeros(1, 1, dtype=torch.long),
+            lengths=lengths,
+            num_items=1,
+            full=full,
+        )
+
+
+@pytest.mark.parametrize("absolute", [Learned, partial(Sinusoidal, base=10_000.0)], ids=["learned", "sinusoidal"])
+def test_a_modality_without_coordinates_needs_no_position(absolute: Any) -> None:
+    spec = Spec({"values": Field((3,), torch.float32)})
+    body = backbone(positions=Positions(absolute=absolute, rotary=None, bias=None))
+    whole = model({"sensors": Sensors(spec=spec, dim=24, clock=None), "text": text()}, body)
+    sensors = Batch({"sensors": {"values": torch.randn(2, 3)}}, {"sensors": torch.ones(2, dtype=torch.long)})
+    encoded = whole(merge(sensors, text_batch([3, 2])))
+    assert encoded.tokens("sensors").shape == (2, 1, 24)
+    assert list(whole.position_embeddings) == ["text"]
+
+
+def test_modalities_on_one_clock_are_interleaved() -> None:
+    """Two causal texts on one clock: each hears the other's past, and the first of two at one moment is heard."""
+    whole = model({"a": text(clock="step"), "b": text(clock="step")})
+    assert whole.clock_of == {"a": "step", "b": "step"}
+    mask = whole.tokenize(merge(text_batch([2], name="a"), text_batch([2], name="b"))).connectivity.dense()[0]
+    assert mask.int().tolist() == [[1, 0, 0, 0], [1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 1, 1]]
+
+
+def test_split_hidden_states_by_hand() -> None:
+    """The packed way back, through a backbone that only copies."""
+    random_set = RandomSet({"a": group("item", "a", 2, [2, 1]), "b": group("causal", "b", 3, [1, 3])}, {})
+    token_set = random_set.join()
+    packed_set = pack(token_set, random_set.lengths, 7)
+    encoded = split(packed_set.content, packed_set)
+    assert encoded.tokens("b")[1].equal(token_set.content[1, 2:])
+    assert not encoded.tokens("a")[1, 1:].any()
+
+
+def test_encode_adds_places_to_content() -> None:
+    whole = image_and_text(positions=POSITIONS["learned"])
+    token_set = whole.tokenize(some_absent())
+    body = whole.backbone
+    assert isinstance(body, Backbone)
+    by_hand = body(token_set.content + token_set.place, token_set.connectivity)
+    valid = token_set.connectivity.valid
+    assert whole.encode(token_set).hidden[valid].equal(by_hand[valid])
