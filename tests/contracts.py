@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy
 import pytest
 import torch
+from torch import Tensor
 
-from mmtx.batch import Batch, Sample, Spec
+from mmtx.batch import Batch, Sample, Spec, fake_batch
 from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
+from mmtx.modalities.base import Tokenizer
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Example, Objective, Score
+from mmtx.tokens import Tokens, join
 
 
 def check_source(source: Source) -> None:
@@ -82,3 +90,172 @@ def _equal(one: Sample, other: Sample) -> bool:
         and all(torch.equal(value, other[name][key]) for key, value in one[name].items())
         for name in one
     )
+
+
+def check_tokenizer(tokenizer: Tokenizer) -> None:
+    """What `join` and the model take for granted of a tokenizer."""
+    tokenizer.eval()
+    specs, size = {"name": tokenizer.spec}, 4
+    longest, short = fake_batch(specs, size, ragged=False), fake_batch(specs, size, seed=1)
+    some_absent = _shortened(short, specs, {"name": short.lengths["name"] * torch.tensor([0, 1, 1, 1])})
+    whole = _tokenize(tokenizer, longest)
+    assert whole.full, "the host's knowledge that all samples are full is passed on"
+    assert whole.lengths.tolist() == [whole.content.shape[1]] * size
+    for batch in (longest, replace(longest, full={}), short, some_absent):
+        tokens = _tokenize(tokenizer, batch)
+        _check_tokens(tokenizer, tokens, batch.full.get("name", False))
+        assert (tokens.lengths > 0).equal(batch.present("name")), "who is absent in the batch has no tokens"
+        for index in range(size):
+            alone, real = _tokenize(tokenizer, batch.select(slice(index, index + 1))), int(tokens.lengths[index])
+            assert alone.lengths.tolist() == [real], "a sample's tokens do not depend on its batch"
+            torch.testing.assert_close(alone.content[0, :real], tokens.content[index, :real], atol=1e-5, rtol=1e-5)
+    _check_padding_is_not_read(tokenizer, some_absent)
+    _check_gradients(tokenizer, whole, reach=True)
+    nobody = _shortened(short, specs, {"name": torch.zeros(size, dtype=torch.long)})
+    _check_gradients(tokenizer, _tokenize(tokenizer, nobody), reach=False)
+
+
+def check_objective(objective: Objective, model: MultimodalTransformer, specs: Mapping[str, Spec]) -> None:
+    """What training, evaluation and the records take for granted of an objective."""
+    batch = fake_batch(specs, 6)
+    everyone = {name: lengths.clone() for name, lengths in batch.lengths.items()}
+    some_absent = {name: torch.where(torch.arange(6) == i, 0, n) for i, (name, n) in enumerate(everyone.items())}
+    partly = _shortened(batch, specs, some_absent)
+    nobody = collate([], specs, size=3)
+    assert set(objective.labels) <= set(specs)
+    for training in (True, False):
+        objective.train(training)
+        model.train(training)
+        for given in (batch, partly, nobody):
+            _check_score(objective, model, given)
+    for given in (batch, partly):
+        whole = _score(objective, model, given)
+        parts = [_score(objective, model, given.select(part)) for part in (slice(0, 1), slice(1, 6))]
+        _check_close(whole.vector(), parts[0].vector() + parts[1].vector(), "scores add up over a batch's parts")
+        filled = _score(objective, model, _with_fillers(given))
+        _check_close(filled.vector(), whole.vector(), "samples that have nothing in them change nothing")
+        _check_metrics(objective, whole)
+        examples = objective.examples(model, given)
+        assert len(examples) == len(given), "one example per sample"
+        assert all(isinstance(example, Example) for example in examples)
+    assert len(objective.examples(model, nobody)) == len(nobody)
+    assert all(example.right is None for example in objective.examples(model, nobody)), "nothing is right or wrong"
+
+
+def _tokenize(tokenizer: Tokenizer, batch: Batch) -> Tokens:
+    return tokenizer(batch["name"], batch.lengths["name"], batch.full.get("name", False))
+
+
+def _check_tokens(tokenizer: Tokenizer, tokens: Tokens, full: bool) -> None:
+    count, length, width = tokens.content.shape
+    assert tokens.full == full
+    assert width == tokenizer.dim
+    assert tokens.content.dtype == torch.get_default_dtype()
+    assert tokens.content.isfinite().all()
+    assert 1 <= length <= tokenizer.max_tokens
+    assert 0 <= tokens.num_readouts < length, "something besides read-outs"
+    assert tokens.lengths.shape == (count,)
+    assert ((tokens.lengths >= 0) & (tokens.lengths <= length)).all()
+    assert tokens.coordinates.shape == (length, len(tokenizer.extent))
+    for axis, places in enumerate(tokenizer.extent):
+        own = tokens.coordinates[tokens.num_readouts :, axis]
+        assert ((own >= 0) & (own < places)).all(), f"axis {axis} has {places} places"
+    assert tokens.time.shape in ((1, length), (count, length))
+    assert (tokens.time >= 0).all()
+    if len(tokens.time) == 1:
+        assert int(tokens.time.max()) + 1 == tokens.num_items, "items count from 0"
+    if tokens.num_items == length:
+        assert (tokens.time.diff(dim=1) > 0).all(), "as many items as tokens, so that time rises"
+    join({"name": tokens}, {"name": torch.zeros(1, length, width)}, {"name": "name"})
+
+
+def _check_padding_is_not_read(tokenizer: Tokenizer, batch: Batch) -> None:
+    """Whatever stands where nothing is leaves the real tokens as they are."""
+    noise = fake_batch({"name": tokenizer.spec}, len(batch), seed=2, ragged=False)
+    filled = {}
+    for key, field in tokenizer.spec.fields.items():
+        values, other = batch["name"][key], noise["name"][key]
+        other = other[:, : values.shape[1]] if field.ragged else other
+        filled[key] = torch.where(_real(values, batch.lengths["name"], field.ragged), values, other)
+    before, after = _tokenize(tokenizer, batch), _tokenize(tokenizer, replace(batch, fields={"name": filled}))
+    assert after.lengths.equal(before.lengths)
+    real = torch.arange(before.content.shape[1])[None] < before.lengths[:, None]
+    torch.testing.assert_close(after.content[real], before.content[real], atol=1e-6, rtol=1e-6)
+
+
+def _check_gradients(tokenizer: Tokenizer, tokens: Tokens, reach: bool) -> None:
+    """Every parameter is in the graph, whoever is present; and something comes of it if anyone is."""
+    tokenizer.zero_grad()
+    weight = torch.randn(tokens.content.shape, generator=torch.Generator().manual_seed(0))
+    (tokens.content * weight).sum().backward()
+    for key, parameter in tokenizer.named_parameters():
+        assert parameter.grad is not None, f"{key} is not in the graph"
+        assert parameter.grad.isfinite().all(), key
+        assert not reach or parameter.grad.any(), f"no gradient reaches {key}"
+
+
+def _check_score(objective: Objective, model: MultimodalTransformer, batch: Batch) -> None:
+    """Finite, counted as announced, and with every parameter of the objective in the graph."""
+    objective.zero_grad()
+    model.zero_grad()
+    score = objective(model, batch)
+    assert score.count.item() == objective.count(batch).item(), "the count is known before anything is computed"
+    assert score.vector().isfinite().all()
+    assert not score.vector()[1::2].any() or score.count > 0
+    if score.count == 0:
+        assert score.loss_sum.item() == 0, "no prediction, no loss"
+    score.loss_sum.backward()
+    for part in (objective, model):
+        for key, parameter in part.named_parameters():
+            assert parameter.grad is None or parameter.grad.isfinite().all(), key
+    for key, parameter in objective.named_parameters():
+        assert parameter.grad is not None, f"{key} is not in the graph"
+    objective.metrics(score)  # of nothing, too
+
+
+def _score(objective: Objective, model: MultimodalTransformer, batch: Batch) -> Score:
+    with torch.no_grad():
+        return objective(model, batch)
+
+
+def _check_metrics(objective: Objective, score: Score) -> None:
+    metrics = objective.metrics(score)
+    assert "loss" in metrics
+    for key, value in metrics.items():
+        assert isinstance(value, float), key
+        assert math.isfinite(value), key
+    again = objective.metrics(Score.from_vector(score.vector(), list(score.stats)))
+    assert again == pytest.approx(metrics, rel=1e-5), "metrics of sums that were sent around are the same"
+
+
+def _check_close(actual: Tensor, expected: Tensor, message: str) -> None:
+    torch.testing.assert_close(actual, expected, atol=1e-4, rtol=1e-5, msg=lambda detail: f"{message}: {detail}")
+
+
+def _shortened(batch: Batch, specs: Mapping[str, Spec], lengths: dict[str, Tensor]) -> Batch:
+    """Some samples shorter or absent, with zeros where nothing is, as collating leaves them."""
+    fields = {
+        name: {
+            key: values * _real(values, lengths[name], specs[name].fields[key].ragged) for key, values in parts.items()
+        }
+        for name, parts in batch.fields.items()
+    }
+    return replace(batch, fields=fields, lengths=lengths, full=dict.fromkeys(fields, False))
+
+
+def _with_fillers(batch: Batch, count: int = 2) -> Batch:
+    """The batch with samples at its end that have nothing in them."""
+
+    def longer(values: Tensor) -> Tensor:
+        return torch.cat([values, values.new_zeros(count, *values.shape[1:])])
+
+    fields = {name: {key: longer(values) for key, values in parts.items()} for name, parts in batch.fields.items()}
+    lengths = {name: longer(values) for name, values in batch.lengths.items()}
+    assert batch.ids is not None
+    return Batch(fields, lengths, dict.fromkeys(fields, False), torch.cat([batch.ids, -torch.ones(count).long()]))
+
+
+def _real(values: Tensor, lengths: Tensor, ragged: bool) -> Tensor:
+    """Which values stand where a sample is."""
+    real = (torch.arange(values.shape[1])[None] < lengths[:, None]) if ragged else lengths > 0
+    return real.view(*real.shape, *[1] * (values.dim() - real.dim())).expand_as(values)

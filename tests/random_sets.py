@@ -115,9 +115,10 @@ class RandomSet:
 @st.composite
 def random_sets(draw: st.DrawFn) -> RandomSet:
     num_samples = draw(st.integers(1, 3))
+    kinds = draw(st.sampled_from([["item", "causal", "blocks", "timed"], ["causal"], ["item"]]))
     groups = {}
     for index in range(draw(st.integers(1, 3))):
-        kind = draw(st.sampled_from(["item", "causal", "blocks", "timed"]))
+        kind = draw(st.sampled_from(kinds))
         size = draw(st.integers(1, 4))
         times = {"item": [0] * size, "causal": list(range(size)), "blocks": [t // 2 for t in range(size)]}
         if kind == "timed":
@@ -129,7 +130,7 @@ def random_sets(draw: st.DrawFn) -> RandomSet:
         lengths = [size if all_full else draw(st.integers(0, size)) for _ in range(num_samples)]
         groups[f"name{index}"] = Group(
             kind=kind,
-            clock=draw(st.sampled_from([f"name{index}", "one", "other"])),
+            clock=draw(st.sampled_from([f"name{index}", "one", "one", "other"])),
             times=rows,
             lengths=lengths,
             summaries=draw(st.integers(0, 1)),
@@ -143,9 +144,9 @@ def random_sets(draw: st.DrawFn) -> RandomSet:
 windows = st.sampled_from([None, None, 1, 2, 3])
 
 
-def group(kind: str, clock: str, size: int, lengths: list[int], promised: bool = True) -> Group:
+def group(kind: str, clock: str, size: int, lengths: list[int], columns: int = 0) -> Group:
     times = {"item": [0] * size, "causal": list(range(size)), "blocks": [t // 2 for t in range(size)]}[kind]
-    return Group(kind, clock, [times] * len(lengths), lengths, 0, 0, 0, promised)
+    return Group(kind, clock, [times] * len(lengths), lengths, 0, 0, columns, promised=True)
 
 
 def examples(number: int) -> settings:

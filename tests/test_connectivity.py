@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from random_sets import Group, RandomSet, examples, group, random_sets, windows
 from torch import Tensor
@@ -126,6 +126,7 @@ def test_packing_and_back(random_set: RandomSet, spare: int) -> None:
 
 @examples(30)
 @given(random_sets(), windows, st.booleans(), st.booleans())
+@example(RandomSet({"image": group("item", "image", 4, [4], columns=2)}, {}), 1, False, True)
 def test_flex_attention_is_given_the_rule(random_set: RandomSet, window: int | None, packed: bool, tail: bool) -> None:
     token_set = random_set.join()
     if packed:
@@ -170,7 +171,16 @@ def test_flex_attention_hears_what_the_rule_allows(packed: bool, window: int | N
             id="ties broken",
         ),
         pytest.param(
+            {"a": group("item", "frame", 2, [2, 0]), "b": group("item", "frame", 2, [2, 2])},
+            {"frame": True},
+            Dense,
+            id="two sensors, one absent",
+        ),
+        pytest.param(
             {"a": group("item", "a", 2, [2]), "b": group("causal", "b", 2, [2])}, {}, Dense, id="picture, then caption"
+        ),
+        pytest.param(
+            {"a": group("causal", "step", 3, [3]), "b": group("causal", "step", 2, [2])}, {}, Dense, id="interleaved"
         ),
     ],
 )
@@ -180,6 +190,10 @@ def test_the_cheapest_rendering_is_chosen(
     connectivity = RandomSet(groups, mutual).join().connectivity
     assert type(connectivity.render()) is expected
     assert type(connectivity.render(window=2)) is Dense
+    tail = connectivity.tail(1)
+    rows = len(next(iter(groups.values())).lengths)
+    assert_hears(connectivity.render(), connectivity, rows, None, seed=5)
+    assert_hears(tail.render(), tail, rows, None, seed=5)
 
 
 @pytest.mark.parametrize(("kind", "part"), [("item", Full), ("causal", Causal), ("blocks", Dense)])

@@ -280,7 +280,10 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
         children = {key: construct(child, plugins) for key, child in node.items() if not str(key).startswith("_")}
         if "_target_" not in node:
             return children
-        call = partial(check.resolve(str(node["_target_"]), plugins), **children, **runtime)
+        target = check.resolve(str(node["_target_"]), plugins)
+        hints = check.annotations(target)
+        children = {key: check.as_annotated(value, hints.get(key)) for key, value in children.items()}
+        call = partial(target, **children, **runtime)
         return call if node.get("_partial_") else call()
     if isinstance(node, list):
         return [construct(child, plugins) for child in node]

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from mmtx.errors import UserError, nearest
@@ -67,7 +67,7 @@ def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[t
     return found
 
 
-def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> typing.Iterator[tuple[str, str]]:
+def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> Iterator[tuple[str, str]]:
     if isinstance(node, Mapping):
         if "_target_" in node:
             try:
@@ -86,13 +86,8 @@ def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[st
 
 def _signature_findings(
     node: Mapping[str, Any], target: Callable[..., Any], path: str, runtime: set[str], partial: bool
-) -> typing.Iterator[tuple[str, str]]:
-    parameters = inspect.signature(target).parameters
-    try:
-        function = target.__init__ if inspect.isclass(target) else target  # type: ignore[misc]
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError):
-        hints = {}
+) -> Iterator[tuple[str, str]]:
+    parameters, hints = inspect.signature(target).parameters, annotations(target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     from_data = runtime if path == "data" else set()  # these keys belong to the loaders
     prefix = f"{path}." if path else ""
@@ -115,6 +110,21 @@ def _signature_findings(
             missing = key not in node or node[key] == "???"
             if needed and missing and (key not in runtime or key in from_data):
                 yield f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=..."
+
+
+def annotations(target: Callable[..., Any]) -> dict[str, Any]:
+    """What the arguments of a class or function are said to be; nothing where that cannot be found out."""
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+    except (NameError, TypeError):
+        return {}
+
+
+def as_annotated(value: Any, annotation: Any) -> Any:
+    """An integer where a float belongs becomes one: YAML cannot tell ``20`` from ``20.0``."""
+    accepted = [annotation, *typing.get_args(annotation)]
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return float(value) if is_integer and float in accepted and int not in accepted else value
 
 
 def conforms(value: Any, annotation: Any) -> bool:

@@ -90,7 +90,6 @@ class Connectivity:
             position=self.position[:, :length],
             segment=self.segment[:, :length],
             valid=self.valid[:, :length],
-            spans=None,
         )
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:

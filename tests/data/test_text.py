@@ -167,5 +167,5 @@ def test_python_docs_leave_out_tests_and_other_alphabets(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("kind", [Characters, Bytes, lambda: BPE(vocab_size=270, path=None)])
 def test_a_split_can_go_to_a_process_that_was_not_forked(kind):
-    split = stream(vocabulary=kind()).train()
+    split = stream("to be, or not to be: that is it. " * 9, kind()).train()
     assert pickle.loads(pickle.dumps(split))[3]["text"]["ids"].equal(split[3]["text"]["ids"])

@@ -76,7 +76,7 @@ def _read(folder: Path | None, md5s: dict[str, str]) -> list[Pictures]:
 def _unpack(archive: bytes, md5s: dict[str, str]) -> list[Pictures]:
     files = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is not None:

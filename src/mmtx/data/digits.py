@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -75,12 +76,12 @@ class Digits(Source):
         return self._split(self._test, None)
 
     def _split(self, index: list[int], augment: Callable[[Tensor], Tensor] | None) -> Split:
-        def make(i: int) -> Sample:
-            pixels, label = self._pixels[index[i]], self._classes[index[i]]
-            return {
-                "image": {"pixels": augment(pixels) if augment else pixels},
-                "text": {"ids": self._names[int(label)]},
-                "label": {"class": label},
-            }
+        return Samples(len(index), partial(self._sample, index, augment))
 
-        return Samples(len(index), make)
+    def _sample(self, index: list[int], augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
+        pixels, label = self._pixels[index[i]].clone(), self._classes[index[i]]
+        return {
+            "image": {"pixels": augment(pixels) if augment else pixels},
+            "text": {"ids": self._names[int(label)]},
+            "label": {"class": label},
+        }

@@ -53,6 +53,8 @@ class Image(Tokenizer):
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
+        if not (self.std > 0).all():
+            raise InvalidValue("std", std, "must be above 0")
         self.projection = nn.Linear(channels * patch_size**2, dim)
         num_readouts = self.num_summaries + num_registers
         self.readouts = nn.Parameter(torch.randn(num_readouts, dim) * 0.02) if num_readouts else None

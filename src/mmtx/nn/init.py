@@ -6,22 +6,29 @@ import math
 
 from torch import nn
 
+STANDARD_WIDTH = 768
+"""The width at which GPT-2, BERT and ViT chose a standard deviation of 0.02."""
+
 
 def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> None:
-    """GPT-2's scheme (Radford et al. 2019, section 2.3).
+    """Draws weights from normal distributions; biases are zero.
 
-    Linear, convolution and embedding weights are drawn from N(0, std²), biases are zero. The last linear map of each
-    half of a block is scaled down by the root of the number of residual additions, so that the sum over the depth
-    keeps its size.
+    A weight that multiplies gets `std` at a fan-in of 768, as GPT-2, BERT and ViT have it, and keeps the size of what
+    it gives at any other: ``std · sqrt(768 / fan_in)``, for 0.02 close to PyTorch's own ``1 / sqrt(3 fan_in)``. The
+    last linear map of each half of a block is scaled down by the root of the number of residual additions, so that
+    the sum over the depth keeps its size (Radford et al. 2019, section 2.3). Embeddings get `std`.
 
     Args:
         module: initialised in place, children included.
-        std: standard deviation; 0.02 in GPT-2, BERT and ViT alike.
+        std: standard deviation at a fan-in of 768.
         residual_outputs: halves of blocks that write to the residual stream.
     """
     for name, child in module.named_modules():
-        if isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Embedding):
+        if isinstance(child, nn.Embedding):
+            nn.init.normal_(child.weight, std=std)
+        elif isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
+            own = std * math.sqrt(STANDARD_WIDTH / child.weight[0].numel())
             writes_residual = name.endswith((".attention.out", ".mlp.down"))
-            nn.init.normal_(child.weight, std=std / math.sqrt(residual_outputs) if writes_residual else std)
-            if getattr(child, "bias", None) is not None:
+            nn.init.normal_(child.weight, std=own / math.sqrt(residual_outputs) if writes_residual else own)
+            if child.bias is not None:
                 nn.init.zeros_(child.bias)

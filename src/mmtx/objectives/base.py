@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -40,7 +40,7 @@ class Score:
         return Score(pairs[0, 0], pairs[0, 1], {name: (p[0], p[1]) for name, p in zip(names, pairs[1:], strict=True)})
 
     def mean_loss(self) -> float:
-        return float(self.loss_sum / self.count) if self.count else float("nan")
+        return float(self.loss_sum.detach() / self.count) if self.count else float("nan")
 
     def ratio(self, name: str) -> float:
         total, count = self.stats[name]
@@ -90,7 +90,7 @@ class Objective(nn.Module, ABC):
         """A prediction for every sample, for people to look at."""
 
 
-def required_name(name: str, names: Mapping[str, object], what: str, key: str) -> None:
+def required_name(name: str, names: Collection[str], what: str, key: str) -> None:
     """Raises ValueError if an objective needs a name that is not there."""
     if name not in names:
         have = ", ".join(names) or "nothing"

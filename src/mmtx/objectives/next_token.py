@@ -85,7 +85,8 @@ class NextToken(Objective):
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
         metrics |= {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}
         if "bytes" in score.stats:
-            metrics["bits_per_byte"] = float(score.loss_sum) / math.log(2) / max(float(score.stats["bytes"][0]), 1.0)
+            num_bytes = max(float(score.stats["bytes"][0]), 1.0)
+            metrics["bits_per_byte"] = float(score.loss_sum.detach()) / math.log(2) / num_bytes
         return metrics
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ class Optimisation:
         *,
         lr: float,
         weight_decay: float,
-        betas: tuple[float, float],
+        betas: Sequence[float],
         eps: float,
         warmup_steps: int,
         warmup_epochs: float,

@@ -1,0 +1,634 @@
+"""Pictures: in memory, as published, and in folders."""
+
+import gzip
+import http.server
+import io
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import numpy
+import pytest
+import torch
+from contracts import check_source
+from PIL import Image
+from small_data import publish_small, write
+
+from mmtx.data import cifar10, fashion_mnist, mnist, public_file
+from mmtx.data.decode_image import decode_image
+from mmtx.data.digits import Digits
+from mmtx.data.image_folder import ImageFolder
+from mmtx.data.labelled_images import LabelledImages
+from mmtx.data.stratified import hold_out
+from mmtx.data.vocabulary import Characters
+from mmtx.errors import InvalidValue, UserError
+
+PUBLISHED = {"MNIST": mnist, "FashionMNIST": fashion_mnist, "CIFAR10": cifar10}
+
+
+def noisy(pixels):
+    """An augmentation that draws from every generator, and works in place."""
+    return pixels.add_(torch.randint(0, 5, ()).to(torch.uint8) + random.randrange(5) + int(numpy.random.randint(5)))
+
+
+# --- dealing out ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, 50, 96])
+def test_held_out_samples_are_stratified(count):
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(0))
+    classes = torch.tensor([0] * 60 + [1] * 30 + [2] * 9 + [3])[order]
+    kept, held = hold_out(classes, count, seed=1)
+    assert sorted([*kept.tolist(), *held.tolist()]) == list(range(100)) and len(held) == count
+    shares = classes[held].bincount(minlength=4)
+    assert count == 96 or all(  # where nothing else is left, all but one of each
+        abs(share - count * number / 100) <= 1 for share, number in zip(shares.tolist(), (60, 30, 9, 1), strict=True)
+    )
+    assert classes[kept].bincount(minlength=4).min() >= 1
+    assert hold_out(classes, count, seed=1)[1].equal(held)
+    assert count in (0, 96) or not hold_out(classes, count, seed=2)[1].equal(held)
+
+
+def test_the_last_of_a_class_is_not_held_out():
+    with pytest.raises(ValueError, match="cannot hold out 97 of 100"):
+        hold_out(torch.tensor([0] * 60 + [1] * 30 + [2] * 9 + [3]), 97, seed=1)
+
+
+# --- digits -----------------------------------------------------------------------------------------------------------
+
+
+def digits(augment=None, num_val=100, split_seed=0):
+    return Digits(vocabulary=Characters(), augment=augment, num_val=num_val, split_seed=split_seed)
+
+
+def test_contract_of_digits():
+    check_source(digits())
+    check_source(digits(augment=lambda pixels: noisy(pixels.clone())))
+
+
+def test_digits_have_their_known_sizes_and_names():
+    source = digits()
+    assert [len(source.train()), len(source.val()), len(source.test())] == [1337, 100, 360]
+    sample = source.test()[5]
+    name = source.specs["label"].labels[int(sample["label"]["class"])]
+    assert source.vocabulary.decode(sample["text"]["ids"].tolist()) == name
+    with pytest.raises(InvalidValue, match="^num_val=5 "):
+        digits(num_val=5)
+
+
+def test_the_test_of_digits_does_not_depend_on_what_is_held_out():
+    one, other = digits(num_val=100).test(), digits(num_val=300).test()
+    assert all(one[i]["image"]["pixels"].equal(other[i]["image"]["pixels"]) for i in range(0, 360, 20))
+
+
+# --- pictures in memory -----------------------------------------------------------------------------------------------
+
+
+def pictures(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 3, 4, 4), generator=generator, dtype=torch.uint8)
+    return pixels, torch.arange(count) % 2
+
+
+def labelled(augment=None, num_val=10, split_seed=0):
+    return LabelledImages(
+        train=pictures(50),
+        test=pictures(20, seed=1),
+        labels=("even", "odd"),
+        augment=augment,
+        num_val=num_val,
+        split_seed=split_seed,
+    )
+
+
+def pixels_of(split):
+    return {split[i]["image"]["pixels"].numpy().tobytes() for i in range(len(split))}
+
+
+def test_contract_of_labelled_images():
+    check_source(labelled())
+    check_source(labelled(augment=noisy))
+    check_source(labelled(num_val=0))
+
+
+def test_labelled_images_are_dealt_out_without_overlap():
+    source = labelled()
+    train, val, test = pixels_of(source.train()), pixels_of(source.val()), pixels_of(source.test())
+    assert (len(train), len(val), len(test)) == (40, 10, 20)
+    assert train.isdisjoint(val) and test == {p.numpy().tobytes() for p in pictures(20, seed=1)[0]}
+    assert labelled(num_val=0).val() is None
+    assert pixels_of(labelled(split_seed=1).val()) != val
+    for num_val in (-1, 49):
+        with pytest.raises(InvalidValue, match=rf"^num_val={num_val} must lie in 0..48"):
+            labelled(num_val=num_val)
+
+
+def test_an_augmentation_in_place_does_not_reach_the_data():
+    source = labelled(augment=lambda pixels: pixels.zero_())
+    split = source.train()
+    assert not split[3]["image"]["pixels"].any()
+    source._augment = None
+    assert source.train()[3]["image"]["pixels"].any()
+
+
+def test_a_split_can_go_to_a_process_that_was_not_forked():
+    split = labelled(augment=noisy).train()
+    assert len(pickle.loads(pickle.dumps(split))) == 40
+
+
+# --- as published -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small(monkeypatch):
+    return publish_small(monkeypatch)
+
+
+def open_published(name, path, augment=None, num_val=10):
+    return getattr(PUBLISHED[name], name)(path=path, augment=augment, num_val=num_val, split_seed=0)
+
+
+def unpack(folder, contents):
+    """The same content without its packing."""
+    for name, content in contents.items():
+        if name.endswith(".tar.gz"):
+            with tarfile.open(fileobj=io.BytesIO(content)) as tar:
+                tar.extractall(folder, filter="data")
+        else:
+            write(folder, {name.removesuffix(".gz"): gzip.decompress(content)})
+    return str(folder)
+
+
+def listing(folder):
+    return sorted((str(path), path.stat().st_mtime_ns) for path in [folder, *folder.rglob("*")])
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_contract_of_published_images(name, small, tmp_path):
+    check_source(open_published(name, write(tmp_path, small[name])))
+    check_source(open_published(name, write(tmp_path, small[name]), augment=noisy))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_images_are_read_packed_and_unpacked_alike_and_nothing_is_written(name, small, tmp_path):
+    packed = write(tmp_path / "packed", small[name])
+    unpacked = unpack(tmp_path / "unpacked", small[name])
+    before = listing(tmp_path)
+    one, other = open_published(name, packed), open_published(name, unpacked)
+    assert listing(tmp_path) == before
+    for split in ("train", "val", "test"):
+        a, b = getattr(one, split)(), getattr(other, split)()
+        assert len(a) == len(b) > 0
+        assert all(a[i]["image"]["pixels"].equal(b[i]["image"]["pixels"]) for i in range(len(a)))
+
+
+def test_idx_pixels_are_where_they_belong(small, tmp_path):
+    source = open_published("MNIST", write(tmp_path, small["MNIST"]))
+    content = gzip.decompress(small["MNIST"]["MNIST/raw/t10k-images-idx3-ubyte.gz"])
+    sample = source.test()[13]
+    assert sample["image"]["pixels"].numpy().tobytes() == content[16 + 13 * 784 : 16 + 14 * 784]
+    assert source.specs["label"].labels[int(sample["label"]["class"])] == "three"
+
+
+def test_cifar_pixels_are_where_they_belong(small, tmp_path):
+    source = open_published("CIFAR10", write(tmp_path, small["CIFAR10"]), num_val=0)
+    data = pickle.loads(small_cifar_files()["data_batch_2"])["data"]
+    assert source.train()[23]["image"]["pixels"].numpy().tobytes() == data[3].tobytes()
+    assert len(source.train()) == 100 and source.val() is None and len(source.test()) == 20
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_damaged_files_are_named(name, small, tmp_path):
+    folder = tmp_path / "packed"
+    write(folder, small[name])
+    file = folder / list(small[name])[-1]
+    content = bytearray(file.read_bytes())
+    half = len(content) // 2
+    for damaged in (content[:half], content[:half] + bytes([content[half] ^ 1]) + content[half + 1 :], b""):
+        file.write_bytes(damaged)
+        with pytest.raises(
+            UserError, match=f"{file} (cannot be unpacked|is not what was published).*fetch it again from http"
+        ):
+            open_published(name, str(folder))
+    unpack(folder, small[name])
+    plain = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".gz")[-1]
+    plain.write_bytes(plain.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=f"{plain} is not what was published: .* MD5 "):
+        open_published(name, str(folder))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_missing_files_are_named_with_what_is_expected(name, small, tmp_path):
+    missing = list(small[name])[-1]
+    with pytest.raises(InvalidValue, match=r"^path=.*/nowhere is not a folder"):
+        open_published(name, str(tmp_path / "nowhere"))
+    write(tmp_path, {key: content for key, content in small[name].items() if key != missing})
+    with pytest.raises(InvalidValue, match=rf"^path=.* holds neither .*{missing}"):
+        open_published(name, str(tmp_path))
+
+
+def test_a_folder_too_deep_is_put_right(small, tmp_path):
+    write(tmp_path, small["MNIST"])
+    for deep in ("MNIST", "MNIST/raw"):
+        with pytest.raises(InvalidValue, match=f"nearest: {tmp_path}$"):
+            open_published("MNIST", str(tmp_path / deep))
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "*")
+    return tmp_path / "cache" / "mmtx"
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """Serves bytes by their file names; counts what was asked for."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        files: dict[str, bytes] = {}
+        asked: list[str] = []
+        delay = 0.0
+
+        def do_GET(self):
+            name = self.path.rsplit("/", 1)[-1]
+            type(self).asked.append(name)
+            time.sleep(self.delay)
+            if name not in self.files:
+                self.send_error(404)
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.files[name])))
+            self.end_headers()
+            self.wfile.write(self.files[name])
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.daemon_threads = True
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_address[1]}/"
+        monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", address))  # nobody is at the first
+        monkeypatch.setattr(fashion_mnist, "MIRRORS", (address,))
+        monkeypatch.setattr(cifar10, "ADDRESS", f"{address}cifar-10-python.tar.gz")
+        yield Handler
+        running.shutdown()
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_is_not_there_is_downloaded_once(name, small, cache, server):
+    server.files = {Path(key).name: content for key, content in small[name].items()}
+    source = open_published(name, None)
+    assert sorted(server.asked) == sorted(server.files)
+    again = open_published(name, None)
+    assert len(server.asked) == len(server.files), "the second time, all is in the cache"
+    assert source.test()[3]["image"]["pixels"].equal(again.test()[3]["image"]["pixels"])
+    assert {str(path.relative_to(cache)) for path in cache.rglob("*") if path.is_file()} == set(small[name])
+    assert len(open_published(name, str(cache)).test()) == 20, "the cache has the layout that path takes"
+
+
+def test_a_damaged_cache_is_mended(small, cache, server):
+    server.files = {Path(key).name: content for key, content in small["CIFAR10"].items()}
+    write(cache, {"cifar-10-python.tar.gz": b"half"})
+    open_published("CIFAR10", None)
+    assert (cache / "cifar-10-python.tar.gz").read_bytes() == small["CIFAR10"]["cifar-10-python.tar.gz"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_download_that_fails_says_how_to_do_without(name, small, cache, server):
+    with pytest.raises(UserError, match=r"could not be downloaded to .*cache.*http://127.0.0.1.*404.*data.path=FOLDER"):
+        open_published(name, None)
+    server.files = {Path(key).name: b"something else" for key in small[name]}
+    with pytest.raises(
+        UserError, match=r"could not be downloaded .*http://127.0.0.1.*cannot be unpacked.*data.path=FOLDER"
+    ):
+        open_published(name, None)
+    assert not cache.exists() or not list(cache.rglob("*.gz")), "nothing damaged is kept"
+
+
+@pytest.mark.parametrize("stuck", ["answer", "looking up the name"])
+def test_what_does_not_answer_is_given_up(stuck, small, cache, server, monkeypatch):
+    monkeypatch.setattr(public_file, "ANSWER_SECONDS", 0.4)
+    server.delay = 3.0
+    if stuck != "answer":  # which no timeout of urlopen covers
+        monkeypatch.setattr(public_file, "urlopen", lambda request, timeout: time.sleep(3))
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"could not be downloaded .*(no answer within|timed out)"):
+        open_published("FashionMNIST", None)
+    assert time.monotonic() - started < 2
+
+
+def test_real_mnist():
+    if "MMTX_DATA" not in os.environ:
+        pytest.skip("MMTX_DATA is not set: it names the folder of real data, here mnist/MNIST/raw/*.gz")
+    folder = Path(os.environ["MMTX_DATA"]) / "mnist"
+    before = listing(folder)
+    source = open_published("MNIST", str(folder), num_val=5000)
+    assert listing(folder) == before
+    check_source(source)
+    assert [len(source.train()), len(source.val()), len(source.test())] == [55_000, 5_000, 10_000]
+    assert [int(source.test()[i]["label"]["class"]) for i in range(5)] == [7, 2, 1, 0, 4]
+    assert source.specs["image"].fields["pixels"].shape == (1, 28, 28)
+
+
+def test_importing_the_datasets_imports_no_dataset_library():
+    code = (
+        "import sys; from mmtx.data import digits, mnist, fashion_mnist, cifar10, image_folder;"
+        "assert not {'torchvision', 'sklearn', 'lightning', 'hydra'} & set(sys.modules)"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# --- one image file ---------------------------------------------------------------------------------------------------
+
+
+def decode(file, size=8, channels=3, max_pixels=10_000):
+    return decode_image(Path(file), size=size, channels=channels, max_pixels=max_pixels)
+
+
+def halves(left, right, mode="RGB", size=16):
+    """A picture of two colours."""
+    image = Image.new(mode, (size, size), left)
+    image.paste(right, (size // 2, 0, size, size))
+    return image
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "jpeg", "bmp", "webp", "gif", "ppm", "PNG", "JPG"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_formats(tmp_path, suffix, channels):
+    file = tmp_path / f"image.{suffix}"
+    halves((255, 0, 0), (0, 0, 255)).save(file)
+    pixels = decode(file, channels=channels)
+    assert pixels.shape == (channels, 8, 8) and pixels.dtype == torch.uint8
+    left, right = ((254, 0, 0), (0, 0, 254)) if channels == 3 else ((76,), (29,))
+    assert (pixels[:, 4, 0].int() - torch.tensor(left)).abs().max() <= 12
+    assert (pixels[:, 4, 7].int() - torch.tensor(right)).abs().max() <= 12
+
+
+GREY, WHITE, RED = [128, 128, 128], [255, 255, 255], [255, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "case, expected",
+    [
+        ("1", WHITE),
+        ("L", GREY),
+        ("LA", [191, 191, 191]),  # half of 128 over white
+        ("P", RED),
+        ("P, transparent", WHITE),
+        ("RGB, transparent", WHITE),
+        ("RGBA", [255, 127, 127]),
+        ("RGBA, invisible", WHITE),
+        ("CMYK", RED),
+        ("I;16", [200, 200, 200]),
+        ("PGM of 16 bits", [200, 200, 200]),
+    ],
+)
+def test_modes(tmp_path, case, expected):
+    file = tmp_path / "image.png"
+    red = Image.new("RGB", (8, 8), "red")
+    if case == "1":
+        Image.new("1", (8, 8), 1).save(file)
+    elif case == "L":
+        Image.new("L", (8, 8), 128).save(file)
+    elif case == "LA":
+        Image.new("LA", (8, 8), (128, 128)).save(file)
+    elif case == "P":
+        red.quantize(4).save(file)
+    elif case == "P, transparent":
+        paletted = red.quantize(4)
+        paletted.save(file, transparency=paletted.getpixel((0, 0)))
+    elif case == "RGB, transparent":
+        red.save(file, transparency=(255, 0, 0))
+    elif case == "RGBA":
+        Image.new("RGBA", (8, 8), (255, 0, 0, 128)).save(file)
+    elif case == "RGBA, invisible":
+        Image.new("RGBA", (8, 8), (9, 9, 9, 0)).save(file)
+    elif case == "CMYK":
+        file = tmp_path / "image.jpg"
+        Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(file, quality=100)
+    elif case == "I;16":
+        Image.fromarray(numpy.full((8, 8), 200 * 256 + 77, dtype=numpy.uint16)).save(file)
+    else:
+        file = tmp_path / "image.ppm"
+        file.write_bytes(b"P5 8 8 65535\n" + numpy.full((8, 8), 200 * 256 + 77, dtype=">u2").tobytes())
+    pixels = decode(file).reshape(3, -1).int()
+    assert (pixels - torch.tensor(expected)[:, None]).abs().max() <= 2, pixels[:, 0]
+    grey = round(0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2])
+    assert (decode(file, channels=1).int() - grey).abs().max() <= 2
+
+
+def test_the_orientation_of_exif_is_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise: what was left comes to the top
+    halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
+    pixels = decode(tmp_path / "turned.jpg")
+    assert pixels[0, 0].min() > 200 and pixels[2, 7].min() > 200
+
+
+def test_the_first_frame_of_an_animation_is_taken(tmp_path):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    for suffix in ("gif", "webp"):
+        frames[0].save(tmp_path / f"moving.{suffix}", save_all=True, append_images=frames[1:])
+        pixels = decode(tmp_path / f"moving.{suffix}")
+        assert pixels[0].min() > 240 and pixels[1:].max() < 15
+
+
+@pytest.mark.parametrize("width, height", [(30, 10), (10, 30), (3, 3), (1, 90), (8, 8)])
+def test_the_shorter_side_is_resized_and_the_middle_cut_out(tmp_path, width, height):
+    ramp = (
+        torch.arange(width).float()[None].expand(height, width)
+        if width >= height
+        else torch.arange(height).float()[:, None].expand(height, width)
+    )
+    Image.fromarray((ramp * 2).byte().numpy()).save(tmp_path / "ramp.png")
+    pixels = decode(tmp_path / "ramp.png", size=8, channels=1)[0].float()
+    assert pixels.shape == (8, 8)
+    assert (pixels.mean() - (max(width, height) - 1)).abs() < 1, "the middle of the ramp is in the middle"
+    if (width, height) == (8, 8):
+        assert pixels.equal(ramp * 2)
+
+
+def test_large_images_are_refused_by_their_header(tmp_path):
+    Image.new("L", (101, 100)).save(tmp_path / "large.png")
+    with pytest.raises(UserError, match=r"large.png has 101 x 100 = 10100 pixels; data.max_pixels=10000"):
+        decode(tmp_path / "large.png")
+    assert decode(tmp_path / "large.png", max_pixels=10_100).shape == (3, 8, 8)
+    (tmp_path / "bomb.ppm").write_bytes(b"P6 30000 30000 255\n")
+    with pytest.raises(UserError, match=r"bomb.ppm.* \(?900000000 pixels.*data.max_pixels=10000"):
+        decode(tmp_path / "bomb.ppm")
+    (tmp_path / "half.ppm").write_bytes(b"P6 10000 10000 255\n")  # over the limit at which Pillow warns
+    with pytest.raises(UserError, match=r"half.ppm has 10000 x 10000 = 100000000 pixels"):
+        decode(tmp_path / "half.ppm")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "bmp", "webp", "gif", "ppm"])
+def test_truncated_files_are_named(tmp_path, suffix):
+    noise = numpy.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(numpy.uint8)
+    Image.fromarray(noise).save(tmp_path / f"whole.{suffix}")
+    content = (tmp_path / f"whole.{suffix}").read_bytes()
+    for kept in (0, 1, 8, len(content) // 3, len(content) * 3 // 4):
+        (tmp_path / f"cut.{suffix}").write_bytes(content[:kept])
+        with pytest.raises(
+            UserError, match=rf"cut.{suffix} (is not an image of a known kind|cannot be read as an image)"
+        ):
+            decode(tmp_path / f"cut.{suffix}")
+
+
+def test_what_is_not_an_image_is_named(tmp_path):
+    (tmp_path / "page.jpg").write_text("<html>404</html>")
+    with pytest.raises(UserError, match=r"page.jpg is not an image of a known kind \(PNG, JPEG"):
+        decode(tmp_path / "page.jpg")
+    Image.new("L", (8, 8)).save(tmp_path / "other.tiff")
+    (tmp_path / "other.tiff").rename(tmp_path / "other.png")
+    with pytest.raises(UserError, match=r"other.png is not an image of a known kind"):
+        decode(tmp_path / "other.png")
+    with pytest.raises(UserError, match=r"gone.png cannot be read as an image: FileNotFoundError"):
+        decode(tmp_path / "gone.png")
+
+
+# --- folders of images ------------------------------------------------------------------------------------------------
+
+
+def folder_of(folder, counts):
+    """Pictures, no two alike: ``counts`` by class folder."""
+    for place, count in counts.items():
+        (folder / place).mkdir(parents=True)
+        for i in range(count):
+            noise = numpy.random.default_rng([i, *place.encode()]).integers(0, 256, (6, 9, 3)).astype(numpy.uint8)
+            Image.fromarray(noise).save(folder / place / f"{i}.png")
+    return folder
+
+
+def image_folder(
+    path, size=4, channels=3, augment=None, val_fraction=0.2, test_fraction=0.1, split_seed=0, max_pixels=1000
+):
+    return ImageFolder(
+        path=str(path),
+        size=size,
+        channels=channels,
+        augment=augment,
+        val_fraction=val_fraction,
+        test_fraction=test_fraction,
+        split_seed=split_seed,
+        max_pixels=max_pixels,
+    )
+
+
+def classes_of(split):
+    return torch.tensor([int(split[i]["label"]["class"]) for i in range(len(split))]).bincount().tolist()
+
+
+def test_contract_of_image_folders(tmp_path):
+    folder_of(tmp_path / "plain", {"cat": 20, "dog": 10})
+    check_source(image_folder(tmp_path / "plain"))
+    check_source(image_folder(tmp_path / "plain", channels=1, augment=noisy))
+    check_source(image_folder(tmp_path / "plain", val_fraction=0.0, test_fraction=0.0))
+    folder_of(tmp_path / "split", {"train/cat": 5, "train/dog": 4, "val/dog": 1, "test/cat": 2})
+    check_source(image_folder(tmp_path / "split"))
+
+
+def test_class_folders_are_split_stratified(tmp_path):
+    folder_of(tmp_path, {"cat": 20, "dog": 10})
+    (tmp_path / ".hidden").mkdir()
+    (tmp_path / "cat" / ".DS_Store").write_text("")
+    (tmp_path / "README.md").write_text("what this is")
+    source = image_folder(tmp_path)
+    assert source.specs["label"].labels == ("cat", "dog")
+    assert [classes_of(split) for split in (source.train(), source.val(), source.test())] == [[14, 7], [4, 2], [2, 1]]
+    parts = [pixels_of(split) for split in (source.train(), source.val(), source.test())]
+    assert len(set().union(*parts)) == 30, "no picture is in two parts"
+    assert [pixels_of(split) for split in (image_folder(tmp_path).val(), image_folder(tmp_path).test())] == parts[1:]
+    assert pixels_of(image_folder(tmp_path, split_seed=1).val()) != parts[1]
+    alone = image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    assert alone.val() is None and alone.test() is None and len(alone.train()) == 30
+
+
+def test_folders_of_parts_are_taken_as_they_are(tmp_path):
+    folder_of(tmp_path, {"train/cat": 6, "train/dog": 4, "val/cat": 1, "val/dog": 2, "test/dog": 3})
+    source = image_folder(tmp_path)
+    assert [classes_of(split) for split in (source.train(), source.val(), source.test())] == [[6, 4], [1, 2], [0, 3]]
+
+
+def test_a_missing_val_is_held_out_of_train_and_a_missing_test_is_not(tmp_path):
+    folder_of(tmp_path, {"train/cat": 6, "train/dog": 4})
+    source = image_folder(tmp_path)
+    assert [len(source.train()), len(source.val())] == [8, 2] and source.test() is None
+
+
+def test_train_can_be_the_name_of_a_class(tmp_path):
+    folder_of(tmp_path, {"car": 5, "train": 5})
+    assert image_folder(tmp_path).specs["label"].labels == ("car", "train")
+
+
+def test_images_are_decoded_when_they_are_asked_for(tmp_path):
+    folder_of(tmp_path, {"train/cat": 3, "train/dog": 3, "val/cat": 1})
+    (tmp_path / "train/cat/1.png").write_bytes(b"broken")
+    split = image_folder(tmp_path).train()
+    assert split[0]["image"]["pixels"].shape == (3, 4, 4)
+    with pytest.raises(UserError, match=r"train/cat/1.png is not an image"):
+        split[1]
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ([], r"^path=.* holds no class folders"),
+        (["cat/"], r"has no images of cat;"),
+        (["cat/a.png", "dog/"], r"has no images of dog;"),
+        (
+            ["cat/a.png", "cat/b.txt", "dog/c.png", "dog/d.tif"],
+            r"holds cat/b.txt, dog/d.tif, where only folders of images",
+        ),
+        (["cat/a.png", *(f"cat/{i}.txt" for i in range(8))], r"holds cat/0.txt, cat/1.txt, .*cat/4.txt and 3 more"),
+        (["cat/a.png", "cat/inner/b.png"], r"holds cat/inner, where only folders of images"),
+        (["cat/a.png", "b.png"], r"holds b.png, where only folders of images"),
+        (["train/cat/a.png", "validation/cat/b.png"], r"holds validation beside train/"),
+        (["train/cat/a.png", "val/dog/b.png"], r"val/dog is a class that training lacks; it has cat"),
+        (["train/cat/a.png", "val/cat/"], r"val has no images of cat"),
+        (["train/cat/a.png", "val/"], r"val has no images of cat"),
+        (["cat/a.png", "dog/b.png"], r"^test_fraction=0.1 of 2 images holds none out"),
+    ],
+)
+def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
+    for name in files:
+        file = tmp_path / name
+        file.mkdir(parents=True) if name.endswith("/") else file.parent.mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            file.write_bytes(b"never read")
+    with pytest.raises(UserError, match=message):
+        image_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "key, value",
+    [
+        ("size", 0),
+        ("channels", 2),
+        ("max_pixels", 0),
+        ("max_pixels", 10**9),
+        ("val_fraction", 1.0),
+        ("val_fraction", -0.1),
+        ("test_fraction", 1.5),
+        ("val_fraction", 0.95),
+        ("path", "/nowhere/at/all"),
+    ],
+)
+def test_bad_values_are_named(tmp_path, key, value):
+    arguments = {"path": folder_of(tmp_path, {"cat": 3, "dog": 3}), key: value}
+    with pytest.raises(InvalidValue, match=f"^{key}={value} "):
+        image_folder(**arguments)
+
+
+def test_an_image_folder_can_go_to_a_process_that_was_not_forked(tmp_path):
+    split = image_folder(folder_of(tmp_path, {"cat": 5, "dog": 5}), augment=noisy, test_fraction=0.2).train()
+    assert len(pickle.loads(pickle.dumps(split))) == len(split)

@@ -1,0 +1,99 @@
+"""Images: one token per patch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from builders import image, image_spec
+from contracts import check_tokenizer
+from torch import nn
+
+from mmtx.batch import Field, Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.image import Image
+
+
+def made(spec: Spec | None = None, **changes: Any) -> Image:
+    torch.manual_seed(0)
+    return image(spec or image_spec(), dim=6, **changes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes"),
+    [
+        (image_spec(), {}),
+        (image_spec(3, 8, 12), {"summary": True}),
+        (image_spec(2, 4, 8, torch.float32), {"summary": True, "num_registers": 3}),
+        (image_spec(1, 4, 4), {"num_registers": 1}),
+    ],
+)
+def test_contract(spec: Spec, changes: dict[str, Any]) -> None:
+    check_tokenizer(made(spec, **changes))
+
+
+def test_patches_equal_a_convolution() -> None:
+    """With the weights as they are, row by row."""
+    spec = image_spec(3, 8, 12, torch.float32)
+    tokenizer = made(spec, mean=[0.1, 0.2, 0.3], std=[0.5, 1.0, 2.0])
+    pixels = torch.rand(2, 3, 8, 12)
+    conv = nn.Conv2d(3, 6, kernel_size=4, stride=4)
+    with torch.no_grad():
+        conv.weight.copy_(tokenizer.projection.weight.view_as(conv.weight))
+        conv.bias.copy_(tokenizer.projection.bias)
+    mean, std = torch.tensor([0.1, 0.2, 0.3])[:, None, None], torch.tensor([0.5, 1.0, 2.0])[:, None, None]
+    expected = conv((pixels - mean) / std).flatten(2).transpose(1, 2)
+    tokens = tokenizer({"pixels": pixels}, torch.tensor([1, 1]), True)
+    torch.testing.assert_close(tokens.content, expected)
+    assert tokens.coordinates.tolist() == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+    assert tokenizer.extent == (2, 3)
+
+
+def test_bytes_equal_fractions() -> None:
+    pixels = torch.randint(0, 256, (2, 1, 8, 8), dtype=torch.uint8)
+    as_bytes, as_floats = made(), made(image_spec(dtype=torch.float32))
+    present = torch.tensor([1, 1])
+    torch.testing.assert_close(
+        as_bytes({"pixels": pixels}, present, True).content,
+        as_floats({"pixels": pixels / 255}, present, True).content,
+    )
+
+
+def test_readouts_stand_in_front() -> None:
+    tokenizer = made(summary=True, num_registers=2)
+    tokens = tokenizer({"pixels": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, torch.tensor([1, 0, 1]), False)
+    assert tokenizer.max_tokens == tokens.content.shape[1] == 7
+    assert (tokens.num_summaries, tokens.num_registers, tokens.num_readouts) == (1, 2, 3)
+    assert tokenizer.readouts is not None
+    assert tokens.content[:, :3].equal(tokenizer.readouts.expand(3, -1, -1))
+    assert tokens.lengths.tolist() == [7, 0, 7]
+    assert not tokens.time.any()
+    assert tokens.num_items == 1, "a picture is one item"
+    assert made().readouts is None
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes", "message"),
+    [
+        (image_spec(1, 8, 12), {"patch_size": 3}, "patch_size=3 does not divide the image of 8 x 12; nearest: 2, 4"),
+        (image_spec(), {"patch_size": 0}, "patch_size=0 does not divide the image of 8 x 8; nearest: 1, 2"),
+        (image_spec(3), {"mean": [0.5, 0.5]}, r"mean=\[0.5, 0.5\] has 2 values for 3 channels"),
+        (image_spec(3), {"std": [1.0]}, r"std=\[1.0\] has 1 values for 3 channels"),
+        (image_spec(), {"std": 0.0}, "std=0.0 must be above 0"),
+        (
+            Spec({"pixels": Field((8, 8), torch.uint8)}),
+            {},
+            r"pixels of shape \(C, height, width\); the data's are \(8, 8\)",
+        ),
+        (
+            Spec({"ids": Field((3,), torch.long)}),
+            {},
+            "a tokenizer 'image' reads the field 'pixels'; the data offers ids",
+        ),
+    ],
+)
+def test_what_cannot_work_is_refused(spec: Spec, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as refused:
+        made(spec, **changes)
+    assert changes == {} or isinstance(refused.value, InvalidValue)

@@ -1,0 +1,63 @@
+"""Text: one token per id."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from builders import text_batch, text_spec
+from contracts import check_tokenizer
+
+from mmtx.batch import Field, Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.text import Text
+
+
+def made(spec: Spec | None = None, *, causal: bool = True, context: int | None = None) -> Text:
+    torch.manual_seed(0)
+    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("max_length", [1, 2, 8])
+def test_contract(causal: bool, max_length: int) -> None:
+    check_tokenizer(made(text_spec(max_length=max_length), causal=causal))
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_tokens(causal: bool) -> None:
+    tokenizer = made(causal=causal)
+    batch = text_batch([3, 1])
+    tokens = tokenizer(batch["text"], batch.lengths["text"], False)
+    assert tokens.content.equal(tokenizer.embedding.weight[batch["text"]["ids"]])
+    assert tokens.coordinates.tolist() == [[0], [1], [2]]
+    assert tokens.time.tolist() == ([[0, 1, 2]] if causal else [[0, 0, 0]])
+    assert tokens.num_items == (3 if causal else 1)
+    assert tokens.lengths.tolist() == [3, 1]
+    assert tokenizer.extent == (8,)
+    assert tokenizer.max_tokens == 8
+
+
+def test_logits_are_similarities_to_the_embedding() -> None:
+    tokenizer = made()
+    hidden = torch.randn(2, 3, 6)
+    logits = tokenizer.logits(hidden)
+    assert logits.shape == (2, 3, 11)
+    torch.testing.assert_close(logits[1, 2, 4], hidden[1, 2] @ tokenizer.embedding.weight[4])
+
+
+def test_context() -> None:
+    tokenizer = made(context=4)
+    assert tokenizer.extent == (4,)
+    assert tokenizer.max_tokens == 4
+    batch = text_batch([5])
+    with pytest.raises(InvalidValue, match="context=4 is shorter than a text of 5 tokens"):
+        tokenizer(batch["text"], batch.lengths["text"], True)
+
+
+def test_what_cannot_work_is_refused() -> None:
+    with pytest.raises(InvalidValue, match="context=0 must be at least 1"):
+        made(context=0)
+    with pytest.raises(ValueError, match="a tokenizer 'text' reads the field 'ids'; the data offers pixels"):
+        made(Spec({"pixels": Field((1, 2, 2), torch.uint8)}))
+    with pytest.raises(ValueError, match="must declare num_classes and max_length"):
+        made(Spec({"ids": Field((None,), torch.long, max_length=3)}))

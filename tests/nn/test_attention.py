@@ -1,0 +1,167 @@
+"""Every switch of attention against its formula."""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import combinations
+from typing import Any
+
+import pytest
+import torch
+from builders import attention
+from torch import Tensor, nn
+
+from mmtx.connectivity import Causal, Full
+from mmtx.errors import InvalidValue
+from mmtx.nn.attention import LINEARS, Attention, LayerCache
+from mmtx.nn.norms import RMSNorm
+from mmtx.nn.positions import Rotary, rotate
+
+DIM, HEADS = 12, 4
+
+
+def made(seed: int = 0, **changes: Any) -> Attention:
+    torch.manual_seed(seed)
+    module = attention(**changes)(DIM, HEADS)
+    with torch.no_grad():
+        for bias in module.biases.values():
+            bias.normal_()
+    return module.eval()
+
+
+def by_hand(module: Attention, x: Tensor, *, scale: float, qk_norm: bool = False) -> Tensor:
+    """Causal attention head by head, each query head with the key head of its group."""
+    width, groups = module.head_dim, HEADS // module.num_kv_heads
+    query, key, value = module.qkv.weight.split(module.widths)
+    biases = {name: module.biases[name] if name in module.biases else torch.zeros(()) for name in LINEARS[:3]}
+    q, k, v = x @ query.T + biases["query"], x @ key.T + biases["key"], x @ value.T + biases["value"]
+    heads = []
+    for head in range(HEADS):
+        mine = slice(head * width, (head + 1) * width)
+        shared = slice(head // groups * width, (head // groups + 1) * width)
+        q_head, k_head = q[..., mine], k[..., shared]
+        if qk_norm:
+            assert module.query_norm is not None
+            assert module.key_norm is not None
+            q_head, k_head = module.query_norm(q_head), module.key_norm(k_head)
+        scores = scale * q_head @ k_head.transpose(-1, -2)
+        future = torch.ones_like(scores[0], dtype=torch.bool).triu(1)
+        heads.append(scores.masked_fill(future, float("-inf")).softmax(-1) @ v[..., shared])
+    return module.out(torch.cat(heads, dim=-1))
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, 5, DIM, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("num_kv_heads", [None, 4, 2, 1])
+def test_grouped_queries(x: Tensor, num_kv_heads: int | None) -> None:
+    module = made(num_kv_heads=num_kv_heads)
+    expected = by_hand(module, x, scale=module.head_dim**-0.5)
+    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_grouped_queries_equal_repeated_key_heads(x: Tensor) -> None:
+    grouped, whole = made(num_kv_heads=2), made(num_kv_heads=None)
+    width = grouped.head_dim
+    query, key, value = grouped.qkv.weight.split(grouped.widths)
+
+    def repeated(weight: Tensor) -> Tensor:
+        return weight.unflatten(0, (2, width)).repeat_interleave(2, dim=0).flatten(0, 1)
+
+    with torch.no_grad():
+        whole.qkv.weight.copy_(torch.cat([query, repeated(key), repeated(value)]))
+        whole.biases["query"].copy_(grouped.biases["query"])
+        whole.biases["key"].copy_(repeated(grouped.biases["key"]))
+        whole.biases["value"].copy_(repeated(grouped.biases["value"]))
+        whole.out.load_state_dict(grouped.out.state_dict())
+    torch.testing.assert_close(grouped(x, Full()), whole(x, Full()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("bias", [c for n in range(5) for c in combinations(LINEARS, n)], ids=lambda c: "+".join(c))
+def test_each_linear_has_its_bias(x: Tensor, bias: tuple[str, ...]) -> None:
+    module = made(bias=bias, num_kv_heads=2)
+    with torch.no_grad():
+        if module.out.bias is not None:
+            module.out.bias.normal_()
+    named = {name.removeprefix("biases.") for name, _ in module.named_parameters() if "bias" in name}
+    assert named == {"out.bias" if name == "out" else name for name in bias}
+    expected = by_hand(module, x, scale=module.head_dim**-0.5)
+    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_without_scale(x: Tensor) -> None:
+    module = made(scale=False)
+    expected = by_hand(module, x, scale=1.0)
+    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_normalised_queries_and_keys(x: Tensor) -> None:
+    module = made(qk_norm=partial(RMSNorm, eps=1e-6), num_kv_heads=2)
+    assert isinstance(module.query_norm, RMSNorm)
+    with torch.no_grad():
+        module.query_norm.weight.normal_()
+    expected = by_hand(module, x, scale=module.head_dim**-0.5, qk_norm=True)
+    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_rotation_comes_after_normalisation(x: Tensor) -> None:
+    """Rotated queries and keys keep their norm, so normalising first is what public models do."""
+    torch.manual_seed(0)
+    module = attention(qk_norm=partial(RMSNorm, eps=1e-6))(8, 2)
+    assert module.query_norm is not None
+    with torch.no_grad():
+        module.query_norm.weight.normal_()
+    x = x[..., :8]
+    position = torch.arange(5)[None, :, None].expand(1, 5, 3)
+    table = Rotary(axes=["time"], base=100.0).table(position, 4)
+    q, k, v = module._project(x)
+    scores = rotate(module.query_norm(q), table) @ rotate(module.key_norm(k), table).transpose(-1, -2) / 2
+    expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(module(x, Full(), rotary=table), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_dropout_of_weights_is_for_training(x: Tensor) -> None:
+    module = made(dropout=0.5)
+    plain = made(dropout=0.0)
+    assert module(x, Causal()).equal(plain(x, Causal()))
+    module.train()
+    assert not torch.allclose(module(x, Causal()), plain(x, Causal()))
+
+
+def test_cached_keys_and_values_continue(x: Tensor) -> None:
+    """Token by token equals all at once."""
+    module = made(num_kv_heads=2)
+    whole = module(x, Causal())
+    cache = LayerCache(capacity=5)
+    parts = [module(x[:, :2], Causal(), cache=cache)]
+    parts += [module(x[:, t : t + 1], Full(), cache=cache) for t in range(2, 5)]
+    assert cache.length == 5
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("dim", "heads", "changes", "message"),
+    [
+        (10, 4, {}, r"dim=10 is not a multiple of num_heads=4; nearest: 8 or 12"),
+        (12, 4, {"num_kv_heads": 3}, r"attention.num_kv_heads=3 does not divide num_heads=4"),
+        (12, 4, {"num_kv_heads": 0}, r"attention.num_kv_heads=0 does not divide num_heads=4"),
+        (12, 4, {"bias": ["keys"]}, r"attention.bias=\['keys'\] may name query, key, value, out; not keys"),
+        (12, 4, {"dropout": 1.0}, r"attention.dropout=1.0 must lie in \[0, 1\)"),
+    ],
+)
+def test_what_cannot_work_is_refused(dim: int, heads: int, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        attention(**changes)(dim, heads)
+
+
+def test_equals_torch_multihead_attention(x: Tensor) -> None:
+    module = made()
+    theirs = nn.MultiheadAttention(DIM, HEADS, batch_first=True)
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(module.qkv.weight)
+        theirs.in_proj_bias.copy_(torch.cat([module.biases[name] for name in LINEARS[:3]]))
+        theirs.out_proj.load_state_dict(module.out.state_dict())
+    expected, _ = theirs(x, x, x, need_weights=False)
+    torch.testing.assert_close(module(x, Full()), expected, atol=1e-5, rtol=1e-5)

@@ -1,0 +1,210 @@
+"""The stack of blocks and each of its switches."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from builders import POSITIONS, attention, backbone, mlp
+from torch import Tensor, nn
+
+from mmtx.connectivity import Connectivity, Full, Shape
+from mmtx.errors import InvalidValue
+from mmtx.nn.backbone import Backbone, Residual, layer_windows
+from mmtx.nn.norms import LayerNorm, RMSNorm
+
+DIM, LENGTH = 24, 6
+
+
+def one_item(rows: int = 1) -> Connectivity:
+    """A full, bidirectional text."""
+    zeros = torch.zeros(rows, LENGTH, dtype=torch.long)
+    index = torch.arange(LENGTH).expand(rows, -1)
+    return Connectivity(
+        order=zeros,
+        position=torch.stack([zeros, index, zeros], dim=-1),
+        segment=zeros,
+        valid=torch.ones(rows, LENGTH, dtype=torch.bool),
+        shape=Shape.FULL,
+        padded=False,
+        packed=False,
+    )
+
+
+def made(seed: int = 0, **changes: Any) -> Backbone:
+    torch.manual_seed(seed)
+    return backbone(**changes).eval()
+
+
+@pytest.fixture
+def x() -> Tensor:
+    return torch.randn(2, LENGTH, DIM, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("final_norm", [True, False])
+@pytest.mark.parametrize("norm_first", [True, False])
+def test_blocks_by_hand(x: Tensor, norm_first: bool, final_norm: bool) -> None:
+    body = made(norm_first=norm_first, final_norm=final_norm)
+    expected = x
+    for block in body.blocks:
+        if norm_first:
+            expected = expected + block.attention(block.attention_norm(expected), Full())
+            expected = expected + block.mlp(block.mlp_norm(expected))
+        else:
+            expected = block.attention_norm(expected + block.attention(expected, Full()))
+            expected = block.mlp_norm(expected + block.mlp(expected))
+    if final_norm:
+        expected = body.final_norm(expected)
+    torch.testing.assert_close(body(x, one_item()), expected)
+
+
+@pytest.mark.parametrize("changes", [{"dropout": 0.5}, {"drop_path": 0.5}], ids=str)
+def test_randomness_is_for_training(x: Tensor, changes: dict[str, float]) -> None:
+    body, plain = made(**changes), made()
+    assert body(x, one_item()).equal(plain(x, one_item()))
+    body.train()
+    assert not torch.allclose(body(x, one_item()), plain(x, one_item()))
+
+
+def test_drop_path_leaves_out_whole_samples_and_keeps_the_mean() -> None:
+    torch.manual_seed(0)
+    residual = Residual(3, dropout=0.0, drop_path=0.25, layer_scale=None)
+    x, added = torch.zeros(20_000, 2, 3), torch.ones(20_000, 2, 3)
+    kept = residual(x, added)
+    per_sample = kept.flatten(1)
+    assert per_sample.unique().tolist() == pytest.approx([0.0, 1 / 0.75])
+    assert (per_sample == per_sample[:, :1]).all(), "a sample is left out as a whole"
+    assert kept.mean().item() == pytest.approx(1.0, abs=0.02)
+    assert residual.eval()(x, added).equal(added)
+
+
+def test_drop_path_rises_with_depth() -> None:
+    body = made(num_layers=3, drop_path=0.4)
+    assert [block.mlp_add.drop_path for block in body.blocks] == [0.0, 0.2, 0.4]
+    assert [block.attention_add.drop_path for block in body.blocks] == [0.0, 0.2, 0.4]
+
+
+def test_layer_scale_weighs_what_a_half_adds(x: Tensor) -> None:
+    body = made(num_layers=1, layer_scale=1e-9, final_norm=False)
+    torch.testing.assert_close(body(x, one_item()), x)
+    (block,) = body.blocks
+    with torch.no_grad():
+        block.attention_add.scale.copy_(torch.linspace(0, 1, DIM))
+    expected = x + torch.linspace(0, 1, DIM) * block.attention(block.attention_norm(x), Full())
+    torch.testing.assert_close(body(x, one_item()), expected)
+
+
+def test_activation_checkpointing_changes_no_gradient(x: Tensor) -> None:
+    """Not even with dropout: what is computed again draws the same numbers."""
+    results = []
+    for activation_checkpointing in (False, True):
+        body = made(activation_checkpointing=activation_checkpointing, dropout=0.2, positions=POSITIONS["t5"]).train()
+        torch.manual_seed(5)
+        hidden = body(x, one_item())
+        hidden.square().sum().backward()
+        results.append((hidden.detach(), [p.grad for p in body.parameters()]))
+    (hidden, grads), (again, grads_again) = results
+    torch.testing.assert_close(again, hidden)
+    torch.testing.assert_close(grads_again, grads)
+
+
+def test_compiled_blocks_keep_their_names_and_values(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State-dict keys stay clean, so checkpoints of compiled and plain models are the same."""
+    compiled_with = []
+    compile_in_place = nn.Module.compile
+
+    def eager(self: nn.Module, *args: Any, **kwargs: Any) -> None:
+        compiled_with.append(self)
+        compile_in_place(self, *args, **kwargs, backend="eager")
+
+    monkeypatch.setattr(nn.Module, "compile", eager)
+    plain, compiled = made(num_layers=1), made(num_layers=1, compile=True)
+    assert compiled_with == list(compiled.blocks)
+    assert compiled.state_dict().keys() == plain.state_dict().keys()
+    torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (None, [None] * 5),
+        ("L", [8] * 5),
+        ("G", [None] * 5),
+        ("LLG", [8, 8, None, 8, 8]),
+    ],
+)
+def test_windows_follow_the_pattern(pattern: str | None, expected: list[int | None]) -> None:
+    assert layer_windows(5, 8, pattern) == expected
+
+
+@pytest.mark.parametrize("window", [None, 0])
+def test_local_layers_need_a_window(window: int | None) -> None:
+    with pytest.raises(InvalidValue, match=f"window={window} must be at least 1 .* window_pattern=LG"):
+        layer_windows(2, window, "LG")
+
+
+@pytest.mark.parametrize("pattern", ["", "LX", "lg"])
+def test_patterns_have_two_letters(pattern: str) -> None:
+    with pytest.raises(InvalidValue, match="must be letters L .local. and G .global."):
+        layer_windows(2, 4, pattern)
+
+
+def test_windows_reach_the_layers(x: Tensor) -> None:
+    """With a window of 1 no token reaches another, as if each were a sample of its own."""
+    body = made(num_layers=2, window=1, window_pattern="L")
+    alone = made(num_layers=2)
+    hidden = body(x, one_item())
+    connectivity = one_item()
+    nobody = Connectivity(
+        order=connectivity.order,
+        position=connectivity.position,
+        segment=torch.arange(LENGTH)[None],
+        valid=connectivity.valid,
+    )
+    torch.testing.assert_close(hidden, alone(x, nobody))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dim": 0}, "dim=0 must be at least 1"),
+        ({"num_layers": 0}, "num_layers=0 must be at least 1"),
+        ({"num_heads": 0}, "num_heads=0 must be at least 1"),
+        ({"num_heads": 5}, "dim=24 is not a multiple of num_heads=5; nearest: 20 or 25"),
+        ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),
+        ({"drop_path": -0.1}, r"drop_path=-0.1 must lie in \[0, 1\)"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        backbone(**changes)
+
+
+@pytest.mark.parametrize("norm", [partial(LayerNorm, eps=1e-5, bias=False), partial(RMSNorm, eps=1e-6)], ids=str)
+def test_no_bias_anywhere(norm: Any) -> None:
+    """The switches together leave no bias, as Llama has none."""
+    body = made(norm=norm, attention=attention(bias=[]), mlp=mlp(bias=False))
+    assert not [name for name, _ in body.named_parameters() if "bias" in name]
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
+    """The tokens that ask are the last; the others are remembered."""
+    body = made(positions=POSITIONS[name], window=3, window_pattern="LG", attention=attention(num_kv_heads=1))
+    index = torch.arange(LENGTH)[None]
+    connectivity = Connectivity(
+        order=index,
+        position=torch.stack([index, index, torch.zeros_like(index)], dim=-1),
+        segment=torch.zeros_like(index),
+        valid=torch.ones_like(index, dtype=torch.bool),
+        shape=Shape.CAUSAL,
+        padded=False,
+        packed=False,
+    )
+    whole = body(x, connectivity)
+    cache = body.new_cache(LENGTH)
+    parts = [body(x[:, :3], connectivity.prefix(3), cache)]
+    parts += [body(x[:, t : t + 1], connectivity.prefix(t + 1).tail(1), cache) for t in (3, 4)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, :5], atol=1e-5, rtol=1e-5)

@@ -1,0 +1,42 @@
+"""The feed-forward half against its formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from builders import mlp
+from torch import nn
+
+from mmtx.nn.mlp import SquaredReLU
+
+
+def test_plain() -> None:
+    module = mlp(activation=nn.GELU(), expansion=4.0)(8)
+    x = torch.randn(2, 3, 8)
+    expected = F.gelu(x @ module.up.weight.T + module.up.bias) @ module.down.weight.T + module.down.bias
+    torch.testing.assert_close(module(x), expected)
+
+
+def test_swiglu() -> None:
+    """SiLU of the gate times the value, with the usual 8/3 that keeps the number of parameters."""
+    module = mlp(activation=nn.SiLU(), expansion=8 / 3, gated=True, bias=False)(24)
+    gate, value = module.up.weight.chunk(2)
+    assert gate.shape == (64, 24)
+    assert module.up.bias is None
+    assert module.down.bias is None
+    x = torch.randn(2, 3, 24)
+    expected = ((x @ gate.T) * torch.sigmoid(x @ gate.T) * (x @ value.T)) @ module.down.weight.T
+    torch.testing.assert_close(module(x), expected)
+    assert sum(p.numel() for p in module.parameters()) == 2 * 4 * 24 * 24
+
+
+@pytest.mark.parametrize(
+    ("dim", "expansion", "hidden"), [(8, 4.0, 32), (10, 8 / 3, 24), (100, 8 / 3, 264), (2, 1.0, 8)]
+)
+def test_hidden_width_is_a_multiple_of_eight(dim: int, expansion: float, hidden: int) -> None:
+    assert mlp(expansion=expansion)(dim).down.in_features == hidden
+
+
+def test_squared_relu() -> None:
+    assert SquaredReLU()(torch.tensor([-2.0, 0.0, 3.0])).tolist() == [0.0, 0.0, 9.0]

@@ -1,0 +1,130 @@
+"""Classification of whole samples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from builders import POSITIONS, backbone, image, image_batch, image_spec, label_spec, merge, model, text, text_spec
+from contracts import check_objective
+
+from mmtx.batch import Batch, Field, Spec
+from mmtx.errors import InvalidValue
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Example
+from mmtx.objectives.classify import Classify
+from mmtx.objectives.pooling import MeanPool, SummaryPool
+
+SPECS = {"image": image_spec(), "text": text_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
+
+
+def made_model() -> MultimodalTransformer:
+    torch.manual_seed(0)
+    return model({"image": image(summary=True), "text": text()}, backbone(positions=POSITIONS["learned"]))
+
+
+def made(whole: MultimodalTransformer, **changes: Any) -> Classify:
+    keys: dict[str, Any] = {
+        "specs": SPECS,
+        "weight": 1.0,
+        "label": "label",
+        "pool": MeanPool(),
+        "label_smoothing": 0.0,
+        "dropout": 0.0,
+    }
+    return Classify(model=whole, **{**keys, **changes}).eval()
+
+
+def pictures(present: list[int], labelled: list[int], classes: list[int]) -> Batch:
+    """Pictures alone, without a text."""
+    count = len(present)
+    texts = Batch({"text": {"ids": torch.zeros(count, 1, dtype=torch.long)}}, {"text": torch.zeros(count).long()})
+    labels = Batch({"label": {"class": torch.tensor(classes)}}, {"label": torch.tensor(labelled)})
+    return merge(image_batch(present), texts, labels)
+
+
+@pytest.mark.parametrize("pool", [MeanPool(), SummaryPool(name="image")], ids=["mean", "summary"])
+@pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.1}], ids=["plain", "smooth"])
+def test_contract(pool: Any, changes: dict[str, Any]) -> None:
+    whole = made_model()
+    check_objective(made(whole, pool=pool, **changes), whole, SPECS)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_equals_cross_entropy(training: bool) -> None:
+    """Smoothed in training only; samples without a label do not count."""
+    whole = made_model()
+    objective = made(whole, label_smoothing=0.2).train(training)
+    batch = pictures([1, 1, 1, 1], [1, 0, 1, 1], [2, 0, 1, 0])
+    logits = objective.logits(whole, batch)[[0, 2, 3]]
+    target = torch.tensor([2, 1, 0])
+    score = objective(whole, batch)
+    expected = F.cross_entropy(logits, target, reduction="sum", label_smoothing=0.2 if training else 0.0)
+    torch.testing.assert_close(score.loss_sum, expected)
+    metrics = objective.metrics(score)
+    assert metrics["loss"] == pytest.approx(expected.item() / 3)
+    assert metrics["accuracy"] == pytest.approx((logits.argmax(-1) == target).float().mean().item())
+    assert score.count.item() == 3
+
+
+def test_accuracy_counts_what_is_labelled() -> None:
+    whole = made_model()
+    objective = made(whole)
+    batch = pictures([1] * 5, [1] * 5, [0] * 5)
+    predicted = objective.logits(whole, batch).argmax(-1).tolist()
+    wrong = [(p + 1) % 3 for p in predicted]
+    truth = predicted[:3] + wrong[3:]
+    for labelled, accuracy in (([1] * 5, 3 / 5), ([1, 0, 1, 1, 0], 2 / 3), ([0, 0, 0, 1, 1], 0.0)):
+        score = objective(whole, pictures([1] * 5, labelled, truth))
+        assert objective.metrics(score)["accuracy"] == pytest.approx(accuracy)
+
+
+def test_dropout_is_for_training() -> None:
+    whole = made_model()
+    objective, plain = made(whole, dropout=0.5), made(whole)
+    objective.head.load_state_dict(plain.head.state_dict())
+    batch = pictures([1, 1], [1, 1], [0, 1])
+    assert objective.logits(whole, batch).equal(plain.logits(whole, batch))
+    objective.train()
+    assert not torch.allclose(objective.logits(whole, batch), plain.logits(whole, batch))
+
+
+def test_examples_name_the_classes() -> None:
+    whole = made_model()
+    objective = made(whole)
+    batch = pictures([1] * 3, [1] * 3, [0] * 3)
+    predicted = objective.logits(whole, batch).argmax(-1).tolist()
+    batch = pictures([1] * 3, [1, 1, 0], [predicted[0], (predicted[1] + 1) % 3, 0])
+    names = SPECS["label"].labels
+    assert names is not None
+    shown = [names[p] for p in predicted]
+    assert objective.examples(whole, batch) == [
+        Example(shown[0], shown[0], True),
+        Example(shown[1], names[(predicted[1] + 1) % 3], False),
+        Example(shown[2], "", None),
+    ]
+    nameless = made(whole, specs={**SPECS, "label": label_spec(3)})
+    assert {example.truth for example in nameless.examples(whole, batch)} <= {"0", "1", "2", ""}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"label": "class"}, ValueError, "label=class names no part of the data; there is image, text, label"),
+        ({"label": "image"}, InvalidValue, "label=image has no field 'class' with num_classes"),
+        ({"label_smoothing": 1.0}, InvalidValue, r"label_smoothing=1.0 must lie in \[0, 1\)"),
+        ({"pool": SummaryPool(name="text")}, ValueError, r"the set \[image, text\] has no summary token of that name"),
+        ({"pool": SummaryPool(name="sound")}, ValueError, r"pool.name=sound: .*set modality.sound.summary=true"),
+    ],
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        made(made_model(), **changes)
+
+
+def test_a_label_needs_classes() -> None:
+    specs = {**SPECS, "label": Spec({"class": Field((), torch.long)})}
+    with pytest.raises(InvalidValue, match="has no field 'class' with num_classes"):
+        made(made_model(), specs=specs)

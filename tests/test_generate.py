@@ -1,0 +1,295 @@
+"""Decoding: with and without a cache alike, and by the definitions of its samplers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from builders import (
+    POSITIONS,
+    attention,
+    backbone,
+    batch_of,
+    image,
+    image_batch,
+    merge,
+    model,
+    text,
+    text_batch,
+    text_spec,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from random_sets import examples
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.errors import InvalidValue
+from mmtx.generate import GREEDY, Sampling, generate
+from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
+from mmtx.tokens import Clock
+
+CONTEXT = 10
+BACKBONES: dict[str, dict[str, Any]] = {
+    **{name: {"positions": positions} for name, positions in POSITIONS.items()},
+    "grouped queries": {"attention": attention(num_kv_heads=1), "positions": POSITIONS["rotary"]},
+    "windows": {"positions": POSITIONS["learned"], "window": 3, "window_pattern": "LG"},
+    "windows, t5": {"positions": POSITIONS["t5"], "window": 2, "window_pattern": "L"},
+}
+backbones = pytest.mark.parametrize("changes", BACKBONES.values(), ids=BACKBONES.keys())
+
+
+def words(**changes: Any) -> Text:
+    return text(text_spec(max_length=CONTEXT), **changes)
+
+
+def prompts(length: int, samples: int = 2, seed: int = 0, name: str = "text") -> Batch:
+    return text_batch([length] * samples, seed=seed, name=name)
+
+
+class Recorder:
+    """Scores by the text's own embedding, and remembers them."""
+
+    def __init__(self, whole: MultimodalTransformer, name: str = "text") -> None:
+        tokenizer = whole.tokenizers[name]
+        assert isinstance(tokenizer, Text)
+        self.tokenizer = tokenizer
+        self.scores: list[Tensor] = []
+
+    def __call__(self, hidden: Tensor) -> Tensor:
+        self.scores.append(self.tokenizer.logits(hidden))
+        return self.scores[-1]
+
+
+def assert_cache_changes_nothing(
+    whole: MultimodalTransformer, batch: Batch, name: str = "text", max_new_tokens: int = CONTEXT + 3
+) -> Tensor:
+    """Greedy and sampled, token for token; and the scores that they are drawn from. Gives the first scores."""
+    for sampling in (Sampling(temperature=1.0, top_k=8, top_p=0.95), GREEDY):
+        results = []
+        for cache in (True, False):
+            logits = Recorder(whole, name)
+            generator = torch.Generator().manual_seed(3)
+            written = generate(
+                whole,
+                logits,
+                batch,
+                name,
+                max_new_tokens=max_new_tokens,
+                sampling=sampling,
+                generator=generator,
+                cache=cache,
+            )
+            results.append((written, torch.stack(logits.scores)))
+        (cached, cached_scores), (computed, scores) = results
+        assert cached == computed
+        torch.testing.assert_close(cached_scores, scores, atol=1e-4, rtol=1e-4)
+        assert [len(row) for row in computed] == [max_new_tokens] * len(batch)
+    return scores[0]
+
+
+@backbones
+def test_causal_text(changes: dict[str, Any]) -> None:
+    """Within the context, across its end, and beyond."""
+    whole = model({"text": words()}, backbone(**changes))
+    assert_cache_changes_nothing(whole, prompts(3))
+
+
+@backbones
+def test_a_caption_of_a_picture(changes: dict[str, Any]) -> None:
+    """The picture is a prefix; the second sample has none, so that its text begins earlier in time."""
+    torch.manual_seed(0)
+    whole = model({"image": image(summary=True, num_registers=1), "text": words()}, backbone(**changes))
+    batch = merge(image_batch([1, 0]), prompts(2))
+    first, second = assert_cache_changes_nothing(whole, batch)
+    batch["image"]["pixels"][:1] = 255 - batch["image"]["pixels"][:1]
+    other, same = assert_cache_changes_nothing(whole, batch)
+    assert not torch.allclose(other, first, atol=1e-3), "what is seen is heard"
+    assert same.equal(second)
+
+
+def test_a_translation_of_a_padded_source() -> None:
+    torch.manual_seed(0)
+    tokenizers = {"source": words(causal=False), "text": words()}
+    whole = model(tokenizers, backbone(positions=POSITIONS["rotary"]))
+    source = text_batch([5, 2, 0], name="source")
+    assert_cache_changes_nothing(whole, merge(source, prompts(1, samples=3)))
+
+
+@pytest.mark.parametrize("mutual", [False, True])
+def test_two_texts_on_one_clock(mutual: bool) -> None:
+    """What is new may be heard by what stands before it, so that a cache would be out of date."""
+    torch.manual_seed(0)
+    tokenizers = {"source": words(clock="step"), "text": words(clock="step")}
+    whole = model(tokenizers, clocks={"step": Clock(mutual=mutual)})
+    assert_cache_changes_nothing(whole, merge(prompts(8, name="source"), prompts(2, seed=1)), max_new_tokens=6)
+
+
+def test_a_text_that_does_not_stand_last() -> None:
+    torch.manual_seed(0)
+    whole = model({"text": words(), "image": image()})
+    assert_cache_changes_nothing(whole, merge(prompts(2), image_batch([1, 1])))
+
+
+def test_a_text_that_hears_its_future() -> None:
+    whole = model({"text": words(causal=False)}, backbone(positions=POSITIONS["learned"]))
+    assert_cache_changes_nothing(whole, prompts(2), max_new_tokens=5)
+
+
+@pytest.mark.parametrize("length", [1, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT])
+def test_prompts_of_any_length(length: int) -> None:
+    whole = model({"text": words()}, backbone(positions=POSITIONS["learned"]))
+    assert_cache_changes_nothing(whole, prompts(length), max_new_tokens=3)
+
+
+def test_beyond_the_context_the_oldest_ids_are_cropped() -> None:
+    """The last ids that fit are all that is heard, at the places of the first ones."""
+    whole = model({"text": words()}, backbone(positions=POSITIONS["learned"]))
+    logits = Recorder(whole)
+    batch = prompts(CONTEXT + 4)
+    generate(whole, logits, batch, "text", max_new_tokens=1)
+    cropped = batch.with_name(
+        "text", {"ids": batch["text"]["ids"][:, -CONTEXT:]}, torch.tensor([CONTEXT, CONTEXT]), full=True
+    )
+    torch.testing.assert_close(logits.scores[0], logits.tokenizer.logits(whole(cropped).tokens("text")[:, -1]))
+
+
+def test_greedy_takes_the_best_after_all_before() -> None:
+    """Against a loop that computes everything anew, by hand."""
+    whole = model({"text": words()}, backbone(positions=POSITIONS["rotary"]))
+    batch = prompts(2)
+    ids = batch["text"]["ids"]
+    with torch.no_grad():
+        for _ in range(6):
+            full = batch_of({"text": {"ids": ids}}, {"text": [ids.shape[1]] * 2})
+            scores = whole.tokenizers["text"].logits(whole(full).tokens("text"))[:, -1]
+            ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], dim=1)
+    assert generate(whole, Recorder(whole), batch, "text", max_new_tokens=6) == ids[:, 2:].tolist()
+
+
+def test_one_seed_one_text() -> None:
+    whole = model({"text": words()}, backbone(init_std=0.05))
+
+    def write(seed: int) -> list[list[int]]:
+        generator = torch.Generator().manual_seed(seed)
+        return generate(
+            whole,
+            Recorder(whole),
+            prompts(1),
+            "text",
+            max_new_tokens=9,
+            sampling=Sampling(),
+            generator=generator,
+        )
+
+    assert write(1) == write(1)
+    assert write(1) != write(2)
+
+
+def scripted(script: list[list[int]], vocab_size: int = 11) -> Callable[[Tensor], Tensor]:
+    """Scores that make greedy decoding write the script, a list of ids per sample."""
+    steps = iter(zip(*script, strict=True))
+    return lambda hidden: torch.nn.functional.one_hot(torch.tensor(next(steps)), vocab_size).float()
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_the_end_ends_a_text(cache: bool) -> None:
+    """Each sample's at its own time; what the model says after that is not listened to."""
+    whole = model({"text": words()})
+    script = [[4, 10, 3, 3], [5, 6, 7, 10], [10, 2, 2, 2]]
+    written = generate(
+        whole, scripted(script), prompts(1, samples=3), "text", max_new_tokens=9, end=10, cache=cache
+    )  # a fifth step would run out of script
+    assert written == [[4], [5, 6, 7], []]
+
+
+def test_without_an_end_texts_go_on() -> None:
+    whole = model({"text": words()})
+    assert generate(whole, scripted([[10, 10, 1]]), prompts(1, 1), "text", max_new_tokens=3) == [[10, 10, 1]]
+    assert generate(whole, scripted([[]]), prompts(1, 1), "text", max_new_tokens=0) == [[]]
+
+
+def test_prompts_are_of_one_length() -> None:
+    whole = model({"text": words()})
+    for lengths in ([3, 2], [0, 0]):
+        with pytest.raises(ValueError, match="prompts under 'text' must be of one length, at least 1"):
+            generate(whole, Recorder(whole), text_batch(lengths), "text", max_new_tokens=1)
+    empty = Batch({"text": {"ids": torch.zeros(2, 0, dtype=torch.long)}}, {"text": torch.zeros(2, dtype=torch.long)})
+    with pytest.raises(ValueError, match="must be of one length"):
+        generate(whole, Recorder(whole), empty, "text", max_new_tokens=1)
+
+
+scores = st.lists(
+    st.floats(-6, 6, allow_nan=False).map(lambda x: round(x, 2)), min_size=2, max_size=8, unique=True
+).map(torch.tensor)
+
+
+def kept(logits: Tensor, sampling: Sampling) -> set[int]:
+    """Which ids are ever drawn, and that they are drawn as often as their renormalised probability says."""
+    drawn = sampling.draw(logits.expand(4000, -1), torch.Generator().manual_seed(0))
+    counts = torch.bincount(drawn, minlength=len(logits)) / 4000
+    support = set(drawn.tolist())
+    probability = (logits / sampling.temperature).softmax(-1)
+    probability = probability * torch.tensor([i in support for i in range(len(logits))])
+    assert (counts - probability / probability.sum()).abs().max() < 0.05
+    return support
+
+
+@examples(40)
+@given(scores, st.integers(1, 9))
+def test_top_k_keeps_the_k_best(logits: Tensor, k: int) -> None:
+    best = sorted(range(len(logits)), key=lambda i: -logits[i].item())[:k]
+    support = kept(logits, Sampling(top_k=k))
+    assert support <= set(best)
+    assert {i for i in best if logits.softmax(-1)[i] > 0.01 * sum(logits.softmax(-1)[best])} <= support
+
+
+@examples(40)
+@given(scores, st.floats(0.05, 1.0))
+def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: Tensor, p: float) -> None:
+    probability = logits.double().softmax(-1).tolist()
+    nucleus: list[int] = []
+    for i in sorted(range(len(logits)), key=lambda i: -probability[i]):
+        reached = sum(probability[j] for j in nucleus)
+        if abs(reached - p) < 1e-5:
+            return  # on the edge, rounding decides
+        if reached >= p:
+            break
+        nucleus.append(i)
+    support = kept(logits, Sampling(top_p=p))
+    assert support <= set(nucleus)
+    total = sum(probability[i] for i in nucleus)
+    assert {i for i in nucleus if probability[i] / total > 0.01} <= support
+
+
+def test_temperature() -> None:
+    logits = torch.tensor([1.0, 0.0, -1.0])
+    kept(logits, Sampling(temperature=0.5))
+    kept(logits, Sampling(temperature=2.0))
+    generator = torch.Generator().manual_seed(0)
+    assert Sampling(temperature=0.0).draw(logits[None], generator).tolist() == [0]
+    assert Sampling(temperature=1e-4).draw(logits.expand(50, -1), generator).tolist() == [0] * 50
+
+
+def test_top_p_and_top_k_keep_the_best_at_least() -> None:
+    logits = torch.tensor([[0.0, 5.0, 1.0]])
+    for sampling in (Sampling(top_p=1e-6), Sampling(top_k=1)):
+        assert sampling.draw(logits, None).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"temperature": -1.0}, "temperature=-1.0 must be at least 0"),
+        ({"temperature": float("nan")}, "temperature=nan must be at least 0"),
+        ({"top_k": 0}, "top_k=0 must be at least 1"),
+        ({"top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
+        ({"top_p": 1.5}, r"top_p=1.5 must lie in \(0, 1\]"),
+    ],
+)
+def test_samplers_refuse_what_they_cannot_do(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        Sampling(**changes)

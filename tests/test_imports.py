@@ -1,0 +1,186 @@
+"""Who may import whom, and that the library runs where what it does not need is not installed."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import mmtx
+
+SOURCE = Path(mmtx.__file__).parent
+
+CORE = {"batch", "connectivity", "errors", "modalities", "model", "nn", "objectives", "tokens"}
+ROOMS: dict[str, set[str]] = {
+    # room: the rooms that it may import, besides itself
+    "errors": set(),
+    "batch": set(),
+    "connectivity": {"errors"},
+    "tokens": {"connectivity", "errors"},
+    "nn": {"connectivity", "errors"},
+    "modalities": {"batch", "errors", "nn", "tokens"},
+    "data": {"batch", "errors"},
+    "model": {"batch", "modalities", "nn", "tokens"},
+    "generate": {"batch", "errors", "modalities", "model"},
+    "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
+    "learner": {"batch", "model", "objectives"},
+    "evaluate": {"data", "learner", "objectives"},
+    "training": {"batch", "data", "errors", "evaluate", "learner", "modalities", "model", "objectives"},
+    "check": {"errors"},
+    "build": CORE | {"check", "data", "generate", "learner", "run", "training"},
+    "run": CORE | {"build", "check", "data", "evaluate", "generate", "learner", "training", "write"},
+    "write": CORE | {"build", "data", "generate", "learner", "run"},
+    "cli": CORE | {"build", "check", "data", "evaluate", "generate", "learner", "run", "training", "write"},
+    "__init__": {"build"},
+}
+OUTSIDE: dict[str, set[str]] = {
+    # package: the only rooms that may import it
+    "hydra": {"build", "check", "cli"},
+    "omegaconf": {"build", "check", "cli"},
+    "lightning": {"training", "run"},
+    "wandb": {"run"},
+}
+PLAIN = {"batch", "connectivity", "errors", "nn", "tokens"}
+"""Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
+
+
+def imported(source: str, package: str) -> set[str]:
+    """Dotted names of everything that a module of `package` imports, wherever in it."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            names |= {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def offences(source: str, room: str, package: str = "mmtx") -> list[str]:
+    """What a module of a room imports and must not."""
+    if room not in ROOMS:
+        return [f"mmtx.{room} has no line in ROOMS: say there what it may import"]
+    found = []
+    for name in sorted(imported(source, package)):
+        top, *inner = name.split(".")
+        if top == "mmtx":
+            other = inner[0] if inner and inner[0] in {*ROOMS, *_rooms_there()} else "__init__"
+            if other not in {room, *ROOMS[room]}:
+                found.append(f"{name}; {room} may import {', '.join(sorted(ROOMS[room])) or 'nothing of mmtx'}")
+        elif top == "scripts" or name.startswith("hydra_plugins"):
+            found.append(f"{name}; nothing imports it")
+        elif top in OUTSIDE and room not in OUTSIDE[top]:
+            found.append(f"{name}; only {', '.join(sorted(OUTSIDE[top]))} may import {top}")
+        elif room in PLAIN and top not in {"torch", "jaxtyping", *sys.stdlib_module_names}:
+            found.append(f"{name}; {room} needs torch and nothing else")
+    return found
+
+
+def _rooms_there() -> set[str]:
+    return {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
+
+
+@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda path: str(path.relative_to(SOURCE)))
+def test_rooms_import_what_they_may(path: Path) -> None:
+    *folders, _ = parts = path.relative_to(SOURCE).parts
+    found = offences(path.read_text(encoding="utf-8"), parts[0].removesuffix(".py"), ".".join(["mmtx", *folders]))
+    assert not found, f"{'/'.join(parts)} imports " + f"\n{'/'.join(parts)} imports ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("nn", "from mmtx.modalities.text import Text"),
+        ("nn", "def late():\n    import mmtx.model"),
+        ("nn", "from ..tokens import join"),
+        ("tokens", "import numpy"),
+        ("data", "from mmtx import tokens"),
+        ("data", "from mmtx import build"),
+        ("modalities", "from omegaconf import DictConfig"),
+        ("run", "from hydra.utils import instantiate"),
+        ("run", "from mmtx.cli import main"),
+        ("cli", "import scripts.prepare"),
+        ("objectives", "import wandb"),
+        ("build", "import lightning.pytorch as pl"),
+        ("helpers", "import os"),
+    ],
+)
+def test_the_rule_finds(room: str, source: str) -> None:
+    assert len(offences(source, room, f"mmtx.{room}")) == 1
+
+
+@pytest.mark.parametrize(
+    ("room", "source"),
+    [
+        ("nn", "import math\nfrom torch import nn\nfrom mmtx.nn.mlp import MLP\nfrom .norms import RMSNorm"),
+        ("data", "import numpy\nfrom mmtx.batch import Batch\nfrom mmtx import errors"),
+        ("check", "from hydra.errors import HydraException"),
+    ],
+)
+def test_the_rule_lets_pass(room: str, source: str) -> None:
+    assert offences(source, room, f"mmtx.{room}") == []
+
+
+WITHOUT = """
+import sys
+
+BLOCKED = ("hydra", "omegaconf", "wandb", "lightning", "pytorch_lightning", "hydra_plugins")
+
+
+class NotInstalled:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{name} is not installed here", name=name)
+
+
+sys.meta_path.insert(0, NotInstalled())
+
+import torch
+import mmtx.batch, mmtx.connectivity, mmtx.errors, mmtx.evaluate, mmtx.generate, mmtx.learner, mmtx.model, mmtx.tokens
+import importlib, pkgutil
+import mmtx.data, mmtx.modalities, mmtx.nn, mmtx.objectives
+
+for room in (mmtx.modalities, mmtx.nn, mmtx.objectives):
+    for module in pkgutil.iter_modules(room.__path__, room.__name__ + "."):
+        importlib.import_module(module.name)
+
+from builders import image, image_spec, label_spec, model, text, text_spec
+from mmtx.objectives.classify import Classify
+from mmtx.objectives.next_token import NextToken
+from mmtx.objectives.pooling import MeanPool
+
+specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
+whole = model({"image": image(), "text": text()})
+objectives = {
+    "classify": Classify(
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, dropout=0.0
+    ),
+    "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, label_smoothing=0.0),
+}
+learner = mmtx.learner.Learner(model=whole, objectives=objectives, specs=specs)
+batch = mmtx.batch.fake_batch(specs, 4)
+scores = learner(batch)
+sum(score.loss_sum / score.count for score in scores.values()).backward()
+assert all(parameter.grad is not None for parameter in learner.parameters())
+assert len(learner.objective("next").examples(whole, batch)) == 4
+assert not [name for name in sys.modules if name.split(".")[0] in BLOCKED]
+print("done")
+"""
+
+
+def test_the_library_runs_without_hydra_lightning_and_wandb() -> None:
+    path = os.pathsep.join([str(SOURCE.parent), str(Path(__file__).parent)])
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip() == "done"
