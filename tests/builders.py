@@ -92,8 +92,9 @@ def mlp(**changes: Any) -> Any:
     return partial(MLP, **{**keys, **changes})
 
 
-def backbone(**changes: Any) -> Backbone:
+def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
     """Two layers of width 24 and two heads, pre-norm, no positions. Weights are large enough to tell things apart."""
+    torch.manual_seed(seed)
     keys: dict[str, Any] = {
         "dim": 24,
         "num_layers": 2,
@@ -109,7 +110,7 @@ def backbone(**changes: Any) -> Backbone:
         "layer_scale": None,
         "window": None,
         "window_pattern": None,
-        "init_std": 0.3,
+        "init_std": 0.03,
         "activation_checkpointing": False,
         "compile": False,
         "flex": False,
@@ -134,10 +135,11 @@ def model(
     clocks: Mapping[str, Clock] | None = None,
     seed: int = 0,
 ) -> MultimodalTransformer:
-    """A model in eval mode, with weights that depend on the seed alone if `body` is not given."""
+    """A model in eval mode."""
+    body = body or backbone(seed=seed)
     torch.manual_seed(seed)
     made = MultimodalTransformer(
-        tokenizers=tokenizers, backbone=body or backbone(), type_embeddings=type_embeddings, clocks=clocks or {}
+        tokenizers=tokenizers, backbone=body, type_embeddings=type_embeddings, clocks=clocks or {}
     )
     return made.eval()
 

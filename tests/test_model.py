@@ -36,9 +36,8 @@ backbones = pytest.mark.parametrize("changes", BACKBONES.values(), ids=BACKBONES
 
 
 def image_and_text(**changes: Any) -> MultimodalTransformer:
-    torch.manual_seed(0)
-    tokenizers = {"image": image(summary=True, num_registers=1), "text": text()}
-    return model(tokenizers, backbone(**changes))
+    body = backbone(**changes)  # seeds what follows
+    return model({"image": image(summary=True, num_registers=1), "text": text()}, body)
 
 
 def some_absent() -> Batch:
@@ -71,8 +70,7 @@ def test_nothing_is_heard_but_what_may_be(
     random_set: RandomSet, pattern: str | None, window: int, in_packed_rows: bool
 ) -> None:
     """A token of other content changes those tokens alone that hear it, directly or through the layers between."""
-    torch.manual_seed(0)
-    body = backbone(dim=4, num_heads=1, num_layers=3, window=window, window_pattern=pattern).eval()
+    body = backbone(dim=4, num_heads=1, num_layers=3, window=window, window_pattern=pattern).double().eval()
     token_set = random_set.join()
     if in_packed_rows:
         token_set = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + 1)
@@ -82,9 +80,9 @@ def test_nothing_is_heard_but_what_may_be(
     for layer_window in body.windows:
         reach = (connectivity.reference(layer_window).expand(rows, -1, -1).float() @ reach).clamp(max=1)
     with torch.no_grad():
-        before = body(token_set.content, connectivity)
+        before = body(token_set.content.double(), connectivity)
         for told in range(length):
-            content = token_set.content.clone()
+            content = token_set.content.double()
             content[:, told] += torch.tensor([1.0, -2.0, 0.5, 3.0])
             changed = (body(content, connectivity) != before).any(-1)
             valid = connectivity.valid.expand(rows, -1)
@@ -214,12 +212,13 @@ def test_a_modality_that_is_absent_throughout_keeps_zero_gradients() -> None:
 @pytest.mark.parametrize("in_packed_rows", [False, True])
 def test_half_precision_is_close(name: str, in_packed_rows: bool) -> None:
     """Under autocast, in every position scheme; the gradients reach float32 parameters."""
-    whole = image_and_text(positions=POSITIONS[name], init_std=0.05)
+    whole = image_and_text(positions=POSITIONS[name])
     arrange = packed if in_packed_rows else lambda token_set: token_set
     expected = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
     with torch.autocast("cpu", torch.bfloat16):
         hidden = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
-    torch.testing.assert_close(hidden.float(), expected, atol=0.1, rtol=0.1)
+    difference, size = (hidden - expected).abs().mean().item(), expected.abs().mean().item()
+    assert difference < 0.02 * size
     hidden.float().sum().backward()
     assert all(grad.isfinite().all() for grad in gradients(whole).values())
 
@@ -227,14 +226,14 @@ def test_half_precision_is_close(name: str, in_packed_rows: bool) -> None:
 def test_positions_are_what_tells_places_apart() -> None:
     """With every scheme but none, and a bidirectional text, the order of two ids is heard."""
     for name, positions in POSITIONS.items():
-        whole = model({"text": text(causal=False)}, backbone(positions=positions))
+        whole = model({"text": text(causal=False)}, backbone(positions=positions)).double()
         batch = text_batch([3])
         ids = torch.tensor([[1, 2, 3]])
         first, swapped = (
             whole(batch.with_name("text", {"ids": order}, batch.lengths["text"], full=True)).hidden
             for order in (ids, ids[:, [1, 0, 2]])
         )
-        alike = torch.allclose(first[:, 2], swapped[:, 2], atol=1e-5)
+        alike = torch.allclose(first[:, 2], swapped[:, 2], atol=1e-9)
         assert alike == (name == "none"), name
 
 

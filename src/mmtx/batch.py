@@ -153,7 +153,8 @@ def fake_batch(specs: Mapping[str, Spec], size: int, seed: int = 0, ragged: bool
 
 
 def _fake_field(spec: Field, size: int, lengths: Tensor, generator: torch.Generator) -> Tensor:
-    shape = (size, int(lengths.max()), *spec.shape[1:]) if spec.ragged else (size, *spec.shape)
+    own = (int(lengths.max()), *spec.shape[1:]) if spec.ragged else spec.shape
+    shape = (size, *(axis or 0 for axis in own))
     if spec.dtype.is_floating_point:
         values = torch.randn(shape, generator=generator, dtype=spec.dtype)
     else:

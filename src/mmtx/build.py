@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
-import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -129,7 +128,7 @@ def compose(overrides: Sequence[str]) -> Config:
             found.append(" ".join(str(error).split()))
     if config:
         found += _drop_unchosen(config, values)
-        found += [message for _, message in check.findings(config, top_level)] if found else []
+        found += [finding.message for finding in check.findings(config, top_level)] if found else []
     if found:
         raise ConfigErrors(found)
     return config
@@ -156,7 +155,6 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file is not a config.
     """
-    from omegaconf import OmegaConf
 
     try:
         config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
@@ -222,14 +220,13 @@ class _hydra:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
 
-        if os.getcwd() not in sys.path:
-            sys.path.append(os.getcwd())  # a user's own package beside their conf
         GlobalHydra.instance().clear()
         initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
         loader = GlobalHydra.instance().config_loader()
         own = Path.cwd() / "conf"
         if own.is_dir() and own != config_directory():
-            loader.get_search_path().append(provider="user", path=f"file://{own}")
+            # before the packaged ones: a user's file of the same name wins
+            loader.get_search_path().prepend(provider="user", path=f"file://{own}")
             loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
         return loader
 
@@ -281,7 +278,7 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
         if "_target_" not in node:
             return children
         target = check.resolve(str(node["_target_"]), plugins)
-        hints = check.annotations(target)
+        hints = check.argument_types(target)
         children = {key: check.as_annotated(value, hints.get(key)) for key, value in children.items()}
         call = partial(target, **children, **runtime)
         return call if node.get("_partial_") else call()
@@ -293,9 +290,9 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
 class _Collector:
     """Goes on after an error, so that all are reported together."""
 
-    def __init__(self, found: list[tuple[str, str]]) -> None:
-        self.paths = [path for path, _ in found]
-        self.messages = [message for _, message in found]
+    def __init__(self, found: Sequence[check.Finding]) -> None:
+        self.paths = [finding.path for finding in found if not finding.unknown]
+        self.messages = [finding.message for finding in found]
 
     def attempt(self, path: str, make: Any) -> Any:
         """The object, or None if it cannot be made or its config is already known to be wrong."""
@@ -320,8 +317,10 @@ def assemble(config: Config) -> Experiment:
     from mmtx.training.optimisation import Optimisation
     from mmtx.training.trainer import Training
 
-    collector = _Collector(check.findings(config, top_level))
+    found = check.findings(config, top_level)
+    collector = _Collector(found)
     attempt, plugins = collector.attempt, list(config.get("plugins") or [])
+    config = _without(config, [finding.path for finding in found if finding.unknown])
     for key, ok in (("modality", "at least one name"), ("objective", "at least one objective")):
         if not config.get(key):
             collector.messages.append(f"{key}=[] is empty; choose {ok}")
@@ -340,7 +339,7 @@ def assemble(config: Config) -> Experiment:
         names = _names_read(learner, config)
         data = attempt("data", lambda: _data_module(config, source, names))
     for group in ("callbacks", "checkpoint", "logger"):
-        attempt(group, lambda node=config.get(group): construct(node, plugins))
+        attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
     if collector.messages:
@@ -417,6 +416,19 @@ def _check_steps(training: Training, data: DataModule) -> None:
     steps = training.total_steps(data.num_train, data.batch_size)
     if steps < 1:
         raise InvalidValue("max_epochs", training.max_epochs, "gives no optimiser step")
+
+
+def _without(config: Config, paths: Sequence[str]) -> Config:
+    """A copy that lacks some keys."""
+    copied = copy.deepcopy(config)
+    for path in paths:
+        *parents, key = path.split(".")
+        node: Any = copied
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(key, None)
+    return copied
 
 
 def _is(kind: type, made: Any) -> Any:

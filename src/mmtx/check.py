@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mmtx.errors import UserError, nearest
@@ -37,6 +40,8 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     if not is_trusted(module_name):
         root = target.partition(".")[0]
         raise UserError(f"_target_={target} is not a class of mmtx; if you trust the package, add plugins=[{root}]")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's package may lie in the working directory
     try:
         found = getattr(importlib.import_module(module_name), name)
     except ImportError as error:
@@ -49,15 +54,27 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     return found
 
 
-def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[tuple[str, str]]:
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a config.
+
+    Attributes:
+        path: the key, from the top.
+        message: for the user.
+        unknown: the key belongs to nobody, so that the rest can be looked at without it.
+    """
+
+    path: str
+    message: str
+    unknown: bool = False
+
+
+def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[Finding]:
     """Everything that the signatures of the named classes say is wrong with a config.
 
     Args:
         config: the whole tree, resolved.
         top_level: callable whose keyword arguments are the keys at the top.
-
-    Returns:
-        ``(path, message)`` of every finding.
     """
     found = list(_signature_findings(config, top_level, path="", runtime=set(), partial=False))
     plugins = list(config.get("plugins") or [])
@@ -67,13 +84,13 @@ def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[t
     return found
 
 
-def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> Iterator[Finding]:
     if isinstance(node, Mapping):
         if "_target_" in node:
             try:
                 target = resolve(str(node["_target_"]), plugins)
             except UserError as error:
-                yield path, f"{path}: {error}"
+                yield Finding(path, f"{path}: {error}")
                 return
             yield from _signature_findings(node, target, path, runtime, bool(node.get("_partial_")))
             runtime = set()
@@ -86,8 +103,8 @@ def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[st
 
 def _signature_findings(
     node: Mapping[str, Any], target: Callable[..., Any], path: str, runtime: set[str], partial: bool
-) -> Iterator[tuple[str, str]]:
-    parameters, hints = inspect.signature(target).parameters, annotations(target)
+) -> Iterator[Finding]:
+    parameters, hints = inspect.signature(target).parameters, argument_types(target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     from_data = runtime if path == "data" else set()  # these keys belong to the loaders
     prefix = f"{path}." if path else ""
@@ -98,9 +115,10 @@ def _signature_findings(
         if key not in parameters or (key in runtime and not from_data):
             if not open_ended:
                 choices = (set(parameters) | from_data) - (runtime - from_data)
-                yield where, f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
+                message = f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
+                yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
-            yield where, f"{where}={_shown(value)} is not {describe(hints[key])}"
+            yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
     if not partial:
         for key, parameter in parameters.items():
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
@@ -109,13 +127,13 @@ def _signature_findings(
             )
             missing = key not in node or node[key] == "???"
             if needed and missing and (key not in runtime or key in from_data):
-                yield f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=..."
+                yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
 
 
-def annotations(target: Callable[..., Any]) -> dict[str, Any]:
+def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
     """What the arguments of a class or function are said to be; nothing where that cannot be found out."""
     try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError):
         return {}
 

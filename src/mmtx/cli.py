@@ -5,6 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mmtx.build import Experiment
+    from mmtx.run.directory import RunDirectory
 
 HELP = """\
 mmtx: experiments with multimodal transformers. Chop everything up and throw it into the set.
@@ -189,7 +194,7 @@ def evaluate(arguments: list[str]) -> int:
 def generate(arguments: list[str]) -> int:
     from mmtx.errors import UserError
 
-    known = {
+    known: dict[str, Any] = {
         "prompt": None,
         "image": None,
         "index": None,
@@ -359,9 +364,10 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _summary(experiment) -> str:  # type: ignore[no-untyped-def]
+def _summary(experiment: Experiment) -> str:
     """The four choices in one line."""
-    tokens = ", ".join(f"{n} ({t.max_tokens} tokens)" for n, t in experiment.learner.model.tokenizers.items())
+    model = experiment.learner.model
+    tokens = ", ".join(f"{name} ({model.tokenizer(name).max_tokens} tokens)" for name in model.names)
     return (
         f"{experiment.config['name']}: set [{tokens}], objectives [{', '.join(experiment.learner.objectives)}], "
         f"{experiment.learner.num_parameters:,} parameters, {experiment.total_steps:,} steps of "
@@ -370,7 +376,7 @@ def _summary(experiment) -> str:  # type: ignore[no-untyped-def]
     )
 
 
-def _print_results(run) -> None:  # type: ignore[no-untyped-def]
+def _print_results(run: RunDirectory) -> None:
     import json
 
     metrics = json.loads(run.metrics.read_text())

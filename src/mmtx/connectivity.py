@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Protocol, no_type_check, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, no_type_check, runtime_checkable
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch.nn.attention.flex_attention import BlockMask
 
 Queries = Float[Tensor, "B H Q E"]
 Keys = Float[Tensor, "B G M E"]
@@ -225,7 +228,7 @@ class PerSegment:
 class Flex:
     """A FlexAttention block mask, for long packed rows on a GPU. It has no backward on a CPU and no dropout."""
 
-    block_mask: object
+    block_mask: BlockMask
 
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0

@@ -43,7 +43,10 @@ class ConfigErrors(UserError):
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``did you mean 'dim'?``, or the list of choices when none is close."""
     choices = sorted(choices)
-    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6) or [c for c in choices if word and word in c]
+    close = difflib.get_close_matches(word, choices, n=1, cutoff=0.6)
     if close:
         return f"did you mean '{close[0]}'?"
-    return f"choose from: {', '.join(choices)}" if choices else "there is nothing to choose from"
+    containing = [choice for choice in choices if word and word in choice]
+    if len(containing) == 1:
+        return f"did you mean '{containing[0]}'?"
+    return f"choose from: {', '.join(containing or choices)}" if choices else "there is nothing to choose from"

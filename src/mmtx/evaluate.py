@@ -39,7 +39,8 @@ def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Ten
         stage: ``train``, ``val`` or ``test``.
         parts: for each objective, its summed `Score.vector` and the names of its stats.
     """
-    metrics, total = {}, 0.0
+    metrics: dict[str, float] = {}
+    total = 0.0
     for name, (vector, names) in parts.items():
         objective = learner.objective(name)
         own = objective.metrics(Score.from_vector(vector, names))

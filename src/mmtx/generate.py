@@ -115,7 +115,7 @@ def _next_scores(
     written: list[Int[Tensor, "B n"]],
 ) -> Iterator[Float[Tensor, "B V"]]:
     """Scores of the next id, again and again; `written` is the prompt and, between steps, grows by what was drawn."""
-    context = model.tokenizers[text].max_tokens
+    context = model.tokenizer(text).max_tokens
     room = 0
     if cache and _cache_can_grow(model, text):
         room = max(0, min(max_new_tokens, context - written[0].shape[1] + 1))

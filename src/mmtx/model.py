@@ -56,13 +56,18 @@ class MultimodalTransformer(nn.Module):
     @property
     def clock_of(self) -> dict[str, str]:
         """The clock of each name."""
-        return {name: tokenizer.clock or name for name, tokenizer in self.tokenizers.items()}
+        return {name: self.tokenizer(name).clock or name for name in self.names}
+
+    def tokenizer(self, name: str) -> Tokenizer:
+        """The tokenizer of a name of the set."""
+        tokenizer = self.tokenizers[name]
+        assert isinstance(tokenizer, Tokenizer)
+        return tokenizer
 
     def tokenize(self, batch: Batch) -> TokenSet:
         """Each tokenizer on its own part of the batch; then all tokens side by side."""
         groups, place = {}, {}
         for name, tokenizer in self.tokenizers.items():
-            assert isinstance(tokenizer, Tokenizer)
             groups[name] = tokenizer(batch[name], batch.lengths[name], batch.full.get(name, False))
             place[name] = self._place(name, groups[name].coordinates, groups[name].num_readouts)
         return join(groups, place, self.clock_of, self.clocks)

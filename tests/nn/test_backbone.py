@@ -34,8 +34,7 @@ def one_item(rows: int = 1) -> Connectivity:
 
 
 def made(seed: int = 0, **changes: Any) -> Backbone:
-    torch.manual_seed(seed)
-    return backbone(**changes).eval()
+    return backbone(seed=seed, **changes).eval()
 
 
 @pytest.fixture

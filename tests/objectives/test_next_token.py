@@ -179,7 +179,7 @@ def test_streams_have_no_exact_match_and_unread_ids_no_bytes() -> None:
 
 def learned(words: list[str], steps: int = 60) -> tuple[MultimodalTransformer, NextToken, Batch]:
     """A model that has learned some of its captions by heart, but not all."""
-    whole = made_model(init_std=0.1)
+    whole = made_model(init_std=0.02)
     objective = made(whole)
     batch = begun(words)
     optimiser = torch.optim.Adam([*whole.parameters(), *objective.parameters()], lr=0.02)

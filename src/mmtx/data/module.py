@@ -70,7 +70,7 @@ class DataModule:
         return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler)
 
     def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> DataLoader[list[Batch]] | None:
-        """Batches of ``val`` or ``test``, or of ``train`` as it is without shuffling; None if there is no such split."""
+        """Batches of ``val``, ``test``, or ``train`` in its own order; None if there is no such split."""
         samples = {"train": self.source.train, "val": self.source.val, "test": self.source.test}[split]()
         if samples is None:
             return None
@@ -80,7 +80,7 @@ class DataModule:
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler) -> DataLoader[list[Batch]]:
         return DataLoader(
             dataset,
-            batch_sampler=sampler,  # type: ignore[arg-type]  # draws, not integers
+            batch_sampler=sampler,  # of draws, not integers
             collate_fn=_as_is,
             num_workers=self.num_workers,
             pin_memory=torch.cuda.is_available(),

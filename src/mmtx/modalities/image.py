@@ -25,6 +25,9 @@ class Image(Tokenizer):
         std: divides them after.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         *,

@@ -68,9 +68,9 @@ class Backbone(nn.Module):
         for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
             if value < 1:
                 raise InvalidValue(key, value, "must be at least 1")
-        for key, value in (("dropout", dropout), ("drop_path", drop_path)):
-            if not 0 <= value < 1:
-                raise InvalidValue(key, value, "must lie in [0, 1)")
+        for key, share in (("dropout", dropout), ("drop_path", drop_path)):
+            if not 0 <= share < 1:
+                raise InvalidValue(key, share, "must lie in [0, 1)")
         self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
         if positions.rotary is not None:
             least = 2 * len(positions.rotary.axes)

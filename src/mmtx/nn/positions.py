@@ -58,6 +58,8 @@ class Sinusoidal(nn.Module):
     Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as tensor2tensor and Whisper have them.
     """
 
+    frequency: Tensor
+
     def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:
         super().__init__()
         share = 2 * len(extent)
@@ -114,6 +116,8 @@ class ALiBi(nn.Module):
     The distance is the largest among time, row and column, as it is for windows: a causal text moves in time and row
     at once, and that counts once.
     """
+
+    slopes: Tensor
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()

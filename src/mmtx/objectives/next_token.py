@@ -30,6 +30,8 @@ class NextToken(Objective):
         label_smoothing: share of the target spread over all ids, in training.
     """
 
+    byte_lengths: Tensor
+
     def __init__(
         self,
         *,
@@ -41,7 +43,7 @@ class NextToken(Objective):
         label_smoothing: float,
     ) -> None:
         super().__init__(weight=weight)
-        required_name(text, model.tokenizers, "modality of the set", "text")
+        required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizers[text]
         if not isinstance(tokenizer, Text) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")

@@ -13,8 +13,8 @@ from lightning.pytorch.loggers import Logger
 
 from mmtx.objectives.base import Example
 
-INIT_SECONDS = 10
-FINISH_SECONDS = 20
+INIT_SECONDS = 10.0
+FINISH_SECONDS = 20.0
 
 
 class WandbLog(Logger):

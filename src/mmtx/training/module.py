@@ -63,7 +63,8 @@ class MultimodalModule(pl.LightningModule):
         self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
-        self._clock, self._tokens, self._grad_norm = time.perf_counter(), 0, None
+        self._clock, self._tokens = time.perf_counter(), 0
+        self._grad_norm: Tensor | None = None
 
     # ---------------------------------------------------------------- set-up
 
@@ -131,8 +132,8 @@ class MultimodalModule(pl.LightningModule):
             scores = _add(scores, new)
         optimizer.step()
         scheduler = self.lr_schedulers()
-        lr = scheduler.get_last_lr()[0]  # type: ignore[union-attr]
-        scheduler.step()  # type: ignore[union-attr, call-arg]
+        lr = float(scheduler.get_last_lr()[0])  # type: ignore[union-attr]
+        scheduler.step()  # type: ignore[union-attr]
         if self.average is not None:
             self.average.update(self.learner)
         self._tokens += sum(self._num_tokens(batch) for batch in batches)
@@ -167,9 +168,9 @@ class MultimodalModule(pl.LightningModule):
         """Real tokens of the set; on an accelerator, tokens with padding, since lengths would have to be read."""
         on_host = self.device.type == "cpu"
         total = 0
-        for name, tokenizer in self.learner.model.tokenizers.items():
+        for name in self.learner.model.names:
             lengths = batch.lengths[name]
-            per_item = tokenizer.max_tokens if not _ragged(batch, name, self.learner) else 1
+            per_item = 1 if _ragged(name, self.learner) else self.learner.model.tokenizer(name).max_tokens
             total += int(lengths.sum()) * per_item if on_host else _padded(batch, name, self.learner) * per_item
         return total
 
@@ -272,12 +273,12 @@ def _add(total: dict[str, Score] | None, new: dict[str, Score]) -> dict[str, Sco
     }
 
 
-def _ragged(batch: Batch, name: str, learner: Learner) -> bool:
+def _ragged(name: str, learner: Learner) -> bool:
     return any(field.ragged for field in learner.specs[name].fields.values())
 
 
 def _padded(batch: Batch, name: str, learner: Learner) -> int:
-    if not _ragged(batch, name, learner):
+    if not _ragged(name, learner):
         return len(batch)
     key = next(key for key, field in learner.specs[name].fields.items() if field.ragged)
     return batch[name][key].shape[0] * batch[name][key].shape[1]

@@ -1,0 +1,112 @@
+"""Every mistake gives exit code 2 and one message with the key, the value and the nearest right one."""
+
+import pytest
+from run_cli import mmtx, text_of
+
+from mmtx.build import assemble, compose, expand_sweep, with_overrides
+from mmtx.check import resolve
+from mmtx.cli import main
+from mmtx.errors import ConfigErrors, UserError
+
+MISTAKES = [
+    (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
+    (["+backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
+    (["++backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
+    (["backbone.dim=abc"], ["backbone.dim=abc", "not an integer"]),
+    (["backbone.dim=0"], ["backbone.dim=0", "at least 1"]),
+    (["backbone.dim=130"], ["backbone.dim=130", "num_heads=4", "128 or 132"]),
+    (["backbone.attention.num_kv_heads=3"], ["num_kv_heads=3", "num_heads=4"]),
+    (["backbone.window_pattern=LX"], ["backbone.window_pattern=LX", "LLLG"]),
+    (["backbone.window_pattern=L"], ["backbone.window=None", "window_pattern=L"]),
+    (["backbone/mlp=swigluu"], ["backbone/mlp=swigluu", "'swiglu'"]),
+    (["backbone.mlp.expansion=wide"], ["backbone.mlp.expansion=wide", "a number"]),
+    (["modality.image.patch_size=3"], ["modality.image.patch_size=3", "8 x 8", "2, 4"]),
+    (["modality=[imagee]"], ["modality=imagee", "'image'"]),
+    (["modality=[]"], ["modality=[]"]),
+    (["modality=[text]", "modality.image.patch_size=4"], ["modality.image.patch_size", "[text]"]),
+    (["objective=[classify]", "modality=[image]", "objective.classify.label=lable"], ["label=lable", "label"]),
+    (["objective.next_token.text=txt"], ["text=txt", "image, text"]),
+    (["data=digitz"], ["data=digitz", "'digits'"]),
+    (["experiment=vit"], ["experiment=vit", "vit_digits"]),
+    (["data=text_file", "modality=[text]", "objective=[next_token]"], ["data.path", "missing"]),
+    (["experiment=gpt_shakespeare", "data.path=/no/such/file"], ["data.path=/no/such/file"]),
+    (["data=image_folder", "data.path=."], ["data"]),
+    (["data.batch_size=0"], ["data.batch_size=0"]),
+    (["optim.lr=nan"], ["optim.lr=nan"]),
+    (["optim.lr=-1"], ["optim.lr=-1"]),
+    (["optim.schedule.final=2"], ["optim.schedule.final=2"]),
+    (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
+    (["trainer.strategy=dpp"], ["trainer.strategy=dpp", "ddp"]),
+    (["trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "cpu"]),
+    (["trainr.max_steps=1"], ["trainr", "'trainer'"]),
+    (["seed=a"], ["seed=a", "an integer"]),
+    (["seed=1,2"], ["seed=1,2", "-m"]),
+    (["name=a=b"], ["name=a=b"]),
+    (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
+    (["data.augment._target_=mmtx.build.os.system"], ["mmtx.build.os.system"]),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), MISTAKES, ids=[" ".join(overrides) for overrides, _ in MISTAKES])
+def test_a_mistake_is_named(overrides, said, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert main(["check", *overrides]) == 2
+    message = capsys.readouterr().err
+    assert all(word in message for word in said), message
+    assert "Traceback" not in message
+
+
+def test_several_mistakes_are_reported_together_before_anything_starts(tmp_path):
+    wrong = ["backbone.dimm=64", "backbone.dim=abc", "modality.image.patch_size=3", "optim.lr=-1", "data.batch_sise=3"]
+    done = mmtx("train", *wrong, cwd=tmp_path)
+    assert done.returncode == 2, text_of(done)
+    assert all(word in done.stderr for word in wrong), done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "runs").exists()
+
+
+def test_a_recipe_may_speak_of_names_that_are_not_chosen():
+    config = compose(["experiment=vit_digits", "modality=[text]", "objective=[next_token]"])
+    assert list(config["modality"]) == ["text"]
+    assert assemble(config).learner.model.names == ["text"]
+
+
+def test_the_set_has_the_order_in_which_it_is_chosen():
+    assert list(compose(["modality=[text,image]"])["modality"]) == ["text", "image"]
+
+
+def test_without_data_or_experiment_it_is_the_quickstart():
+    assert compose(["seed=1"])["name"] == "quickstart"
+    assert compose(["data=digits"])["name"] == "default"
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.load", "mmtx.nn.mlp.F.relu", "mmtx.build.construct", "mmtx"])
+def test_a_target_is_a_class_of_a_trusted_package(target):
+    with pytest.raises(UserError, match="_target_"):
+        resolve(target)
+
+
+def test_a_sweep_is_every_combination():
+    jobs = expand_sweep(["a=1,2", "b=x", "modality=[image],[image,text]"])
+    assert jobs == [
+        ["a=1", "b=x", "modality=[image]"],
+        ["a=1", "b=x", "modality=[image,text]"],
+        ["a=2", "b=x", "modality=[image]"],
+        ["a=2", "b=x", "modality=[image,text]"],
+    ]
+
+
+def test_a_saved_config_takes_values_but_no_groups():
+    config = compose([])
+    assert with_overrides(config, ["optim.lr=1e-4"])["optim"]["lr"] == 1e-4
+    for group in ("data=mnist", "backbone/mlp=swiglu"):
+        with pytest.raises(UserError, match="swaps a group"):
+            with_overrides(config, [group])
+
+
+def test_errors_of_every_part_are_collected():
+    config = compose([])
+    config["optim"]["lr"], config["backbone"]["num_heads"], config["trainer"]["precision"] = -1, 5, "64"
+    with pytest.raises(ConfigErrors) as caught:
+        assemble(config)
+    assert len(caught.value.findings) == 3

@@ -1,0 +1,31 @@
+"""docs/extending.md, done: a modality, a dataset and an objective from outside, without touching mmtx."""
+
+import re
+from pathlib import Path
+
+from run_cli import mmtx, text_of
+
+GUIDE = Path(__file__).parents[1] / "docs" / "extending.md"
+
+
+def write_package(folder):
+    """The files that the guide shows, each under the name that it gives."""
+    text = GUIDE.read_text()
+    blocks = re.findall(r"`((?:my_lab|conf)/[\w/]+\.(?:py|yaml))`.*?```(?:python|yaml)\n(.*?)```", text, re.S)
+    assert len(blocks) == 6
+    for name, content in blocks:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content)
+    (folder / "my_lab" / "__init__.py").touch()
+
+
+def test_a_package_of_the_users_trains(tmp_path):
+    write_package(tmp_path)
+    chosen = ["plugins=[my_lab]", "data=weather", "modality=[pressure]", "objective=[rain]"]
+    done = mmtx("train", *chosen, "trainer.max_steps=20", "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, text_of(done)
+    assert "val/accuracy" in done.stdout
+    loaded = mmtx("evaluate", "run", "split=val", "plugins=[my_lab]", cwd=tmp_path)
+    assert loaded.returncode == 0, text_of(loaded)
+    refused = mmtx("check", *chosen[1:], cwd=tmp_path)
+    assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr

@@ -1,0 +1,164 @@
+"""Steps, sums and counts: the same gradient however the global batch is cut."""
+
+import json
+
+import pytest
+import torch
+from run_cli import TINY, mmtx, text_of
+
+from mmtx.build import assemble, build, compose, load
+from mmtx.run.directory import RunDirectory
+from mmtx.run.job import execute, prepare
+from mmtx.training.ema import WeightAverage
+from mmtx.training.optimisation import decay_groups
+from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
+
+RAGGED = ["experiment=quickstart", *TINY, "trainer.max_steps=4", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]
+"""Names have three to five letters, so every batch is ragged, and micro-batches hold unequal numbers of targets."""
+
+
+def train_here(folder, *overrides):
+    """A run in this process; its training losses, gradient norms and final weights."""
+    experiment = assemble(compose([*RAGGED, *overrides]))
+    run = RunDirectory(folder)
+    prepare(experiment.config, run)
+    assert execute(experiment, run) == 0
+    return result_of(run.path)
+
+
+def result_of(folder):
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if "train/loss" in line]
+    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    return (
+        torch.tensor([step["train/loss"] for step in steps]),
+        torch.tensor([step["train/grad_norm"] for step in steps]),
+        torch.cat([weights[key].flatten() for key in sorted(weights)]),
+    )
+
+
+def assert_equal_runs(one, other):
+    for mine, theirs in zip(one[:2], other[:2], strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(one[2], other[2], rtol=1e-4, atol=1e-4)  # Adam turns tiny differences into signs
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return train_here(tmp_path_factory.mktemp("whole") / "run", "data.batch_size=16")
+
+
+@pytest.fixture(scope="module")
+def whole_of_two(tmp_path_factory):
+    return train_here(tmp_path_factory.mktemp("both") / "run", "data.batch_size=16", "objective=[classify,next_token]")
+
+
+def test_accumulation_changes_nothing(whole, tmp_path):
+    cut = train_here(tmp_path / "run", "data.batch_size=4", "trainer.accumulate_grad_batches=4")
+    assert_equal_runs(cut, whole)
+
+
+def test_accumulation_changes_nothing_for_objectives_with_unequal_counts(whole_of_two, tmp_path):
+    words = ["data.batch_size=4", "trainer.accumulate_grad_batches=4", "objective=[classify,next_token]"]
+    assert_equal_runs(train_here(tmp_path / "run", *words), whole_of_two)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["trainer.strategy=ddp", "data.batch_size=8"],
+        ["trainer.strategy=ddp", "data.batch_size=4", "trainer.accumulate_grad_batches=2"],
+        ["trainer.strategy=fsdp2", "data.batch_size=4", "trainer.accumulate_grad_batches=2"],
+    ],
+    ids=["ddp", "ddp-accumulated", "fsdp2-accumulated"],
+)
+def test_two_processes_equal_one(words, whole_of_two, tmp_path):
+    both = ["objective=[classify,next_token]", "trainer.devices=2", "trainer.accelerator=cpu", "run_dir=run"]
+    done = mmtx("train", *RAGGED, *both, *words, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, text_of(done)
+    assert_equal_runs(result_of(tmp_path / "run"), whole_of_two)
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    evaluated = mmtx("evaluate", "run", cwd=tmp_path)
+    found = json.loads(evaluated.stdout)
+    assert all(found[key] == pytest.approx(metrics[key], rel=1e-5) for key in found)
+
+
+def test_a_failure_on_the_ranks_is_told(tmp_path):
+    words = ["trainer.devices=2", "trainer.accelerator=cpu", "run_dir=run", "modality.text.context=3"]
+    done = mmtx("train", *RAGGED, *words, cwd=tmp_path, timeout=240)
+    assert done.returncode == 2 and "context=3" in done.stderr, text_of(done)
+    status = json.loads((tmp_path / "run" / "status.json").read_text())
+    assert status["state"] == "failed" and "context=3" in status["error"]
+
+
+def test_the_gradient_is_that_of_the_mean_over_all_predictions(tmp_path):
+    """One step of the Trainer against one step by hand, on the samples that the loader gives."""
+    words = [*RAGGED, "data.batch_size=4", "trainer.accumulate_grad_batches=3", "trainer.max_steps=1"]
+    experiment = assemble(compose(words))
+    (batches,) = experiment.data.train_loader(num_steps=1, accumulate=3, rank=0, num_ranks=1)
+    scores = [experiment.learner(batch)["next_token"] for batch in batches]
+    mean = sum(score.loss_sum for score in scores) / sum(score.count for score in scores)
+    norm = torch.stack([g.norm() for g in torch.autograd.grad(mean, list(experiment.learner.parameters()))]).norm()
+    losses, norms, _ = train_here(tmp_path / "run", *words[len(RAGGED) :])
+    assert float(losses[0]) == pytest.approx(float(mean.detach()), rel=1e-5)
+    assert float(norms[0]) == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_the_moving_average_is_what_is_evaluated_and_loaded(tmp_path):
+    train_here(tmp_path / "run", "data.batch_size=8", "optim.ema_decay=0.5")
+    checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
+    learner = load(tmp_path / "run")
+    name = "model.backbone.blocks.0.mlp.up.weight"
+    assert torch.equal(learner.state_dict()[name], checkpoint["average"][name])
+    assert not torch.equal(learner.state_dict()[name], checkpoint["state_dict"][f"learner.{name}"])
+
+
+def test_the_moving_average_by_hand():
+    module = torch.nn.Linear(1, 1, bias=False)
+    average, expected = WeightAverage(module, 0.9), float(module.weight)
+    for update in range(1, 6):
+        torch.nn.init.constant_(module.weight, float(update))
+        decay = min(0.9, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * update
+        average.update(module)
+    average.swap(module)
+    assert float(module.weight) == pytest.approx(expected)
+    average.swap(module)
+    assert float(module.weight) == 5.0
+
+
+def test_only_matrices_that_multiply_are_decayed():
+    learner = build(["experiment=quickstart", *TINY]).learner
+    decayed, rest = decay_groups(learner)
+    names = {id(parameter): name for name, parameter in learner.named_parameters()}
+    decayed, rest = {names[id(p)] for p in decayed}, {names[id(p)] for p in rest}
+    assert decayed | rest == set(names.values()) and not decayed & rest
+    assert "model.backbone.blocks.0.mlp.up.weight" in decayed and "model.tokenizers.image.projection.weight" in decayed
+    assert not any(word in name for name in decayed for word in ("bias", "norm", "embedding"))
+
+
+@pytest.mark.parametrize(
+    ("schedule", "points"),
+    [
+        (Constant(), {0.0: 1.0, 1.0: 1.0}),
+        (Linear(final=0.2), {0.0: 1.0, 0.5: 0.6, 1.0: 0.2}),
+        (Cosine(final=0.0), {0.0: 1.0, 0.5: 0.5, 1.0: 0.0}),
+        (WarmupStableDecay(final=0.0, decay_fraction=0.25), {0.0: 1.0, 0.75: 1.0, 0.875: 0.5, 1.0: 0.0}),
+    ],
+)
+def test_schedules(schedule, points):
+    for progress, factor in points.items():
+        assert schedule(progress) == pytest.approx(factor)
+
+
+def test_warm_up_by_steps_and_epochs():
+    optimisation = build(["optim.warmup_steps=4", "optim.warmup_epochs=2", "optim/schedule=constant"]).optimisation
+    factors = [optimisation.factor(step, 100, steps_per_epoch=3.0) for step in range(12)]
+    assert factors == sorted(factors) and factors[0] == pytest.approx(1 / 11)
+    assert factors[9] < 1.0 and factors[10] == 1.0
+
+
+def test_epochs_and_steps_end_a_run_at_whichever_comes_first():
+    experiment = build(["data=digits", "trainer.max_epochs=2", "data.batch_size=100"])
+    assert experiment.total_steps == -(-2 * 1293 // 100)
+    assert build(["data=digits", "trainer.max_epochs=2", "trainer.max_steps=5"]).total_steps == 5
