@@ -342,6 +342,8 @@ def assemble(config: Config) -> Experiment:
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
+    if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
+        collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:
         raise ConfigErrors(collector.messages)
     assert learner is not None and data is not None

@@ -10,6 +10,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 
 from mmtx.run.directory import RunDirectory
+from mmtx.run.interrupt import Interrupted
 from mmtx.training.module import MultimodalModule
 
 
@@ -46,6 +47,10 @@ class Checkpoints(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._save(trainer, self.run.last)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, Interrupted):  # raised on all ranks after the same step
+            self._save(trainer, self.run.last)
 
     def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint["mmtx"] = {**self.contents, "step": trainer.global_step, "metrics": dict(pl_module.metrics)}

@@ -54,6 +54,10 @@ def execute(experiment: Experiment, run: RunDirectory) -> int:
             run.set_status("interrupted", str(stopped))
             print(f"{stopped}; saved {run.last}", file=sys.stderr)
         return stopped.exit_code
+    except KeyboardInterrupt:
+        if rank == 0:
+            run.set_status("interrupted", "stopped before the first step or after the last")
+        return 130
     except BaseException as error:
         if rank == 0:
             run.set_status("failed", f"{type(error).__name__}: {error}".splitlines()[0])

@@ -38,6 +38,11 @@ class Samples(Callback):
         if (due or last) and trainer.is_global_zero and not is_sharded(trainer):
             self._write(trainer, pl_module)
 
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, MultimodalModule)
+        if pl_module.data.source.val() is None and trainer.is_global_zero and not is_sharded(trainer):
+            self._write(trainer, pl_module)  # there was no validation to follow
+
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         loader = module.data.eval_loader("val", rank=0, num_ranks=1) or module.data.eval_loader(
             "train", rank=0, num_ranks=1

@@ -76,6 +76,8 @@ class Training:
     @property
     def num_devices(self) -> int:
         """Ranks on this machine."""
+        if self.accelerator == "mps":
+            return 1
         on_gpu = self.accelerator in ("gpu", "cuda") or (self.accelerator == "auto" and torch.cuda.is_available())
         available = torch.cuda.device_count() if on_gpu else None
         if on_gpu and not available:
@@ -89,6 +91,11 @@ class Training:
     @property
     def num_ranks(self) -> int:
         return self.num_devices * self.num_nodes
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether parameters are spread over ranks."""
+        return self.num_ranks > 1 and STRATEGIES[self.strategy] is ModelParallelStrategy
 
     def total_steps(self, num_samples: int, batch_size: int) -> int:
         """Optimiser steps of the run, for a data set and a micro-batch of one rank."""
@@ -126,7 +133,7 @@ class Training:
     def _strategy(self) -> str | Strategy:
         if self.num_ranks == 1:
             return "auto"
-        if self.strategy == "fsdp2":
+        if self.is_sharded:
             return ModelParallelStrategy(
                 data_parallel_size=self.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
             )
