@@ -56,7 +56,7 @@ def two_steps(overrides):
         loss.backward()
         assert all(parameter.grad is not None for parameter in learner.parameters())
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert len(losses) == 2
     assert all(torch.isfinite(torch.tensor(losses)))
     return experiment

@@ -223,6 +223,20 @@ def test_half_precision_is_close(name: str, in_packed_rows: bool) -> None:
     assert all(grad.isfinite().all() for grad in gradients(whole).values())
 
 
+@pytest.mark.parametrize("name", POSITIONS)
+def test_weights_of_half_precision(name: str) -> None:
+    """A model that is cast as a whole, RMS norms and far positions included."""
+    spec = text_spec(max_length=1000)
+    changes: dict[str, Any] = {"norm": partial(RMSNorm, eps=1e-6), "positions": POSITIONS[name]}
+    whole = model({"image": image(summary=True), "text": text(spec)}, backbone(**changes))
+    batch = merge(image_batch([1, 0]), text_batch([900, 3]))
+    with torch.no_grad():
+        expected = whole(batch).hidden[0, -5:]
+        hidden = whole.bfloat16()(batch).hidden[0, -5:]
+    assert hidden.dtype == torch.bfloat16
+    assert (hidden.float() - expected).abs().mean() < 0.03 * expected.abs().mean()
+
+
 def test_positions_are_what_tells_places_apart() -> None:
     """With every scheme but none, and a bidirectional text, the order of two ids is heard."""
     for name, positions in POSITIONS.items():

@@ -328,8 +328,8 @@ def assemble(config: Config) -> Experiment:
         collector.messages.append(f"log_every_steps={config['log_every_steps']} must be at least 1")
     optimisation = attempt("optim", lambda: _is(Optimisation, construct(config["optim"], plugins)))
     training = attempt("trainer", lambda: _is(Training, construct(config["trainer"], plugins)))
-    if training is not None:
-        attempt("trainer", lambda: training.num_ranks)
+    if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
+        training = None
     torch.manual_seed(config["seed"] if isinstance(config.get("seed"), int) else 0)
     backbone = attempt("backbone", lambda: construct(config["backbone"], plugins))
     source = attempt("data", lambda: construct_source(config))

@@ -25,6 +25,9 @@ class InvalidValue(UserError):
         hint = f"; nearest: {nearest}" if nearest else ""
         super().__init__(f"{key}={value} {problem}{hint}")
 
+    def __reduce__(self) -> tuple[type, tuple[object, ...]]:
+        return InvalidValue, (self.key, self.value, self.problem, self.nearest)
+
     def under(self, path: str) -> InvalidValue:
         """The same error with its key completed to ``path.key``."""
         key = f"{path}.{self.key}" if path else self.key

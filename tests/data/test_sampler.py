@@ -192,7 +192,6 @@ def test_augmentation_is_drawn_anew_for_every_sample_and_epoch():
 
 FETCHING = """
 import random, numpy, torch
-from mmtx.data.sampler import Draw
 from test_sampler import Failing, UserError, module
 
 def states():
@@ -205,11 +204,10 @@ for num_workers in (0, 2):
         loaders = {"train": data.train_loader(num_steps=3, accumulate=1, rank=0, num_ranks=1),
                    "val": data.eval_loader("val", rank=0, num_ranks=1)}
         loader = loaders[split]
-        for draws in loader.batch_sampler:
-            loader.dataset.__getitems__(draws)
+        list(loader)
         assert states() == before, (num_workers, split)
 try:
-    module(Failing()).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1).dataset.__getitems__([Draw(0, 1)])
+    list(module(Failing()).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1))
 except UserError:
     assert states() == before, "where a sample fails"
 else:
@@ -220,7 +218,7 @@ else:
 class Failing(Noisy):
     def _make(self, i):
         super()._make(i)
-        raise UserError(f"sample {i} is damaged")
+        raise InvalidValue("path", i, "is damaged")
 
 
 def test_fetching_leaves_the_generators_of_the_process_alone():
@@ -245,3 +243,11 @@ def test_bad_values_are_named(key):
 def test_nothing_to_learn_from_is_a_user_error():
     with pytest.raises(UserError, match="Noisy has no training samples"):
         module(Noisy(length=0))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_a_users_mistake_arrives_as_it_was_raised(num_workers):
+    data = module(Failing(), num_workers=num_workers)
+    with pytest.raises(InvalidValue) as caught:
+        list(data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1))
+    assert caught.value.key == "path" and str(caught.value).endswith("is damaged")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Sample, Spec
+from mmtx.errors import UserError
 
 
 def collate(
@@ -22,7 +23,7 @@ def collate(
         ids: index of each sample in its dataset.
 
     Raises:
-        ValueError: a sample does not fit its spec, saying which and how.
+        UserError: a sample does not fit its spec, saying which and how.
     """
     size = size or len(samples)
     numbers = list(ids) if ids is not None else list(range(len(samples)))
@@ -51,17 +52,17 @@ def _length(given: Mapping[str, Tensor], spec: Spec, name: str, number: int) -> 
     for key, field in spec.fields.items():
         where = f"sample {number}, {name}.{key}"
         if key not in given:
-            raise ValueError(f"{where} is missing")
+            raise UserError(f"{where} is missing")
         shape = tuple(given[key].shape)
         want = (shape[0], *field.shape[1:]) if field.ragged and shape else field.shape
         if shape != want or given[key].dtype != field.dtype:
-            raise ValueError(f"{where} has shape {shape} and {given[key].dtype}; declared {field.shape}, {field.dtype}")
+            raise UserError(f"{where} has shape {shape} and {given[key].dtype}; declared {field.shape}, {field.dtype}")
         if field.ragged:
             if shape[0] > (field.max_length or 0):
-                raise ValueError(f"{where} has {shape[0]} positions; declared are at most {field.max_length}")
+                raise UserError(f"{where} has {shape[0]} positions; declared are at most {field.max_length}")
             ragged.add(shape[0])
     if len(ragged) > 1:
-        raise ValueError(f"sample {number}, {name}: its ragged fields have unequal lengths {sorted(ragged)}")
+        raise UserError(f"sample {number}, {name}: its ragged fields have unequal lengths {sorted(ragged)}")
     return ragged.pop() if ragged else 1
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy
 import torch
@@ -57,7 +57,7 @@ class DataModule:
 
     def train_loader(
         self, *, num_steps: int, accumulate: int, rank: int, num_ranks: int, first_step: int = 0
-    ) -> DataLoader[list[Batch]]:
+    ) -> Batches:
         sampler = TrainSampler(
             Order(self.num_train, self.seed),
             num_steps=num_steps,
@@ -69,7 +69,7 @@ class DataModule:
         )
         return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler)
 
-    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> DataLoader[list[Batch]] | None:
+    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
         """Batches of ``val``, ``test``, or ``train`` in its own order; None if there is no such split."""
         samples = {"train": self.source.train, "val": self.source.val, "test": self.source.test}[split]()
         if samples is None:
@@ -77,14 +77,37 @@ class DataModule:
         sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
         return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
 
-    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler) -> DataLoader[list[Batch]]:
-        return DataLoader(
-            dataset,
-            batch_sampler=sampler,  # of draws, not integers
-            collate_fn=_as_is,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
+    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler) -> Batches:
+        return Batches(
+            DataLoader(
+                dataset,
+                batch_sampler=sampler,  # of draws, not integers
+                collate_fn=_as_is,
+                num_workers=self.num_workers,
+                pin_memory=torch.cuda.is_available(),
+                generator=torch.Generator(),  # its own, so that dropout does not depend on when a loader starts
+            )
         )
+
+
+class Batches:
+    """A loader whose errors for the user arrive as they were raised, also out of a worker process.
+
+    Args:
+        loader: gives lists of batches, or the `UserError` that kept it from making one.
+    """
+
+    def __init__(self, loader: DataLoader[list[Batch]]) -> None:
+        self._loader = loader
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[list[Batch]]:
+        for batches in self._loader:
+            if isinstance(batches, UserError):
+                raise batches
+            yield batches
 
 
 class _Fetch(Dataset[list[Batch]]):
@@ -93,11 +116,13 @@ class _Fetch(Dataset[list[Batch]]):
     def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
 
-    def __getitems__(self, draws: list[Draw]) -> list[Batch]:
+    def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
             return [self._batch(block) for block in blocks]
+        except UserError as error:
+            return error
         finally:
             torch.set_rng_state(states[0])
             random.setstate(states[1])
@@ -111,5 +136,5 @@ class _Fetch(Dataset[list[Batch]]):
         return collate(samples, self.specs, size=max(len(draws), 1), ids=[draw.index for draw in draws])
 
 
-def _as_is(batches: list[Batch]) -> list[Batch]:
+def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:
     return batches

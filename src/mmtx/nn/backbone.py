@@ -118,7 +118,7 @@ class Backbone(nn.Module):
         bias = None
         if self.position_bias is not None:
             bias = self.position_bias(connectivity.query_position, connectivity.position)
-        x = self.embed_dropout(x)
+        x = self.embed_dropout(x.to(next(self.parameters()).dtype))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:

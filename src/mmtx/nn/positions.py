@@ -58,19 +58,18 @@ class Sinusoidal(nn.Module):
     Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as tensor2tensor and Whisper have them.
     """
 
-    frequency: Tensor
-
     def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:
         super().__init__()
         share = 2 * len(extent)
         if dim % share:
             raise InvalidValue("dim", dim, f"is not a multiple of {share}, as {len(extent)} sinusoidal axes need")
-        half = dim // share
-        frequency = base ** (-torch.arange(half, dtype=torch.float64) / max(half - 1, 1))
-        self.register_buffer("frequency", frequency.float(), persistent=False)
+        self.num_frequencies, self.base = dim // share, base
 
     def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
-        angle = coordinates[:, :, None].to(self.frequency.dtype) * self.frequency
+        """In float32, whatever the weights are: half precision cannot count to a thousand."""
+        index = torch.arange(self.num_frequencies, device=coordinates.device, dtype=torch.float32)
+        frequency = self.base ** (-index / max(self.num_frequencies - 1, 1))
+        angle = coordinates[:, :, None].float() * frequency
         return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1)
 
 
@@ -107,7 +106,8 @@ def rotate(x: Float[Tensor, "B H N E"], table: RotaryTable) -> Float[Tensor, "B 
     """Turns each pair ``(x[e], x[e + E/2])`` by its angle."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
-    return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(turned, dim=-1)
 
 
 class ALiBi(nn.Module):

@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
-from mmtx.generate import generate
+from mmtx.generate import GREEDY, Sampling, generate
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+
+STREAM_SAMPLING = Sampling(temperature=0.8)
+"""How examples continue a stream: its best next id again and again soon repeats itself."""
 
 
 class NextToken(Objective):
@@ -100,7 +103,14 @@ class NextToken(Objective):
         )
         longest = ids.shape[1] - prompt_length
         written = generate(
-            model, lambda hidden: self.logits(model, hidden), prompt, self.text, max_new_tokens=longest, end=end
+            model,
+            lambda hidden: self.logits(model, hidden),
+            prompt,
+            self.text,
+            max_new_tokens=longest,
+            sampling=GREEDY if self._texts_end() else STREAM_SAMPLING,
+            generator=torch.Generator(ids.device).manual_seed(0),
+            end=end,
         )
         truth = [row[prompt_length:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
         shown = [] if self._texts_end() else ids[:, :prompt_length].tolist()

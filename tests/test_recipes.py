@@ -1,0 +1,59 @@
+"""The recipes reach what their headers say. Minutes each: ``pytest -m slow``."""
+
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from run_cli import mmtx, text_of
+
+pytestmark = pytest.mark.slow
+TWO_CORES = {"OMP_NUM_THREADS": "2"}
+
+
+def reached(folder, *overrides, seconds):
+    """Final metrics of one run, which must end in time."""
+    start = time.monotonic()
+    done = mmtx("train", *overrides, "run_dir=run", cwd=folder, timeout=3 * seconds, env=TWO_CORES)
+    assert done.returncode == 0, text_of(done)
+    assert time.monotonic() - start < seconds
+    return json.loads((folder / "run" / "metrics.json").read_text())
+
+
+def data(*parts):
+    root = os.environ.get("MMTX_DATA")
+    if root is None or not Path(root, *parts).exists():
+        pytest.skip(f"MMTX_DATA names no folder with {'/'.join(parts)}")
+    return Path(root, *parts)
+
+
+def test_quickstart(tmp_path):
+    assert reached(tmp_path, seconds=180)["test/exact_match"] >= 0.95
+
+
+def test_vit_digits(tmp_path):
+    accuracies = []
+    for seed in (1, 2, 3):
+        (tmp_path / str(seed)).mkdir()
+        words = ["experiment=vit_digits", f"seed={seed}"]
+        accuracies.append(reached(tmp_path / str(seed), *words, seconds=120)["test/accuracy"])
+    assert statistics.mean(accuracies) >= 0.98
+
+
+def test_vit_mnist(tmp_path):
+    words = ["experiment=vit_mnist", f"data.path={data('mnist')}"]
+    assert reached(tmp_path, *words, seconds=600)["test/accuracy"] >= 0.99
+
+
+def test_gpt_shakespeare(tmp_path):
+    words = ["experiment=gpt_shakespeare", f"data.path={data('tinyshakespeare', 'input.txt')}"]
+    assert reached(tmp_path, *words, seconds=600)["val/loss"] <= 1.53
+
+
+def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
+    words = ["experiment=gpt_shakespeare", f"data.path={data('tinyshakespeare', 'input.txt')}"]
+    sizes = ["backbone.num_layers=4", "backbone.num_heads=4", "backbone.dim=128", "data.context=64"]
+    metrics = reached(tmp_path, *words, *sizes, "data.batch_size=12", "trainer.max_steps=2000", seconds=600)
+    assert metrics["val/loss"] <= 1.88
