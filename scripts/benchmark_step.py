@@ -149,10 +149,12 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     """Seconds per step through the Trainer, loading, logging and callbacks included."""
     from lightning.pytorch.callbacks import Callback
 
+    from mmtx.run.job import quieten
     from mmtx.run.metrics import MetricsLog
     from mmtx.training.module import MultimodalModule
     from mmtx.training.progress import Progress
 
+    quieten()
     stamps: list[float] = []
 
     class Stamp(Callback):
@@ -228,7 +230,8 @@ def main() -> None:
 
     report("our step / Hugging Face GPT-2 (sdpa)", compare(bare, theirs_step, arguments.pairs))
     report("our step / our step", compare(bare, bare, arguments.pairs))
-    report("step through the Trainer / our step", compare_trainer(learner, bare, arguments.blocks, 15))
+    if arguments.blocks:
+        report("step through the Trainer / our step", compare_trainer(learner, bare, arguments.blocks, 15))
 
 
 if __name__ == "__main__":

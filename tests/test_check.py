@@ -54,7 +54,7 @@ def test_a_mistake_is_named(overrides, said, capsys, tmp_path, monkeypatch):
     assert main(["check", *overrides]) == 2
     message = capsys.readouterr().err
     assert all(word in message for word in said), message
-    assert "Traceback" not in message
+    assert "Traceback" not in message, message
 
 
 def test_several_mistakes_are_reported_together_before_anything_starts(tmp_path):

@@ -79,7 +79,7 @@ def _train(experiment: Experiment, run: RunDirectory) -> dict[str, float]:
     from mmtx.run.wandb_log import WandbLog
     from mmtx.training.module import MultimodalModule
 
-    _quiet()
+    quieten()
     config, plugins = experiment.config, experiment.config["plugins"]
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     main = int(os.environ.get("RANK", "0")) == 0
@@ -125,7 +125,7 @@ def _train(experiment: Experiment, run: RunDirectory) -> dict[str, float]:
     return module.metrics
 
 
-def _quiet() -> None:
+def quieten() -> None:
     """Silences what Lightning says about itself; what concerns a run, mmtx says."""
     import logging
 
