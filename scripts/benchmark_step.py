@@ -21,9 +21,10 @@ import torch
 from torch import nn
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.build import compose, construct
+from mmtx.compose import compose
 from mmtx.data.base import Samples, Source
 from mmtx.data.module import DataModule
+from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.training.optimisation import clip

@@ -3,10 +3,11 @@
 import pytest
 from run_cli import mmtx, text_of
 
-from mmtx.build import assemble, compose, expand_sweep, with_overrides
 from mmtx.check import resolve
 from mmtx.cli import main
+from mmtx.compose import compose, expand_sweep, with_overrides
 from mmtx.errors import ConfigErrors, UserError
+from mmtx.experiment import assemble
 
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -43,7 +44,7 @@ MISTAKES = [
     (["seed=1,2"], ["seed=1,2", "-m"]),
     (["name=a=b"], ["name=a=b"]),
     (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
-    (["data.augment._target_=mmtx.build.os.system"], ["mmtx.build.os.system"]),
+    (["data.augment._target_=mmtx.experiment.os.system"], ["mmtx.experiment.os.system"]),
 ]
 
 
@@ -80,7 +81,9 @@ def test_without_data_or_experiment_it_is_the_quickstart():
     assert compose(["data=digits"])["name"] == "default"
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.load", "mmtx.nn.mlp.F.relu", "mmtx.build.construct", "mmtx"])
+@pytest.mark.parametrize(
+    "target", ["os.system", "torch.load", "mmtx.nn.mlp.F.relu", "mmtx.experiment.construct", "mmtx"]
+)
 def test_a_target_is_a_class_of_a_trusted_package(target):
     with pytest.raises(UserError, match="_target_"):
         resolve(target)

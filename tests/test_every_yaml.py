@@ -4,7 +4,8 @@ import pytest
 import torch
 from small_data import shrink_data
 
-from mmtx.build import assemble, compose, describe_options
+from mmtx.compose import compose, describe_options
+from mmtx.experiment import assemble
 
 OPTIONS = describe_options()
 TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "data.batch_size=4"]
@@ -15,6 +16,10 @@ NEEDS = {
     "objective": {"classify": ["modality=[image]"], "next_token": ["modality=[image,text]"]},
     "modality": {"image": ["objective=[classify]"], "text": ["objective=[next_token]"]},
 }
+
+
+SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
+"""The digits that augmentations are tried on are 8 pixels wide."""
 
 
 def overrides_for(group, option):
@@ -34,7 +39,7 @@ def overrides_for(group, option):
             *["data.vocabulary.vocab_size=300"] * (option == "bpe"),
         ]
     if group == "data/augment":
-        return [f"{group}={option}", *["data.augment.transforms.0.size=8"] * (option == "crop_flip")]
+        return [f"{group}={option}", *SIZES.get(option, [])]
     return [f"{group}={option}"]
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.build import assemble, build, compose, load
+from mmtx.compose import compose
+from mmtx.experiment import assemble, build
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
+from mmtx.run.loading import load
 from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import decay_groups
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmtx.build import build, load
+    from mmtx.experiment import build
+    from mmtx.run.loading import load
 
 __all__ = ["build", "load"]
+
+_HOMES = {"build": "mmtx.experiment", "load": "mmtx.run.loading"}
 
 
 def __getattr__(name: str) -> Any:
     """`build` and `load` bring torch with them, so they come when they are asked for."""
-    if name not in __all__:
+    if name not in _HOMES:
         raise AttributeError(f"module 'mmtx' has no attribute '{name}'")
-    import mmtx.build
-
-    return getattr(mmtx.build, name)
+    return getattr(import_module(_HOMES[name]), name)

@@ -25,6 +25,28 @@ RUNTIME = {
 """Arguments that mmtx gives to the classes of a group, or takes from its node for the loaders."""
 
 
+def top_level(
+    *,
+    name: str,
+    data: dict,
+    modality: dict,
+    backbone: dict,
+    objective: dict,
+    optim: dict,
+    trainer: dict,
+    checkpoint: dict,
+    logger: dict,
+    callbacks: dict,
+    type_embeddings: bool,
+    clocks: dict,
+    seed: int,
+    log_every_steps: int,
+    run_dir: str | None,
+    plugins: list[str],
+) -> None:
+    """The keys at the top of a config. Their defaults stand in ``conf/train.yaml``."""
+
+
 def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     """The class that a ``_target_`` names.
 
@@ -69,12 +91,11 @@ class Finding:
     unknown: bool = False
 
 
-def findings(config: Mapping[str, Any], top_level: Callable[..., Any]) -> list[Finding]:
+def findings(config: Mapping[str, Any]) -> list[Finding]:
     """Everything that the signatures of the named classes say is wrong with a config.
 
     Args:
         config: the whole tree, resolved.
-        top_level: callable whose keyword arguments are the keys at the top.
     """
     found = list(_signature_findings(config, top_level, path="", runtime=set(), partial=False))
     plugins = list(config.get("plugins") or [])

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmtx.build import Experiment
+    from mmtx.experiment import Experiment
     from mmtx.run.directory import RunDirectory
 
 HELP = """\
@@ -121,16 +121,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(arguments: list[str]) -> int:
     config_file, is_sweep, overrides = _options(arguments)
-    from mmtx.build import assemble
-    from mmtx.run.directory import RunDirectory
+    from mmtx.compose import read_or_compose
+    from mmtx.experiment import assemble
+    from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.job import prepare, start
 
     overrides, run_dir = _run_dir(overrides)
     if is_sweep:
-        return _sweep(config_file, overrides, run_dir)
-    config = _config(config_file, overrides)
+        from mmtx.run.sweep import run_sweep
+
+        return run_sweep(config_file, overrides, run_dir)
+    config = read_or_compose(config_file, overrides)
     experiment = assemble(config)
-    run = RunDirectory(run_dir or _fresh_directory(config["name"]))
+    run = RunDirectory(run_dir or fresh_directory(config["name"]))
     prepare(config, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)
@@ -143,15 +146,16 @@ def train(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides = _options(arguments)
-    from mmtx.build import assemble, expand_sweep
+    from mmtx.compose import expand_sweep, read_or_compose
     from mmtx.errors import ConfigErrors, UserError
+    from mmtx.experiment import assemble
 
     overrides, _ = _run_dir(overrides)
     jobs = expand_sweep(overrides) if is_sweep else [overrides]
     failed: list[str] = []
     for job in jobs:
         try:
-            experiment = assemble(_config(config_file, job))
+            experiment = assemble(read_or_compose(config_file, job))
         except UserError as error:
             if len(jobs) == 1:
                 raise
@@ -168,11 +172,13 @@ def evaluate(arguments: list[str]) -> int:
     import json
     from pathlib import Path
 
-    from mmtx.build import construct_source, load, read_checkpoint, with_overrides
+    from mmtx.compose import with_overrides
     from mmtx.data.module import DataModule
     from mmtx.errors import InvalidValue, UserError
     from mmtx.evaluate import evaluate_learner
+    from mmtx.experiment import construct_source
     from mmtx.run.directory import newest_checkpoint
+    from mmtx.run.loading import load, read_checkpoint
 
     if options["split"] not in ("train", "val", "test"):
         raise InvalidValue("split", options["split"], "is none of train, val, test")
@@ -219,7 +225,7 @@ def generate(arguments: list[str]) -> int:
 
 
 def list_options(arguments: list[str]) -> int:
-    from mmtx.build import describe_options
+    from mmtx.compose import describe_options
     from mmtx.errors import UserError, nearest
 
     described = describe_options()
@@ -272,12 +278,6 @@ def _options(arguments: list[str]) -> tuple[str | None, bool, list[str]]:
     return config_file, is_sweep, overrides
 
 
-def _config(config_file: str | None, overrides: list[str]) -> dict:
-    from mmtx.build import compose, read_config
-
-    return compose(overrides) if config_file is None else read_config(config_file, overrides)
-
-
 def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
     """Takes ``run_dir=`` (or Hydra's own name for it) out of the overrides."""
     run_dir, rest = None, []
@@ -288,47 +288,6 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
         else:
             rest.append(override)
     return rest, run_dir
-
-
-def _fresh_directory(name: str) -> str:
-    from datetime import datetime
-    from pathlib import Path
-
-    base = Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    path, number = base, 2
-    while path.exists():
-        path, number = base.with_name(f"{base.name}_{number}"), number + 1
-    return str(path)
-
-
-def _sweep(config_file: str | None, overrides: list[str], run_dir: str | None) -> int:
-    """Every job composed and checked first; then one fresh process each, one after the other."""
-    import subprocess
-    from pathlib import Path
-
-    from mmtx.build import assemble, expand_sweep
-    from mmtx.errors import ConfigErrors, UserError
-
-    jobs, failed, name = expand_sweep(overrides), [], "sweep"
-    for job in jobs:
-        try:
-            name = assemble(_config(config_file, job)).config["name"]
-        except UserError as error:
-            failed.append(f"{' '.join(job)}: {error}")
-    if failed:
-        raise ConfigErrors(failed)
-    swept = [i for i in range(len(overrides)) if len({job[i] for job in jobs}) > 1]
-    folder = Path(run_dir or _fresh_directory(name))
-    print(f"sweep directory: {folder.absolute()}  ({len(jobs)} jobs)", flush=True)
-    codes = []
-    for number, job in enumerate(jobs):
-        slug = ",".join(job[i] for i in swept).replace("/", "_").replace(" ", "") or f"job{number}"
-        command = [sys.executable, "-m", "mmtx.cli", "train", *job, f"run_dir='{folder / slug}'"]
-        command += ["--config", config_file] if config_file else []
-        codes.append(subprocess.run(command, check=False).returncode)
-    failures = sum(code != 0 for code in codes)
-    print(f"sweep directory: {folder.absolute()}  ({len(jobs) - failures} finished, {failures} failed)")
-    return 1 if failures else 0
 
 
 def _place_and_options(arguments: list[str], known: dict) -> tuple[str, dict, list[str]]:

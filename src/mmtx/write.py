@@ -9,14 +9,15 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Sample
-from mmtx.build import construct_source, load, read_checkpoint
 from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue, UserError
+from mmtx.experiment import construct_source
 from mmtx.generate import Sampling, generate
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.next_token import NextToken
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.loading import load, read_checkpoint
 
 
 def write(

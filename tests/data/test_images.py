@@ -18,7 +18,7 @@ import pytest
 import torch
 from contracts import check_source
 from PIL import Image
-from small_data import md5, publish_small, small_cifar_files, tar_of, write
+from small_data import publish_small, small_cifar_files, write
 
 from mmtx.data import cifar10, fashion_mnist, mnist, public_file
 from mmtx.data.decode_image import decode_image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -72,3 +73,12 @@ def newest_checkpoint(place: Path | str) -> Path:
         if file.is_file():
             return file
     raise UserError(f"{place} holds no checkpoint (looked for checkpoints/last.ckpt and best.ckpt)")
+
+
+def fresh_directory(name: str) -> Path:
+    """``runs/<name>/<date_time>``, with a number behind it if there is one already."""
+    base = Path("runs") / name / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    path, number = base, 2
+    while path.exists():
+        path, number = base.with_name(f"{base.name}_{number}"), number + 1
+    return path

@@ -13,10 +13,12 @@ from typing import Any
 
 import yaml
 
-from mmtx.build import Config, Experiment, assemble, construct, contents
+from mmtx.compose import Config
 from mmtx.errors import UserError
+from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
 from mmtx.run.interrupt import Interrupt, Interrupted
+from mmtx.run.loading import contents
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import run_ranks
 

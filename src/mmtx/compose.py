@@ -1,0 +1,212 @@
+"""From yaml files and the command line to one config: the only library file that knows Hydra."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from mmtx import check
+from mmtx.errors import ConfigErrors, UserError, nearest
+
+Config = dict[str, Any]
+
+NAMED_GROUPS = ("modality", "objective", "callbacks", "logger")
+"""Groups of which several may be chosen; each of their files holds one named node."""
+
+
+def config_directory() -> Path:
+    """Where the packaged configs are: inside the wheel, or at the top of a checkout."""
+    packaged = Path(__file__).parent / "conf"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """One config from ``train.yaml``, the chosen files and the overrides.
+
+    Raises:
+        ConfigErrors: with every override that is wrong.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    found: list[str] = []
+    accepted: list[str] = []
+    values: list[str] = []
+    with _hydra() as loader:
+        parser = OverridesParser.create(config_loader=loader)
+        chosen = {text.partition("=")[0].lstrip("+~") for text in overrides}
+        if not chosen & {"experiment", "data"}:
+            accepted.append("experiment=quickstart")
+        for text in overrides:
+            try:
+                override = parser.parse_override(text)
+            except HydraException as error:
+                reason = str(error).splitlines()[0]
+                found.append(f"cannot read the override {text!r}: {reason}; quote values with special characters")
+                continue
+            key = override.key_or_group
+            if key.startswith("hydra"):
+                accepted.append(text)
+            elif override.is_sweep_override():
+                found.append(f"{text} names several values: that is a sweep; add -m")
+            elif loader.list_groups(key) or loader.get_group_options(key):
+                bad = list(_unknown_choices(key, override.value(), loader.get_group_options(key)))
+                found += bad
+                if not bad:
+                    accepted.append(text)
+            elif override.is_delete():
+                accepted.append(text)
+            else:
+                values.append(key)
+                accepted.append("++" + text.lstrip("+"))
+        config: Config = {}
+        try:
+            config = _compose(accepted)
+        except Exception as error:  # Hydra and OmegaConf raise many kinds; all mean that the config is wrong
+            found.append(" ".join(str(error).split()))
+    if config:
+        found += _drop_unchosen(config, values)
+        found += [finding.message for finding in check.findings(config)] if found else []
+    if found:
+        raise ConfigErrors(found)
+    return config
+
+
+def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
+    """Every combination of the values of a sweep, the last override changing fastest."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create()
+    choices = []
+    for text in overrides:
+        override = parser.parse_override(text)
+        key = text.partition("=")[0]
+        choices.append(
+            [f"{key}={v}" for v in override.sweep_string_iterator()] if override.is_sweep_override() else [text]
+        )
+    return [list(job) for job in itertools.product(*choices)]
+
+
+def read_or_compose(config_file: str | None, overrides: Sequence[str]) -> Config:
+    """A saved config with values changed, or a new one."""
+    return compose(overrides) if config_file is None else read_config(config_file, overrides)
+
+
+def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
+    """A saved config with values changed.
+
+    Raises:
+        UserError: the file is not a config.
+    """
+
+    try:
+        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"--config {file} cannot be read: {error}") from None
+    if not isinstance(config, dict) or "backbone" not in config:
+        raise UserError(f"--config {file} is not the config.yaml of a run")
+    return with_overrides(config, overrides)
+
+
+def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
+    """A resolved config with values changed. Groups cannot be swapped: their files may have changed since."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+~")
+        if "/" in key or (isinstance(config.get(key), dict) and "{" not in override):
+            raise UserError(f"{override} swaps a group of a saved config; only values (a.b=c) can be changed")
+    try:
+        changed = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist([o.lstrip("+") for o in overrides]))
+        resolved = OmegaConf.to_container(changed, resolve=True)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise UserError(f"cannot apply {' '.join(overrides)}: {error}") from None
+    assert isinstance(resolved, dict)
+    return resolved  # type: ignore[return-value]
+
+
+def describe_options() -> dict[str, dict[str, str]]:
+    """``{group: {option: its file's first comment}}``, the user's own included."""
+    described: dict[str, dict[str, str]] = {}
+    with _hydra() as loader:
+        for group in _all_groups(loader, ""):
+            lines = {}
+            for option in loader.get_group_options(group):
+                lines[option] = _first_comment(loader, f"{group}/{option}")
+            if lines:
+                described[group] = lines
+    return described
+
+
+def _first_comment(loader: Any, path: str) -> str:
+    for folder in (Path.cwd() / "conf", config_directory()):
+        file = folder / f"{path}.yaml"
+        if file.is_file():
+            comments = [line.lstrip("# ").strip() for line in file.read_text().splitlines() if line.startswith("#")]
+            return next((c for c in comments if not c.startswith("@package")), "")
+    return ""
+
+
+def _all_groups(loader: Any, parent: str) -> Iterator[str]:
+    for name in loader.list_groups(parent):
+        path = f"{parent}/{name}" if parent else name
+        if path != "hydra":
+            yield path
+            yield from _all_groups(loader, path)
+
+
+class _hydra:
+    """Hydra with the packaged configs, and a ``conf`` folder of the working directory beside them."""
+
+    def __enter__(self) -> Any:
+        from hydra import initialize_config_dir
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+        initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
+        loader = GlobalHydra.instance().config_loader()
+        own = Path.cwd() / "conf"
+        if own.is_dir() and own != config_directory():
+            # before the packaged ones: a user's file of the same name wins
+            loader.get_search_path().prepend(provider="user", path=f"file://{own}")
+            loader.repository.initialize_sources(loader.get_search_path())  # type: ignore[attr-defined]
+        return loader
+
+    def __exit__(self, *_: object) -> None:
+        from hydra.core.global_hydra import GlobalHydra
+
+        GlobalHydra.instance().clear()
+
+
+def _compose(overrides: Sequence[str]) -> Config:
+    from hydra import compose as hydra_compose
+    from omegaconf import OmegaConf
+
+    composed = hydra_compose("train", overrides=list(overrides))
+    config = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(config, dict)
+    return config  # type: ignore[return-value]
+
+
+def _unknown_choices(group: str, value: Any, known: Sequence[str]) -> Iterator[str]:
+    for choice in value if isinstance(value, list) else [value]:
+        if choice is not None and str(choice) not in known:
+            yield f"{group}={choice}: there is no such {group}; {nearest(str(choice), known)}"
+
+
+def _drop_unchosen(config: Config, values: Sequence[str]) -> Iterator[str]:
+    """Recipes may set keys of names that are then not chosen: those go. The user may not: that is a finding."""
+    for group in NAMED_GROUPS:
+        nodes = config.get(group) or {}
+        config[group] = nodes
+        for name in [name for name, node in nodes.items() if not isinstance(node, dict) or "_target_" not in node]:
+            given = [key for key in values if key == f"{group}.{name}" or key.startswith(f"{group}.{name}.")]
+            present = [other for other in nodes if other != name]
+            for key in given:
+                yield f"unknown key {key}: {name} is not in {group}=[{','.join(present)}]; {nearest(name, present)}"
+            del nodes[name]

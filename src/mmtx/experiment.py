@@ -1,0 +1,218 @@
+"""From config to objects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmtx import check
+from mmtx.batch import Spec
+from mmtx.compose import Config, compose
+from mmtx.data.base import Source
+from mmtx.data.module import DataModule
+from mmtx.errors import ConfigErrors, InvalidValue
+from mmtx.learner import Learner
+from mmtx.model import MultimodalTransformer
+from mmtx.tokens import Clock
+
+if TYPE_CHECKING:
+    from mmtx.training.optimisation import Optimisation
+    from mmtx.training.trainer import Training
+
+STAND_IN_DIM = 768
+"""Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of one config."""
+
+    config: Config
+    data: DataModule
+    learner: Learner
+    optimisation: Optimisation
+    training: Training
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.total_steps(self.data.num_train, self.data.batch_size)
+
+
+def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
+    """The object that a node describes: its ``_target_`` called with its other keys, nested nodes first.
+
+    With ``_partial_: true`` it is a callable that waits for the rest of its arguments.
+    """
+    if isinstance(node, Mapping):
+        children = {key: construct(child, plugins) for key, child in node.items() if not str(key).startswith("_")}
+        if "_target_" not in node:
+            return children
+        target = check.resolve(str(node["_target_"]), plugins)
+        hints = check.argument_types(target)
+        children = {key: check.as_annotated(value, hints.get(key)) for key, value in children.items()}
+        call = partial(target, **children, **runtime)
+        return call if node.get("_partial_") else call()
+    if isinstance(node, list):
+        return [construct(child, plugins) for child in node]
+    return node
+
+
+class Collector:
+    """Goes on after an error, so that all are reported together."""
+
+    def __init__(self, found: Sequence[check.Finding]) -> None:
+        self.paths = [finding.path for finding in found if not finding.unknown]
+        self.messages = [finding.message for finding in found]
+
+    def attempt(self, path: str, make: Any) -> Any:
+        """The object, or None if it cannot be made or its config is already known to be wrong."""
+        if any(p == path or p.startswith(f"{path}.") for p in self.paths):
+            return None
+        try:
+            return make()
+        except InvalidValue as error:
+            self.messages.append(str(error if error.key.startswith(f"{path}.") else error.under(path)))
+        except (ValueError, TypeError) as error:
+            self.messages.append(f"{path}: {error}")
+        self.paths.append(path)
+        return None
+
+
+def assemble(config: Config) -> Experiment:
+    """The objects of a config.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    from mmtx.training.optimisation import Optimisation
+    from mmtx.training.trainer import Training
+
+    found = check.findings(config)
+    collector = Collector(found)
+    attempt, plugins = collector.attempt, list(config.get("plugins") or [])
+    config = _without(config, [finding.path for finding in found if finding.unknown])
+    for key, ok in (("modality", "at least one name"), ("objective", "at least one objective")):
+        if not config.get(key):
+            collector.messages.append(f"{key}=[] is empty; choose {ok}")
+    if config.get("log_every_steps") is not None and not _at_least_one(config["log_every_steps"]):
+        collector.messages.append(f"log_every_steps={config['log_every_steps']} must be at least 1")
+    optimisation = attempt("optim", lambda: _is(Optimisation, construct(config["optim"], plugins)))
+    training = attempt("trainer", lambda: _is(Training, construct(config["trainer"], plugins)))
+    if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
+        training = None
+    torch.manual_seed(config["seed"] if isinstance(config.get("seed"), int) else 0)
+    backbone = attempt("backbone", lambda: construct(config["backbone"], plugins))
+    source = attempt("data", lambda: construct_source(config))
+    learner = data = None
+    if source is not None:
+        learner = make_learner(config, source.specs, backbone, attempt, plugins)
+        names = _names_read(learner, config)
+        data = attempt("data", lambda: _data_module(config, source, names))
+    for group in ("callbacks", "checkpoint", "logger"):
+        attempt(group, partial(construct, config.get(group), plugins))
+    if training is not None and data is not None:
+        attempt("trainer", lambda: _check_steps(training, data))
+    if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
+        collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
+    if collector.messages:
+        raise ConfigErrors(collector.messages)
+    assert learner is not None and data is not None
+    return Experiment(config, data, learner, optimisation, training)
+
+
+def build(overrides: Sequence[str] = ()) -> Experiment:
+    """The objects of ``mmtx train [overrides]``, ready to be used from Python."""
+    return assemble(compose(overrides))
+
+
+def make_learner(config: Config, specs: Mapping[str, Spec], backbone: Any, attempt: Any, plugins: list[str]) -> Any:
+    """Tokenizers, model and objectives over a backbone; None if any of them cannot be made."""
+    tokenizers = {}
+    for name, node in config["modality"].items():
+        if name not in specs:
+            attempt(f"modality.{name}", partial(_not_offered, name, specs, config))
+        else:
+            dim = backbone.dim if backbone is not None else STAND_IN_DIM
+            make = partial(construct, node, plugins, spec=specs[name], dim=dim)
+            tokenizers[name] = attempt(f"modality.{name}", make)
+    clocks = attempt("clocks", lambda: {name: Clock(**node) for name, node in (config["clocks"] or {}).items()})
+    if backbone is None or clocks is None or None in tokenizers.values() or len(tokenizers) < len(config["modality"]):
+        return None
+    model = attempt(
+        "backbone",
+        lambda: MultimodalTransformer(
+            tokenizers=tokenizers, backbone=backbone, type_embeddings=config["type_embeddings"], clocks=clocks
+        ),
+    )
+    if model is None:
+        return None
+    objectives = {
+        name: attempt(f"objective.{name}", partial(construct, node, plugins, specs=specs, model=model))
+        for name, node in config["objective"].items()
+    }
+    if None in objectives.values():
+        return None
+    names = {*tokenizers, *(label for objective in objectives.values() for label in objective.labels)}
+    return Learner(
+        model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
+    )
+
+
+def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
+    raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
+
+
+def construct_source(config: Config) -> Source:
+    """The dataset of a config, without the keys of its loader.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    node = {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
+    try:
+        return _is(Source, construct(node, config["plugins"]))
+    except InvalidValue as error:
+        raise error.under("data") from None
+
+
+def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:
+    loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
+    return DataModule(source=source, names=names, seed=config["seed"], **loader)
+
+
+def _names_read(learner: Learner | None, config: Config) -> list[str]:
+    return list(learner.specs) if learner is not None else list(config["modality"])
+
+
+def _check_steps(training: Training, data: DataModule) -> None:
+    steps = training.total_steps(data.num_train, data.batch_size)
+    if steps < 1:
+        raise InvalidValue("max_epochs", training.max_epochs, "gives no optimiser step")
+
+
+def _without(config: Config, paths: Sequence[str]) -> Config:
+    """A copy that lacks some keys."""
+    copied = copy.deepcopy(config)
+    for path in paths:
+        *parents, key = path.split(".")
+        node: Any = copied
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if isinstance(node, dict):
+            node.pop(key, None)
+    return copied
+
+
+def _is(kind: type, made: Any) -> Any:
+    if not isinstance(made, kind):
+        raise ValueError(f"_target_ names a {type(made).__name__}; a {kind.__name__} belongs here")
+    return made
+
+
+def _at_least_one(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1

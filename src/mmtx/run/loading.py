@@ -1,0 +1,98 @@
+"""What a checkpoint holds, and how a model comes back from it with no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtx import check
+from mmtx.batch import Field, Spec
+from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import ConfigErrors, UserError
+from mmtx.experiment import Collector, Experiment, construct, make_learner
+from mmtx.learner import Learner
+from mmtx.run.directory import newest_checkpoint
+
+
+def contents(experiment: Experiment) -> dict[str, Any]:
+    """What a checkpoint holds beside the weights: everything that `load` needs, as plain values."""
+    specs = {name: _spec_state(spec) for name, spec in experiment.learner.specs.items()}
+    return {"format": 1, "config": experiment.config, "specs": specs}
+
+
+def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
+    """The model of a run directory or checkpoint, with its objectives, in eval mode.
+
+    Weights are the moving average where the run kept one.
+
+    Args:
+        place: run directory or checkpoint file.
+        plugins: packages besides mmtx whose classes the config may name. A checkpoint cannot name them itself.
+
+    Raises:
+        UserError: there is no checkpoint, or it is not one of mmtx.
+    """
+    checkpoint = read_checkpoint(newest_checkpoint(place))
+    config = checkpoint["mmtx"]["config"]
+    specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
+    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
+    backbone = collector.attempt("backbone", lambda: construct(config["backbone"], plugins))
+    learner = make_learner(config, specs, backbone, collector.attempt, list(plugins))
+    if collector.messages or learner is None:
+        raise ConfigErrors(collector.messages)
+    learner.load_state_dict(_weights(checkpoint))
+    return learner.eval()
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """Raises UserError if the file is not a checkpoint of mmtx. Nothing in it is executed."""
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # many kinds, from the archive, the pickle and the tensors
+        raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(checkpoint, dict) or "mmtx" not in checkpoint:
+        raise UserError(f"{file} is a checkpoint, but not one of mmtx")
+    return checkpoint
+
+
+def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    prefix = "learner."
+    weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}
+    return weights | average
+
+
+def _spec_state(spec: Spec) -> dict[str, Any]:
+    vocabulary = spec.vocabulary
+    kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
+    return {
+        "fields": {
+            key: {
+                "shape": list(field.shape),
+                "dtype": str(field.dtype).removeprefix("torch."),
+                "num_classes": field.num_classes,
+                "max_length": field.max_length,
+            }
+            for key, field in spec.fields.items()
+        },
+        "labels": list(spec.labels) if spec.labels else None,
+        "vocabulary": {"kind": kind, "state": vocabulary.state()} if vocabulary is not None else None,
+    }
+
+
+def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
+    fields = {
+        key: Field(tuple(field["shape"]), getattr(torch, field["dtype"]), field["num_classes"], field["max_length"])
+        for key, field in state["fields"].items()
+    }
+    vocabulary = None
+    if state["vocabulary"] is not None:
+        kind = check.resolve(state["vocabulary"]["kind"], plugins)
+        if not issubclass(kind, TextVocabulary):
+            raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
+        vocabulary = kind.__new__(kind)
+        vocabulary.load(state["vocabulary"]["state"])
+    return Spec(fields, tuple(state["labels"]) if state["labels"] else None, vocabulary)
