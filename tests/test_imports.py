@@ -120,7 +120,7 @@ def test_the_rule_finds(room: str, source: str) -> None:
     [
         ("nn", "import math\nfrom torch import nn\nfrom mmtx.nn.mlp import MLP\nfrom .norms import RMSNorm"),
         ("data", "import numpy\nfrom mmtx.batch import Batch\nfrom mmtx import errors"),
-        ("check", "from hydra.errors import HydraException"),
+        ("compose", "from hydra.errors import HydraException"),
     ],
 )
 def test_the_rule_lets_pass(room: str, source: str) -> None:
@@ -159,7 +159,7 @@ specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
 whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
-        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, dropout=0.0
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, mixup=0.0, dropout=0.0
     ),
     "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, label_smoothing=0.0),
 }

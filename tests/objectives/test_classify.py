@@ -32,6 +32,7 @@ def made(whole: MultimodalTransformer, **changes: Any) -> Classify:
         "label": "label",
         "pool": MeanPool(),
         "label_smoothing": 0.0,
+        "mixup": 0.0,
         "dropout": 0.0,
     }
     return Classify(model=whole, **{**keys, **changes}).eval()
@@ -128,3 +129,34 @@ def test_a_label_needs_classes() -> None:
     specs = {**SPECS, "label": Spec({"class": Field((), torch.long)})}
     with pytest.raises(InvalidValue, match="has no field 'class' with num_classes"):
         made(made_model(), specs=specs)
+
+
+def test_mixup_is_mixing_the_pixels_and_the_targets():
+    torch.manual_seed(0)
+    whole = model({"image": image(summary=True)}, backbone(positions=POSITIONS["learned"]))
+    objective = made(whole, mixup=0.4).train()
+    batch = merge(
+        image_batch([1, 1, 1, 1]),
+        Batch({"label": {"class": torch.tensor([0, 1, 2, 2])}}, {"label": torch.tensor([1, 1, 1, 0])}),
+    )
+    torch.manual_seed(5)
+    score = objective(whole, batch)
+    torch.manual_seed(5)
+    share = objective._shares(batch.present("label"))
+    assert share is not None and share[0] == share[3] == 1.0  # the last has no label to share
+    assert 0 < share[1] < 1 and 0 < share[2] < 1
+    pixels = batch["image"]["pixels"].float()
+    own = share[:, None, None, None]
+    mixed = batch.with_name(
+        "image", {"pixels": own * pixels + (1 - own) * pixels.flip(0)}, batch.lengths["image"], True
+    )
+    logits, target = objective.eval().logits(whole, mixed), batch["label"]["class"]
+    loss = share * F.cross_entropy(logits, target, reduction="none")
+    loss = loss + (1 - share) * F.cross_entropy(logits, target.flip(0), reduction="none")
+    torch.testing.assert_close(score.loss_sum, loss[:3].sum())
+    assert objective._shares(batch.present("label")) is None  # not in evaluation
+
+
+def test_mixup_refuses_what_has_unequal_lengths():
+    with pytest.raises(InvalidValue, match="mixup=0.4 .* text has unequal lengths"):
+        made(made_model(), mixup=0.4)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -14,6 +15,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_spec
 from mmtx.objectives.pooling import Pool
+from mmtx.tokens import Encoded
 
 
 class Classify(Objective):
@@ -23,6 +25,9 @@ class Classify(Objective):
         label: name of the data whose field ``class`` is predicted.
         pool: from tokens to one vector.
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
+        mixup: in training, each sample's tokens are mixed with another's, and so is its target (Zhang et al. 2017,
+            arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
+            map is mixing pixels before it.
         dropout: before the head.
     """
 
@@ -35,6 +40,7 @@ class Classify(Objective):
         label: str,
         pool: Pool,
         label_smoothing: float,
+        mixup: float,
         dropout: float,
     ) -> None:
         super().__init__(weight=weight)
@@ -43,9 +49,14 @@ class Classify(Objective):
             raise InvalidValue("label", label, "has no field 'class' with num_classes")
         if not 0 <= label_smoothing < 1:
             raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
+        if mixup < 0:
+            raise InvalidValue("mixup", mixup, "must be at least 0")
+        ragged = [name for name in model.names if any(f.ragged for f in specs[name].fields.values())]
+        if mixup and ragged:
+            raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
         pool.check(model)
         self.labels, self.label, self.pool = (label,), label, pool
-        self.label_smoothing = label_smoothing
+        self.label_smoothing, self.mixup = label_smoothing, mixup
         self.names = spec.labels
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, spec.fields["class"].num_classes)
@@ -55,11 +66,16 @@ class Classify(Objective):
         return batch.present(self.label).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        logits = self.logits(model, batch)
         target, present = batch[self.label]["class"], batch.present(self.label)
-        loss = F.cross_entropy(
-            logits.float(), target, reduction="none", label_smoothing=self.label_smoothing if self.training else 0.0
-        )
+        token_set = model.tokenize(batch)
+        share = self._shares(present)
+        if share is not None:
+            own = share[:, None, None].to(token_set.content.dtype)
+            token_set = token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0))
+        logits = self._read(model.encode(token_set))
+        loss = self._loss(logits, target)
+        if share is not None:
+            loss = share * loss + (1 - share) * self._loss(logits, target.flip(0))
         right = (logits.argmax(-1) == target) & present
         count = present.sum()
         return Score((loss * present).sum(), count, {"accuracy": (right.sum(), count)})
@@ -77,7 +93,22 @@ class Classify(Objective):
 
     def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
         """Scores of the classes."""
-        return self.head(self.dropout(self.pool(model(batch))))
+        return self._read(model(batch))
+
+    def _read(self, encoded: Encoded) -> Float[Tensor, "B classes"]:
+        return self.head(self.dropout(self.pool(encoded)))
+
+    def _loss(self, logits: Float[Tensor, "B classes"], target: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        smoothing = self.label_smoothing if self.training else 0.0
+        return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
+
+    def _shares(self, present: Bool[Tensor, " B"]) -> Float[Tensor, " B"] | None:
+        """How much of each sample stays its own; the rest is its partner's, the sample as far from the other end."""
+        if not (self.training and self.mixup):
+            return None
+        concentration = torch.full(present.shape, self.mixup, device=present.device)
+        share = torch.distributions.Beta(concentration, concentration).sample()
+        return torch.where(present & present.flip(0), share, 1.0)
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else str(index)
