@@ -159,7 +159,8 @@ specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
 whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
-        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, mixup=0.0, dropout=0.0
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, mixup=0.0,
+        dropout=0.0,
     ),
     "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, label_smoothing=0.0),
 }
