@@ -117,7 +117,7 @@ def test_the_moving_average_is_what_is_evaluated_and_loaded(tmp_path):
 
 def test_the_moving_average_by_hand():
     module = torch.nn.Linear(1, 1, bias=False)
-    average, expected = WeightAverage(module, 0.9), float(module.weight)
+    average, expected = WeightAverage(module, 0.9), float(module.weight.detach())
     for update in range(1, 6):
         torch.nn.init.constant_(module.weight, float(update))
         decay = min(0.9, (1 + update) / (10 + update))

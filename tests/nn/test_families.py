@@ -194,6 +194,7 @@ def test_vit() -> None:
         label="label",
         pool=SummaryPool(name="image"),
         label_smoothing=0.0,
+        mixup=0.0,
         dropout=0.0,
     )
     copy(classify.head, {"weight": w["classifier.weight"], "bias": w["classifier.bias"]})

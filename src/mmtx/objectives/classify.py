@@ -51,7 +51,7 @@ class Classify(Objective):
             raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
         if mixup < 0:
             raise InvalidValue("mixup", mixup, "must be at least 0")
-        ragged = [name for name in model.names if any(f.ragged for f in specs[name].fields.values())]
+        ragged = [name for name in model.names if any(f.ragged for f in model.tokenizer(name).spec.fields.values())]
         if mixup and ragged:
             raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
         pool.check(model)
