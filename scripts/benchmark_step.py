@@ -69,13 +69,23 @@ def our_learner() -> Learner:
     return Learner(model=model, objectives={"next_token": objective}, specs=specs)
 
 
-def peer_model() -> nn.Module:
+def peer_model(dropout: float) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = GPT2Config(
-        n_layer=LAYERS, n_embd=WIDTH, n_head=HEADS, n_positions=CONTEXT, vocab_size=VOCABULARY, resid_pdrop=0.0,
-        embd_pdrop=0.0, attn_pdrop=0.0, attn_implementation="sdpa", use_cache=False, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
+        n_layer=LAYERS,
+        n_embd=WIDTH,
+        n_head=HEADS,
+        n_positions=CONTEXT,
+        vocab_size=VOCABULARY,
+        resid_pdrop=dropout,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        attn_implementation="sdpa",
+        use_cache=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
     return GPT2LMHeadModel(config)
 
 
@@ -207,7 +217,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
-    learner, peer = our_learner(), peer_model()
+    learner, peer, as_shipped = our_learner(), peer_model(dropout=0.0), peer_model(dropout=0.1)
     copy_weights(peer, learner)
     ids = torch.randint(0, VOCABULARY, (BATCH, CONTEXT + 1))
     batch = Batch({"text": {"ids": ids}}, {"text": torch.full((BATCH,), CONTEXT + 1)}, {"text": True})
@@ -219,8 +229,8 @@ def main() -> None:
     difference = float((ours - theirs).abs().max() / theirs.abs().max())
     print(f"torch {torch.__version__}, {arguments.threads} threads; logits differ by {difference:.1e} relative")
     assert difference < 1e-4, "no ratio without equal outputs"
-    learner.train(), peer.train()
-    own, other = adamw(learner), adamw(peer)
+    learner.train(), peer.train(), as_shipped.train()
+    own, other, third = adamw(learner), adamw(peer), adamw(as_shipped)
     gc.disable()
 
     def bare() -> None:
@@ -229,7 +239,12 @@ def main() -> None:
     def theirs_step() -> None:
         peer_step(peer, other, ids)
 
-    report("our step / Hugging Face GPT-2 (sdpa)", compare(bare, theirs_step, arguments.pairs))
+    report("our step / Hugging Face GPT-2 (sdpa, no dropout)", compare(bare, theirs_step, arguments.pairs))
+
+    def shipped_step() -> None:
+        peer_step(as_shipped, third, ids)
+
+    report("our step / the same with its default dropout of 0.1", compare(bare, shipped_step, arguments.pairs))
     report("our step / our step", compare(bare, bare, arguments.pairs))
     if arguments.blocks:
         report("step through the Trainer / our step", compare_trainer(learner, bare, arguments.blocks, 15))
