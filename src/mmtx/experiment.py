@@ -111,7 +111,7 @@ def assemble(config: Config) -> Experiment:
     learner = data = None
     if source is not None:
         learner = make_learner(config, source.specs, backbone, attempt, plugins)
-        names = _names_read(learner, config)
+        names = list(learner.specs if learner is not None else config["modality"])
         data = attempt("data", lambda: _data_module(config, source, names))
     for group in ("callbacks", "checkpoint", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
@@ -183,10 +183,6 @@ def construct_source(config: Config) -> Source:
 def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
     return DataModule(source=source, names=names, seed=config["seed"], **loader)
-
-
-def _names_read(learner: Learner | None, config: Config) -> list[str]:
-    return list(learner.specs) if learner is not None else list(config["modality"])
 
 
 def _check_steps(training: Training, data: DataModule) -> None:

@@ -50,7 +50,7 @@ def execute(experiment: Experiment, run: RunDirectory) -> int:
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
     rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     try:
-        metrics = _train(experiment, run)
+        metrics = _train(experiment, run, main=rank == 0)
     except Interrupted as stopped:
         if rank == 0:
             run.set_status("interrupted", str(stopped))
@@ -75,7 +75,7 @@ def execute(experiment: Experiment, run: RunDirectory) -> int:
     return 0
 
 
-def _train(experiment: Experiment, run: RunDirectory) -> dict[str, float]:
+def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, float]:
     import lightning.pytorch as pl
 
     from mmtx.run.wandb_log import WandbLog
@@ -84,7 +84,6 @@ def _train(experiment: Experiment, run: RunDirectory) -> dict[str, float]:
     quieten()
     config, plugins = experiment.config, experiment.config["plugins"]
     pl.seed_everything(config["seed"], workers=False, verbose=False)
-    main = int(os.environ.get("RANK", "0")) == 0
     loggers: list[Any] = [MetricsLog(run.metrics_log)] if main else []
     runtime = {"run_dir": run.path, "config": config, "run_name": run.path.name}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
