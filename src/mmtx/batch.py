@@ -59,11 +59,19 @@ class Field:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a dataset declares of one name: its fields, and how people read its values."""
+    """What a dataset declares of one name: its fields, and how people read its values.
+
+    Attributes:
+        fields: shape and type of each.
+        labels: of classes.
+        vocabulary: of ids.
+        sample_rate_hz: of a waveform.
+    """
 
     fields: Mapping[str, Field]
     labels: tuple[str, ...] | None = None
     vocabulary: Vocabulary | None = None
+    sample_rate_hz: int | None = None
 
     @property
     def max_length(self) -> int:

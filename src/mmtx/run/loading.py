@@ -80,6 +80,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
         },
         "labels": list(spec.labels) if spec.labels else None,
         "vocabulary": {"kind": kind, "state": vocabulary.state()} if vocabulary is not None else None,
+        "sample_rate_hz": spec.sample_rate_hz,
     }
 
 
@@ -95,4 +96,5 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
             raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
         vocabulary = kind.__new__(kind)
         vocabulary.load(state["vocabulary"]["state"])
-    return Spec(fields, tuple(state["labels"]) if state["labels"] else None, vocabulary)
+    labels = tuple(state["labels"]) if state["labels"] else None
+    return Spec(fields, labels, vocabulary, state["sample_rate_hz"])
