@@ -61,10 +61,17 @@ class RandomText(Source):
 
 def our_learner() -> Learner:
     config, specs = compose(CONFIG), RandomText().specs
-    backbone = construct(config["backbone"])
+    backbone = construct(config["backbone"], cross_attention=False)
     node = {**config["modality"]["text"], "context": CONTEXT}
     tokenizer = construct(node, spec=specs["text"], dim=WIDTH)
-    model = MultimodalTransformer(tokenizers={"text": tokenizer}, backbone=backbone, type_embeddings=False, clocks={})
+    model = MultimodalTransformer(
+        tokenizers={"text": tokenizer},
+        backbone=backbone,
+        encoder=None,
+        encode=[],
+        type_embeddings=False,
+        clocks={},
+    )
     objective = construct(config["objective"]["next_token"], specs=specs, model=model)
     return Learner(model=model, objectives={"next_token": objective}, specs=specs)
 

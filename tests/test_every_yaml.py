@@ -11,15 +11,40 @@ OPTIONS = describe_options()
 TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "data.batch_size=4"]
 """Small enough that a step takes milliseconds; 24 divides by every number of axes."""
 
-DATA_WITH_TEXT = {"text_file", "python_docs"}
-NEEDS = {
-    "objective": {"classify": ["modality=[image]"], "next_token": ["modality=[image,text]"]},
-    "modality": {"image": ["objective=[classify]"], "text": ["objective=[next_token]"]},
+DATA_WITHOUT_PICTURES = {
+    **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
+    **dict.fromkeys(("parallel_text", "g2p"), ["modality=[source,target]", "objective=[seq2seq]"]),
+    **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
+    "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=whisper_8khz"],
 }
+TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
+NEEDS = {
+    "objective": {
+        "classify": ["modality=[image]"],
+        "next_token": ["modality=[image,text]"],
+        "seq2seq": ["modality=[image,text]", "encode=[image]"],
+        "ctc": ["modality=[audio]"],
+    },
+    "modality": {
+        "image": ["objective=[classify]"],
+        "text": ["objective=[next_token]"],
+        "audio": ["objective=[ctc]"],
+        "source": TRANSLATES,
+        "target": TRANSLATES,
+    },
+}
+NEEDS_DATA = {"ctc": "audio_manifest", "audio": "audio_manifest", "source": "parallel_text", "target": "parallel_text"}
+"""Options that the digits cannot be used with."""
 
 
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
+
+
+def data_for(group, option):
+    if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
+        return "fsdd" if option == "whisper_8khz" else "audio_manifest"
+    return option if group == "data" else NEEDS_DATA.get(option, "digits")
 
 
 def overrides_for(group, option):
@@ -28,9 +53,16 @@ def overrides_for(group, option):
     if group in ("modality", "objective", "callbacks", "logger"):
         return [f"{group}=[{option}]", *NEEDS.get(group, {}).get(option, [])]
     if group == "data":
-        return ["modality=[text]", "objective=[next_token]"] if option in DATA_WITH_TEXT else []
+        needs = DATA_WITHOUT_PICTURES.get(option, [])
+        if needs == ["modality=[source,target]", "objective=[seq2seq]"]:
+            return [*needs, "objective.seq2seq.text=target"]
+        return needs if not needs or "objective" in needs[-1] else [*needs, "objective=[ctc]"]
+    if group.startswith("modality/"):
+        return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true"]
+    if group == "objective/metric":
+        return [*NEEDS["objective"]["seq2seq"], "objective=[seq2seq]", f"{group}@objective.seq2seq.metrics=[{option}]"]
     if group == "data/vocabulary":
         return [
             f"{group}={option}",
@@ -70,7 +102,7 @@ def two_steps(overrides):
 @pytest.mark.parametrize(("group", "option"), list(cases()))
 def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
     overrides = overrides_for(group, option)
-    data = option if group == "data" else "digits"
+    data = data_for(group, option)
     two_steps([f"data={data}", *shrink_data(data, tmp_path, monkeypatch), *overrides])
 
 
@@ -84,16 +116,12 @@ def test_every_recipe_passes_the_check_and_takes_two_steps(recipe, tmp_path, mon
 
 
 def _path(recipe, tmp_path, monkeypatch):
-    data = compose([f"experiment={recipe}", "data.path=x"] if "shakespeare" in recipe else [f"experiment={recipe}"])
-    kind = data["data"]["_target_"].rpartition(".")[2]
-    names = {
-        "MNIST": "mnist",
-        "CIFAR10": "cifar10",
-        "TextFile": "text_file",
-        "Digits": "digits",
-        "PythonDocs": "python_docs",
-    }
-    return shrink_data(names[kind], tmp_path, monkeypatch)
+    """Small data in the place of the recipe's own."""
+    given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
+    given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
+    config = compose([f"experiment={recipe}", *given])
+    file = config["data"]["_target_"].split(".")[-2]
+    return shrink_data(file, tmp_path, monkeypatch)
 
 
 def test_every_option_says_in_one_line_what_it_is():

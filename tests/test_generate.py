@@ -212,14 +212,26 @@ def test_without_an_end_texts_go_on() -> None:
     assert generate(whole, scripted([[]]), prompts(1, 1), "text", max_new_tokens=0) == [[]]
 
 
-def test_prompts_are_of_one_length() -> None:
+def test_prompts_have_a_token() -> None:
     whole = model({"text": words()})
-    for lengths in ([3, 2], [0, 0]):
-        with pytest.raises(ValueError, match="prompts under 'text' must be of one length, at least 1"):
+    for lengths in ([3, 0], [0, 0]):
+        with pytest.raises(ValueError, match="prompts under 'text' must have at least 1 token"):
             generate(whole, Recorder(whole), text_batch(lengths), "text", max_new_tokens=1)
-    empty = Batch({"text": {"ids": torch.zeros(2, 0, dtype=torch.long)}}, {"text": torch.zeros(2, dtype=torch.long)})
-    with pytest.raises(ValueError, match="must be of one length"):
-        generate(whole, Recorder(whole), empty, "text", max_new_tokens=1)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("end", [None, 4])
+def test_prompts_of_unequal_lengths(cache: bool, end: int | None) -> None:
+    """A batch writes what each sample would alone."""
+    torch.manual_seed(0)
+    tokenizers = {"source": words(causal=False), "text": words()}
+    whole = model(tokenizers, backbone(positions=POSITIONS["rotary"]))
+    batch = merge(text_batch([5, 2, 7, 3], name="source"), text_batch([3, 1, 4, 2], seed=1))
+    together = generate(whole, Recorder(whole), batch, "text", max_new_tokens=5, end=end, cache=cache)
+    for i, length in enumerate([3, 1, 4, 2]):
+        one = batch.select(slice(i, i + 1))
+        one = one.with_name("text", {"ids": one["text"]["ids"][:, :length]}, torch.tensor([length]))
+        assert generate(whole, Recorder(whole), one, "text", max_new_tokens=5, end=end, cache=cache) == [together[i]]
 
 
 scores = st.lists(

@@ -14,22 +14,34 @@ import mmtx
 
 SOURCE = Path(mmtx.__file__).parent
 
-CORE = {"batch", "connectivity", "errors", "modalities", "model", "nn", "objectives", "tokens"}
+CORE = {"batch", "connectivity", "crossing", "errors", "modalities", "model", "nn", "objectives", "tokens"}
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
     "batch": set(),
     "connectivity": {"errors"},
+    "crossing": {"connectivity"},
     "tokens": {"connectivity", "errors"},
-    "nn": {"connectivity", "errors"},
+    "nn": {"connectivity", "crossing", "errors"},
     "modalities": {"batch", "errors", "nn", "tokens"},
     "data": {"batch", "errors"},
-    "model": {"batch", "modalities", "nn", "tokens"},
-    "generate": {"batch", "errors", "modalities", "model"},
+    "model": {"batch", "crossing", "errors", "modalities", "nn", "tokens"},
+    "generate": {"batch", "crossing", "errors", "modalities", "model", "nn", "tokens"},
     "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
     "learner": {"batch", "model", "objectives"},
     "evaluate": {"data", "learner", "objectives"},
-    "training": {"batch", "data", "errors", "evaluate", "learner", "modalities", "model", "objectives"},
+    "attention_maps": {"connectivity", "nn"},
+    "training": {
+        "attention_maps",
+        "batch",
+        "data",
+        "errors",
+        "evaluate",
+        "learner",
+        "modalities",
+        "model",
+        "objectives",
+    },
     "check": {"errors"},
     "compose": {"check", "errors"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
@@ -45,7 +57,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"batch", "connectivity", "errors", "nn", "tokens"}
+PLAIN = {"batch", "connectivity", "crossing", "errors", "nn", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

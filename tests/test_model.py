@@ -304,6 +304,9 @@ class Sensors(Tokenizer):
     def max_tokens(self) -> int:
         return 1
 
+    def num_tokens(self, lengths: Tensor) -> Tensor:
+        return lengths
+
     def forward(self, fields: dict[str, Tensor], lengths: Tensor, full: bool) -> Tokens:
         return Tokens(
             content=self.projection(fields["values"])[:, None],

@@ -117,8 +117,8 @@ class Batch:
         """Which samples have this name."""
         return self.lengths[name] > 0
 
-    def select(self, index: slice) -> Batch:
-        """Some samples of the batch."""
+    def select(self, index: slice | Int[Tensor, " rows"]) -> Batch:
+        """Some samples of the batch, in any order, any number of times."""
         return Batch(
             {name: {key: value[index] for key, value in fields.items()} for name, fields in self.fields.items()},
             {name: lengths[index] for name, lengths in self.lengths.items()},

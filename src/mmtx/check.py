@@ -20,6 +20,8 @@ TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "ligh
 RUNTIME = {
     "data": {"batch_size", "eval_batch_size", "num_workers"},
     "modality": {"spec", "dim"},
+    "backbone": {"cross_attention"},
+    "encoder": {"cross_attention"},
     "objective": {"specs", "model"},
 }
 """Arguments that mmtx gives to the classes of a group, or takes from its node for the loaders."""
@@ -31,6 +33,8 @@ def top_level(
     data: dict,
     modality: dict,
     backbone: dict,
+    encode: list[str],
+    encoder: dict,
     objective: dict,
     optim: dict,
     trainer: dict,
@@ -100,9 +104,23 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     found = list(_signature_findings(config, top_level, path="", runtime=set(), partial=False))
     plugins = list(config.get("plugins") or [])
     for group, node in config.items():
+        if group == "encoder":
+            node = encoder_node(config)
         if isinstance(node, Mapping):
             found += _node_findings(node, str(group), RUNTIME.get(str(group), set()), plugins)
     return found
+
+
+def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's config: that of the backbone, with what stands under ``encoder`` in its place."""
+    return _merged(config.get("backbone"), config.get("encoder"))
+
+
+def _merged(base: Any, over: Any) -> Any:
+    """`over` laid over `base`; a part that names a class of its own replaces the whole part."""
+    if not isinstance(base, Mapping) or not isinstance(over, Mapping) or "_target_" in over:
+        return over
+    return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in over.items()}}
 
 
 def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[str]) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mmtx.experiment import Experiment
@@ -21,7 +21,7 @@ usage: mmtx COMMAND [key=value ...]
   mmtx train --config FILE           repeat a saved run (RUN/config.yaml), with changes if you like
   mmtx check [key=value ...]         everything that can be wrong, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
-  mmtx generate RUN [prompt=TEXT]    text from a trained model
+  mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it
   mmtx list [GROUP]                  what there is to choose from
 
 An experiment is four choices, and every default is one line in conf/:
@@ -73,13 +73,18 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
     "generate": """\
 usage: mmtx generate RUN|CKPT [key=value ...]
 
-  prompt=TEXT           what to continue; needed where the text is a stream
+  prompt=TEXT           what to continue, or to translate; needed where the text is a stream
   image=FILE            a picture to write about, where the set has one
+  audio=FILE            what is said in a sound file, with times; of a folder or a manifest (.csv, .jsonl) as JSONL
   index=N               or: sample N of the run's test (or validation) part
-  max_new_tokens=200    upper limit
+  max_new_tokens=N      upper limit; 200 where a text goes on
+  seed=0                the same seed gives the same text
   temperature=1.0       0 takes the best id each time
   top_k=null top_p=null keep the k best; the smallest set of probability p
-  seed=0                the same seed gives the same text
+  beam_size=null        beam search, for models that write a whole text (objective=[seq2seq]); null: as trained
+  length_penalty=null   above 0 longer texts gain
+  resample=false        convert a sound of another rate than the model hears
+  overlap_seconds=1.0   of the windows that a long recording is cut into
   cache=true            keep keys and values (the text is the same without, only slower)
 """,
     "list": """\
@@ -198,29 +203,14 @@ def evaluate(arguments: list[str]) -> int:
 
 
 def generate(arguments: list[str]) -> int:
-    from mmtx.errors import UserError
+    from mmtx.errors import UserError, nearest
+    from mmtx.write.command import DEFAULTS, TEXTS, write
 
-    known: dict[str, Any] = {
-        "prompt": None,
-        "image": None,
-        "index": None,
-        "max_new_tokens": 200,
-        "temperature": 1.0,
-        "top_k": None,
-        "top_p": None,
-        "seed": 0,
-        "cache": True,
-        "plugins": [],
-    }
-    place, options, overrides = _place_and_options(arguments, known)
+    place, options, overrides = _place_and_options(arguments, DEFAULTS, TEXTS)
     if overrides:
-        from mmtx.errors import nearest
-
         key = overrides[0].partition("=")[0]
-        raise UserError(f"unknown key {overrides[0]}; {nearest(key, known)}")
-    from mmtx.write import write
-
-    print(write(place, **options))
+        raise UserError(f"unknown key {overrides[0]}; {nearest(key, DEFAULTS)}")
+    print(write(place, options))
     return 0
 
 
@@ -290,7 +280,7 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
     return rest, run_dir
 
 
-def _place_and_options(arguments: list[str], known: dict) -> tuple[str, dict, list[str]]:
+def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] = ()) -> tuple[str, dict, list[str]]:
     """The run or checkpoint, the command's own options, and what is left."""
     import yaml
 
@@ -306,7 +296,7 @@ def _place_and_options(arguments: list[str], known: dict) -> tuple[str, dict, li
             continue
         if key not in known:
             overrides.append(argument)
-        elif key in ("prompt", "image"):
+        elif key in texts:
             options[key] = value
         else:
             options[key] = (

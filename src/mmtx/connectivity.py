@@ -78,6 +78,10 @@ class Connectivity:
         return self.position[:, self._first_query :]
 
     @property
+    def query_segment(self) -> Int[Tensor, "#B Q"]:
+        return self.segment[:, self._first_query :]
+
+    @property
     def _first_query(self) -> int:
         return 0 if self.num_queries is None else len(self) - self.num_queries
 
@@ -94,6 +98,16 @@ class Connectivity:
             segment=self.segment[:, :length],
             valid=self.valid[:, :length],
         )
+
+    def select(self, index: Int[Tensor, " rows"]) -> Connectivity:
+        """Some rows, in any order, any number of times."""
+
+        def rows(values: Tensor) -> Tensor:
+            return values if values.shape[0] == 1 else values[index]
+
+        parts = (self.order, self.position, self.segment, self.valid)
+        order, position, segment, valid = map(rows, parts)
+        return replace(self, order=order, position=position, segment=segment, valid=valid, spans=None)
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
@@ -173,7 +187,7 @@ class Full:
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
     ) -> Queries:
-        return _sdpa(q, k, v, bias, scale, dropout)
+        return sdpa(q, k, v, bias, scale, dropout)
 
 
 @dataclass(frozen=True)
@@ -184,10 +198,10 @@ class Causal:
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
     ) -> Queries:
         if bias is None:
-            return _sdpa(q, k, v, None, scale, dropout, is_causal=True)
+            return sdpa(q, k, v, None, scale, dropout, is_causal=True)
         length = q.shape[-2]
         later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        return _sdpa(q, k, v, bias.masked_fill(later, float("-inf")), scale, dropout)
+        return sdpa(q, k, v, bias.masked_fill(later, float("-inf")), scale, dropout)
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,7 @@ class Dense:
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
     ) -> Queries:
         mask = self.allowed if bias is None else bias.masked_fill(~self.allowed, float("-inf"))
-        return _sdpa(q, k, v, mask, scale, dropout)
+        return sdpa(q, k, v, mask, scale, dropout)
 
 
 @dataclass(frozen=True)
@@ -275,7 +289,7 @@ def _add_bias(bias: Float[Tensor, "#B H Q M"]) -> Callable[..., Tensor]:
     return score_mod
 
 
-def _sdpa(
+def sdpa(
     q: Queries,
     k: Keys,
     v: Keys,
@@ -284,6 +298,7 @@ def _sdpa(
     dropout: float,
     is_causal: bool = False,
 ) -> Queries:
+    """Scaled dot-product attention, heads grouped where fewer are heard than ask."""
     return F.scaled_dot_product_attention(
         q,
         k,

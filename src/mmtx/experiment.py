@@ -17,7 +17,7 @@ from mmtx.data.base import Source
 from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.learner import Learner
-from mmtx.model import MultimodalTransformer
+from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.tokens import Clock
 
 if TYPE_CHECKING:
@@ -76,7 +76,8 @@ class Collector:
         try:
             return make()
         except InvalidValue as error:
-            self.messages.append(str(error if error.key.startswith(f"{path}.") else error.under(path)))
+            complete = error.key == path or error.key.startswith(f"{path}.")
+            self.messages.append(str(error if complete else error.under(path)))
         except (ValueError, TypeError) as error:
             self.messages.append(f"{path}: {error}")
         self.paths.append(path)
@@ -106,11 +107,11 @@ def assemble(config: Config) -> Experiment:
     if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
         training = None
     torch.manual_seed(config["seed"] if isinstance(config.get("seed"), int) else 0)
-    backbone = attempt("backbone", lambda: construct(config["backbone"], plugins))
+    backbone, encoder = make_stacks(config, attempt, plugins)
     source = attempt("data", lambda: construct_source(config))
     learner = data = None
     if source is not None:
-        learner = make_learner(config, source.specs, backbone, attempt, plugins)
+        learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
         names = list(learner.specs if learner is not None else config["modality"])
         data = attempt("data", lambda: _data_module(config, source, names))
     for group in ("callbacks", "checkpoint", "logger"):
@@ -130,8 +131,25 @@ def build(overrides: Sequence[str] = ()) -> Experiment:
     return assemble(compose(overrides))
 
 
-def make_learner(config: Config, specs: Mapping[str, Spec], backbone: Any, attempt: Any, plugins: list[str]) -> Any:
-    """Tokenizers, model and objectives over a backbone; None if any of them cannot be made."""
+def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, Any]:
+    """The backbone, and the encoder if names are to be encoded; None for what cannot be made."""
+    encode = list(config.get("encode") or [])
+    if attempt("encode", lambda: check_encode(encode, config["modality"])) is None:
+        return None, None
+    cross_attention = bool(encode)
+    backbone = attempt("backbone", lambda: construct(config["backbone"], plugins, cross_attention=cross_attention))
+    encoder = None
+    if encode:
+        node = check.encoder_node(config)
+        encoder = attempt("encoder", lambda: construct(node, plugins, cross_attention=False))
+        backbone = None if encoder is None else backbone
+    return backbone, encoder
+
+
+def make_learner(
+    config: Config, specs: Mapping[str, Spec], backbone: Any, encoder: Any, attempt: Any, plugins: list[str]
+) -> Any:
+    """Tokenizers, model and objectives over the stacks; None if any of them cannot be made."""
     tokenizers = {}
     for name, node in config["modality"].items():
         if name not in specs:
@@ -146,7 +164,12 @@ def make_learner(config: Config, specs: Mapping[str, Spec], backbone: Any, attem
     model = attempt(
         "backbone",
         lambda: MultimodalTransformer(
-            tokenizers=tokenizers, backbone=backbone, type_embeddings=config["type_embeddings"], clocks=clocks
+            tokenizers=tokenizers,
+            backbone=backbone,
+            encoder=encoder,
+            encode=list(config["encode"]),
+            type_embeddings=config["type_embeddings"],
+            clocks=clocks,
         ),
     )
     if model is None:

@@ -28,7 +28,8 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch) -> dict[str, Score]:
         """The score of every objective."""
-        return {name: objective(self.model, batch) for name, objective in self.objectives.items()}
+        with self.model.sharing():
+            return {name: objective(self.model, batch) for name, objective in self.objectives.items()}
 
     def objective(self, name: str) -> Objective:
         objective = self.objectives[name]

@@ -1,14 +1,18 @@
-"""The multimodal transformer: tokenizers, a type embedding per name, positions, one backbone."""
+"""The multimodal transformer: tokenizers, a type embedding per name, positions, one backbone, maybe an encoder."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
+from mmtx.crossing import Memory
+from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
@@ -21,6 +25,8 @@ class MultimodalTransformer(nn.Module):
     Args:
         tokenizers: ``{name: Tokenizer}`` in the order of the set.
         backbone: the transformer.
+        encoder: a second stack, for the names in `encode`; None if there are none.
+        encode: names that the encoder hears as a set of their own; the others listen to it by cross-attention.
         type_embeddings: tell names apart by a learned vector each. Keyed by name, so that a checkpoint survives a
             change of the set.
         clocks: how ties on a clock are resolved.
@@ -31,32 +37,50 @@ class MultimodalTransformer(nn.Module):
         *,
         tokenizers: Mapping[str, Tokenizer],
         backbone: Backbone,
+        encoder: Backbone | None,
+        encode: list[str],
         type_embeddings: bool,
         clocks: Mapping[str, Clock],
     ) -> None:
         super().__init__()
-        dim, absolute = backbone.dim, backbone.positions.absolute
+        if encoder is not None and encoder.dim != backbone.dim:
+            raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
+        self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
         self.type_embeddings = nn.ParameterDict(
-            {name: torch.empty(dim).normal_(std=backbone.init_std) for name in tokenizers} if type_embeddings else {}
+            {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in tokenizers}
+            if type_embeddings
+            else {}
         )
-        self.position_embeddings = nn.ModuleDict(
-            {name: absolute(t.extent, dim) for name, t in tokenizers.items() if t.extent} if absolute else {}
-        )
-        self.backbone = backbone
+        self.backbone, self.encoder = backbone, encoder
+        self.position_embeddings = nn.ModuleDict()
+        for name, tokenizer in tokenizers.items():
+            absolute = self.stack_of(name).positions.absolute
+            if absolute is not None and tokenizer.extent:
+                self.position_embeddings[name] = absolute(tokenizer.extent, backbone.dim)
         self.clocks = dict(clocks)
+        self._shared: dict[Any, Any] | None = None
         for part in (self.tokenizers, self.position_embeddings):
             initialise(part, std=backbone.init_std)
 
     @property
     def names(self) -> list[str]:
-        """The set, in order."""
+        """The whole set, in order."""
         return list(self.tokenizers)
+
+    @property
+    def decoded(self) -> list[str]:
+        """The names that the backbone hears as tokens; the rest is encoded."""
+        return [name for name in self.tokenizers if name not in self.encoded]
 
     @property
     def clock_of(self) -> dict[str, str]:
         """The clock of each name."""
         return {name: self.tokenizer(name).clock or name for name in self.names}
+
+    def stack_of(self, name: str) -> Backbone:
+        """Encoder or backbone, whichever hears a name as tokens."""
+        return self.encoder if self.encoder is not None and name in self.encoded else self.backbone
 
     def tokenizer(self, name: str) -> Tokenizer:
         """The tokenizer of a name of the set."""
@@ -66,19 +90,67 @@ class MultimodalTransformer(nn.Module):
 
     def tokenize(self, batch: Batch) -> TokenSet:
         """Each tokenizer on its own part of the batch; then all tokens side by side."""
-        groups, place = {}, {}
-        for name, tokenizer in self.tokenizers.items():
-            groups[name] = tokenizer(batch[name], batch.lengths[name], batch.full.get(name, False))
-            place[name] = self._place(name, groups[name].coordinates, groups[name].num_readouts)
-        return join(groups, place, self.clock_of, self.clocks)
+        memory = self.tokenize_memory(batch) if self.encoder is not None else None
+        return self._join(batch, self.decoded, memory)
+
+    def tokenize_memory(self, batch: Batch) -> TokenSet:
+        """The set that the encoder hears."""
+        parts = tuple(id(batch[name]) for name in self.encoded)
+        return self._once(("set", parts), lambda: self._join(batch, self.encoded, None), keep=batch.fields)
 
     def encode(self, token_set: TokenSet) -> Encoded:
-        """Lets the tokens listen to each other."""
-        hidden = self.backbone(token_set.content + token_set.place, token_set.connectivity)
-        return split(hidden, token_set)
+        """Lets the tokens listen to each other, and to what the encoder makes of its own."""
+        memory = encoded = None
+        if token_set.memory is not None:
+            memory = self.remember(token_set.memory)
+            encoded = split(memory.hidden, token_set.memory)
+        hidden = self.backbone(token_set.content + token_set.place, token_set.connectivity, memory=memory)
+        return split(hidden, token_set, encoded)
+
+    def remember(self, token_set: TokenSet) -> Memory:
+        """What the encoder makes of its set."""
+        assert self.encoder is not None
+        stack, x = self.encoder, token_set.content + token_set.place
+
+        def compute() -> Memory:
+            return Memory(stack(x, token_set.connectivity), token_set.connectivity)
+
+        return self._once(("memory", id(token_set)), compute, keep=token_set)
 
     def forward(self, batch: Batch) -> Encoded:
         return self.encode(self.tokenize(batch))
+
+    def hear(self, batch: Batch, name: str) -> Encoded:
+        """Hidden states with those of one name among them, at the least cost: an encoded name needs no decoding."""
+        if name not in self.encoded:
+            return self(batch)
+        token_set = self.tokenize_memory(batch)
+        return split(self.remember(token_set).hidden, token_set)
+
+    @contextmanager
+    def sharing(self) -> Iterator[None]:
+        """Within, the memory of a batch is computed once, however many objectives listen to it."""
+        self._shared = {}
+        try:
+            yield
+        finally:
+            self._shared = None
+
+    def _once(self, key: Any, compute: Any, keep: Any) -> Any:
+        """Computes, or gives what `sharing` remembers; `keep` lives as long, so that its identity stays its own."""
+        if self._shared is None:
+            return compute()
+        if key not in self._shared:
+            self._shared[key] = compute(), keep
+        return self._shared[key][0]
+
+    def _join(self, batch: Batch, names: list[str], memory: TokenSet | None) -> TokenSet:
+        groups, place = {}, {}
+        for name in names:
+            groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
+            place[name] = self._place(name, groups[name].coordinates, groups[name].num_readouts)
+        clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}
+        return join(groups, place, clock_of, self.clocks, memory)
 
     def _place(self, name: str, coordinates: Int[Tensor, "n A"], num_readouts: int) -> Float[Tensor, "1 n D"]:
         """Kind and position. Read-outs have no coordinates: what they start as is learned whole."""
@@ -89,3 +161,19 @@ class MultimodalTransformer(nn.Module):
         if name in self.type_embeddings:
             place = place + self.type_embeddings[name]
         return place
+
+
+def check_encode(encode: list[str], names: Iterable[str]) -> list[str]:
+    """The names that are encoded, in the order of the set.
+
+    Raises:
+        InvalidValue: an encoder cannot have them.
+    """
+    names = list(names)
+    unknown = [name for name in encode if name not in names]
+    if unknown:
+        raise InvalidValue("encode", encode, f"names {unknown[0]}, which is not in the set", f"one of {names}")
+    if encode and not set(names) - set(encode):
+        problem = "leaves nothing for the backbone; alone in the set they need no encoder"
+        raise InvalidValue("encode", encode, problem, "encode=[]")
+    return [name for name in names if name in encode]

@@ -84,6 +84,7 @@ class TokenSet:
         connectivity: who may listen to whom.
         places: for each name, its tokens within a sample.
         packing: where each sample's tokens went, if rows are packed; see `pack`.
+        memory: the set that an encoder hears first, for the tokens of this one to listen to.
     """
 
     content: Float[Tensor, "R N D"]
@@ -91,6 +92,7 @@ class TokenSet:
     connectivity: Connectivity
     places: Mapping[str, Place]
     packing: Packing | None = None
+    memory: TokenSet | None = None
 
     def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
         """The same places with other content."""
@@ -118,19 +120,33 @@ class Encoded:
         hidden: one vector per token, in the order of the set; zero where there is no token.
         valid: which tokens are real.
         places: for each name, its tokens.
+        memory: what the encoder made of the names that were sent through it.
     """
 
     hidden: Float[Tensor, "B N D"]
     valid: Bool[Tensor, "#B N"]
     places: Mapping[str, Place]
+    memory: Encoded | None = None
 
     def tokens(self, name: str) -> Float[Tensor, "B n D"]:
         """Hidden states of one name's own tokens, read-outs left out."""
+        if name not in self.places and self.memory is not None:
+            return self.memory.tokens(name)
         place = self.places[name]
         return self.hidden[:, place.content_start : place.stop]
 
+    def lengths(self, name: str) -> Int[Tensor, " B"]:
+        """How many of one name's own tokens are real; they come first."""
+        if name not in self.places and self.memory is not None:
+            return self.memory.lengths(name)
+        place = self.places[name]
+        real = self.valid[:, place.content_start : place.stop].sum(1)
+        return real.expand(self.hidden.shape[0])
+
     def summaries(self, name: str) -> Float[Tensor, "B s D"]:
         """Hidden states of one name's summary tokens."""
+        if name not in self.places and self.memory is not None:
+            return self.memory.summaries(name)
         place = self.places[name]
         return self.hidden[:, place.start : place.start + place.num_summaries]
 
@@ -147,6 +163,7 @@ def join(
     place: Mapping[str, Float[Tensor, "#B n D"]],
     clock_of: Mapping[str, str],
     clocks: Mapping[str, Clock] | None = None,
+    memory: TokenSet | None = None,
 ) -> TokenSet:
     """Lays the modalities of each sample side by side and derives who may listen to whom.
 
@@ -159,6 +176,7 @@ def join(
         place: ``{name: embedding}`` of kind and position, added to the content by the backbone.
         clock_of: ``{name: clock}``.
         clocks: how ties on a clock are resolved; by the place in the set where a clock is not listed.
+        memory: the set that these tokens will listen to besides.
     """
     clocks = clocks or {}
     order, position = _order_and_position(groups, clock_of, clocks)
@@ -178,17 +196,18 @@ def join(
         place=_side_by_side([place[name] for name in groups]),
         connectivity=connectivity,
         places=_places(groups),
+        memory=memory,
     )
 
 
-def split(hidden: Float[Tensor, "R N D"], token_set: TokenSet) -> Encoded:
+def split(hidden: Float[Tensor, "R N D"], token_set: TokenSet, memory: Encoded | None = None) -> Encoded:
     """Undoes packing, so that each sample has its own row and each name its own columns."""
     valid, padded = token_set.connectivity.valid, token_set.connectivity.padded
     if token_set.packing is not None:
         hidden, valid = hidden.flatten(0, 1)[token_set.packing.index], token_set.packing.real
     if padded:
         hidden = hidden.masked_fill(~valid[..., None], 0.0)
-    return Encoded(hidden, valid, token_set.places)
+    return Encoded(hidden, valid, token_set.places, memory)
 
 
 def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
@@ -202,6 +221,8 @@ def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
     Raises:
         ValueError: a sample is longer than a row.
     """
+    if token_set.memory is not None:
+        raise ValueError("a set that listens to a memory cannot be packed")
     spans = plan_rows(lengths, row_length)
     num_rows = 1 + max(span.row for span in spans)
     count, padded_length = token_set.content.shape[:2]

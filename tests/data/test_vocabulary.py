@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mmtx.data.vocabulary import BPE, Bytes, Characters, TextVocabulary
+from mmtx.data.vocabulary import BPE, Bytes, Characters, TextVocabulary, Words
 from mmtx.errors import InvalidValue, UserError
 
 TEXTS = {
@@ -24,33 +24,39 @@ TEXTS = {
 EVERYTHING = "".join(TEXTS.values())
 
 
+MAKE = {"characters": Characters, "words": Words, "bytes": Bytes, "bpe": lambda: BPE(vocab_size=300, path=None)}
+KINDS = list(MAKE)
+
+
 def make(kind: str) -> TextVocabulary:
-    if kind == "bpe":
-        return BPE(vocab_size=300, path=None)
-    return Characters() if kind == "characters" else Bytes()
+    return MAKE[kind]()
 
 
-KINDS = ["characters", "bytes", "bpe"]
+def read_again(kind: str, text: str) -> str:
+    """What is read where a text was written: words have one space between them."""
+    return " ".join(text.split()) if kind == "words" else text
 
 
 @pytest.mark.parametrize("marks", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_written_is_read_again(kind, marks):
     vocabulary = make(kind)
-    vocabulary.fit([EVERYTHING], marks=marks)
+    vocabulary.fit(TEXTS.values(), marks=marks)
     lengths = vocabulary.byte_lengths()
     assert len(lengths) == vocabulary.size
     for name, text in TEXTS.items():
         ids = vocabulary.encode(text)
         assert all(0 <= i < vocabulary.size for i in ids), name
-        assert vocabulary.decode(ids) == text, name
-        assert sum(lengths[i] for i in ids) == len(text.encode()), name
+        again = read_again(kind, text)
+        assert vocabulary.decode(ids) == again, name
+        last_space = int(kind == "words" and bool(ids))
+        assert sum(lengths[i] for i in ids) == len(again.encode()) + last_space, name
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_marks_are_ids_of_their_own(kind):
     vocabulary = make(kind)
-    vocabulary.fit([EVERYTHING], marks=True)
+    vocabulary.fit([EVERYTHING, "To be"], marks=True)
     begin, end = vocabulary.begin, vocabulary.end
     assert begin is not None and end is not None and begin != end
     assert {begin, end}.isdisjoint(vocabulary.encode(EVERYTHING))
@@ -64,13 +70,13 @@ def test_marks_are_ids_of_their_own(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stored_vocabulary_is_the_same(kind, marks):
     vocabulary, restored = make(kind), make(kind)
-    vocabulary.fit([EVERYTHING], marks=marks)
+    vocabulary.fit(TEXTS.values(), marks=marks)
     restored.load(json.loads(json.dumps(vocabulary.state())))
     assert (restored.size, restored.begin, restored.end) == (vocabulary.size, vocabulary.begin, vocabulary.end)
     assert restored.byte_lengths() == vocabulary.byte_lengths()
     for text in TEXTS.values():
         assert restored.encode(text) == vocabulary.encode(text)
-        assert restored.decode(vocabulary.encode(text)) == text
+        assert restored.decode(vocabulary.encode(text)) == read_again(kind, text)
 
 
 def test_characters_are_in_the_order_of_code_points():
@@ -84,6 +90,22 @@ def test_an_unknown_character_is_named():
     vocabulary.fit(["abc"], marks=True)
     with pytest.raises(UserError, match=r"'é' \(U\+00E9\) at offset 2 .* 3 characters .*bytes"):
         vocabulary.encode("abécé")
+
+
+def test_words_are_what_stands_between_white_space():
+    vocabulary = Words()
+    vocabulary.fit(["HH AH  L OW\n", "\tAH"], marks=True, held_out=["ZH"])
+    assert vocabulary.symbols == ["AH", "HH", "L", "OW", "ZH"]
+    assert vocabulary.encode(" HH\tAH L OW") == [1, 0, 2, 3]
+    assert vocabulary.decode([vocabulary.begin, 1, 0, 2, 3, vocabulary.end]) == "HH AH L OW"
+    assert vocabulary.byte_lengths() == [3, 3, 2, 3, 3, 0, 0]
+
+
+def test_an_unknown_word_is_named():
+    vocabulary = Words()
+    vocabulary.fit(["HH AH L OW"], marks=True)
+    with pytest.raises(UserError, match=r"'AHL', word 3 of a text, is not among the 4 words .*vocabulary=bytes"):
+        vocabulary.encode("HH AH AHL")
 
 
 def test_bytes_that_are_cut_decode_to_a_replacement():

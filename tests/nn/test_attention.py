@@ -116,7 +116,8 @@ def test_rotation_comes_after_normalisation(x: Tensor) -> None:
     x = x[..., :8]
     position = torch.arange(5)[None, :, None].expand(1, 5, 3)
     table = Rotary(axes=["time"], base=100.0).table(position, 4)
-    q, k, v = module._project(x)
+    parts = (module.qkv(x) + torch.cat(list(module.biases.values()))).split(8, dim=-1)
+    q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts)
     scores = rotate(module.query_norm(q), table) @ rotate(module.key_norm(k), table).transpose(-1, -2) / 2
     expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(module(x, Full(), rotary=table), expected, atol=1e-5, rtol=1e-5)

@@ -7,7 +7,22 @@ from typing import Any
 
 import pytest
 import torch
-from builders import POSITIONS, attention, backbone, image, image_spec, label_spec, mlp, model, text, text_spec
+from builders import (
+    POSITIONS,
+    Letters,
+    attention,
+    audio,
+    audio_spec,
+    backbone,
+    image,
+    image_spec,
+    label_spec,
+    log_mel,
+    mlp,
+    model,
+    text,
+    text_spec,
+)
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
@@ -17,6 +32,7 @@ from mmtx.nn.positions import Positions, Rotary, T5Bias, rotate
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.pooling import SummaryPool
+from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.tokens import Tokens, join
 
 transformers = pytest.importorskip("transformers")
@@ -117,7 +133,7 @@ def test_gpt2() -> None:
     mask = attention_mask(batch)
     ids = batch["text"]["ids"]
     expected = theirs(ids, attention_mask=mask)
-    logits = objective.logits(ours, ours(batch).tokens("text"))
+    logits = objective.head.logits(ours, ours(batch).tokens("text"))
     torch.testing.assert_close(logits[mask.bool()], expected.logits[mask.bool()], **CLOSE)
 
     score = objective(ours, batch)
@@ -299,6 +315,278 @@ def test_t5_encoder() -> None:
     torch.testing.assert_close(hidden[mask.bool()], expected[mask.bool()], atol=3e-5, rtol=1e-4)
 
 
+def t5_attention(w: dict[str, Tensor], here: str, there: str) -> dict[str, Tensor]:
+    projections = [w[f"{there}.{linear}.weight"] for linear in "qkv"]
+    return {f"{here}.qkv.weight": torch.cat(projections), f"{here}.out.weight": w[f"{there}.o.weight"]}
+
+
+def t5_stack(w: dict[str, Tensor], here: str, there: str) -> dict[str, Tensor]:
+    """Of one of T5's two stacks; the decoder has a layer more in each block."""
+    bias = f"{there}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+    weights = {
+        f"{here}.position_bias.table.weight": w[bias],
+        f"{here}.final_norm.weight": w[f"{there}.final_layer_norm.weight"],
+    }
+    for number in range(LAYERS):
+        block, layer = f"{here}.blocks.{number}", f"{there}.block.{number}.layer"
+        weights |= t5_attention(w, f"{block}.attention", f"{layer}.0.SelfAttention")
+        norms, last = ["attention_norm", "mlp_norm"], 1
+        if there == "decoder":
+            weights |= t5_attention(w, f"{block}.cross_attention", f"{layer}.1.EncDecAttention")
+            norms, last = ["attention_norm", "cross_attention_norm", "mlp_norm"], 2
+        weights |= {f"{block}.{norm}.weight": w[f"{layer}.{i}.layer_norm.weight"] for i, norm in enumerate(norms)}
+        feed = f"{layer}.{last}.DenseReluDense"
+        up = [w[f"{feed}.{name}.weight"] for name in ("wi", "wi_0", "wi_1") if f"{feed}.{name}.weight" in w]
+        weights |= {f"{block}.mlp.up.weight": torch.cat(up), f"{block}.mlp.down.weight": w[f"{feed}.wo.weight"]}
+    return weights
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_t5(version: str) -> None:
+    """Both stacks, the decoder over a memory of unequal lengths; 1.0 with a tied head, 1.1 with a gate and its own."""
+    tied = version == "1.0"
+    config = transformers.T5Config(
+        d_model=DIM,
+        d_kv=8,
+        num_heads=2,
+        num_layers=LAYERS,
+        d_ff=32,
+        vocab_size=VOCAB,
+        dropout_rate=0.0,
+        feed_forward_proj="relu" if tied else "gated-gelu",
+        tie_word_embeddings=tied,
+        decoder_start_token_id=0,
+    )
+    theirs = transformers.T5ForConditionalGeneration(config).eval()
+    if not tied:
+        theirs.lm_head.weight = nn.Parameter(torch.randn(VOCAB, DIM))  # whatever their configuration ties
+    disturb(theirs)
+
+    def stack(in_encoder: bool) -> Any:
+        bias = partial(T5Bias, num_buckets=32, max_distance=128, bidirectional=in_encoder)
+        return backbone(
+            dim=DIM,
+            num_layers=LAYERS,
+            cross_attention=not in_encoder,
+            attention=attention(bias=[], scale=False),
+            mlp=mlp(activation=nn.ReLU() if tied else nn.GELU(approximate="tanh"), gated=not tied, bias=False),
+            norm=partial(RMSNorm, eps=1e-6),
+            positions=Positions(absolute=None, rotary=None, bias=bias),
+        )
+
+    specs = {"source": text_spec(VOCAB, 40), "text": text_spec(VOCAB, LENGTH, Letters())}
+    ours = model(
+        {"source": text(specs["source"], dim=DIM, causal=False), "text": text(specs["text"], dim=DIM)},
+        stack(in_encoder=False),
+        encoder=stack(in_encoder=True),
+        encode=["source"],
+        type_embeddings=False,
+    )
+    w = theirs.state_dict()
+    embeddings = {f"tokenizers.{name}.embedding.weight": w["shared.weight"] for name in ("source", "text")}
+    copy(ours, {**embeddings, **t5_stack(w, "backbone", "decoder"), **t5_stack(w, "encoder", "encoder")})
+    objective = written("text", specs, ours, tied=tied)
+    if not tied:
+        copy(objective, {"head.projection.weight": w["lm_head.weight"]})
+    source, target = texts([40, 17, 2, 1]), texts([5, LENGTH, 3, LENGTH])
+    batch = target.with_name("source", source["text"], source.lengths["text"])
+    real = attention_mask(target).bool()
+    expected = theirs(
+        source["text"]["ids"], attention_mask=attention_mask(source), decoder_input_ids=target["text"]["ids"]
+    ).logits[real]
+    logits = objective.head.logits(ours, ours(batch).tokens("text"))[real]
+    logits = logits * DIM**-0.5 if tied else logits  # a scale that mmtx leaves to the initialisation
+    torch.testing.assert_close(logits, expected, atol=3e-5, rtol=1e-4)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    there, here = theirs.decoder.block[0].layer[1].EncDecAttention, ours.backbone.blocks[0].cross_attention
+    assert_close_gradients(
+        here.qkv.weight.grad.split(DIM), [linear.weight.grad for linear in (there.q, there.k, there.v)]
+    )
+    both = [ours.tokenizers[name].embedding.weight.grad for name in ("source", "text")]
+    assert_close_gradients([sum(both)], [theirs.shared.weight.grad])
+
+
+def written(name: str, specs: dict[str, Any], whole: MultimodalTransformer, tied: bool) -> Seq2Seq:
+    return Seq2Seq(
+        specs=specs,
+        model=whole,
+        weight=1.0,
+        text=name,
+        references=None,
+        tied=tied,
+        label_smoothing=0.0,
+        metrics={},
+        beam_size=1,
+        length_penalty=0.0,
+    )
+
+
+def assert_close_gradients(actual: Any, expected: Any) -> None:
+    for grad, other in zip(actual, expected, strict=True):
+        size = max(1.0, other.abs().max().item())
+        torch.testing.assert_close(grad / size, other / size, atol=1e-4, rtol=1e-4)
+
+
+FRAMES = 100
+OPENAI = {
+    "attention": ("attn.query", "attn.key", "attn.value", "attn.out", "attn_ln"),
+    "cross_attention": ("cross_attn.query", "cross_attn.key", "cross_attn.value", "cross_attn.out", "cross_attn_ln"),
+    "mlp": ("mlp.0", "mlp.2", "mlp_ln"),
+}
+HUGGING_FACE = {
+    "attention": tuple(f"self_attn.{linear}_proj" for linear in ("q", "k", "v", "out")) + ("self_attn_layer_norm",),
+    "cross_attention": tuple(f"encoder_attn.{linear}_proj" for linear in ("q", "k", "v", "out"))
+    + ("encoder_attn_layer_norm",),
+    "mlp": ("fc1", "fc2", "final_layer_norm"),
+}
+
+
+def whisper_stack(w: dict[str, Tensor], here: str, there: str, names: dict[str, tuple[str, ...]]) -> dict[str, Tensor]:
+    """Of one of Whisper's two stacks, its last norm left out."""
+    weights = {}
+    for number in range(LAYERS):
+        block, layer = f"{here}.blocks.{number}", f"{there}.{number}"
+        for half in ("attention", "cross_attention"):
+            query, key, value, out, norm = (f"{layer}.{name}" for name in names[half])
+            if f"{query}.weight" not in w:
+                continue
+            projections = [w[f"{linear}.weight"] for linear in (query, key, value)]
+            weights |= {
+                f"{block}.{half}.qkv.weight": torch.cat(projections),
+                f"{block}.{half}.biases.query": w[f"{query}.bias"],
+                f"{block}.{half}.biases.value": w[f"{value}.bias"],
+            }
+            for part in ("weight", "bias"):
+                weights |= {f"{block}.{half}.out.{part}": w[f"{out}.{part}"]}
+                weights |= {f"{block}.{half}_norm.{part}": w[f"{norm}.{part}"]}
+        for mine, name in zip(("mlp.up", "mlp.down", "mlp_norm"), names["mlp"], strict=True):
+            weights |= {f"{block}.{mine}.{part}": w[f"{layer}.{name}.{part}"] for part in ("weight", "bias")}
+    return weights
+
+
+def small_whisper() -> tuple[MultimodalTransformer, Seq2Seq]:
+    """A second of sound at most, filled up with silence that is heard."""
+    specs = {"audio": audio_spec(16_000, 16_000), "text": text_spec(VOCAB, LENGTH, Letters())}
+    whisper_mel = log_mel(sample_rate_hz=16_000, n_fft=400, hop_length=160, n_mels=80)
+    common = {"dim": DIM, "num_layers": LAYERS, "attention": attention(bias=["query", "value", "out"])}
+    common |= {"mlp": mlp(expansion=4.0)}
+    ours = model(
+        {
+            "audio": audio(specs["audio"], dim=DIM, spectrogram=whisper_mel, pad_to_seconds=1.0),
+            "text": text(specs["text"], dim=DIM),
+        },
+        backbone(**common, cross_attention=True, positions=POSITIONS["learned"]),
+        encoder=backbone(**common, positions=POSITIONS["sinusoidal"]),
+        encode=["audio"],
+        type_embeddings=False,
+    )
+    return ours, written("text", specs, ours, tied=True)
+
+
+def dictation(lengths: list[int]) -> Batch:
+    """Noise as sound, and texts."""
+    target, samples = texts(lengths), torch.tensor([16_000, 9_000, 200])
+    waveform = torch.randn(3, 16_000) * 0.1
+    waveform[torch.arange(16_000)[None] >= samples[:, None]] = 0
+    return target.with_name("audio", {"waveform": waveform}, samples)
+
+
+def test_whisper() -> None:
+    """Logits and gradients of the features that our spectrogram makes."""
+    from transformers.models.whisper.modeling_whisper import sinusoids
+
+    config = transformers.WhisperConfig(
+        vocab_size=VOCAB,
+        num_mel_bins=80,
+        encoder_layers=LAYERS,
+        decoder_layers=LAYERS,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=4 * DIM,
+        decoder_ffn_dim=4 * DIM,
+        d_model=DIM,
+        max_source_positions=FRAMES // 2,
+        max_target_positions=LENGTH,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        decoder_start_token_id=1,
+    )
+    theirs = transformers.WhisperForConditionalGeneration(config).eval()
+    disturb(theirs)
+    theirs.model.encoder.embed_positions.weight.data = sinusoids(FRAMES // 2, DIM)
+    ours, objective = small_whisper()
+    w = theirs.state_dict()
+    weights = {
+        "tokenizers.text.embedding.weight": w["model.decoder.embed_tokens.weight"],
+        "position_embeddings.text.table.weight": w["model.decoder.embed_positions.weight"],
+    }
+    for part in ("weight", "bias"):
+        weights |= {f"tokenizers.audio.stem.{c}.{part}": w[f"model.encoder.{c}.{part}"] for c in ("conv1", "conv2")}
+        weights |= {f"backbone.final_norm.{part}": w[f"model.decoder.layer_norm.{part}"]}
+        weights |= {f"encoder.final_norm.{part}": w[f"model.encoder.layer_norm.{part}"]}
+    weights |= whisper_stack(w, "encoder", "model.encoder.layers", HUGGING_FACE)
+    weights |= whisper_stack(w, "backbone", "model.decoder.layers", HUGGING_FACE)
+    copy(ours, weights)
+    batch = dictation([LENGTH, 4, 1])
+    real = attention_mask(batch).bool()
+    filled = torch.full((3,), 16_000)
+    features = ours.tokenizers["audio"].spectrogram(batch["audio"]["waveform"], filled).transpose(1, 2)
+    assert features.shape == (3, 80, FRAMES)
+    expected = theirs(features, decoder_input_ids=batch["text"]["ids"]).logits[real]
+    logits = objective.head.logits(ours, ours(batch).tokens("text"))[real]
+    torch.testing.assert_close(logits, expected, **CLOSE)
+    logits.square().sum().backward()
+    expected.square().sum().backward()
+    there, here = theirs.model.decoder.layers[1].encoder_attn, ours.backbone.blocks[1].cross_attention
+    linears = (there.q_proj, there.k_proj, there.v_proj)
+    assert_close_gradients(here.qkv.weight.grad.split(DIM), [linear.weight.grad for linear in linears])
+    stem, conv = ours.tokenizers["audio"].stem, theirs.model.encoder
+    assert_close_gradients([stem.conv1.weight.grad], [conv.conv1.weight.grad])
+    assert_close_gradients(
+        [ours.tokenizers["text"].embedding.weight.grad], [theirs.model.decoder.embed_tokens.weight.grad]
+    )
+
+
+def test_openai_whisper() -> None:
+    """From sound to logits, each by its own pipeline; and what greedy decoding writes."""
+    whisper_model, whisper_audio = pytest.importorskip("whisper.model"), pytest.importorskip("whisper.audio")
+    dims = whisper_model.ModelDimensions(80, FRAMES // 2, DIM, 2, LAYERS, VOCAB, LENGTH, DIM, 2, LAYERS)
+    theirs = whisper_model.Whisper(dims).eval()
+    theirs.decoder.positional_embedding.data.normal_()
+    disturb(theirs)
+    ours, objective = small_whisper()
+    w = theirs.state_dict()
+    weights = {
+        "tokenizers.text.embedding.weight": w["decoder.token_embedding.weight"],
+        "position_embeddings.text.table.weight": w["decoder.positional_embedding"],
+    }
+    for part in ("weight", "bias"):
+        weights |= {f"tokenizers.audio.stem.{c}.{part}": w[f"encoder.{c}.{part}"] for c in ("conv1", "conv2")}
+        weights |= {f"backbone.final_norm.{part}": w[f"decoder.ln.{part}"]}
+        weights |= {f"encoder.final_norm.{part}": w[f"encoder.ln_post.{part}"]}
+    weights |= whisper_stack(w, "encoder", "encoder.blocks", OPENAI)
+    weights |= whisper_stack(w, "backbone", "decoder.blocks", OPENAI)
+    copy(ours, weights)
+    batch = dictation([LENGTH, 4, 1])
+    clips = zip(batch["audio"]["waveform"], batch.lengths["audio"].tolist(), strict=True)
+    mel = torch.stack(
+        [whisper_audio.log_mel_spectrogram(clip[:length], padding=16_000 - length) for clip, length in clips]
+    )
+    real = attention_mask(batch).bool()
+    logits = objective.head.logits(ours, ours(batch).tokens("text"))
+    expected = theirs(mel, batch["text"]["ids"])
+    torch.testing.assert_close(logits[real], expected[real], atol=5e-5, rtol=1e-4)
+    ids = torch.full((3, 1), Letters().begin)
+    with torch.no_grad():
+        features = theirs.encoder(mel)
+        while ids.shape[1] < LENGTH:
+            ids = torch.cat([ids, theirs.logits(ids, features)[:, -1:].argmax(-1)], dim=1)
+    words = [Letters().decode(row[: row.index(10)] if 10 in row else row) for row in ids[:, 1:].tolist()]
+    assert objective.eval().write(ours, batch, max_new_tokens=LENGTH - 1) == words
+
+
 @pytest.mark.parametrize("window", [None, 3])
 def test_mistral(window: int | None) -> None:
     """Rotary positions, grouped queries, SwiGLU, RMS norms, and a sliding window; without one it is Llama."""
@@ -351,11 +639,11 @@ def test_mistral(window: int | None) -> None:
         tied=False,
         label_smoothing=0.0,
     )
-    copy(objective, {"head.weight": w["lm_head.weight"]})
+    copy(objective, {"head.projection.weight": w["lm_head.weight"]})
     batch = texts([LENGTH, 3])
     mask = attention_mask(batch).bool()
     expected = theirs(batch["text"]["ids"], attention_mask=mask.long()).logits
-    logits = objective.logits(ours, ours(batch).tokens("text"))
+    logits = objective.head.logits(ours, ours(batch).tokens("text"))
     torch.testing.assert_close(logits[mask], expected[mask], atol=3e-5, rtol=1e-4)
 
 

@@ -96,7 +96,8 @@ def test_equals_a_computation_by_hand(tied: bool) -> None:
         alone = batch.select(slice(index, index + 1))
         alone = alone.with_name("text", {"ids": ids[None, :-1]}, torch.tensor([length - 1]), full=True)
         hidden = whole(alone).tokens("text")[0]
-        weight = whole.tokenizers["text"].embedding.weight if objective.head is None else objective.head.weight
+        own = objective.head.projection
+        weight = whole.tokenizers["text"].embedding.weight if own is None else own.weight
         log_probability = (hidden @ weight.T).log_softmax(-1)
         for place, following in enumerate(ids[1:].tolist()):
             loss -= log_probability[place, following].item()
@@ -114,8 +115,8 @@ def test_label_smoothing_is_for_training() -> None:
     whole = made_model()
     objective = made(whole, label_smoothing=0.3)
     batch = captions([5, 3])
-    inputs, targets, real = objective.shift(batch)
-    log_probability = objective.logits(whole, whole(inputs).tokens("text")).log_softmax(-1)
+    inputs, targets, real = objective.head.shift(batch)
+    log_probability = objective.head.logits(whole, whole(inputs).tokens("text")).log_softmax(-1)
     right = log_probability.gather(-1, targets[..., None])[..., 0]
     sharp = -(right * real).sum()
     smooth = -((0.7 * right + 0.3 * log_probability.mean(-1)) * real).sum()
@@ -128,22 +129,22 @@ def test_no_prediction_sees_its_target() -> None:
     whole = made_model()
     objective = made(whole)
     batch = captions([8])
-    scores = objective.logits(whole, whole(objective.shift(batch)[0]).tokens("text"))
+    scores = objective.head.logits(whole, whole(objective.head.shift(batch)[0]).tokens("text"))
     for place in range(8):
         ids = batch["text"]["ids"].clone()
         ids[:, place:] = 10 - ids[:, place:]
         other = batch.with_name("text", {"ids": ids}, batch.lengths["text"], full=True)
-        changed = objective.logits(whole, whole(objective.shift(other)[0]).tokens("text"))
+        changed = objective.head.logits(whole, whole(objective.head.shift(other)[0]).tokens("text"))
         assert changed[:, :place].equal(scores[:, :place])
         assert place == 7 or not torch.allclose(changed[:, place:], scores[:, place:])
 
 
 def test_shift_keeps_what_the_host_knows() -> None:
     objective = made(made_model())
-    inputs, targets, real = objective.shift(captions([4, 4]))
+    inputs, targets, real = objective.head.shift(captions([4, 4]))
     assert inputs.full["text"]
     assert inputs["text"]["ids"].shape == targets.shape == real.shape == (2, 3)
-    assert not objective.shift(captions([4, 2]))[0].full["text"]
+    assert not objective.head.shift(captions([4, 2]))[0].full["text"]
 
 
 @pytest.mark.parametrize("lengths", [[1, 1], [1, 0], [0, 0]], ids=str)
@@ -154,7 +155,7 @@ def test_texts_too_short_to_predict(lengths: list[int]) -> None:
     score.loss_sum.backward()
     assert score.count.item() == score.loss_sum.item() == 0
     assert math.isnan(objective.metrics(score)["loss"])
-    inputs, _, real = objective.shift(captions(lengths))
+    inputs, _, real = objective.head.shift(captions(lengths))
     assert not inputs.full["text"]
     assert not real.any()
 
@@ -197,7 +198,7 @@ def test_exact_match_is_what_greedy_decoding_writes() -> None:
     prompt = batch.with_name("text", {"ids": batch["text"]["ids"][:, :1]}, torch.ones(count, dtype=torch.long))
 
     def logits(hidden: Tensor) -> Tensor:
-        return objective.logits(whole, hidden)
+        return objective.head.logits(whole, hidden)
 
     written = generate(whole, logits, prompt, "text", max_new_tokens=7, end=ENDING.end)
     expected = [ENDING.decode(ids) for ids in written]
@@ -231,7 +232,7 @@ def test_an_example_is_right_if_its_ids_are() -> None:
     objective = made(whole)
     batch = begun(["ab"])
     script = iter([ENDING.begin, 0, 1, ENDING.end, ENDING.end])
-    objective.logits = lambda model, hidden: torch.nn.functional.one_hot(torch.tensor([next(script)]), 11).float()
+    objective.head.logits = lambda model, hidden: torch.nn.functional.one_hot(torch.tensor([next(script)]), 11).float()
     (example,) = objective.examples(whole, batch)
     assert example.predicted == example.truth == "ab"
     assert example.right is False
@@ -260,5 +261,5 @@ def test_the_head_is_tied_or_its_own() -> None:
     whole = made_model()
     assert not list(made(whole).parameters())
     own = made(whole, tied=False)
-    assert [name for name, _ in own.named_parameters()] == ["head.weight"]
+    assert [name for name, _ in own.named_parameters()] == ["head.projection.weight"]
     assert "byte_lengths" not in own.state_dict()

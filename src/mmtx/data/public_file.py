@@ -57,7 +57,7 @@ class PublicFile(Generic[Content]):
         Raises:
             UserError: no address gives it within a reasonable time.
         """
-        file = _cache_folder() / self.name
+        file = cache_folder() / self.name
         if file.is_file():
             try:
                 return self.read(file.read_bytes())
@@ -68,7 +68,7 @@ class PublicFile(Generic[Content]):
             try:
                 content = _download(address, file.name, ANSWER_SECONDS / len(self.addresses))
                 wanted = self.read(content)
-                _write_whole(file, content)
+                write_whole(file, content)
                 return wanted
             except (OSError, HTTPException, ValueError) as error:
                 failures.append(f"{address} ({error})")
@@ -78,14 +78,14 @@ class PublicFile(Generic[Content]):
         )
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmtx"
 
 
 def _download(address: str, name: str, seconds: float) -> bytes:
     blocks = []
     with (
-        _open(address, seconds) as answer,
+        open_address(address, seconds) as answer,
         tqdm(total=answer.length, unit="B", unit_scale=True, desc=name, disable=None) as progress,
     ):
         while block := answer.read(1 << 20):
@@ -94,7 +94,7 @@ def _download(address: str, name: str, seconds: float) -> bytes:
     return b"".join(blocks)
 
 
-def _open(address: str, seconds: float) -> HTTPResponse:
+def open_address(address: str, seconds: float) -> HTTPResponse:
     """The beginning of an answer, within so many seconds. `urlopen`'s own limit counts anew for every number of a host,
     and not at all while its name is looked up."""
     answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
@@ -115,7 +115,7 @@ def _open(address: str, seconds: float) -> HTTPResponse:
     return answer
 
 
-def _write_whole(file: Path, content: bytes) -> None:
+def write_whole(file: Path, content: bytes) -> None:
     """Writes a file that nobody can see half-written, whoever else writes it at the same time."""
     file.parent.mkdir(parents=True, exist_ok=True)
     handle, draft = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")

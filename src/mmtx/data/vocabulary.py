@@ -1,11 +1,12 @@
-"""How text becomes ids: characters, bytes, or byte-pair encoding. A vocabulary is stored with the run."""
+"""How text becomes ids: characters, words, bytes, or byte-pair encoding. A vocabulary is stored with the run."""
 
 from __future__ import annotations
 
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ class TextVocabulary(ABC):
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         """Learns the symbols of `texts`; ``marks=True`` adds ids for begin and end.
 
-        Nothing is learnt from texts that are `held_out`, except which characters there are to write.
+        Nothing is learnt from texts that are `held_out`, except which characters or words there are to write.
         """
 
     @abstractmethod
@@ -59,12 +60,20 @@ class TextVocabulary(ABC):
     def load(self, state: dict[str, Any]) -> None: ...
 
 
-class Characters(TextVocabulary):
-    """One id per Unicode character of the texts, in the order of code points."""
+class Symbols(TextVocabulary):
+    """One id per symbol that the texts are made of, in the order of code points."""
 
     def __init__(self) -> None:
         self.symbols: list[str] = []
         self._marks = False
+
+    @abstractmethod
+    def cut(self, text: str) -> Sequence[str]:
+        """The symbols of a text, in order."""
+
+    @abstractmethod
+    def unknown(self, symbol: str, text: str) -> UserError:
+        """What to say of a text's symbol that has no id."""
 
     @property
     def size(self) -> int:
@@ -79,20 +88,14 @@ class Characters(TextVocabulary):
         return len(self.symbols) + 1 if self._marks else None
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
-        self.load({"symbols": sorted(set().union(*map(set, texts), *map(set, held_out))), "marks": marks})
+        symbols = chain.from_iterable(map(self.cut, chain(texts, held_out)))
+        self.load({"symbols": sorted(set(symbols)), "marks": marks})
 
     def encode(self, text: str) -> list[int]:
         try:
-            return [self._index[character] for character in text]
+            return [self._index[symbol] for symbol in self.cut(text)]
         except KeyError as missing:
-            character = missing.args[0]
-            raise UserError(
-                f"the character {character!r} (U+{ord(character):04X}) at offset {text.index(character)} is not among "
-                f"the {len(self.symbols)} characters of the vocabulary; data/vocabulary=bytes can write anything"
-            ) from None
-
-    def decode(self, ids: list[int]) -> str:
-        return "".join(self.symbols[i] for i in ids if i < len(self.symbols))
+            raise self.unknown(missing.args[0], text) from None
 
     def byte_lengths(self) -> list[int]:
         return [len(s.encode("utf-8", "surrogatepass")) for s in self.symbols] + [0] * (self.size - len(self.symbols))
@@ -103,6 +106,46 @@ class Characters(TextVocabulary):
     def load(self, state: dict[str, Any]) -> None:
         self.symbols, self._marks = list(state["symbols"]), bool(state["marks"])
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+
+
+class Characters(Symbols):
+    """One id per Unicode character of the texts."""
+
+    def cut(self, text: str) -> Sequence[str]:
+        return text
+
+    def unknown(self, symbol: str, text: str) -> UserError:
+        return UserError(
+            f"the character {symbol!r} (U+{ord(symbol):04X}) at offset {text.index(symbol)} is not among "
+            f"the {len(self.symbols)} characters of the vocabulary; data/vocabulary=bytes can write anything"
+        )
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join(self.symbols[i] for i in ids if i < len(self.symbols))
+
+
+class Words(Symbols):
+    """One id per word of the texts: whatever stands between white space. Phonemes, above all (``HH AH L OW``).
+
+    Words of texts that are held out have ids too, so that they can be written. A text is read again with one space
+    between words, whatever there was.
+    """
+
+    def cut(self, text: str) -> Sequence[str]:
+        return text.split()
+
+    def unknown(self, symbol: str, text: str) -> UserError:
+        return UserError(
+            f"{symbol!r}, word {text.split().index(symbol) + 1} of a text, is not among the {len(self.symbols)} words "
+            f"of the vocabulary; data/vocabulary=bytes can write anything"
+        )
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(self.symbols[i] for i in ids if i < len(self.symbols))
+
+    def byte_lengths(self) -> list[int]:
+        """A word's own and its space: one more than a text has, whose last word has none."""
+        return [length + 1 if i < len(self.symbols) else 0 for i, length in enumerate(super().byte_lengths())]
 
 
 class Bytes(TextVocabulary):

@@ -37,6 +37,10 @@ class Tokenizer(nn.Module, ABC):
         """Tokens of the longest sample, read-outs included."""
 
     @abstractmethod
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Tokens that samples of these lengths become; 0 where the length is 0."""
+
+    @abstractmethod
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         """Args:
         fields: the batch's fields under this name.

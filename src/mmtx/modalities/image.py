@@ -70,6 +70,9 @@ class Image(Tokenizer):
     def max_tokens(self) -> int:
         return self.rows * self.columns + self.num_summaries + self.num_registers
 
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        return lengths * self.max_tokens
+
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
         content = self.projection(self.patches((pixels - self.mean) / self.std))
@@ -84,7 +87,7 @@ class Image(Tokenizer):
             content=content,
             coordinates=coordinates,
             time=coordinates.new_zeros(1, len(coordinates)),
-            lengths=lengths * content.shape[1],
+            lengths=self.num_tokens(lengths),
             num_items=1,
             full=full,
             num_summaries=self.num_summaries,

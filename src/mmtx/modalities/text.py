@@ -41,6 +41,9 @@ class Text(Tokenizer):
     def max_tokens(self) -> int:
         return self.context
 
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        return lengths
+
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         ids = fields["ids"]
         length = ids.shape[1]

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.connectivity import Rendering
+from mmtx.connectivity import Keys, Queries, Rendering
 from mmtx.errors import InvalidValue
 from mmtx.nn.positions import RotaryTable, rotate
 
@@ -17,12 +17,24 @@ LINEARS = ("query", "key", "value", "out")
 
 
 class LayerCache:
-    """Keys and values that one layer has computed, in a buffer of fixed capacity."""
+    """Keys and values that one layer has computed: of earlier tokens, in a buffer of fixed capacity, and of a memory.
+
+    Attributes:
+        memory: keys and values of the memory; None until a first call has computed them.
+    """
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.length = capacity, 0
+        self.memory: tuple[Tensor, Tensor] | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
+
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        """Keeps some rows, in any order, any number of times."""
+        if self._keys is not None and self._values is not None:
+            self._keys, self._values = self._keys[index], self._values[index]
+        if self.memory is not None:
+            self.memory = (self.memory[0][index], self.memory[1][index])
 
     def extend(
         self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"]
@@ -91,26 +103,56 @@ class Attention(nn.Module):
         rotary: RotaryTable | None = None,
         bias: Float[Tensor, "#B H N M"] | None = None,
         cache: LayerCache | None = None,
+        memory: Float[Tensor, "B M D"] | None = None,
     ) -> Float[Tensor, "B N D"]:
-        q, k, v = self._project(x)
-        if self.query_norm is not None and self.key_norm is not None:
-            q, k = self.query_norm(q), self.key_norm(k)
+        """Args:
+        x: the tokens that ask, and are heard unless there is a memory.
+        rendering: who may listen to whom.
+        rotary: angles of the tokens in `x`.
+        bias: added to the scores.
+        cache: what earlier calls computed; extended by this one.
+        memory: tokens of another set that are heard instead (cross-attention).
+        """
+        if memory is not None:
+            return self._listen(x, rendering, cache, memory)
+        parts = F.linear(x, self.qkv.weight, self._bias()).split(self.widths, dim=-1)
+        q, k, v = self._normalise_queries(self._heads(parts[0])), *self._keys_and_values(parts[1], parts[2])
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
         if cache is not None:
             k, v = cache.extend(k, v)
+        return self._attend(q, k, v, rendering, bias)
+
+    def _listen(
+        self, x: Float[Tensor, "B N D"], rendering: Rendering, cache: LayerCache | None, memory: Float[Tensor, "B M D"]
+    ) -> Float[Tensor, "B N D"]:
+        """To a memory, whose keys and values are computed once where there is a cache."""
+        weight, bias, dim = self.qkv.weight, self._bias(), self.widths[0]
+        q = self._normalise_queries(self._heads(F.linear(x, weight[:dim], None if bias is None else bias[:dim])))
+        heard = cache.memory if cache is not None else None
+        if heard is None:
+            both = F.linear(memory, weight[dim:], None if bias is None else bias[dim:])
+            heard = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
+            if cache is not None:
+                cache.memory = heard
+        return self._attend(q, *heard, rendering, None)
+
+    def _attend(
+        self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Float[Tensor, "#B H N M"] | None
+    ) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
         heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
         return self.out(heard.transpose(1, 2).flatten(2))
 
-    def _project(
-        self, x: Float[Tensor, "B N D"]
-    ) -> tuple[Float[Tensor, "B H N E"], Float[Tensor, "B G N E"], Float[Tensor, "B G N E"]]:
-        """Queries, keys and values."""
-        q, k, v = F.linear(x, self.qkv.weight, self._bias()).split(self.widths, dim=-1)
-        heads = (self.num_heads, self.num_kv_heads, self.num_kv_heads)
-        q, k, v = (t.unflatten(-1, (h, self.head_dim)).transpose(1, 2) for t, h in zip((q, k, v), heads, strict=True))
-        return q, k, v
+    def _normalise_queries(self, q: Queries) -> Queries:
+        return q if self.query_norm is None else self.query_norm(q)
+
+    def _keys_and_values(self, k: Float[Tensor, "B M kv"], v: Float[Tensor, "B M kv"]) -> tuple[Keys, Keys]:
+        keys = self._heads(k)
+        return keys if self.key_norm is None else self.key_norm(keys), self._heads(v)
+
+    def _heads(self, x: Float[Tensor, "B N width"]) -> Float[Tensor, "B heads N E"]:
+        return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
     def _bias(self) -> Tensor | None:
         if not self.biases:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmtx.connectivity import Connectivity, Rendering
+from mmtx.crossing import Crossing, Memory
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
@@ -21,6 +22,7 @@ class Backbone(nn.Module):
     """A stack of transformer blocks.
 
     Args:
+        cross_attention: every block also listens to a memory, between attention and feed-forward.
         dim: width D.
         num_layers: blocks.
         num_heads: attention heads; divides `dim`.
@@ -45,6 +47,7 @@ class Backbone(nn.Module):
     def __init__(
         self,
         *,
+        cross_attention: bool,
         dim: int,
         num_layers: int,
         num_heads: int,
@@ -71,6 +74,7 @@ class Backbone(nn.Module):
         for key, share in (("dropout", dropout), ("drop_path", drop_path)):
             if not 0 <= share < 1:
                 raise InvalidValue(key, share, "must lie in [0, 1)")
+        self.cross_attention = cross_attention
         self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
         if positions.rotary is not None:
             least = 2 * len(positions.rotary.axes)
@@ -85,6 +89,7 @@ class Backbone(nn.Module):
             Block(
                 dim,
                 attention=attention(dim, num_heads),
+                cross_attention=attention(dim, num_heads) if cross_attention else None,
                 mlp=mlp(dim),
                 norm=norm,
                 norm_first=norm_first,
@@ -95,7 +100,7 @@ class Backbone(nn.Module):
             for layer in range(num_layers)
         )
         self.final_norm = norm(dim) if final_norm else nn.Identity()
-        initialise(self, std=init_std, residual_outputs=2 * num_layers)
+        initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
             for block in self.blocks:
                 block.compile()  # in place, so that state-dict keys stay clean
@@ -105,12 +110,16 @@ class Backbone(nn.Module):
         x: Float[Tensor, "B N D"],
         connectivity: Connectivity,
         cache: list[LayerCache] | None = None,
+        memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
         x: content plus place of the tokens that ask (all of them, or the last `num_queries`).
         connectivity: of all tokens.
         cache: what earlier calls computed for the tokens before those in `x`, one per block.
+        memory: what cross-attention listens to.
         """
+        if (memory is not None) != self.cross_attention:
+            raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
         rotary = None
         if self.positions.rotary is not None:
@@ -118,12 +127,15 @@ class Backbone(nn.Module):
         bias = None
         if self.position_bias is not None:
             bias = self.position_bias(connectivity.query_position, connectivity.position)
+        crossing = Crossing(connectivity, memory.connectivity).render() if memory is not None else None
+        heard = memory.hidden if memory is not None else None
         x = self.embed_dropout(x.to(next(self.parameters()).dtype))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
-            x = run(x, renderings[self.windows[layer]], rotary, bias, cache[layer] if cache else None)
+            own_cache = cache[layer] if cache else None
+            x = run(x, renderings[self.windows[layer]], rotary, bias, own_cache, heard, crossing)
         return self.final_norm(x)
 
     def new_cache(self, capacity: int) -> list[LayerCache]:
@@ -132,13 +144,14 @@ class Backbone(nn.Module):
 
 
 class Block(nn.Module):
-    """Attention, then feed-forward, each added to what came in."""
+    """Attention, listening to a memory if there is one, then feed-forward; each added to what came in."""
 
     def __init__(
         self,
         dim: int,
         *,
         attention: nn.Module,
+        cross_attention: nn.Module | None,
         mlp: nn.Module,
         norm: Callable[[int], nn.Module],
         norm_first: bool,
@@ -149,8 +162,11 @@ class Block(nn.Module):
         super().__init__()
         self.norm_first = norm_first
         self.attention_norm, self.attention = norm(dim), attention
-        self.mlp_norm, self.mlp = norm(dim), mlp
         self.attention_add = Residual(dim, dropout, drop_path, layer_scale)
+        if cross_attention is not None:
+            self.cross_attention_norm, self.cross_attention = norm(dim), cross_attention
+            self.cross_attention_add = Residual(dim, dropout, drop_path, layer_scale)
+        self.mlp_norm, self.mlp = norm(dim), mlp
         self.mlp_add = Residual(dim, dropout, drop_path, layer_scale)
 
     def forward(
@@ -160,11 +176,19 @@ class Block(nn.Module):
         rotary: RotaryTable | None,
         bias: Float[Tensor, "#B H N M"] | None,
         cache: LayerCache | None,
+        memory: Float[Tensor, "B S D"] | None,
+        crossing: Rendering | None,
     ) -> Float[Tensor, "B N D"]:
         if self.norm_first:
             x = self.attention_add(x, self.attention(self.attention_norm(x), rendering, rotary, bias, cache))
+            if memory is not None:
+                asks = self.cross_attention_norm(x)
+                x = self.cross_attention_add(x, self.cross_attention(asks, crossing, cache=cache, memory=memory))
             return self.mlp_add(x, self.mlp(self.mlp_norm(x)))
         x = self.attention_norm(self.attention_add(x, self.attention(x, rendering, rotary, bias, cache)))
+        if memory is not None:
+            heard = self.cross_attention(x, crossing, cache=cache, memory=memory)
+            x = self.cross_attention_norm(self.cross_attention_add(x, heard))
         return self.mlp_norm(self.mlp_add(x, self.mlp(x)))
 
 

@@ -28,7 +28,7 @@ def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> N
             nn.init.normal_(child.weight, std=std)
         elif isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
             own = std * math.sqrt(STANDARD_WIDTH / child.weight[0].numel())
-            writes_residual = name.endswith((".attention.out", ".mlp.down"))
+            writes_residual = name.endswith(("attention.out", ".mlp.down"))
             nn.init.normal_(child.weight, std=own / math.sqrt(residual_outputs) if writes_residual else own)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)

@@ -12,7 +12,7 @@ from mmtx import check
 from mmtx.batch import Field, Spec
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import ConfigErrors, UserError
-from mmtx.experiment import Collector, Experiment, construct, make_learner
+from mmtx.experiment import Collector, Experiment, make_learner, make_stacks
 from mmtx.learner import Learner
 from mmtx.run.directory import newest_checkpoint
 
@@ -39,8 +39,8 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
     config = checkpoint["mmtx"]["config"]
     specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
     collector = Collector(check.findings({**config, "plugins": list(plugins)}))
-    backbone = collector.attempt("backbone", lambda: construct(config["backbone"], plugins))
-    learner = make_learner(config, specs, backbone, collector.attempt, list(plugins))
+    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
+    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
     if collector.messages or learner is None:
         raise ConfigErrors(collector.messages)
     learner.load_state_dict(_weights(checkpoint))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
+from torch import Tensor
 
 from mmtx.objectives.base import Example
 
@@ -75,12 +76,24 @@ class WandbLog(Logger):
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """The whole config is given at the start."""
 
-    def log_samples(self, name: str, examples: Sequence[Example], picture: Path | None, step: int) -> None:
+    def log_samples(
+        self,
+        name: str,
+        examples: Sequence[Example],
+        picture: Path | None,
+        sounds: Sequence[tuple[Tensor, int]] | None,
+        step: int,
+    ) -> None:
         def log() -> None:
             import wandb
 
-            rows = [[e.truth, e.predicted, e.right] for e in examples]
-            shown: dict[str, Any] = {f"samples/{name}": wandb.Table(["truth", "predicted", "right"], rows)}
+            columns: list[str | int] = ["truth", "predicted", "right"]
+            rows: list[list[Any]] = [[e.truth, e.predicted, e.right] for e in examples]
+            if sounds is not None:
+                columns.insert(0, "sound")
+                for row, (waveform, rate) in zip(rows, sounds, strict=True):
+                    row.insert(0, wandb.Audio(waveform.numpy(), sample_rate=rate) if len(waveform) else None)
+            shown: dict[str, Any] = {f"samples/{name}": wandb.Table(columns, rows)}
             if picture is not None:
                 shown[f"samples/{name}_picture"] = wandb.Image(str(picture))
             self._run.log(shown, step=step)

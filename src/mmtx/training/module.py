@@ -76,8 +76,10 @@ class MultimodalModule(pl.LightningModule):
         from torch.distributed.fsdp import fully_shard
 
         mesh = self.device_mesh["data_parallel"]
-        for block in self.learner.model.backbone.blocks:
-            fully_shard(block, mesh=mesh)
+        model = self.learner.model
+        for stack in (model.backbone, model.encoder):
+            for block in stack.blocks if stack is not None else ():
+                fully_shard(block, mesh=mesh)
         fully_shard(self.learner, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
@@ -166,12 +168,12 @@ class MultimodalModule(pl.LightningModule):
 
     def _num_tokens(self, batch: Batch) -> int:
         """Real tokens of the set; on an accelerator, tokens with padding, since lengths would have to be read."""
-        on_host = self.device.type == "cpu"
-        total = 0
-        for name in self.learner.model.names:
+        model, on_host, total = self.learner.model, self.device.type == "cpu", 0
+        for name in model.names:
             lengths = batch.lengths[name]
-            per_item = 1 if _ragged(name, self.learner) else self.learner.model.tokenizer(name).max_tokens
-            total += int(lengths.sum()) * per_item if on_host else _padded(batch, name, self.learner) * per_item
+            if not on_host:
+                lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
+            total += int(model.tokenizer(name).num_tokens(lengths).sum())
         return total
 
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
@@ -273,12 +275,6 @@ def _add(total: dict[str, Score] | None, new: dict[str, Score]) -> dict[str, Sco
     }
 
 
-def _ragged(name: str, learner: Learner) -> bool:
-    return any(field.ragged for field in learner.specs[name].fields.values())
-
-
-def _padded(batch: Batch, name: str, learner: Learner) -> int:
-    if not _ragged(name, learner):
-        return len(batch)
-    key = next(key for key, field in learner.specs[name].fields.items() if field.ragged)
-    return batch[name][key].shape[0] * batch[name][key].shape[1]
+def _padded_length(batch: Batch, name: str, learner: Learner) -> int:
+    ragged = [key for key, field in learner.specs[name].fields.items() if field.ragged]
+    return batch[name][ragged[0]].shape[1] if ragged else 1

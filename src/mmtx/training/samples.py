@@ -11,15 +11,15 @@ from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
 from mmtx.learner import Learner
-from mmtx.modalities.image import Image
 from mmtx.objectives.base import Example
+from mmtx.training.drawing import draw, sounds
 from mmtx.training.module import MultimodalModule, is_sharded
 
 
 class Samples(Callback):
     """After the run, and every so many validations: some predictions beside the truth.
 
-    Pictures are drawn with their patches; everything else goes to a text file. Both are shown to the loggers.
+    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. All are shown to the loggers.
 
     Args:
         num_samples: how many.
@@ -53,18 +53,21 @@ class Samples(Callback):
         was_training = learner.training
         learner.eval()
         with torch.no_grad(), module.averaged():
-            examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.objectives}
+            self._show(trainer, learner, batch)
         learner.train(was_training)
+
+    def _show(self, trainer: pl.Trainer, learner: Learner, batch: Batch) -> None:
+        examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.objectives}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
         for name, of_objective in examples.items():
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             _write_texts(stem.with_suffix(".jsonl"), of_objective)
-            pictures = draw(learner, batch, of_objective, stem.with_suffix(".png"))
+            picture = draw(learner, learner.objective(name), batch, of_objective, stem.with_suffix(".png"))
             for logger in trainer.loggers:
                 log = getattr(logger, "log_samples", None)
                 if log is not None:
-                    log(name, of_objective, pictures, trainer.global_step)
+                    log(name, of_objective, picture, sounds(learner, batch), trainer.global_step)
 
 
 def _write_texts(path: Path, examples: list[Example]) -> None:
@@ -72,28 +75,3 @@ def _write_texts(path: Path, examples: list[Example]) -> None:
         json.dumps({"truth": e.truth, "predicted": e.predicted, "right": e.right}, ensure_ascii=False) for e in examples
     ]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def draw(learner: Learner, batch: Batch, examples: list[Example], path: Path) -> Path | None:
-    """A grid of the set's pictures with their patches, prediction and truth beneath; None if there is no picture."""
-    name, tokenizer = next(((n, t) for n, t in learner.model.tokenizers.items() if isinstance(t, Image)), (None, None))
-    if name is None or tokenizer is None:
-        return None
-    from matplotlib.figure import Figure
-
-    pixels = batch[name]["pixels"].cpu()
-    columns = min(4, len(examples))
-    rows = -(-len(examples) // columns)
-    figure = Figure(figsize=(2.2 * columns, 2.6 * rows), layout="constrained")
-    for index, (picture, example) in enumerate(zip(pixels, examples, strict=True)):
-        axes = figure.add_subplot(rows, columns, index + 1)
-        axes.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", interpolation="nearest")
-        height, width = picture.shape[1:]
-        axes.set_xticks([x - 0.5 for x in range(0, width + 1, tokenizer.patch_size)])
-        axes.set_yticks([y - 0.5 for y in range(0, height + 1, tokenizer.patch_size)])
-        axes.grid(color="tab:orange", linewidth=0.6)
-        axes.tick_params(length=0, labelbottom=False, labelleft=False)
-        colour = "black" if example.right is None else "tab:green" if example.right else "tab:red"
-        axes.set_title(f"{example.predicted}\n(truth: {example.truth})", fontsize=10, color=colour, wrap=True)
-    figure.savefig(path, dpi=110)
-    return path

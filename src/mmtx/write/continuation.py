@@ -1,7 +1,8 @@
-"""``mmtx generate``: text from a trained model."""
+"""Text that goes on, given whatever else is in the set."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,74 +18,56 @@ from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.next_token import NextToken
 from mmtx.run.directory import newest_checkpoint
-from mmtx.run.loading import load, read_checkpoint
+from mmtx.run.loading import read_checkpoint
+
+DEFAULT_NEW_TOKENS = 200
 
 
-def write(
-    place: str,
-    *,
-    prompt: str | None,
-    image: str | None,
-    index: int | None,
-    max_new_tokens: int,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int,
-    cache: bool,
-    plugins: list[str],
-) -> str:
+def continue_text(place: str, learner: Learner, objective: NextToken, options: Mapping[str, Any]) -> str:
     """The prompt and what the model of a run writes after it.
 
     Raises:
-        UserError: the run writes no text, or something it needs is not given.
+        UserError: something it needs is not given.
     """
-    for key, value, least in (("max_new_tokens", max_new_tokens, 1), ("index", index or 0, 0)):
-        if not isinstance(value, int) or value < least:
-            raise InvalidValue(key, value, f"must be an integer of at least {least}")
-    sampling = Sampling(temperature=float(temperature), top_k=top_k, top_p=top_p)
-    learner = load(place, plugins)
-    objective = next((o for o in learner.objectives.values() if isinstance(o, NextToken)), None)
-    if objective is None or objective.vocabulary is None:
-        raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")
-    vocabulary = objective.vocabulary
+    sampling = Sampling(float(options["temperature"]), options["top_k"], options["top_p"])
+    vocabulary = objective.head.vocabulary
+    assert vocabulary is not None
     start = [vocabulary.begin] if vocabulary.begin is not None else []
-    ids = start + vocabulary.encode(prompt or "")
+    ids = start + vocabulary.encode(options["prompt"] or "")
     if not ids:
         raise UserError('this model continues text and needs something to begin with: prompt="..."')
     others = [name for name in learner.model.names if name != objective.text]
     sample: Sample = {objective.text: {"ids": torch.tensor(ids)}}
-    sample |= _rest_of_set(learner, place, others, image, index, plugins)
+    sample |= rest_of_set(learner, place, others, options)
     batch = _batch(sample, learner, objective.text)
     (new,) = generate(
         learner.model,
-        lambda hidden: objective.logits(learner.model, hidden),
+        lambda hidden: objective.head.logits(learner.model, hidden),
         batch,
         objective.text,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=options["max_new_tokens"] or DEFAULT_NEW_TOKENS,
         sampling=sampling,
-        generator=torch.Generator().manual_seed(int(seed)),
+        generator=torch.Generator().manual_seed(int(options["seed"])),
         end=vocabulary.end,
-        cache=bool(cache),
+        cache=bool(options["cache"]),
     )
     return vocabulary.decode(ids + new)
 
 
-def _rest_of_set(
-    learner: Learner, place: str, names: list[str], image: str | None, index: int | None, plugins: list[str]
-) -> Sample:
+def rest_of_set(learner: Learner, place: str, names: list[str], options: Mapping[str, Any]) -> Sample:
     """What the set holds besides the text: from a picture file, or from a sample of the run's data."""
     if not names:
         return {}
+    image = options["image"]
     if image is not None:
         name = next((n for n in names if isinstance(learner.model.tokenizers[n], Image)), None)
         if name is None or len(names) > 1:
             raise UserError(f"image=FILE gives a picture; this set needs {', '.join(names)}: use index=N")
         return {name: {"pixels": read_picture(image, learner.specs[name].fields["pixels"].shape)}}
     config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
-    source = construct_source({**config, "plugins": plugins})
+    source = construct_source({**config, "plugins": options["plugins"]})
     split = source.test() or source.val() or source.train()
-    number = index or 0
+    number = options["index"] or 0
     if number >= len(split):
         raise InvalidValue("index", number, f"is beyond the {len(split)} samples there are")
     return {name: fields for name, fields in split[number].items() if name in names}

@@ -1,0 +1,185 @@
+"""Recordings of sound, with what is said in them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Field, Sample, Spec
+from mmtx.data.base import Samples, Source, Split
+from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound
+from mmtx.data.stratified import hold_out
+from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError
+
+RATES_HZ = (1000, 192_000)
+MOST_PROBLEMS = 10
+"""So many are named, the others counted."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A sound file, and what is known of it.
+
+    Attributes:
+        file: the sound.
+        text: what is said; None where no recording of the dataset has a text.
+        label: its class; None where no recording of the dataset has one.
+    """
+
+    file: Path
+    text: str | None
+    label: int | None
+
+
+class Recordings(Source):
+    """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes.
+
+    Args:
+        train: recordings to learn from.
+        val: held out to watch training; may be empty.
+        test: held out for the test; may be empty.
+        labels: names of the classes; None: there are none.
+        vocabulary: how texts are written; learns from those of the training part.
+        sample_rate_hz: of every waveform.
+        resample: convert files that have another rate, rather than refuse them.
+        max_seconds: the longest recording; longer ones are refused.
+        in_memory: decode all at once and keep them, rather than each when it is asked for.
+    """
+
+    def __init__(
+        self,
+        *,
+        train: Sequence[Recording],
+        val: Sequence[Recording],
+        test: Sequence[Recording],
+        labels: tuple[str, ...] | None,
+        vocabulary: TextVocabulary,
+        sample_rate_hz: int,
+        resample: bool,
+        max_seconds: float,
+        in_memory: bool,
+    ) -> None:
+        self._train, self._val, self._test, self._labels = train, val, test, labels
+        self._sample_rate_hz = sample_rate_hz
+        self._max_samples = math.ceil(max_seconds * sample_rate_hz)
+        self._read = partial(read_sound, sample_rate_hz=sample_rate_hz, resample=resample, max_seconds=max_seconds)
+        self._kept = self._read_all([*train, *val, *test]) if in_memory else {}
+        self.vocabulary, self._longest_text = vocabulary, 0
+        held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
+        texts = [recording.text for recording in train if recording.text is not None]
+        if texts:
+            vocabulary.fit(texts, marks=True, held_out=held_out)
+            self._longest_text = max(len(self._ids(text)) for text in {*texts, *held_out})
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        waveform = Field((None,), torch.float32, max_length=self._max_samples)
+        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz)}
+        if self._longest_text:
+            ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self._longest_text)
+            specs["text"] = Spec({"ids": ids}, vocabulary=self.vocabulary)
+        if self._labels is not None:
+            label = Field((), torch.long, num_classes=len(self._labels))
+            specs["label"] = Spec({"class": label}, labels=self._labels)
+        return specs
+
+    def train(self) -> Split:
+        return self._split(self._train)
+
+    def val(self) -> Split | None:
+        return self._split(self._val) if self._val else None
+
+    def test(self) -> Split | None:
+        return self._split(self._test) if self._test else None
+
+    def _split(self, recordings: Sequence[Recording]) -> Split:
+        return Samples(len(recordings), partial(self._sample, recordings))
+
+    def _sample(self, recordings: Sequence[Recording], i: int) -> Sample:
+        recording = recordings[i]
+        kept = self._kept.get(recording.file)
+        sample = {"audio": {"waveform": self._read(recording.file) if kept is None else kept.clone()}}
+        if recording.text is not None:
+            sample["text"] = {"ids": torch.tensor(self._ids(recording.text))}
+        if recording.label is not None:
+            sample["label"] = {"class": torch.tensor(recording.label)}
+        return sample
+
+    def _ids(self, text: str) -> list[int]:
+        begin, end = self.vocabulary.begin, self.vocabulary.end
+        assert begin is not None and end is not None
+        return [begin, *self.vocabulary.encode(text), end]
+
+    def _read_all(self, recordings: Sequence[Recording]) -> dict[Path, Tensor]:
+        waveforms, problems = {}, []
+        for recording in recordings:
+            try:
+                waveforms[recording.file] = self._read(recording.file)
+            except UserError as error:
+                problems.append(str(error))
+        refuse_together(problems, "the recordings")
+        return waveforms
+
+
+def check_sound_keys(*, sample_rate_hz: int, max_seconds: float) -> None:
+    """Checks the keys that all datasets of recordings share, before any file is looked at."""
+    if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
+        raise InvalidValue("sample_rate_hz", sample_rate_hz, f"must lie in {RATES_HZ[0]}..{RATES_HZ[1]}")
+    if not SHORTEST_SECONDS <= max_seconds < math.inf:
+        raise InvalidValue("max_seconds", max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")
+
+
+def check_fraction(key: str, fraction: float) -> None:
+    """Checks a fraction that is to be held out; 0 is nothing."""
+    if not 0 <= fraction < 1:
+        raise InvalidValue(key, fraction, "must lie in 0..1, less than 1")
+
+
+def held_out(
+    recordings: Sequence[Recording], key: str, fraction: float, total: int, seed: int
+) -> tuple[list[Recording], list[Recording]]:
+    """What is kept and what is held out of recordings, stratified by class. The recordings of one file stay together.
+
+    Args:
+        recordings: to be dealt out.
+        key: that the fraction is given by.
+        fraction: of the total.
+        total: files of which it is a fraction.
+        seed: which ones.
+    """
+    if not fraction:
+        return list(recordings), []
+    files: dict[Path, int] = {}
+    for recording in recordings:
+        files.setdefault(recording.file, recording.label or 0)
+    classes = torch.tensor(list(files.values()))
+    count = min(round(total * fraction), len(files) - len(classes.unique()))
+    if count < 1:
+        raise InvalidValue(key, fraction, f"of {total} recordings holds none out, as training keeps one of every class")
+    places = list(files)
+    held = {places[i] for i in hold_out(classes, count, seed)[1].tolist()}
+    return [r for r in recordings if r.file not in held], [r for r in recordings if r.file in held]
+
+
+def refuse_together(problems: Sequence[str], where: str) -> None:
+    """Raises one error for all problems, if there are any: the first are named, the others counted."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    more = [f"and {len(problems) - MOST_PROBLEMS} more"] * (len(problems) > MOST_PROBLEMS)
+    lines = [f"    - {problem}" for problem in problems[:MOST_PROBLEMS]] + [f"    {line}" for line in more]
+    raise UserError("\n".join([f"{len(problems)} problems with {where}:", *lines]))
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of a list of names."""
+    names = list(names)
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"

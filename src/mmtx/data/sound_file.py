@@ -1,0 +1,272 @@
+"""A sound file as samples."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from mmtx.data.wav_chunk import DataChunk, find_data_chunk
+from mmtx.errors import UserError
+
+SHORTEST_SECONDS = 0.01
+LOUDEST = 2.0
+"""Lossy formats overshoot 1 by a little; more than this is another scale."""
+BLOCK_VALUES = 1 << 18
+"""Values that are decoded at a time, so that many channels do not take much memory."""
+LARGEST_KERNEL = 1 << 22
+"""Weights of a resampling filter, which grows where two rates have no large common divisor."""
+MOST_SAID = 0xFFFFFFF0
+"""The largest size that 32 bits say, less what has a meaning of its own."""
+UNKNOWN_FRAMES = 1 << 62
+"""libsndfile gives more than this where the header does not say how many there are."""
+
+KINDS = {
+    ".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "Ogg", ".oga": "Ogg", ".opus": "Ogg", ".mp3": "MP3",
+    ".aif": "AIFF", ".aiff": "AIFF", ".m4a": "MP4", ".mp4": "MP4",
+}  # fmt: skip
+READABLE = "WAV, FLAC, Ogg, and what else libsndfile reads"
+
+
+@dataclass(frozen=True)
+class SoundHeader:
+    """What a sound file says of itself.
+
+    Attributes:
+        sample_rate_hz: frames per second.
+        frames: one sample of every channel each; None where the header does not say how many.
+        channels: 1 for mono.
+    """
+
+    sample_rate_hz: int
+    frames: int | None
+    channels: int
+
+
+def sound_header(file: Path) -> SoundHeader:
+    """What a sound file says of itself, without decoding it.
+
+    Raises:
+        UserError: it is missing, empty, cut short (where that shows without decoding: WAV), or not a sound file.
+    """
+    with _opened(file) as sound:
+        return _header(sound)
+
+
+def check_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> SoundHeader:
+    """Finds everything that is wrong with a sound file by its header alone; the arguments are those of `read_sound`.
+
+    Raises:
+        UserError: as `sound_header`; or its rate or its length is not what is wanted.
+    """
+    header = sound_header(file)
+    _check(file, header, sample_rate_hz, resample, max_seconds)
+    return header
+
+
+def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> Float32[Tensor, " samples"]:
+    """The samples of a sound file: mono, in [-1, 1].
+
+    Several channels are mixed down to their mean. What overshoots 1 a little, as decoded lossy formats and resampling
+    do, is clipped. A WAV whose header does not say how many samples there are (see `find_data_chunk`) is read to its
+    end. An Ogg or MP3 file that was cut off between two of its pages is a shorter sound: nothing in it tells.
+
+    Args:
+        file: WAV, FLAC, Ogg, or another kind that libsndfile knows.
+        sample_rate_hz: wanted.
+        resample: convert from other rates, with torchaudio's windowed sinc, rather than refuse them.
+        max_seconds: longer sounds are refused. No more than this is ever decoded or held in memory.
+
+    Raises:
+        UserError: it cannot be read, is damaged, is something else, has another rate, or is too short or too long.
+    """
+    with _opened(file) as sound:
+        header = _header(sound)
+        _check(file, header, sample_rate_hz, resample, max_seconds)
+        limit = math.floor(max_seconds * header.sample_rate_hz)
+        samples = _decoded(file, sound, header, limit)
+        estimated = sound.format == "MP3"
+    if header.frames is None or estimated:
+        _check_length(file, len(samples), header.sample_rate_hz, max_seconds)
+    elif len(samples) < header.frames:
+        raise UserError(
+            f"{file} is cut short: its header says {header.frames} frames, and {len(samples)} can be decoded; "
+            f"fetch it again, or take it out"
+        )
+    _check_values(file, samples)
+    waveform = torch.from_numpy(samples)
+    if header.sample_rate_hz != sample_rate_hz:
+        from torchaudio.functional import resample as resampled
+
+        waveform = resampled(waveform, header.sample_rate_hz, sample_rate_hz)
+    return waveform.clamp(-1, 1)
+
+
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[Any]:
+    """A `soundfile.SoundFile`; whatever goes wrong with it is an error for the user."""
+    import soundfile
+
+    try:
+        if not file.exists():
+            raise UserError(f"{file} does not exist")
+        if not file.is_file():  # opening a pipe would wait for its writer
+            raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}, not a sound file")
+        with open(file, "rb") as stream:
+            length = file.stat().st_size
+            _check_kind(file, stream, length)
+            chunk = find_data_chunk(stream, length)
+            _check_chunk(file, chunk)
+            source = _WithSize(stream, chunk) if chunk is not None and chunk.claimed is None else file
+            with soundfile.SoundFile(source) as sound:
+                yield sound
+    except UserError:
+        raise
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
+    except (RuntimeError, TypeError, ValueError) as error:  # libsndfile's are RuntimeErrors
+        problem = str(error).rpartition(": ")[2] or type(error).__name__
+        raise UserError(f"{file} cannot be read as sound ({READABLE}): {problem}") from None
+
+
+def _header(sound: Any) -> SoundHeader:
+    return SoundHeader(sound.samplerate, sound.frames if sound.frames < UNKNOWN_FRAMES else None, sound.channels)
+
+
+def _check_kind(file: Path, stream: BinaryIO, length: int) -> None:
+    """The beginning of a file says what it is; its name must not say something else."""
+    if not length:
+        raise UserError(f"{file} is empty (0 bytes)")
+    kind, named = _kind(stream.read(12)), KINDS.get(file.suffix.lower())
+    if kind == "MP4":
+        raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
+    if kind is not None and named is not None and kind != named:
+        article = "an" if kind[0] in "AMO" else "a"
+        raise UserError(
+            f"{file} is {article} {kind} file, though its name ends with {file.suffix}; convert it to {named}, or "
+            f"rename it"
+        )
+
+
+def _kind(head: bytes) -> str | None:
+    """What the first 12 bytes of a file say that it is."""
+    if head[8:12] == b"WAVE":
+        return "WAV"
+    if head[:4] == b"FORM" and head[8:11] == b"AIF":
+        return "AIFF"
+    if head[4:8] == b"ftyp":
+        return "MP4"
+    magics = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
+    for magic, kind in magics.items():
+        if head.startswith(magic):
+            return kind
+    # eleven bits set; then the version, and the layer, of which MP3 is number three
+    is_frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
+    return "MP3" if is_frame else None
+
+
+def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
+    """libsndfile takes what is there for the whole, and says nothing."""
+    if chunk is not None and chunk.claimed is not None and chunk.claimed > chunk.there:
+        raise UserError(
+            f"{file} is cut short: its header says {chunk.claimed} bytes of samples, and {chunk.there} are there; "
+            f"fetch it again, or take it out"
+        )
+
+
+def _check(file: Path, header: SoundHeader, sample_rate_hz: int, resample: bool, max_seconds: float) -> None:
+    rate = header.sample_rate_hz
+    if rate != sample_rate_hz and not resample:
+        raise UserError(
+            f"{file} has {rate} Hz; data.sample_rate_hz={sample_rate_hz}: set data.sample_rate_hz={rate}, or "
+            f"data.resample=true to convert it"
+        )
+    common = math.gcd(rate, sample_rate_hz)
+    if max(rate, sample_rate_hz) // common * (sample_rate_hz // common) > LARGEST_KERNEL:
+        raise UserError(
+            f"{file} has {rate} Hz, which cannot be converted to data.sample_rate_hz={sample_rate_hz}: their largest "
+            f"common divisor is {common}; convert the file, or take it out"
+        )
+    if header.frames is not None:
+        _check_length(file, header.frames, rate, max_seconds)
+
+
+def _check_length(file: Path, frames: int, rate: int, max_seconds: float) -> None:
+    if not frames:
+        raise UserError(f"{file} holds no samples; take it out")
+    if frames / rate < SHORTEST_SECONDS:
+        raise UserError(
+            f"{file} has {frames} sample{'s' * (frames > 1)} at {rate} Hz, {frames / rate:.6f} s; the shortest sound "
+            f"is {SHORTEST_SECONDS:g} s: take it out"
+        )
+    if frames / rate > max_seconds:
+        raise UserError(
+            f"{file} has {frames / rate:.6g} s; data.max_seconds={max_seconds:g}: cut it, or raise data.max_seconds"
+        )
+
+
+def _decoded(file: Path, sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
+    """All frames, mixed down to one channel; a little more than the limit where there are more."""
+    blocks, total = [numpy.zeros(0, numpy.float32)], 0
+    while total <= limit:
+        block = sound.read(max(BLOCK_VALUES // header.channels, 1), dtype="float32", always_2d=True)
+        if not len(block):
+            break
+        total += len(block)
+        blocks.append(block[:, 0] if header.channels == 1 else block.mean(1))
+    return numpy.concatenate(blocks)
+
+
+def _check_values(file: Path, samples: numpy.ndarray) -> None:
+    finite = numpy.isfinite(samples)
+    if not finite.all():
+        first = int(finite.argmin())
+        raise UserError(
+            f"{file} holds {int((~finite).sum())} samples that are NaN or infinite, the first at sample {first}; "
+            f"mend it, or take it out"
+        )
+    peak = float(numpy.abs(samples).max())
+    if peak > LOUDEST:
+        raise UserError(
+            f"{file} peaks at {peak:.6g}; samples that are stored as floats lie in -1..1: divide them by their scale"
+        )
+
+
+class _WithSize(io.RawIOBase):
+    """A WAV file whose data chunk says the size that it really has."""
+
+    def __init__(self, stream: BinaryIO, chunk: DataChunk) -> None:
+        stream.seek(0)
+        self._stream, self._at = stream, chunk.size_at
+        size = min(chunk.there, MOST_SAID)
+        self._size = size.to_bytes(4, "big" if chunk.byteorder == "big" else "little")
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        at = self._stream.tell()
+        content = bytearray(self._stream.read(len(memoryview(buffer))))
+        for place, byte in enumerate(self._size, start=self._at - at):
+            if 0 <= place < len(content):
+                content[place] = byte
+        memoryview(buffer).cast("B")[: len(content)] = content
+        return len(content)

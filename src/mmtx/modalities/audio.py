@@ -1,0 +1,107 @@
+"""Sound: tokens of a spectrogram."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmtx.batch import Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.sound_augment import SoundAugment
+from mmtx.modalities.stem import Stem
+from mmtx.tokens import Tokens
+
+
+class Audio(Tokenizer):
+    """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
+
+    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1.
+
+    Args:
+        spectrogram: of waveforms at its own rate, which the data must have.
+        stem: ``stem(n_mels, dim)``, from frames to tokens.
+        augment: of sound in training.
+        pad_to_seconds: fill every clip up with silence that is heard too (Whisper: 30); None: clips keep their length.
+    """
+
+    def __init__(
+        self,
+        *,
+        spec: Spec,
+        dim: int,
+        clock: str | None,
+        spectrogram: LogMel,
+        stem: Callable[[int, int], Stem],
+        augment: SoundAugment,
+        pad_to_seconds: float | None,
+    ) -> None:
+        super().__init__(spec=spec, dim=dim, clock=clock)
+        required_field(spec, "waveform", "audio")
+        rate, longest = spectrogram.sample_rate_hz, spec.fields["waveform"].max_length
+        if longest is None or spec.sample_rate_hz is None:
+            raise ValueError("the data's field 'waveform' must be ragged, and its spec must declare sample_rate_hz")
+        if spec.sample_rate_hz != rate:
+            raise InvalidValue(
+                "spectrogram.sample_rate_hz",
+                rate,
+                f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled",
+                f"data.sample_rate_hz={rate} data.resample=true",
+            )
+        self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
+        if self.padded_length is not None and self.padded_length < longest:
+            raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")
+        self.spectrogram, self.augment, self.stem = spectrogram, augment, stem(spectrogram.n_mels, dim)
+        longest = self.padded_length or int(longest / augment.slowest) + 1
+        self.max_frames = int(spectrogram.num_frames(torch.tensor([longest])))
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        return self.stem.extent(self.max_frames)
+
+    @property
+    def max_tokens(self) -> int:
+        return int(self.stem.num_tokens(torch.tensor([self.max_frames])))
+
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        if self.padded_length is not None:
+            lengths = torch.where(lengths > 0, self.padded_length, 0)
+        return self.stem.num_tokens(self.spectrogram.num_frames(lengths))
+
+    def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        waveform, longer = self._waveform(fields["waveform"], lengths)
+        full = full and (not self.training or not self.augment.speeds or self.padded_length is not None)
+        frames = self.spectrogram(waveform, longer)
+        num_frames = self.spectrogram.num_frames(longer)
+        if self.training:
+            frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+        content = self.stem(frames.to(next(self.stem.parameters()).dtype), num_frames)
+        extent = self.stem.extent(frames.shape[1])
+        axes = [torch.arange(size, device=content.device) for size in extent]
+        coordinates = torch.cartesian_prod(*axes).view(-1, len(axes))
+        return Tokens(
+            content=content,
+            coordinates=coordinates,
+            time=coordinates.new_zeros(1, len(coordinates)),
+            lengths=self.stem.num_tokens(num_frames),
+            num_items=1,
+            full=full,
+        )
+
+    def _waveform(
+        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
+        if self.training:
+            beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
+            waveform = waveform.masked_fill(beyond, 0.0)
+            waveform, lengths = self.augment.waveform(waveform, lengths, self.spectrogram.sample_rate_hz)
+        if self.padded_length is None:
+            return waveform, lengths
+        beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
+        waveform = F.pad(waveform.masked_fill(beyond, 0.0), (0, self.padded_length - waveform.shape[1]))
+        return waveform, torch.where(lengths > 0, self.padded_length, 0)

@@ -1,0 +1,148 @@
+"""The logarithm of a mel spectrogram, exactly as Whisper defines it, of many clips of any lengths at once.
+
+Axes: B clips, S samples, T frames, F frequencies, M mel bins.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue
+
+SAMPLES_AT_ONCE = 160_000
+"""Samples that are transformed together on a CPU: what they become stays in its cache."""
+
+
+class LogMel(nn.Module):
+    """Log-mel spectrogram (Radford et al. 2022, arXiv 2212.04356, section 2.2; Slaney's mel scale and normalisation).
+
+    A centred short-time Fourier transform with a periodic Hann window, each clip mirrored at its own ends, its last
+    frame dropped; squared magnitudes; triangular mel filters; ``log10`` of at least 1e-10; at most `dynamic_range`
+    below the loudest bin of the clip; minus `mean`, divided by `std`. A clip of n samples has ``n // hop_length``
+    frames, at least one. Whisper: 16 kHz, 400, 160, 80 or 128 bins, range 8, mean -4, std 4.
+
+    Args:
+        sample_rate_hz: of the waveforms.
+        n_fft: samples of a window.
+        hop_length: samples from a frame to the next.
+        n_mels: mel bins, from 0 Hz to half the sample rate.
+        dynamic_range: in powers of ten; None: unlimited.
+        centre: subtract from each bin its mean over the clip, which takes out the microphone (cepstral mean
+            normalisation; Atal 1974).
+        mean: subtracted from the logarithm.
+        std: divides it after.
+    """
+
+    def __init__(
+        self,
+        *,
+        sample_rate_hz: int,
+        n_fft: int,
+        hop_length: int,
+        n_mels: int,
+        dynamic_range: float | None,
+        centre: bool,
+        mean: float,
+        std: float,
+    ) -> None:
+        super().__init__()
+        for key, value in (("sample_rate_hz", sample_rate_hz), ("hop_length", hop_length), ("n_mels", n_mels)):
+            if value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
+        if n_fft < 2 or n_fft % 2:
+            raise InvalidValue("n_fft", n_fft, "must be even and at least 2")
+        if std <= 0:
+            raise InvalidValue("std", std, "must be above 0")
+        self.sample_rate_hz, self.n_fft, self.hop_length, self.n_mels = sample_rate_hz, n_fft, hop_length, n_mels
+        self.dynamic_range, self.centre, self.mean, self.std = dynamic_range, centre, mean, std
+        # not buffers: they stay in float32 where a model is cast to a shorter type
+        self._window = torch.hann_window(n_fft, dtype=torch.float64).float()
+        self._filters = mel_filters(sample_rate_hz, n_fft, n_mels)
+        empty = int((self._filters.sum(1) == 0).sum())
+        if empty:
+            fewer = "fewer bins or a larger n_fft"
+            raise InvalidValue("n_mels", n_mels, f"leaves {empty} bins between the frequencies of n_fft={n_fft}", fewer)
+
+    def num_frames(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Frames of clips of these many samples."""
+        return torch.where(lengths > 0, (lengths // self.hop_length).clamp(min=1), 0)
+
+    @torch.no_grad()
+    def forward(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
+        """What stands behind the end of a clip is not read, and is 0 in the result."""
+        device = waveform.device
+        self._window, self._filters = self._window.to(device), self._filters.to(device)
+        chunk = len(waveform)
+        if device.type == "cpu":
+            chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
+        with torch.autocast(device.type, enabled=False):
+            parts = [
+                self._some(some.float(), own)
+                for some, own in zip(waveform.split(chunk), lengths.split(chunk), strict=True)
+            ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _some(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
+        num_frames = max(1, waveform.shape[1] // self.hop_length)
+        mirrored = mirror_ends(waveform, lengths, self.n_fft // 2)
+        transform = torch.stft(
+            mirrored, self.n_fft, self.hop_length, window=self._window, center=False, return_complex=True
+        )[..., :num_frames]
+        power = transform.real.square() + transform.imag.square()
+        mel = (self._filters @ power).clamp_(min=1e-10).log10_().transpose(1, 2)
+        beyond = torch.arange(num_frames, device=mel.device)[:, None] >= self.num_frames(lengths)[:, None, None]
+        if self.dynamic_range is not None:
+            loudest = mel.masked_fill(beyond, -math.inf).amax((1, 2), keepdim=True)
+            mel = torch.maximum(mel, loudest - self.dynamic_range)
+        if self.centre:
+            own = self.num_frames(lengths).clamp(min=1)[:, None, None]
+            mel = mel - mel.masked_fill(beyond, 0.0).sum(1, keepdim=True) / own
+        return mel.sub_(self.mean).div_(self.std).masked_fill_(beyond, 0.0)
+
+
+def mirror_ends(
+    waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], width: int
+) -> Float[Tensor, "B S_plus_2_width"]:
+    """Each clip continued by its mirror image at both of *its* ends; what follows means nothing."""
+    count, longest = waveform.shape
+    near = torch.arange(width, device=waveform.device)
+    out = waveform.new_zeros(count, longest + 2 * width)
+    out[:, width : width + longest] = waveform
+    last = (lengths - 1).clamp(min=0)[:, None]
+    out[:, :width] = waveform.gather(1, _bounce(width - near[None], last))
+    out.scatter_(1, width + lengths[:, None] + near, waveform.gather(1, _bounce(last + 1 + near, last)))
+    return out
+
+
+def _bounce(index: Int[Tensor, "#B n"], last: Int[Tensor, "B 1"]) -> Int[Tensor, "B n"]:
+    """Indices beyond 0..last, reflected until they are within; the ends themselves are not repeated."""
+    period = (2 * last).clamp(min=1)
+    index = index % period
+    return torch.minimum(index, period - index).clamp(max=last)
+
+
+def mel_filters(sample_rate_hz: int, n_fft: int, n_mels: int) -> Float[Tensor, "M F"]:
+    """Triangles of equal area, equally spaced on Slaney's mel scale; computed in float64.
+
+    The scale is linear up to 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4), as in
+    Slaney's Auditory Toolbox (1998) and librosa.
+    """
+    frequency = torch.linspace(0, sample_rate_hz / 2, n_fft // 2 + 1, dtype=torch.float64)
+    top = torch.tensor(sample_rate_hz / 2, dtype=torch.float64)
+    corner = _mel_to_hz(torch.linspace(0, 1, n_mels + 2, dtype=torch.float64) * _hz_to_mel(top))
+    rise = (frequency - corner[:-2, None]) / (corner[1:-1] - corner[:-2])[:, None]
+    fall = (corner[2:, None] - frequency) / (corner[2:] - corner[1:-1])[:, None]
+    area = 2 / (corner[2:] - corner[:-2])
+    return (torch.minimum(rise, fall).clamp(min=0) * area[:, None]).float()
+
+
+def _hz_to_mel(hz: Float[Tensor, ""]) -> Float[Tensor, ""]:
+    return torch.where(hz < 1000, hz * 3 / 200, 15 + (hz.clamp(min=1000) / 1000).log() * 27 / math.log(6.4))
+
+
+def _mel_to_hz(mel: Float[Tensor, " n"]) -> Float[Tensor, " n"]:
+    return torch.where(mel < 15, mel * 200 / 3, 1000 * ((mel - 15) * math.log(6.4) / 27).exp())

@@ -1,0 +1,83 @@
+"""From the frames of a spectrogram to tokens.
+
+Axes: B clips, T frames, M mel bins, n tokens, D width, A coordinates of a token.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue
+
+
+class Stem(nn.Module, ABC):
+    """Made by ``stem(n_mels, dim)``. Frames behind the end of a clip are zero and change no token before it."""
+
+    @abstractmethod
+    def extent(self, num_frames: int) -> tuple[int, ...]:
+        """How many places each coordinate of the tokens of so many frames has."""
+
+    @abstractmethod
+    def num_tokens(self, num_frames: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Tokens of clips of so many frames."""
+
+    @abstractmethod
+    def forward(self, frames: Float[Tensor, "B T M"], num_frames: Int[Tensor, " B"]) -> Float[Tensor, "B n D"]: ...
+
+
+class Patches(Stem):
+    """Patches of the spectrogram through one linear map, in order of time (Gong et al. 2021, arXiv 2104.01778,
+    without overlap). The last patch of a clip is filled up with zeros.
+
+    Args:
+        frames: of a patch.
+        mels: bins of a patch; None: all, so that a patch is a slice of time.
+    """
+
+    def __init__(self, n_mels: int, dim: int, *, frames: int, mels: int | None) -> None:
+        super().__init__()
+        mels = n_mels if mels is None else mels
+        if frames < 1:
+            raise InvalidValue("stem.frames", frames, "must be at least 1")
+        if mels < 1 or n_mels % mels:
+            raise InvalidValue("stem.mels", mels, f"does not divide n_mels={n_mels}")
+        self.frames, self.mels, self.bands = frames, mels, n_mels // mels
+        self.projection = nn.Linear(frames * mels, dim)
+
+    def extent(self, num_frames: int) -> tuple[int, ...]:
+        slices = -(-num_frames // self.frames)
+        return (slices,) if self.bands == 1 else (slices, self.bands)
+
+    def num_tokens(self, num_frames: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        return (num_frames + self.frames - 1) // self.frames * self.bands
+
+    def forward(self, frames: Float[Tensor, "B T M"], num_frames: Int[Tensor, " B"]) -> Float[Tensor, "B n D"]:
+        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.frames))
+        cut = frames.unflatten(2, (self.bands, self.mels)).unflatten(1, (-1, self.frames))  # B n frames bands mels
+        return self.projection(cut.transpose(2, 3).flatten(3).flatten(1, 2))
+
+
+class Convolution(Stem):
+    """Whisper's two convolutions over time, the second of stride 2 (Radford et al. 2022, section 2.2)."""
+
+    def __init__(self, n_mels: int, dim: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv1d(n_mels, dim, kernel_size=3, padding=1)
+        self.conv2 = nn.Conv1d(dim, dim, kernel_size=3, stride=2, padding=1)
+
+    def extent(self, num_frames: int) -> tuple[int, ...]:
+        return ((num_frames + 1) // 2,)
+
+    def num_tokens(self, num_frames: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        return (num_frames + 1) // 2
+
+    def forward(self, frames: Float[Tensor, "B T M"], num_frames: Int[Tensor, " B"]) -> Float[Tensor, "B n D"]:
+        x = F.gelu(self.conv1(frames.transpose(1, 2)))
+        beyond = torch.arange(frames.shape[1], device=frames.device) >= num_frames[:, None]
+        x = x.masked_fill(beyond[:, None], 0.0)  # as if the clip were alone: zeros follow its end
+        return F.gelu(self.conv2(x)).transpose(1, 2)

@@ -1,0 +1,144 @@
+"""Connectionist temporal classification."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.text_metrics import TextMetric
+from mmtx.objectives.transcripts import accepted_texts, check_metrics, transcript_stats
+
+
+class CTC(Objective):
+    """A text is read off tokens that stand in its order, without knowing which of them says what (Graves et al. 2006).
+
+    Every token of `source` scores all ids and a blank; the loss is the negative log-likelihood of all ways to say the
+    text, marks left out. It reads the encoder's outputs where `source` is encoded, and is counted per id of the text.
+    A text that needs more tokens than its source has cannot be said: such a sample has no loss, and the share of
+    them is the metric ``too_long``.
+
+    Args:
+        source: name whose tokens are read.
+        text: name of the data whose text is said; it need not be in the set.
+        metrics: ``{name: TextMetric}``, of the texts that greedy decoding reads.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        source: str,
+        text: str,
+        metrics: dict[str, TextMetric],
+    ) -> None:
+        super().__init__(weight=weight)
+        required_name(source, model.names, "modality of the set", "source")
+        spec = required_spec(text, specs, "text")
+        if spec.vocabulary is None:
+            raise InvalidValue("text", text, "has no vocabulary")
+        _check_not_told(model, source, text)
+        check_metrics(metrics)
+        self.labels, self.source, self.text = (text,), source, text
+        self.vocabulary, self.text_metrics = spec.vocabulary, metrics
+        self.blank = spec.vocabulary.size
+        self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)
+        initialise(self.head, std=model.backbone.init_std)
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        return self._targets(batch)[1].sum()
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        scores, lengths = self.scores(model, batch)
+        targets, target_lengths = self._targets(batch)
+        needed = target_lengths + _repeats(targets, target_lengths)
+        sayable = (needed <= lengths) & (target_lengths > 0)
+        loss = F.ctc_loss(
+            scores.log_softmax(-1).transpose(0, 1),
+            targets,
+            torch.where(sayable, lengths, scores.shape[1]),  # any legal length: these rows are left out below
+            torch.where(sayable, target_lengths, 0),
+            blank=self.blank,
+            reduction="none",
+        )
+        loss_sum = torch.where(sayable, loss, 0.0).sum()
+        present = target_lengths > 0
+        count = target_lengths.sum()
+        stats = {"too_long": ((present & ~sayable).sum(), present.sum())}
+        if self.training:
+            return Score(loss_sum, count, stats)
+        accepted = accepted_texts(batch, self.text, None, self.vocabulary)
+        written = self._read(scores, lengths)
+        return Score(loss_sum, count, stats | transcript_stats(self.text_metrics, written, accepted, loss.device))
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        metrics = {"loss": score.mean_loss(), "too_long": score.ratio("too_long")}
+        sums = {name: (float(total), float(count)) for name, (total, count) in score.stats.items()}
+        if set(sums) == {"too_long"}:
+            return metrics
+        return metrics | {name: metric.value(sums) for name, metric in self.text_metrics.items()}
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        accepted = accepted_texts(batch, self.text, None, self.vocabulary)
+        return [
+            Example(text, truth[0] if truth else "", text in truth if truth else None)
+            for text, truth in zip(self.write(model, batch), accepted, strict=True)
+        ]
+
+    def write(self, model: MultimodalTransformer, batch: Batch) -> list[str]:
+        """The text of each sample: the best id of each token, repetitions joined, blanks left out."""
+        return self._read(*self.scores(model, batch))
+
+    def scores(
+        self, model: MultimodalTransformer, batch: Batch
+    ) -> tuple[Float[Tensor, "B n V_plus_1"], Int[Tensor, " B"]]:
+        """Scores of ids and blank at every token, and how many tokens each sample has."""
+        encoded = model.hear(batch, self.source)
+        return self.head(encoded.tokens(self.source)).float(), encoded.lengths(self.source)
+
+    def _read(self, scores: Float[Tensor, "B n V_plus_1"], lengths: Int[Tensor, " B"]) -> list[str]:
+        rows = zip(scores.argmax(-1).tolist(), lengths.tolist(), strict=True)
+        return [self.vocabulary.decode(collapse(row[:length], self.blank)) for row, length in rows]
+
+    def _targets(self, batch: Batch) -> tuple[Int[Tensor, "B n"], Int[Tensor, " B"]]:
+        """Ids of the text without its marks, and how many there are."""
+        ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
+        real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        for mark in (self.vocabulary.begin, self.vocabulary.end):
+            if mark is not None:
+                real = real & (ids != mark)
+        front = real.int().argsort(dim=1, descending=True, stable=True)
+        return ids.gather(1, front), real.sum(1)
+
+
+def collapse(ids: list[int], blank: int) -> list[int]:
+    """What a path of best ids says: repetitions joined, then blanks left out."""
+    return [i for last, i in zip([blank, *ids], ids, strict=False) if i not in (last, blank)]
+
+
+def _repeats(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """Neighbours that are equal: a blank has to stand between them."""
+    return ((ids[:, 1:] == ids[:, :-1]) & _within(ids, lengths)[:, 1:]).sum(1)
+
+
+def _within(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B n"]:
+    return torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+
+
+def _check_not_told(model: MultimodalTransformer, source: str, text: str) -> None:
+    """Raises InvalidValue if the tokens that are read would hear the text that they are to say."""
+    if text not in model.names or (source in model.encoded) != (text in model.encoded):
+        return
+    names, clocks = model.names, model.clock_of
+    if clocks[source] == clocks[text] or names.index(text) < names.index(source):
+        raise InvalidValue("source", source, f"hears '{text}', which it is to say", f"modality=[{source},{text}]")

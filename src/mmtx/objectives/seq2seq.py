@@ -1,0 +1,126 @@
+"""Sequence to sequence: a text written from everything else in the set, and judged as a text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.generate import beam_search, generate
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.text_head import TextHead
+from mmtx.objectives.text_metrics import TextMetric
+from mmtx.objectives.transcripts import accepted_texts, check_metrics, check_references, transcript_stats
+
+
+class Seq2Seq(Objective):
+    """A text that begins and ends by marks of its vocabulary, learnt by teacher forcing and evaluated by decoding.
+
+    What the text is written from is whatever else the set holds: heard by cross-attention where it is encoded
+    (``encode=[audio]``), else as a prefix of the text in the same stack (prefix-LM).
+
+    Args:
+        text: name of the text that is written.
+        references: name of the data whose ids list all accepted texts, each closed by the end mark; None: only the
+            text itself is accepted.
+        tied: score ids by the text's own embedding instead of a linear map of its own.
+        label_smoothing: share of the target spread over all ids, in training.
+        metrics: ``{name: TextMetric}``, of the decoded texts.
+        beam_size: 1 decodes greedily.
+        length_penalty: of beam search, see `mmtx.generate.beam_search`.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        text: str,
+        references: str | None,
+        tied: bool,
+        label_smoothing: float,
+        metrics: dict[str, TextMetric],
+        beam_size: int,
+        length_penalty: float,
+    ) -> None:
+        super().__init__(weight=weight)
+        self.head = TextHead(specs=specs, model=model, text=text, tied=tied, label_smoothing=label_smoothing)
+        vocabulary = self.head.vocabulary
+        if vocabulary is None or vocabulary.begin is None or vocabulary.end is None:
+            raise InvalidValue(
+                "text", text, "names a text without begin and end; a stream takes objective=[next_token]"
+            )
+        check_metrics(metrics)
+        check_references(references, specs)
+        if beam_size < 1:
+            raise InvalidValue("beam_size", beam_size, "must be at least 1")
+        if length_penalty < 0:
+            raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
+        self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
+        self.labels = (references,) if references is not None else ()
+        self.text, self.references, self.text_metrics = text, references, metrics
+        self.beam_size, self.length_penalty = beam_size, length_penalty
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        return self.head.count(batch)
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        inputs, targets, real = self.head.shift(batch)
+        logits = self.head.logits(model, model(inputs).tokens(self.text))
+        loss, count = self.head.loss(logits, targets, real), real.sum()
+        if self.training:
+            return Score(loss, count)
+        stats = {"accuracy": (((logits.argmax(-1) == targets) & real).sum(), count)}
+        accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
+        stats |= transcript_stats(self.text_metrics, self.write(model, batch), accepted, loss.device)
+        return Score(loss, count, stats)
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        metrics = {"loss": score.mean_loss()}
+        if "accuracy" not in score.stats:
+            return metrics
+        sums = {name: (float(total), float(count)) for name, (total, count) in score.stats.items()}
+        values = {name: metric.value(sums) for name, metric in self.text_metrics.items()}
+        return metrics | {"accuracy": score.ratio("accuracy")} | values
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
+        return [
+            Example(text, truth[0] if truth else "", text in truth if truth else None)
+            for text, truth in zip(self.write(model, batch), accepted, strict=True)
+        ]
+
+    def write(
+        self, model: MultimodalTransformer, batch: Batch, *, max_new_tokens: int | None = None, cache: bool = True
+    ) -> list[str]:
+        """The text of each sample, decoded from nothing but its beginning and the rest of the set."""
+        count, device = len(batch), batch.lengths[self.text].device
+        one = torch.ones(count, dtype=torch.long, device=device)
+        prompt = batch.with_name(self.text, {"ids": one[:, None] * self.begin}, one, full=True)
+        limit = self.head.context if max_new_tokens is None else max_new_tokens
+        logits = self._logits(model)
+        if self.beam_size == 1:
+            written = generate(model, logits, prompt, self.text, max_new_tokens=limit, end=self.end, cache=cache)
+        else:
+            found = beam_search(
+                model,
+                logits,
+                prompt,
+                self.text,
+                beam_size=self.beam_size,
+                length_penalty=self.length_penalty,
+                max_new_tokens=limit,
+                end=self.end,
+                cache=cache,
+            )
+            written = [hypothesis.ids for hypothesis in found]
+        return [self.vocabulary.decode(ids) for ids in written]
+
+    def _logits(self, model: MultimodalTransformer):
+        return lambda hidden: self.head.logits(model, hidden)

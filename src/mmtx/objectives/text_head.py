@@ -1,0 +1,98 @@
+"""Scores of the id that follows each token of a causal text: what every objective on written text shares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.errors import InvalidValue
+from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import required_name, required_spec
+
+
+class TextHead(nn.Module):
+    """Every token of a causal text predicts the one after it, given the true ones before (teacher forcing).
+
+    A text of n + 1 ids gives n predictions: the set holds ids 0 to n - 1.
+
+    Args:
+        specs: what the data declares.
+        model: whose set holds the text.
+        text: name whose tokens predict.
+        tied: score ids by the text's own embedding instead of a linear map of its own.
+        label_smoothing: share of the target spread over all ids, in training (Szegedy et al. 2015).
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        text: str,
+        tied: bool,
+        label_smoothing: float,
+    ) -> None:
+        super().__init__()
+        required_name(text, model.names, "modality of the set", "text")
+        tokenizer = model.tokenizer(text)
+        if text in model.encoded:
+            raise InvalidValue("text", text, "is sent through the encoder; what is written is decoded", "encode=[]")
+        if not isinstance(tokenizer, Text) or not tokenizer.causal:
+            raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
+        if not 0 <= label_smoothing < 1:
+            raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
+        self.text, self.label_smoothing = text, label_smoothing
+        self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
+        self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
+        self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
+        if self.projection is not None:
+            initialise(self.projection, std=model.backbone.init_std)
+
+    @property
+    def texts_end(self) -> bool:
+        """Whether texts have an end of their own, rather than being windows of a stream."""
+        return self.vocabulary is not None and self.vocabulary.end is not None
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        """Predictions that the batch holds."""
+        return (batch.lengths[self.text] - 1).clamp(min=0).sum()
+
+    def shift(self, batch: Batch) -> tuple[Batch, Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
+        """The batch without each text's last id; the ids that follow; which of them are real."""
+        ids, full = batch[self.text]["ids"], batch.full.get(self.text, False)
+        if ids.shape[1] < 2:  # no text has a next id; one place of padding stands for all
+            ids, full = F.pad(ids, (0, 1)), False
+        lengths = (batch.lengths[self.text] - 1).clamp(min=0)
+        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full)
+        real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
+        return inputs, ids[:, 1:], real
+
+    def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Scores of the next id."""
+        if self.projection is not None:
+            return self.projection(hidden)
+        tokenizer = model.tokenizer(self.text)
+        assert isinstance(tokenizer, Text)
+        return tokenizer.logits(hidden)
+
+    def loss(
+        self, logits: Float[Tensor, "B n V"], targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
+    ) -> Float[Tensor, ""]:
+        """Cross-entropy, summed over what is real."""
+        return F.cross_entropy(
+            logits.flatten(0, 1).float(),
+            targets.masked_fill(~real, -100).flatten(),
+            reduction="sum",
+            label_smoothing=self.label_smoothing if self.training else 0.0,
+        )
+
+    def read(self, ids: list[int]) -> str:
+        """Ids as people read them."""
+        return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))

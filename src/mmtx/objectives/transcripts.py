@@ -1,0 +1,68 @@
+"""Decoded texts beside those that are accepted, counted so that it adds up over batches and ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.errors import InvalidValue
+from mmtx.objectives.base import required_spec
+from mmtx.objectives.text_metrics import TextMetric
+
+
+def check_metrics(metrics: Mapping[str, TextMetric]) -> None:
+    """Raises InvalidValue for what is no metric of texts."""
+    for name, metric in metrics.items():
+        if not isinstance(metric, TextMetric):
+            raise InvalidValue(f"metrics.{name}", metric, "is no TextMetric")
+
+
+def check_references(references: str | None, specs: Mapping[str, Spec]) -> None:
+    """Raises ValueError if the data has no such texts."""
+    if references is not None and required_spec(references, specs, "references").vocabulary is None:
+        raise InvalidValue("references", references, "has no vocabulary")
+
+
+def accepted_texts(batch: Batch, text: str, references: str | None, vocabulary: Vocabulary) -> list[list[str]]:
+    """All texts that are right for each sample, its own first; none for a sample that has no text."""
+    own = _ids(batch, text)
+    if references is None:
+        return [[vocabulary.decode(ids)] if ids else [] for ids in own]
+    accepted = []
+    for ids, others in zip(own, _ids(batch, references), strict=True):
+        texts = [vocabulary.decode(ids)] if ids else []
+        texts += [vocabulary.decode(other) for other in _split(others, vocabulary.end)] if ids else []
+        accepted.append(list(dict.fromkeys(texts)))
+    return accepted
+
+
+def transcript_stats(
+    metrics: Mapping[str, TextMetric], written: Sequence[str], accepted: Sequence[Sequence[str]], device: torch.device
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """The stats of all metrics over the samples that have a text."""
+    pairs = [(text, list(truth)) for text, truth in zip(written, accepted, strict=True) if truth]
+    stats: dict[str, tuple[Tensor, Tensor]] = {}
+    for metric in metrics.values():
+        counted = metric.score([text for text, _ in pairs], [truth for _, truth in pairs])
+        for name, pair in counted.items():
+            total, count = (torch.tensor(float(value), dtype=torch.float64, device=device) for value in pair)
+            stats[name] = (total, count)
+    return stats
+
+
+def _ids(batch: Batch, name: str) -> list[list[int]]:
+    lengths = batch.lengths[name].tolist()
+    return [row[:length] for row, length in zip(batch[name]["ids"].tolist(), lengths, strict=True)]
+
+
+def _split(ids: list[int], end: int | None) -> list[list[int]]:
+    parts: list[list[int]] = [[]]
+    for i in ids:
+        if i == end:
+            parts.append([])
+        else:
+            parts[-1].append(i)
+    return [part for part in parts if part]

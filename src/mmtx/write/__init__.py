@@ -1,0 +1,1 @@
+"""``mmtx generate``: what a trained model writes, one file per kind."""

@@ -1,0 +1,75 @@
+"""What ``mmtx generate`` does with a run, which follows from its objectives and from what is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mmtx.errors import InvalidValue, UserError
+from mmtx.learner import Learner
+from mmtx.objectives.ctc import CTC
+from mmtx.objectives.next_token import NextToken
+from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.run.loading import load
+
+DEFAULTS: dict[str, Any] = {
+    "prompt": None,
+    "image": None,
+    "audio": None,
+    "index": None,
+    "max_new_tokens": None,
+    "temperature": 1.0,
+    "top_k": None,
+    "top_p": None,
+    "beam_size": None,
+    "length_penalty": None,
+    "resample": False,
+    "overlap_seconds": 1.0,
+    "seed": 0,
+    "cache": True,
+    "plugins": [],
+}
+"""The options of the command."""
+
+TEXTS = ("prompt", "image", "audio")
+"""Options whose values are taken as they are written."""
+
+
+def write(place: str, options: Mapping[str, Any]) -> str:
+    """What the model of a run writes.
+
+    Raises:
+        UserError: it writes nothing, or something it needs is not given.
+    """
+    for key, least in (("max_new_tokens", 1), ("index", 0), ("beam_size", 1)):
+        value = options[key]
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise InvalidValue(key, value, f"must be an integer of at least {least}")
+    learner = load(place, options["plugins"])
+    objectives = list(learner.objectives.values())
+    if options["audio"] is not None:
+        return _transcribe(learner, options)
+    written = next((o for o in objectives if isinstance(o, NextToken)), None)
+    if written is not None and written.head.vocabulary is not None:
+        from mmtx.write.continuation import continue_text
+
+        return continue_text(place, learner, written, options)
+    seq2seq = next((o for o in objectives if isinstance(o, Seq2Seq)), None)
+    if seq2seq is not None:
+        from mmtx.write.translation import translate
+
+        return translate(place, learner, seq2seq, options)
+    if any(isinstance(o, CTC) for o in objectives):
+        raise UserError("this model writes down what it hears: audio=FILE")
+    raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")
+
+
+def _transcribe(learner: Learner, options: Mapping[str, Any]) -> str:
+    from mmtx.write.transcript import transcribe
+
+    objectives = list(learner.objectives.values())
+    writer = next((o for kind in (Seq2Seq, CTC) for o in objectives if isinstance(o, kind)), None)
+    if writer is None:
+        named = ", ".join(learner.objectives)
+        raise UserError(f"audio={options['audio']}: this model writes down no sound; its objectives are {named}")
+    return transcribe(learner, writer, options)
