@@ -23,6 +23,8 @@ from mmtx.nn.backbone import Backbone
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
 from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.objectives.ctc import CTC
+from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.tokens import Clock
 
 POSITIONS: dict[str, Positions] = {
@@ -204,6 +206,42 @@ def model(
         clocks=clocks or {},
     )
     return made.eval()
+
+
+def listener(
+    tokenizers: Mapping[str, Tokenizer],
+    encode: list[str],
+    *,
+    encoder: Mapping[str, Any] | None = None,
+    type_embeddings: bool = True,
+    seed: int = 0,
+    **changes: Any,
+) -> MultimodalTransformer:
+    """A model whose backbone listens to what an encoder makes of the names in `encode`."""
+    body = backbone(seed=seed, **{"cross_attention": bool(encode), **changes})
+    second = backbone(seed=seed + 1, **(encoder or {})) if encode else None
+    return model(tokenizers, body, encoder=second, encode=encode, type_embeddings=type_embeddings, seed=seed)
+
+
+def seq2seq(whole: MultimodalTransformer, specs: Mapping[str, Spec], **changes: Any) -> Seq2Seq:
+    """In eval mode, greedy, with a tied head and no metrics."""
+    keys: dict[str, Any] = {
+        "weight": 1.0,
+        "text": "text",
+        "references": None,
+        "tied": True,
+        "label_smoothing": 0.0,
+        "metrics": {},
+        "beam_size": 1,
+        "length_penalty": 0.0,
+    }
+    return Seq2Seq(specs=specs, model=whole, **{**keys, **changes}).eval()
+
+
+def ctc(whole: MultimodalTransformer, specs: Mapping[str, Spec], **changes: Any) -> CTC:
+    """In eval mode, without metrics."""
+    keys: dict[str, Any] = {"weight": 1.0, "source": "audio", "text": "text", "metrics": {}}
+    return CTC(specs=specs, model=whole, **{**keys, **changes}).eval()
 
 
 def batch_of(fields: Mapping[str, Mapping[str, Tensor]], lengths: Mapping[str, list[int]]) -> Batch:

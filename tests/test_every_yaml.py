@@ -15,7 +15,7 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
     **dict.fromkeys(("parallel_text", "g2p"), ["modality=[source,target]", "objective=[seq2seq]"]),
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
-    "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=whisper_8khz"],
+    "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
 }
 TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
 NEEDS = {
@@ -43,7 +43,7 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 
 def data_for(group, option):
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
-        return "fsdd" if option == "whisper_8khz" else "audio_manifest"
+        return "fsdd" if option == "centred_8khz" else "audio_manifest"
     return option if group == "data" else NEEDS_DATA.get(option, "digits")
 
 

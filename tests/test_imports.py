@@ -24,7 +24,8 @@ ROOMS: dict[str, set[str]] = {
     "tokens": {"connectivity", "errors"},
     "nn": {"connectivity", "crossing", "errors"},
     "modalities": {"batch", "errors", "nn", "tokens"},
-    "data": {"batch", "errors"},
+    "world": {"batch"},
+    "data": {"batch", "errors", "world"},
     "model": {"batch", "crossing", "errors", "modalities", "nn", "tokens"},
     "generate": {"batch", "crossing", "errors", "modalities", "model", "nn", "tokens"},
     "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
@@ -57,7 +58,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"batch", "connectivity", "crossing", "errors", "nn", "tokens"}
+PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

@@ -108,7 +108,12 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
             node = encoder_node(config)
         if isinstance(node, Mapping):
             found += _node_findings(node, str(group), RUNTIME.get(str(group), set()), plugins)
-    return found
+    of_backbone = {finding.path.partition(".")[2] for finding in found if finding.path.startswith("backbone.")}
+    return [  # what the encoder has from the backbone is said of the backbone
+        finding
+        for finding in found
+        if not (finding.path.startswith("encoder.") and finding.path.partition(".")[2] in of_backbone)
+    ]
 
 
 def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:

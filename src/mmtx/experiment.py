@@ -76,7 +76,7 @@ class Collector:
         try:
             return make()
         except InvalidValue as error:
-            complete = error.key == path or error.key.startswith(f"{path}.")
+            complete = error.key == path or error.key.startswith((f"{path}.", "encoder."))
             self.messages.append(str(error if complete else error.under(path)))
         except (ValueError, TypeError) as error:
             self.messages.append(f"{path}: {error}")
@@ -139,7 +139,7 @@ def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, 
     cross_attention = bool(encode)
     backbone = attempt("backbone", lambda: construct(config["backbone"], plugins, cross_attention=cross_attention))
     encoder = None
-    if encode:
+    if encode and backbone is not None:
         node = check.encoder_node(config)
         encoder = attempt("encoder", lambda: construct(node, plugins, cross_attention=False))
         backbone = None if encoder is None else backbone

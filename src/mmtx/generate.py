@@ -174,6 +174,8 @@ def beam_search(
         raise InvalidValue("beam_size", beam_size, "must be at least 1")
     if length_penalty < 0:
         raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
+    if max_new_tokens < 1:
+        raise InvalidValue("max_new_tokens", max_new_tokens, "must be at least 1")
     prompt = batch[text]["ids"]
     start = prompt.shape[1]
     if start == 0 or bool((batch.lengths[text] != start).any()):

@@ -43,6 +43,8 @@ class MultimodalTransformer(nn.Module):
         clocks: Mapping[str, Clock],
     ) -> None:
         super().__init__()
+        if (encoder is not None) != bool(encode):
+            raise ValueError(f"encode={encode}: names to encode need an encoder, and an encoder needs names")
         if encoder is not None and encoder.dim != backbone.dim:
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         self.encoded = check_encode(encode, tokenizers)

@@ -12,6 +12,7 @@ from builders import attention
 from torch import Tensor, nn
 
 from mmtx.connectivity import Causal, Full
+from mmtx.crossing import Partly
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LINEARS, Attention, LayerCache
 from mmtx.nn.norms import RMSNorm
@@ -140,6 +141,93 @@ def test_cached_keys_and_values_continue(x: Tensor) -> None:
     parts += [module(x[:, t : t + 1], Full(), cache=cache) for t in range(2, 5)]
     assert cache.length == 5
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+def listening_by_hand(module: Attention, x: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
+    """Cross-attention head by head and row by row: queries of the one, keys and values of the other."""
+    width, groups = module.head_dim, HEADS // module.num_kv_heads
+    query, key, value = module.qkv.weight.split(module.widths)
+    biases = {name: module.biases[name] if name in module.biases else torch.zeros(()) for name in LINEARS[:3]}
+    out = torch.zeros_like(x)
+    for b, row in enumerate(x):
+        known = memory[b, heard[b]]
+        q = row @ query.T + biases["query"]
+        k, v = known @ key.T + biases["key"], known @ value.T + biases["value"]
+        for head in range(HEADS):
+            mine = slice(head * width, (head + 1) * width)
+            shared = slice(head // groups * width, (head // groups + 1) * width)
+            q_head, k_head = q[:, mine], k[:, shared]
+            if module.query_norm is not None and module.key_norm is not None:
+                q_head, k_head = module.query_norm(q_head), module.key_norm(k_head)
+            scores = q_head @ k_head.T * (width**-0.5 if module.scale is None else module.scale)
+            if len(known):
+                out[b, :, mine] = scores.softmax(-1) @ v[:, shared]
+    return module.out(out)
+
+
+CROSSES: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "whisper": {"bias": ["query", "value", "out"]},
+    "t5": {"bias": [], "scale": False},
+    "groups, normalised": {"num_kv_heads": 2, "qk_norm": partial(RMSNorm, eps=1e-6)},
+    "one group": {"num_kv_heads": 1, "bias": ["key"]},
+}
+crosses = pytest.mark.parametrize("changes", CROSSES.values(), ids=CROSSES.keys())
+
+
+def disturbed(**changes: Any) -> Attention:
+    """Norms and biases that no initialisation left at zero or one."""
+    module = made(**changes)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.3)
+    return module
+
+
+@crosses
+def test_a_memory_is_heard_instead_of_the_tokens(x: Tensor, changes: dict[str, Any]) -> None:
+    """The second sample hears two of seven, the third nothing at all: attention gives it the output's bias alone."""
+    module = disturbed(**changes)
+    x = torch.cat([x, x[:1] + 1])
+    memory = torch.randn(3, 7, DIM)
+    heard = torch.arange(7) < torch.tensor([7, 2, 0])[:, None]
+    attended = module(x, Partly(heard[:, None, None]), memory=memory)
+    torch.testing.assert_close(attended, listening_by_hand(module, x, memory, heard), atol=1e-5, rtol=1e-5)
+
+
+@crosses
+def test_a_memory_is_computed_once(x: Tensor, changes: dict[str, Any]) -> None:
+    """Token by token with a cache; then the memory itself is no longer read."""
+    module = disturbed(**changes)
+    memory = torch.randn(2, 7, DIM)
+    whole = module(x, Full(), memory=memory)
+    cache = LayerCache(capacity=0)
+    parts = [module(x[:, :2], Full(), cache=cache, memory=memory)]
+    parts += [module(x[:, t : t + 1], Full(), cache=cache, memory=torch.full_like(memory, 9.0)) for t in range(2, 5)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+    assert cache.memory is not None
+    assert cache.length == 0, "the tokens that ask are not remembered by cross-attention"
+    heads = module.num_kv_heads
+    assert [tuple(part.shape) for part in cache.memory] == [(2, heads, 7, module.head_dim)] * 2
+
+
+def test_rows_of_a_cache(x: Tensor) -> None:
+    """Selected in any order, any number of times, its keys, values and memory go on with other rows."""
+    module = disturbed(num_kv_heads=2)
+    memory, index = torch.randn(2, 7, DIM), torch.tensor([1, 1, 0])
+    own, other = LayerCache(capacity=5), LayerCache(capacity=0)
+    module(x[:, :3], Causal(), cache=own)
+    module(x[:, :3], Full(), cache=other, memory=memory)
+    own.select(index)
+    other.select(index)
+    last = x[index][:, 3:4]
+    expected = module(x[index][:, :4], Causal())[:, 3:]
+    torch.testing.assert_close(module(last, Full(), cache=own), expected, atol=1e-5, rtol=1e-5)
+    expected = module(last, Full(), memory=memory[index])
+    torch.testing.assert_close(module(last, Full(), cache=other, memory=memory[index]), expected, atol=1e-5, rtol=1e-5)
+    empty = LayerCache(capacity=2)
+    empty.select(index)
+    assert (empty.length, empty.memory) == (0, None)
 
 
 @pytest.mark.parametrize(

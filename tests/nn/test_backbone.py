@@ -11,6 +11,7 @@ from builders import POSITIONS, attention, backbone, mlp
 from torch import Tensor, nn
 
 from mmtx.connectivity import Connectivity, Full, Shape
+from mmtx.crossing import Memory, Partly
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone, Residual, layer_windows
 from mmtx.nn.norms import LayerNorm, RMSNorm
@@ -207,3 +208,137 @@ def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
     parts = [body(x[:, :3], connectivity.prefix(3), cache)]
     parts += [body(x[:, t : t + 1], connectivity.prefix(t + 1).tail(1), cache) for t in (3, 4)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, :5], atol=1e-5, rtol=1e-5)
+
+
+HEARD = 4
+
+
+@pytest.fixture
+def memory() -> Memory:
+    """Of two samples; the second has two tokens of four."""
+    hidden = torch.randn(2, HEARD, DIM, generator=torch.Generator().manual_seed(2))
+    zeros = torch.zeros(1, HEARD, dtype=torch.long)
+    valid = torch.arange(HEARD) < torch.tensor([4, 2])[:, None]
+    return Memory(hidden, Connectivity(zeros, torch.zeros(1, HEARD, 3).long(), zeros, valid, Shape.FULL, packed=False))
+
+
+def causal(rows: int = 1) -> Connectivity:
+    index = torch.arange(LENGTH).expand(rows, -1)
+    return Connectivity(
+        order=index,
+        position=torch.stack([index, index, torch.zeros_like(index)], dim=-1),
+        segment=torch.zeros_like(index),
+        valid=torch.ones_like(index, dtype=torch.bool),
+        shape=Shape.CAUSAL,
+        padded=False,
+        packed=False,
+    )
+
+
+CROSSES: dict[str, dict[str, Any]] = {
+    "pre-norm": {},
+    "post-norm": {"norm_first": False},
+    "layer scale": {"layer_scale": 0.5},
+    "groups, normalised": {"attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6))},
+}
+crosses = pytest.mark.parametrize("changes", CROSSES.values(), ids=CROSSES.keys())
+
+
+@crosses
+def test_blocks_that_listen_by_hand(x: Tensor, memory: Memory, changes: dict[str, Any]) -> None:
+    """To the memory between attention and feed-forward, each half with a norm and a residual sum of its own."""
+    body = made(cross_attention=True, **changes)
+    with torch.no_grad():
+        for parameter in body.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    rendering = Partly(memory.connectivity.valid[:, None, None])
+    expected = x
+    for block in body.blocks:
+        halves = [
+            (block.attention_norm, lambda h, b=block: b.attention(h, Full()), block.attention_add),
+            (
+                block.cross_attention_norm,
+                lambda h, b=block: b.cross_attention(h, rendering, memory=memory.hidden),
+                block.cross_attention_add,
+            ),
+            (block.mlp_norm, block.mlp, block.mlp_add),
+        ]
+        for norm, half, add in halves:
+            scale = 1 if add.scale is None else add.scale
+            if body.blocks[0].norm_first:
+                expected = expected + scale * half(norm(expected))
+            else:
+                expected = norm(expected + scale * half(expected))
+    torch.testing.assert_close(body(x, one_item(), memory=memory), body.final_norm(expected))
+    other = Memory(memory.hidden + 1, memory.connectivity)
+    assert not torch.allclose(body(x, one_item(), memory=other), body.final_norm(expected))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_of_the_memory_are_not_those_of_the_tokens(x: Tensor, memory: Memory, name: str) -> None:
+    """The scheme turns and biases the tokens' own attention; what is across has places of its own in its content."""
+    body = made(cross_attention=True, positions=POSITIONS[name], window=1, window_pattern="LG")
+    far = Connectivity(
+        memory.connectivity.order,
+        memory.connectivity.position + 50,
+        memory.connectivity.segment,
+        memory.connectivity.valid,
+        Shape.FULL,
+        packed=False,
+    )
+    expected = body(x, causal(), memory=memory)
+    assert body(x, causal(), memory=Memory(memory.hidden, far)).equal(expected)
+
+
+@crosses
+def test_a_cache_remembers_the_memory(x: Tensor, memory: Memory, changes: dict[str, Any]) -> None:
+    """Token by token, with the memory's keys and values computed in the first call alone."""
+    body = made(cross_attention=True, positions=POSITIONS["rotary"], **changes)
+    whole = body(x, causal(), memory=memory)
+    cache = body.new_cache(LENGTH)
+    parts = [body(x[:, :3], causal().prefix(3), cache, memory)]
+    unread = Memory(torch.full_like(memory.hidden, 9.0), memory.connectivity)
+    parts += [body(x[:, t : t + 1], causal().prefix(t + 1).tail(1), cache, unread) for t in range(3, LENGTH)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
+
+
+def test_activation_checkpointing_of_blocks_that_listen(x: Tensor, memory: Memory) -> None:
+    results = []
+    for activation_checkpointing in (False, True):
+        body = made(cross_attention=True, activation_checkpointing=activation_checkpointing, dropout=0.2).train()
+        hidden = memory.hidden.clone().requires_grad_()
+        torch.manual_seed(5)
+        out = body(x, one_item(), memory=Memory(hidden, memory.connectivity))
+        out.square().sum().backward()
+        results.append((out.detach(), hidden.grad, [p.grad for p in body.parameters()]))
+    torch.testing.assert_close(results[1], results[0])
+    assert results[0][1].any(), "the memory learns from those that listen"
+    assert not results[0][1][1, 2:].any()
+
+
+def test_a_stack_listens_exactly_if_it_was_made_to(x: Tensor, memory: Memory) -> None:
+    with pytest.raises(ValueError, match="a stack with cross_attention=True got memory=False"):
+        made(cross_attention=True)(x, one_item())
+    with pytest.raises(ValueError, match="a stack with cross_attention=False got memory=True"):
+        made()(x, one_item(), memory=memory)
+
+
+def test_every_half_of_a_block_has_its_share_of_the_residual_stream() -> None:
+    """Three halves of two layers: what each writes starts smaller by the root of six."""
+    body = backbone(dim=192, cross_attention=True)
+    alone = backbone(dim=192)
+    full = 0.03 * 2  # the standard deviation at a fan-in of 768, and 192 is a quarter of it
+    for block in body.blocks:
+        for out in (block.attention.out, block.cross_attention.out):
+            assert out.weight.std().item() == pytest.approx(full / 6**0.5, rel=0.03)
+        assert block.cross_attention.qkv.weight.std().item() == pytest.approx(full, rel=0.03)
+        assert block.mlp.down.weight.std().item() == pytest.approx(full / 2**0.5 / 6**0.5, rel=0.03)
+    assert alone.blocks[0].attention.out.weight.std().item() == pytest.approx(full / 2, rel=0.03)
+
+
+def test_drop_path_and_dropout_reach_cross_attention() -> None:
+    body = made(num_layers=3, cross_attention=True, drop_path=0.4, dropout=0.1, layer_scale=0.3)
+    assert [block.cross_attention_add.drop_path for block in body.blocks] == [0.0, 0.2, 0.4]
+    assert all(block.cross_attention_add.dropout.p == 0.1 for block in body.blocks)
+    assert all((block.cross_attention_add.scale == 0.3).all() for block in body.blocks)
+    assert not hasattr(made().blocks[0], "cross_attention")

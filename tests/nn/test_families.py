@@ -20,6 +20,7 @@ from builders import (
     log_mel,
     mlp,
     model,
+    seq2seq,
     text,
     text_spec,
 )
@@ -385,7 +386,7 @@ def test_t5(version: str) -> None:
     w = theirs.state_dict()
     embeddings = {f"tokenizers.{name}.embedding.weight": w["shared.weight"] for name in ("source", "text")}
     copy(ours, {**embeddings, **t5_stack(w, "backbone", "decoder"), **t5_stack(w, "encoder", "encoder")})
-    objective = written("text", specs, ours, tied=tied)
+    objective = seq2seq(ours, specs, tied=tied)
     if not tied:
         copy(objective, {"head.projection.weight": w["lm_head.weight"]})
     source, target = texts([40, 17, 2, 1]), texts([5, LENGTH, 3, LENGTH])
@@ -405,21 +406,6 @@ def test_t5(version: str) -> None:
     )
     both = [ours.tokenizers[name].embedding.weight.grad for name in ("source", "text")]
     assert_close_gradients([sum(both)], [theirs.shared.weight.grad])
-
-
-def written(name: str, specs: dict[str, Any], whole: MultimodalTransformer, tied: bool) -> Seq2Seq:
-    return Seq2Seq(
-        specs=specs,
-        model=whole,
-        weight=1.0,
-        text=name,
-        references=None,
-        tied=tied,
-        label_smoothing=0.0,
-        metrics={},
-        beam_size=1,
-        length_penalty=0.0,
-    )
 
 
 def assert_close_gradients(actual: Any, expected: Any) -> None:
@@ -481,7 +467,7 @@ def small_whisper() -> tuple[MultimodalTransformer, Seq2Seq]:
         encode=["audio"],
         type_embeddings=False,
     )
-    return ours, written("text", specs, ours, tied=True)
+    return ours, seq2seq(ours, specs)
 
 
 def dictation(lengths: list[int]) -> Batch:

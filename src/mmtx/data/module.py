@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmtx.batch import Batch, Spec
-from mmtx.data.base import Source, Split
+from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
 from mmtx.errors import InvalidValue, UserError
@@ -129,6 +129,8 @@ class _Fetch(Dataset[list[Batch]]):
             numpy.random.set_state(states[2])
 
     def _batch(self, draws: list[Draw]) -> Batch:
+        if isinstance(self.split, BatchSplit) and draws:
+            return self.split.batch([draw.index for draw in draws], self.specs)
         samples = []
         for draw in draws:
             seed_everything_for(self.seed, draw)

@@ -45,7 +45,8 @@ class SoundAugment(nn.Module):
             raise InvalidValue("augment.noise_snr_db", noise_snr_db, "must be two ratios, the smaller first")
         if not 0 <= time_share <= 1:
             raise InvalidValue("augment.time_share", time_share, "must lie in [0, 1]")
-        for key, value in (("time_masks", time_masks), ("mel_masks", mel_masks), ("mel_bins", mel_bins)):
+        counts = {"time_masks": time_masks, "mel_masks": mel_masks, "mel_bins": mel_bins}
+        for key, value in {"equalise_db": equalise_db, **counts}.items():
             if value < 0:
                 raise InvalidValue(f"augment.{key}", value, "must be at least 0")
         self.speeds, self.noise_snr_db, self.equalise_db = speeds, noise_snr_db, equalise_db
@@ -53,7 +54,8 @@ class SoundAugment(nn.Module):
 
     @property
     def slowest(self) -> float:
-        return min([1.0, *self.speeds])
+        """Speeds are kept to a whole per cent."""
+        return min([100, *(round(100 * speed) for speed in self.speeds)]) / 100
 
     def waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], sample_rate_hz: int
@@ -110,13 +112,13 @@ class SoundAugment(nn.Module):
             played = resample(waveform[index], percent, 100)
             out[index, : played.shape[1]] = played[:, :longest]
             new_lengths[index] = (lengths[index] * 100 + percent - 1) // percent
-        return out[:, : int(new_lengths.max())] if waveform.device.type == "cpu" else out, new_lengths
+        return out[:, : max(1, int(new_lengths.max()))] if waveform.device.type == "cpu" else out, new_lengths
 
 
 def _stretches(size: int, available: Int[Tensor, " B"], longest: Float[Tensor, " B"]) -> Bool[Tensor, "B size"]:
     """One random stretch within the first `available` places of each row, its length uniform up to `longest`."""
     device = available.device
-    length = (torch.rand(len(available), device=device) * (longest + 1)).long()
+    length = (torch.rand(len(available), device=device) * (longest.floor() + 1)).long()
     start = (torch.rand(len(available), device=device) * (available - length + 1).clamp(min=1)).long()
     index = torch.arange(size, device=device)
     return (index >= start[:, None]) & (index < (start + length)[:, None])

@@ -95,6 +95,7 @@ class CTC(Objective):
             for text, truth in zip(self.write(model, batch), accepted, strict=True)
         ]
 
+    @torch.inference_mode()
     def write(self, model: MultimodalTransformer, batch: Batch) -> list[str]:
         """The text of each sample: the best id of each token, repetitions joined, blanks left out."""
         return self._read(*self.scores(model, batch))
@@ -137,8 +138,9 @@ def _within(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> Bool[Tensor,
 
 def _check_not_told(model: MultimodalTransformer, source: str, text: str) -> None:
     """Raises InvalidValue if the tokens that are read would hear the text that they are to say."""
-    if text not in model.names or (source in model.encoded) != (text in model.encoded):
-        return
-    names, clocks = model.names, model.clock_of
-    if clocks[source] == clocks[text] or names.index(text) < names.index(source):
-        raise InvalidValue("source", source, f"hears '{text}', which it is to say", f"modality=[{source},{text}]")
+    stack = model.encoded if source in model.encoded else model.decoded
+    clocks = list(dict.fromkeys(model.clock_of[name] for name in stack))
+    within = text in stack and clocks.index(model.clock_of[text]) <= clocks.index(model.clock_of[source])
+    if within or (text in model.encoded and source not in model.encoded):
+        otherwise = f"modality=[{source},{text}]" if within else f"encode=[{source}]"
+        raise InvalidValue("source", source, f"hears '{text}', which it is to say", otherwise)

@@ -96,6 +96,12 @@ class Seq2Seq(Objective):
             for text, truth in zip(self.write(model, batch), accepted, strict=True)
         ]
 
+    def search_with(self, beam_size: int | None, length_penalty: float | None) -> None:
+        """From now on, decodes otherwise than it was made to; None: as before."""
+        self.beam_size = self.beam_size if beam_size is None else beam_size
+        self.length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
+
+    @torch.inference_mode()
     def write(
         self, model: MultimodalTransformer, batch: Batch, *, max_new_tokens: int | None = None, cache: bool = True
     ) -> list[str]:

@@ -198,6 +198,7 @@ class MultimodalModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._totals, self._stats = {}, {}
         self._swap_average()
+        self._gather(True)
 
     def on_test_epoch_start(self) -> None:
         self.on_validation_epoch_start()
@@ -216,10 +217,22 @@ class MultimodalModule(pl.LightningModule):
                 self._stats[name] = list(score.stats)
 
     def _end_evaluation(self, stage: str) -> None:
+        self._gather(False)
         parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
         self._publish(self._metrics(stage, parts))
         self._swap_average()
         self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+
+    def _gather(self, whole: bool) -> None:
+        """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
+        if not self._sharded:
+            return
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in self.learner.modules():
+            if isinstance(module, FSDPModule):
+                module.set_reshard_after_forward(not whole, recurse=False)
+                module.unshard() if whole else module.reshard()
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

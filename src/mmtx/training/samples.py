@@ -48,7 +48,10 @@ class Samples(Callback):
             "train", rank=0, num_ranks=1
         )
         assert loader is not None
-        batch: Batch = next(iter(loader))[0].select(slice(self.num_samples)).to(module.device)
+        batch: Batch = next(iter(loader))[0]
+        real = (batch.ids >= 0).nonzero()[:, 0] if batch.ids is not None else torch.arange(len(batch))
+        spread = torch.linspace(0, len(real) - 1, min(self.num_samples, len(real))).round().long()
+        batch = batch.select(real[spread]).to(module.device)
         learner = module.learner
         was_training = learner.training
         learner.eval()

@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmtx.batch import Batch
 from mmtx.data.audio_manifest import listed_sounds
 from mmtx.data.collate import collate
-from mmtx.data.sound_file import read_sound
+from mmtx.data.sound_file import read_sound, sound_header
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
@@ -26,6 +27,7 @@ from mmtx.objectives.seq2seq import Seq2Seq
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 WINDOWS_AT_ONCE = 16
+FILES_AT_ONCE = 64
 LONGEST_SECONDS = 24 * 3600.0
 """A recording that is read whole into memory."""
 
@@ -46,55 +48,58 @@ def transcribe(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, An
     is said once.
     """
     name = writer.source if isinstance(writer, CTC) else _sound_of(learner)
-    writer = _with_options(writer, options)
+    rate = learner.specs[name].sample_rate_hz
+    assert rate is not None
     given = Path(options["audio"]).expanduser()
     files = _files(given)
-    lines = []
-    for file in files:
-        began = time.perf_counter()
-        rate = learner.specs[name].sample_rate_hz
-        assert rate is not None
-        waveform = _read(file, rate, bool(options["resample"]))
-        segments = transcribe_waveform(learner, writer, name, waveform, float(options["overlap_seconds"]), options)
-        seconds = time.perf_counter() - began
-        print(f"{file}: {len(waveform) / rate:.1f} s of sound in {seconds:.1f} s", file=sys.stderr)
-        if given.is_file() and given.suffix.lower() in (".csv", ".jsonl") or given.is_dir():
-            text = " ".join(segment.text for segment in segments if segment.text)
-            record = {"path": str(file), "text": text, "segments": [asdict(segment) for segment in segments]}
-            lines.append(json.dumps(record, ensure_ascii=False))
-        else:
-            lines += [f"[{_clock(s.start)} --> {_clock(s.end)}] {s.text}" for s in segments]
+    write = _writing(learner, writer, options)
+    overlap, began, heard_s = round(float(options["overlap_seconds"]) * rate), time.perf_counter(), 0.0
+    lines: list[str] = []
+    for first in range(0, len(files), FILES_AT_ONCE):
+        some = files[first : first + FILES_AT_ONCE]
+        waveforms = [_read(file, rate, bool(options["resample"])) for file in some]
+        heard_s += sum(map(len, waveforms)) / rate
+        for file, segments in zip(some, _segments(learner, write, name, waveforms, overlap), strict=True):
+            lines += [_record(file, segments)] if files != [given] else map(_line, segments)
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    print(f"{count}, {heard_s:.1f} s of sound, in {time.perf_counter() - began:.1f} s", file=sys.stderr)
     return "\n".join(lines)
 
 
-def transcribe_waveform(
-    learner: Learner,
-    writer: Seq2Seq | CTC,
-    name: str,
-    waveform: Float[Tensor, " samples"],
-    overlap_seconds: float,
-    options: Mapping[str, Any],
-) -> list[Segment]:
-    """What is said in one recording, window after window."""
-    spec = learner.specs[name]
-    rate, longest = spec.sample_rate_hz, spec.fields["waveform"].max_length
+def _segments(
+    learner: Learner, write: Callable[[Batch], list[str]], name: str, waveforms: Sequence[Tensor], overlap: int
+) -> Iterator[list[Segment]]:
+    """What is said in each recording, all windows of all of them together in batches."""
+    rate, longest = learner.specs[name].sample_rate_hz, learner.specs[name].fields["waveform"].max_length
     assert rate is not None and longest is not None
-    spans = windows(len(waveform), longest, round(overlap_seconds * rate))
+    spans = [windows(len(waveform), longest, overlap) for waveform in waveforms]
+    cut = [waveform[a:b] for waveform, own in zip(waveforms, spans, strict=True) for a, b in own]
     texts: list[str] = []
-    for first in range(0, len(spans), WINDOWS_AT_ONCE):
-        samples = [{name: {"waveform": waveform[a:b]}} for a, b in spans[first : first + WINDOWS_AT_ONCE]]
-        batch = collate(samples, learner.specs)
-        with torch.inference_mode():
-            if isinstance(writer, Seq2Seq):
-                limit, cache = options["max_new_tokens"], bool(options["cache"])
-                texts += writer.write(learner.model, batch, max_new_tokens=limit, cache=cache)
-            else:
-                texts += writer.write(learner.model, batch)
-    shares = [(last - start) / (b - a) for (a, b), (start, last) in zip(spans, _overlaps(spans), strict=True)]
-    return [
-        Segment(round(a / rate, 3), round(b / rate, 3), text)
-        for (a, b), text in zip(spans, joined(texts, shares), strict=True)
-    ]
+    for first in range(0, len(cut), WINDOWS_AT_ONCE):
+        samples = [{name: {"waveform": window}} for window in cut[first : first + WINDOWS_AT_ONCE]]
+        texts += write(collate(samples, learner.specs))
+    for own in spans:
+        said, texts = joined(texts[: len(own)], _shares(own)), texts[len(own) :]
+        yield [Segment(round(a / rate, 3), round(b / rate, 3), text) for (a, b), text in zip(own, said, strict=True)]
+
+
+def _writing(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, Any]) -> Callable[[Batch], list[str]]:
+    """From a batch to its texts, as the options ask."""
+    if isinstance(writer, CTC):
+        return partial(writer.write, learner.model)
+    writer.search_with(options["beam_size"], options["length_penalty"])
+    limit, cache = options["max_new_tokens"], bool(options["cache"])
+    return partial(writer.write, learner.model, max_new_tokens=limit, cache=cache)
+
+
+def _record(file: Path, segments: Sequence[Segment]) -> str:
+    text = " ".join(segment.text for segment in segments if segment.text)
+    record = {"path": str(file), "text": text, "segments": [asdict(segment) for segment in segments]}
+    return json.dumps(record, ensure_ascii=False)
+
+
+def _line(segment: Segment) -> str:
+    return f"[{_clock(segment.start)} --> {_clock(segment.end)}] {segment.text}"
 
 
 def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
@@ -112,12 +117,10 @@ def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
     return [(round(i * step), round(i * step) + longest) for i in range(count)]
 
 
-def _overlaps(spans: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """For each window, what it shares with the one before."""
-    last = 0
-    for start, stop in spans:
-        yield start, max(start, min(last, stop))
-        last = stop
+def _shares(spans: Sequence[tuple[int, int]]) -> list[float]:
+    """How much of each window lies in the one before."""
+    stops = [spans[0][0], *(stop for _, stop in spans[:-1])]
+    return [max(0, last - start) / (stop - start) for (start, stop), last in zip(spans, stops, strict=True)]
 
 
 def joined(texts: Sequence[str], shares: Sequence[float]) -> list[str]:
@@ -154,11 +157,10 @@ def _files(given: Path) -> list[Path]:
 
 
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:
-    """The waveform; an error names the option of this command rather than the key of a dataset."""
-    try:
-        return read_sound(file, sample_rate_hz=rate, resample=resample, max_seconds=LONGEST_SECONDS)
-    except UserError as error:
-        raise UserError(str(error).replace("data.resample=true", "resample=true")) from None
+    own = sound_header(file).sample_rate_hz
+    if own != rate and not resample:
+        raise UserError(f"{file} has {own} Hz; this model hears {rate} Hz: resample=true converts it")
+    return read_sound(file, sample_rate_hz=rate, resample=resample, max_seconds=LONGEST_SECONDS)
 
 
 def _sound_of(learner: Learner) -> str:
@@ -166,15 +168,6 @@ def _sound_of(learner: Learner) -> str:
         if isinstance(learner.model.tokenizer(name), Audio):
             return name
     raise UserError(f"the set of this model holds no sound, but {', '.join(learner.model.names)}")
-
-
-def _with_options(writer: Seq2Seq | CTC, options: Mapping[str, Any]) -> Seq2Seq | CTC:
-    if isinstance(writer, Seq2Seq):
-        if options["beam_size"] is not None:
-            writer.beam_size = options["beam_size"]
-        if options["length_penalty"] is not None:
-            writer.length_penalty = float(options["length_penalty"])
-    return writer
 
 
 def _clock(seconds: float) -> str:

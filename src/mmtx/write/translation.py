@@ -10,6 +10,8 @@ import torch
 from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
+from mmtx.modalities.audio import Audio
+from mmtx.modalities.image import Image
 from mmtx.modalities.text import Text
 from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.write.continuation import rest_of_set
@@ -20,21 +22,16 @@ def translate(place: str, learner: Learner, objective: Seq2Seq, options: Mapping
     others = [name for name in learner.model.names if name != objective.text]
     source = next((name for name in others if isinstance(learner.model.tokenizer(name), Text)), None)
     if options["prompt"] is not None and source is None:
-        raise UserError(f"prompt=TEXT: this model writes from {', '.join(others)}: image=FILE, audio=FILE or index=N")
+        raise UserError(f"prompt=TEXT: this model writes from {', '.join(others)}; give {_ways(learner, others)}")
     if source is not None and options["prompt"] is not None:
         sample = {source: {"ids": source_ids(learner, source, options["prompt"])}}
     elif options["image"] is None and options["index"] is None:
-        raise UserError(f'this model writes from {", ".join(others)}: prompt="...", image=FILE, audio=FILE or index=N')
+        raise UserError(f"this model writes from {', '.join(others)}; give {_ways(learner, others)}")
     else:
         sample = rest_of_set(learner, place, others, options)
-    if options["beam_size"] is not None:
-        objective.beam_size = options["beam_size"]
-    if options["length_penalty"] is not None:
-        objective.length_penalty = float(options["length_penalty"])
-    batch = collate([sample], learner.specs)
-    with torch.inference_mode():
-        limit, cache = options["max_new_tokens"], bool(options["cache"])
-        return objective.write(learner.model, batch, max_new_tokens=limit, cache=cache)[0]
+    objective.search_with(options["beam_size"], options["length_penalty"])
+    limit, cache = options["max_new_tokens"], bool(options["cache"])
+    return objective.write(learner.model, collate([sample], learner.specs), max_new_tokens=limit, cache=cache)[0]
 
 
 def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
@@ -47,3 +44,12 @@ def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
     if len(ids) > longest:
         raise InvalidValue("prompt", text, f"is {len(ids)} ids long; the model reads {longest}")
     return torch.tensor(ids)
+
+
+WAYS = {Text: 'prompt="..."', Image: "image=FILE", Audio: "audio=FILE"}
+
+
+def _ways(learner: Learner, names: list[str]) -> str:
+    """What can be given to a model that writes from these names."""
+    kinds = [type(learner.model.tokenizer(name)) for name in names]
+    return " or ".join([*(WAYS[kind] for kind in kinds if kind in WAYS), "index=N"])

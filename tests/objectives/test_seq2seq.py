@@ -1,0 +1,265 @@
+"""A text that is written from the rest of the set, by teacher forcing and by decoding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from builders import (
+    POSITIONS,
+    Letters,
+    audio,
+    audio_batch,
+    audio_spec,
+    batch_of,
+    image,
+    image_batch,
+    image_spec,
+    listener,
+    merge,
+    seq2seq,
+    text,
+    text_batch,
+    text_spec,
+)
+from contracts import check_objective
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.learner import Learner
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, WordErrorRate
+
+LETTERS = Letters()
+METRICS = {"wer": WordErrorRate(), "cer": CharacterErrorRate(), "exact_match": ExactMatch()}
+SPECS: dict[str, Spec] = {
+    "image": image_spec(),
+    "audio": audio_spec(),
+    "source": text_spec(vocabulary=Letters("abcdefghijk", marks=False)),
+    "text": text_spec(vocabulary=LETTERS),
+    "references": text_spec(max_length=20, vocabulary=LETTERS),
+}
+SETS: dict[str, tuple[list[str], list[str]]] = {
+    "sound encoded": (["audio", "text"], ["audio"]),
+    "sound as a prefix": (["audio", "text"], []),
+    "text to text": (["source", "text"], ["source"]),
+    "prefix of a text": (["source", "text"], []),
+    "encoded, beside a prefix": (["image", "source", "text"], ["source"]),
+}
+
+
+def made_model(names: list[str], encode: list[str], **changes: Any) -> MultimodalTransformer:
+    made = {"image": image(), "audio": audio(), "source": text(SPECS["source"], causal=False), "text": text()}
+    changes = {"positions": POSITIONS["learned"], **changes}
+    return listener({name: made[name] for name in names}, encode, encoder=changes, **changes)
+
+
+def words(*letters: str, name: str = "text") -> Batch:
+    """Texts with a begin and an end; None of them where it is a minus."""
+    rows = [[] if word == "-" else [LETTERS.begin, *LETTERS.encode(word), LETTERS.end] for word in letters]
+    longest = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
+    return batch_of({name: {"ids": ids}}, {name: [len(row) for row in rows]})
+
+
+def spoken(*letters: str) -> Batch:
+    return merge(audio_batch([128, 60, 90, 20, 0][: len(letters)]), words(*letters))
+
+
+@pytest.mark.parametrize("changes", [{}, {"tied": False, "label_smoothing": 0.1, "beam_size": 2}], ids=["tied", "beam"])
+@pytest.mark.parametrize(("names", "encode"), SETS.values(), ids=SETS.keys())
+def test_contract(names: list[str], encode: list[str], changes: dict[str, Any]) -> None:
+    whole = made_model(names, encode, num_layers=1)
+    specs = {name: SPECS[name] for name in names}
+    check_objective(seq2seq(whole, specs, metrics=METRICS, **changes), whole, specs)
+
+
+def test_contract_with_references() -> None:
+    whole = made_model(["source", "text"], ["source"], num_layers=1)
+    specs = {name: SPECS[name] for name in ("source", "text", "references")}
+    objective = seq2seq(whole, specs, metrics={**METRICS, "bleu": BLEU()}, references="references")
+    assert objective.labels == ("references",)
+    check_objective(objective, whole, specs)
+
+
+def next_scores(objective: Seq2Seq, whole: MultimodalTransformer, batch: Batch, index: int, ids: list[int]) -> Tensor:
+    """Log-probabilities after each of some ids, for one sample alone."""
+    one = batch.select(slice(index, index + 1))
+    one = one.with_name("text", {"ids": torch.tensor([ids])}, torch.tensor([len(ids)]), full=True)
+    hidden = whole(one).tokens("text")[0]
+    own = objective.head.projection
+    weight = whole.tokenizers["text"].embedding.weight if own is None else own.weight
+    return (hidden @ weight.T).log_softmax(-1)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("encode", [["audio"], []], ids=["encoded", "prefix"])
+def test_loss_equals_a_computation_by_hand(encode: list[str], tied: bool) -> None:
+    """Each text alone, each prediction by the probability of the id that follows, begin and end included."""
+    whole = made_model(["audio", "text"], encode)
+    objective = seq2seq(whole, SPECS, tied=tied)
+    batch = spoken("abc", "", "-", "hi", "f")
+    score = objective(whole, batch)
+    loss, right, count = 0.0, 0, 0
+    for index, length in enumerate(batch.lengths["text"].tolist()):
+        if length == 0:
+            continue
+        ids = batch["text"]["ids"][index, :length].tolist()
+        scores = next_scores(objective, whole, batch, index, ids[:-1])
+        loss -= sum(scores[place, following].item() for place, following in enumerate(ids[1:]))
+        right += int((scores.argmax(-1) == torch.tensor(ids[1:])).sum())
+        count += length - 1
+    assert objective.count(batch).item() == score.count.item() == count == 4 + 1 + 3 + 2
+    assert score.loss_sum.item() == pytest.approx(loss, rel=1e-5)
+    assert objective.metrics(score) == pytest.approx({"loss": loss / count, "accuracy": right / count}, rel=1e-5)
+    training = objective.train()(whole.train(), batch)
+    assert not training.stats
+    assert set(objective.metrics(training)) == {"loss"}
+
+
+def by_hand(objective: Seq2Seq, whole: MultimodalTransformer, batch: Batch, index: int, limit: int) -> str:
+    """Greedy decoding that computes everything anew, for one sample alone."""
+    ids = [LETTERS.begin]
+    while len(ids) - 1 < limit:
+        ids.append(int(next_scores(objective, whole, batch, index, ids)[-1].argmax()))
+        if ids[-1] == LETTERS.end:
+            break
+    return LETTERS.decode(ids)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("encode", [["audio"], []], ids=["encoded", "prefix"])
+def test_greedy_writing_equals_a_loop(encode: list[str], cache: bool) -> None:
+    """Of a batch with sounds of all lengths, one of them absent; the true texts are not looked at."""
+    whole, objective = taught(encode)
+    batch = spoken("abc", "de", "abc", "-", "")
+    written = objective.write(whole, batch, cache=cache)
+    assert written == [by_hand(objective, whole, batch, index, 8) for index in range(5)]
+    assert len(set(written)) > 1
+    assert objective.write(whole, spoken("-", "-", "-", "-", "ihgf"), cache=cache) == written
+    assert objective.write(whole, batch, max_new_tokens=1, cache=cache) == [word[:1] for word in written]
+
+
+def taught(encode: list[str], steps: int = 40, **changes: Any) -> tuple[MultimodalTransformer, Seq2Seq]:
+    """A model that knows the first two words by heart."""
+    whole = made_model(["audio", "text"], encode, num_layers=1, init_std=0.02)
+    objective = seq2seq(whole, SPECS, **changes)
+    optimiser = torch.optim.Adam([*whole.parameters(), *objective.parameters()], lr=0.02)
+    batch = spoken("abc", "de")
+    for _ in range(steps):
+        optimiser.zero_grad()
+        objective.train()(whole, batch).loss_sum.backward()
+        optimiser.step()
+    return whole.eval(), objective.eval()
+
+
+def test_metrics_are_those_of_the_decoded_texts() -> None:
+    """Not of those that teacher forcing would give; samples without a text do not count."""
+    whole, objective = taught(["audio"], metrics={**METRICS, "bleu": BLEU()})
+    batch = spoken("abc", "dd", "-", "hi", "")
+    score = objective(whole, batch)
+    written, truth = objective.write(whole, batch), ["abc", "dd", None, "hi", ""]
+    assert written[:2] == ["abc", "de"]
+    found = objective.metrics(score)
+    pairs = [(text, [true]) for text, true in zip(written, truth, strict=True) if true is not None]
+    for name, metric in objective.text_metrics.items():
+        expected = metric.value(metric.score([text for text, _ in pairs], [true for _, true in pairs]))
+        assert found[name] == pytest.approx(expected), name
+    assert found["exact_match"] == pytest.approx(sum(text == true[0] for text, true in pairs) / 4)
+    assert list(found) == ["loss", "accuracy", "wer", "cer", "exact_match", "bleu"]
+    examples = objective.examples(whole, batch)
+    assert [example.predicted for example in examples] == written
+    assert [example.truth for example in examples] == ["abc", "dd", "", "hi", ""]
+    right = [None if true is None else text == true for text, true in zip(written, truth, strict=True)]
+    assert [example.right for example in examples] == right
+
+
+def test_the_best_of_several_references_counts() -> None:
+    """All of them stand in one row, each closed by the end mark; the text itself is one of them."""
+    whole, objective = taught(["audio"], metrics=METRICS, references="references")
+    ends = [LETTERS.end]
+    rows = [[*LETTERS.encode("hh"), *ends, *LETTERS.encode("abc"), *ends], [*LETTERS.encode("d"), *ends], [3, *ends]]
+    ids = torch.tensor([row + [0] * (7 - len(row)) for row in rows])
+    references = batch_of({"references": {"ids": ids}}, {"references": [len(row) for row in rows]})
+    batch = merge(spoken("ggg", "dff", "-"), references)
+    assert objective.write(whole, batch)[:2] == ["abc", "de"]
+    found = objective.metrics(objective(whole, batch))
+    assert found["exact_match"] == 0.5, "the first is one of its references, the second none"
+    assert found["cer"] == pytest.approx((0 + 1) / (3 + 1)), "of 'd', one letter too many; of 'dff', two wrong of three"
+    examples = objective.examples(whole, batch)
+    assert [example.right for example in examples] == [True, False, None]
+    assert [example.truth for example in examples] == ["ggg", "dff", ""]
+
+
+def test_a_beam_finds_a_text_at_least_as_probable() -> None:
+    whole = made_model(["audio", "text"], ["audio"], init_std=0.06)
+    batch = spoken("abc", "de", "hi", "g", "f")
+
+    def probability(index: int, word: str) -> float:
+        ids = [LETTERS.begin, *LETTERS.encode(word)]
+        ids += [LETTERS.end] if len(word) < 4 else []
+        scores = next_scores(objective, whole, batch, index, ids[:-1])
+        return sum(scores[place, following].item() for place, following in enumerate(ids[1:]))
+
+    objective = seq2seq(whole, SPECS)
+    greedy = objective.write(whole, batch, max_new_tokens=4)
+    beams = seq2seq(whole, SPECS, beam_size=6).write(whole, batch, max_new_tokens=4)
+    assert [len(word) for word in greedy] != [len(word) for word in beams] or greedy != beams, "a beam looks further"
+    for index, (one, other) in enumerate(zip(greedy, beams, strict=True)):
+        marks = 2 - (len(one) == 4) - (len(other) == 4)
+        assert marks >= 0
+        assert probability(index, other) >= probability(index, one) - 1e-5
+
+
+def test_two_objectives_add_up_by_weight() -> None:
+    """Two texts of one set, one of them from a learner with both."""
+    whole = listener({"audio": audio(), "text": text()}, ["audio"])
+    objectives = {"a": seq2seq(whole, SPECS, weight=1.0), "b": seq2seq(whole, SPECS, weight=0.5, tied=False)}
+    learner = Learner(model=whole, objectives=objectives, specs=SPECS).eval()
+    batch = spoken("abc", "de")
+    scores = learner(batch)
+    for name, objective in objectives.items():
+        assert scores[name].vector().tolist() == pytest.approx(objective(whole, batch).vector().tolist())
+
+
+def test_texts_too_short_to_predict() -> None:
+    whole = made_model(["audio", "text"], ["audio"])
+    objective = seq2seq(whole, SPECS, metrics=METRICS)
+    batch = merge(audio_batch([128, 64]), text_batch([0, 0]))
+    score = objective(whole, batch)
+    score.loss_sum.backward()
+    assert score.count.item() == score.loss_sum.item() == 0
+    assert all(math.isnan(value) for value in objective.metrics(score).values())
+    assert len(objective.write(whole, batch)) == 2, "what there is to hear is written down all the same"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"text": "words"}, "text=words names no modality of the set; there is audio, source, text"),
+        ({"text": "audio"}, "text=audio is sent through the encoder"),
+        ({"text": "source"}, "text=source must name a causal text"),
+        ({"references": "labels"}, "references=labels names no part of the data"),
+        ({"references": "audio"}, "references=audio has no vocabulary"),
+        ({"beam_size": 0}, "beam_size=0 must be at least 1"),
+        ({"length_penalty": -0.1}, "length_penalty=-0.1 must be at least 0"),
+        ({"label_smoothing": 1.0}, r"label_smoothing=1.0 must lie in \[0, 1\)"),
+        ({"metrics": {"wer": None}}, "metrics.wer=None is no TextMetric"),
+        ({"specs": {**SPECS, "text": text_spec()}}, "text=text names a text without begin and end"),
+        (
+            {"specs": {**SPECS, "text": text_spec(vocabulary=Letters("abcdefghijk", marks=False))}},
+            r"text=text names a text without begin and end; a stream takes objective=\[next_token\]",
+        ),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
+    whole = made_model(["audio", "source", "text"], ["audio"])
+    specs = changes.pop("specs", SPECS)
+    error = InvalidValue if "names no" not in message else ValueError
+    with pytest.raises(error, match=message):
+        seq2seq(whole, specs, **changes)

@@ -1,0 +1,158 @@
+"""Who may listen to whom across two sets: the rule, its rendering, and what becomes of those with nothing to hear."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from random_sets import RandomSet, examples, group, random_sets
+from torch import Tensor
+
+from mmtx.connectivity import Connectivity, Full
+from mmtx.crossing import Crossing, Memory, Partly
+from mmtx.tokens import pack
+
+
+def tokens(segment: list[list[int]], valid: list[list[bool]], padded: bool, packed: bool) -> Connectivity:
+    """Tokens of which a crossing looks at segment and validity alone."""
+    index = torch.arange(len(segment[0]))[None]
+    return Connectivity(
+        order=index,
+        position=index[..., None].expand(-1, -1, 3),
+        segment=torch.tensor(segment),
+        valid=torch.tensor(valid),
+        padded=padded,
+        packed=packed,
+    )
+
+
+@st.composite
+def sides(draw: st.DrawFn, rows: int) -> Connectivity:
+    """One of the two sets: packed or not, padded or not, one row for all where all agree; promises are kept."""
+    length = draw(st.integers(1, 5))
+    several = draw(st.sampled_from([1, rows]))
+    packed, padded = draw(st.booleans()), draw(st.booleans())
+    numbers = st.integers(0, 2) if packed else st.just(0)
+    truths = st.booleans() if padded else st.just(True)
+    segment = [draw(st.lists(numbers, min_size=length, max_size=length)) for _ in range(several)]
+    valid = [draw(st.lists(truths, min_size=length, max_size=length)) for _ in range(several)]
+    return tokens(segment, valid, padded, packed)
+
+
+@st.composite
+def crossings(draw: st.DrawFn) -> tuple[Crossing, int]:
+    """A crossing, and of how many rows."""
+    rows = draw(st.integers(1, 3))
+    listening, heard = draw(sides(rows)), draw(sides(rows))
+    if draw(st.booleans()):
+        listening = listening.tail(draw(st.integers(1, len(listening))))
+    return Crossing(listening, heard), rows
+
+
+def num_queries(crossing: Crossing) -> int:
+    return crossing.listening.query_segment.shape[1]
+
+
+def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float | None) -> Tensor:
+    """Attention token by token, over those that are allowed; zero where none is."""
+    group_size = q.shape[1] // k.shape[1]
+    out = torch.zeros(*q.shape[:3], v.shape[3])
+    for b in range(q.shape[0]):
+        for i in range(q.shape[2]):
+            here = allowed[b, i]
+            if not here.any():
+                continue
+            for head in range(q.shape[1]):
+                keys, values = k[b, head // group_size, here], v[b, head // group_size, here]
+                scores = keys @ q[b, head, i] * (q.shape[3] ** -0.5 if scale is None else scale)
+                out[b, head, i] = scores.softmax(0) @ values
+    return out
+
+
+@examples(150)
+@given(crossings())
+def test_dense_equals_the_reference(drawn: tuple[Crossing, int]) -> None:
+    crossing, rows = drawn
+    expected = crossing.reference().expand(rows, -1, -1)
+    assert expected.shape == (rows, num_queries(crossing), len(crossing.heard))
+    assert crossing.dense().expand(rows, *expected.shape[1:]).equal(expected)
+
+
+@examples(100)
+@given(crossings(), st.sampled_from([(4, None), (2, 1.0), (1, None)]))
+def test_the_rendering_hears_what_the_rule_allows(
+    drawn: tuple[Crossing, int], switches: tuple[int, float | None]
+) -> None:
+    """With grouped queries and without scale; exactly zero where nothing is allowed, and gradients that are finite."""
+    (crossing, rows), (num_kv_heads, scale) = drawn, switches
+    generator = torch.Generator().manual_seed(0)
+    allowed = crossing.reference().expand(rows, -1, -1)
+    queries, keys = allowed.shape[1:]
+    q = torch.randn(rows, 4, queries, 8, generator=generator, requires_grad=True)
+    k = torch.randn(rows, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
+    v = torch.randn(rows, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
+    heard = crossing.render().attend(q, k, v, scale=scale)
+    torch.testing.assert_close(heard, listen(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
+    nothing = ~allowed.any(-1)
+    assert not heard.transpose(1, 2)[nothing].any()
+    heard.square().sum().backward()
+    for tensor in (q, k, v):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+    assert q.grad is not None
+    assert v.grad is not None
+    assert not q.grad.transpose(1, 2)[nothing].any()
+    unheard = ~allowed.any(1)
+    assert not v.grad.transpose(1, 2)[unheard].any(), "what nobody may hear gets no gradient"
+
+
+@examples(100)
+@given(crossings())
+def test_no_mask_only_where_all_is_heard(drawn: tuple[Crossing, int]) -> None:
+    """`Full` is chosen exactly where both sides promise that nothing is padded or packed; then all is allowed."""
+    crossing, _ = drawn
+    promised = not (crossing.heard.padded or crossing.heard.packed or crossing.listening.packed)
+    rendering = crossing.render()
+    assert isinstance(rendering, Full if promised else Partly)
+    assert not promised or crossing.reference().all()
+
+
+@examples(50)
+@given(random_sets(), random_sets())
+def test_sets_as_they_are_joined(one: RandomSet, other: RandomSet) -> None:
+    """Every token, padding included, hears all that its own sample has on the other side, and nothing else."""
+    rows = min(one.num_samples, other.num_samples)
+    listening, heard = (s.join().connectivity.select(torch.arange(rows)) for s in (one, other))
+    crossing = Crossing(listening, heard)
+    expected = heard.valid.expand(rows, -1)[:, None].expand(-1, len(listening), -1)
+    assert crossing.reference().expand(rows, -1, -1).equal(expected)
+    assert crossing.dense().expand(rows, len(listening), -1).equal(expected)
+
+
+def test_packed_rows_hear_their_own_segment() -> None:
+    """Both sides packed into one row: each sample's tokens hear that sample's memory."""
+    text = RandomSet({"text": group("causal", "text", 3, [3, 2])}, {})
+    sound = RandomSet({"sound": group("item", "sound", 2, [1, 2])}, {})
+    listening, heard = pack(text.join(), [3, 2], 5), pack(sound.join(), [1, 2], 4)
+    mask = Crossing(listening.connectivity, heard.connectivity).dense()[0].int().tolist()
+    assert mask == [[1, 0, 0, 0]] * 3 + [[0, 1, 1, 0]] * 2
+
+
+def test_a_position_bias_is_refused() -> None:
+    rendering = Crossing(tokens([[0]], [[True]], True, False), tokens([[0]], [[True]], True, False)).render()
+    q = torch.randn(1, 1, 1, 4)
+    with pytest.raises(ValueError, match="a position bias has no meaning between two sets"):
+        rendering.attend(q, q, q, bias=torch.zeros(1, 1, 1, 1))
+
+
+def test_rows_of_a_memory() -> None:
+    """In any order, any number of times; what all rows share stays shared."""
+    hidden = torch.randn(2, 3, 4)
+    own = tokens([[0, 0, 0]] * 2, [[True, True, False], [True, False, False]], True, False)
+    shared = tokens([[0, 0, 0]], [[True] * 3], False, False)
+    index = torch.tensor([1, 1, 0])
+    selected = Memory(hidden, own).select(index)
+    assert selected.hidden.equal(hidden[index])
+    assert selected.connectivity.valid.sum(1).tolist() == [1, 1, 2]
+    assert Memory(hidden, shared).select(index).connectivity.valid.shape == (1, 3)
