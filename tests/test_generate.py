@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import cache as remembered
+from itertools import product
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from builders import (
     batch_of,
     image,
     image_batch,
+    listener,
     merge,
     model,
     text,
@@ -27,7 +31,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
-from mmtx.generate import GREEDY, Sampling, generate
+from mmtx.generate import GREEDY, Hypothesis, Sampling, beam_search, generate
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.tokens import Clock
@@ -232,6 +236,156 @@ def test_prompts_of_unequal_lengths(cache: bool, end: int | None) -> None:
         one = batch.select(slice(i, i + 1))
         one = one.with_name("text", {"ids": one["text"]["ids"][:, :length]}, torch.tensor([length]))
         assert generate(whole, Recorder(whole), one, "text", max_new_tokens=5, end=end, cache=cache) == [together[i]]
+
+
+IDS, LIMIT, END = 4, 3, 3
+"""A vocabulary so small that all its texts can be tried."""
+
+
+@remembered
+def translator(encoded: bool) -> MultimodalTransformer:
+    """Of one layer, random, with scores far enough apart to disagree with a greedy choice."""
+    spec = text_spec(IDS, max_length=6)
+    torch.manual_seed(0)
+    tokenizers = {"source": text(spec, causal=False), "text": text(spec)}
+    changes: dict[str, Any] = {"num_layers": 1, "init_std": 0.06, "positions": POSITIONS["learned"]}
+    return listener(tokenizers, ["source"] if encoded else [], encoder=changes, **changes)
+
+
+def sources(lengths: list[int]) -> Batch:
+    """Sources of unequal lengths, one of them absent, and prompts of one id."""
+    return merge(text_batch(lengths, IDS, name="source"), text_batch([1] * len(lengths), IDS, seed=1))
+
+
+def searched(whole: MultimodalTransformer, batch: Batch, **changes: Any) -> list[Hypothesis]:
+    keys: dict[str, Any] = {"beam_size": 64, "length_penalty": 0.0, "max_new_tokens": LIMIT, "end": END}
+    return beam_search(whole, whole.tokenizer("text").logits, batch, "text", **{**keys, **changes})
+
+
+@remembered
+def all_texts(encoded: bool, index: int) -> dict[tuple[int, ...], float]:
+    """Log-probability of every text up to the limit after one sample's prompt; the end is part of those that end."""
+    whole, batch = translator(encoded), sources([5, 2, 0])
+    one = batch.select(slice(index, index + 1))
+    unended = [ids for n in range(1, LIMIT + 1) for ids in product([i for i in range(IDS) if i != END], repeat=n)]
+    texts = [ids for ids in unended if len(ids) == LIMIT] + [(*ids, END) for ids in [(), *unended] if len(ids) < LIMIT]
+    found = {}
+    for length in range(1, LIMIT + 1):
+        some = [ids for ids in texts if len(ids) == length]
+        many = one.select(torch.zeros(len(some), dtype=torch.long))
+        written = torch.cat([many["text"]["ids"], torch.tensor(some)], dim=1)
+        given = many.with_name("text", {"ids": written[:, :-1]}, torch.full((len(some),), length), full=True)
+        with torch.no_grad():
+            log_probability = whole.tokenizer("text").logits(whole(given).tokens("text")).log_softmax(-1)
+        sums = log_probability.gather(2, torch.tensor(some)[..., None]).sum((1, 2))
+        found |= dict(zip(some, sums.tolist(), strict=True))
+    return found
+
+
+@pytest.mark.parametrize(("length_penalty", "encoded"), [(0.0, True), (0.6, False), (2.0, True)], ids=str)
+def test_a_wide_beam_finds_the_best_of_all_texts(length_penalty: float, encoded: bool) -> None:
+    """Every text is tried, after each of three sources; with the cache and without."""
+    for cache in (True, False):
+        found = searched(translator(encoded), sources([5, 2, 0]), length_penalty=length_penalty, cache=cache)
+        for index, hypothesis in enumerate(found):
+            texts = all_texts(encoded, index)
+            assert sum(map(math.exp, texts.values())) == pytest.approx(1.0, rel=1e-5)
+
+            def score(ids: tuple[int, ...], texts: dict[tuple[int, ...], float] = texts) -> float:
+                return texts[ids] / ((5 + len(ids)) / 6) ** length_penalty
+
+            best = max(texts, key=score)
+            assert hypothesis.ids == [i for i in best if i != END]
+            assert hypothesis.log_probability == pytest.approx(texts[best], abs=1e-4)
+            assert hypothesis.score == pytest.approx(score(best), abs=1e-4)
+
+
+def test_a_length_penalty_favours_longer_texts() -> None:
+    lengths = [
+        sum(len(h.ids) for h in searched(translator(True), sources([5, 2, 0]), length_penalty=p)) for p in (0.0, 5.0)
+    ]
+    assert lengths[1] > lengths[0]
+
+
+@pytest.mark.parametrize(("beam_size", "encoded"), [(1, True), (2, True), (3, True), (2, False)], ids=str)
+def test_a_beam_follows_its_best(beam_size: int, encoded: bool) -> None:
+    """Against a search by hand that keeps lists; a batch finds what each sample would alone; one beam is greedy."""
+    whole, batch = translator(encoded), sources([5, 2, 0])
+    together = searched(whole, batch, beam_size=beam_size)
+    computed = searched(whole, batch, beam_size=beam_size, cache=False)
+    assert [h.ids for h in computed] == [h.ids for h in together]
+    assert [h.score for h in computed] == pytest.approx([h.score for h in together], abs=1e-4)
+    for index, hypothesis in enumerate(together):
+        texts = all_texts(encoded, index)
+
+        def begun(ids: tuple[int, ...], texts: dict[tuple[int, ...], float] = texts) -> float:
+            """Log-probability of all texts that begin so."""
+            return math.log(sum(math.exp(p) for other, p in texts.items() if other[: len(ids)] == ids))
+
+        alive, ended = [()], []
+        for _ in range(LIMIT):
+            following = sorted(((*ids, i) for ids in alive for i in range(IDS)), key=begun, reverse=True)
+            ended += [ids for ids in following[:beam_size] if ids[-1] == END]
+            alive = [ids for ids in following if ids[-1] != END][:beam_size]
+        best = max([*ended, *alive], key=lambda ids, texts=texts: texts[ids])
+        assert hypothesis.ids == [i for i in best if i != END]
+        one = batch.select(slice(index, index + 1))
+        length = max(1, int(one.lengths["source"]))
+        one = one.with_name("source", {"ids": one["source"]["ids"][:, :length]}, one.lengths["source"])
+        (alone,) = searched(whole, one, beam_size=beam_size)
+        assert alone.ids == hypothesis.ids
+        assert alone.score == pytest.approx(hypothesis.score, abs=1e-4)
+    if beam_size == 1:
+        greedy = generate(whole, whole.tokenizer("text").logits, batch, "text", max_new_tokens=LIMIT, end=END)
+        assert [hypothesis.ids for hypothesis in together] == greedy
+
+
+def test_a_beam_beyond_the_context_crops_the_oldest() -> None:
+    """As greedy decoding does."""
+    whole, batch = translator(True), sources([5, 2, 0])
+    written = [searched(whole, batch, beam_size=1, max_new_tokens=9, end=99, cache=cache) for cache in (True, False)]
+    greedy = generate(whole, whole.tokenizer("text").logits, batch, "text", max_new_tokens=9)
+    assert [[h.ids for h in found] for found in written] == [greedy, greedy]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"beam_size": 0}, "beam_size=0 must be at least 1"),
+        ({"length_penalty": -1.0}, "length_penalty=-1.0 must be at least 0"),
+        ({"max_new_tokens": 0}, "max_new_tokens=0 must be at least 1"),
+    ],
+)
+def test_a_beam_refuses_what_it_cannot_do(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        searched(translator(True), sources([5, 2, 0]), **changes)
+
+
+def test_a_beam_starts_from_prompts_of_one_length() -> None:
+    batch = merge(text_batch([3, 3], IDS, name="source"), text_batch([2, 1], IDS))
+    with pytest.raises(ValueError, match="the prompts under 'text' must be of one length"):
+        searched(translator(True), batch)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_memory_is_heard_by_every_prompt(cache: bool) -> None:
+    """Sources and prompts of unequal lengths: a batch writes what each sample would alone."""
+    torch.manual_seed(0)
+    tokenizers = {"source": words(causal=False), "text": words()}
+    whole = listener(tokenizers, ["source"], positions=POSITIONS["rotary"], init_std=0.06)
+    lengths = [3, 1, 4]
+    batch = merge(text_batch([5, 2, 0], name="source"), text_batch(lengths, seed=1))
+    logits, other_logits = Recorder(whole), Recorder(whole)
+    together = generate(whole, logits, batch, "text", max_new_tokens=4, cache=cache)
+    for i, length in enumerate(lengths):
+        one = batch.select(slice(i, i + 1))
+        one = one.with_name("text", {"ids": one["text"]["ids"][:, :length]}, torch.tensor([length]))
+        assert generate(whole, Recorder(whole), one, "text", max_new_tokens=4, cache=not cache) == [together[i]]
+    other = batch.with_name("source", {"ids": 10 - batch["source"]["ids"]}, batch.lengths["source"])
+    generate(whole, other_logits, other, "text", max_new_tokens=4, cache=cache)
+    heard = (logits.scores[0] - other_logits.scores[0]).abs().amax(1)
+    assert heard[2] == 0, "its source is absent"
+    assert heard[:2].min() > 1e-3
 
 
 scores = st.lists(

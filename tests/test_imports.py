@@ -30,7 +30,9 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"batch", "crossing", "errors", "modalities", "model", "nn", "tokens"},
     "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
     "learner": {"batch", "model", "objectives"},
-    "evaluate": {"data", "learner", "objectives"},
+    "act": {"batch", "model", "objectives", "world"},
+    "playing": {"act", "learner", "objectives", "world"},
+    "evaluate": {"data", "learner", "objectives", "playing", "world"},
     "attention_maps": {"connectivity", "nn"},
     "training": {
         "attention_maps",

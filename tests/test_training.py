@@ -85,6 +85,29 @@ def test_two_processes_equal_one(words, whole_of_two, tmp_path):
     assert all(found[key] == pytest.approx(metrics[key], rel=1e-5) for key in found)
 
 
+CAPTIONED = ["encode=[image]", "objective=[seq2seq]", "trainer.max_steps=2"]
+"""Pictures are encoded, and their names written."""
+
+
+@pytest.fixture(scope="module")
+def one_that_listens(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("listens") / "run"
+    return train_here(folder, *CAPTIONED, "data.batch_size=16"), folder
+
+
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_two_processes_with_an_encoder_equal_one(strategy, one_that_listens, tmp_path):
+    """In what they learn, and in the texts that they write: of unequal lengths, each rank its own."""
+    one, folder = one_that_listens
+    both = ["trainer.devices=2", "trainer.accelerator=cpu", f"trainer.strategy={strategy}", "run_dir=run"]
+    done = mmtx("train", *RAGGED, *CAPTIONED, *both, "data.batch_size=8", cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, text_of(done)
+    assert_equal_runs(result_of(tmp_path / "run"), one)
+    metrics, expected = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", folder))
+    metrics["train/tokens_per_second"] = expected["train/tokens_per_second"]
+    assert metrics == pytest.approx(expected, rel=1e-4)
+
+
 def test_a_failure_on_the_ranks_is_told(tmp_path):
     words = ["trainer.devices=2", "trainer.accelerator=cpu", "run_dir=run", "modality.text.context=3"]
     done = mmtx("train", *RAGGED, *words, cwd=tmp_path, timeout=240)

@@ -39,12 +39,14 @@ class Field:
         dtype: torch dtype.
         num_classes: for integer fields, values lie in ``[0, num_classes)``.
         max_length: the longest ragged axis that a sample may have.
+        rising: values rise from place to place along the ragged axis, as the times of an episode do.
     """
 
     shape: tuple[int | None, ...]
     dtype: torch.dtype
     num_classes: int | None = None
     max_length: int | None = None
+    rising: bool = False
 
     def __post_init__(self) -> None:
         if None in self.shape[1:]:
@@ -66,12 +68,14 @@ class Spec:
         labels: of classes.
         vocabulary: of ids.
         sample_rate_hz: of a waveform.
+        trim_db: how much quieter than its loudest moment the ends of a waveform are that were cut off; None: nothing.
     """
 
     fields: Mapping[str, Field]
     labels: tuple[str, ...] | None = None
     vocabulary: Vocabulary | None = None
     sample_rate_hz: int | None = None
+    trim_db: float | None = None
 
     @property
     def max_length(self) -> int:
@@ -168,6 +172,10 @@ def _fake_field(spec: Field, size: int, lengths: Tensor, generator: torch.Genera
     else:
         high = spec.num_classes or (256 if spec.dtype == torch.uint8 else 2)
         values = torch.randint(0, high, shape, generator=generator, dtype=spec.dtype)
+    if spec.rising:
+        room = max(0, high - shape[1]) if not spec.dtype.is_floating_point else 0
+        start = torch.randint(0, room + 1, (size, 1), generator=generator)
+        values = start + torch.arange(shape[1])
     if spec.ragged:
         padding = torch.arange(shape[1])[None] >= lengths[:, None]
         values[padding] = 0

@@ -282,17 +282,19 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
 
 def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] = ()) -> tuple[str, dict, list[str]]:
     """The run or checkpoint, the command's own options, and what is left."""
+    from pathlib import Path
+
     import yaml
 
     from mmtx.errors import UserError
 
-    places = [a for a in arguments if "=" not in a]
+    places = [a for a in arguments if "=" not in a or Path(a).exists()]  # a sweep names its jobs by their overrides
     if len(places) != 1 or places[0].startswith("-"):
         raise UserError("name one run directory or checkpoint, and then key=value")
     options, overrides = dict(known), []
     for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if not equals:
+        key, _, value = argument.partition("=")
+        if argument in places:
             continue
         if key not in known:
             overrides.append(argument)

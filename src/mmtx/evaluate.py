@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 
+from mmtx.data.base import Source
 from mmtx.data.module import DataModule
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
+from mmtx.playing import acting_objective, play, play_metrics
+from mmtx.world import Playable
 
 
 @torch.no_grad()
@@ -20,14 +23,25 @@ def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str
     """
     loader = data.eval_loader(split, rank=0, num_ranks=1)
     if loader is None:
-        return None
+        return acting_metrics(learner, data.source, split) or None
     totals: dict[str, torch.Tensor] = {}
     stats: dict[str, list[str]] = {}
     for batches in loader:
         for name, score in learner(batches[0]).items():
             totals[name] = totals[name] + score.vector() if name in totals else score.vector()
             stats[name] = list(score.stats)
-    return stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
+    metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
+    return metrics | acting_metrics(learner, data.source, split)
+
+
+def acting_metrics(learner: Learner, source: Source, stage: str) -> dict[str, float]:
+    """Metrics of acting in the world of the data, if there is one and an objective acts: ``stage/return`` and more."""
+    objective = acting_objective(learner, source)
+    if objective is None or stage not in objective.num_episodes:
+        return {}
+    assert isinstance(source, Playable)
+    metrics = play_metrics(source, play(learner, source, stage))
+    return {f"{stage}/{metric}": value for metric, value in metrics.items()}
 
 
 def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Tensor, list[str]]]) -> dict[str, float]:

@@ -158,7 +158,7 @@ def make_learner(
             dim = backbone.dim if backbone is not None else STAND_IN_DIM
             make = partial(construct, node, plugins, spec=specs[name], dim=dim)
             tokenizers[name] = attempt(f"modality.{name}", make)
-    clocks = attempt("clocks", lambda: {name: Clock(**node) for name, node in (config["clocks"] or {}).items()})
+    clocks = attempt("clocks", lambda: _clocks(construct(config["clocks"] or {}, plugins)))
     if backbone is None or clocks is None or None in tokenizers.values() or len(tokenizers) < len(config["modality"]):
         return None
     model = attempt(
@@ -225,6 +225,10 @@ def _without(config: Config, paths: Sequence[str]) -> Config:
         if isinstance(node, dict):
             node.pop(key, None)
     return copied
+
+
+def _clocks(made: Mapping[str, Any]) -> dict[str, Clock]:
+    return {name: _is(Clock, clock) for name, clock in made.items()}
 
 
 def _is(kind: type, made: Any) -> Any:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
@@ -16,7 +16,7 @@ from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
-from mmtx.tokens import Clock, Encoded, TokenSet, join, split
+from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, join, split
 
 
 class MultimodalTransformer(nn.Module):
@@ -29,7 +29,7 @@ class MultimodalTransformer(nn.Module):
         encode: names that the encoder hears as a set of their own; the others listen to it by cross-attention.
         type_embeddings: tell names apart by a learned vector each. Keyed by name, so that a checkpoint survives a
             change of the set.
-        clocks: how ties on a clock are resolved.
+        clocks: how ties on a clock are resolved, and what embeds its time.
     """
 
     def __init__(
@@ -61,8 +61,14 @@ class MultimodalTransformer(nn.Module):
             if absolute is not None and tokenizer.extent:
                 self.position_embeddings[name] = absolute(tokenizer.extent, backbone.dim)
         self.clocks = dict(clocks)
+        self.clock_embeddings = nn.ModuleDict()
+        for clock in dict.fromkeys(self.clock_of.values()):
+            embedding = self.clocks.get(clock, Clock()).embedding
+            if embedding is not None:
+                num_times = max(t.num_times for name, t in tokenizers.items() if self.clock_of[name] == clock)
+                self.clock_embeddings[clock] = embedding((num_times,), backbone.dim)
         self._shared: dict[Any, Any] | None = None
-        for part in (self.tokenizers, self.position_embeddings):
+        for part in (self.tokenizers, self.position_embeddings, self.clock_embeddings):
             initialise(part, std=backbone.init_std)
 
     @property
@@ -150,18 +156,23 @@ class MultimodalTransformer(nn.Module):
         groups, place = {}, {}
         for name in names:
             groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
-            place[name] = self._place(name, groups[name].coordinates, groups[name].num_readouts)
+            place[name] = self._place(name, groups[name])
         clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}
         return join(groups, place, clock_of, self.clocks, memory)
 
-    def _place(self, name: str, coordinates: Int[Tensor, "n A"], num_readouts: int) -> Float[Tensor, "1 n D"]:
-        """Kind and position. Read-outs have no coordinates: what they start as is learned whole."""
+    def _place(self, name: str, tokens: Tokens) -> Float[Tensor, "#B n D"]:
+        """Kind, position and time. Read-outs have no coordinates: what they start as is learned whole."""
+        coordinates, num_readouts = tokens.coordinates, tokens.num_readouts
         place = torch.zeros(1, coordinates.shape[0], self.backbone.dim, device=coordinates.device)
         if name in self.position_embeddings:
             embedded = self.position_embeddings[name](coordinates[num_readouts:])
             place = torch.cat([place[:, :num_readouts], embedded[None]], dim=1)
         if name in self.type_embeddings:
             place = place + self.type_embeddings[name]
+        clock = self.clock_of[name]
+        if clock in self.clock_embeddings:
+            shown = self.clock_embeddings[clock](tokens.time.flatten()[:, None])
+            place = place + shown.unflatten(0, tokens.time.shape)
         return place
 
 

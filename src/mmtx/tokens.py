@@ -5,12 +5,12 @@ Axes: B samples, n tokens of one modality, N tokens of the set, D width, A coord
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtx.connectivity import Connectivity, Shape, Span
 
@@ -25,9 +25,12 @@ class Clock:
     Args:
         mutual: items of equal time hear each other (several sensors of one moment). Otherwise ties are broken by
             the place in the set (return before state before action).
+        embedding: ``embedding(extent, dim)`` makes an embedding of the time that all modalities on the clock share
+            (Chen et al. 2021, arXiv 2106.01345); None: their own positions tell.
     """
 
     mutual: bool = False
+    embedding: Callable[[tuple[int, ...], int], nn.Module] | None = None
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,16 @@ class Playable(ABC):
         """So many episodes side by side."""
 
     @property
+    def can_play(self) -> bool:
+        """Whether there is an environment; a file of trajectories need not name one."""
+        return True
+
+    @property
+    @abstractmethod
+    def best_return(self) -> float:
+        """The highest return of any episode of the data: what a model is asked for where nothing else is said."""
+
+    @property
     @abstractmethod
     def return_scale(self) -> float:
         """What returns and rewards are divided by in the data."""

@@ -188,7 +188,9 @@ def test_a_clip_among_others_equals_the_clip_alone(stem: str) -> None:
     batch = audio_batch(lengths)
     together = tokenizer(batch["audio"], batch.lengths["audio"], False)
     for index, length in enumerate(lengths):
-        alone = tokenizer({"waveform": batch["audio"]["waveform"][index : index + 1, :length]}, torch.tensor([length]), True)
+        alone = tokenizer(
+            {"waveform": batch["audio"]["waveform"][index : index + 1, :length]}, torch.tensor([length]), True
+        )
         count = alone.content.shape[1]
         assert together.lengths[index] == count == tokenizer.num_tokens(torch.tensor([length])).item()
         torch.testing.assert_close(together.content[index, :count], alone.content[0], atol=1e-5, rtol=1e-5)
@@ -214,7 +216,12 @@ def test_patches_equal_a_convolution_in_order_of_time() -> None:
     torch.testing.assert_close(stem(frames, torch.tensor([4, 4])), expected.flatten(2).transpose(1, 2))
     tokenizer = made(stem=STEMS["patches"])
     batch = audio_batch([32])
-    assert tokenizer(batch["audio"], batch.lengths["audio"], True).coordinates.tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]]
+    assert tokenizer(batch["audio"], batch.lengths["audio"], True).coordinates.tolist() == [
+        [0, 0],
+        [0, 1],
+        [1, 0],
+        [1, 1],
+    ]
 
 
 def test_silence_that_is_heard() -> None:

@@ -46,6 +46,7 @@ class AudioManifest(Recordings):
         sample_rate_hz: of the waveforms.
         resample: convert files that have another rate, rather than refuse them.
         max_seconds: longer files are refused.
+        trim_db: ends of a file that are so much quieter than its loudest moment are cut off; null: nothing is.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class AudioManifest(Recordings):
         sample_rate_hz: int,
         resample: bool,
         max_seconds: float,
+        trim_db: float | None,
     ) -> None:
         check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
         check_fraction("val_fraction", val_fraction)
@@ -96,6 +98,7 @@ class AudioManifest(Recordings):
             sample_rate_hz=sample_rate_hz,
             resample=resample,
             max_seconds=max_seconds,
+            trim_db=trim_db,
             in_memory=False,
         )
 

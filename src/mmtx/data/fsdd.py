@@ -31,6 +31,7 @@ class FSDD(Recordings):
         sample_rate_hz: of the waveforms; the files have 8000.
         resample: convert files that have another rate, rather than refuse them.
         max_seconds: longer recordings are refused.
+        trim_db: ends of a file that are so much quieter than its loudest moment are cut off; null: nothing is.
         test_speakers: speakers that are left out of training; null: the official split.
         val_fraction: of the training part, held out to watch training, stratified by digit; 0: nothing.
         split_seed: which ones.
@@ -44,6 +45,7 @@ class FSDD(Recordings):
         sample_rate_hz: int,
         resample: bool,
         max_seconds: float,
+        trim_db: float | None,
         test_speakers: list[str] | None,
         val_fraction: float,
         split_seed: int,
@@ -70,6 +72,7 @@ class FSDD(Recordings):
             sample_rate_hz=sample_rate_hz,
             resample=resample,
             max_seconds=max_seconds,
+            trim_db=trim_db,
             in_memory=True,
         )
 

@@ -71,6 +71,7 @@ class LibriSpeech(Recordings):
             sample_rate_hz=sample_rate_hz,
             resample=resample,
             max_seconds=max_seconds,
+            trim_db=None,
             in_memory=False,
         )
 

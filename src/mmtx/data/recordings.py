@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from jaxtyping import Float32
 from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound
+from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
 from mmtx.data.stratified import hold_out
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError
@@ -50,6 +52,7 @@ class Recordings(Source):
         sample_rate_hz: of every waveform.
         resample: convert files that have another rate, rather than refuse them.
         max_seconds: the longest recording; longer ones are refused.
+        trim_db: ends of a recording that are so much quieter than its loudest moment are cut off; None: nothing is.
         in_memory: decode all at once and keep them, rather than each when it is asked for.
     """
 
@@ -64,12 +67,19 @@ class Recordings(Source):
         sample_rate_hz: int,
         resample: bool,
         max_seconds: float,
+        trim_db: float | None,
         in_memory: bool,
     ) -> None:
+        if trim_db is not None and trim_db <= 0:
+            raise InvalidValue("trim_db", trim_db, "must be above 0, or null")
         self._train, self._val, self._test, self._labels = train, val, test, labels
-        self._sample_rate_hz = sample_rate_hz
+        self._sample_rate_hz, self._trim_db = sample_rate_hz, trim_db
         self._max_samples = math.ceil(max_seconds * sample_rate_hz)
-        self._read = partial(read_sound, sample_rate_hz=sample_rate_hz, resample=resample, max_seconds=max_seconds)
+        self._keys: dict[str, Any] = {
+            "sample_rate_hz": sample_rate_hz,
+            "resample": resample,
+            "max_seconds": max_seconds,
+        }
         self._kept = self._read_all([*train, *val, *test]) if in_memory else {}
         self.vocabulary, self._longest_text = vocabulary, 0
         held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
@@ -81,7 +91,7 @@ class Recordings(Source):
     @property
     def specs(self) -> Mapping[str, Spec]:
         waveform = Field((None,), torch.float32, max_length=self._max_samples)
-        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz)}
+        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz, trim_db=self._trim_db)}
         if self._longest_text:
             ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self._longest_text)
             specs["text"] = Spec({"ids": ids}, vocabulary=self.vocabulary)
@@ -111,6 +121,9 @@ class Recordings(Source):
         if recording.label is not None:
             sample["label"] = {"class": torch.tensor(recording.label)}
         return sample
+
+    def _read(self, file: Path) -> Float32[Tensor, " samples"]:
+        return trim_silence(read_sound(file, **self._keys), self._sample_rate_hz, self._trim_db)
 
     def _ids(self, text: str) -> list[int]:
         begin, end = self.vocabulary.begin, self.vocabulary.end

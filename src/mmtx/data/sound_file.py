@@ -111,6 +111,18 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
     return waveform.clamp(-1, 1)
 
 
+def trim_silence(
+    waveform: Float32[Tensor, " samples"], sample_rate_hz: int, trim_db: float | None
+) -> Float32[Tensor, " trimmed"]:
+    """Without the ends whose 10 ms blocks are more than `trim_db` quieter than the loudest block; None: as it is."""
+    block = max(1, sample_rate_hz // 100)
+    if trim_db is None or len(waveform) < 2 * block:
+        return waveform
+    power = waveform[: len(waveform) // block * block].unflatten(0, (-1, block)).square().mean(1)
+    loud = (power >= power.max() * 10 ** (-trim_db / 10)).nonzero()[:, 0]
+    return waveform[int(loud[0]) * block : (int(loud[-1]) + 1) * block]
+
+
 @contextlib.contextmanager
 def _opened(file: Path) -> Iterator[Any]:
     """A `soundfile.SoundFile`; whatever goes wrong with it is an error for the user."""

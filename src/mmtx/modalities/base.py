@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
@@ -36,6 +37,12 @@ class Tokenizer(nn.Module, ABC):
     def max_tokens(self) -> int:
         """Tokens of the longest sample, read-outs included."""
 
+    @property
+    def num_times(self) -> int:
+        """Times that the clock can show, of samples that bring their own; else the longest sample has as many items."""
+        times = self.spec.fields.get("times")
+        return self.max_tokens if times is None or times.num_classes is None else times.num_classes
+
     @abstractmethod
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Tokens that samples of these lengths become; 0 where the length is 0."""
@@ -50,6 +57,11 @@ class Tokenizer(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return f"clock={self.clock}"
+
+
+def given_times(fields: dict[str, Tensor], num_items: int, device: torch.device) -> Int[Tensor, "#B n"]:
+    """The field ``times`` where samples bring their own, else items are counted."""
+    return fields["times"] if "times" in fields else torch.arange(num_items, device=device)[None]
 
 
 def required_field(spec: Spec, field: str, tokenizer: str) -> None:

@@ -8,14 +8,15 @@ from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue
-from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.modalities.base import Tokenizer, given_times, required_field
 from mmtx.tokens import Tokens
 
 
 class Image(Tokenizer):
     """Square patches through one linear map (Dosovitskiy et al. 2020, arXiv 2010.11929).
 
-    Reads the field ``pixels``, ``(C, height, width)``: uint8 in 0..255, or float in 0..1.
+    Reads the field ``pixels``, ``(C, height, width)``: uint8 in 0..255, or float in 0..1. A picture is one item. With a
+    ragged axis of steps before, every step has a picture, and ``times``, ``(steps,)``, where samples bring their own.
 
     Args:
         patch_size: side of a patch in pixels; divides height and width.
@@ -42,7 +43,10 @@ class Image(Tokenizer):
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "pixels", "image")
-        shape = [size for size in spec.fields["pixels"].shape if size is not None]
+        field = spec.fields["pixels"]
+        shape, self.is_ragged = [size for size in field.shape if size is not None], field.ragged
+        if self.is_ragged and (summary or num_registers):
+            raise InvalidValue("summary", summary, "and registers are for single pictures, not for one of every step")
         if len(shape) != 3:
             given = spec.fields["pixels"].shape
             raise ValueError(f"a tokenizer 'image' reads pixels of shape (C, height, width); the data's are {given}")
@@ -68,27 +72,32 @@ class Image(Tokenizer):
 
     @property
     def max_tokens(self) -> int:
-        return self.rows * self.columns + self.num_summaries + self.num_registers
+        per_picture = self.rows * self.columns + self.num_summaries + self.num_registers
+        return per_picture * (self.spec.fields["pixels"].max_length or 1)
 
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        return lengths * self.max_tokens
+        return lengths * (self.rows * self.columns + self.num_summaries + self.num_registers)
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
-        content = self.projection(self.patches((pixels - self.mean) / self.std))
+        steps = pixels.shape[1] if self.is_ragged else 1
+        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
+        content = self.projection(patches).unflatten(0, (-1, steps)).flatten(1, 2)
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(len(content), -1, -1), content], dim=1)
         device = content.device
         rows, columns = torch.arange(self.rows, device=device), torch.arange(self.columns, device=device)
-        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2)
-        num_readouts = self.num_summaries + self.num_registers
-        coordinates = torch.cat([coordinates.new_zeros(num_readouts, 2), coordinates])
+        coordinates = torch.cartesian_prod(rows, columns).view(-1, 2).repeat(steps, 1)
+        coordinates = torch.cat([coordinates.new_zeros(self.num_summaries + self.num_registers, 2), coordinates])
+        time = coordinates.new_zeros(1, len(coordinates))
+        if self.is_ragged:
+            time = given_times(fields, steps, device).repeat_interleave(self.rows * self.columns, dim=1)
         return Tokens(
             content=content,
             coordinates=coordinates,
-            time=coordinates.new_zeros(1, len(coordinates)),
+            time=time,
             lengths=self.num_tokens(lengths),
-            num_items=1,
+            num_items=steps,
             full=full,
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,

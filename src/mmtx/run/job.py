@@ -118,6 +118,8 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
             trainer.validate(module, verbose=False)
         if experiment.data.source.test() is not None:
             trainer.test(module, verbose=False)
+        else:
+            module.test_by_acting()
         exit_code = 0
     finally:
         interrupt.restore()

@@ -75,18 +75,26 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
                 "dtype": str(field.dtype).removeprefix("torch."),
                 "num_classes": field.num_classes,
                 "max_length": field.max_length,
+                "rising": field.rising,
             }
             for key, field in spec.fields.items()
         },
         "labels": list(spec.labels) if spec.labels else None,
         "vocabulary": {"kind": kind, "state": vocabulary.state()} if vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
+        "trim_db": spec.trim_db,
     }
 
 
 def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
     fields = {
-        key: Field(tuple(field["shape"]), getattr(torch, field["dtype"]), field["num_classes"], field["max_length"])
+        key: Field(
+            tuple(field["shape"]),
+            getattr(torch, field["dtype"]),
+            field["num_classes"],
+            field["max_length"],
+            field["rising"],
+        )
         for key, field in state["fields"].items()
     }
     vocabulary = None
@@ -97,4 +105,4 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
         vocabulary = kind.__new__(kind)
         vocabulary.load(state["vocabulary"]["state"])
     labels = tuple(state["labels"]) if state["labels"] else None
-    return Spec(fields, labels, vocabulary, state["sample_rate_hz"])
+    return Spec(fields, labels, vocabulary, state["sample_rate_hz"], state["trim_db"])

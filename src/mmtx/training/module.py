@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.module import DataModule
-from mmtx.evaluate import stage_metrics
+from mmtx.evaluate import acting_metrics, stage_metrics
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.ema import WeightAverage
@@ -217,11 +217,22 @@ class MultimodalModule(pl.LightningModule):
                 self._stats[name] = list(score.stats)
 
     def _end_evaluation(self, stage: str) -> None:
-        self._gather(False)
         parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
-        self._publish(self._metrics(stage, parts))
+        metrics = self._metrics(stage, parts)
+        if self.trainer.is_global_zero:
+            metrics |= acting_metrics(self.learner, self.data.source, stage)
+        self._publish(metrics)
+        self._gather(False)
         self._swap_average()
         self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+
+    def test_by_acting(self) -> None:
+        """The test of data whose only test is its world."""
+        self.learner.eval()
+        with self.averaged():
+            self._gather(True)
+            self._publish(acting_metrics(self.learner, self.data.source, "test") if self.trainer.is_global_zero else {})
+            self._gather(False)
 
     def _gather(self, whole: bool) -> None:
         """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
@@ -254,6 +265,8 @@ class MultimodalModule(pl.LightningModule):
         return stage_metrics(self.learner, stage, summed)
 
     def _publish(self, metrics: dict[str, float]) -> None:
+        if not metrics:
+            return
         self.metrics |= metrics
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:

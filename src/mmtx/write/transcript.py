@@ -18,7 +18,7 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.data.audio_manifest import listed_sounds
 from mmtx.data.collate import collate
-from mmtx.data.sound_file import read_sound, sound_header
+from mmtx.data.sound_file import read_sound, sound_header, trim_silence
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
@@ -73,7 +73,8 @@ def _segments(
     rate, longest = learner.specs[name].sample_rate_hz, learner.specs[name].fields["waveform"].max_length
     assert rate is not None and longest is not None
     spans = [windows(len(waveform), longest, overlap) for waveform in waveforms]
-    cut = [waveform[a:b] for waveform, own in zip(waveforms, spans, strict=True) for a, b in own]
+    trim = partial(trim_silence, sample_rate_hz=rate, trim_db=learner.specs[name].trim_db)
+    cut = [trim(waveform[a:b]) for waveform, own in zip(waveforms, spans, strict=True) for a, b in own]
     texts: list[str] = []
     for first in range(0, len(cut), WINDOWS_AT_ONCE):
         samples = [{name: {"waveform": window}} for window in cut[first : first + WINDOWS_AT_ONCE]]

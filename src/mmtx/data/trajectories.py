@@ -1,0 +1,256 @@
+"""Trajectories in a file of one's own, or in a folder of Minari's."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+
+from mmtx.data.episodes import Episodes, EpisodeSource, Recorded, check_window_keys
+from mmtx.data.gym_world import GymWorld, check_env
+from mmtx.errors import InvalidValue, UserError
+from mmtx.world import World
+
+FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
+OTHER_NAMES = {"terminals": "terminations", "timeouts": "truncations"}
+"""Those of D4RL."""
+
+MISSING = "HDF5 files are read by h5py, which is not installed: pip install 'mmtx[rl]'"
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is in a file.
+
+    Attributes:
+        steps: of all episodes end to end, or of each.
+        num_actions: classes of actions, where the file says.
+        env: id of the environment, where the file says.
+        reference_returns: of a random and of an expert policy, where the file says.
+    """
+
+    steps: Recorded | Sequence[Recorded]
+    num_actions: int | None = None
+    env: str | None = None
+    reference_returns: tuple[float, float] | None = None
+
+
+class Trajectories(EpisodeSource):
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.episodes.EpisodeSource`.
+
+    The file is an ``.npz`` or HDF5 (``.hdf5``, ``.h5``) with ``observations actions rewards terminations`` and perhaps
+    ``truncations`` of all steps of all episodes end to end; D4RL's ``terminals`` and ``timeouts`` are the same. An
+    episode ends where one of the two is true; steps after the last end are left out, as what they would have earned is
+    not known. Or it is the folder of a Minari dataset, in its HDF5 format. Actions are classes where they are integers,
+    one a step, and numbers where they are floats. Nothing is ever unpickled.
+
+    Args:
+        path: the file or folder.
+        env: id of the Gymnasium environment that a model acts in; null: the one that a Minari dataset names, or none.
+        num_actions: classes of discrete actions; null: as the environment of a Minari dataset has, or as many as occur.
+        reference_returns: of a random and of an expert policy; null: those that a Minari dataset names, or none.
+        context: steps of a window at most.
+        max_steps: that an episode may have.
+        return_scale: what returns and rewards are divided by.
+        val_fraction: of the episodes, held out to watch training; 0: none.
+        split_seed: which ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        env: str | None,
+        num_actions: int | None,
+        reference_returns: list[float] | None,
+        context: int,
+        max_steps: int,
+        return_scale: float,
+        val_fraction: float,
+        split_seed: int,
+    ) -> None:
+        check_window_keys(context=context, max_steps=max_steps, return_scale=return_scale, val_fraction=val_fraction)
+        if num_actions is not None and num_actions < 1:
+            raise InvalidValue("num_actions", num_actions, "must be at least 1, or null")
+        reference = None if reference_returns is None else _reference("reference_returns", reference_returns)
+        if env is not None:
+            check_env(env)
+        file = Path(path).expanduser()
+        recording = read_recording(file)
+        self.env = env or recording.env
+        self._reference_returns = reference or recording.reference_returns
+        episodes = Episodes.of(
+            recording.steps,
+            where=str(file),
+            num_actions=recording.num_actions if num_actions is None else num_actions,
+            max_steps=max_steps,
+        )
+        super().__init__(
+            episodes=episodes,
+            context=context,
+            max_steps=max_steps,
+            return_scale=return_scale,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+        )
+
+    @property
+    def can_play(self) -> bool:
+        return self.env is not None
+
+    @property
+    def reference_returns(self) -> tuple[float, float] | None:
+        return self._reference_returns
+
+    def world(self, num_episodes: int) -> World:
+        """So many episodes side by side.
+
+        Raises:
+            UserError: no environment is known, it cannot be made, or it is not that of the data.
+        """
+        if self.env is None:
+            raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
+        return GymWorld(
+            env=self.env,
+            num_episodes=num_episodes,
+            max_steps=self.max_steps,
+            standardise=self.standardise,
+            action_size=None if self.episodes.num_actions is not None else self.episodes.actions.shape[1],
+            num_actions=self.episodes.num_actions,
+        )
+
+
+def read_recording(file: Path) -> Recording:
+    """What a file or folder of trajectories holds.
+
+    Raises:
+        UserError: it is not there, or is something else.
+    """
+    if file.is_dir():
+        return _read_minari(file)
+    if not file.is_file():
+        raise InvalidValue("path", file, "is not there")
+    if file.suffix not in READERS:
+        raise InvalidValue("path", file, f"is not a folder of Minari's, and does not end in {', '.join(READERS)}")
+    return READERS[file.suffix](file)
+
+
+def _read_npz(file: Path) -> Recording:
+    if not zipfile.is_zipfile(file):
+        raise UserError(f"{file} cannot be read as an .npz file: it is no archive")
+    try:
+        with numpy.load(file, allow_pickle=False) as arrays:
+            return Recording({name: _array(arrays, key, file) for name, key in _names(arrays.files, file).items()})
+    except UserError:
+        raise
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+        raise UserError(f"{file} cannot be read as an .npz file: {error}") from None
+
+
+def _array(arrays: Mapping[str, Any], key: str, file: Path) -> Any:
+    try:
+        return arrays[key]
+    except ValueError as error:
+        if "pickle" in str(error):
+            problem = "holds Python objects, which are never unpickled; save it as an array of numbers"
+            raise UserError(f"{file}: {key} {problem}") from None
+        raise
+
+
+def _read_hdf5(file: Path) -> Recording:
+    with _opened(file) as opened:
+        if any(key.startswith("episode_") for key in opened):
+            return Recording(_episodes(opened, file))
+        return Recording({name: _values(opened[key], f"{file}: {key}") for name, key in _names(opened, file).items()})
+
+
+READERS: dict[str, Callable[[Path], Recording]] = {".npz": _read_npz, ".hdf5": _read_hdf5, ".h5": _read_hdf5}
+"""By the ends of file names."""
+
+
+def _names(keys: Any, file: Path) -> dict[str, str]:
+    """Our names of the fields in a file, and those it has for them."""
+    found = {OTHER_NAMES.get(key, key): key for key in keys if OTHER_NAMES.get(key, key) in FIELDS}
+    missing = [name for name in FIELDS[:-1] if name not in found]
+    if missing:
+        raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(sorted(keys)) or 'nothing'}")
+    return found
+
+
+# --- Minari -----------------------------------------------------------------------------------------------------------
+
+
+def _read_minari(folder: Path) -> Recording:
+    """A dataset of Minari's: ``data/metadata.json`` and ``data/main_data.hdf5``. Only read, never run: the environment
+    that it describes is known by its id alone."""
+    place = folder / "data" if (folder / "data").is_dir() else folder
+    try:
+        metadata = json.loads((place / "metadata.json").read_text(encoding="utf-8"))
+        spaces = [_described(metadata.get(f"{name}_space")) for name in ("observation", "action")]
+        env = _described(metadata.get("env_spec")).get("id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise UserError(f"{folder} is not the folder of a Minari dataset: metadata.json: {error}") from None
+    kept = metadata.get("data_format", "hdf5")
+    if kept != "hdf5":
+        raise UserError(f"{folder} is kept in the format {kept}; mmtx reads Minari's HDF5")
+    if len(spaces[0].get("shape", [])) > 1:
+        raise UserError(f"{folder}: observations are pictures of shape {spaces[0]['shape']}, not vectors")
+    with _opened(place / "main_data.hdf5") as opened:
+        steps = _episodes(opened, folder)
+    first = spaces[1].get("start", 0)
+    if first:
+        steps = [{**episode, "actions": episode["actions"] - first} for episode in steps]
+    scores = [metadata.get("ref_min_score"), metadata.get("ref_max_score")]
+    reference = None if None in scores else _reference("reference_returns", scores)
+    return Recording(steps, spaces[1].get("n"), env, reference)
+
+
+def _described(text: str | None) -> dict[str, Any]:
+    return json.loads(text) if text else {}
+
+
+def _episodes(opened: Any, where: Path) -> list[dict[str, Any]]:
+    numbers = sorted(int(key.removeprefix("episode_")) for key in opened if key.startswith("episode_"))
+    episodes = []
+    for number in numbers:
+        group, place = opened[f"episode_{number}"], f"{where}, episode {number}"
+        missing = [name for name in FIELDS[:3] if name not in group]
+        if missing:
+            raise UserError(f"{place}: {', '.join(missing)} is missing")
+        episodes.append({name: _values(group[name], f"{place}: {name}") for name in FIELDS[:3]})
+    return episodes
+
+
+def _values(held: Any, where: str) -> Any:
+    """An array, or the arrays of a dictionary side by side in the order of its keys."""
+    if hasattr(held, "keys"):
+        parts = [_values(held[key], f"{where}.{key}") for key in sorted(held)]
+        if not parts or len({len(part) for part in parts}) > 1:
+            raise UserError(f"{where} has parts of {[len(part) for part in parts]} steps")
+        return numpy.concatenate([part.reshape(len(part), -1) for part in parts], 1)
+    if held.dtype.kind not in "biuf" or not held.shape:
+        raise UserError(f"{where} holds {held.dtype} of shape {held.shape}, not numbers for each step")
+    return held[()]
+
+
+def _opened(file: Path) -> Any:
+    try:
+        import h5py
+    except ImportError:
+        raise UserError(MISSING) from None
+    try:
+        return h5py.File(file, "r")
+    except OSError as error:
+        raise UserError(f"{file} cannot be read as an HDF5 file: {error}") from None
+
+
+def _reference(key: str, returns: Sequence[float]) -> tuple[float, float]:
+    if len(returns) != 2 or not returns[0] < returns[1]:
+        raise InvalidValue(key, list(returns), "must be two: of a random policy, and the larger one of an expert")
+    return float(returns[0]), float(returns[1])

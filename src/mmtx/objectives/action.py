@@ -1,0 +1,155 @@
+"""What to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.tokens import Encoded
+
+
+class Action(Objective):
+    """The action of every step, read from what the model has made of that step before it acts.
+
+    With the set ``[return, state, action]`` this is the decision transformer (Chen et al. 2021, arXiv 2106.01345);
+    without ``return``, behaviour cloning. Classes have a cross-entropy, counted per step; vectors a squared error,
+    counted per number. Only real actions count.
+
+    Args:
+        action: name of the data that is predicted. Where it is in the set, it comes after `read`.
+        read: name whose tokens of a step predict its action: their mean, where there are several.
+        squash: tanh of predicted vectors, for actions in -1..1.
+        dropout: before the head.
+        val_episodes: in which it acts in every validation, where the data has a world to act in.
+        test_episodes: in which it acts in the test.
+        target_returns: what it is asked for; the first gives the metric ``return``. None: the best of the data.
+        temperature: of classes that are drawn when it acts; 0 takes the best, which may go round in circles where the
+            demonstrator knew more than it saw.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        action: str,
+        read: str,
+        squash: bool,
+        dropout: float,
+        val_episodes: int,
+        test_episodes: int,
+        target_returns: list[float] | None,
+        temperature: float,
+    ) -> None:
+        super().__init__(weight=weight)
+        for key, episodes in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
+            if episodes < 1:
+                raise InvalidValue(key, episodes, "must be at least 1")
+        if temperature < 0:
+            raise InvalidValue("temperature", temperature, "must be at least 0")
+        if target_returns is not None and not target_returns:
+            raise InvalidValue("target_returns", target_returns, "is empty", "null, for the best of the data")
+        self.num_episodes, self.target_returns = {"val": val_episodes, "test": test_episodes}, target_returns
+        spec = required_spec(action, specs, "action")
+        required_name(read, model.names, "modality of the set", "read")
+        self.field = next((key for key in ("class", "values") if key in spec.fields), "")
+        if not self.field or not spec.fields[self.field].ragged:
+            raise InvalidValue("action", action, "has no class or values for each step")
+        _check_not_told(model, read, action)
+        field = spec.fields[self.field]
+        size = field.num_classes if self.field == "class" else field.shape[1]
+        self.temperature = temperature
+        self.labels, self.action, self.read, self.squash = (action,), action, read, squash
+        self.names, self.size = spec.labels, size or 0
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(model.backbone.dim, self.size)
+        initialise(self.head, std=model.backbone.init_std)
+
+    @property
+    def is_discrete(self) -> bool:
+        return self.field == "class"
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        return batch.lengths[self.action].sum() * (1 if self.is_discrete else self.size)
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        predicted, real = self.predict(model(batch), batch[self.action][self.field].shape[1]), self._real(batch)
+        target = batch[self.action][self.field]
+        count = self.count(batch)
+        if not self.is_discrete:
+            error = (predicted.float() - target.float()).square().sum(-1)
+            return Score(torch.where(real, error, 0.0).sum(), count)
+        loss = F.cross_entropy(predicted.flatten(0, 1).float(), target.flatten(), reduction="none").view_as(target)
+        right = (predicted.argmax(-1) == target) & real
+        return Score(torch.where(real, loss, 0.0).sum(), count, {"accuracy": (right.sum(), count)})
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        metrics = {"loss": score.mean_loss()}
+        return metrics | ({"accuracy": score.ratio("accuracy")} if self.is_discrete else {})
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        predicted, real = self.predict(model(batch), batch[self.action][self.field].shape[1]), self._real(batch)
+        chosen, target = self.choose(predicted), batch[self.action][self.field]
+        lengths = real.sum(1).tolist()
+        examples = []
+        for said, true, length in zip(chosen, target, lengths, strict=True):
+            right = bool((said[:length] == true[:length]).all()) if length and self.is_discrete else None
+            examples.append(Example(self._show(said[:length]), self._show(true[:length]), right))
+        return examples
+
+    def predict(self, encoded: Encoded, num_steps: int) -> Float[Tensor, "B steps size"]:
+        """Scores of the classes, or the vectors, of the first steps of each sample."""
+        hidden = encoded.tokens(self.read)
+        per_step = max(1, hidden.shape[1] // max(num_steps, 1))
+        steps = hidden[:, : per_step * num_steps].unflatten(1, (num_steps, per_step)).mean(2)
+        out = self.head(self.dropout(steps))
+        return out.tanh() if self.squash and not self.is_discrete else out
+
+    def choose(self, predicted: Float[Tensor, "*steps size"]) -> Shaped[Tensor, "*chosen"]:
+        """The action itself: the best class, or the vector."""
+        return predicted.argmax(-1) if self.is_discrete else predicted
+
+    def act(self, encoded: Encoded, num_steps: int, generators: Sequence[torch.Generator]) -> Shaped[Tensor, "B ..."]:
+        """The action of the last of so many steps, which every sample has.
+
+        Args:
+            encoded: what the model has made of the steps.
+            num_steps: how many.
+            generators: one for each sample, on the CPU, where classes are drawn.
+        """
+        predicted = self.predict(encoded, num_steps)[:, -1]
+        if not (self.is_discrete and self.temperature):
+            return self.choose(predicted)
+        drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
+        gumbel = -(-drawn.clamp(min=1e-20).log()).log()
+        return (predicted.float().cpu() / self.temperature + gumbel).argmax(-1)
+
+    def _real(self, batch: Batch) -> Bool[Tensor, "B steps"]:
+        steps = batch[self.action][self.field].shape[1]
+        return torch.arange(steps, device=batch.lengths[self.action].device) < batch.lengths[self.action][:, None]
+
+    def _show(self, actions: Tensor) -> str:
+        if self.is_discrete:
+            return " ".join(self.names[i] if self.names else str(i) for i in actions.tolist())
+        return "; ".join(" ".join(f"{value:.2f}" for value in action) for action in actions.tolist())
+
+
+def _check_not_told(model: MultimodalTransformer, read: str, action: str) -> None:
+    """Raises InvalidValue if the tokens that are read would hear the action that they are to choose."""
+    if action not in model.names:
+        return
+    names, clock_of = model.names, model.clock_of
+    mutual = clock_of[read] in model.clocks and model.clocks[clock_of[read]].mutual
+    if read == action or clock_of[read] != clock_of[action] or names.index(action) < names.index(read) or mutual:
+        order = f"modality=[{read},{action}], both on one clock that is not mutual"
+        raise InvalidValue("read", read, f"hears '{action}' of its own step, or of later ones", order)

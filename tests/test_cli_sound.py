@@ -1,0 +1,104 @@
+"""Sound and text pairs, by the real command line."""
+
+import json
+
+import numpy
+import pytest
+import soundfile
+from run_cli import TINY, mmtx, text_of
+from small_data import small_fsdd, write_sound
+
+SMALL = [option for option in TINY if not option.startswith("data/augment")]
+
+
+@pytest.fixture(scope="module")
+def listener(tmp_path_factory):
+    """A run that has heard a few noises, trained by attention and CTC at once."""
+    folder = tmp_path_factory.mktemp("listener")
+    recordings = small_fsdd(folder / "fsdd")
+    done = mmtx(
+        "train",
+        "experiment=whisper_fsdd",
+        *recordings,
+        "objective=[seq2seq,ctc]",
+        "objective.ctc.weight=0.3",
+        "trainer.max_steps=3",
+        "run_dir=run",
+        *SMALL,
+        cwd=folder,
+    )
+    assert done.returncode == 0, text_of(done)
+    return folder
+
+
+def test_both_objectives_are_logged_and_drawn(listener):
+    metrics = json.loads((listener / "run" / "metrics.json").read_text())
+    for stage in ("val", "test"):
+        assert {f"{stage}/seq2seq/wer", f"{stage}/seq2seq/cer", f"{stage}/ctc/wer", f"{stage}/loss"} <= set(metrics)
+        weighted = metrics[f"{stage}/seq2seq/loss"] + 0.3 * metrics[f"{stage}/ctc/loss"]
+        assert metrics[f"{stage}/loss"] == pytest.approx(weighted)
+    drawn = {file.name for file in (listener / "run" / "samples").glob("*.png")}
+    assert drawn == {"seq2seq_step000003.png", "ctc_step000003.png"}
+
+
+def test_a_sound_file_gives_its_transcript_with_times(listener):
+    file = next((listener / "fsdd").glob("*.wav"))
+    seconds = soundfile.info(file).duration
+    done = mmtx("generate", "run", f"audio={file}", cwd=listener)
+    assert done.returncode == 0, text_of(done)
+    assert done.stdout.startswith(f"[00:00.000 --> 00:{seconds:06.3f}]")
+    again = mmtx("generate", "run", f"audio={file}", "cache=false", "beam_size=1", cwd=listener)
+    assert again.stdout == done.stdout
+
+
+def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(listener):
+    folder = listener / "some"
+    for number, seconds in enumerate((0.1, 0.45)):  # the second is longer than the model hears: 0.2 s
+        write_sound(folder / f"{number}.wav", seconds, 8000, number)
+    (folder / "list.jsonl").write_text("".join(json.dumps({"path": f"{n}.wav"}) + "\n" for n in (1, 0)))
+    options = ["overlap_seconds=0.05", "beam_size=2"]
+    done = mmtx("generate", "run", f"audio={folder}", *options, cwd=listener)
+    assert done.returncode == 0, text_of(done)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [record["path"] for record in records] == [str(folder / f"{n}.wav") for n in (0, 1)]
+    assert [len(record["segments"]) for record in records] == [1, 3]
+    assert records[1]["segments"][0]["start"] == 0 and records[1]["segments"][-1]["end"] == 0.45
+    listed = mmtx("generate", "run", f"audio={folder / 'list.jsonl'}", *options, cwd=listener)
+    assert [json.loads(line)["path"] for line in listed.stdout.splitlines()] == [r["path"] for r in records[::-1]]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("audio=nowhere.wav", "audio=nowhere.wav is not a file or folder"),
+        ("audio=wide.wav", "wide.wav has 16000 Hz; this model hears 8000 Hz: resample=true converts it"),
+        ("audio=empty", "holds no sound files"),
+        ("audio=list.csv", "row 2: path gone.wav is not a file"),
+        ("prompt=two", "this model writes from audio; give audio=FILE or index=N"),
+        ("beam_size=0", "beam_size=0 must be an integer of at least 1"),
+    ],
+)
+def test_what_cannot_be_heard_is_named(listener, option, message):
+    soundfile.write(listener / "wide.wav", numpy.zeros(1600), 16000)
+    (listener / "empty").mkdir(exist_ok=True)
+    (listener / "list.csv").write_text("path,text\ngone.wav,two\n")
+    done = mmtx("generate", "run", option, cwd=listener)
+    assert done.returncode == 2, text_of(done)
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_one_override_makes_a_translation_a_prefix_lm(tmp_path):
+    for side, words in (("de", ("eins", "zwei", "drei")), ("en", ("one", "two", "three"))):
+        (tmp_path / f"{side}.txt").write_text("".join(f"{words[i % 3]} {words[i // 3 % 3]}\n" for i in range(60)))
+    files = ["data.source=de.txt", "data.target=en.txt", "data.test_source=de.txt", "data.test_target=en.txt"]
+    files += [f"data.{side}_vocabulary.vocab_size=270" for side in ("source", "target")]
+    done = mmtx("train", "-m", "experiment=translation", *files, "encode=[source],[]", "trainer.max_steps=2",
+                "run_dir=sweep", *SMALL, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, text_of(done)
+    runs = sorted(file.parent for file in (tmp_path / "sweep").rglob("metrics.json"))
+    assert len(runs) == 2
+    for run in runs:
+        assert {"test/bleu", "test/exact_match", "val/bleu"} <= set(json.loads((run / "metrics.json").read_text()))
+        written = mmtx("generate", str(run), "prompt=drei eins", "max_new_tokens=4", "beam_size=2", cwd=tmp_path)
+        assert written.returncode == 0, text_of(written)
