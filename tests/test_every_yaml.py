@@ -15,8 +15,14 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
     **dict.fromkeys(("parallel_text", "g2p"), ["modality=[source,target]", "objective=[seq2seq]"]),
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
+    **dict.fromkeys(
+        ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
+    ),
+    "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
 }
+ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
+OBEYS = ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"]
 TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
 NEEDS = {
     "objective": {
@@ -24,6 +30,7 @@ NEEDS = {
         "next_token": ["modality=[image,text]"],
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
+        "action": ["modality=[return,state,action]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -31,9 +38,18 @@ NEEDS = {
         "audio": ["objective=[ctc]"],
         "source": TRANSLATES,
         "target": TRANSLATES,
+        **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
+        **dict.fromkeys(("mission", "view"), OBEYS),
+        "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
+        "speech": ["modality=[speech,view,action]", *OBEYS[1:], "data.speech=true"],
     },
 }
-NEEDS_DATA = {"ctc": "audio_manifest", "audio": "audio_manifest", "source": "parallel_text", "target": "parallel_text"}
+NEEDS_DATA = {
+    **dict.fromkeys(("ctc", "audio"), "audio_manifest"),
+    **dict.fromkeys(("source", "target"), "parallel_text"),
+    **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
+    **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
+}
 """Options that the digits cannot be used with."""
 
 

@@ -57,3 +57,35 @@ def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
     sizes = ["backbone.num_layers=4", "backbone.num_heads=4", "backbone.dim=128", "data.context=64"]
     metrics = reached(tmp_path, *words, *sizes, "data.batch_size=12", "trainer.max_steps=2000", seconds=600)
     assert metrics["val/loss"] <= 1.88
+
+
+def test_whisper_digits(tmp_path):
+    """Synthesis included."""
+    cache = {**TWO_CORES, "XDG_CACHE_HOME": str(tmp_path)}
+    start = time.monotonic()
+    done = mmtx("train", "experiment=whisper_digits", "run_dir=run", cwd=tmp_path, timeout=900, env=cache)
+    assert done.returncode == 0, text_of(done)
+    assert time.monotonic() - start < 300
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["test/wer"] <= 0.02
+
+
+def test_ctc_digits(tmp_path):
+    assert reached(tmp_path, "experiment=ctc_digits", seconds=300)["test/wer"] <= 0.02
+
+
+def test_whisper_fsdd(tmp_path):
+    words = ["experiment=whisper_fsdd", f"data.path={data('fsdd')}"]
+    assert reached(tmp_path, *words, seconds=600)["test/wer"] <= 0.02
+
+
+def test_whisper_fsdd_with_speakers_held_out(tmp_path):
+    accuracies = []
+    for speaker in ("jackson", "lucas", "nicolas", "theo"):
+        (tmp_path / speaker).mkdir()
+        words = ["experiment=whisper_fsdd", f"data.path={data('fsdd')}", f"data.test_speakers=[{speaker}]"]
+        accuracies.append(reached(tmp_path / speaker, *words, seconds=900)["test/exact_match"])
+    assert statistics.mean(accuracies) >= 0.75
+
+
+def test_g2p(tmp_path):
+    assert reached(tmp_path, "experiment=g2p", seconds=900)["test/per"] <= 0.15

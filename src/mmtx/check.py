@@ -183,8 +183,10 @@ def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
 
 
 def as_annotated(value: Any, annotation: Any) -> Any:
-    """An integer where a float belongs becomes one: YAML cannot tell ``20`` from ``20.0``."""
+    """An integer where a float belongs becomes one, also in a list: YAML cannot tell ``20`` from ``20.0``."""
     accepted = [annotation, *typing.get_args(annotation)]
+    if isinstance(value, list) and list[float] in accepted:
+        return [as_annotated(item, float) for item in value]
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if is_integer and float in accepted and int not in accepted else value
 

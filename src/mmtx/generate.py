@@ -210,7 +210,6 @@ class _Beam:
         self.size, self.length_penalty, self.max_new_tokens = size, length_penalty, max_new_tokens
         self.is_over = False
         self._best: Hypothesis | None = None
-        self._alive: list[Hypothesis] = []
 
     def advance(
         self, written: Int[Tensor, "K n"], candidates: list[tuple[float, int]], vocabulary: int, end: int

@@ -23,7 +23,7 @@ from mmtx.data.audio_manifest import AudioManifest
 from mmtx.data.fsdd import FSDD
 from mmtx.data.librispeech import LibriSpeech
 from mmtx.data.public_archive import PublicArchive
-from mmtx.data.sound_file import read_sound
+from mmtx.data.sound_file import read_sound, trim_silence
 from mmtx.data.speech_commands import SpeechCommands
 from mmtx.data.vocabulary import BPE, Characters
 from mmtx.errors import InvalidValue, UserError
@@ -49,7 +49,14 @@ def files_of(recordings):
 
 
 def fsdd(path, test_speakers=None, val_fraction=0.1, split_seed=0, **changed):
-    given = {"vocabulary": Characters(), "sample_rate_hz": 8000, "resample": False, "max_seconds": 2.5, **changed}
+    given = {
+        "vocabulary": Characters(),
+        "sample_rate_hz": 8000,
+        "resample": False,
+        "max_seconds": 2.5,
+        "trim_db": None,
+        **changed,
+    }
     return FSDD(path=str(path), test_speakers=test_speakers, val_fraction=val_fraction, split_seed=split_seed, **given)
 
 
@@ -195,7 +202,14 @@ def test_real_fsdd():
 
 
 def manifest(path, val_path=None, test_path=None, val_fraction=0.1, test_fraction=0.1, split_seed=0, **changed):
-    given = {"vocabulary": Characters(), "sample_rate_hz": 16_000, "resample": False, "max_seconds": 0.5, **changed}
+    given = {
+        "vocabulary": Characters(),
+        "sample_rate_hz": 16_000,
+        "resample": False,
+        "max_seconds": 0.5,
+        "trim_db": None,
+        **changed,
+    }
     return AudioManifest(
         path=str(path),
         val_path=val_path and str(val_path),
@@ -678,3 +692,18 @@ def test_two_that_fetch_at_the_same_time_get_the_same(tmp_path, cache, server):
     for thread in threads:
         thread.join()
     assert found == [cache] * 3 and files_in(cache) == {"Some/thing/file"}
+
+
+def test_silent_ends_are_trimmed(tmp_path: Path) -> None:
+    """In every split, and the spec says so, for whoever reads another recording for the same model."""
+    small_fsdd(tmp_path)
+    plain, trimmed = fsdd(tmp_path), fsdd(tmp_path, trim_db=20.0)
+    assert plain.specs["audio"].trim_db is None
+    assert trimmed.specs["audio"].trim_db == 20.0
+    whole, rest = (source.train()[0]["audio"]["waveform"] for source in (plain, trimmed))
+    quiet = torch.cat([torch.zeros(800), whole, torch.full((1600,), 1e-3)])
+    assert trim_silence(quiet, 8000, 20.0).equal(trim_silence(whole, 8000, 20.0))
+    assert trim_silence(whole, 8000, 20.0).equal(rest)
+    assert trim_silence(quiet, 8000, None).equal(quiet)
+    with pytest.raises(InvalidValue, match="trim_db=0.0 must be above 0"):
+        fsdd(tmp_path, trim_db=0.0)

@@ -344,7 +344,7 @@ def test_speed_changes_length_and_pitch_together(speed: float) -> None:
     lengths = torch.tensor([1600, 801])
     tone = (2 * math.pi * 100 * torch.arange(1600) / 800).sin().expand(2, -1)
     tone = tone * (torch.arange(1600)[None] < lengths[:, None])
-    played, new_lengths = sound_augment(speeds=[speed]).waveform(tone, lengths, 800)
+    played, new_lengths = sound_augment(speeds=[speed]).waveform(tone, lengths)
     assert new_lengths.tolist() == [math.ceil(round(length / speed, 6)) for length in (1600, 801)]
     assert new_lengths.max() <= played.shape[1]
     for clip, length in zip(played, new_lengths.tolist(), strict=True):
@@ -357,7 +357,7 @@ def test_speed_changes_length_and_pitch_together(speed: float) -> None:
 def test_each_clip_has_a_speed_of_its_own() -> None:
     torch.manual_seed(0)
     tone = (torch.arange(800) * 0.3).sin().expand(300, -1)
-    _, lengths = sound_augment(speeds=[0.8, 1.0, 1.25]).waveform(tone, torch.full((300,), 800), 800)
+    _, lengths = sound_augment(speeds=[0.8, 1.0, 1.25]).waveform(tone, torch.full((300,), 800))
     counts = [int((lengths == length).sum()) for length in (1000, 800, 640)]
     assert sum(counts) == 300
     assert min(counts) > 70
@@ -372,7 +372,7 @@ def test_noise_has_the_ratio_that_is_asked() -> None:
     waveform = torch.randn(count, 4000) * torch.linspace(0.01, 1, count)[:, None]
     real = torch.arange(4000)[None] < lengths[:, None]
     waveform = waveform * real
-    noisy, unchanged = sound_augment(noise_snr_db=[5.0, 15.0]).waveform(waveform, lengths, 800)
+    noisy, unchanged = sound_augment(noise_snr_db=[5.0, 15.0]).waveform(waveform, lengths)
     assert unchanged.equal(lengths)
     noise = ((noisy - waveform) * real).square().sum(1)
     ratio_db = 10 * (waveform.square().sum(1) / noise).log10()

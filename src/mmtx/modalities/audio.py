@@ -99,7 +99,7 @@ class Audio(Tokenizer):
         if self.training:
             beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
             waveform = waveform.masked_fill(beyond, 0.0)
-            waveform, lengths = self.augment.waveform(waveform, lengths, self.spectrogram.sample_rate_hz)
+            waveform, lengths = self.augment.waveform(waveform, lengths)
         if self.padded_length is None:
             return waveform, lengths
         beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]

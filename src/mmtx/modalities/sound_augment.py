@@ -58,11 +58,11 @@ class SoundAugment(nn.Module):
         return min([100, *(round(100 * speed) for speed in self.speeds)]) / 100
 
     def waveform(
-        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], sample_rate_hz: int
+        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
         """Clips with other speeds and more noise, and their new lengths."""
         if self.speeds:
-            waveform, lengths = self._play(waveform, lengths, sample_rate_hz)
+            waveform, lengths = self._play(waveform, lengths)
         if self.noise_snr_db is not None:
             low, high = self.noise_snr_db
             ratio_db = low + (high - low) * torch.rand(len(waveform), 1, device=waveform.device)
@@ -97,7 +97,7 @@ class SoundAugment(nn.Module):
         return torch.where(masked & real, mean, features)
 
     def _play(
-        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], sample_rate_hz: int
+        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
         from torchaudio.functional import resample
 

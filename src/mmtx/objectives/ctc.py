@@ -23,8 +23,8 @@ class CTC(Objective):
 
     Every token of `source` scores all ids and a blank; the loss is the negative log-likelihood of all ways to say the
     text, marks left out. It reads the encoder's outputs where `source` is encoded, and is counted per id of the text.
-    A text that needs more tokens than its source has cannot be said: such a sample has no loss, and the share of
-    them is the metric ``too_long``.
+    A text that needs more tokens than its source has cannot be said: such a sample has no loss, though its
+    ids are counted, and the share of them is the metric ``too_long``.
 
     Args:
         source: name whose tokens are read.
