@@ -9,11 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mmtx.batch import Batch, Field, Spec, Vocabulary
+from mmtx.batch import Batch, Field, Sample, Spec, Vocabulary
+from mmtx.data.collate import collate
 from mmtx.modalities.audio import Audio
 from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.grid import Grid
 from mmtx.modalities.image import Image
 from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.series import Series
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.stem import Convolution, Patches
 from mmtx.modalities.text import Text
@@ -23,6 +26,7 @@ from mmtx.nn.backbone import Backbone
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
 from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.objectives.action import Action
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.tokens import Clock
@@ -86,6 +90,41 @@ def label_spec(num_classes: int = 5, labels: tuple[str, ...] | None = None) -> S
     return Spec({"class": Field((), torch.long, num_classes)}, labels=labels)
 
 
+def series_spec(
+    size: int = 3, *, num_classes: int | None = None, max_length: int = 5, num_times: int | None = 20
+) -> Spec:
+    """Vectors of `size` numbers a step, or one of `num_classes`; without `num_times`, steps bring no times."""
+    values = {"values": Field((None, size), torch.float32, max_length=max_length)}
+    classes = {"class": Field((None,), torch.long, num_classes, max_length)}
+    return Spec({**(classes if num_classes else values), **_times(max_length, num_times)})
+
+
+def grid_spec(
+    height: int = 4, width: int = 4, *, symbols: int = 2, max_length: int = 5, num_times: int | None = 20
+) -> Spec:
+    """Cells of symbols of three classes."""
+    cells = Field((None, height, width, symbols), torch.uint8, 3, max_length)
+    return Spec({"cells": cells, **_times(max_length, num_times)})
+
+
+def pictures_spec(
+    channels: int = 1,
+    height: int = 8,
+    width: int = 8,
+    *,
+    dtype: torch.dtype = torch.uint8,
+    max_length: int = 5,
+    num_times: int | None = 20,
+) -> Spec:
+    """A picture of every step."""
+    pixels = Field((None, channels, height, width), dtype, max_length=max_length)
+    return Spec({"pixels": pixels, **_times(max_length, num_times)})
+
+
+def _times(max_length: int, num_times: int | None) -> dict[str, Field]:
+    return {"times": Field((None,), torch.long, num_times, max_length, rising=True)} if num_times else {}
+
+
 def attention(**changes: Any) -> Any:
     keys: dict[str, Any] = {
         "num_kv_heads": None,
@@ -136,6 +175,14 @@ def text(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, c
 def image(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, **changes: Any) -> Image:
     keys: dict[str, Any] = {"patch_size": 4, "summary": False, "num_registers": 0, "mean": 0.5, "std": 0.5}
     return Image(spec=spec or image_spec(), dim=dim, clock=clock, **{**keys, **changes})
+
+
+def series(spec: Spec | None = None, *, dim: int = 24, clock: str | None = "step", squash: bool = False) -> Series:
+    return Series(spec=spec or series_spec(), dim=dim, clock=clock, squash=squash)
+
+
+def grid(spec: Spec | None = None, *, dim: int = 24, clock: str | None = "step", patch_size: int = 4) -> Grid:
+    return Grid(spec=spec or grid_spec(), dim=dim, clock=clock, patch_size=patch_size)
 
 
 def log_mel(**changes: Any) -> LogMel:
@@ -244,6 +291,22 @@ def ctc(whole: MultimodalTransformer, specs: Mapping[str, Spec], **changes: Any)
     return CTC(specs=specs, model=whole, **{**keys, **changes}).eval()
 
 
+def action(whole: MultimodalTransformer, specs: Mapping[str, Spec], **changes: Any) -> Action:
+    """In eval mode, read from the state."""
+    keys: dict[str, Any] = {
+        "weight": 1.0,
+        "action": "action",
+        "read": "state",
+        "squash": False,
+        "dropout": 0.0,
+        "val_episodes": 2,
+        "test_episodes": 3,
+        "target_returns": None,
+        "temperature": 0.0,
+    }
+    return Action(specs=specs, model=whole, **{**keys, **changes}).eval()
+
+
 def batch_of(fields: Mapping[str, Mapping[str, Tensor]], lengths: Mapping[str, list[int]]) -> Batch:
     """A batch from its tensors; what is full is read from the lengths, as collating does."""
     full = {}
@@ -281,6 +344,36 @@ def audio_batch(lengths: list[int], seed: int = 0, name: str = "audio") -> Batch
     waveform = torch.randn(len(lengths), max(*lengths, 1), generator=generator) * 0.3
     waveform[torch.arange(waveform.shape[1])[None] >= torch.tensor(lengths)[:, None]] = 0
     return batch_of({name: {"waveform": waveform}}, {name: lengths})
+
+
+def steps_batch(specs: Mapping[str, Spec], lengths: list[int], begin: list[int] | None = None, seed: int = 0) -> Batch:
+    """Random windows of steps, as long for every name.
+
+    Args:
+        specs: of names that all have steps.
+        lengths: steps of each sample; 0: it has nothing.
+        begin: the time of each sample's first step; 0 where it is not said.
+        seed: of the values.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    begin = begin or [0] * len(lengths)
+
+    def values(key: str, field: Field, length: int, first: int) -> Tensor:
+        shape = (length, *(size or 0 for size in field.shape[1:]))
+        if key == "times":
+            return first + torch.arange(length)
+        if field.dtype.is_floating_point:
+            return torch.randn(shape, generator=generator)
+        return torch.randint(0, field.num_classes or 256, shape, generator=generator, dtype=field.dtype)
+
+    def sample(length: int, first: int) -> Sample:
+        return {
+            name: {key: values(key, field, length, first) for key, field in spec.fields.items()}
+            for name, spec in specs.items()
+            if length
+        }
+
+    return collate([sample(length, first) for length, first in zip(lengths, begin, strict=True)], specs)
 
 
 def merge(*batches: Batch) -> Batch:

@@ -166,7 +166,8 @@ def _check_tokens(tokenizer: Tokenizer, tokens: Tokens, full: bool) -> None:
     if len(tokens.time) == 1:
         assert int(tokens.time.max()) + 1 == tokens.num_items, "items count from 0"
     if tokens.num_items == length:
-        assert (tokens.time.diff(dim=1) > 0).all(), "as many items as tokens, so that time rises"
+        later = torch.arange(1, length)[None] < tokens.lengths[:, None]
+        assert (tokens.time.diff(dim=1) > 0).expand(count, -1)[later].all(), "as many items as tokens: it rises"
     join({"name": tokens}, {"name": torch.zeros(1, length, width)}, {"name": "name"})
 
 

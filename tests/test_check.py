@@ -10,6 +10,7 @@ from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 
 ENCODED = ["modality=[image,text]", "objective=[seq2seq]", "encode=[image]"]
+DOORS = ["data=key_to_door", "data.num_episodes=50", "modality=[return,state,action]", "objective=[action]"]
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
     (["+backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -54,6 +55,12 @@ MISTAKES = [
     ([*ENCODED, "backbone.dim=abc"], ["1 problem in the config", "backbone.dim=abc is not an integer"]),
     ([*ENCODED, "backbone.dimm=3"], ["1 problem in the config", "backbone.dimm=3"]),
     ([*ENCODED, "backbone.num_heads=5"], ["1 problem in the config", "backbone.dim=96"]),
+    ([*DOORS, "objective.action.read=action"], ["objective.action.read=action hears 'action'", "comes before it"]),
+    ([*DOORS, "modality=[action,state]"], ["objective.action.read=state hears 'action'", "modality=[state,action]"]),
+    ([*DOORS, "objective.action.read=view"], ["read=view names no modality", "return, state, action"]),
+    ([*DOORS, "objective.action.val_episodes=0"], ["objective.action.val_episodes=0", "at least 1"]),
+    ([*DOORS, "objective.action.target_returns=[]"], ["objective.action.target_returns=[]", "null"]),
+    ([*DOORS, "objective.action.temperature=-1"], ["objective.action.temperature=-1", "at least 0"]),
     (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
     (["data.augment._target_=mmtx.experiment.os.system"], ["mmtx.experiment.os.system"]),
 ]

@@ -7,7 +7,24 @@ from typing import Any
 
 import pytest
 import torch
-from builders import POSITIONS, attention, backbone, image, image_batch, merge, model, text, text_batch, text_spec
+from builders import (
+    POSITIONS,
+    attention,
+    backbone,
+    grid,
+    grid_spec,
+    image,
+    image_batch,
+    merge,
+    model,
+    pictures_spec,
+    series,
+    series_spec,
+    steps_batch,
+    text,
+    text_batch,
+    text_spec,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
@@ -20,7 +37,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Positions, Sinusoidal
-from mmtx.tokens import Encoded, Tokens, TokenSet, pack, split
+from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, pack, split
 
 BACKBONES: dict[str, dict[str, Any]] = {
     **{name: {"positions": positions} for name, positions in POSITIONS.items()},
@@ -355,3 +372,208 @@ def test_encode_adds_places_to_content() -> None:
     by_hand = body(token_set.content + token_set.place, token_set.connectivity)
     valid = token_set.connectivity.valid
     assert whole.encode(token_set).hidden[valid].equal(by_hand[valid])
+
+
+# --- trajectories: names on the clock `step` --------------------------------------------------------------------------
+
+STEPS = {"return": series_spec(1), "state": series_spec(3), "action": series_spec(num_classes=4)}
+"""Times of these are 0..19."""
+VIEW = {"view": grid_spec(), "action": STEPS["action"]}
+PICTURE = {"view": pictures_spec(), "action": STEPS["action"]}
+SHARED = {"step": Clock(embedding=Learned)}
+
+
+def trajectories(
+    specs: dict[str, Spec], clocks: dict[str, Clock] | None = None, mission: int | None = None, **changes: Any
+) -> MultimodalTransformer:
+    """A model of steps; `mission` is the place in the set of a causal text on a clock of its own."""
+    tokenizers: dict[str, Tokenizer] = {}
+    for name, spec in specs.items():
+        if "cells" in spec.fields:
+            tokenizers[name] = grid(spec, patch_size=2)
+        elif "pixels" in spec.fields:
+            tokenizers[name] = image(spec, clock="step")
+        else:
+            tokenizers[name] = series(spec)
+    if mission is not None:
+        order = [*specs]
+        order.insert(mission, "mission")
+        tokenizers["mission"] = text()
+        tokenizers = {name: tokenizers[name] for name in order}
+    return model(tokenizers, backbone(**changes), clocks=SHARED if clocks is None else clocks)
+
+
+def steps_and_mission(
+    specs: dict[str, Spec], lengths: list[int], begin: list[int] | None, words: list[int] | None = None
+) -> Batch:
+    steps = steps_batch(specs, lengths, begin)
+    return steps if words is None else merge(steps, text_batch(words, name="mission"))
+
+
+def test_a_clocks_embedding_is_shared_and_follows_the_samples_own_times() -> None:
+    """All names on the clock have the vector of their time; a name on another clock has none."""
+    whole = trajectories(STEPS, mission=1)
+    assert list(whole.clock_embeddings) == ["step"]
+    assert [key for key in whole.state_dict() if "clock" in key] == ["clock_embeddings.step.table.weight"]
+    table = whole.clock_embeddings["step"].table.weight
+    assert table.shape == (20, 24)
+    batch = steps_and_mission(STEPS, [3, 2], [7, 18], [2, 3])
+    token_set = whole.tokenize(batch)
+    for name, place in token_set.places.items():
+        own = token_set.place[:, place.start : place.stop] - whole.type_embeddings[name]
+        if name == "mission":
+            assert own.abs().max() < 1e-6
+        else:
+            torch.testing.assert_close(own[0], table[7:10])
+            torch.testing.assert_close(own[1, :2], table[18:20])
+
+
+def test_a_clocks_embedding_is_learned_from_all_names_on_it() -> None:
+    whole = trajectories(STEPS, mission=0)
+    batch = steps_and_mission(STEPS, [2, 1], [4, 9], [2, 2])
+    for name in STEPS:
+        whole.zero_grad()
+        whole(batch).tokens(name).square().sum().backward()
+        grad = whole.clock_embeddings["step"].table.weight.grad
+        assert grad is not None and set(grad.any(1).nonzero()[:, 0].tolist()) == {4, 5, 9}, name
+    whole.zero_grad()
+    whole(batch).tokens("mission").square().sum().backward()
+    grad = whole.clock_embeddings["step"].table.weight.grad
+    assert grad is None or not grad.any(), "the mission stands before the steps"
+
+
+def test_own_places_and_time_are_added_up() -> None:
+    """A view of patches has a row and a column, and the time that it shares with the action."""
+    whole = trajectories(VIEW, positions=POSITIONS["learned"])
+    token_set = whole.tokenize(steps_batch(VIEW, [2, 1], [5, 0]))
+    own = token_set.place[:, :8] - whole.type_embeddings["view"]
+    table, places = whole.clock_embeddings["step"].table.weight, whole.position_embeddings["view"].table.weight
+    assert list(whole.position_embeddings) == ["view"]
+    torch.testing.assert_close(own[0], places.repeat(2, 1) + table[5:7].repeat_interleave(4, 0))
+    torch.testing.assert_close(own[1, :4], places + table[0])
+
+
+@pytest.mark.parametrize("clocks", [{}, {"step": Clock()}, {"scene": Clock(embedding=Learned)}])
+def test_without_an_embedding_a_clock_tells_nothing(clocks: dict[str, Clock]) -> None:
+    whole = trajectories(STEPS, clocks)
+    assert not len(whole.clock_embeddings)
+    place = whole.tokenize(steps_batch(STEPS, [3, 2], [7, 0])).place
+    expected = torch.stack([whole.type_embeddings[name] for name in STEPS]).repeat_interleave(3, 0)
+    torch.testing.assert_close(place[0], expected)
+
+
+def test_a_clock_shows_as_many_times_as_the_names_on_it_need() -> None:
+    def shown(**specs: Spec) -> int:
+        return trajectories(specs).clock_embeddings["step"].table.num_embeddings
+
+    assert shown(a=series_spec(num_times=20), b=series_spec(num_times=30)) == 30
+    assert shown(a=series_spec(num_times=None, max_length=5), b=series_spec(num_times=None, max_length=7)) == 7
+    assert shown(view=grid_spec(num_times=30, max_length=5)) == 30
+
+
+def told(whole: MultimodalTransformer, batch: Batch, name: str, step: int) -> Batch:
+    """The batch with other content of one name at one step."""
+    (key,) = (key for key in batch[name] if key != "times")
+    values = batch[name][key].clone()
+    if values.dtype.is_floating_point:
+        values[:, step] += 1
+    else:
+        spec = whole.tokenizer(name).spec.fields[key]
+        values[:, step] = (values[:, step].long() + 1).remainder(spec.num_classes or 256).to(values.dtype)
+    return batch.with_name(name, {**batch[name], key: values}, batch.lengths[name], batch.full[name])
+
+
+TRAJECTORIES: dict[str, tuple[dict[str, Spec], int | None]] = {
+    "return, state, action": (STEPS, None),
+    "mission first": (STEPS, 0),
+    "mission last": (STEPS, 3),
+    "a view of patches": (VIEW, None),
+    "a picture of patches": (PICTURE, 0),
+}
+
+
+@pytest.mark.parametrize(
+    ("lengths", "begin"),
+    [([3, 3], [0, 0]), ([3, 3], [17, 4]), ([3, 1], [0, 9]), ([3], [17]), ([2], [0])],
+    ids=["from 0", "from anywhere", "unequal", "one window", "one window from 0"],
+)
+@pytest.mark.parametrize(("specs", "mission"), TRAJECTORIES.values(), ids=TRAJECTORIES)
+def test_who_hears_whom_in_a_trajectory(
+    specs: dict[str, Spec], mission: int | None, lengths: list[int], begin: list[int]
+) -> None:
+    """return -> state -> action -> the next return, never backwards; tokens of one step and name hear each other; a
+    mission before the steps is heard by all of them, and one after them hears them all."""
+    whole = trajectories(specs, mission=mission).double()
+    words = None if mission is None else [2, 3][: len(lengths)]
+    batch = steps_and_mission(specs, lengths, begin, words)
+    names = whole.names
+    length_of = {name: words if name == "mission" and words else lengths for name in names}
+    clock = {name: 1 if name != "mission" else 0 if mission == 0 else 2 for name in names}
+
+    def when(name: str, step: int) -> tuple[int, int, int]:
+        return clock[name], step, names.index(name)
+
+    with torch.no_grad():
+        before = whole(batch)
+        for name in names:
+            for step in range(max(length_of[name])):
+                after = whole(told(whole, batch, name, step))
+                for other in names:
+                    changed = (after.tokens(other) != before.tokens(other)).any(-1)
+                    per_step = 4 if other == "view" else 1
+                    for sample, length in enumerate(length_of[other]):
+                        for own in range(length):
+                            hears = step < length_of[name][sample] and when(name, step) <= when(other, own)
+                            tokens = changed[sample, own * per_step : (own + 1) * per_step].tolist()
+                            where = f"{other}[{own}] of {name}[{step}] in sample {sample}"
+                            assert tokens == [hears] * per_step, where
+
+
+def test_one_patch_is_heard_by_the_others_of_its_step() -> None:
+    whole = trajectories(VIEW).double()
+    batch = steps_batch(VIEW, [3], [6])
+    cells = batch["view"]["cells"].clone()
+    cells[0, 1, 0, 0] = 2 - cells[0, 1, 0, 0]
+    cells[0, 1, 0, 1] = (cells[0, 1, 0, 1] + 1) % 3
+    changed = batch.with_name("view", {**batch["view"], "cells": cells}, batch.lengths["view"], True)
+    with torch.no_grad():
+        views, actions = (
+            (whole(changed).tokens(name) != whole(batch).tokens(name)).any(-1)[0].tolist()
+            for name in ("view", "action")
+        )
+    assert views == [False] * 4 + [True] * 8
+    assert actions == [False, True, True]
+
+
+@pytest.mark.parametrize("positions", ["none", "rotary", "t5"])
+@pytest.mark.parametrize("mission", [None, 0, 3])
+def test_a_window_of_steps_does_not_depend_on_its_batch(mission: int | None, positions: str) -> None:
+    """Alone, among longer ones, or with others that begin at other times."""
+    whole = trajectories(STEPS, mission=mission, positions=POSITIONS[positions])
+    batch = steps_and_mission(STEPS, [4, 2, 4], [3, 15, 0], None if mission is None else [2, 2, 2])
+    with torch.no_grad():
+        together = whole(batch)
+        for index, length in enumerate([4, 2, 4]):
+            fields = {
+                name: parts if name == "mission" else {key: value[:, :length] for key, value in parts.items()}
+                for name, parts in batch.select(slice(index, index + 1)).fields.items()
+            }
+            one = Batch(
+                fields,
+                {name: lengths[index : index + 1] for name, lengths in batch.lengths.items()},
+                dict.fromkeys(fields, True),
+            )
+            alone = whole(one)
+            for name in whole.names:
+                own = alone.tokens(name)
+                expected = together.tokens(name)[index : index + 1, : own.shape[1]]
+                torch.testing.assert_close(own, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_steps_in_packed_rows_equal_padded_ones() -> None:
+    whole = trajectories(STEPS, mission=0, positions=POSITIONS["rotary"])
+    token_set = whole.tokenize(steps_and_mission(STEPS, [4, 2, 3], [3, 15, 0], [1, 3, 0]))
+    with torch.no_grad():
+        torch.testing.assert_close(
+            whole.encode(packed(token_set, 16)).hidden, whole.encode(token_set).hidden, atol=1e-5, rtol=1e-5
+        )

@@ -170,7 +170,7 @@ def _padded(given: Sequence[Mapping[str, Tensor]], spec: Spec) -> tuple[dict[str
     """Parts of unequal length side by side, padded at the end as collating does."""
     ragged = any(f.ragged for f in spec.fields.values())
     counts = [len(next(iter(part.values()))) if ragged else 1 for part in given]
-    longest = max(counts)
+    longest = max(*counts, 1)
     fields = {}
     for key, f in spec.fields.items():
         shape = (longest, *f.shape[1:]) if f.ragged else f.shape

@@ -294,7 +294,7 @@ def _order_and_position(
 
 def _num_items(on_clock: list[Tokens]) -> Tensor | int:
     """Items that each sample has on one clock; a plain integer where all samples agree."""
-    if all(tokens.full and tokens.time.shape[0] == 1 for tokens in on_clock):
+    if all(tokens.full and tokens.time.shape[0] < tokens.lengths.shape[0] for tokens in on_clock):  # times are counted
         return max(tokens.num_items for tokens in on_clock)
     counts = []
     for tokens in on_clock:

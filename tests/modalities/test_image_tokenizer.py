@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import image, image_spec
+from builders import image, image_spec, pictures_spec, steps_batch
 from contracts import check_tokenizer
 from torch import nn
 
@@ -27,6 +27,9 @@ def made(spec: Spec | None = None, **changes: Any) -> Image:
         (image_spec(3, 8, 12), {"summary": True}),
         (image_spec(2, 4, 8, torch.float32), {"summary": True, "num_registers": 3}),
         (image_spec(1, 4, 4), {"num_registers": 1}),
+        (pictures_spec(), {}),
+        (pictures_spec(3, 4, 8, dtype=torch.float32, num_times=None), {}),
+        (pictures_spec(2, 4, 4, max_length=3), {}),
     ],
 )
 def test_contract(spec: Spec, changes: dict[str, Any]) -> None:
@@ -73,6 +76,22 @@ def test_readouts_stand_in_front() -> None:
     assert made().readouts is None
 
 
+@pytest.mark.parametrize("num_times", [20, None])
+def test_a_picture_of_every_step_is_each_picture_by_itself(num_times: int | None) -> None:
+    """Step after step, at the times that the sample brings, or counted."""
+    single, steps = made(image_spec(3, 8, 12)), made(pictures_spec(3, 8, 12, num_times=num_times))
+    batch = steps_batch({"name": steps.spec}, [3, 2], [4, 9])
+    tokens = steps(batch["name"], batch.lengths["name"], batch.full["name"])
+    pixels, one = batch["name"]["pixels"], torch.ones(2, dtype=torch.long)
+    alone = [single({"pixels": pixels[:, step]}, one, True) for step in range(3)]
+    torch.testing.assert_close(tokens.content, torch.cat([each.content for each in alone], 1))
+    assert tokens.coordinates.equal(torch.cat([each.coordinates for each in alone]))
+    times = [[4, 5, 6], [9, 10, 0]] if num_times else [[0, 1, 2]]
+    assert tokens.time.tolist() == [[time for time in own for _ in range(6)] for own in times]
+    assert tokens.lengths.tolist() == [18, 12]
+    assert (tokens.num_items, steps.max_tokens, steps.extent) == (3, 30, (2, 3))
+
+
 @pytest.mark.parametrize(
     ("spec", "changes", "message"),
     [
@@ -81,6 +100,14 @@ def test_readouts_stand_in_front() -> None:
         (image_spec(3), {"mean": [0.5, 0.5]}, r"mean=\[0.5, 0.5\] has 2 values for 3 channels"),
         (image_spec(3), {"std": [1.0]}, r"std=\[1.0\] has 1 values for 3 channels"),
         (image_spec(), {"std": 0.0}, "std=0.0 must be above 0"),
+        (pictures_spec(), {"summary": True}, "summary=True is for single pictures, not for one of every step"),
+        (pictures_spec(), {"num_registers": 2}, "num_registers=2 is for single pictures, not for one of every step"),
+        (pictures_spec(1, 8, 12), {"patch_size": 3}, "patch_size=3 does not divide the image of 8 x 12; nearest: 2, 4"),
+        (
+            Spec({"pixels": Field((None, 8, 8), torch.uint8, max_length=5)}),
+            {},
+            r"pixels of shape \(C, height, width\); the data's are \(None, 8, 8\)",
+        ),
         (
             Spec({"pixels": Field((8, 8), torch.uint8)}),
             {},

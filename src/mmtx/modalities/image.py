@@ -45,8 +45,9 @@ class Image(Tokenizer):
         required_field(spec, "pixels", "image")
         field = spec.fields["pixels"]
         shape, self.is_ragged = [size for size in field.shape if size is not None], field.ragged
-        if self.is_ragged and (summary or num_registers):
-            raise InvalidValue("summary", summary, "and registers are for single pictures, not for one of every step")
+        for key, wanted in (("summary", summary), ("num_registers", num_registers)):
+            if self.is_ragged and wanted:
+                raise InvalidValue(key, wanted, "is for single pictures, not for one of every step")
         if len(shape) != 3:
             given = spec.fields["pixels"].shape
             raise ValueError(f"a tokenizer 'image' reads pixels of shape (C, height, width); the data's are {given}")

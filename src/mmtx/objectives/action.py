@@ -65,7 +65,10 @@ class Action(Objective):
         self.field = next((key for key in ("class", "values") if key in spec.fields), "")
         if not self.field or not spec.fields[self.field].ragged:
             raise InvalidValue("action", action, "has no class or values for each step")
+        if "times" in spec.fields and "times" not in model.tokenizer(read).spec.fields:
+            raise InvalidValue("read", read, "has no tokens of every step")
         _check_not_told(model, read, action)
+        self.tokens_per_step = int(model.tokenizer(read).num_tokens(torch.ones(1, dtype=torch.long)))
         field = spec.fields[self.field]
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
@@ -109,9 +112,8 @@ class Action(Objective):
 
     def predict(self, encoded: Encoded, num_steps: int) -> Float[Tensor, "B steps size"]:
         """Scores of the classes, or the vectors, of the first steps of each sample."""
-        hidden = encoded.tokens(self.read)
-        per_step = max(1, hidden.shape[1] // max(num_steps, 1))
-        steps = hidden[:, : per_step * num_steps].unflatten(1, (num_steps, per_step)).mean(2)
+        seen = encoded.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
+        steps = F.pad(seen, (0, 0, 0, num_steps - seen.shape[1]))  # cuts where there are more
         out = self.head(self.dropout(steps))
         return out.tanh() if self.squash and not self.is_discrete else out
 
@@ -150,6 +152,9 @@ def _check_not_told(model: MultimodalTransformer, read: str, action: str) -> Non
         return
     names, clock_of = model.names, model.clock_of
     mutual = clock_of[read] in model.clocks and model.clocks[clock_of[read]].mutual
-    if read == action or clock_of[read] != clock_of[action] or names.index(action) < names.index(read) or mutual:
+    crossing = action in model.encoded and read not in model.encoded  # what an encoder hears, all others hear whole
+    apart = clock_of[read] != clock_of[action]
+    if read == action or apart or names.index(action) < names.index(read) or mutual or crossing:
         order = f"modality=[{read},{action}], both on one clock that is not mutual"
+        order = "a name that comes before it" if read == action else order
         raise InvalidValue("read", read, f"hears '{action}' of its own step, or of later ones", order)
