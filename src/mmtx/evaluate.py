@@ -46,7 +46,7 @@ def acting_metrics(learner: Learner, source: Source, stage: str) -> dict[str, fl
 
 def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Tensor, list[str]]]) -> dict[str, float]:
     """Metrics of added-up scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
-    objectives; ``stage/loss`` is their weighted sum.
+    objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
 
     Args:
         learner: whose objectives they are.
@@ -54,6 +54,7 @@ def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Ten
         parts: for each objective, its summed `Score.vector` and the names of its stats.
     """
     metrics: dict[str, float] = {}
+    owners: dict[str, list[float]] = {}
     total = 0.0
     for name, (vector, names) in parts.items():
         objective = learner.objective(name)
@@ -61,4 +62,7 @@ def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Ten
         total += objective.weight * own["loss"]
         prefix = stage if len(parts) == 1 else f"{stage}/{name}"
         metrics |= {f"{prefix}/{metric}": value for metric, value in own.items()}
+        for metric, value in own.items():
+            owners.setdefault(metric, []).append(value)
+    metrics |= {f"{stage}/{metric}": values[0] for metric, values in owners.items() if len(values) == 1}
     return metrics | {f"{stage}/loss": total} if parts else metrics

@@ -29,7 +29,7 @@ class CTC(Objective):
     Args:
         source: name whose tokens are read.
         text: name of the data whose text is said; it need not be in the set.
-        metrics: ``{name: TextMetric}``, of the texts that greedy decoding reads.
+        metrics: ``{name: TextMetric}``, of the texts that greedy decoding reads; None: none.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class CTC(Objective):
         weight: float,
         source: str,
         text: str,
-        metrics: dict[str, TextMetric],
+        metrics: dict[str, TextMetric] | None,
     ) -> None:
         super().__init__(weight=weight)
         required_name(source, model.names, "modality of the set", "source")
@@ -48,6 +48,7 @@ class CTC(Objective):
         if spec.vocabulary is None:
             raise InvalidValue("text", text, "has no vocabulary")
         _check_not_told(model, source, text)
+        metrics = metrics or {}
         check_metrics(metrics)
         self.labels, self.source, self.text = (text,), source, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
