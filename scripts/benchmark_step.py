@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import random
 import statistics
 import tempfile
 import time
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from interleaved import compare, report
 from torch import nn
 
 from mmtx.batch import Batch, Field, Spec
@@ -27,6 +27,7 @@ from mmtx.data.module import DataModule
 from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.next_token import NextToken
 from mmtx.training.optimisation import clip
 
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH, VOCABULARY = 6, 384, 6, 256, 8, 65
@@ -141,28 +142,6 @@ def peer_step(peer: nn.Module, optimizer: torch.optim.Optimizer, ids: torch.Tens
     optimizer.zero_grad()
 
 
-def compare(first: Callable[[], None], second: Callable[[], None], pairs: int) -> list[float]:
-    """Ratios first / second of interleaved pairs."""
-    for _ in range(3):
-        first(), second()
-    ratios = []
-    for pair in range(pairs):
-        times = {}
-        for name, step in (("a", first), ("b", second)) if pair % 2 else (("b", second), ("a", first)):
-            start = time.perf_counter()
-            step()
-            times[name] = time.perf_counter() - start
-        ratios.append(times["a"] / times["b"])
-    return ratios
-
-
-def report(what: str, ratios: list[float]) -> None:
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(ratios, k=len(ratios))) for _ in range(2000))
-    low, high = medians[50], medians[-51]
-    print(f"{what}: {statistics.median(ratios):.3f}  [{low:.3f}, {high:.3f}] over {len(ratios)} pairs", flush=True)
-
-
 def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     """Seconds per step through the Trainer, loading, logging and callbacks included."""
     from lightning.pytorch.callbacks import Callback
@@ -229,9 +208,10 @@ def main() -> None:
     ids = torch.randint(0, VOCABULARY, (BATCH, CONTEXT + 1))
     batch = Batch({"text": {"ids": ids}}, {"text": torch.full((BATCH,), CONTEXT + 1)}, {"text": True})
     objective = learner.objective("next_token")
+    assert isinstance(objective, NextToken)
     with torch.no_grad():
-        inputs, _, _ = objective.shift(batch)  # type: ignore[operator]
-        ours = objective.logits(learner.model, learner.model(inputs).tokens("text"))  # type: ignore[operator]
+        inputs, _, _ = objective.head.shift(batch)
+        ours = objective.head.logits(learner.model, learner.model(inputs).tokens("text"))
         theirs = peer(ids[:, :-1]).logits
     difference = float((ours - theirs).abs().max() / theirs.abs().max())
     print(f"torch {torch.__version__}, {arguments.threads} threads; logits differ by {difference:.1e} relative")

@@ -15,14 +15,11 @@ what is printed are medians of ratios of pairs with a 95% bootstrap interval. Ab
 from __future__ import annotations
 
 import argparse
-import random
-import statistics
-import time
-from collections.abc import Callable
 from itertools import islice
 
 import numpy
 import torch
+from interleaved import compare, report
 
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
@@ -146,28 +143,6 @@ def same(ours: Ours, loop: Loop, source: Hopper) -> None:
             torch.testing.assert_close(batch[name][key][row, :length], theirs[row, CONTEXT - length :])
 
 
-def compare(first: Callable[[], object], second: Callable[[], object], pairs: int) -> tuple[list[float], list[float]]:
-    """Seconds of the first, and ratios second / first, of interleaved pairs."""
-    for _ in range(5):
-        first(), second()
-    seconds, ratios = [], []
-    for pair in range(pairs):
-        times = {}
-        for name, make in (("a", first), ("b", second)) if pair % 2 else (("b", second), ("a", first)):
-            start = time.perf_counter()
-            make()
-            times[name] = time.perf_counter() - start
-        seconds.append(times["a"])
-        ratios.append(times["b"] / times["a"])
-    return seconds, ratios
-
-
-def report(what: str, values: list[float]) -> None:
-    generator = random.Random(0)
-    medians = sorted(statistics.median(generator.choices(values, k=len(values))) for _ in range(2000))
-    print(f"{what}: {statistics.median(values):.3f}  [{medians[50]:.3f}, {medians[-51]:.3f}] over {len(values)} pairs")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=201)
@@ -189,11 +164,8 @@ def main() -> None:
     print(
         f"torch {torch.__version__}, {arguments.threads} threads; {len(source.episodes.rewards):,} steps; same windows"
     )
-    seconds, ratios = compare(ours.batch, loop.batch, arguments.pairs)
-    report("a batch of ours, milliseconds", [1000 * second for second in seconds])
-    report("a loop over windows / ours", ratios)
-    _, ratios = compare(ours.batch, faster.batch, arguments.pairs)
-    report("the same, returns-to-go added up by numpy / ours", ratios)
+    report("a loop over windows / ours", compare(loop.batch, ours.batch, arguments.pairs))
+    report("the same, returns-to-go added up by numpy / ours", compare(faster.batch, ours.batch, arguments.pairs))
 
 
 if __name__ == "__main__":
