@@ -37,6 +37,8 @@ def test_both_objectives_are_logged_and_drawn(listener):
         assert {f"{stage}/seq2seq/wer", f"{stage}/seq2seq/cer", f"{stage}/ctc/wer", f"{stage}/loss"} <= set(metrics)
         weighted = metrics[f"{stage}/seq2seq/loss"] + 0.3 * metrics[f"{stage}/ctc/loss"]
         assert metrics[f"{stage}/loss"] == pytest.approx(weighted)
+        assert metrics[f"{stage}/accuracy"] == metrics[f"{stage}/seq2seq/accuracy"], "only one objective has it"
+        assert f"{stage}/wer" not in metrics, "both have it"
     drawn = {file.name for file in (listener / "run" / "samples").glob("*.png")}
     assert drawn == {"seq2seq_step000003.png", "ctc_step000003.png"}
 
