@@ -182,7 +182,7 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> N
         backbone(**changes)
 
 
-@pytest.mark.parametrize("norm", [partial(LayerNorm, eps=1e-5, bias=False), partial(RMSNorm, eps=1e-6)], ids=str)
+@pytest.mark.parametrize("norm", [partial(LayerNorm, eps=1e-5, bias=False), partial(RMSNorm, eps=1e-6)])
 def test_no_bias_anywhere(norm: Any) -> None:
     """The switches together leave no bias, as Llama has none."""
     body = made(norm=norm, attention=attention(bias=[]), mlp=mlp(bias=False))

@@ -272,7 +272,6 @@ def test_a_source_that_hears_its_text_is_refused(names: list[str], encode: list[
         ({"text": "words"}, "text=words names no part of the data; there is image, audio, text"),
         ({"text": "image"}, "text=image has no vocabulary"),
     ],
-    ids=str,
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):

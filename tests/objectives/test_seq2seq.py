@@ -250,7 +250,6 @@ def test_texts_too_short_to_predict() -> None:
             r"text=text names a text without begin and end; a stream takes objective=\[next_token\]",
         ),
     ],
-    ids=str,
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
     whole = made_model(["audio", "source", "text"], ["audio"])
