@@ -39,6 +39,12 @@ class Interrupt(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._previous[number] = signal.signal(number, self._note)
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Once more: Lightning has put a handler of its own around ours, which would end the loop between two hooks,
+        before anything is saved."""
+        for number in self._previous:
+            signal.signal(number, self._note)
+
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         number = self._received
         if trainer.world_size > 1:
