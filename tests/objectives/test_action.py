@@ -333,6 +333,15 @@ def test_actions_that_an_encoder_hears_would_be_heard_by_all() -> None:
         action(whole, CLASSES)
 
 
+def test_states_that_an_encoder_hears_would_tell_what_was_done() -> None:
+    """A return that listens to later states can read the action off them, whether or not it is in the set."""
+    tokenizers = {"return": series(CLASSES["return"]), "state": series(CLASSES["state"])}
+    body, second = backbone(cross_attention=True), backbone(seed=1)
+    whole = model(tokenizers, body, encoder=second, encode=["state"])
+    with pytest.raises(InvalidValue, match="read=return hears all steps of 'state', which is encoded"):
+        action(whole, CLASSES, read="return")
+
+
 def test_without_actions_in_the_set_any_order_will_do() -> None:
     whole = made_model(CLASSES, ["state", "return"], clocks={"step": Clock(mutual=True)})
     assert action(whole, CLASSES).labels == ("action",)

@@ -157,6 +157,13 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     assert objective._shares(batch.present("label")) is None  # not in evaluation
 
 
+def test_mixup_refuses_what_it_would_not_mix():
+    tokenizers = {"image": image(), "other": image()}
+    whole = model(tokenizers, backbone(cross_attention=True), encoder=backbone(seed=1), encode=["other"])
+    with pytest.raises(InvalidValue, match="mixup=0.4 would not mix other, which is encoded"):
+        made(whole, mixup=0.4)
+
+
 def test_mixup_refuses_what_has_unequal_lengths():
     with pytest.raises(InvalidValue, match="mixup=0.4 .* text has unequal lengths"):
         made(made_model(), mixup=0.4)

@@ -148,9 +148,14 @@ class Action(Objective):
 
 def _check_not_told(model: MultimodalTransformer, read: str, action: str) -> None:
     """Raises InvalidValue if the tokens that are read would hear the action that they are to choose."""
+    names, clock_of = model.names, model.clock_of
+    beside = [name for name in model.encoded if clock_of[name] == clock_of[read] and read not in model.encoded]
+    if beside and beside[0] != action:
+        raise InvalidValue(
+            "read", read, f"hears all steps of '{beside[0]}', which is encoded, later ones too", "encode=[]"
+        )
     if action not in model.names:
         return
-    names, clock_of = model.names, model.clock_of
     mutual = clock_of[read] in model.clocks and model.clocks[clock_of[read]].mutual
     crossing = action in model.encoded and read not in model.encoded  # what an encoder hears, all others hear whole
     apart = clock_of[read] != clock_of[action]

@@ -54,6 +54,8 @@ class Classify(Objective):
         ragged = [name for name in model.names if any(f.ragged for f in model.tokenizer(name).spec.fields.values())]
         if mixup and ragged:
             raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
+        if mixup and model.encoded:
+            raise InvalidValue("mixup", mixup, f"would not mix {model.encoded[0]}, which is encoded", "0")
         pool.check(model)
         self.labels, self.label, self.pool = (label,), label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
