@@ -23,7 +23,7 @@ from interleaved import compare, report
 
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
-from mmtx.data.episodes import Episodes, EpisodeSource
+from mmtx.data.episodes import Episodes, EpisodeSource, Windowing
 from mmtx.data.sampler import Order
 from mmtx.world import World
 
@@ -151,12 +151,8 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     recorded = recorded_episodes()
     source = Hopper(
-        episodes=Episodes.of(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
-        context=CONTEXT,
-        max_steps=MAX_STEPS,
-        return_scale=SCALE,
-        val_fraction=0.0,
-        split_seed=0,
+        Episodes.of(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
+        Windowing(context=CONTEXT, max_steps=MAX_STEPS, return_scale=SCALE, val_fraction=0.0, split_seed=0),
     )
     ours, loop, faster = Ours(source), Loop(recorded, step_by_step), Loop(recorded, at_once)
     same(ours, loop, source)

@@ -18,6 +18,7 @@ from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.collate import collate
 from mmtx.data.episodes import FIRST_DATA_SEED
+from mmtx.errors import UserError
 from mmtx.evaluate import acting_metrics
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
@@ -82,6 +83,12 @@ SPECS: dict[str, Spec] = {
     "action": series_spec(num_classes=4, max_length=CONTEXT, num_times=MAX_STEPS),
 }
 VECTORS = {**SPECS, "action": series_spec(2, max_length=CONTEXT, num_times=MAX_STEPS)}
+
+
+def _of_context(spec: Spec, context: int) -> dict[str, Any]:
+    return {key: replace(field, max_length=context) for key, field in spec.fields.items()}
+
+
 ALL = ("mission", "return", "reward", "state", "action")
 SEEDS = [3, 0, 11, 4, 1, 8]
 """Episodes of 5, 2, 7, 6, 3 and 4 steps; missions of 4, 1, 4, 1, 2 and 1 words."""
@@ -89,12 +96,12 @@ TARGETS = [5.0, 1.0, 3.0, -2.0, 0.0, 7.0]
 
 
 def made(
-    names: Sequence[str] = ALL, specs: Mapping[str, Spec] = SPECS, **changes: Any
+    names: Sequence[str] = ALL, specs: Mapping[str, Spec] = SPECS, scheme: str = "learned", **changes: Any
 ) -> tuple[MultimodalTransformer, Action]:
     """Weights so large that what is heard decides what is done."""
     torch.manual_seed(0)
     tokenizers = {name: text(specs[name]) if name == "mission" else series(specs[name]) for name in names}
-    body = backbone(positions=POSITIONS["learned"], init_std=0.6)
+    body = backbone(positions=POSITIONS[scheme], init_std=0.6)
     whole = model(tokenizers, body, clocks={"step": Clock(embedding=Learned)})
     return whole, action(whole, specs, **changes)
 
@@ -106,12 +113,14 @@ def rolled(
     names: Sequence[str] = ALL,
     specs: Mapping[str, Spec] = SPECS,
     num_filmed: int = 0,
+    cache: bool = True,
     **changes: Any,
 ) -> tuple[list[Episode], Counter, list[Batch]]:
     """Episodes, the world they took place in, and the batches that the model heard."""
     whole, objective = made(names, specs, **changes)
     world, seen = Counter(continuous=specs is VECTORS), []
-    whole.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    tokenize = whole.tokenize
+    whole.tokenize = lambda batch: (seen.append(batch), tokenize(batch))[1]  # type: ignore[method-assign]
     episodes = roll_out(
         whole,
         objective,
@@ -121,6 +130,7 @@ def rolled(
         target_returns=targets,
         return_scale=SCALE,
         num_filmed=num_filmed,
+        cache=cache,
     )
     return episodes, world, seen
 
@@ -265,34 +275,71 @@ def test_equals_a_loop_that_collates_every_window_anew(names: tuple[str, ...], s
 
 
 def test_what_holds_for_the_whole_episode_is_padded_as_collating_does() -> None:
-    episodes, _, seen = rolled()
+    """To the longest of all episodes, also when that one is over."""
+    _, _, seen = rolled()
+    missions = [{"mission": {"ids": torch.arange(1 + seed % 4)}} for seed in SEEDS]
+    expected = collate(missions, {"mission": SPECS["mission"]})
     for step, batch in enumerate(seen):
-        acting = [seed for seed in SEEDS if steps_of(seed) > step]
-        missions = [{"mission": {"ids": torch.arange(1 + seed % 4)}} for seed in acting]
-        expected = collate(missions, {"mission": SPECS["mission"]})
-        assert batch["mission"]["ids"].equal(expected["mission"]["ids"])
-        assert batch.lengths["mission"].equal(expected.lengths["mission"])
-        assert batch.full["mission"] == expected.full["mission"]
+        acting = [i for i, seed in enumerate(SEEDS) if steps_of(seed) > step]
+        assert batch["mission"]["ids"].equal(expected["mission"]["ids"][acting])
+        assert batch.lengths["mission"].equal(expected.lengths["mission"][acting])
+        assert batch.full["mission"] == (set(batch.lengths["mission"].tolist()) == {4})
 
 
 def test_a_part_of_fixed_size_and_one_that_is_empty() -> None:
     specs = {"label": label_spec(5), "mission": SPECS["mission"]}
-    history = History(specs, ["label", "mission"], "action")
     empty, full = torch.zeros(0, dtype=torch.long), torch.arange(2)
-    constants = [{"label": {"class": torch.tensor(k)}, "mission": {"ids": empty}} for k in range(3)]
-    batch = history.batch(torch.tensor([2, 0]), constants)
+    constants: list[Sample] = [{"label": {"class": torch.tensor(k)}, "mission": {"ids": empty}} for k in range(3)]
+    batch = History(specs, ["label", "mission"], "action", constants).batch(torch.tensor([2, 0]))
     expected = collate([constants[2], constants[0]], specs)
     for name in specs:
         for key, values in expected[name].items():
             assert batch[name][key].equal(values), name
         assert batch.lengths[name].equal(expected.lengths[name]) and batch.full[name] == expected.full[name]
     constants[1]["mission"] = {"ids": full}
-    assert history.batch(torch.tensor([0, 1]), constants)["mission"]["ids"].tolist() == [[0, 0], [0, 1]]
+    history = History(specs, ["label", "mission"], "action", constants)
+    assert history.batch(torch.tensor([0, 1]))["mission"]["ids"].tolist() == [[0, 0], [0, 1]]
+
+
+LONG = {name: replace(spec, fields=_of_context(spec, MAX_STEPS)) for name, spec in SPECS.items() if name != "mission"}
+LONG["mission"] = SPECS["mission"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [ALL, ("return", "state", "action"), ("state", "action"), ("state", "mission", "action"), ("state",)],
+    ids="-".join,
+)
+@pytest.mark.parametrize("specs", [SPECS, LONG], ids=["cropped", "whole"])
+@pytest.mark.parametrize("scheme", ["learned", "rotary", "alibi"])
+def test_the_cache_changes_nothing(names: tuple[str, ...], specs: dict[str, Spec], scheme: str) -> None:
+    targets = TARGETS if "return" in names else None
+    cached, world, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme)
+    plain, other, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme, cache=False)
+    assert cached == plain
+    assert all(a.equal(b) for a, b in zip(world.taken, other.taken, strict=True))
+
+
+def test_the_cache_spares_what_was_computed() -> None:
+    """Every token is asked once, as long as none has left the window; not where a later name would be missed."""
+
+    def asked(names: Sequence[str], specs: Mapping[str, Spec]) -> list[int]:
+        whole, objective = made(names, specs)
+        widths: list[int] = []
+        whole.backbone.register_forward_pre_hook(lambda module, args: widths.append(args[0].shape[1]))
+        targets = TARGETS if "return" in names else None
+        roll_out(whole, objective, specs, Counter(), SEEDS, target_returns=targets, return_scale=SCALE)
+        return widths
+
+    assert asked(("mission", "return", "state", "action"), LONG) == [4 + 2] + [3] * 6
+    assert asked(("return", "state", "action"), SPECS) == [2, 3, 3, 8, 8, 8, 8]
+    assert asked(("state", "action", "mission"), LONG)[1] == 4 + 3, "the mission comes after every step"
+    assert asked(("state", "action", "reward"), LONG)[1] == 5, "a reward that was heard hears a later action"
 
 
 def test_a_window_of_one_step_never_holds_an_action() -> None:
     specs = {
-        name: spec if name == "mission" else replace(spec, fields=_of_context_1(spec)) for name, spec in SPECS.items()
+        name: spec if name == "mission" else replace(spec, fields=_of_context(spec, 1)) for name, spec in SPECS.items()
     }
     _, world, seen = rolled(specs=specs)
     assert len(seen) == 7
@@ -301,17 +348,27 @@ def test_a_window_of_one_step_never_holds_an_action() -> None:
         assert not batch.lengths["action"].any() and batch.lengths["state"].unique().tolist() == [1]
 
 
-def _of_context_1(spec: Spec) -> dict[str, Any]:
-    return {key: replace(field, max_length=1) for key, field in spec.fields.items()}
-
-
 def test_frames_are_kept_of_those_that_are_filmed_while_they_last() -> None:
     assert all(not episode.frames for episode in rolled()[0])
     episodes = rolled(num_filmed=2)[0]
     for index, episode in enumerate(episodes):
-        shown = [SEEDS[index] + step / 100 for step in range(steps_of(SEEDS[index]))] if index < 2 else []
+        shown = [SEEDS[index] + step / 100 for step in range(steps_of(SEEDS[index]) + 1)] if index < 2 else []
         assert [float(frame[0, 0, 0]) for frame in episode.frames] == pytest.approx(shown)
     assert sum(bool(episode.frames) for episode in rolled(num_filmed=100)[0]) == len(SEEDS)
+
+
+def test_a_world_that_shows_less_than_the_set_holds() -> None:
+    specs = {**SPECS, "sonar": SPECS["state"]}
+    whole, objective = made(("state", "sonar", "action"), specs)
+    with pytest.raises(UserError, match="the world shows no 'sonar', which is in the set; it shows state, mission"):
+        roll_out(whole, objective, specs, Counter(), SEEDS, target_returns=None, return_scale=SCALE)
+
+
+def test_episodes_longer_than_the_times_that_the_data_declares() -> None:
+    specs = {**SPECS, "state": series_spec(3, max_length=CONTEXT, num_times=MAX_STEPS - 1)}
+    whole, objective = made(("state",), specs)
+    with pytest.raises(UserError, match="last 7 steps; of 'state', the data declares times below 6"):
+        roll_out(whole, objective, specs, Counter(), SEEDS, target_returns=None, return_scale=SCALE)
 
 
 class Silent(Counter):
@@ -487,10 +544,12 @@ def test_metrics_by_hand() -> None:
             "return": 3.0,
             "return_sd": math.sqrt((4 + 1 + 9) / 2),
             "return_normalised": 50.0,
+            "return_normalised_sd": 25 * math.sqrt((4 + 1 + 9) / 2),
             "episode_length": 3.0,
             "episode_length_sd": 2.0,
             "episodes": 3.0,
             "success_rate": 2 / 3,
+            "success_rate_sd": math.sqrt(1 / 3),
             "return_asked_2.5": 0.5,
             "return_asked_-10": 4.0,
         }
@@ -506,10 +565,10 @@ def test_metrics_of_one_episode_without_references() -> None:
 
 def test_metrics_of_acting_carry_the_name_of_the_stage() -> None:
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
-    assert acting_metrics(learner, source, "train") == {} and not source.worlds
-    assert acting_metrics(learner, Toy(can_play=False), "val") == {}
-    metrics = acting_metrics(learner, source, "test")
+    assert play(learner, source, "train") == [] == play(learner, Toy(can_play=False), "val")
+    assert acting_metrics(source, "train", []) == {} and not source.worlds
     played = play(learner, source, "test")
+    metrics = acting_metrics(source, "test", played)
     assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played).items()}
     assert metrics["test/episodes"] == 7 and "test/return_asked_0" in metrics
-    assert not any("asked" in name for name in acting_metrics(learner, source, "val"))
+    assert not any("asked" in name for name in play_metrics(source, play(learner, source, "val")))

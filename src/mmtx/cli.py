@@ -21,7 +21,7 @@ usage: mmtx COMMAND [key=value ...]
   mmtx train --config FILE           repeat a saved run (RUN/config.yaml), with changes if you like
   mmtx check [key=value ...]         everything that can be wrong, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
-  mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it
+  mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it; or what its acting earns
   mmtx list [GROUP]                  what there is to choose from
 
 An experiment is four choices, and every default is one line in conf/:
@@ -78,7 +78,7 @@ usage: mmtx generate RUN|CKPT [key=value ...]
   audio=FILE            what is said in a sound file, with times; of a folder or a manifest (.csv, .jsonl) as JSONL
   index=N               or: sample N of the run's test (or validation) part
   max_new_tokens=N      upper limit; 200 where a text goes on
-  seed=0                the same seed gives the same text
+  seed=0                the same seed gives the same text, or the same episodes: it is the first one's, others count up
   temperature=1.0       0 takes the best id each time
   top_k=null top_p=null keep the k best; the smallest set of probability p
   beam_size=null        beam search, for models that write a whole text (objective=[seq2seq]); null: as trained
@@ -86,6 +86,11 @@ usage: mmtx generate RUN|CKPT [key=value ...]
   resample=false        convert a sound of another rate than the model hears
   overlap_seconds=1.0   of the windows that a long recording is cut into
   cache=true            keep keys and values (the text is the same without, only slower)
+
+of a model that acts (objective=[action]), a line of JSON for every episode, and one that sums them up:
+  episodes=10           of each return that is asked for
+  target_return=null    what to ask for, one or several: target_return=[500,100]; null: as the run's objective says
+  out=FILE.gif          a film of the first episode
 """,
     "list": """\
 usage: mmtx list [GROUP]
@@ -184,6 +189,7 @@ def evaluate(arguments: list[str]) -> int:
     from mmtx.experiment import construct_source
     from mmtx.run.directory import newest_checkpoint
     from mmtx.run.loading import load, read_checkpoint
+    from mmtx.run.metrics import finite
 
     if options["split"] not in ("train", "val", "test"):
         raise InvalidValue("split", options["split"], "is none of train, val, test")
@@ -198,7 +204,7 @@ def evaluate(arguments: list[str]) -> int:
     metrics = evaluate_learner(learner, data, options["split"])
     if metrics is None:
         raise UserError(f"the data has no split '{options['split']}'; choose split=val or split=train")
-    print(json.dumps(metrics, indent=2))
+    print(json.dumps(finite(metrics), indent=2))
     return 0
 
 

@@ -109,6 +109,14 @@ class Connectivity:
         order, position, segment, valid = map(rows, parts)
         return replace(self, order=order, position=position, segment=segment, valid=valid, spans=None)
 
+    def arranged(self, columns: Int[Tensor, " n"]) -> Connectivity:
+        """Some tokens, in another order in the row."""
+        parts = (self.order, self.position, self.segment, self.valid)
+        order, position, segment, valid = (values[:, columns] for values in parts)
+        return replace(
+            self, order=order, position=position, segment=segment, valid=valid, shape=Shape.MIXED, spans=None
+        )
+
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
         rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid))

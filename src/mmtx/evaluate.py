@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
+from mmtx.act import Episode
 from mmtx.data.base import Source
 from mmtx.data.module import DataModule
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
-from mmtx.playing import acting_objective, play, play_metrics
+from mmtx.playing import play, play_metrics
 from mmtx.world import Playable
 
 
@@ -21,9 +24,10 @@ def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str
         data: whose split is read, on one process.
         split: ``train``, ``val`` or ``test``.
     """
+    acting = acting_metrics(data.source, split, play(learner, data.source, split))
     loader = data.eval_loader(split, rank=0, num_ranks=1)
     if loader is None:
-        return acting_metrics(learner, data.source, split) or None
+        return acting or None
     totals: dict[str, torch.Tensor] = {}
     stats: dict[str, list[str]] = {}
     for batches in loader:
@@ -31,17 +35,15 @@ def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str
             totals[name] = totals[name] + score.vector() if name in totals else score.vector()
             stats[name] = list(score.stats)
     metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
-    return metrics | acting_metrics(learner, data.source, split)
+    return metrics | acting
 
 
-def acting_metrics(learner: Learner, source: Source, stage: str) -> dict[str, float]:
-    """Metrics of acting in the world of the data, if there is one and an objective acts: ``stage/return`` and more."""
-    objective = acting_objective(learner, source)
-    if objective is None or stage not in objective.num_episodes:
+def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:
+    """Metrics of what was played in the world of the data: ``stage/return`` and more; none where nothing was."""
+    if not played:
         return {}
     assert isinstance(source, Playable)
-    metrics = play_metrics(source, play(learner, source, stage))
-    return {f"{stage}/{metric}": value for metric, value in metrics.items()}
+    return {f"{stage}/{metric}": value for metric, value in play_metrics(source, played).items()}
 
 
 def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Tensor, list[str]]]) -> dict[str, float]:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from mmtx.act import Episode, roll_out
+from mmtx.film import Filmed
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
 from mmtx.world import Playable
@@ -23,82 +24,114 @@ def acting_objective(learner: Learner, source: object) -> Action | None:
     return acts if isinstance(source, Playable) and source.can_play and acts is not None else None
 
 
-def play(learner: Learner, source: Playable, split: str, *, num_filmed: int = 0) -> list[list[Episode]]:
-    """Episodes for each return that is asked for (in validation, the first); one list where none is.
+def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -> list[list[Episode]]:
+    """Episodes for each return that is asked for (in validation, the first); one list where none is, and nothing where
+    nobody acts or the data has no world.
 
     Args:
-        learner: in eval mode, with an objective that acts.
-        source: the data, whose world it acts in.
+        learner: in eval mode.
+        source: the data, in whose world it acts.
         split: ``val`` or ``test``: which seeds, and how many of them.
         num_filmed: so many episodes of the first list keep their frames.
     """
     objective = acting_objective(learner, source)
-    assert objective is not None
-    count, first = objective.num_episodes[split], FIRST_SEED[split]
-    asks = "return" in learner.model.names
-    targets: Sequence[float | None] = (objective.target_returns or [source.best_return]) if asks else [None]
-    targets = targets[:1] if split == "val" else targets
+    if objective is None or split not in objective.num_episodes:
+        return []
+    assert isinstance(source, Playable)
+    targets = returns_asked(learner, objective, source)
+    seeds = range(FIRST_SEED[split], FIRST_SEED[split] + objective.num_episodes[split])
     return [
-        [
-            episode
-            for start in range(0, count, SIDE_BY_SIDE)
-            for episode in _some(
-                learner,
-                objective,
-                source,
-                list(range(first + start, first + min(start + SIDE_BY_SIDE, count))),
-                target,
-                num_filmed if start == 0 and index == 0 else 0,
-            )
-        ]
-        for index, target in enumerate(targets)
+        play_seeds(learner, objective, source, seeds, target, num_filmed=0 if index else num_filmed)
+        for index, target in enumerate(targets[:1] if split == "val" else targets)
     ]
 
 
-def _some(
-    learner: Learner, objective: Action, source: Playable, seeds: list[int], target: float | None, num_filmed: int
+def returns_asked(learner: Learner, objective: Action, source: Playable) -> list[float] | list[None]:
+    """What it is asked for, each once; ``[None]`` where the set holds no ``return``."""
+    if "return" not in learner.model.names:
+        return [None]
+    return list(dict.fromkeys(objective.target_returns or [source.best_return]))
+
+
+def play_seeds(
+    learner: Learner,
+    objective: Action,
+    source: Playable,
+    seeds: Sequence[int],
+    target: float | None,
+    *,
+    num_filmed: int = 0,
+    cache: bool = True,
 ) -> list[Episode]:
-    world = source.world(len(seeds))
-    try:
-        return roll_out(
-            learner.model,
-            objective,
-            learner.specs,
-            world,
-            seeds,
-            target_returns=None if target is None else [target] * len(seeds),
-            return_scale=source.return_scale,
-            num_filmed=num_filmed,
-        )
-    finally:
-        world.close()
+    """An episode for each seed, some of them side by side.
+
+    Args:
+        learner: in eval mode.
+        objective: that acts.
+        source: the data, in whose world it acts.
+        seeds: of the episodes.
+        target: what is asked for; None where the set holds no ``return``.
+        num_filmed: so many of the first episodes keep their frames.
+        cache: keep keys and values of earlier steps where that is exact.
+    """
+    episodes: list[Episode] = []
+    for start in range(0, len(seeds), SIDE_BY_SIDE):
+        some, filmed = seeds[start : start + SIDE_BY_SIDE], max(0, num_filmed - start)
+        world = source.world(len(some))
+        try:
+            episodes += roll_out(
+                learner.model,
+                objective,
+                learner.specs,
+                Filmed(world) if filmed else world,
+                some,
+                target_returns=None if target is None else [target] * len(some),
+                return_scale=source.return_scale,
+                num_filmed=filmed,
+                cache=cache,
+            )
+        finally:
+            world.close()
+    return episodes
 
 
 def play_metrics(source: Playable, played: Sequence[Sequence[Episode]]) -> dict[str, float]:
-    """``return``, ``return_normalised``, ``success_rate`` and ``episode_length`` with standard deviations and count.
-
-    They are those of the first return that was asked for; of each other one, ``return_asked_<target>``.
-    """
-    episodes, others = played[0], played[1:]
-    returns, lengths = [e.earned for e in episodes], [float(e.length) for e in episodes]
-    metrics = {
-        "return": statistics.fmean(returns),
-        "return_sd": _sd(returns),
-        "episode_length": statistics.fmean(lengths),
-        "episode_length_sd": _sd(lengths),
-        "episodes": float(len(episodes)),
-    }
-    if source.reference_returns is not None:
-        low, high = source.reference_returns
-        metrics["return_normalised"] = 100 * (metrics["return"] - low) / (high - low)
-    known = [float(e.success) for e in episodes if e.success is not None]
-    if known:
-        metrics["success_rate"] = statistics.fmean(known)
-    for some in others:
+    """What `summed_up` says of the first return that was asked for; of each other one, ``return_asked_<target>``."""
+    metrics = summed_up(source, played[0])
+    for some in played[1:]:
         assert some[0].target_return is not None
-        metrics[f"return_asked_{some[0].target_return:g}"] = statistics.fmean(e.earned for e in some)
+        metrics[f"return_asked_{_shown(some[0].target_return)}"] = statistics.fmean(e.earned for e in some)
     return metrics
 
 
-def _sd(values: Sequence[float]) -> float:
-    return statistics.stdev(values) if len(values) > 1 else math.nan
+def summed_up(source: Playable, episodes: Sequence[Episode]) -> dict[str, float]:
+    """``return``, ``return_normalised``, ``success_rate`` and ``episode_length`` where they are known, each with its
+    standard deviation ``_sd`` (of one episode, NaN), and their number, ``episodes``."""
+    values = {"return": [e.earned for e in episodes], "episode_length": [float(e.length) for e in episodes]}
+    low, high = source.reference_returns or (0.0, 0.0)
+    if low != high:
+        values["return_normalised"] = [100 * (e.earned - low) / (high - low) for e in episodes]
+    known = [float(e.success) for e in episodes if e.success is not None]
+    if known:
+        values["success_rate"] = known
+    metrics = {"episodes": float(len(episodes))}
+    for name, each in values.items():
+        metrics |= {name: statistics.fmean(each), f"{name}_sd": statistics.stdev(each) if len(each) > 1 else math.nan}
+    return metrics
+
+
+def record(episode: Episode, seed: int) -> dict[str, int | float | None]:
+    """One episode, as it is written down."""
+    return {
+        "seed": seed,
+        "target_return": episode.target_return,
+        "return": episode.earned,
+        "length": episode.length,
+        "success": episode.success,
+    }
+
+
+def _shown(target: float) -> str:
+    """As short as can be without being that of another: 500.0 is 500."""
+    short = f"{target:g}"
+    return short if float(short) == target else repr(float(target))

@@ -78,6 +78,11 @@ class Playable(ABC):
         """The highest return of any episode of the data: what a model is asked for where nothing else is said."""
 
     @property
+    def mean_return(self) -> float | None:
+        """The mean return of the episodes of the data, where it is known."""
+        return None
+
+    @property
     @abstractmethod
     def return_scale(self) -> float:
         """What returns and rewards are divided by in the data."""

@@ -10,8 +10,11 @@ import pytest
 import torch
 from contracts import check_source
 
-from mmtx.data import babyai, synthesis
-from mmtx.data.babyai import SAMPLE_RATE_HZ, BabyAI, Level, episode_seed, language
+from mmtx.data import babyai_demonstrations, babyai_speech, babyai_world, synthesis
+from mmtx.data.babyai import BabyAI
+from mmtx.data.babyai_demonstrations import episode_seed
+from mmtx.data.babyai_level import Level, language
+from mmtx.data.babyai_speech import SAMPLE_RATE_HZ
 from mmtx.data.collate import collate
 from mmtx.data.synthesis import voice_names
 from mmtx.data.vocabulary import BPE, Bytes, Characters, Words
@@ -210,14 +213,14 @@ def test_splits_can_go_to_a_process_that_was_not_forked():
 
 
 def test_episodes_that_are_not_solved_are_drawn_anew(monkeypatch):
-    plain, seeds, real = source(num_episodes=3), [], babyai._demonstration
-    monkeypatch.setattr(babyai, "RECIPE", -1)  # another cache
+    plain, seeds, real = source(num_episodes=3), [], babyai_demonstrations._demonstration
+    monkeypatch.setattr(babyai_demonstrations, "RECIPE", -1)  # another cache
 
     def fails_twice(level, seed):
         seeds.append(seed)
         return None if seed in (episode_seed("train", 1, 0, 0), episode_seed("train", 1, 0, 1)) else real(level, seed)
 
-    monkeypatch.setattr(babyai, "_demonstration", fails_twice)
+    monkeypatch.setattr(babyai_demonstrations, "_demonstration", fails_twice)
     data = source(num_episodes=3)
     assert (plain.num_redrawn, data.num_redrawn) == (0, 2)
     assert [seed for seed in seeds if seed % 3 == 0] == [
@@ -231,13 +234,13 @@ def test_a_bot_that_gives_up_solves_nothing(monkeypatch):
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     monkeypatch.setattr(BabyAIBot, "replan", lambda *_: 6)  # waits until its time is up
-    assert babyai._demonstration(Level(GO_TO), 0) is None
+    assert babyai_demonstrations._demonstration(Level(GO_TO), 0) is None
 
     def fail(*_):
         raise AssertionError("nothing left to explore")
 
     monkeypatch.setattr(BabyAIBot, "replan", fail)
-    assert babyai._demonstration(Level(GO_TO), 0) is None
+    assert babyai_demonstrations._demonstration(Level(GO_TO), 0) is None
     with pytest.raises(InvalidValue, match="^level=BabyAI-GoToLocal-v0 is not for MiniGrid's bot: it solved none of"):
         source()
 
@@ -260,7 +263,7 @@ def rolled(world, seeds, actions):
 def test_the_actions_of_the_data_lead_through_its_views(changes, monkeypatch):
     data = source(num_episodes=4, context=50, **changes)
     whole = [episode[0] for episode in episodes(data.train())]
-    monkeypatch.setattr(babyai, "episode_seed", lambda _, number, *rest: episode_seed("train", number, *rest))
+    monkeypatch.setattr(babyai_world, "episode_seed", lambda _, number, *rest: episode_seed("train", number, *rest))
     actions = [sample["action"]["class"].tolist() for sample in whole]
     seen, outcomes, told = rolled(data.world(4), range(4), actions)
     assert len({len(own) for own in actions}) > 1
@@ -331,7 +334,7 @@ def test_more_seeds_than_episodes_are_refused():
 
 def test_missions_are_said_by_the_speakers_of_the_split(monkeypatch):
     said = []
-    monkeypatch.setattr(babyai, "synthesise", lambda *how: said.append(how) or synthesis.synthesise(*how))
+    monkeypatch.setattr(babyai_speech, "synthesise", lambda *how: said.append(how) or synthesis.synthesise(*how))
     data = source(speech=True, num_episodes=6, num_val=4)
     clips = len(said)
     world = data.world(4)
@@ -372,8 +375,8 @@ def everything(data):
 def test_the_second_time_episodes_come_from_the_cache(cache, monkeypatch):
     fresh = everything(source(speech=True))
     assert len(list(cache.iterdir())) == 4
-    monkeypatch.setattr(babyai, "_demonstration", refuse)
-    monkeypatch.setattr(babyai, "synthesise", refuse)
+    monkeypatch.setattr(babyai_demonstrations, "_demonstration", refuse)
+    monkeypatch.setattr(babyai_speech, "synthesise", refuse)
     assert same(everything(source(speech=True)), fresh)
     assert source(num_val=0, context=5, pixels=True).num_redrawn == 0
     for changes in ({"split_seed": 1}, {"level": PUT_NEXT}, {"num_episodes": 6}, {"speech": True, "voices": 3}):

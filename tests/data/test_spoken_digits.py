@@ -341,7 +341,8 @@ def test_a_damaged_cache_is_made_anew(cache, capfd, damage):
     middle = len(content) // 2
     array = io.BytesIO()
     numpy.save(array, numpy.zeros(3))
-    fewer = spoken_digits._written({"train": spoken_digits.Clips(torch.zeros(1, dtype=torch.int16), torch.arange(2))})
+    fewer = io.BytesIO()
+    numpy.savez(fewer, train_waveforms=numpy.zeros(1, numpy.int16), train_offsets=numpy.arange(2))
     file.write_bytes(
         {
             "empty": b"",
@@ -349,12 +350,12 @@ def test_a_damaged_cache_is_made_anew(cache, capfd, damage):
             "flipped": content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :],
             "other": pickle.dumps("not arrays"),
             "array": array.getvalue(),
-            "fewer": fewer,
+            "fewer": fewer.getvalue(),
         }[damage]
     )
     assert same(all_waveforms(source()), fresh)
     said = capfd.readouterr().err
-    assert said.startswith(f"mmtx: {file} cannot be read (") and said.endswith("its clips are made anew\n")
+    assert said.startswith(f"mmtx: {file} cannot be read (") and said.endswith("it is made anew\n")
     assert said.count("\n") == 1 and file.read_bytes() == content
 
 

@@ -21,7 +21,7 @@ from mmtx.data import minari_dataset, rollouts
 from mmtx.data.base import BatchSplit
 from mmtx.data.behaviour import CONTROLLERS
 from mmtx.data.collate import collate
-from mmtx.data.episodes import FIRST_DATA_SEED, Episodes, EpisodeSource, data_seed
+from mmtx.data.episodes import FIRST_DATA_SEED, Episodes, EpisodeSource, Windowing, data_seed
 from mmtx.data.gym_world import GymWorld, make_env, state_vector
 from mmtx.data.key_to_door import KeyToDoor, KeyToDoorWorld, random_walks
 from mmtx.data.minari_dataset import Minari
@@ -97,7 +97,7 @@ class Plain(EpisodeSource):
 
 def plain(episodes, context=5, val_fraction=0.4, **changed):
     given = {"max_steps": 100, "return_scale": 10.0, "split_seed": 0, **changed}
-    return Plain(episodes=episodes, context=context, val_fraction=val_fraction, **given)
+    return Plain(episodes, Windowing(context=context, val_fraction=val_fraction, **given))
 
 
 def same(one, other):
@@ -198,9 +198,26 @@ DAMAGED = {
         "data: terminations and truncations are false at every step, so that no episode ends",
     ),
     "flat unequal": ({**flat(recorded()), "rewards": numpy.zeros(60)}, "unequal numbers of steps: observations 61"),
+    "no observations": (
+        changed(0, observations=numpy.zeros((3, 0))),
+        "data, episode 1: observations has the shape (2,)",
+    ),
+    "no actions": (
+        [{"observations": numpy.zeros((2, 1)), "actions": numpy.zeros((2, 0)), "rewards": [0.0, 0.0]}],
+        "data: actions holds no numbers, and must hold one a step or more",
+    ),
+    "several rewards": (
+        {**flat(recorded()), "rewards": numpy.zeros((61, 2))},
+        "data: rewards has the shape (2,) a step; it is one number",
+    ),
+    "several ends": (
+        {**flat(recorded()), "terminations": numpy.zeros((61, 2))},
+        "data: terminations has the shape (2,) a step; it is one number",
+    ),
+    "flat empty": ({key: array[:0] for key, array in flat(recorded()).items()}, "data is empty: rewards has no steps"),
     "pictures": (
         [{"observations": numpy.zeros((2, 84, 84)), "actions": [0, 1], "rewards": [0.0, 0.0]}],
-        "data: observations are 7,056 numbers each; vectors have 4096",
+        "data: observations are 7,056 numbers each; vectors have 1..4096",
     ),
 }
 
@@ -412,7 +429,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(rollouts_of().episodes) == 12
-    assert "the next run makes its episodes anew" in capsys.readouterr().err
+    assert "the next run makes it anew" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -430,6 +447,47 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
 def test_rollouts_that_cannot_be(changes, message):
     with pytest.raises(InvalidValue, match=message):
         rollouts_of(**changes)
+
+
+class Faulty:
+    """An environment that gives what cannot be learned from, or cannot be made."""
+
+    def __init__(self, reward, missing, **_):
+        if missing:
+            raise OSError("libGL.so.1 is missing")
+        gymnasium = pytest.importorskip("gymnasium")
+        self.observation_space, self.action_space = gymnasium.spaces.Box(-1, 1, (2,)), gymnasium.spaces.Discrete(3)
+        self.reward = reward
+
+    def reset(self, **_):
+        self.steps = 0
+        return numpy.zeros(2, numpy.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return numpy.zeros(2, numpy.float32), self.reward if self.steps == 3 else 0.0, self.steps == 5, False, {}
+
+
+@pytest.mark.parametrize(
+    ("faults", "message"),
+    [
+        ({"reward": numpy.nan, "missing": False}, "data.env=Faulty-v0, episode 0, step 2: rewards is nan, and so are"),
+        ({"reward": 0.0, "missing": True}, "^env=Faulty-v0 cannot be made: libGL.so.1 is missing"),
+    ],
+)
+def test_environments_that_fail(monkeypatch, faults, message):
+    gymnasium = pytest.importorskip("gymnasium")
+
+    class Made(Faulty, gymnasium.Env):
+        pass
+
+    monkeypatch.setitem(
+        gymnasium.registry,
+        "Faulty-v0",
+        gymnasium.envs.registration.EnvSpec("Faulty-v0", entry_point=lambda **more: Made(**faults)),
+    )
+    with pytest.raises(UserError, match=message):
+        rollouts_of("Faulty-v0", policies={"random": 1.0})
 
 
 def test_continuous_actions():
@@ -534,7 +592,7 @@ def test_frames(monkeypatch):
         world.close()
     world = key_to_door().world(1)
     world.reset([0])
-    assert world.frame(0).shape == (3, 4 * 16 + 4, 3 * (4 * 16 + 4))
+    assert world.frame(0).shape == (3, 5 * 16 + 4, 3 * (5 * 16 + 4))
 
 
 # --- key to door ------------------------------------------------------------------------------------------------------
@@ -710,6 +768,32 @@ def test_files_that_cannot_be_read(tmp_path):
         trajectories(tmp_path)
 
 
+def test_hdf5_files_that_cannot_be_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    words = numpy.array([b"a"] * 61, dtype=object)
+    file = write_hdf5(tmp_path / "words.h5", {**flat(recorded()), "rewards": words})
+    with pytest.raises(UserError, match="words.h5: rewards holds object of shape .*, not numbers for each step"):
+        trajectories(file)
+    file = write_hdf5(tmp_path / "link.h5", flat(recorded()))
+    with h5py.File(file, "a") as opened:
+        del opened["rewards"]
+        opened["rewards"] = h5py.SoftLink("/nowhere")
+    with pytest.raises(UserError, match="link.h5 cannot be read as an HDF5 file"):
+        trajectories(file)
+    file = write_hdf5(tmp_path / "named.h5", {"episode_one/rewards": numpy.zeros(3)})
+    with pytest.raises(UserError, match="named.h5 cannot be read as an HDF5 file: .*'one'"):
+        trajectories(file)
+    with h5py.File(tmp_path / "chunk.h5", "w") as opened:
+        for name, array in flat(recorded()).items():
+            opened.create_dataset(name, data=array, chunks=True, fletcher32=True)
+        place = opened["rewards"].id.get_chunk_info(0).byte_offset
+    whole = bytearray((tmp_path / "chunk.h5").read_bytes())
+    whole[place] ^= 255
+    (tmp_path / "chunk.h5").write_bytes(whole)
+    with pytest.raises(UserError, match="chunk.h5 cannot be read as an HDF5 file"):
+        trajectories(tmp_path / "chunk.h5")
+
+
 def test_an_error_in_a_file_names_the_file_the_episode_and_the_field(tmp_path):
     file = write_npz(tmp_path / "file.npz", flat(broken("rewards", numpy.nan)))
     with pytest.raises(UserError, match=rf"{re.escape(str(file))}, episode 2, step 4: rewards is nan"):
@@ -726,11 +810,11 @@ def test_a_file_with_a_world(tmp_path):
     assert source.can_play and source.reference_returns == (20.0, 500.0) and source.best_return == made.best_return
     assert source.world(2).max_steps == 1000
     with pytest.raises(InvalidValue, match="env=Acrobot-v1 has observations of 6 numbers; those of the data have 4"):
-        trajectories(file, env="Acrobot-v1").world(1)
+        trajectories(file, env="Acrobot-v1")
     with pytest.raises(
         InvalidValue, match=r"env=CartPole-v1 has the actions Discrete\(2\); those of the data are 7 classes"
     ):
-        trajectories(file, env="CartPole-v1", num_actions=7).world(1)
+        trajectories(file, env="CartPole-v1", num_actions=7)
     with pytest.raises(InvalidValue, match="env=CartPool-v1 is not an environment"):
         trajectories(file, env="CartPool-v1")
     with pytest.raises(InvalidValue, match="reference_returns=.* must be two"):
@@ -750,20 +834,28 @@ def test_a_local_minari_dataset(tmp_path):
         for e in given
     ]
     described = {"type": "Dict", "subspaces": {}}
-    spec = json.dumps({"id": "Some-v0", "entry_point": "os:system"})
     scores = {"ref_min_score": 1.0, "ref_max_score": 5.0}
-    folder = write_minari(tmp_path / "d", written, described, DISCRETE, env_spec=spec, **scores)
+    folder = write_minari(tmp_path / "d", written, described, DISCRETE, **scores)
     source = trajectories(folder)
     check_source(source)
     wanted = episodes_of(given, num_actions=5)
     assert source.episodes.observations.equal(wanted.observations), "parts are in the order of their keys"
     assert source.episodes.actions.equal(wanted.actions) and source.episodes.num_actions == 5
     assert source.reference_returns == (1.0, 5.0)
-    with pytest.raises(InvalidValue, match="env=Some-v0 is not an environment of Gymnasium"):
-        source.world(1)
     assert trajectories(folder / "data").episodes.rewards.equal(wanted.rewards)
     alone = trajectories(folder / "data" / "main_data.hdf5", num_actions=6).episodes
     assert alone.actions.equal(wanted.actions + 1), "without its description"
+
+
+def test_the_environment_that_a_minari_dataset_names_is_made_at_once(tmp_path):
+    spec = json.dumps({"id": "Some-v0", "entry_point": "os:system"})
+    folder = write_minari(tmp_path / "d", recorded(), BOX, {**DISCRETE, "start": 0}, env_spec=spec)
+    alone = folder / "data" / "main_data.hdf5"
+    with pytest.raises(UserError, match=rf"env=Some-v0 is not an env.*{folder} names; to learn .* data.path={alone}"):
+        trajectories(folder)
+    assert not trajectories(alone).can_play
+    with pytest.raises(InvalidValue, match="env=CartPole-v1 has observations of 4 numbers; those of the data have 2"):
+        trajectories(folder, env="CartPole-v1")
 
 
 def test_minari_datasets_that_cannot_be_read(tmp_path):
@@ -775,6 +867,9 @@ def test_minari_datasets_that_cannot_be_read(tmp_path):
         trajectories(place)
     place = write_minari(tmp_path / "c", [{"observations": numpy.zeros((2, 2))}], BOX, DISCRETE)
     with pytest.raises(UserError, match="episode 0: actions, rewards is missing"):
+        trajectories(place)
+    (place / "data" / "metadata.json").write_text(json.dumps({"action_space": "[5]"}))
+    with pytest.raises(UserError, match="is not the folder of a Minari dataset: .* describes a space .* as \\[5\\]"):
         trajectories(place)
     (place / "data" / "metadata.json").write_text("[]")
     with pytest.raises(UserError, match="is not the folder of a Minari dataset"):

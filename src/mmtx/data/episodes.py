@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
-from mmtx.batch import Batch, Field, Sample, Spec
+from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
+from mmtx.data.limits import check_within
+from mmtx.data.recorded import Recorded, laid_out
 from mmtx.data.stratified import hold_out
-from mmtx.errors import InvalidValue, UserError
+from mmtx.data.windows import StepTable, Windows
+from mmtx.errors import InvalidValue
 from mmtx.world import Playable, World
 
 FIRST_DATA_SEED = 2**31
 """Environments of datasets are seeded from here on; whoever evaluates takes smaller seeds, and meets nothing again."""
 
 MOST_EPISODES = 10_000_000
-
-LARGEST_STATE = 4096
-"""Numbers of one observation; what has more is a picture, not a vector."""
-
-Recorded = Mapping[str, Any]
-"""``observations actions rewards`` of the steps of one episode, or of many end to end, then with ``terminations`` and
-perhaps ``truncations``."""
 
 
 def data_seed(split_seed: int, episode: int) -> int:
@@ -60,31 +55,8 @@ class Episodes:
     def of(
         cls, recorded: Recorded | Sequence[Recorded], *, where: str, num_actions: int | None, max_steps: int
     ) -> Episodes:
-        """Checks what was recorded and lays it out.
-
-        Args:
-            recorded: episodes one by one, or all their steps end to end.
-            where: it was found, for errors.
-            num_actions: classes that discrete actions may have; None: as many as there are.
-            max_steps: that an episode may have.
-
-        Raises:
-            UserError: something of it cannot be learned from, naming episode and field.
-        """
-        together = _cut(recorded, where) if isinstance(recorded, Mapping) else _joined(recorded, where)
-        offsets = torch.from_numpy(together.pop("offsets"))
-        _check_lengths(offsets, where, max_steps)
-        arrays = {name: _numbers(array, f"{where}: {name}") for name, array in together.items()}
-        actions, num_actions = _actions(arrays["actions"], offsets, where, num_actions)
-        state = arrays["observations"].reshape(len(arrays["observations"]), -1)
-        if state.shape[1] > LARGEST_STATE:
-            raise UserError(f"{where}: observations are {state.shape[1]:,} numbers each; vectors have {LARGEST_STATE}")
-        with numpy.errstate(over="ignore"):  # what is too large becomes infinite, and is reported as that
-            observations = torch.from_numpy(state.astype(numpy.float32))
-        rewards = torch.from_numpy(arrays["rewards"].astype(numpy.float64).reshape(-1))
-        for name, values in (("observations", observations), ("rewards", rewards), ("actions", actions)):
-            _check_finite(name, values, offsets, where)
-        return cls(observations, actions, rewards, offsets, num_actions)
+        """What was recorded; see `mmtx.data.recorded.laid_out`."""
+        return cls(*laid_out(recorded, where=where, num_actions=num_actions, max_steps=max_steps))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -98,6 +70,11 @@ class Episodes:
     def times(self) -> Int64[Tensor, " steps"]:
         """Index of each step within its episode."""
         return torch.arange(len(self.rewards)) - self.offsets[:-1].repeat_interleave(self.lengths)
+
+    @cached_property
+    def left(self) -> Int64[Tensor, " steps"]:
+        """Steps from each one to the end of its episode, itself included."""
+        return self.lengths.repeat_interleave(self.lengths) - self.times
 
     @cached_property
     def returns_to_go(self) -> Float[Tensor, " steps"]:
@@ -144,78 +121,45 @@ class Standardise:
         return (observations - self.mean) / self.std
 
 
-class StepTable:
-    """The fields of every step side by side, one table for each dtype, so that one look-up in it fetches them all.
-
-    Fields that are one tensor are kept once, and share their memory in what is fetched. After the last step comes a row
-    of zeros: what padding is.
+@dataclass(frozen=True)
+class Windowing:
+    """How episodes become windows: the keys that their datasets share, checked before anything is read or made.
 
     Args:
-        steps: the fields ``(steps, ...)``; of each step a number, or a vector.
+        context: steps of a window at most.
+        max_steps: that an episode may have, here and where a model acts.
+        return_scale: what returns and rewards are divided by.
+        val_fraction: of the episodes, held out to watch training; 0: none.
+        split_seed: which ones.
+
+    Raises:
+        InvalidValue: they do not go together.
     """
 
-    def __init__(self, steps: Sample) -> None:
-        columns: dict[torch.dtype, list[Tensor]] = {}
-        known: dict[int, slice] = {}
-        self._places: dict[str, dict[str, tuple[torch.dtype, int | slice]]] = {}
-        for name, fields in steps.items():
-            self._places[name] = {}
-            for key, values in fields.items():
-                beside = columns.setdefault(values.dtype, [])
-                if id(values) not in known:
-                    first = sum(column.shape[1] for column in beside)
-                    beside.append(values.flatten(1) if values.dim() > 1 else values[:, None])
-                    known[id(values)] = slice(first, first + beside[-1].shape[1])
-                place = known[id(values)]
-                self._places[name][key] = values.dtype, place if values.dim() > 1 else place.start
-        self.names = tuple(self._places)
-        self._tables = {
-            dtype: torch.cat([torch.cat(beside, 1), beside[0].new_zeros(1, sum(c.shape[1] for c in beside))])
-            for dtype, beside in columns.items()
-        }
-        self.padding = len(next(iter(self._tables.values()))) - 1
+    context: int
+    max_steps: int
+    return_scale: float
+    val_fraction: float
+    split_seed: int
 
-    def fetch(self, rows: Int64[Tensor, "*index"], names: Iterable[str]) -> Sample:
-        """The fields of some steps, ``(*index, ...)``."""
-        flat = rows.flatten()
-        found = {dtype: table.index_select(0, flat).view(*rows.shape, -1) for dtype, table in self._tables.items()}
-        return {
-            name: {key: found[dtype][..., place] for key, (dtype, place) in self._places[name].items()}
-            for name in names
-        }
+    def __post_init__(self) -> None:
+        if self.max_steps < 1:
+            raise InvalidValue("max_steps", self.max_steps, "must be at least 1")
+        if not 1 <= self.context <= self.max_steps:
+            nearest = str(min(max(self.context, 1), self.max_steps))
+            raise InvalidValue("context", self.context, f"must lie in 1..{self.max_steps} (max_steps)", nearest)
+        if not 0 < self.return_scale < float("inf"):
+            raise InvalidValue("return_scale", self.return_scale, "must be more than 0, and finite")
+        if not 0 <= self.val_fraction < 1:
+            raise InvalidValue("val_fraction", self.val_fraction, "must lie in 0..1, less than 1")
 
-
-class Windows:
-    """A split of windows of steps; a `mmtx.data.base.BatchSplit`.
-
-    Args:
-        steps: the fields of every step.
-        begin: first step of each window.
-        lengths: steps of each window.
-    """
-
-    def __init__(self, steps: StepTable, begin: Int64[Tensor, " windows"], lengths: Int64[Tensor, " windows"]) -> None:
-        self._steps, self._begin, self._lengths = steps, begin, lengths
-
-    def __len__(self) -> int:
-        return len(self._begin)
-
-    def __getitem__(self, index: int) -> Sample:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        rows = self._begin[index] + torch.arange(int(self._lengths[index]))
-        return self._steps.fetch(rows, self._steps.names)
-
-    def batch(self, indices: Sequence[int], specs: Mapping[str, Spec]) -> Batch:
-        ids = torch.tensor(indices)
-        lengths = self._lengths[ids]
-        shortest, longest = (int(length) for length in lengths.aminmax())
-        reach = torch.arange(longest)
-        rows = self._begin[ids, None] + reach
-        if shortest < longest:
-            rows.masked_fill_(reach >= lengths[:, None], self._steps.padding)
-        fields = self._steps.fetch(rows, specs)
-        return Batch(fields, dict.fromkeys(specs, lengths), dict.fromkeys(specs, shortest == longest), ids)
+    def parts(self, count: int) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+        """Which of so many episodes are learned from, and which are held out."""
+        held = min(round(count * self.val_fraction), count - 1)
+        if self.val_fraction and held < 1:
+            problem = f"of {count} episodes holds none out, as training keeps one"
+            raise InvalidValue("val_fraction", self.val_fraction, problem)
+        return hold_out(torch.zeros(count, dtype=torch.long), held, self.split_seed)
 
 
 class EpisodeSource(Source, Playable):
@@ -228,25 +172,13 @@ class EpisodeSource(Source, Playable):
 
     Args:
         episodes: the data.
-        context: steps of a window at most.
-        max_steps: that an episode may have, here and where a model acts.
-        return_scale: what returns and rewards are divided by.
-        val_fraction: of the episodes, held out to watch training; 0: none.
-        split_seed: which ones.
+        windowing: how it becomes windows.
     """
 
-    def __init__(
-        self,
-        *,
-        episodes: Episodes,
-        context: int,
-        max_steps: int,
-        return_scale: float,
-        val_fraction: float,
-        split_seed: int,
-    ) -> None:
-        self.episodes, self.context, self.max_steps, self._return_scale = episodes, context, max_steps, return_scale
-        kept, self._held = _held_out(len(episodes), val_fraction, split_seed)
+    def __init__(self, episodes: Episodes, windowing: Windowing) -> None:
+        self.episodes, self.context, self.max_steps = episodes, windowing.context, windowing.max_steps
+        self._return_scale = windowing.return_scale
+        kept, self._held = windowing.parts(len(episodes))
         self._learned = episodes.steps_of(kept)
         self.standardise = Standardise.to(episodes.observations[self._learned])
         self._steps = self._step_table()
@@ -261,6 +193,10 @@ class EpisodeSource(Source, Playable):
     @property
     def best_return(self) -> float:
         return float(self.episodes.returns.max())
+
+    @property
+    def mean_return(self) -> float:
+        return float(self.episodes.returns.mean())
 
     @property
     def return_scale(self) -> float:
@@ -279,17 +215,12 @@ class EpisodeSource(Source, Playable):
         return specs
 
     def train(self) -> Split:
-        left = (self.episodes.lengths.repeat_interleave(self.episodes.lengths) - self.episodes.times)[self._learned]
-        return Windows(self._steps, self._learned, left.clamp(max=self.context))
+        return Windows(self._steps, self.episodes.left, self._learned, self.context)
 
     def val(self) -> Split | None:
-        begin, lengths = [], []
-        for episode in self._held.tolist():
-            first, end = self.episodes.offsets[episode : episode + 2].tolist()
-            for step in range(first, end, self.context):
-                begin.append(step)
-                lengths.append(min(self.context, end - step))
-        return Windows(self._steps, torch.tensor(begin), torch.tensor(lengths)) if begin else None
+        steps = self.episodes.steps_of(self._held)
+        begin = steps[self.episodes.times[steps] % self.context == 0]
+        return Windows(self._steps, self.episodes.left, begin, self.context) if len(begin) else None
 
     def test(self) -> None:
         return None
@@ -309,151 +240,8 @@ class EpisodeSource(Source, Playable):
         return StepTable({name: {**values, "times": episodes.times} for name, values in fields.items()})
 
 
-def check_window_keys(*, context: int, max_steps: int, return_scale: float, val_fraction: float) -> None:
-    """Checks the keys that all datasets of episodes share, before anything is read or made."""
-    if max_steps < 1:
-        raise InvalidValue("max_steps", max_steps, "must be at least 1")
-    if not 1 <= context <= max_steps:
-        nearest = str(min(max(context, 1), max_steps))
-        raise InvalidValue("context", context, f"must lie in 1..{max_steps} (max_steps)", nearest)
-    if not 0 < return_scale < float("inf"):
-        raise InvalidValue("return_scale", return_scale, "must be more than 0, and finite")
-    if not 0 <= val_fraction < 1:
-        raise InvalidValue("val_fraction", val_fraction, "must lie in 0..1, less than 1")
-
-
 def check_generated_keys(*, num_episodes: int, split_seed: int) -> None:
     """Checks the keys that all datasets share whose episodes are made rather than read."""
-    if not 1 <= num_episodes <= MOST_EPISODES:
-        raise InvalidValue("num_episodes", num_episodes, f"must lie in 1..{MOST_EPISODES}")
+    check_within("num_episodes", num_episodes, 1, MOST_EPISODES)
     if split_seed < 0:
         raise InvalidValue("split_seed", split_seed, "must be at least 0")
-
-
-def _held_out(count: int, fraction: float, seed: int) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
-    held = min(round(count * fraction), count - 1)
-    if fraction and held < 1:
-        raise InvalidValue("val_fraction", fraction, f"of {count} episodes holds none out, as training keeps one")
-    return hold_out(torch.zeros(count, dtype=torch.long), held, seed)
-
-
-# --- checks -----------------------------------------------------------------------------------------------------------
-
-FIELDS = ("observations", "actions", "rewards")
-
-
-def _joined(recorded: Sequence[Recorded], where: str) -> dict[str, Any]:
-    """Episodes that were recorded one by one, end to end."""
-    if not recorded:
-        raise UserError(f"{where} has no episodes")
-    parts: dict[str, list[Any]] = {name: [] for name in FIELDS}
-    lengths = []
-    for number, episode in enumerate(recorded):
-        place = f"{where}, episode {number}"
-        arrays = {name: _numbers(_field(episode, name, place), f"{place}: {name}") for name in FIELDS}
-        steps = len(arrays["rewards"])
-        if len(arrays["observations"]) == steps + 1:  # what was seen after the last step
-            arrays["observations"] = arrays["observations"][:-1]
-        _check_equal_lengths(arrays, place)
-        if not steps:
-            raise UserError(f"{place} is empty: rewards has no steps")
-        for name in FIELDS:
-            first = (parts[name] or [arrays[name]])[0]
-            if arrays[name].shape[1:] != first.shape[1:]:
-                sizes = f"the shape {arrays[name].shape[1:]} a step, in episode 0 it is {first.shape[1:]}"
-                raise UserError(f"{place}: {name} has {sizes}")
-            if (arrays[name].dtype.kind == "f") != (first.dtype.kind == "f"):
-                raise UserError(f"{place}: {name} holds {arrays[name].dtype}, in episode 0 it is {first.dtype}")
-            parts[name].append(arrays[name])
-        lengths.append(steps)
-    together: dict[str, Any] = {name: numpy.concatenate(arrays) for name, arrays in parts.items()}
-    return together | {"offsets": numpy.cumsum([0, *lengths])}
-
-
-def _cut(recorded: Recorded, where: str) -> dict[str, Any]:
-    """Steps that were recorded end to end, with the places where episodes end."""
-    arrays = {name: numpy.asarray(_field(recorded, name, where)) for name in (*FIELDS, "terminations")}
-    if "truncations" in recorded:
-        arrays["truncations"] = numpy.asarray(recorded["truncations"])
-    _check_equal_lengths(arrays, where)
-    ends = numpy.zeros(len(arrays["rewards"]), dtype=bool)
-    for name in ("terminations", "truncations"):
-        if name in arrays:
-            ends |= _numbers(arrays.pop(name), f"{where}: {name}").reshape(-1).astype(bool)
-    last = numpy.flatnonzero(ends)
-    if not len(last):
-        raise UserError(f"{where}: terminations and truncations are false at every step, so that no episode ends")
-    kept = last[-1] + 1  # of an episode that goes on at the end of the data, what it would earn is not known
-    return {name: array[:kept] for name, array in arrays.items()} | {"offsets": numpy.array([0, *(last + 1)])}
-
-
-def _field(recorded: Recorded, name: str, where: str) -> Any:
-    if name not in recorded:
-        raise UserError(f"{where}: {name} is missing; there are {', '.join(recorded) or 'no fields'}")
-    return recorded[name]
-
-
-def _numbers(values: Any, where: str) -> Any:
-    """An array of numbers with an axis of steps."""
-    try:
-        array = numpy.asarray(values)
-    except ValueError:
-        raise UserError(f"{where} has steps of unequal sizes") from None
-    if array.dtype.kind not in "biuf":
-        raise UserError(f"{where} holds {array.dtype}, not numbers")
-    if not array.ndim:
-        raise UserError(f"{where} is one number, not one for each step")
-    return array
-
-
-def _check_equal_lengths(arrays: Mapping[str, Any], where: str) -> None:
-    lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
-    if len(set(lengths.values())) > 1:
-        counts = ", ".join(f"{name} {count:,}" for name, count in lengths.items())
-        raise UserError(f"{where}: fields have unequal numbers of steps: {counts}")
-
-
-def _check_lengths(offsets: Int64[Tensor, " episodes_and_1"], where: str, max_steps: int) -> None:
-    lengths = offsets.diff()
-    longest = int(lengths.argmax())
-    if lengths[longest] > max_steps:
-        problem = f"is less than the {int(lengths[longest])} steps of episode {longest} of {where}"
-        raise InvalidValue("max_steps", max_steps, problem, str(int(lengths[longest])))
-
-
-def _actions(
-    values: Any, offsets: Int64[Tensor, " episodes_and_1"], where: str, num_actions: int | None
-) -> tuple[Tensor, int | None]:
-    """Actions as tensors, and how many classes there are; None for numbers."""
-    flat = values.reshape(len(values), -1)
-    if values.dtype.kind == "f":
-        if num_actions is not None:
-            raise UserError(f"{where}: actions holds {values.dtype}; {num_actions} classes are integers")
-        with numpy.errstate(over="ignore"):
-            return torch.from_numpy(flat.astype(numpy.float32)), None
-    if flat.shape[1] != 1:
-        raise UserError(
-            f"{where}: actions holds {flat.shape[1]} integers a step; a class is one, and numbers are floats"
-        )
-    classes = torch.from_numpy(flat[:, 0].astype(numpy.int64))
-    count = int(classes.max()) + 1 if num_actions is None else num_actions
-    wrong = ((classes < 0) | (classes >= count)).nonzero()[:, 0]
-    if len(wrong):
-        place = _place(int(wrong[0]), offsets, where)
-        raise UserError(f"{place}: actions is {int(classes[wrong[0]])}, and must lie in 0..{count - 1}")
-    return classes, count
-
-
-def _check_finite(name: str, values: Tensor, offsets: Int64[Tensor, " episodes_and_1"], where: str) -> None:
-    wrong = (~values.isfinite()).flatten(1).any(1) if values.dim() > 1 else ~values.isfinite()
-    if wrong.any():
-        steps = wrong.nonzero()[:, 0]
-        found = values[steps[0]].flatten()
-        number = float(found[~found.isfinite()][0])
-        more = f", and so are {len(steps) - 1} steps more" if len(steps) > 1 else ""
-        raise UserError(f"{_place(int(steps[0]), offsets, where)}: {name} is {number}{more}")
-
-
-def _place(step: int, offsets: Int64[Tensor, " episodes_and_1"], where: str) -> str:
-    episode = int(torch.searchsorted(offsets, step, right=True)) - 1
-    return f"{where}, episode {episode}, step {step - int(offsets[episode])}"

@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mmtx.batch import Sample
-from mmtx.data.episodes import LARGEST_STATE, Standardise
+from mmtx.data.episodes import EpisodeSource, Standardise
+from mmtx.data.recorded import LARGEST_STATE
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.world import Observation, Outcome, World
 
@@ -66,8 +67,8 @@ def make_env(env: str) -> Any:
                 made = gymnasium.make(env, render_mode="rgb_array", disable_env_checker=True)
             except (TypeError, gymnasium.error.ResetNeeded, gymnasium.error.UnsupportedMode):
                 made = gymnasium.make(env, disable_env_checker=True)
-        except (gymnasium.error.Error, ImportError) as error:
-            raise UserError(f"data.env={env} cannot be made: {error}") from None
+        except Exception as error:  # whatever an environment's own code raises where it lacks something
+            raise InvalidValue("env", env, f"cannot be made: {error or type(error).__name__}") from None
     action, state = made.action_space, made.observation_space
     spaces = gymnasium.spaces
     if not (isinstance(action, spaces.Discrete) or (isinstance(action, spaces.Box) and action.dtype.kind == "f")):
@@ -133,6 +134,19 @@ class GymWorld(World):
         self._over = torch.ones(0, dtype=torch.bool)
         if self._envs:
             _check_as_data(self._envs[0], env, len(standardise.mean), action_size, num_actions)
+
+    @classmethod
+    def of(cls, data: EpisodeSource, env: str, num_episodes: int) -> GymWorld:
+        """Where a model acts that has learnt from data."""
+        episodes = data.episodes
+        return cls(
+            env=env,
+            num_episodes=num_episodes,
+            max_steps=data.max_steps,
+            standardise=data.standardise,
+            action_size=None if episodes.num_actions is not None else episodes.actions.shape[1],
+            num_actions=episodes.num_actions,
+        )
 
     @property
     def max_steps(self) -> int:

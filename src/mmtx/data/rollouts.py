@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
-import sys
-import zipfile
-import zlib
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy
 from tqdm import tqdm
 
 from mmtx.data.behaviour import Mixture
-from mmtx.data.episodes import Episodes, EpisodeSource, Recorded, check_generated_keys, check_window_keys, data_seed
+from mmtx.data.episodes import Episodes, EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
-from mmtx.data.public_file import cache_folder, write_whole
+from mmtx.data.made_once import Arrays, made_once
+from mmtx.data.recorded import Recorded
 from mmtx.world import World
 
 RECIPE = 1
@@ -58,20 +53,12 @@ class Rollouts(EpisodeSource):
         val_fraction: float,
         split_seed: int,
     ) -> None:
-        check_window_keys(context=context, max_steps=max_steps, return_scale=return_scale, val_fraction=val_fraction)
+        windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         check_generated_keys(num_episodes=num_episodes, split_seed=split_seed)
         check_env(env)
         self.env, self._mixture = env, Mixture(env, policies)
-        recipe = _Recipe(env, policies, max_steps, split_seed)
-        episodes = recipe.cached(num_episodes)
-        super().__init__(
-            episodes=episodes,
-            context=context,
-            max_steps=max_steps,
-            return_scale=return_scale,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-        )
+        super().__init__(_Recipe(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
+        self.world(1).close()  # which fails at once where the environment cannot be made any more
 
     @property
     def reference_returns(self) -> tuple[float, float] | None:
@@ -79,14 +66,7 @@ class Rollouts(EpisodeSource):
         return None if controller is None else (controller.random_return, controller.own_return)
 
     def world(self, num_episodes: int) -> World:
-        return GymWorld(
-            env=self.env,
-            num_episodes=num_episodes,
-            max_steps=self.max_steps,
-            standardise=self.standardise,
-            action_size=None if self.episodes.num_actions is not None else self.episodes.actions.shape[1],
-            num_actions=self.episodes.num_actions,
-        )
+        return GymWorld.of(self, self.env, num_episodes)
 
 
 class _Recipe:
@@ -97,28 +77,25 @@ class _Recipe:
 
     def cached(self, num_episodes: int) -> Episodes:
         """The episodes, from the cache folder or made and put there."""
-        file = self._file(num_episodes)
-        try:
-            return _read(file.read_bytes(), file, num_episodes, self.max_steps)
-        except FileNotFoundError:
-            pass
-        except (OSError, ValueError) as error:
-            _say(f"{file} cannot be read ({error}); its episodes are made anew")
-        episodes = self.made(num_episodes)
-        try:
-            write_whole(file, _written(episodes))
-        except OSError as error:
-            _say(f"{file} cannot be written ({error}); the next run makes its episodes anew")
-        return episodes
+        settings = [RECIPE, import_gymnasium().__version__, sorted(vars(self).items()), num_episodes]
+
+        def read(arrays: Arrays) -> Episodes:
+            ends = numpy.zeros(len(arrays["rewards"]), dtype=bool)
+            ends[arrays["offsets"][1:] - 1] = True
+            classes = int(arrays["num_actions"]) or None
+            episodes = self._checked(arrays | {"terminations": ends}, classes)
+            if len(episodes) != num_episodes:
+                raise ValueError(f"it holds {len(episodes)} episodes")
+            return episodes
+
+        return made_once("rollouts", settings, lambda: _arrays(self.made(num_episodes)), read)
 
     def made(self, num_episodes: int) -> Episodes:
         env, mixture = make_env(self.env), Mixture(self.env, self.policies)
         try:
             numbers = tqdm(range(num_episodes), unit="episode", desc=self.env, disable=None)
             recorded = [self._episode(env, mixture, number) for number in numbers]
-            return Episodes.of(
-                recorded, where=f"data.env={self.env}", num_actions=num_actions(env), max_steps=self.max_steps
-            )
+            return self._checked(recorded, num_actions(env))
         finally:
             env.close()
 
@@ -138,36 +115,10 @@ class _Recipe:
                 break
         return {"observations": numpy.stack(observations), "actions": numpy.array(actions), "rewards": rewards}
 
-    def _file(self, num_episodes: int) -> Path:
-        """One for everything that the episodes depend on."""
-        version = import_gymnasium().__version__
-        settings = json.dumps([RECIPE, version, sorted(vars(self).items()), num_episodes], sort_keys=True)
-        return cache_folder() / "rollouts" / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.npz"
+    def _checked(self, recorded: Recorded | Sequence[Recorded], classes: int | None) -> Episodes:
+        return Episodes.of(recorded, where=f"data.env={self.env}", num_actions=classes, max_steps=self.max_steps)
 
 
-def _written(episodes: Episodes) -> bytes:
-    stream = io.BytesIO()
+def _arrays(episodes: Episodes) -> Arrays:
     arrays = {name: getattr(episodes, name).numpy() for name in ("observations", "actions", "rewards", "offsets")}
-    numpy.savez(stream, **arrays, num_actions=numpy.array(episodes.num_actions or 0))
-    return stream.getvalue()
-
-
-def _read(content: bytes, file: Path, num_episodes: int, max_steps: int) -> Episodes:
-    """The episodes of a cache file. Raises `ValueError` where it is damaged: its parts carry checksums."""
-    try:
-        with numpy.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in arrays.files}
-        ends = numpy.zeros(len(kept["rewards"]), dtype=bool)
-        ends[kept["offsets"][1:] - 1] = True
-        steps = {name: kept[name] for name in ("observations", "actions", "rewards")} | {"terminations": ends}
-        classes = int(kept["num_actions"]) or None
-    except (OSError, EOFError, KeyError, IndexError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"it is damaged: {error}") from None
-    episodes = Episodes.of(steps, where=str(file), num_actions=classes, max_steps=max_steps)
-    if len(episodes) != num_episodes:
-        raise ValueError(f"it holds {len(episodes)} episodes")
-    return episodes
-
-
-def _say(line: str) -> None:
-    print(f"mmtx: {line}", file=sys.stderr, flush=True)
+    return arrays | {"num_actions": numpy.array(episodes.num_actions or 0)}

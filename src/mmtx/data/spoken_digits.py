@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import io
-import json
 import random
-import sys
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
-import numpy
 import torch
-from jaxtyping import Float, Int16, Int64
+from jaxtyping import Int16
 from torch import Tensor
 from tqdm import tqdm
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
+from mmtx.data.clips import LOUDEST, Clips
 from mmtx.data.digits import NAMES
-from mmtx.data.public_file import cache_folder, write_whole
+from mmtx.data.limits import check_within
+from mmtx.data.made_once import Arrays, made_once
 from mmtx.data.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue
 
 RECIPE = 1
 """Counted up where the same settings give other clips, so that no cache from before is taken."""
@@ -37,19 +30,6 @@ SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
 
 SILENCE_SECONDS = 0.2
 """Before the first digit and after the last, at most."""
-
-LOUDEST = 32767
-
-
-@dataclass(frozen=True)
-class Clips:
-    """Waveforms end to end, clip `i` from ``offsets[i]`` to ``offsets[i + 1]``, in units of 1 / `LOUDEST`."""
-
-    waveforms: Int16[Tensor, " all_samples"]
-    offsets: Int64[Tensor, " clips_and_1"]
-
-    def __getitem__(self, i: int) -> Float[Tensor, " samples"]:
-        return self.waveforms[self.offsets[i] : self.offsets[i + 1]].float() / LOUDEST
 
 
 class SpokenDigits(Source):
@@ -85,12 +65,12 @@ class SpokenDigits(Source):
         sample_rate_hz: int,
         split_seed: int,
     ) -> None:
-        _within("max_digits", max_digits, 1, 20)
-        _within("min_digits", min_digits, 1, max_digits)
-        _within("num_train", num_train, 1, 1_000_000)
-        _within("num_val", num_val, 0, 1_000_000)
-        _within("num_test", num_test, 0, 1_000_000)
-        _within("sample_rate_hz", sample_rate_hz, 8000, 48000)
+        check_within("max_digits", max_digits, 1, 20)
+        check_within("min_digits", min_digits, 1, max_digits)
+        check_within("num_train", num_train, 1, 1_000_000)
+        check_within("num_val", num_val, 0, 1_000_000)
+        check_within("num_test", num_test, 0, 1_000_000)
+        check_within("sample_rate_hz", sample_rate_hz, 8000, 48000)
         self.vocabulary, self.max_digits, self.sample_rate_hz = vocabulary, max_digits, sample_rate_hz
         vocabulary.fit(NAMES if max_digits == 1 else [" ".join(NAMES)], marks=True)
         draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
@@ -163,7 +143,7 @@ class _Draw:
         for i in range(count):
             waveforms.append(self.clip(split, i))
             progress.update()
-        return Clips(torch.cat(waveforms), torch.tensor([0, *map(len, waveforms)]).cumsum(0))
+        return Clips.of(waveforms)
 
 
 def _text(digits: list[int]) -> str:
@@ -175,59 +155,28 @@ def _longest_speech(digits: int) -> float:
     return digits * SECONDS_PER_DIGIT + SECONDS_MORE
 
 
-def _within(key: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InvalidValue(key, value, f"must lie in {low}..{high}", str(min(max(value, low), high)))
-
-
 # --- the cache --------------------------------------------------------------------------------------------------------
 
 
 def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
     """The clips of each split, from the cache folder or made and put there."""
-    file = _cache_file(draw, counts)
-    try:
-        return _read(file.read_bytes(), counts)
-    except FileNotFoundError:
-        pass
-    except (OSError, ValueError) as error:
-        _say(f"{file} cannot be read ({error}); its clips are made anew")
-    with tqdm(total=sum(counts.values()), unit="clip", desc="spoken digits", disable=None) as progress:
-        clips = {split: draw.clips(split, count, progress) for split, count in counts.items()}
-    try:
-        write_whole(file, _written(clips))
-    except OSError as error:
-        _say(f"{file} cannot be written ({error}); the next run makes its clips anew")
-    return clips
 
+    def make() -> Arrays:
+        with tqdm(total=sum(counts.values()), unit="clip", desc="spoken digits", disable=None) as progress:
+            made = {split: draw.clips(split, count, progress) for split, count in counts.items()}
+        return {
+            f"{split}_{key}": values.numpy() for split, clips in made.items() for key, values in vars(clips).items()
+        }
 
-def _cache_file(draw: _Draw, counts: dict[str, int]) -> Path:
-    """One for everything that the clips depend on."""
+    def read(arrays: Arrays) -> dict[str, Clips]:
+        found = {
+            split: Clips(*(torch.from_numpy(arrays[f"{split}_{key}"]) for key in ("waveforms", "offsets")))
+            for split in counts
+        }
+        for split, count in counts.items():
+            found[split].check(count)
+        return found
+
     voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
-    settings = json.dumps([RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts])
-    return cache_folder() / "spoken_digits" / f"{hashlib.sha256(settings.encode()).hexdigest()[:16]}.npz"
-
-
-def _written(clips: dict[str, Clips]) -> bytes:
-    arrays = {f"{split}_{key}": value.numpy() for split, held in clips.items() for key, value in vars(held).items()}
-    stream = io.BytesIO()
-    numpy.savez(stream, **arrays)
-    return stream.getvalue()
-
-
-def _read(content: bytes, counts: dict[str, int]) -> dict[str, Clips]:
-    """The clips of a cache file. Raises `ValueError` where it is damaged: its parts carry checksums."""
-    try:
-        with numpy.load(io.BytesIO(content), allow_pickle=False) as arrays:
-            parts = {split: [arrays[f"{split}_{key}"] for key in ("waveforms", "offsets")] for split in counts}
-    except (OSError, EOFError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise ValueError(f"it is damaged: {error}") from None
-    for split, count in counts.items():
-        waveforms, offsets = parts[split]
-        if waveforms.dtype != numpy.int16 or len(offsets) != count + 1 or offsets[-1] != len(waveforms):
-            raise ValueError(f"it holds something else than {count} clips of {split}")
-    return {split: Clips(*map(torch.from_numpy, arrays)) for split, arrays in parts.items()}
-
-
-def _say(line: str) -> None:
-    print(f"mmtx: {line}", file=sys.stderr, flush=True)
+    settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]
+    return made_once("spoken_digits", settings, make, read)

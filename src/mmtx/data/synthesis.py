@@ -25,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import Resample
 
+from mmtx.data.limits import check_within
 from mmtx.errors import InvalidValue, UserError, nearest
 
 NATIVE_RATE_HZ = 22050
@@ -84,9 +85,7 @@ class Voice:
 
     def __post_init__(self) -> None:
         for key, low, high in (("pitch", 0, 99), ("pitch_range", 0, 99), ("words_per_minute", 80, 450)):
-            value = getattr(self, key)
-            if not low <= value <= high:
-                raise InvalidValue(key, value, f"must lie in {low}..{high}", str(min(max(value, low), high)))
+            check_within(key, getattr(self, key), low, high)
 
 
 def voice_names(split: str) -> list[str]:

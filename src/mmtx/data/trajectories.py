@@ -5,15 +5,17 @@ from __future__ import annotations
 import json
 import zipfile
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
 
-from mmtx.data.episodes import Episodes, EpisodeSource, Recorded, check_window_keys
+from mmtx.data.episodes import Episodes, EpisodeSource, Windowing
 from mmtx.data.gym_world import GymWorld, check_env
+from mmtx.data.recorded import Recorded
 from mmtx.errors import InvalidValue, UserError
 from mmtx.world import World
 
@@ -75,7 +77,7 @@ class Trajectories(EpisodeSource):
         val_fraction: float,
         split_seed: int,
     ) -> None:
-        check_window_keys(context=context, max_steps=max_steps, return_scale=return_scale, val_fraction=val_fraction)
+        windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         if num_actions is not None and num_actions < 1:
             raise InvalidValue("num_actions", num_actions, "must be at least 1, or null")
         reference = None if reference_returns is None else _reference("reference_returns", reference_returns)
@@ -91,14 +93,9 @@ class Trajectories(EpisodeSource):
             num_actions=recording.num_actions if num_actions is None else num_actions,
             max_steps=max_steps,
         )
-        super().__init__(
-            episodes=episodes,
-            context=context,
-            max_steps=max_steps,
-            return_scale=return_scale,
-            val_fraction=val_fraction,
-            split_seed=split_seed,
-        )
+        super().__init__(episodes, windowing)
+        if self.env is not None:
+            self._check_world(self.env, file, is_named=env is not None)
 
     @property
     def can_play(self) -> bool:
@@ -116,14 +113,17 @@ class Trajectories(EpisodeSource):
         """
         if self.env is None:
             raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
-        return GymWorld(
-            env=self.env,
-            num_episodes=num_episodes,
-            max_steps=self.max_steps,
-            standardise=self.standardise,
-            action_size=None if self.episodes.num_actions is not None else self.episodes.actions.shape[1],
-            num_actions=self.episodes.num_actions,
-        )
+        return GymWorld.of(self, self.env, num_episodes)
+
+    def _check_world(self, env: str, file: Path, *, is_named: bool) -> None:
+        """Makes a world at once, rather than at the first validation."""
+        try:
+            GymWorld.of(self, env, 1).close()
+        except UserError as error:
+            if is_named:
+                raise
+            hint = f"to learn without acting, read its steps alone: data=trajectories data.path={_steps_of(file)}"
+            raise UserError(f"{error}; it is the environment that {file} names; {hint}") from None
 
 
 def read_recording(file: Path) -> Recording:
@@ -149,7 +149,7 @@ def _read_npz(file: Path) -> Recording:
             return Recording({name: _array(arrays, key, file) for name, key in _names(arrays.files, file).items()})
     except UserError:
         raise
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{file} cannot be read as an .npz file: {error}") from None
 
 
@@ -189,9 +189,9 @@ def _names(keys: Any, file: Path) -> dict[str, str]:
 def _read_minari(folder: Path) -> Recording:
     """A dataset of Minari's: ``data/metadata.json`` and ``data/main_data.hdf5``. Only read, never run: the environment
     that it describes is known by its id alone."""
-    place = folder / "data" if (folder / "data").is_dir() else folder
+    file = _steps_of(folder)
     try:
-        metadata = json.loads((place / "metadata.json").read_text(encoding="utf-8"))
+        metadata = json.loads(file.with_name("metadata.json").read_text(encoding="utf-8"))
         spaces = [_described(metadata.get(f"{name}_space")) for name in ("observation", "action")]
         env = _described(metadata.get("env_spec")).get("id")
     except (OSError, ValueError, AttributeError) as error:
@@ -201,7 +201,7 @@ def _read_minari(folder: Path) -> Recording:
         raise UserError(f"{folder} is kept in the format {kept}; mmtx reads Minari's HDF5")
     if len(spaces[0].get("shape", [])) > 1:
         raise UserError(f"{folder}: observations are pictures of shape {spaces[0]['shape']}, not vectors")
-    with _opened(place / "main_data.hdf5") as opened:
+    with _opened(file) as opened:
         steps = _episodes(opened, folder)
     first = spaces[1].get("start", 0)
     if first:
@@ -211,8 +211,15 @@ def _read_minari(folder: Path) -> Recording:
     return Recording(steps, spaces[1].get("n"), env, reference)
 
 
+def _steps_of(folder: Path) -> Path:
+    return (folder / "data" if (folder / "data").is_dir() else folder) / "main_data.hdf5"
+
+
 def _described(text: str | None) -> dict[str, Any]:
-    return json.loads(text) if text else {}
+    described = json.loads(text) if text else {}
+    if not isinstance(described, dict):
+        raise ValueError(f"it describes a space or an environment as {text}")
+    return described
 
 
 def _episodes(opened: Any, where: Path) -> list[dict[str, Any]]:
@@ -239,14 +246,18 @@ def _values(held: Any, where: str) -> Any:
     return held[()]
 
 
-def _opened(file: Path) -> Any:
+@contextmanager
+def _opened(file: Path) -> Iterator[Any]:
     try:
         import h5py
     except ImportError:
         raise UserError(MISSING) from None
     try:
-        return h5py.File(file, "r")
-    except OSError as error:
+        with h5py.File(file, "r") as opened:
+            yield opened
+    except UserError:
+        raise
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{file} cannot be read as an HDF5 file: {error}") from None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,16 @@ class WandbLog(Logger):
 
         self._guard("log samples", log, INIT_SECONDS)
 
+    def log_pictures(self, pictures: Mapping[str, Path], step: int) -> None:
+        """Picture files by name; animations move."""
+
+        def log() -> None:
+            import wandb
+
+            self._run.log({f"samples/{name}": _shown(wandb, file) for name, file in pictures.items()}, step=step)
+
+        self._guard("log pictures", log, INIT_SECONDS)
+
     def finish(self, exit_code: int) -> None:
         self._guard("finish", lambda: self._run.finish(exit_code=exit_code), FINISH_SECONDS)
 
@@ -150,6 +160,10 @@ class WandbLog(Logger):
             self._broken = True
             reason = _line(failure[0]) if failure else f"no answer in {seconds:.0f} s"
             _say(f"W&B failed to {what} ({reason}); going on without it; metrics.jsonl has everything")
+
+
+def _shown(wandb: Any, file: Path) -> Any:
+    return wandb.Video(str(file), format="gif") if file.suffix == ".gif" else wandb.Image(str(file))
 
 
 def _has_key() -> bool:

@@ -32,7 +32,10 @@ def draw(learner: Learner, objective: Objective, batch: Batch, examples: list[Ex
     """
     for name, tokenizer in learner.model.tokenizers.items():
         if isinstance(tokenizer, Image):
-            return _draw_pictures(tokenizer, batch[name]["pixels"].cpu(), examples, path)
+            pixels = batch[name]["pixels"].cpu()
+            if tokenizer.is_ragged:  # of several pictures, the last
+                pixels = pixels[torch.arange(len(pixels)), (batch.lengths[name].cpu() - 1).clamp(min=0)]
+            return _draw_pictures(tokenizer, pixels, examples, path)
     for name, tokenizer in learner.model.tokenizers.items():
         if isinstance(tokenizer, Audio):
             return _draw_sounds(learner, objective, name, tokenizer, batch, examples, path)

@@ -12,11 +12,13 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
+from mmtx.act import Episode
 from mmtx.batch import Batch
 from mmtx.data.module import DataModule
 from mmtx.evaluate import acting_metrics, stage_metrics
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
+from mmtx.playing import play
 from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import Optimisation, clip
 
@@ -36,6 +38,11 @@ class MultimodalModule(pl.LightningModule):
         accumulate: micro-batches of a step.
         log_every_steps: how often training metrics are logged.
         seed: of dropout, made different on every rank.
+
+    Attributes:
+        metrics: the last of all that were published.
+        num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
+        played: the episodes of the last evaluation, for each return that was asked for.
     """
 
     def __init__(
@@ -60,6 +67,8 @@ class MultimodalModule(pl.LightningModule):
         )
         self.average: WeightAverage | None = None
         self.metrics: dict[str, float] = {}
+        self.num_filmed = 0
+        self.played: list[list[Episode]] = []
         self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
@@ -219,9 +228,7 @@ class MultimodalModule(pl.LightningModule):
     def _end_evaluation(self, stage: str) -> None:
         parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
         metrics = self._metrics(stage, parts)
-        if self.trainer.is_global_zero:
-            metrics |= acting_metrics(self.learner, self.data.source, stage)
-        self._publish(metrics)
+        self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
         self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
@@ -231,8 +238,18 @@ class MultimodalModule(pl.LightningModule):
         self.learner.eval()
         with self.averaged():
             self._gather(True)
-            self._publish(acting_metrics(self.learner, self.data.source, "test") if self.trainer.is_global_zero else {})
+            self._publish(self._act("test"))
             self._gather(False)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_test_end(self.trainer, self)
+
+    def _act(self, stage: str) -> dict[str, float]:
+        """Metrics of acting, if there is a world, on one rank."""
+        if not self.trainer.is_global_zero:
+            return {}
+        num_filmed = self.num_filmed if stage == "test" else 0
+        self.played = play(self.learner, self.data.source, stage, num_filmed=num_filmed)
+        return acting_metrics(self.data.source, stage, self.played)
 
     def _gather(self, whole: bool) -> None:
         """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""

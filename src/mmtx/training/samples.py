@@ -12,12 +12,17 @@ from lightning.pytorch.callbacks import Callback
 from mmtx.batch import Batch
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
+from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw, sounds
 from mmtx.training.module import MultimodalModule, is_sharded
+from mmtx.world import Playable
+
+NUM_FILMED = 2
 
 
 class Samples(Callback):
-    """After the run, and every so many validations: some predictions beside the truth.
+    """After the run, and every so many validations: some predictions beside the truth. Of a model that acts, after the
+    test, its episodes as well.
 
     Pictures are drawn with their patches, sound as spectrograms; texts go to a file. All are shown to the loggers.
 
@@ -29,6 +34,10 @@ class Samples(Callback):
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, MultimodalModule)
+        pl_module.num_filmed = NUM_FILMED
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
@@ -42,6 +51,17 @@ class Samples(Callback):
         assert isinstance(pl_module, MultimodalModule)
         if pl_module.data.source.val() is None and trainer.is_global_zero and not is_sharded(trainer):
             self._write(trainer, pl_module)  # there was no validation to follow
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, MultimodalModule)
+        source = pl_module.data.source
+        if pl_module.played and isinstance(source, Playable):
+            folder, step = Path(trainer.default_root_dir) / "samples", trainer.global_step
+            pictures = show_acting(folder, step, source, pl_module.played)
+            for logger in trainer.loggers:
+                log = getattr(logger, "log_pictures", None)
+                if log is not None:
+                    log(pictures, step)
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         loader = module.data.eval_loader("val", rank=0, num_ranks=1) or module.data.eval_loader(

@@ -1,1 +1,1 @@
-"""``mmtx generate``: what a trained model writes, one file per kind."""
+"""``mmtx generate``: what a trained model writes or does, one file per kind."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
+from mmtx.objectives.action import Action
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -25,28 +26,43 @@ DEFAULTS: dict[str, Any] = {
     "length_penalty": None,
     "resample": False,
     "overlap_seconds": 1.0,
+    "episodes": 10,
+    "target_return": None,
+    "out": None,
     "seed": 0,
     "cache": True,
     "plugins": [],
 }
 """The options of the command."""
 
-TEXTS = ("prompt", "image", "audio")
+TEXTS = ("prompt", "image", "audio", "out")
 """Options whose values are taken as they are written."""
+
+OF_ACTING = ("episodes", "target_return", "out")
+OF_BOTH = ("seed", "cache", "plugins")
 
 
 def write(place: str, options: Mapping[str, Any]) -> str:
-    """What the model of a run writes.
+    """What the model of a run writes, or what comes of its acting.
 
     Raises:
-        UserError: it writes nothing, or something it needs is not given.
+        UserError: it does neither, or something it needs is not given.
     """
-    for key, least in (("max_new_tokens", 1), ("index", 0), ("beam_size", 1)):
+    for key, least in (("max_new_tokens", 1), ("index", 0), ("beam_size", 1), ("episodes", 1)):
         value = options[key]
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
             raise InvalidValue(key, value, f"must be an integer of at least {least}")
     learner = load(place, options["plugins"])
     objectives = list(learner.objectives.values())
+    given = [key for key, default in DEFAULTS.items() if options[key] != default and key not in OF_BOTH]
+    acts = next((o for o in objectives if isinstance(o, Action)), None)
+    if acts is not None and set(given) <= set(OF_ACTING):
+        from mmtx.write.episodes import write_episodes
+
+        return write_episodes(place, learner, acts, options)
+    for key in given:
+        if key in OF_ACTING:
+            raise InvalidValue(key, options[key], "is for models that act, and given nothing to write about")
     if options["audio"] is not None:
         return _transcribe(learner, options)
     written = next((o for o in objectives if isinstance(o, NextToken)), None)
@@ -61,6 +77,9 @@ def write(place: str, options: Mapping[str, Any]) -> str:
         return translate(place, learner, seq2seq, options)
     if any(isinstance(o, CTC) for o in objectives):
         raise UserError("this model writes down what it hears: audio=FILE")
+    if acts is not None:
+        others = ", ".join(key for key in given if key not in OF_ACTING)
+        raise UserError(f"{place} acts, and writes no text: it takes {', '.join(OF_ACTING)}, not {others}")
     raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")
 
 

@@ -1,0 +1,101 @@
+"""What comes of acting: episodes in the world of the run's data."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtx.act import Episode
+from mmtx.data.episodes import FIRST_DATA_SEED
+from mmtx.errors import InvalidValue, UserError
+from mmtx.experiment import construct_source
+from mmtx.film import Filmed, write_gif
+from mmtx.learner import Learner
+from mmtx.objectives.action import Action
+from mmtx.playing import play_seeds, record, returns_asked, summed_up
+from mmtx.run.directory import newest_checkpoint
+from mmtx.run.loading import read_checkpoint
+from mmtx.run.metrics import finite
+from mmtx.world import Playable
+
+
+def write_episodes(place: str, learner: Learner, objective: Action, options: Mapping[str, Any]) -> str:
+    """A line of JSON for every episode, and one that sums them up for each return that was asked for.
+
+    Raises:
+        UserError: there is nothing to act in, or an option cannot be.
+    """
+    seeds, source = _seeds(options), _source(place, options)
+    targets = _targets(learner, objective, source, options["target_return"])
+    film = None if options["out"] is None else _film_file(options["out"], source, seeds[0])
+    filmed, cache = int(film is not None), bool(options["cache"])
+    played = [
+        play_seeds(learner, objective, source, seeds, target, num_filmed=0 if index else filmed, cache=cache)
+        for index, target in enumerate(targets)
+    ]
+    if film is not None:
+        write_gif(film, [played[0][0].frames])
+    lines = [record(episode, seed) for some in played for seed, episode in zip(seeds, some, strict=True)]
+    return "\n".join(json.dumps(line) for line in [*lines, {"summary": [_summary(source, some) for some in played]}])
+
+
+def _summary(source: Playable, episodes: Sequence[Episode]) -> dict[str, float | None]:
+    return {"target_return": episodes[0].target_return, **finite(summed_up(source, episodes))}
+
+
+def _seeds(options: Mapping[str, Any]) -> range:
+    first, count = options["seed"], options["episodes"]
+    if not isinstance(first, int) or not 0 <= first <= FIRST_DATA_SEED - count:
+        raise InvalidValue("seed", first, f"and those of all episodes must lie in 0..{FIRST_DATA_SEED - 1}")
+    return range(first, first + count)
+
+
+def _source(place: str, options: Mapping[str, Any]) -> Playable:
+    """The data of the run.
+
+    Raises:
+        UserError: it cannot be made, or has no world.
+    """
+    config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
+    source = construct_source({**config, "plugins": options["plugins"]})
+    if not isinstance(source, Playable):
+        raise UserError(f"{place} has nothing to act in: {type(source).__name__} is data without an environment")
+    if not source.can_play:
+        raise UserError(f"{place} has nothing to act in: its data names no environment (data.env=null)")
+    return source
+
+
+def _targets(learner: Learner, objective: Action, source: Playable, given: Any) -> Sequence[float] | Sequence[None]:
+    """What is asked for: as given, or as the objective has it."""
+    if given is None:
+        return returns_asked(learner, objective, source)
+    if "return" not in learner.model.names:
+        names = ", ".join(learner.model.names)
+        raise InvalidValue("target_return", given, f"cannot be asked for: no 'return' is in the set, which is {names}")
+    try:
+        targets = [float(target) for target in (given if isinstance(given, list) else [given])]
+    except (TypeError, ValueError):
+        targets = []
+    if not targets or not all(map(math.isfinite, targets)):
+        raise InvalidValue("target_return", given, "must be a number, or a list of some", "target_return=[500,100]")
+    return list(dict.fromkeys(targets))
+
+
+def _film_file(out: str, source: Playable, seed: int) -> Path:
+    """Where the film goes. Raises UserError where it cannot be written or drawn, before anything is played."""
+    file = Path(out).expanduser()
+    if file.suffix.lower() != ".gif":
+        raise InvalidValue("out", out, "must end in .gif")
+    if not file.parent.is_dir():
+        raise InvalidValue("out", out, "lies in a folder that is not there")
+    world = Filmed(source.world(1))
+    try:
+        world.reset([seed])
+        if world.frame(0) is None:
+            raise InvalidValue("out", out, "cannot be filled: this environment draws no pictures here")
+    finally:
+        world.close()
+    return file
