@@ -99,7 +99,9 @@ STOPS = {
     "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
     "not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
 }
+BY_CLOCK = ["checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001"]
 MORE_STOPS = {
+    "saved by the clock": ({"at": "step.before_update", "nth": 8, "more": BY_CLOCK}, -9),
     "before the update": ({"at": "step.before_update", "nth": 9}, -9),
     "in validation": ({"at": "val.step", "nth": 2}, -9),
     "in the last validation": ({"at": "val.step", "nth": 4}, -9),
@@ -130,6 +132,7 @@ MORE_STOPS = {
     "the disk is full at every save": ({"at": "ckpt.synced", "nth": 2, "do": "no_space", "times": 3}, 2),
 }
 RANK_STOPS = {
+    "saved by the clock of rank 0": ({"at": "step.before_update", "nth": 8, "rank": 1, "more": BY_CLOCK}, 1),
     "rank 1 in a step": ({"at": "step.after_backward", "nth": 8, "rank": 1}, 1),
     "rank 0 in a save": ({"at": "ckpt.half", "nth": 900}, 1),
     "rank 1 asked": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),

@@ -129,7 +129,7 @@ class Checkpoints(Callback):
             try:
                 self._write(content, best)
                 self._writing.set_result(None)
-            except CheckpointError as error:
+            except BaseException as error:  # heard below, as that of another thread
                 self._writing.set_exception(error)
             self._look_after_writing(wait=True)
         else:

@@ -72,8 +72,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
     if not isinstance(checkpoint, dict) or "mmtx" not in checkpoint:
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
-    if checkpoint["mmtx"]["format"] != FORMAT:
-        raise UserError(f"{file} has format {checkpoint['mmtx']['format']}; this version of mmtx reads {FORMAT}")
+    written = checkpoint["mmtx"].get("format")
+    if written != FORMAT:
+        raise UserError(f"{file} has format {written}; this version of mmtx reads {FORMAT}")
     return checkpoint
 
 

@@ -49,7 +49,8 @@ class MultimodalModule(EvaluatedModule):
     Attributes:
         raised: what this rank wants all to do.
         alarms: what any rank wanted when they last agreed.
-        is_between_steps: whether weights, optimiser, schedule and average are all of the same step.
+        is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
+            is logged.
     """
 
     def __init__(
@@ -168,10 +169,10 @@ class MultimodalModule(EvaluatedModule):
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        self.is_between_steps = True
         self._tokens += num_tokens
         if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
             self._log_training(scores, lr)
+        self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips where a loss scaler has just divided the gradients again."""
