@@ -171,6 +171,8 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
         accumulate=1,
         log_every_steps=10,
         seed=0,
+        max_skips=training.max_skips,
+        data_timeout_s=training.data_timeout_s,
     )
     with tempfile.TemporaryDirectory() as folder:
         trainer = training.trainer(

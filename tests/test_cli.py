@@ -38,7 +38,7 @@ def test_help_is_quick_and_brings_nothing_heavy(tmp_path):
     assert "mmtx train" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "check", "evaluate", "generate", "list"])
+@pytest.mark.parametrize("command", ["train", "resume", "check", "evaluate", "generate", "list"])
 def test_every_command_explains_itself(command, tmp_path):
     done = mmtx(command, "--help", cwd=tmp_path)
     assert done.returncode == 0

@@ -19,6 +19,7 @@ usage: mmtx COMMAND [key=value ...]
   mmtx train [key=value ...]         one run; without arguments, the quickstart
   mmtx train -m key=a,b ...          a sweep: every combination, one process each
   mmtx train --config FILE           repeat a saved run (RUN/config.yaml), with changes if you like
+  mmtx resume DIR                    goes on where a run was, or a sweep
   mmtx check [key=value ...]         everything that can be wrong, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it; or what its acting earns
@@ -59,6 +60,15 @@ often used:
 -m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
 --config FILE repeat a saved run; overrides change it
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
+SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
+again, and then the same command with the same run_dir=DIR continues.
+""",
+    "resume": """\
+usage: mmtx resume DIR [key=value ...]
+
+Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
+have been. What only says how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
+A sweep: jobs that are finished stay, half-done ones continue, failed ones run again.
 """,
     "check": """\
 usage: mmtx check [-m] [--config FILE] [key=value ...]
@@ -144,10 +154,28 @@ def train(arguments: list[str]) -> int:
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config)
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
+    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) and run.config.is_file():
+        return resume([str(run.path)])
     prepare(config, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)
     code = start(experiment, run)
+    if code == 0:
+        _print_results(run)
+    print(f"run directory: {run.path}", flush=True)
+    return code
+
+
+def resume(arguments: list[str]) -> int:
+    place, _, overrides = _place_and_options(arguments, {})
+    from pathlib import Path
+
+    from mmtx.run.directory import RunDirectory
+    from mmtx.run.resume import resume as resume_run
+
+    run = RunDirectory(place)
+    print(f"run directory: {run.path}", flush=True)
+    code = resume_run(Path(place), overrides)
     if code == 0:
         _print_results(run)
     print(f"run directory: {run.path}", flush=True)
@@ -239,6 +267,7 @@ def list_options(arguments: list[str]) -> int:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
+    "resume": resume,
     "check": check,
     "evaluate": evaluate,
     "generate": generate,

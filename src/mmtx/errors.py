@@ -43,6 +43,10 @@ class ConfigErrors(UserError):
         super().__init__("\n".join([f"{count} in the config:", *(f"  - {finding}" for finding in findings)]))
 
 
+class ProcessDied(Exception):
+    """A process that the run needs has died or hangs. Nothing in the config is to blame: one line, exit code 1."""
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``did you mean 'dim'?``, or the list of choices when none is close."""
     choices = sorted(choices)

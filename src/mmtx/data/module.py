@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy
 import torch
@@ -13,7 +15,11 @@ from mmtx.batch import Batch, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
+from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
+
+FINGERPRINTED = 8
+"""Samples of a split that are hashed."""
 
 
 class DataModule:
@@ -56,8 +62,16 @@ class DataModule:
         return len(self._train)
 
     def train_loader(
-        self, *, num_steps: int, accumulate: int, rank: int, num_ranks: int, first_step: int = 0
+        self,
+        *,
+        num_steps: int,
+        accumulate: int,
+        rank: int,
+        num_ranks: int,
+        first_step: int = 0,
+        timeout_s: float | None = None,
     ) -> Batches:
+        """Steps `first_step` to `num_steps` of the stream; `timeout_s` is how long to wait for a worker's batch."""
         sampler = TrainSampler(
             Order(self.num_train, self.seed),
             num_steps=num_steps,
@@ -67,7 +81,30 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler)
+        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler, timeout_s)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
+        another for most changes of the data."""
+        splits = {"train": self._train, "val": self.source.val()}
+        return {
+            name: {"samples": len(split), "hash_of_some": self._hash(split)}
+            for name, split in splits.items()
+            if split is not None
+        }
+
+    def _hash(self, split: Split) -> str:
+        last = len(split) - 1
+        draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
+        made = _Fetch(split, self.specs, len(draws), self.seed).__getitems__(draws)
+        if isinstance(made, UserError):
+            raise made
+        digest = hashlib.sha256()
+        for name, fields in sorted(made[0].fields.items()):
+            for key, value in sorted(fields.items()):
+                digest.update(f"{name}.{key} {tuple(value.shape)} {value.dtype}".encode())
+                digest.update(value.contiguous().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
         """Batches of ``val``, ``test``, or ``train`` in its own order; None if there is no such split."""
@@ -77,13 +114,15 @@ class DataModule:
         sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
         return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
 
-    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler) -> Batches:
+    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
             DataLoader(
                 dataset,
                 batch_sampler=sampler,  # of draws, not integers
                 collate_fn=_as_is,
                 num_workers=self.num_workers,
+                worker_init_fn=in_worker,
+                timeout=timeout_s if timeout_s and self.num_workers else 0,
                 pin_memory=torch.cuda.is_available(),
                 generator=torch.Generator(),  # its own, so that dropout does not depend on when a loader starts
             )

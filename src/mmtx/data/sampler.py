@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy
 import torch
 from torch.utils.data import Sampler
 
@@ -43,9 +44,9 @@ class Order:
         """Samples `start` to `stop` of the stream."""
         for epoch in range(start // self.num_samples, (stop - 1) // self.num_samples + 1):
             first = epoch * self.num_samples
-            permutation = self.permutation(epoch)
-            for place in range(max(start - first, 0), min(stop - first, self.num_samples)):
-                yield Draw(epoch, int(permutation[place]))
+            places = slice(max(start - first, 0), min(stop - first, self.num_samples))
+            for index in self.permutation(epoch)[places].tolist():
+                yield Draw(epoch, index)
 
     def permutation(self, epoch: int) -> torch.Tensor:
         return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
@@ -117,10 +118,20 @@ class EvalSampler(Sampler[list[Draw]]):
 
 
 def seed_everything_for(seed: int, draw: Draw) -> None:
-    """Seeds the global generators for one sample, so that augmentation does not depend on who makes it when."""
-    import numpy
+    """Seeds the host's generators for one sample, so that augmentation does not depend on who makes it when."""
+    _seed_host(mix(seed, draw.epoch, draw.index))
 
-    number = mix(seed, draw.epoch, draw.index)
+
+def seed_step(seed: int, step: int, rank: int) -> None:
+    """Seeds every generator for one optimiser step of one rank, so that dropout is a function of these three, and a run
+    that continues has nothing to remember."""
+    number = mix(seed, step, rank)
+    _seed_host(number)
+    if torch.cuda.is_initialized():
+        torch.cuda.manual_seed(number)
+
+
+def _seed_host(number: int) -> None:
     torch.default_generator.manual_seed(number)
     random.seed(number)
     numpy.random.seed(number & 0xFFFFFFFF)

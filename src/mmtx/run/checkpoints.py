@@ -1,62 +1,168 @@
-"""When a checkpoint is written, and what is in it."""
+"""When a checkpoint is written, which stay, and what is in them."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
+import sys
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
+from torch.utils._pytree import tree_map
 
+from mmtx.run.checkpoint_file import CheckpointError, link, sync_directory, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.interrupt import Interrupted
-from mmtx.training.module import MultimodalModule
+from mmtx.run.metrics import MetricsLog
+from mmtx.training.alarms import Alarm
+from mmtx.training.module import MultimodalModule, is_sharded
+from mmtx.training.numbers import NotFinite
+from mmtx.training.state import capture
+
+MAX_FAILURES = 3
+"""Saves in a row that may fail before the run ends: a disk may be full for a while."""
 
 
 class Checkpoints(Callback):
-    """Writes ``last.ckpt`` and ``best.ckpt``; each is enough to rebuild the model with no other file.
+    """Writes ``step-N.ckpt``, and gives the newest the name ``last.ckpt`` too, and the best ``best.ckpt``. Each is
+    enough to rebuild the model, or to continue the run, with no other file.
 
     Args:
         run: where to.
-        contents: stored beside the weights: config and specs.
-        every_steps: optimiser steps between saves of ``last``; None: at the end only.
+        contents: stored beside the state: config, specs, the data's fingerprint.
+        every_steps: optimiser steps between saves; None: not by steps.
+        every_minutes: between saves; None: not by time.
+        keep: newest checkpoints that stay.
         monitor: metric that decides which is best; None: no ``best``.
         mode: ``min`` or ``max``.
+        asynchronous: write a copy of the state while training goes on.
     """
 
     def __init__(
-        self, *, run: RunDirectory, contents: dict[str, Any], every_steps: int | None, monitor: str | None, mode: str
+        self,
+        *,
+        run: RunDirectory,
+        contents: dict[str, Any],
+        every_steps: int | None,
+        every_minutes: float | None,
+        keep: int,
+        monitor: str | None,
+        mode: str,
+        asynchronous: bool,
     ) -> None:
-        self.run, self.contents, self.every_steps, self.monitor, self.mode = run, contents, every_steps, monitor, mode
+        self.run, self.contents, self.keep, self.monitor, self.mode = run, contents, keep, monitor, mode
+        self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best: float | None = None
+        self._pool = ThreadPoolExecutor(1) if asynchronous else None
+        self._writing: Future[None] | None = None
+        self._failures, self._last_time = 0, time.monotonic()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._last_time = time.monotonic()
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        """Rank 0 has the clock and the disk; the others hear from it with the step."""
+        if not trainer.is_global_zero:
+            return
+        if self.every_minutes is not None and time.monotonic() - self._last_time > 60 * self.every_minutes:
+            pl_module.raised.add(Alarm.SAVE)
+        self._look_after_writing(wait=False)
+        if self._failures >= MAX_FAILURES:
+            pl_module.raised.add(Alarm.SAVING_FAILED)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if self.every_steps and trainer.global_step % self.every_steps == 0:
-            self._save(trainer, self.run.last)
+        if Alarm.SAVING_FAILED in pl_module.alarms:
+            raise CheckpointError(f"no checkpoint could be written {MAX_FAILURES} times in a row; see the lines above")
+        by_steps = self.every_steps and trainer.global_step % self.every_steps == 0
+        at_end = trainer.global_step >= pl_module.total_steps  # which is saved behind its validation
+        if (by_steps or Alarm.SAVE in pl_module.alarms) and not at_end:
+            self._save(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
         value = pl_module.metrics.get(self.monitor) if self.monitor else None
-        if value is None or value != value or trainer.state.fn != "fit":
+        if value is None or value != value:
             return
-        better = self.best is None or (value < self.best if self.mode == "min" else value > self.best)
-        if better:
+        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
             self.best = value
-            self._save(trainer, self.run.best)
+            self._save(pl_module, best=True)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._save(trainer, self.run.last)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._save(pl_module)
+        self._look_after_writing(wait=True)
+        if pl_module.trainer.strategy.broadcast(self._failures):
+            raise CheckpointError("the state that the run ended with could not be saved; see the line above")
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Interrupted):  # raised on all ranks after the same step
-            self._save(trainer, self.run.last)
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Saves what is whole. What all ranks raise together they save together; alone, only rank 0 of weights that are
+        not spread over ranks can."""
+        together = isinstance(exception, Interrupted | NotFinite)
+        possible = together or (trainer.is_global_zero and not is_sharded(trainer))
+        meant = isinstance(exception, Exception) and not isinstance(exception, CheckpointError)
+        if trainer.global_step and pl_module.is_between_steps and possible and meant and trainer.state.fn == "fit":
+            if pl_module.average is not None and pl_module.average.is_swapped:
+                pl_module.average.swap(pl_module.learner)
+            self._save(pl_module)
+            self._look_after_writing(wait=True)
 
-    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
-        checkpoint["mmtx"] = {**self.contents, "step": trainer.global_step, "metrics": dict(pl_module.metrics)}
+    def state_dict(self) -> dict[str, Any]:
+        return {"best": self.best}
 
-    def _save(self, trainer: pl.Trainer, file: Path) -> None:
-        partial = file.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            os.replace(partial, file)
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best = state.get("best")
+
+    def _save(self, module: MultimodalModule, best: bool = False) -> None:
+        self._last_time = time.monotonic()
+        module.raised.discard(Alarm.SAVE)
+        state = capture(module)
+        if not module.trainer.is_global_zero:
+            return
+        logs = [logger for logger in module.trainer.loggers if isinstance(logger, MetricsLog)]
+        described = {**self.contents, "step": module.global_step, "metrics": dict(module.metrics)}
+        described["log_lines"] = sum(log.secure() for log in logs)
+        content = {"mmtx": described, **state}
+        self._look_after_writing(wait=True)
+        if self._pool is None:
+            self._writing = Future()
+            try:
+                self._write(content, best)
+                self._writing.set_result(None)
+            except BaseException as error:  # heard below, as that of another thread
+                self._writing.set_exception(error)
+            self._look_after_writing(wait=True)
+        else:
+            self._writing = self._pool.submit(self._write, tree_map(_copy, content), best)
+
+    def _look_after_writing(self, wait: bool) -> None:
+        """Hears how the last write ended, if it has ended."""
+        if self._writing is None or not (wait or self._writing.done()):
+            return
+        error, self._writing = self._writing.exception(), None
+        self._failures = self._failures + 1 if error else 0
+        if isinstance(error, CheckpointError):
+            print(f"mmtx: {error}; checkpoints from before are kept", file=sys.stderr, flush=True)
+        elif error:
+            raise error
+
+    def _write(self, content: dict[str, Any], best: bool) -> None:
+        file = self.run.checkpoints / f"step-{content['mmtx']['step']:08d}.ckpt"
+        write_checkpoint(file, content)
+        try:
+            for name in (self.run.last, *((self.run.best,) if best else ())):
+                link(file, name)
+            sync_directory(self.run.checkpoints)
+            self._prune()
+        except OSError as error:
+            raise CheckpointError(f"cannot name or remove checkpoints beside {file}: {error.strerror}") from None
+        self.run.note_checkpoint(content["mmtx"]["step"])
+
+    def _prune(self) -> None:
+        """What is best keeps its other name."""
+        for file in self.run.step_files()[max(self.keep, 1) :]:
+            file.unlink(missing_ok=True)
+
+
+def _copy(value: Any) -> Any:
+    return value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +34,7 @@ class RunDirectory:
         self.samples = self.path / "samples"
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
+        self._is_locked = False
 
     def create(self) -> None:
         """Raises UserError if the directory cannot be made, or already holds a run."""
@@ -42,11 +47,59 @@ class RunDirectory:
         if self.status.exists():
             raise UserError(f"run_dir={self.path} already holds a run; choose another run_dir, or remove it")
 
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process, which the kernel lets go of however it ends. May be asked for again within.
+
+        Raises:
+            UserError: another process has it.
+        """
+        if self._is_locked:
+            yield
+            return
+        try:
+            file = (self.path / ".lock").open("a+")
+        except OSError as error:
+            raise UserError(f"{self.path} cannot be written: {error.strerror}") from None
+        os.register_at_fork(after_in_child=file.close)  # a worker that outlives a killed run does not hold it
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise UserError(f"{self.path} is in use by {file.read().strip() or 'another process'}") from None
+            file.truncate(0)
+            file.write(f"pid {os.getpid()} on {platform.node()} since {datetime.now():%Y-%m-%d %H:%M:%S}\n")
+            file.flush()
+            self._is_locked = True
+            try:
+                yield
+            finally:
+                self._is_locked = False
+
+    def step_files(self) -> list[Path]:
+        """Checkpoints by step, the newest first."""
+        return sorted(self.checkpoints.glob("step-*.ckpt"), reverse=True)
+
+    def note_checkpoint(self, step: int) -> None:
+        """Remembers, outside the folder of checkpoints, that there was one."""
+        self.write_json(self.path / ".checkpointed", {"step": step})
+
+    @property
+    def checkpointed(self) -> int | None:
+        """The step of the newest checkpoint that the run has ever written."""
+        file = self.path / ".checkpointed"
+        return int(json.loads(file.read_text())["step"]) if file.exists() else None
+
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
         partial = file.with_name(f".{file.name}.{os.getpid()}")
         partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(partial, file)
+
+    def state(self) -> str | None:
+        """The last state that was set; None: there was never any."""
+        return str(json.loads(self.status.read_text())["state"]) if self.status.exists() else None
 
     def set_status(self, state: str, error: str | None = None) -> None:
         """`state` is running, finished, failed or interrupted."""
@@ -69,7 +122,7 @@ def newest_checkpoint(place: Path | str) -> Path:
     if not path.exists():
         raise UserError(f"{place} does not exist; give a run directory or a checkpoint file")
     run = RunDirectory(path)
-    for file in (run.last, run.best):
+    for file in (run.last, *run.step_files(), run.best):
         if file.is_file():
             return file
     raise UserError(f"{place} holds no checkpoint (looked for checkpoints/last.ckpt and best.ckpt)")

@@ -3,22 +3,26 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
+import resource
+import signal
 import sys
 import traceback
 import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from mmtx.compose import Config
-from mmtx.errors import UserError
+from mmtx.data.worker import end_with_parent, end_workers
+from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
-from mmtx.run.interrupt import Interrupt, Interrupted
-from mmtx.run.loading import contents
+from mmtx.run.interrupt import Interrupt, Interrupted, requeue
+from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import run_ranks
 
@@ -34,74 +38,100 @@ def prepare(config: Config, run: RunDirectory) -> None:
     run.set_status("running")
 
 
-def start(experiment: Experiment, run: RunDirectory) -> int:
-    """Runs here, or in as many processes as there are devices. Gives the exit code."""
+def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
+    """Runs here, or in as many processes as there are devices; from a checkpoint if there is one. Gives the exit
+    code."""
     from mmtx.training.trainer import started_by_launcher
 
-    if experiment.training.num_devices == 1 or started_by_launcher():
-        return execute(experiment, run)
-    code = run_ranks(run.path, experiment.training.num_devices)
-    if code and json.loads(run.status.read_text())["state"] == "running":
-        run.set_status("failed", f"a rank ended with exit code {code}")
-    return code if code >= 0 else 1
+    if started_by_launcher() and not is_main():
+        return execute(experiment, run, checkpoint)
+    with run.lock():
+        run.set_status("running")
+        if experiment.training.num_devices == 1 or started_by_launcher():
+            return execute(experiment, run, checkpoint)
+        code, died = run_ranks(run.path, experiment.training.num_devices, checkpoint)
+        if died:
+            print(f"mmtx: {died}", file=sys.stderr)
+        if died or (code and run.state() == "running"):
+            run.set_status("failed", died or f"a rank ended with exit code {code}")
+        return code
 
 
-def execute(experiment: Experiment, run: RunDirectory) -> int:
+def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
     try:
-        metrics = _train(experiment, run, main=rank == 0)
-    except Interrupted as stopped:
-        if rank == 0:
-            run.set_status("interrupted", str(stopped))
-            print(f"{stopped}; saved {run.last}", file=sys.stderr)
-        return stopped.exit_code
-    except KeyboardInterrupt:
-        if rank == 0:
-            run.set_status("interrupted", "stopped before the first step or after the last")
-        return 130
+        metrics = _train(experiment, run, checkpoint)
     except BaseException as error:
-        if rank == 0:
-            run.set_status("failed", f"{type(error).__name__}: {error}".splitlines()[0])
-        if isinstance(error, UserError):
-            if rank == 0:
-                print(f"mmtx: {error}", file=sys.stderr)
-            return 2
-        traceback.print_exc()
-        return 1
-    if rank == 0:
+        return _ended(error, run)
+    finally:
+        end_workers()
+    if is_main():
         run.write_json(run.metrics, finite(metrics))
         run.set_status("finished")
     return 0
 
 
-def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, float]:
+def is_main() -> bool:
+    """Whether this is rank 0, or the only process."""
+    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
+
+
+def _ended(error: BaseException, run: RunDirectory) -> int:
+    """Says why a run ends, in one line where there is nothing to debug, and gives its exit code."""
+    code, state, told = 1, "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(error, Interrupted):
+        code, state, told = error.exit_code, "interrupted", str(error)
+        if error.number == signal.SIGUSR1 and is_main():
+            requeue()
+    elif isinstance(error, KeyboardInterrupt):
+        code, state, told = 130, "interrupted", "stopped before the first step or after the last"
+    elif isinstance(error, UserError):
+        code = 2
+    elif not isinstance(error, ProcessDied):
+        traceback.print_exc()
+    if is_main():
+        with contextlib.suppress(OSError):  # the reason may be that the directory is gone
+            run.set_status(state, told)
+        kept = f"; step {run.checkpointed} is saved: mmtx resume {run.path}" if run.checkpointed is not None else ""
+        said = str(error) if isinstance(error, UserError | ProcessDied) else told
+        print(f"mmtx: {said}{kept}", file=sys.stderr)
+    return code
+
+
+def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -> dict[str, float]:
     import lightning.pytorch as pl
 
     from mmtx.run.wandb_log import WandbLog
     from mmtx.training.module import MultimodalModule
 
     quieten()
-    config, plugins = experiment.config, experiment.config["plugins"]
+    config, plugins, main = experiment.config, experiment.config["plugins"], is_main()
     pl.seed_everything(config["seed"], workers=False, verbose=False)
-    loggers: list[Any] = [MetricsLog(run.metrics_log)] if main else []
+    saved = read_checkpoint(checkpoint) if checkpoint is not None else None
+    if saved is not None:
+        keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])
+    log = MetricsLog(run.metrics_log, saved["mmtx"]["log_lines"] if saved else 0) if main else None
+    loggers: list[Any] = [log] if log is not None else []
     runtime = {"run_dir": run.path, "config": config, "run_name": run.path.name}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
     callbacks += [construct(config["checkpoint"], plugins)(run=run, contents=contents(experiment)), interrupt]
-    total_steps, accumulate = experiment.total_steps, experiment.training.accumulate_grad_batches
+    training, total_steps = experiment.training, experiment.total_steps
     module = MultimodalModule(
         learner=experiment.learner,
         optimisation=experiment.optimisation,
         data=experiment.data,
         total_steps=total_steps,
-        accumulate=accumulate,
+        accumulate=training.accumulate_grad_batches,
         log_every_steps=config["log_every_steps"],
         seed=config["seed"],
+        max_skips=training.max_skips,
+        data_timeout_s=training.data_timeout_s,
+        checkpoint=saved,
     )
-    per_step = experiment.data.batch_size * accumulate * experiment.training.num_ranks
-    trainer = experiment.training.trainer(
+    per_step = experiment.data.batch_size * training.accumulate_grad_batches * training.num_ranks
+    trainer = training.trainer(
         total_steps=total_steps,
         epoch_steps=max(1, experiment.data.num_train // per_step),
         run_dir=run.path,
@@ -109,23 +139,64 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
         callbacks=callbacks,
     )
     wandb_logs = [logger for logger in loggers if isinstance(logger, WandbLog)]
-    for log in wandb_logs:
-        log.start()
+    for wandb_log in wandb_logs:
+        wandb_log.start()
     exit_code = 1
     try:
         trainer.fit(module)
-        if trainer.global_step % min(trainer.val_check_batch or 1, total_steps):
+        if module.validated != total_steps:
             trainer.validate(module, verbose=False)
         if experiment.data.source.test() is not None:
             trainer.test(module, verbose=False)
         else:
             module.test_by_acting()
         exit_code = 0
+    except RuntimeError as error:
+        raise explained(error, experiment) from error
     finally:
         interrupt.restore()
-        for log in wandb_logs:
-            log.finish(exit_code)
+        for wandb_log in wandb_logs:
+            wandb_log.finish(exit_code)
+        if log is not None:
+            log.close()
     return module.metrics
+
+
+def explained(error: RuntimeError, experiment: Experiment) -> Exception:
+    """The error as a user can read it, if it tells of memory that is exhausted, of a worker that died or hangs, or of a
+    rank that has gone."""
+    if str(error).startswith("DataLoader "):
+        hint = "look at what reads the data, and at memory; data.num_workers=0 shows the error itself"
+        return ProcessDied(f"{str(error).splitlines()[0]} (trainer.data_timeout_s bounds the wait); {hint}")
+    if "by peer" in str(error):
+        return ProcessDied("another rank has ended")
+    if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+        return error
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated()
+    model, size = experiment.learner.model, experiment.data.batch_size
+    tokens = size * sum(model.tokenizer(name).max_tokens for name in model.names)
+    return UserError(
+        f"out of memory: {peak / 2**30:.1f} GiB at the peak, with up to {tokens:,} tokens in a batch; lower "
+        f"data.batch_size={size} (and raise trainer.accumulate_grad_batches to learn the same), the context, or "
+        f"backbone.dim; trainer.precision=bf16-mixed halves activations"
+    )
+
+
+def keep_global_batch(experiment: Experiment, samples_per_step: int) -> None:
+    """Accumulates as much as makes a step of as many samples as before, on another number of devices.
+
+    Raises:
+        InvalidValue: no accumulation does.
+    """
+    training, whole = experiment.training, samples_per_step
+    at_once = experiment.data.batch_size * training.num_ranks
+    if whole % at_once:
+        fitting = [str(n) for n in range(1, whole + 1) if whole % (experiment.data.batch_size * n) == 0]
+        problem = f"cannot make steps of {whole} samples of batches of {experiment.data.batch_size}"
+        raise InvalidValue("trainer.devices", training.num_ranks, problem, ", ".join(fitting))
+    training.accumulate_grad_batches = whole // at_once
 
 
 def quieten() -> None:
@@ -143,8 +214,9 @@ def quieten() -> None:
 
 def main() -> int:
     run = RunDirectory(Path(sys.argv[1]))
+    end_with_parent(signal.SIGTERM)
     config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    return execute(assemble(config), run)
+    return execute(assemble(config), run, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
 
 
 if __name__ == "__main__":

@@ -14,13 +14,25 @@ from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Collector, Experiment, make_learner, make_stacks
 from mmtx.learner import Learner
+from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
+
+FORMAT = 2
 
 
 def contents(experiment: Experiment) -> dict[str, Any]:
-    """What a checkpoint holds beside the weights: everything that `load` needs, as plain values."""
+    """What a checkpoint holds beside the state: everything that `load` needs, and by what a run that continues knows
+    that it is the same, as plain values."""
     specs = {name: _spec_state(spec) for name, spec in experiment.learner.specs.items()}
-    return {"format": 1, "config": experiment.config, "specs": specs}
+    samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
+    fingerprint = experiment.data.fingerprint()
+    return {
+        "format": FORMAT,
+        "config": experiment.config,
+        "specs": specs,
+        "samples_per_step": samples,
+        "fingerprint": fingerprint,
+    }
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
@@ -48,13 +60,21 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """Raises UserError if the file is not a checkpoint of mmtx. Nothing in it is executed."""
+    """The whole content of a checkpoint, its tensors not yet read from disk. Nothing in it is executed.
+
+    Raises:
+        UserError: the file is not a checkpoint of mmtx, or not what was written.
+    """
+    verify(file)
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # many kinds, from the archive, the pickle and the tensors
         raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
     if not isinstance(checkpoint, dict) or "mmtx" not in checkpoint:
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
+    written = checkpoint["mmtx"].get("format")
+    if written != FORMAT:
+        raise UserError(f"{file} has format {written}; this version of mmtx reads {FORMAT}")
     return checkpoint
 
 

@@ -17,7 +17,7 @@ class WeightAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.updates = decay, 0
+        self.decay, self.updates, self.is_swapped = decay, 0, False
         self._names = [name for name, _ in module.named_parameters()]
         self._average = [parameter.detach().clone() for parameter in module.parameters()]
 
@@ -30,6 +30,7 @@ class WeightAverage:
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
         """Exchanges weights and average; a second call exchanges them back."""
+        self.is_swapped = not self.is_swapped
         for parameter, average in zip(module.parameters(), self._average, strict=True):
             kept = parameter.detach().clone()
             parameter.copy_(average)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -12,18 +14,20 @@ import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
-from mmtx.act import Episode
 from mmtx.batch import Batch
 from mmtx.data.module import DataModule
-from mmtx.evaluate import acting_metrics, stage_metrics
+from mmtx.data.sampler import seed_step
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
-from mmtx.playing import play
+from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
+from mmtx.training.evaluated import EvaluatedModule
+from mmtx.training.numbers import Watch, keep_batches
 from mmtx.training.optimisation import Optimisation, clip
+from mmtx.training.state import restore, scaler_of
 
 
-class MultimodalModule(pl.LightningModule):
+class MultimodalModule(EvaluatedModule):
     """Trains a `Learner`.
 
     A batch of the training loader is one optimiser step: a list of micro-batches. How many predictions they hold is
@@ -37,12 +41,16 @@ class MultimodalModule(pl.LightningModule):
         total_steps: optimiser steps of the run.
         accumulate: micro-batches of a step.
         log_every_steps: how often training metrics are logged.
-        seed: of dropout, made different on every rank.
+        seed: of dropout, made different for every step and rank.
+        max_skips: steps in a row that may be left out because a loss or gradient is not finite.
+        data_timeout_s: how long to wait for a worker's batch; None: for ever.
+        checkpoint: what to go on from; None: from the start.
 
     Attributes:
-        metrics: the last of all that were published.
-        num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
-        played: the episodes of the last evaluation, for each return that was asked for.
+        raised: what this rank wants all to do.
+        alarms: what any rank wanted when they last agreed.
+        is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
+            is logged.
     """
 
     def __init__(
@@ -55,24 +63,20 @@ class MultimodalModule(pl.LightningModule):
         accumulate: int,
         log_every_steps: int,
         seed: int,
+        max_skips: int,
+        data_timeout_s: float | None,
+        checkpoint: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(learner=learner, data=data, seed=seed)
         self.automatic_optimization = False
-        self.learner, self.optimisation, self.data = learner, optimisation, data
-        self.total_steps, self.accumulate, self.log_every_steps, self.seed = (
-            total_steps,
-            accumulate,
-            log_every_steps,
-            seed,
-        )
-        self.average: WeightAverage | None = None
-        self.metrics: dict[str, float] = {}
-        self.num_filmed = 0
-        self.played: list[list[Episode]] = []
-        self._sharded = False
-        self._totals: dict[str, Tensor] = {}
-        self._stats: dict[str, list[str]] = {}
-        self._clock, self._tokens = time.perf_counter(), 0
+        self.optimisation = optimisation
+        self.total_steps, self.accumulate, self.log_every_steps = total_steps, accumulate, log_every_steps
+        self.data_timeout_s, self.watch, self._checkpoint = data_timeout_s, Watch(max_skips), checkpoint
+        self.optimizer: torch.optim.Optimizer
+        self.scheduler: torch.optim.lr_scheduler.LambdaLR
+        self.raised: set[Alarm] = set()
+        self.alarms: set[Alarm] = set()
+        self.is_between_steps = True
         self._grad_norm: Tensor | None = None
 
     # ---------------------------------------------------------------- set-up
@@ -92,13 +96,14 @@ class MultimodalModule(pl.LightningModule):
         fully_shard(self.learner, mesh=mesh)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimisation.optimizer(self.learner)
+        self.optimizer = self.optimisation.optimizer(self.learner)
         steps_per_epoch = self.data.num_train / self.samples_per_step
 
         def factor(step: int) -> float:
             return self.optimisation.factor(step, self.total_steps, steps_per_epoch)
 
-        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, factor)]
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        return [self.optimizer], [self.scheduler]
 
     @property
     def samples_per_step(self) -> int:
@@ -111,51 +116,108 @@ class MultimodalModule(pl.LightningModule):
             accumulate=self.accumulate,
             rank=self.global_rank,
             num_ranks=self.trainer.world_size,
+            first_step=self.global_step,
+            timeout_s=self.data_timeout_s,
         )
-
-    def val_dataloader(self) -> Any:
-        return self._eval_loader("val")
-
-    def test_dataloader(self) -> Any:
-        return self._eval_loader("test")
-
-    def _eval_loader(self, split: str) -> Any:
-        loader = self.data.eval_loader(split, rank=self.global_rank, num_ranks=self.trainer.world_size)
-        return [] if loader is None else loader
 
     # ---------------------------------------------------------------- training
 
     def on_fit_start(self) -> None:
-        torch.manual_seed(self.seed + self.global_rank)
         if self.optimisation.ema_decay is not None and self.average is None:
             self.average = WeightAverage(self.learner, self.optimisation.ema_decay)
+        if self._checkpoint is not None:
+            restore(self, self._checkpoint)
+            self._checkpoint = None
+
+    def on_train_start(self) -> None:
+        """A run that was stopped between a step and the validation behind it validates first."""
+        every = self.trainer.val_check_batch
+        if self.global_step and every and self.global_step % every == 0 and self.validated != self.global_step:
+            self.trainer.validating = True
+            self.trainer.fit_loop.epoch_loop.val_loop.run()
+            self.trainer.training = True
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        seed_step(self.seed, self.global_step, self.global_rank)
 
     def training_step(self, batches: list[Batch], _: int) -> None:
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         counts = self._sum_over_ranks(self._counts(batches))
         optimizer.zero_grad()
-        scores = None
+        scores, losses = None, []
         for index, batch in enumerate(batches):
             with nullcontext() if index == len(batches) - 1 else self._without_sync():
                 new = self.learner(batch)
-                self.manual_backward(self._loss(new, counts))
+                loss = self._loss(new, counts)
+                self.manual_backward(loss)
             scores = _add(scores, new)
+            losses.append(loss.detach())
+        self._grad_norm = None
+        if scaler_of(self) is None:
+            self._clip()
+        if self._is_finite(torch.stack(losses), batches):
+            self._update(optimizer, sum(self._num_tokens(batch) for batch in batches), scores or {})
+        else:
+            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
+            self.scheduler.step()
+
+    def _update(self, optimizer: Any, num_tokens: int, scores: dict[str, Score]) -> None:
+        self.is_between_steps = False
         optimizer.step()
-        scheduler = self.lr_schedulers()
-        lr = float(scheduler.get_last_lr()[0])  # type: ignore[union-attr]
-        scheduler.step()  # type: ignore[union-attr]
+        lr = float(self.scheduler.get_last_lr()[0])
+        self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        self._tokens += sum(self._num_tokens(batch) for batch in batches)
+        self._tokens += num_tokens
         if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
-            self._log_training(scores or {}, lr)
+            self._log_training(scores, lr)
+        self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clips, after any loss scaling has been undone."""
-        logs = (self.global_step + 1) % self.log_every_steps == 0
-        if self.optimisation.clip_norm is not None or logs:
-            self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
+        """Clips where a loss scaler has just divided the gradients again."""
+        if scaler_of(self) is not None:
+            self._clip()
+
+    def _clip(self) -> None:
+        self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
+
+    # ---------------------------------------------------------------- what ranks agree on
+
+    def _is_finite(self, losses: Tensor, batches: list[Batch]) -> bool:
+        """Whether loss and gradient are numbers on all ranks. The only place where a step waits for the device.
+
+        Raises:
+            NotFinite: they are not, once too often.
+        """
+        norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
+        loss, norm_sum = self.agree(torch.stack([losses.sum(), norm.to(losses)]))
+        step, num_ranks = self.global_step + 1, self.trainer.world_size
+        if math.isfinite(loss) and math.isfinite(norm_sum):
+            self._say(self.watch.good(loss / num_ranks, step))
+            return True
+        folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
+        if math.isfinite(loss) or not all(map(math.isfinite, own)):
+            samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
+        of_ranks = [samples] * num_ranks
+        if num_ranks > 1:
+            torch.distributed.all_gather_object(of_ranks, samples)
+        ids = sorted(i for of_rank in of_ranks for i in of_rank)
+        told = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
+        self._say(self.watch.bad(told, step))
+        return False
+
+    def _say(self, text: str | None) -> None:
+        if text and self.trainer.is_global_zero:
+            print(f"mmtx: warning: {text}", file=sys.stderr, flush=True)
+
+    def agree(self, values: Tensor | None = None) -> list[float]:
+        """`values` summed over ranks, together with the alarms that any of them has raised; all ranks have to ask."""
+        values = torch.zeros(0, device=self.device) if values is None else values
+        raised = values.new_tensor([alarm in self.raised for alarm in Alarm], dtype=torch.double)
+        summed = self._sum_over_ranks(torch.cat([values.double(), raised])).tolist()
+        self.alarms = {alarm for alarm, count in zip(Alarm, summed[len(values) :], strict=True) if count}
+        return summed[: len(values)]
 
     def _counts(self, batches: list[Batch]) -> Tensor:
         names = self.learner.objectives
@@ -194,115 +256,17 @@ class MultimodalModule(pl.LightningModule):
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
         self._clock, self._tokens = now, 0
-        self._publish(metrics)
-
-    # ---------------------------------------------------------------- evaluation
-
-    def validation_step(self, batches: list[Batch], _: int) -> None:
-        self._add_to_totals(batches)
-
-    def test_step(self, batches: list[Batch], _: int) -> None:
-        self._add_to_totals(batches)
-
-    def on_validation_epoch_start(self) -> None:
-        self._totals, self._stats = {}, {}
-        self._swap_average()
-        self._gather(True)
-
-    def on_test_epoch_start(self) -> None:
-        self.on_validation_epoch_start()
-
-    def on_validation_epoch_end(self) -> None:
-        self._end_evaluation("val")
-
-    def on_test_epoch_end(self) -> None:
-        self._end_evaluation("test")
-
-    def _add_to_totals(self, batches: list[Batch]) -> None:
-        for batch in batches:
-            for name, score in self.learner(batch).items():
-                vector = score.vector()
-                self._totals[name] = self._totals[name] + vector if name in self._totals else vector
-                self._stats[name] = list(score.stats)
-
-    def _end_evaluation(self, stage: str) -> None:
-        parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
-        metrics = self._metrics(stage, parts)
-        self._publish(metrics | self._act(stage))
-        self._gather(False)
-        self._swap_average()
-        self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
-
-    def test_by_acting(self) -> None:
-        """The test of data whose only test is its world."""
-        self.learner.eval()
-        with self.averaged():
-            self._gather(True)
-            self._publish(self._act("test"))
-            self._gather(False)
-        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
-            callback.on_test_end(self.trainer, self)
-
-    def _act(self, stage: str) -> dict[str, float]:
-        """Metrics of acting, if there is a world, on one rank."""
-        if not self.trainer.is_global_zero:
-            return {}
-        num_filmed = self.num_filmed if stage == "test" else 0
-        self.played = play(self.learner, self.data.source, stage, num_filmed=num_filmed)
-        return acting_metrics(self.data.source, stage, self.played)
-
-    def _gather(self, whole: bool) -> None:
-        """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
-        if not self._sharded:
-            return
-        from torch.distributed.fsdp import FSDPModule
-
-        for module in self.learner.modules():
-            if isinstance(module, FSDPModule):
-                module.set_reshard_after_forward(not whole, recurse=False)
-                module.unshard() if whole else module.reshard()
-
-    @contextmanager
-    def averaged(self) -> Iterator[None]:
-        """Within, the weights are their moving average, if there is one."""
-        self._swap_average()
-        try:
-            yield
-        finally:
-            self._swap_average()
-
-    def _swap_average(self) -> None:
-        if self.average is not None:
-            self.average.swap(self.learner)
-
-    # ---------------------------------------------------------------- metrics
-
-    def _metrics(self, stage: str, parts: dict[str, tuple[Tensor, list[str]]]) -> dict[str, float]:
-        summed = {name: (self._sum_over_ranks(vector).cpu(), stats) for name, (vector, stats) in parts.items()}
-        return stage_metrics(self.learner, stage, summed)
-
-    def _publish(self, metrics: dict[str, float]) -> None:
-        if not metrics:
-            return
-        self.metrics |= metrics
-        if self.trainer.is_global_zero:
-            for logger in self.trainer.loggers:
-                logger.log_metrics(metrics, self.global_step)
-
-    def _sum_over_ranks(self, values: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(values, reduce_op="sum") if self.trainer.world_size > 1 else values
+        self._publish(metrics | self.watch.counts())
 
     # ---------------------------------------------------------------- checkpoint
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.average is not None:
-            checkpoint["average"] = self.average.state_dict()
+    def progress(self) -> dict[str, Any]:
+        """What a checkpoint keeps of this object."""
+        return {"metrics": dict(self.metrics), "validated": self.validated, "watch": self.watch.state_dict()}
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "average" in checkpoint:
-            assert self.optimisation.ema_decay is not None
-            self.average = WeightAverage(self.learner, self.optimisation.ema_decay)
-            self.average.load_state_dict(checkpoint["average"])
+    def set_progress(self, state: dict[str, Any]) -> None:
+        self.metrics, self.validated = dict(state["metrics"]), state["validated"]
+        self.watch.load_state_dict(state["watch"])
 
 
 def is_sharded(trainer: pl.Trainer) -> bool:

@@ -39,6 +39,12 @@ class Samples(Callback):
         assert isinstance(pl_module, MultimodalModule)
         pl_module.num_filmed = NUM_FILMED
 
+    def state_dict(self) -> dict[str, int]:
+        return {"validations": self._validations}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._validations = state.get("validations", 0)
+
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
         self._validations += 1

@@ -16,6 +16,7 @@ from mmtx.errors import InvalidValue
 
 ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
+NONFINITE = ("stop", "skip")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
 
 
@@ -32,6 +33,10 @@ class Training:
         precision: 32-true, bf16-mixed, 16-mixed, bf16-true.
         accumulate_grad_batches: micro-batches of an optimiser step.
         val_every_steps: optimiser steps between validations; None: once an epoch.
+        nonfinite: what follows a loss or gradient that is not finite: ``stop`` the run before the weights change, or
+            ``skip`` the step.
+        max_skips: steps in a row that may be skipped.
+        data_timeout_s: how long to wait for a batch of a worker before it is taken for hung; None: for ever.
     """
 
     def __init__(
@@ -46,12 +51,17 @@ class Training:
         precision: str,
         accumulate_grad_batches: int,
         val_every_steps: int | None,
+        nonfinite: str,
+        max_skips: int,
+        data_timeout_s: float | None,
     ) -> None:
         for key, given, least in (
             ("max_steps", max_steps, 1),
             ("accumulate_grad_batches", accumulate_grad_batches, 1),
             ("num_nodes", num_nodes, 1),
             ("val_every_steps", val_every_steps, 1),
+            ("max_skips", max_skips, 1),
+            ("data_timeout_s", data_timeout_s, 1),
         ):
             if given is not None and given < least:
                 raise InvalidValue(key, given, f"must be at least {least}")
@@ -63,6 +73,7 @@ class Training:
             ("accelerator", accelerator, ACCELERATORS),
             ("strategy", strategy, tuple(STRATEGIES)),
             ("precision", precision, PRECISIONS),
+            ("nonfinite", nonfinite, NONFINITE),
         ):
             if word not in choices:
                 raise InvalidValue(key, word, f"is none of {', '.join(choices)}")
@@ -72,6 +83,8 @@ class Training:
         self.accelerator, self.devices, self.num_nodes = accelerator, devices, num_nodes
         self.strategy, self.precision = strategy, precision
         self.accumulate_grad_batches, self.val_every_steps = accumulate_grad_batches, val_every_steps
+        self.max_skips = {"stop": 0, "skip": max_skips}[nonfinite]
+        self.data_timeout_s = data_timeout_s
 
     @property
     def num_devices(self) -> int:

@@ -1,0 +1,166 @@
+"""A checkpoint on disk: whole or not there, and known to be what was written."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from mmtx.errors import UserError
+
+MANIFEST = re.compile(rb'\n\{"size": (\d+), "sha256": "([0-9a-f]{64})"\}\n\Z')
+"""The last line of the file: size and hash of everything before it. A copy of the file brings it along."""
+CHUNK = 1 << 20
+HASHED_IN_PLACE = 1 << 16  # bytes of a write from which it is not copied
+
+
+class CheckpointError(UserError):
+    """A checkpoint cannot be written or read."""
+
+
+def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
+    """Writes beside the file, to disk, and only then over it. What was there before stays until the new one is safe.
+
+    Raises:
+        CheckpointError: it cannot be written; nothing has changed.
+    """
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        with partial.open("wb") as stream, ThreadPoolExecutor(1) as pool:
+            on_host = all(leaf.is_cpu for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor))
+            hashed = _Hashed(stream, pool, lasting=on_host)
+            with _without_crc32():
+                torch.save(content, hashed)  # type: ignore[arg-type]
+            hashed.finish()
+            stream.flush()
+            os.fsync(stream.fileno())
+        _put_in_place(partial, file)
+    except OSError as error:
+        needed = partial.stat().st_size if partial.exists() else 0
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        raise CheckpointError(f"cannot write {file}: {error.strerror}{_room(file.parent, needed)}") from None
+
+
+def _put_in_place(partial: Path, file: Path) -> None:
+    os.replace(partial, file)
+    sync_directory(file.parent)
+
+
+def link(file: Path, name: Path) -> None:
+    """Gives a file a second name, in place of what had it; a copy where the file system knows no links."""
+    partial = name.with_name(f".{name.name}.partial")
+    partial.unlink(missing_ok=True)
+    try:
+        os.link(file, partial)
+    except OSError:
+        shutil.copyfile(file, partial)
+    os.replace(partial, name)
+
+
+def sync_directory(folder: Path) -> None:
+    """Puts names on disk, as fsync of a file does with its content."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def verify(file: Path) -> None:
+    """Raises CheckpointError unless the file is, byte for byte, what was written."""
+    try:
+        with file.open("rb") as stream:
+            total = stream.seek(0, os.SEEK_END)
+            stream.seek(max(0, total - 200))
+            found = MANIFEST.search(stream.read())
+            if found is None:
+                raise CheckpointError(f"{file} has no manifest at its end: it was cut off, or mmtx did not write it")
+            size, expected = int(found[1]), found[2].decode()
+            if size != total - len(found[0]):
+                raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest says {size}")
+            stream.seek(0)
+            digest, left = hashlib.sha256(), size
+            while left:
+                chunk = stream.read(min(CHUNK, left))
+                digest.update(chunk)
+                left -= len(chunk)
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+    if digest.hexdigest() != expected:
+        raise CheckpointError(f"{file}: sha256 differs (expected {expected[:8]}…, got {digest.hexdigest()[:8]}…)")
+
+
+class _Hashed:
+    """A file that a second thread hashes as it is written, and while it goes to disk. An error is kept until `finish`:
+    torch must not be left in the middle of its archive.
+
+    Args:
+        stream: where to.
+        pool: of one thread.
+        lasting: whether what is given to `write` stays in memory until `finish`, as tensors on the host do.
+    """
+
+    def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor, lasting: bool) -> None:
+        self._stream, self._pool, self._lasting = stream, pool, lasting
+        self._digest, self._size, self._hashing = hashlib.sha256(), 0, deque[Future[None]]()
+        self._error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        size = memoryview(data).nbytes
+        if self._error is not None:
+            return size
+        large = size > HASHED_IN_PLACE
+        self._hashing.append(self._pool.submit(self._digest.update, data if large else bytes(data)))
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            self._error = error
+        if large and not self._lasting:
+            self._wait()
+        self._size += size
+        return size
+
+    def flush(self) -> None:
+        """torch asks for it; the file is flushed once, at the end."""
+
+    def finish(self) -> None:
+        if self._error is not None:
+            raise self._error
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+        self._wait()
+        self._stream.write(b'\n{"size": %d, "sha256": "%s"}\n' % (self._size, self._digest.hexdigest().encode()))
+
+    def _wait(self) -> None:
+        while self._hashing:
+            self._hashing.popleft().result()
+
+
+@contextlib.contextmanager
+def _without_crc32() -> Iterator[None]:
+    """The archive's own sums, which torch does not check when it reads, cost as much time as the hash."""
+    before = torch.serialization.get_crc32_options()
+    torch.serialization.set_crc32_options(False)
+    try:
+        yield
+    finally:
+        torch.serialization.set_crc32_options(before)
+
+
+def _room(folder: Path, needed: int) -> str:
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f" ({needed / 2**20:.1f} MiB had been written, {free / 2**20:.1f} MiB are free)"

@@ -1,0 +1,154 @@
+"""The half of the LightningModule that evaluates: by sums and counts, with the average of the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning.pytorch as pl
+from torch import Tensor
+
+from mmtx.act import Episode
+from mmtx.batch import Batch
+from mmtx.data.module import DataModule
+from mmtx.data.sampler import seed_step
+from mmtx.evaluate import acting_metrics, stage_metrics
+from mmtx.learner import Learner
+from mmtx.playing import play
+from mmtx.training.ema import WeightAverage
+
+
+class EvaluatedModule(pl.LightningModule):
+    """Validates and tests a `Learner`.
+
+    Args:
+        learner: model and objectives.
+        data: loaders.
+        seed: of what is random in an evaluation.
+
+    Attributes:
+        metrics: the newest of each, by name.
+        average: of the weights, if there is one.
+        validated: the step of the last whole validation.
+        num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
+        played: the episodes of the last evaluation, for each return that was asked for.
+    """
+
+    def __init__(self, *, learner: Learner, data: DataModule, seed: int) -> None:
+        super().__init__()
+        self.learner, self.data, self.seed = learner, data, seed
+        self.metrics: dict[str, float] = {}
+        self.average: WeightAverage | None = None
+        self.validated: int | None = None
+        self.num_filmed = 0
+        self.played: list[list[Episode]] = []
+        self._sharded = False
+        self._totals: dict[str, Tensor] = {}
+        self._stats: dict[str, list[str]] = {}
+        self._clock, self._tokens = time.perf_counter(), 0
+
+    def val_dataloader(self) -> Any:
+        return self._eval_loader("val")
+
+    def test_dataloader(self) -> Any:
+        return self._eval_loader("test")
+
+    def _eval_loader(self, split: str) -> Any:
+        loader = self.data.eval_loader(split, rank=self.global_rank, num_ranks=self.trainer.world_size)
+        return [] if loader is None else loader
+
+    def validation_step(self, batches: list[Batch], _: int) -> None:
+        self._add_to_totals(batches)
+
+    def test_step(self, batches: list[Batch], _: int) -> None:
+        self._add_to_totals(batches)
+
+    def on_validation_epoch_start(self) -> None:
+        self._totals, self._stats = {}, {}
+        seed_step(self.seed, self.global_step, self.global_rank)
+        self._swap_average()
+        self._gather(True)
+
+    def on_test_epoch_start(self) -> None:
+        self.on_validation_epoch_start()
+
+    def on_validation_epoch_end(self) -> None:
+        self._end_evaluation("val")
+        self.validated = self.global_step
+
+    def on_test_epoch_end(self) -> None:
+        self._end_evaluation("test")
+
+    def _add_to_totals(self, batches: list[Batch]) -> None:
+        for batch in batches:
+            for name, score in self.learner(batch).items():
+                vector = score.vector()
+                self._totals[name] = self._totals[name] + vector if name in self._totals else vector
+                self._stats[name] = list(score.stats)
+
+    def _end_evaluation(self, stage: str) -> None:
+        parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
+        metrics = self._metrics(stage, parts)
+        self._publish(metrics | self._act(stage))
+        self._gather(False)
+        self._swap_average()
+        self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+
+    def test_by_acting(self) -> None:
+        """The test of data whose only test is its world."""
+        self.learner.eval()
+        with self.averaged():
+            self._gather(True)
+            self._publish(self._act("test"))
+            self._gather(False)
+        for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
+            callback.on_test_end(self.trainer, self)
+
+    def _act(self, stage: str) -> dict[str, float]:
+        """Metrics of acting, if there is a world, on one rank."""
+        if not self.trainer.is_global_zero:
+            return {}
+        num_filmed = self.num_filmed if stage == "test" else 0
+        self.played = play(self.learner, self.data.source, stage, num_filmed=num_filmed)
+        return acting_metrics(self.data.source, stage, self.played)
+
+    def _gather(self, whole: bool) -> None:
+        """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
+        if not self._sharded:
+            return
+        from torch.distributed.fsdp import FSDPModule
+
+        for module in self.learner.modules():
+            if isinstance(module, FSDPModule):
+                module.set_reshard_after_forward(not whole, recurse=False)
+                module.unshard() if whole else module.reshard()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Within, the weights are their moving average, if there is one."""
+        self._swap_average()
+        try:
+            yield
+        finally:
+            self._swap_average()
+
+    def _swap_average(self) -> None:
+        if self.average is not None:
+            self.average.swap(self.learner)
+
+    def _metrics(self, stage: str, parts: dict[str, tuple[Tensor, list[str]]]) -> dict[str, float]:
+        summed = {name: (self._sum_over_ranks(vector).cpu(), stats) for name, (vector, stats) in parts.items()}
+        return stage_metrics(self.learner, stage, summed)
+
+    def _publish(self, metrics: dict[str, float]) -> None:
+        if not metrics:
+            return
+        self.metrics |= metrics
+        if self.trainer.is_global_zero:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(metrics, self.global_step)
+
+    def _sum_over_ranks(self, values: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(values, reduce_op="sum") if self.trainer.world_size > 1 else values

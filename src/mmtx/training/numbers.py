@@ -1,0 +1,85 @@
+"""Losses and gradients that are no numbers, and losses that jump."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtx.batch import Batch
+from mmtx.errors import UserError
+
+WINDOW, SIGMAS, LEAST = 128, 6.0, 32
+"""A loss is a spike if it is so many standard deviations above the mean of so many before it; with fewer than `LEAST`,
+nothing is said."""
+
+
+class NotFinite(UserError):
+    """A loss or gradient is not a number. Raised on all ranks, before the weights change."""
+
+
+class Watch:
+    """Remembers losses and what was skipped.
+
+    Args:
+        max_skips: steps in a row whose numbers may be bad and that are then left out; 0: the first one ends the run.
+    """
+
+    def __init__(self, max_skips: int) -> None:
+        self.max_skips = max_skips
+        self.skipped, self.in_a_row, self.spikes = 0, 0, 0
+        self._losses: deque[float] = deque(maxlen=WINDOW)
+
+    def good(self, loss: float, step: int) -> str | None:
+        """Takes note of a loss. Gives what is to say if it jumped."""
+        self.in_a_row, told = 0, None
+        if len(self._losses) >= LEAST:
+            mean = math.fsum(self._losses) / len(self._losses)
+            deviation = math.sqrt(math.fsum((old - mean) ** 2 for old in self._losses) / len(self._losses))
+            if loss > mean + SIGMAS * deviation and deviation > 0:
+                self.spikes += 1
+                told = f"step {step}: the loss jumped to {loss:.4g}, from {mean:.4g} ± {deviation:.2g}"
+        self._losses.append(loss)
+        return told
+
+    def bad(self, told: str, step: int) -> str:
+        """Counts a step that is left out. Gives what is to say.
+
+        Raises:
+            NotFinite: it was one too many.
+        """
+        if self.in_a_row >= self.max_skips:
+            hint = (
+                f"{self.in_a_row} steps before it were skipped (trainer.max_skips={self.max_skips})"
+                if self.max_skips
+                else "trainer.nonfinite=skip goes on without such steps"
+            )
+            raise NotFinite(f"not finite at step {step}: {told}; nothing was updated. Look at the data; {hint}")
+        self.in_a_row += 1
+        self.skipped += 1
+        return f"step {step} is skipped, not finite: {told}"
+
+    def counts(self) -> dict[str, float]:
+        """What has happened so far, as metrics; nothing where nothing has."""
+        counted = {"train/skipped_steps": self.skipped, "train/loss_spikes": self.spikes}
+        return {name: float(count) for name, count in counted.items() if count}
+
+    def state_dict(self) -> dict[str, Any]:
+        counts = {"skipped": self.skipped, "in_a_row": self.in_a_row, "spikes": self.spikes}
+        return {**counts, "losses": list(self._losses)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.skipped, self.in_a_row, self.spikes = state["skipped"], state["in_a_row"], state["spikes"]
+        self._losses = deque(state["losses"], maxlen=WINDOW)
+
+
+def keep_batches(batches: list[Batch], losses: list[float], file: Path) -> list[int]:
+    """Saves the micro-batches whose loss is not finite; all of them if every loss is, since then it is the gradient.
+    Gives their samples."""
+    bad = [batch for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)] or batches
+    file.parent.mkdir(exist_ok=True)
+    torch.save([{"fields": b.fields, "lengths": b.lengths, "ids": b.ids} for b in bad], file)
+    return [i for batch in bad if batch.ids is not None for i in batch.ids.tolist() if i >= 0]

@@ -1,0 +1,117 @@
+"""All that a run is at the end of a step, as plain values, and back."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.plugins.precision import MixedPrecision
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+if TYPE_CHECKING:
+    from mmtx.training.module import MultimodalModule
+
+
+def capture(module: MultimodalModule) -> dict[str, Any]:
+    """Weights, optimiser, schedule, loss scaler, average, and what callbacks keep. Parameters go by their names, and
+    shards are put together, so that any number of devices can read it; all ranks take part then, and rank 0 gets it.
+
+    The generators of a step are seeded from (seed, step, rank), so their state is the step.
+    """
+    optimizer, keep = module.optimizer, module.global_rank == 0
+    names = _names(module)
+    return {
+        "state_dict": {f"learner.{name}": _whole(value, keep) for name, value in module.learner.state_dict().items()},
+        "optimizer": {
+            "groups": [{key: v for key, v in group.items() if key != "params"} for group in optimizer.param_groups],
+            "state": {
+                names[id(parameter)]: {key: _whole(value, keep) for key, value in state.items()}
+                for parameter, state in optimizer.state.items()
+            },
+        },
+        "scheduler": module.scheduler.state_dict(),
+        "scaler": _scaler_state(module),
+        "callbacks": {callback.state_key: callback.state_dict() for callback in _callbacks(module)},
+        "module": module.progress(),
+        **({"average": module.average.state_dict()} if module.average is not None else {}),
+    }
+
+
+@torch.no_grad()
+def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
+    """Undoes `capture`, on a module that is set up for training; its loop goes on behind the checkpoint's step."""
+    own = module.learner.state_dict()
+    for name, value in own.items():
+        value.copy_(_like(value, checkpoint["state_dict"][f"learner.{name}"]))
+    _restore_optimizer(module, checkpoint["optimizer"])
+    module.scheduler.load_state_dict(checkpoint["scheduler"])
+    if checkpoint["scaler"]:
+        module.trainer.precision_plugin.load_state_dict(checkpoint["scaler"])
+    if module.average is not None:
+        module.average.load_state_dict(checkpoint["average"])
+    for callback in _callbacks(module):
+        callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
+    module.set_progress(checkpoint["module"])
+    _place_loop(module, checkpoint["mmtx"]["step"])
+
+
+def scaler_of(module: MultimodalModule) -> torch.amp.GradScaler | None:
+    """The loss scaler of 16-mixed precision."""
+    precision = module.trainer.precision_plugin
+    return precision.scaler if isinstance(precision, MixedPrecision) else None
+
+
+def _scaler_state(module: MultimodalModule) -> dict[str, Any]:
+    return module.trainer.precision_plugin.state_dict() if scaler_of(module) is not None else {}
+
+
+def _callbacks(module: MultimodalModule) -> list[Callback]:
+    return module.trainer.callbacks  # type: ignore[attr-defined]
+
+
+def _names(module: MultimodalModule) -> dict[int, str]:
+    return {id(parameter): name for name, parameter in module.learner.named_parameters()}
+
+
+def _restore_optimizer(module: MultimodalModule, saved: dict[str, Any]) -> None:
+    """The optimiser numbers its parameters; the checkpoint names them."""
+    names, numbers, state = _names(module), iter(range(len(_names(module)))), {}
+    groups = []
+    for group, kept in zip(module.optimizer.param_groups, saved["groups"], strict=True):
+        here = {next(numbers): parameter for parameter in group["params"]}
+        groups.append({**kept, "params": list(here)})
+        for number, parameter in here.items():
+            of_parameter = saved["state"].get(names[id(parameter)], {})
+            state[number] = {
+                key: _like(parameter, value) if value.shape == parameter.shape else value.clone()
+                for key, value in of_parameter.items()
+            }
+    module.optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _place_loop(module: MultimodalModule, step: int) -> None:
+    """Lightning's own restart replays what it thinks was half done. Ours never is: a checkpoint stands between two
+    steps, and the loader begins with the next."""
+    loop = module.trainer.fit_loop.epoch_loop
+    steps, batches = loop.manual_optimization.optim_step_progress, loop.batch_progress
+    for count in (steps.total, batches.total):
+        for name in vars(count):  # ready, started, processed, completed
+            setattr(count, name, step)
+
+
+def _whole(value: Any, keep: bool) -> Any:
+    """A tensor without its shards; nothing where it is not kept."""
+    if isinstance(value, DTensor):
+        gathered = value.full_tensor()
+        return gathered.cpu() if keep else None
+    return value
+
+
+def _like(own: Tensor | nn.Parameter, value: Tensor) -> Tensor:
+    """A whole tensor on the device of another, cut into the same shards."""
+    if isinstance(own, DTensor):
+        moved = value.to(own.device, own.dtype)
+        return distribute_tensor(moved, own.device_mesh, own.placements, src_data_rank=None)
+    return value.to(own.device).clone()

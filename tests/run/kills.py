@@ -1,0 +1,160 @@
+"""Runs and kills mmtx, case after case, each in a process forked from one that has imported everything and computed
+nothing. Reads cases as JSON from its input and prints what became of them.
+
+A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
+(what then happens) and ``rank`` (to whom).
+"""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import time
+import types
+
+import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
+import torch
+
+import mmtx.cli
+import mmtx.experiment  # noqa: F401
+from mmtx.data import module as data_module
+from mmtx.run import checkpoint_file, checkpoints, job, ranks, resume  # noqa: F401
+from mmtx.run.checkpoint_file import _Hashed
+from mmtx.run.checkpoints import Checkpoints
+from mmtx.training.module import MultimodalModule
+
+POINTS = {
+    "step.start": (MultimodalModule, "training_step"),
+    "step.after_backward": (MultimodalModule, "_is_finite"),
+    "step.before_update": (MultimodalModule, "_update"),
+    "val.step": (MultimodalModule, "validation_step"),
+    "test.step": (MultimodalModule, "test_step"),
+    "ckpt.begin": (checkpoints, "capture"),
+    "ckpt.open": (checkpoint_file.torch, "save"),
+    "ckpt.half": (_Hashed, "write"),
+    "ckpt.synced": (checkpoint_file, "_put_in_place"),
+    "ckpt.renamed": (checkpoint_file, "sync_directory"),
+    "ckpt.before_link": (checkpoints, "link"),
+    "ckpt.before_prune": (Checkpoints, "_prune"),
+    "data.batch": (data_module._Fetch, "_batch"),
+}
+
+
+def no_space(*_):
+    raise OSError(28, "No space left on device")
+
+
+def poison(module):
+    with torch.no_grad():
+        for parameter in module.learner.parameters():
+            if parameter.grad is not None:
+                parameter.grad.fill_(float("nan"))
+
+
+DEEDS = {
+    "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
+    "term": lambda *_: os.kill(os.getpid(), signal.SIGTERM),
+    "term_all": lambda *_: os.killpg(0, signal.SIGTERM),
+    "interrupt": lambda *_: os.kill(os.getpid(), signal.SIGINT),
+    "requeue": lambda *_: os.kill(os.getpid(), signal.SIGUSR1),
+    "no_space": no_space,
+    "hang": lambda *_: time.sleep(1000),
+    "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
+    "wait": lambda *_: time.sleep(1.5),
+    "nan": lambda module, losses, *_: losses.fill_(float("nan")),
+}
+
+
+def arm(at, nth=1, do="kill", rank=0, times=1):
+    """Has something happen when a point is reached for the nth time, and as often after it as `times` says."""
+    owner, name = POINTS[at]
+    original, count = getattr(owner, name), 0
+
+    def armed(*arguments, **keywords):
+        nonlocal count
+        count += 1
+        if nth <= count < nth + times and os.environ.get("RANK", "0") == str(rank):
+            DEEDS[do](*arguments)
+        return original(*arguments, **keywords)
+
+    setattr(owner, name, armed)
+
+
+class Forked:
+    """Stands in for the `Popen` of a rank: a fork of this process, which is armed as it is."""
+
+    def __init__(self, command, env):
+        self.returncode = None
+        self.pid = os.fork()
+        if self.pid == 0:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+                signal.signal(number, signal.SIG_DFL)
+            os.environ.clear()
+            os.environ.update(env)
+            sys.argv = command[2:]
+            leave(job.main)
+
+    def poll(self):
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
+
+    def wait(self):
+        while self.poll() is None:
+            time.sleep(0.02)
+
+    def send_signal(self, number):
+        with contextlib.suppress(ProcessLookupError):
+            if self.poll() is None:
+                os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
+def leave(call):
+    """Ends this process with the exit code that a call gives, as a process of its own would end."""
+    code = 1
+    try:
+        code = call()
+    except SystemExit as end:
+        code = end.code
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for child in __import__("multiprocessing").active_children():
+            child.terminate()
+        os._exit(code if isinstance(code, int) else 1)
+
+
+def run(words, cwd, **point):
+    """What became of ``mmtx words``: its exit code, seconds, and what it printed."""
+    begin, log = time.monotonic(), os.path.join(cwd, "out.txt")
+    pid = os.fork()
+    if pid == 0:
+        os.setpgid(0, 0)
+        os.chdir(cwd)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        ranks.subprocess = types.SimpleNamespace(Popen=Forked)
+        if point:
+            arm(**point)
+        leave(lambda: mmtx.cli.main(words))
+    _, status = os.waitpid(pid, 0)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)  # nobody is left; a test says so where it matters
+    with open(log, encoding="utf-8") as file:
+        said = file.read()
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "said": said}
+
+
+if __name__ == "__main__":
+    for case in json.load(sys.stdin):
+        print(json.dumps(run(**case)), flush=True)

@@ -1,0 +1,147 @@
+"""A checkpoint on disk is whole or not there, and known to be what was written."""
+
+import os
+import resource
+import threading
+import time
+
+import pytest
+import torch
+
+from mmtx.run import checkpoint_file
+from mmtx.run.checkpoint_file import CheckpointError, link, verify, write_checkpoint
+
+STATE = {"state_dict": {f"w{i}": torch.randn(40, 30) for i in range(5)}, "mmtx": {"step": 3}}
+
+
+@pytest.fixture
+def written(tmp_path):
+    file = tmp_path / "step-00000003.ckpt"
+    write_checkpoint(file, STATE)
+    return file
+
+
+def test_what_is_written_is_read(written):
+    verify(written)
+    for mapped in (False, True):
+        found = torch.load(written, weights_only=True, mmap=mapped)
+        assert all(torch.equal(found["state_dict"][key], value) for key, value in STATE["state_dict"].items())
+
+
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_that_was_cut_off_is_refused(share, written):
+    content = written.read_bytes()
+    written.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(CheckpointError, match="no manifest"):
+        verify(written)
+
+
+@pytest.mark.parametrize("place", [0, 100, 5000, -200, -100, -90, -80, -60, -20, -3, -2, -1])
+def test_a_flipped_byte_is_found(place, written):
+    content = bytearray(written.read_bytes())
+    content[place] ^= 1
+    written.write_bytes(content)
+    with pytest.raises(CheckpointError):
+        verify(written)
+
+
+def test_zeros_at_the_end_and_other_files_are_refused(written):
+    written.write_bytes(written.read_bytes()[:-500] + bytes(500))
+    with pytest.raises(CheckpointError, match="no manifest"):
+        verify(written)
+    written.write_text("not a checkpoint")
+    with pytest.raises(CheckpointError, match="no manifest"):
+        verify(written)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        verify(written.with_name("nothing"))
+
+
+def test_the_sum_is_told(written):
+    content = bytearray(written.read_bytes())
+    content[5000] ^= 1
+    written.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"sha256 differs \(expected [0-9a-f]{8}…, got [0-9a-f]{8}…\)"):
+        verify(written)
+
+
+def test_content_is_on_disk_before_its_name_and_the_name_before_anything_else(tmp_path, monkeypatch):
+    done = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+
+        def noted(*arguments, name=name, original=original):
+            what = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else str(arguments[1])
+            done.append((name, os.path.basename(what)))
+            return original(*arguments)
+
+        monkeypatch.setattr(checkpoint_file.os, name, noted)
+    write_checkpoint(tmp_path / "a.ckpt", STATE)
+    assert done[-3:] == [("fsync", ".a.ckpt.partial"), ("replace", "a.ckpt"), ("fsync", tmp_path.name)]
+
+
+def test_a_full_disk_changes_nothing(written, monkeypatch):
+    before = written.read_bytes()
+
+    class Full:
+        def __init__(self, stream):
+            self.stream, self.left = stream, 3000
+
+        def write(self, data):
+            self.left -= memoryview(data).nbytes
+            if self.left < 0:
+                raise OSError(28, "No space left on device")
+            return self.stream.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.stream, name)
+
+    original = checkpoint_file._Hashed.__init__
+    monkeypatch.setattr(
+        checkpoint_file._Hashed,
+        "__init__",
+        lambda self, stream, pool, lasting: original(self, Full(stream), pool, lasting),
+    )
+    with pytest.raises(CheckpointError, match=r"cannot write .*: No space left on device \(.* MiB are free\)"):
+        write_checkpoint(written, STATE)
+    assert written.read_bytes() == before
+    assert os.listdir(written.parent) == [written.name]
+
+
+def test_a_folder_that_is_gone_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="cannot write .*No such file"):
+        write_checkpoint(tmp_path / "gone" / "a.ckpt", STATE)
+
+
+def test_a_second_name_takes_the_place_of_what_had_it(written, monkeypatch):
+    last = written.with_name("last.ckpt")
+    last.write_text("old")
+    link(written, last)
+    assert last.samefile(written)
+    monkeypatch.setattr(os, "link", lambda *_: (_ for _ in ()).throw(OSError(1, "not permitted")))
+    link(written, last)
+    assert not last.samefile(written)
+    verify(last)
+
+
+def test_saving_needs_no_second_copy(tmp_path):
+    """For a state of 64 MiB, less than a tenth of it."""
+    state = {"w": torch.zeros(64 << 18)}
+    write_checkpoint(tmp_path / "small.ckpt", STATE)
+    here, peak, over = _resident(), [0], threading.Event()
+
+    def watch():
+        while not over.is_set():
+            peak[0] = max(peak[0], _resident())
+            time.sleep(0.001)
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    write_checkpoint(tmp_path / "a.ckpt", state)
+    over.set()
+    watching.join()
+    assert peak[0] - here < 6.4 * 2**20
+
+
+def _resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()

@@ -1,0 +1,307 @@
+"""A run that was stopped anywhere and goes on is, bit for bit, the run that was never stopped."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from run_cli import TINY
+from small_data import shrink_data
+
+WORDS = [
+    *("train", "experiment=quickstart", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]"),
+    *("objective=[classify,next_token]", "backbone.dropout=0.2", "optim.ema_decay=0.9", "optim.warmup_steps=3"),
+    *("data.batch_size=8", "data/augment=affine", "trainer.max_steps=10", "trainer.val_every_steps=5"),
+    *("trainer.accumulate_grad_batches=2", "checkpoint.every_steps=3", "data.num_val=24", "data.eval_batch_size=12"),
+]
+"""Pictures and texts, ragged; two objectives, dropout, an average, accumulation, augmentation."""
+
+
+def play(cases, timeout=600):
+    """Has `kills.py` run cases one after the other."""
+    here = Path(__file__).parent
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path]),
+        "WANDB_MODE": "disabled",
+        "OMP_NUM_THREADS": "1",
+        "CUDA_VISIBLE_DEVICES": "",
+    }
+    done = subprocess.run(
+        [sys.executable, str(here / "kills.py")],
+        input=json.dumps(cases),
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def lines(run):
+    """The log and the final metrics, without what a clock says."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    found.append(json.loads((run / "metrics.json").read_text()))
+    return [{key: v for key, v in line.items() if key not in ("time", "train/tokens_per_second")} for line in found]
+
+
+def final_state(run):
+    """Every value of the state that a run ended with, less what a clock says."""
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    flat = {}
+
+    def walk(node, path):
+        if isinstance(node, dict):
+            for key, child in node.items():
+                if key not in ("train/tokens_per_second", "config"):
+                    walk(child, f"{path}/{key}")
+        elif isinstance(node, list | tuple):
+            for index, child in enumerate(node):
+                walk(child, f"{path}/{index}")
+        else:
+            flat[path] = node
+
+    walk(checkpoint, "")
+    return flat
+
+
+def assert_same_run(one, other):
+    assert lines(one) == lines(other)
+    mine, theirs = final_state(one), final_state(other)
+    assert mine.keys() == theirs.keys()
+    different = [
+        key
+        for key, value in mine.items()
+        if not (torch.equal(value, theirs[key]) if isinstance(value, torch.Tensor) else value == theirs[key])
+    ]
+    assert not different
+    assert json.loads((one / "status.json").read_text())["state"] == "finished"
+
+
+WORKERS = ["data.num_workers=2"]
+TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.accumulate_grad_batches=1"]
+
+STOPS = {
+    "in a step": ({"at": "step.after_backward", "nth": 8}, -9),
+    "before the first checkpoint": ({"at": "step.before_update", "nth": 2}, -9),
+    "between a save and the validation behind it": (
+        {"at": "val.step", "nth": 1, "more": ["checkpoint.every_steps=5"]},
+        -9,
+    ),
+    "half of a checkpoint": ({"at": "ckpt.half", "nth": 900}, -9),
+    "written, without its names": ({"at": "ckpt.before_link", "nth": 3}, -9),
+    "with workers": ({"at": "step.before_update", "nth": 7, "more": WORKERS}, -9),
+    "asked in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
+    "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
+    "not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
+}
+BY_CLOCK = ["checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001"]
+MORE_STOPS = {
+    "saved by the clock": ({"at": "step.before_update", "nth": 8, "more": BY_CLOCK}, -9),
+    "before the update": ({"at": "step.before_update", "nth": 9}, -9),
+    "in validation": ({"at": "val.step", "nth": 2}, -9),
+    "in the last validation": ({"at": "val.step", "nth": 4}, -9),
+    "opening the first": ({"at": "ckpt.open", "nth": 1}, -9),
+    "half of the first": ({"at": "ckpt.half", "nth": 20}, -9),
+    "opening the second": ({"at": "ckpt.open", "nth": 2}, -9),
+    "written, not renamed": ({"at": "ckpt.synced", "nth": 2}, -9),
+    "renamed, not on disk": ({"at": "ckpt.renamed", "nth": 3}, -9),
+    "before the names of the first": ({"at": "ckpt.before_link", "nth": 1}, -9),
+    "before pruning": ({"at": "ckpt.before_prune", "nth": 3}, -9),
+    "written while training goes on": (
+        {"at": "ckpt.half", "nth": 900, "more": ["checkpoint.asynchronous=true"]},
+        -9,
+    ),
+    "in the test": ({"at": "test.step", "nth": 1}, -9),
+    "asked in a save": ({"at": "ckpt.half", "nth": 20, "do": "term"}, 143),
+    "asked while data is made": ({"at": "data.batch", "nth": 11, "do": "term"}, 143),
+    "asked in the test": ({"at": "test.step", "nth": 3, "do": "term"}, 143),
+    "asked by a terminal": ({"at": "step.start", "nth": 4, "do": "interrupt"}, 130),
+    "asked by SLURM": ({"at": "step.start", "nth": 4, "do": "requeue"}, 138),
+    "the whole group asked, with workers": ({"at": "step.start", "nth": 4, "do": "term_all", "more": WORKERS}, 143),
+    "out of memory": ({"at": "step.start", "nth": 5, "do": "out_of_memory"}, 2),
+    "out of memory in a save": ({"at": "ckpt.before_link", "nth": 3, "do": "out_of_memory"}, 2),
+    "a worker dies": ({"at": "data.batch", "nth": 4, "more": WORKERS}, 1),
+    "a worker hangs": (
+        {"at": "data.batch", "nth": 4, "do": "hang", "more": [*WORKERS, "trainer.data_timeout_s=3"]},
+        1,
+    ),
+    "the disk is full at every save": ({"at": "ckpt.synced", "nth": 2, "do": "no_space", "times": 3}, 2),
+}
+RANK_STOPS = {
+    "saved by the clock of rank 0": ({"at": "step.before_update", "nth": 8, "rank": 1, "more": BY_CLOCK}, 1),
+    "rank 1 in a step": ({"at": "step.after_backward", "nth": 8, "rank": 1}, 1),
+    "rank 0 in a save": ({"at": "ckpt.half", "nth": 900}, 1),
+    "rank 1 asked": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
+    "all asked": ({"at": "step.start", "nth": 4, "do": "term_all"}, 143),
+    "rank 1 asked in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
+    "rank 1 has not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan", "rank": 1}, 2),
+}
+
+
+def stop_and_resume(folder, stops, more=()):
+    """One run that nobody stops, and for every stop one that was stopped there and resumed."""
+    cases = [{"words": [*WORDS, *more, "run_dir=whole"]}]
+    for index, (point, _) in enumerate(stops.values()):
+        words = [*WORDS, *more, *point.get("more", []), f"run_dir=run{index}"]
+        point = {key: value for key, value in point.items() if key != "more"}
+        cases += [{"words": words, **point}, {"words": ["resume", f"run{index}"]}]
+    done = play([{"cwd": str(folder), **case} for case in cases], timeout=1800)
+    assert done[0]["code"] == 0, done[0]["said"]
+    return folder, {name: done[1 + 2 * i : 3 + 2 * i] for i, name in enumerate(stops)}
+
+
+def assert_resumed(name, stops, stopped_and_resumed):
+    folder, done = stopped_and_resumed
+    stopped, resumed = done[name]
+    assert stopped["code"] == stops[name][1], stopped["said"]
+    assert resumed["code"] == 0, resumed["said"]
+    assert_same_run(folder / f"run{list(stops).index(name)}", folder / "whole")
+    return stopped
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    return stop_and_resume(tmp_path_factory.mktemp("stopped"), STOPS)
+
+
+@pytest.fixture(scope="module")
+def more_stopped(tmp_path_factory):
+    return stop_and_resume(tmp_path_factory.mktemp("more"), MORE_STOPS)
+
+
+@pytest.fixture(scope="module")
+def ranks_stopped(tmp_path_factory):
+    return stop_and_resume(tmp_path_factory.mktemp("ranks"), RANK_STOPS, TWO_RANKS)
+
+
+def test_every_step_has_one_line(stopped):
+    folder, _ = stopped
+    *logged, _ = lines(folder / "whole")
+    assert [line["step"] for line in logged if "train/loss" in line] == list(range(1, 11))
+    assert [line["step"] for line in logged if "val/loss" in line] == [5, 10]
+
+
+@pytest.mark.parametrize("name", STOPS)
+def test_stopped_and_resumed_is_the_same_run(name, stopped):
+    assert_resumed(name, STOPS, stopped)
+
+
+def test_what_is_not_a_number_is_told_and_kept(stopped):
+    folder, done = stopped
+    said = done["not a number"][0]["said"]
+    assert "not finite at step 6: loss nan" in said and "step 5 is saved: mmtx resume" in said, said
+    ids = json.loads(said[said.index("samples [") + 8 : said.index("], saved") + 1])
+    (file,) = (folder / f"run{list(STOPS).index('not a number')}" / "not_finite").iterdir()
+    kept = torch.load(file, weights_only=True)
+    assert sorted(int(i) for batch in kept for i in batch["ids"]) == ids and len(ids) == 16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MORE_STOPS)
+def test_stopped_anywhere_else_and_resumed_is_the_same_run(name, more_stopped):
+    told = {
+        "out of memory": "out of memory: ",
+        "a worker dies": "DataLoader worker",
+        "a worker hangs": "timed out",
+        "the disk is full at every save": "No space left on device",
+    }
+    stopped = assert_resumed(name, MORE_STOPS, more_stopped)
+    assert told.get(name, "") in stopped["said"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", RANK_STOPS)
+def test_two_ranks_stopped_and_resumed_are_the_same_run(name, ranks_stopped):
+    stopped = assert_resumed(name, RANK_STOPS, ranks_stopped)
+    if stopped["code"] == 1:
+        assert " died: SIGKILL" in stopped["said"]
+
+
+@pytest.mark.slow
+def test_shards_are_put_together_and_cut_again(tmp_path):
+    """On as many devices bit for bit, and on one."""
+    more = [*TWO_RANKS, "trainer.strategy=fsdp2", "optim.ema_decay=null", "backbone.dropout=0"]
+    cases = [{"words": [*WORDS, *more, "run_dir=whole"]}]
+    for name, resumed in (("two", []), ("one", ["trainer.devices=1"])):
+        cases += [
+            {"words": [*WORDS, *more, f"run_dir={name}"], "at": "step.after_backward", "nth": 8},
+            {"words": ["resume", name, *resumed]},
+        ]
+    done = play([{"cwd": str(tmp_path), **case} for case in cases])
+    assert [each["code"] for each in done] == [0, 1, 0, 1, 0], [each["said"] for each in done]
+    assert_same_run(tmp_path / "two", tmp_path / "whole")
+    for one, other in zip(lines(tmp_path / "one"), lines(tmp_path / "whole"), strict=True):
+        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_one_rank_goes_on_where_two_were(tmp_path):
+    """With the same global batches; without dropout, which differs by rank."""
+    more = [*TWO_RANKS, "backbone.dropout=0"]
+    stop = {"at": "step.after_backward", "nth": 8}
+    done = play(
+        [
+            {"cwd": str(tmp_path), "words": [*WORDS, *more, "run_dir=whole"]},
+            {"cwd": str(tmp_path), "words": [*WORDS, *more, "run_dir=run"], **stop},
+            {"cwd": str(tmp_path), "words": ["resume", "run", "trainer.devices=1"]},
+            {"cwd": str(tmp_path), "words": [*WORDS, *more, "run_dir=odd"], **stop},
+            {"cwd": str(tmp_path), "words": ["resume", "odd", "trainer.devices=3"]},
+        ]
+    )
+    assert [each["code"] for each in done] == [0, 1, 0, 1, 2], [each["said"] for each in done]
+    for one, other in zip(lines(tmp_path / "run"), lines(tmp_path / "whole"), strict=True):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+    assert "cannot make steps of 16 samples of batches of 8; nearest: 1, 2" in done[-1]["said"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], TWO_RANKS], ids=["one process", "two ranks"])
+def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
+    words = [*WORDS, *more, "trainer.nonfinite=skip", "trainer.max_skips=2"]
+    bad = {"cwd": str(tmp_path), "at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1 if more else 0}
+    some, many = play([{"words": [*words, f"run_dir=run{times}"], "times": times, **bad} for times in (2, 3)])
+    assert some["code"] == 0 and "step 4 is skipped" in some["said"] and "step 5 is skipped" in some["said"]
+    assert many["code"] == 2 and "2 steps before it were skipped (trainer.max_skips=2)" in many["said"]
+    *logged, _ = lines(tmp_path / "run2")
+    assert [line["step"] for line in logged if "train/loss" in line] == [1, 2, 3, 6, 7, 8, 9, 10]
+    state = final_state(tmp_path / "run2")
+    assert state["/mmtx/step"] == 10 and state["/module/watch/skipped"] == 2
+    assert {float(v) for key, v in state.items() if key.startswith("/optimizer") and key.endswith("/step")} == {8.0}
+
+
+BASIC = [
+    *("train", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]", "backbone.dropout=0.1"),
+    *("data.batch_size=4", "trainer.max_steps=8", "trainer.val_every_steps=4", "checkpoint.every_steps=3"),
+]
+RESAMPLED = ["data.sample_rate_hz=16000", "data.resample=true"]
+DATA = {
+    "text": ("text_file", ["modality=[text]", "objective=[next_token]", "data.val_fraction=0.1"]),
+    "sound": ("audio_manifest", ["modality=[audio]", "objective=[ctc]"]),
+    "trajectories": ("trajectories", ["modality=[return,state,action]", "objective=[action]"]),
+    "sound and its text": ("fsdd", ["modality=[audio,text]", "objective=[next_token]", *RESAMPLED]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("kind", DATA)
+def test_any_data_goes_on_as_it_was(kind, workers, tmp_path, monkeypatch):
+    name, chosen = DATA[kind]
+    (tmp_path / "data").mkdir()
+    words = [*BASIC, f"data={name}", *chosen, *shrink_data(name, tmp_path / "data", monkeypatch)]
+    words = [word for word in words if not word.startswith("data.num_workers")]
+    words.append(f"data.num_workers={workers}")
+    done = play(
+        [
+            {"cwd": str(tmp_path), "words": [*words, "run_dir=whole"]},
+            {"cwd": str(tmp_path), "words": [*words, "run_dir=run"], "at": "step.after_backward", "nth": 8},
+            {"cwd": str(tmp_path), "words": ["resume", "run"]},
+        ]
+    )
+    assert [each["code"] for each in done] == [0, -9, 0], [each["said"] for each in done]
+    assert_same_run(tmp_path / "run", tmp_path / "whole")

@@ -1,0 +1,93 @@
+"""What `mmtx resume` refuses, and how it says so."""
+
+import fcntl
+import json
+
+import pytest
+import yaml
+from run_cli import TINY
+from test_resume import play
+
+from mmtx.cli import main
+from mmtx.errors import UserError
+from mmtx.run.directory import RunDirectory
+from mmtx.run.resume import resume
+
+WORDS = [
+    *("train", "data=text_file", "data.path=text.txt", "data.context=16", "modality=[text]", "objective=[next_token]"),
+    *(*TINY[:3], "trainer.max_steps=8", "data.batch_size=4", "checkpoint.every_steps=2", "logger=[]", "callbacks=[]"),
+    *("optim.warmup_steps=0", "trainer.val_every_steps=8", "data.eval_batch_size=64", "run_dir=run"),
+]
+TEXT = "To be, or not to be, that is the question.\n" * 40
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    """A run that was asked to stop in its fifth step."""
+    folder = tmp_path_factory.mktemp("stopped")
+    (folder / "text.txt").write_text(TEXT)
+    (done,) = play([{"cwd": str(folder), "words": WORDS, "at": "step.start", "nth": 5, "do": "term"}])
+    assert done["code"] == 143, done["said"]
+    return folder
+
+
+@pytest.fixture
+def run(stopped, monkeypatch):
+    monkeypatch.chdir(stopped)
+    return RunDirectory(stopped / "run")
+
+
+def test_it_is_interrupted(run):
+    assert json.loads(run.status.read_text())["state"] == "interrupted"
+
+
+def test_a_folder_without_a_run(run):
+    with pytest.raises(UserError, match="nowhere holds no run"):
+        resume(run.path / "nowhere")
+
+
+def test_what_would_be_another_run(run):
+    with pytest.raises(UserError, match=r"optim.lr=1 would be another run; .* may change .*trainer.devices"):
+        resume(run.path, ["optim.lr=1"])
+
+
+def test_other_data(run, stopped):
+    (stopped / "text.txt").write_text(TEXT + TEXT)
+    try:
+        with pytest.raises(UserError, match="belongs to another experiment(.|\n)*data train.samples: checkpoint"):
+            resume(run.path)
+    finally:
+        (stopped / "text.txt").write_text(TEXT)
+
+
+def test_another_config(run):
+    before = run.config.read_text()
+    config = yaml.safe_load(before)
+    run.config.write_text(yaml.safe_dump({**config, "seed": 5, "backbone": {**config["backbone"], "dim": 64}}))
+    try:
+        with pytest.raises(UserError, match="backbone.dim: checkpoint 32, now 64\n  - seed: checkpoint 0, now 5"):
+            resume(run.path)
+    finally:
+        run.config.write_text(before)
+
+
+def test_a_run_that_goes_on_elsewhere(run):
+    with run.lock(), pytest.raises(UserError, match="is in use by pid "):
+        resume(run.path)
+    with run.lock(), (run.path / ".lock").open() as file, pytest.raises(OSError):
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_job_that_slurm_starts_again_goes_on(run, monkeypatch, capsys):
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with RunDirectory(run.path).lock():
+        assert main(WORDS) == 2
+    assert "is in use by" in capsys.readouterr().err
+
+
+def test_it_goes_on_to_its_end_and_no_further(run, stopped):
+    words = ["resume", "run", "data.num_workers=1"]
+    on, again = play([{"cwd": str(stopped), "words": words}, {"cwd": str(stopped), "words": ["resume", "run"]}])
+    assert on["code"] == 0 and "continues from step 6 of 8" in on["said"], on["said"]
+    assert yaml.safe_load(run.config.read_text())["data"]["num_workers"] == 1
+    assert again["code"] == 0 and "is finished" in again["said"], again["said"]
