@@ -42,6 +42,16 @@ class RunDirectory:
         if self.status.exists():
             raise UserError(f"run_dir={self.path} already holds a run; choose another run_dir, or remove it")
 
+    def clear(self) -> None:
+        """Removes what an attempt has left, except its config and its log."""
+        for file in (self.status, self.metrics_log, self.metrics, *self.checkpoints.glob("*"), *self.samples.glob("*")):
+            if file.is_file():
+                file.unlink()
+
+    def state(self) -> str | None:
+        """What ``status.json`` says; None if the run has not begun."""
+        return json.loads(self.status.read_text())["state"] if self.status.exists() else None
+
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
         partial = file.with_name(f".{file.name}.{os.getpid()}")

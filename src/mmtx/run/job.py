@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import traceback
@@ -13,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from mmtx.compose import Config
+from mmtx.compose import Config, read_config
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
@@ -40,10 +39,24 @@ def start(experiment: Experiment, run: RunDirectory) -> int:
 
     if experiment.training.num_devices == 1 or started_by_launcher():
         return execute(experiment, run)
-    code = run_ranks(run.path, experiment.training.num_devices)
-    if code and json.loads(run.status.read_text())["state"] == "running":
-        run.set_status("failed", f"a rank ended with exit code {code}")
+    code, reason = run_ranks(run.path, experiment.training.num_devices)
+    if code < 0 or (code and run.state() == "running"):  # what the others then said of it is not the cause
+        run.set_status("failed", reason)
     return code if code >= 0 else 1
+
+
+def begin(run: RunDirectory) -> int:
+    """Runs a frozen config from its first step, whatever an earlier attempt has left. Gives the exit code."""
+    config = read_config(run.config)
+    sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
+    run.clear()
+    prepare(config, run)
+    try:
+        return start(assemble(config), run)
+    except UserError as error:
+        run.set_status("failed", str(error).splitlines()[0])
+        print(f"mmtx: {error}", file=sys.stderr)
+        return 2
 
 
 def execute(experiment: Experiment, run: RunDirectory) -> int:
@@ -61,8 +74,9 @@ def execute(experiment: Experiment, run: RunDirectory) -> int:
             run.set_status("interrupted", "stopped before the first step or after the last")
         return 130
     except BaseException as error:
-        if rank == 0:
-            run.set_status("failed", f"{type(error).__name__}: {error}".splitlines()[0])
+        if run.state() != "failed":  # the first rank that fails says why; the others then fail for want of it
+            where = "" if rank == 0 else f"rank {rank}: "
+            run.set_status("failed", f"{where}{type(error).__name__}: {error}".splitlines()[0])
         if isinstance(error, UserError):
             if rank == 0:
                 print(f"mmtx: {error}", file=sys.stderr)
@@ -85,7 +99,7 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
     config, plugins = experiment.config, experiment.config["plugins"]
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     loggers: list[Any] = [MetricsLog(run.metrics_log)] if main else []
-    runtime = {"run_dir": run.path, "config": config, "run_name": run.path.name}
+    runtime = {"run_dir": run.path, "config": config}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
@@ -111,7 +125,7 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
     wandb_logs = [logger for logger in loggers if isinstance(logger, WandbLog)]
     for log in wandb_logs:
         log.start()
-    exit_code = 1
+    ended: BaseException | None = None
     try:
         trainer.fit(module)
         if trainer.global_step % min(trainer.val_check_batch or 1, total_steps):
@@ -120,11 +134,13 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
             trainer.test(module, verbose=False)
         else:
             module.test_by_acting()
-        exit_code = 0
+    except BaseException as error:
+        ended = error
+        raise
     finally:
         interrupt.restore()
         for log in wandb_logs:
-            log.finish(exit_code)
+            log.finish(ended)
     return module.metrics
 
 

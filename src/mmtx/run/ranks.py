@@ -2,52 +2,76 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
+import signal
 import socket
-import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-GRACE_SECONDS = 15.0
-"""How long the other ranks may go on after one has ended badly."""
+from mmtx.run.children import Children, describe_exit
+
+GRACE_SECONDS = 5.0
+"""How long the other ranks may go on after one has ended badly: without it they wait for each other."""
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
-def run_ranks(run_dir: Path, num_ranks: int) -> int:
-    """Starts the ranks with torchrun's environment and waits for them.
+def run_ranks(run_dir: Path, num_ranks: int) -> tuple[int, str | None]:
+    """Starts the ranks with torchrun's environment and waits for them. SIGINT and SIGTERM are passed on to all.
 
     Returns:
-        0, or the exit code of the first rank that failed. The others are then given `GRACE_SECONDS` to end.
+        The exit code, 0 if all ranks ended well, and else what happened to the first that did not. The others are then
+        given `GRACE_SECONDS`, unless the run was interrupted and they are saving.
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
-    ranks = []
+    ranks = Children(grace_s=0)
     for rank in range(num_ranks):
         environment = {"OMP_NUM_THREADS": threads, **os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        ranks.append(subprocess.Popen([sys.executable, "-m", "mmtx.run.job", str(run_dir)], env=environment))
+        ranks.start(str(rank), [sys.executable, "-m", "mmtx.run.worker", str(run_dir)], environment, log=None)
     try:
-        return _wait(ranks)
+        with _passing_on(ranks):
+            return _wait(ranks)
     finally:
-        for process in ranks:
-            process.kill()
-            process.wait()
+        for name in ranks.names:
+            ranks.kill(name)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> int:
-    first_failure, deadline = 0, float("inf")
-    while any(process.poll() is None for process in ranks) and time.monotonic() < deadline:
-        try:
-            time.sleep(0.05)
-        except KeyboardInterrupt:
-            continue  # the terminal signals every rank itself; they save and end
-        codes = [process.returncode for process in ranks if process.returncode]
-        if codes and not first_failure:
-            first_failure, deadline = codes[0], time.monotonic() + GRACE_SECONDS
-    codes = [process.returncode for process in ranks if process.returncode]
-    return first_failure or (codes[0] if codes else 0)
+def _wait(ranks: Children) -> tuple[int, str | None]:
+    code, reason, deadline = 0, None, None
+    while ranks.names:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        for rank, ended in ranks.wait(left):
+            if ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
+                code, reason = ended, f"rank {rank} {describe_exit(ended)}"
+                deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
+    return code, reason
+
+
+@contextlib.contextmanager
+def _passing_on(ranks: Children) -> Iterator[None]:
+    def send(number: int, _: object) -> None:
+        for name in ranks.names:
+            ranks.signal(name, number)
+
+    previous = {number: signal.signal(number, send) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to connections: many jobs may start at once, each with its own."""
+    for port in random.SystemRandom().sample(range(15000, 32000), 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port for the ranks between 15000 and 32000")
