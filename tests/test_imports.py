@@ -49,9 +49,10 @@ ROOMS: dict[str, set[str]] = {
     "compose": {"check", "errors"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
     "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "training"},
+    "report": {"errors", "run"},
     "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
     "write": CORE | {"data", "experiment", "generate", "learner", "run"},
-    "cli": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "run", "sweep", "write"},
+    "cli": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "write"},
     "__init__": {"experiment", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {
