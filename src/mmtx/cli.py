@@ -155,9 +155,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(arguments: list[str]) -> int:
     config_file, is_sweep, overrides = _options(arguments)
     from mmtx.compose import read_or_compose
+    from mmtx.errors import UserError
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
-    from mmtx.run.job import prepare, start
+    from mmtx.run.job import prepare, rank, start
+    from mmtx.training.trainer import started_by_launcher
 
     overrides, run_dir = _run_dir(overrides)
     if is_sweep:
@@ -165,9 +167,13 @@ def train(arguments: list[str]) -> int:
 
         return run_sweep(config_file, overrides, run_dir)
     _refuse_launcher(overrides)
+    if started_by_launcher() and run_dir is None:
+        raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config)
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
+    if rank() > 0:
+        return start(experiment, run)
     prepare(config, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)

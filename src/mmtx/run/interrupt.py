@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import time
 from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+
+TOGETHER_SECONDS = 1.0
 
 
 class Interrupted(Exception):
@@ -29,10 +32,10 @@ class Interrupted(Exception):
 
 class Interrupt(Callback):
     """Turns SIGINT and SIGTERM into `Interrupted` at the end of a step, on all ranks at once. A second signal ends the
-    process at once."""
+    process at once; those that come together, from a terminal or a cluster and from a launcher, are one."""
 
     def __init__(self) -> None:
-        self._received = 0
+        self._received, self._since = 0, 0.0
         self._previous: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -60,6 +63,7 @@ class Interrupt(Callback):
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._received:
+        if not self._received:
+            self._received, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > TOGETHER_SECONDS:
             raise SystemExit(128 + number)
-        self._received = number

@@ -54,36 +54,41 @@ def begin(run: RunDirectory) -> int:
     try:
         return start(assemble(config), run)
     except UserError as error:
-        run.set_status("failed", str(error).splitlines()[0])
+        run.set_status("failed", " ".join(str(error).split()))
         print(f"mmtx: {error}", file=sys.stderr)
         return 2
 
 
+def rank() -> int:
+    """Of this process among those of its run."""
+    return int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+
+
 def execute(experiment: Experiment, run: RunDirectory) -> int:
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
-    rank = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    main = rank() == 0
     try:
-        metrics = _train(experiment, run, main=rank == 0)
+        metrics = _train(experiment, run, main)
     except Interrupted as stopped:
-        if rank == 0:
+        if main:
             run.set_status("interrupted", str(stopped))
             print(f"{stopped}; saved {run.last}", file=sys.stderr)
         return stopped.exit_code
     except KeyboardInterrupt:
-        if rank == 0:
+        if main:
             run.set_status("interrupted", "stopped before the first step or after the last")
         return 130
     except BaseException as error:
         if run.state() != "failed":  # the first rank that fails says why; the others then fail for want of it
-            where = "" if rank == 0 else f"rank {rank}: "
+            where = "" if main else f"rank {rank()}: "
             run.set_status("failed", f"{where}{type(error).__name__}: {error}".splitlines()[0])
         if isinstance(error, UserError):
-            if rank == 0:
+            if main:
                 print(f"mmtx: {error}", file=sys.stderr)
             return 2
         traceback.print_exc()
         return 1
-    if rank == 0:
+    if main:
         run.write_json(run.metrics, finite(metrics))
         run.set_status("finished")
     return 0

@@ -17,6 +17,9 @@ from mmtx.run.children import Children, describe_exit
 GRACE_SECONDS = 5.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""
 
+OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+"""By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
+
 INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
@@ -29,9 +32,10 @@ def run_ranks(run_dir: Path, num_ranks: int) -> tuple[int, str | None]:
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
+    mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
     ranks = Children(grace_s=0)
     for rank in range(num_ranks):
-        environment = {"OMP_NUM_THREADS": threads, **os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        environment = {"OMP_NUM_THREADS": threads, **mine, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
         ranks.start(str(rank), [sys.executable, "-m", "mmtx.run.worker", str(run_dir)], environment, log=None)
     try:
         with _passing_on(ranks):
@@ -42,7 +46,8 @@ def run_ranks(run_dir: Path, num_ranks: int) -> tuple[int, str | None]:
 
 
 def _wait(ranks: Children) -> tuple[int, str | None]:
-    code, reason, deadline = 0, None, None
+    code, reason = 0, None
+    deadline: float | None = None
     while ranks.names:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:

@@ -93,7 +93,7 @@ def check_launcher(overrides: Sequence[str]) -> Config:
     config = compose_launcher(overrides)
     engine, policy = _parts(config)
     found = check.node_findings(engine, "hydra.launcher", {"demand"})
-    found += check.node_findings({**policy, "_target_": f"{Policy.__module__}.Policy"}, "hydra.launcher", set())
+    found += check.node_findings(policy, "hydra.launcher", set())
     if found:
         raise ConfigErrors([finding.message for finding in found])
     return config
@@ -127,7 +127,7 @@ def _engine(launcher: Config, sweep: Sweep, configs: Sequence[Config]) -> tuple[
     )
     engine, policy = _parts(launcher)
     try:
-        return construct(engine, demand=demand), Policy(**policy)
+        return construct(engine, demand=demand), construct(policy)
     except InvalidValue as error:
         raise error.under("hydra.launcher") from None
 
@@ -135,6 +135,7 @@ def _engine(launcher: Config, sweep: Sweep, configs: Sequence[Config]) -> tuple[
 def _parts(launcher: Config) -> tuple[Config, Config]:
     """What the engine is made from, and what the policy."""
     policy = {key: value for key, value in launcher.items() if key in POLICY_KEYS}
+    policy["_target_"] = f"{Policy.__module__}.Policy"
     return {key: value for key, value in launcher.items() if key not in POLICY_KEYS}, policy
 
 
