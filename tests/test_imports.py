@@ -52,7 +52,8 @@ ROOMS: dict[str, set[str]] = {
     "report": {"errors", "run"},
     "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
     "write": CORE | {"data", "experiment", "generate", "learner", "run"},
-    "cli": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "write"},
+    "cli": CORE
+    | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "training", "write"},
     "__init__": {"experiment", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import pickle
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -63,13 +64,13 @@ class Composer:
             choices.append("experiment=quickstart")
         for text in overrides:
             try:
-                override = self._once(("override", text), lambda text=text: self._parser.parse_override(text))
+                override = self._once(("override", text), partial(self._parser.parse_override, text))
             except HydraException as error:
                 reason = str(error).splitlines()[0]
                 found.append(f"cannot read the override {text!r}: {reason}; quote values with special characters")
                 continue
             key = override.key_or_group
-            options = self._once(("group", key), lambda key=key: self._options(key))
+            options = self._once(("group", key), partial(self._options, key))
             if key.startswith("hydra"):
                 choices.append(text)
             elif override.is_sweep_override():
@@ -144,7 +145,7 @@ def compose_launcher(overrides: Sequence[str]) -> Config:
         except Exception as error:  # as above
             raise ConfigErrors([" ".join(str(error).split())]) from None
     assert isinstance(config, dict)
-    return config["launcher"]  # type: ignore[no-any-return]
+    return config["launcher"]
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:

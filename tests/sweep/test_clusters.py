@@ -1,5 +1,6 @@
 """The same jobs by submitit (its local mode, and a SLURM that is not one) and by a Ray of this machine."""
 
+import logging
 import os
 import signal
 import stat
@@ -21,8 +22,10 @@ import os, subprocess, sys
 folder = {folder!r}
 number = str(1000 + len(os.listdir(folder)))
 environment = {{**os.environ, "SLURM_JOB_ID": number, "SLURM_PROCID": "0", "SLURM_NTASKS": "1"}}
+output = open(os.path.join(os.path.dirname(folder), "output"), "a")
 script = open(sys.argv[-1]).read()  # as SLURM does: the file may be moved at once
-process = subprocess.Popen(["bash", "-c", script], env=environment, stdout=2, start_new_session=True)
+where = {{"stdout": output, "stderr": output, "start_new_session": True}}
+process = subprocess.Popen(["bash", "-c", script], env=environment, **where)
 open(os.path.join(folder, number), "w").write(str(process.pid))
 print("Submitted batch job", number)
 """
@@ -89,7 +92,7 @@ def by_ray(folder, num_jobs, monkeypatch):
     from mmtx.sweep.ray import Ray
 
     if not ray.is_initialized():
-        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="warning")
+        ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.WARNING)
     return Ray(address=None, num_gpus=None, num_cpus=1.0, demand=demand(folder, num_jobs))
 
 

@@ -41,12 +41,12 @@ def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
     command = [str(Path(sys.executable).parent / "mmtx"), *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     launcher = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 900
     while (victim := rank_of(tmp_path / "sweep", 1)) is None:
         assert launcher.poll() is None and time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(victim, signal.SIGKILL)
-    said, _ = launcher.communicate(timeout=300)
+    said, _ = launcher.communicate(timeout=900)
     assert launcher.returncode == 1, said
     first, second = jobs_of(tmp_path / "sweep")
     assert (first["state"], first["reason"]) == ("failed", "rank 1 was killed by SIGKILL"), said
@@ -54,13 +54,13 @@ def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
     run = tmp_path / "sweep" / second["name"]
     before = (run / "metrics.jsonl").stat().st_mtime_ns
 
-    resumed = mmtx("resume", "sweep", cwd=tmp_path, timeout=300)
+    resumed = mmtx("resume", "sweep", cwd=tmp_path, timeout=900)
     assert resumed.returncode == 0, text_of(resumed)
     assert [job["state"] for job in jobs_of(tmp_path / "sweep")] == ["finished", "finished"]
     assert [job["attempts"] for job in jobs_of(tmp_path / "sweep")] == [2, 1]
     assert (run / "metrics.jsonl").stat().st_mtime_ns == before
 
-    alone = mmtx("train", "--config", str(run / "config.yaml"), "run_dir=alone", cwd=tmp_path, timeout=300)
+    alone = mmtx("train", "--config", str(run / "config.yaml"), "run_dir=alone", cwd=tmp_path, timeout=900)
     assert alone.returncode == 0, text_of(alone)
     assert len(losses(run)) == 3 and losses(tmp_path / "alone") == losses(run)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtx.compose import Composer, compose, expand_sweep
+from mmtx.compose import Composer, compose, describe_options, expand_sweep
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import assemble
 from mmtx.sweep.command import check_launcher, split_launcher
@@ -66,6 +66,8 @@ def test_the_launcher_is_asked_for_by_hydras_names():
     jobs, launcher = split_launcher(["seed=1,2", "hydra/launcher=slots", "hydra.launcher.devices=cpu:2"])
     assert jobs == ["seed=1,2"] and launcher == ["launcher=slots", "launcher.devices=cpu:2"]
     assert check_launcher(launcher)["devices"] == "cpu:2"
+    for option in describe_options()["launcher"]:
+        assert check_launcher([f"launcher={option}"])["on_failure"] == "continue"
     for wrong, said in (
         (["launcher=slot"], "did you mean 'slots'"),
         (["launcher.device=auto"], "did you mean 'devices'"),

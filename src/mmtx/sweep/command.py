@@ -31,7 +31,8 @@ POLICY_KEYS = set(inspect.signature(Policy).parameters)
 
 def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
     """The overrides of the jobs, and those of the launcher without Hydra's name before them."""
-    of_jobs, of_launcher = [], []
+    of_jobs: list[str] = []
+    of_launcher: list[str] = []
     for override in overrides:
         plain = override.lstrip("+")
         plain = plain[len("hydra") + 1 :] if plain.startswith(("hydra/", "hydra.")) else plain

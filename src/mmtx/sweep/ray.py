@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Ray(Engine):
             raise UserError("hydra/launcher=ray needs ray: pip install 'mmtx[cluster]'") from None
         self._ray = ray
         if not ray.is_initialized():
-            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level="warning")
+            ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
         self._needs = {"GPU": (0 if demand.on_cpu else demand.devices_per_job) if num_gpus is None else num_gpus}
         self._needs["CPU"] = num_cpus
         there = ray.cluster_resources()
@@ -51,7 +52,7 @@ class Ray(Engine):
         return all((len(self._jobs) + 1) * need <= there.get(kind, 0) for kind, need in self._needs.items())
 
     def start(self, name: str, command: Sequence[str], log: Path) -> str:
-        actor = self._remote.remote(command, log)
+        actor: Any = self._remote.remote(command, log)
         self._jobs[name] = (actor, actor.run.remote())
         return "ray"
 

@@ -62,7 +62,11 @@ class Submitit(Engine):
             )
         except RuntimeError as error:
             raise UserError(f"hydra/launcher=submitit_{cluster}: {error}") from None
-        given = {"timeout_min": timeout_min, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task}
+        given: dict[str, Any] = {
+            "timeout_min": timeout_min,
+            "gpus_per_node": gpus_per_node,
+            "cpus_per_task": cpus_per_task,
+        }
         given |= {"mem_gb": mem_gb} if mem_gb is not None else {}
         self._executor.update_parameters(name="mmtx", **given, **parameters)
         self._cluster = cluster
