@@ -54,8 +54,11 @@ ROOMS: dict[str, set[str]] = {
     "compose": {"check", "errors"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
     "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "training"},
+    "report": {"errors", "run"},
+    "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
-    "cli": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "run", "write"},
+    "cli": CORE
+    | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "training", "write"},
     "__init__": {"experiment", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
@@ -116,6 +117,11 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
+def node_findings(node: Mapping[str, Any], path: str, runtime: set[str], plugins: Sequence[str] = ()) -> list[Finding]:
+    """The same for a node that stands beside a run's config; `runtime` are arguments that mmtx gives."""
+    return list(_node_findings(node, path, runtime, plugins))
+
+
 def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's config: that of the backbone, with what stands under ``encoder`` in its place."""
     return _merged(config.get("backbone"), config.get("encoder"))
@@ -148,7 +154,7 @@ def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[st
 def _signature_findings(
     node: Mapping[str, Any], target: Callable[..., Any], path: str, runtime: set[str], partial: bool
 ) -> Iterator[Finding]:
-    parameters, hints = inspect.signature(target).parameters, argument_types(target)
+    parameters, hints = _parameters(target), argument_types(target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     from_data = runtime if path == "data" else set()  # these keys belong to the loaders
     prefix = f"{path}." if path else ""
@@ -174,6 +180,12 @@ def _signature_findings(
                 yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
 
 
+@functools.cache
+def _parameters(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(target).parameters
+
+
+@functools.cache
 def argument_types(target: Callable[..., Any]) -> dict[str, Any]:
     """What the arguments of a class or function are said to be; nothing where that cannot be found out."""
     try:

@@ -17,11 +17,13 @@ mmtx: experiments with multimodal transformers. Chop everything up and throw it 
 usage: mmtx COMMAND [key=value ...]
 
   mmtx train [key=value ...]         one run; without arguments, the quickstart
-  mmtx train -m key=a,b ...          a sweep: every combination, one process each
+  mmtx train -m key=a,b ...          a sweep: every combination, one process each, on every device there is
   mmtx train --config FILE           repeat a saved run (RUN/config.yaml), with changes if you like
   mmtx resume DIR                    goes on where a run was, or a sweep
   mmtx check [key=value ...]         everything that can be wrong, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
+  mmtx report DIR...                 runs and sweeps compared: table, pictures, best config as a command
+  mmtx sync DIR...                   uploads to W&B what was logged offline
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it; or what its acting earns
   mmtx list [GROUP]                  what there is to choose from
 
@@ -58,6 +60,9 @@ often used:
   log_every_steps=10  checkpoint.every_steps=500  run_dir=DIR  logger=[]  (no W&B)
 
 -m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
+              run_dir=DIR: again, what is not done of it. hydra.launcher.devices=auto|cpu:N|[0,1] devices_per_job=N
+              jobs_per_device=N on_failure=continue|stop|retry max_failures=N job_timeout=SECONDS (each after
+              hydra.launcher.); hydra/launcher=slots|submitit_slurm|submitit_local|ray
 --config FILE repeat a saved run; overrides change it
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
 SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
@@ -68,7 +73,8 @@ usage: mmtx resume DIR [key=value ...]
 
 Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
 have been. What only says how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
-A sweep: jobs that are finished stay, half-done ones continue, failed ones run again.
+A sweep: jobs that are finished stay, half-done ones continue, failed ones run again, each from its frozen config;
+hydra.launcher.key=value may be changed.
 """,
     "check": """\
 usage: mmtx check [-m] [--config FILE] [key=value ...]
@@ -79,6 +85,23 @@ Composes and builds everything that 'mmtx train' would, reads the data, and prin
 usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [key=value ...]
 
 Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+""",
+    "report": """\
+usage: mmtx report DIR... [key=value ...]
+
+Compares runs and sweeps, finished or not: prints a table with seeds as mean ± sd and the best config as a command, and
+writes report.html (with pictures) and report.csv into the directory, or the one above all of them.
+
+  metric=val/accuracy   what to sort by; else what best.ckpt was chosen by
+  mode=max              whether more of it is better (max) or less (min); known for mmtx's own metrics
+  empty=0.1             sweeps over modality=: the metric's value for a model that is given nothing, such as chance
+  out=DIR               where to write
+""",
+    "sync": """\
+usage: mmtx sync DIR... [parallel=8]
+
+Uploads every run in or below the directories that was logged offline, and skips what is up. Where W&B's own file is
+lost or lacks rows, the run is rebuilt from metrics.jsonl.
 """,
     "generate": """\
 usage: mmtx generate RUN|CKPT [key=value ...]
@@ -142,20 +165,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def train(arguments: list[str]) -> int:
     config_file, is_sweep, overrides = _options(arguments)
     from mmtx.compose import read_or_compose
+    from mmtx.errors import UserError
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
-    from mmtx.run.job import prepare, start
+    from mmtx.run.job import is_main, prepare, start
+    from mmtx.training.trainer import started_by_launcher
 
     overrides, run_dir = _run_dir(overrides)
     if is_sweep:
-        from mmtx.run.sweep import run_sweep
+        from mmtx.sweep.command import run_sweep
 
         return run_sweep(config_file, overrides, run_dir)
+    _refuse_launcher(overrides)
+    if started_by_launcher() and run_dir is None:
+        raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config)
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) and run.config.is_file():
         return resume([str(run.path)])
+    if not is_main():
+        return start(experiment, run)
     prepare(config, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)
@@ -170,6 +200,10 @@ def resume(arguments: list[str]) -> int:
     place, _, overrides = _place_and_options(arguments, {})
     from pathlib import Path
 
+    if (Path(place) / "sweep.json").is_file():
+        from mmtx.sweep.command import resume_sweep
+
+        return resume_sweep(place, overrides)
     from mmtx.run.directory import RunDirectory
     from mmtx.run.resume import resume as resume_run
 
@@ -184,24 +218,21 @@ def resume(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides = _options(arguments)
-    from mmtx.compose import expand_sweep, read_or_compose
-    from mmtx.errors import ConfigErrors, UserError
+    from mmtx.compose import read_or_compose
     from mmtx.experiment import assemble
 
     overrides, _ = _run_dir(overrides)
-    jobs = expand_sweep(overrides) if is_sweep else [overrides]
-    failed: list[str] = []
-    for job in jobs:
-        try:
-            experiment = assemble(read_or_compose(config_file, job))
-        except UserError as error:
-            if len(jobs) == 1:
-                raise
-            failed.append(f"{' '.join(job)}: {error}")
-            continue
-        print(f"{' '.join(job)}: ok" if len(jobs) > 1 else f"ok: {_summary(experiment)}")
-    if failed:
-        raise ConfigErrors(failed)
+    if is_sweep:
+        from mmtx.sweep.command import check_launcher, split_launcher
+        from mmtx.sweep.plan import plan
+
+        of_jobs, of_launcher = split_launcher(overrides)
+        check_launcher(of_launcher)
+        for each in plan(of_jobs, config_file):
+            print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
+        return 0
+    _refuse_launcher(overrides)
+    print(f"ok: {_summary(assemble(read_or_compose(config_file, overrides)))}")
     return 0
 
 
@@ -248,6 +279,24 @@ def generate(arguments: list[str]) -> int:
     return 0
 
 
+def report(arguments: list[str]) -> int:
+    from mmtx.report.command import DEFAULTS, write_report
+
+    places, options = _places_and_options(arguments, DEFAULTS)
+    print(write_report(places, options))
+    return 0
+
+
+def sync(arguments: list[str]) -> int:
+    from mmtx.errors import InvalidValue
+    from mmtx.run.sync import sync as upload
+
+    places, options = _places_and_options(arguments, {"parallel": 8})
+    if not isinstance(options["parallel"], int) or options["parallel"] < 1:
+        raise InvalidValue("parallel", options["parallel"], "is not a whole number above 0")
+    return upload(places, options["parallel"])
+
+
 def list_options(arguments: list[str]) -> int:
     from mmtx.compose import describe_options
     from mmtx.errors import UserError, nearest
@@ -270,6 +319,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "resume": resume,
     "check": check,
     "evaluate": evaluate,
+    "report": report,
+    "sync": sync,
     "generate": generate,
     "list": list_options,
 }
@@ -308,11 +359,19 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
     run_dir, rest = None, []
     for override in overrides:
         key, _, value = override.partition("=")
-        if key.lstrip("+") in ("run_dir", "hydra.run.dir"):
+        if key.lstrip("+") in ("run_dir", "hydra.run.dir", "hydra.sweep.dir"):
             run_dir = None if value in ("null", "") else value.strip("'\"")
         else:
             rest.append(override)
     return rest, run_dir
+
+
+def _refuse_launcher(overrides: list[str]) -> None:
+    from mmtx.errors import UserError
+    from mmtx.sweep.command import split_launcher
+
+    for override in split_launcher(overrides)[1]:
+        raise UserError(f"hydra.{override} is of a sweep's launcher; add -m, or leave it out")
 
 
 def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] = ()) -> tuple[str, dict, list[str]]:
@@ -340,6 +399,28 @@ def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] =
                 float(value) if isinstance(known[key], float) and _is_number(value) else yaml.safe_load(value)
             )
     return places[0], options, overrides
+
+
+def _places_and_options(arguments: list[str], known: dict) -> tuple[list[str], dict]:
+    """Directories, and the command's own options."""
+    from pathlib import Path
+
+    import yaml
+
+    from mmtx.errors import UserError, nearest
+
+    places = [a for a in arguments if "=" not in a or Path(a).exists()]
+    options = dict(known)
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if argument in places:
+            continue
+        if key not in known:
+            raise UserError(f"unknown key {argument}; {nearest(key, known)}")
+        options[key] = yaml.safe_load(value)
+    if not places:
+        raise UserError("name at least one directory of a run or a sweep")
+    return places, options
 
 
 def _is_number(text: str) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,50 +32,120 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigErrors: with every override that is wrong.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
+    with Composer() as composer:
+        return composer.compose(overrides)
 
-    found: list[str] = []
-    accepted: list[str] = []
-    values: list[str] = []
-    with _hydra() as loader:
-        parser = OverridesParser.create(config_loader=loader)
+
+class Composer:
+    """Composes the configs of many jobs. Files are read once for each set of choices; values are then put in as Hydra
+    does it."""
+
+    def __enter__(self) -> Composer:
+        from hydra.core.override_parser.overrides_parser import OverridesParser
+
+        self._session = _hydra()
+        self._loader = self._session.__enter__()
+        self._parser = OverridesParser.create(config_loader=self._loader)
+        self._known: dict[tuple[str, ...], Any] = {}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._session.__exit__()
+
+    def compose(self, overrides: Sequence[str]) -> Config:
+        """Raises ConfigErrors with every override that is wrong."""
+        from hydra.errors import HydraException
+
+        found: list[str] = []
+        choices: list[str] = []
+        values: list[Any] = []
         chosen = {text.partition("=")[0].lstrip("+~") for text in overrides}
         if not chosen & {"experiment", "data"}:
-            accepted.append("experiment=quickstart")
+            choices.append("experiment=quickstart")
         for text in overrides:
             try:
-                override = parser.parse_override(text)
+                override = self._once(("override", text), partial(self._parser.parse_override, text))
             except HydraException as error:
                 reason = str(error).splitlines()[0]
                 found.append(f"cannot read the override {text!r}: {reason}; quote values with special characters")
                 continue
             key = override.key_or_group
+            options = self._once(("group", key), partial(self._options, key))
             if key.startswith("hydra"):
-                accepted.append(text)
+                choices.append(text)
             elif override.is_sweep_override():
                 found.append(f"{text} names several values: that is a sweep; add -m")
-            elif loader.list_groups(key) or loader.get_group_options(key):
-                bad = list(_unknown_choices(key, override.value(), loader.get_group_options(key)))
+            elif options is not None:
+                bad = list(_unknown_choices(key, override.value(), options))
                 found += bad
                 if not bad:
-                    accepted.append(text)
+                    choices.append(text)
             elif override.is_delete():
-                accepted.append(text)
+                choices.append(text)
             else:
-                values.append(key)
-                accepted.append("++" + text.lstrip("+"))
+                values.append(override)
         config: Config = {}
         try:
-            config = _compose(accepted)
+            config = self._merged(choices, values)
         except Exception as error:  # Hydra and OmegaConf raise many kinds; all mean that the config is wrong
             found.append(" ".join(str(error).split()))
-    if config:
-        found += _drop_unchosen(config, values)
-        found += [finding.message for finding in check.findings(config)] if found else []
-    if found:
-        raise ConfigErrors(found)
-    return config
+        if config:
+            found += _drop_unchosen(config, [value.key_or_group for value in values])
+            found += [finding.message for finding in check.findings(config)] if found else []
+        if found:
+            raise ConfigErrors(found)
+        return config
+
+    def _merged(self, choices: list[str], values: list[Any]) -> Config:
+        from omegaconf import OmegaConf
+
+        if any(text.startswith("~") for text in choices) or any(value.package for value in values):
+            # their order among the values matters, or they are no values: to Hydra in one piece
+            choices, values = [*choices, *("++" + value.input_line.lstrip("+") for value in values)], []
+        # a pickle is a copy that takes a fifth of the time
+        composed = pickle.loads(self._once(("config", *choices), lambda: pickle.dumps(_compose(choices))))
+        for value in values:
+            OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
+        config = OmegaConf.to_container(composed, resolve=True)
+        assert isinstance(config, dict)
+        return config  # type: ignore[return-value]
+
+    def _options(self, key: str) -> list[str] | None:
+        """What there is to choose from where a key is a group; None where it is a value."""
+        options: list[str] = self._loader.get_group_options(key)
+        return options if options or self._loader.list_groups(key) else None
+
+    def _once(self, what: tuple[str, ...], make: Callable[[], Any]) -> Any:
+        if what not in self._known:
+            self._known[what] = make()
+        return self._known[what]
+
+
+def compose_launcher(overrides: Sequence[str]) -> Config:
+    """The config of a sweep's launcher, from ``launcher=NAME`` and ``launcher.key=value``.
+
+    Raises:
+        ConfigErrors: with every override that is wrong.
+    """
+    from omegaconf import OmegaConf
+
+    with _hydra() as loader:
+        name, values = "slots", []
+        for text in overrides:
+            key, _, value = text.partition("=")
+            if key == "launcher":
+                name = value
+            else:
+                values.append("++" + text.lstrip("+"))
+        known = loader.get_group_options("launcher")
+        if name not in known:
+            raise ConfigErrors(list(_unknown_choices("hydra/launcher", name, known)))
+        try:
+            config = OmegaConf.to_container(_compose(values, f"launcher/{name}"), resolve=True)
+        except Exception as error:  # as above
+            raise ConfigErrors([" ".join(str(error).split())]) from None
+    assert isinstance(config, dict)
+    return config["launcher"]
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
@@ -183,14 +255,10 @@ class _hydra:
         GlobalHydra.instance().clear()
 
 
-def _compose(overrides: Sequence[str]) -> Config:
+def _compose(overrides: Sequence[str], config_name: str = "train") -> Any:
     from hydra import compose as hydra_compose
-    from omegaconf import OmegaConf
 
-    composed = hydra_compose("train", overrides=list(overrides))
-    config = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(config, dict)
-    return config  # type: ignore[return-value]
+    return hydra_compose(config_name, overrides=list(overrides))
 
 
 def _unknown_choices(group: str, value: Any, known: Sequence[str]) -> Iterator[str]:

@@ -84,8 +84,13 @@ class Collector:
         return None
 
 
-def assemble(config: Config) -> Experiment:
+def assemble(config: Config, like: Experiment | None = None) -> Experiment:
     """The objects of a config.
+
+    Args:
+        config: resolved.
+        like: an experiment whose data and model are taken where the same config would make them: many jobs of a sweep
+            are checked with one model.
 
     Raises:
         ConfigErrors: with everything that is wrong.
@@ -107,11 +112,16 @@ def assemble(config: Config) -> Experiment:
     if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
         training = None
     torch.manual_seed(config["seed"] if isinstance(config.get("seed"), int) else 0)
-    backbone, encoder = make_stacks(config, attempt, plugins)
-    source = attempt("data", lambda: construct_source(config))
-    learner = data = None
+    source = learner = data = None
+    if like is not None and data_part(like.config) == data_part(config):
+        source = like.data.source
+        learner = like.learner if model_part(like.config) == model_part(config) else None
+    if learner is None:
+        backbone, encoder = make_stacks(config, attempt, plugins)
+        source = source or attempt("data", lambda: construct_source(config))
+        if source is not None:
+            learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
     if source is not None:
-        learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
         names = list(learner.specs if learner is not None else config["modality"])
         data = attempt("data", lambda: _data_module(config, source, names))
     for group in ("callbacks", "checkpoint", "logger"):
@@ -124,6 +134,17 @@ def assemble(config: Config) -> Experiment:
         raise ConfigErrors(collector.messages)
     assert learner is not None and data is not None
     return Experiment(config, data, learner, optimisation, training)
+
+
+def data_part(config: Config) -> Config:
+    """What of a config the dataset is made from."""
+    return {"plugins": config["plugins"], "data": _source_node(config)}
+
+
+def model_part(config: Config) -> Config:
+    """What of a config, besides the data, the model and its objectives are made from."""
+    parts = ("modality", "backbone", "encode", "encoder", "objective", "type_embeddings", "clocks")
+    return {part: config[part] for part in parts}
 
 
 def build(overrides: Sequence[str] = ()) -> Experiment:
@@ -196,11 +217,14 @@ def construct_source(config: Config) -> Source:
     Raises:
         UserError: it cannot be made.
     """
-    node = {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
     try:
-        return _is(Source, construct(node, config["plugins"]))
+        return _is(Source, construct(_source_node(config), config["plugins"]))
     except InvalidValue as error:
         raise error.under("data") from None
+
+
+def _source_node(config: Config) -> Config:
+    return {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
 
 
 def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:

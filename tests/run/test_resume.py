@@ -219,7 +219,7 @@ def test_stopped_anywhere_else_and_resumed_is_the_same_run(name, more_stopped):
 def test_two_ranks_stopped_and_resumed_are_the_same_run(name, ranks_stopped):
     stopped = assert_resumed(name, RANK_STOPS, ranks_stopped)
     if stopped["code"] == 1:
-        assert " died: SIGKILL" in stopped["said"]
+        assert " was killed by SIGKILL" in stopped["said"]
 
 
 @pytest.mark.slow

@@ -1,68 +1,236 @@
 """W&B may be missing, unreachable or broken: the run goes on, and says so in one line."""
 
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from run_cli import TINY, mmtx, text_of
+from run_directories import write_sweep
+from wandb_server import KEY, wandb_server
 
+from mmtx.errors import InvalidValue
+from mmtx.run.interrupt import Interrupted
+from mmtx.run.record import read_run
+from mmtx.run.wandb_file import read_wandb_file
+from mmtx.run.wandb_identity import identity
 from mmtx.run.wandb_log import WandbLog
 
-RUN = ["train", *TINY, "trainer.max_steps=2", "run_dir=run"]
+RUN = ["train", "experiment=vit_digits", *TINY, "trainer.max_steps=2", "run_dir=run"]
+NOBODY = {"WANDB_MODE": None, "WANDB_API_KEY": None, "NETRC": "/nowhere/netrc", "WANDB_BASE_URL": None}
 
 
-def losses(folder):
-    lines = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-    return [line["train/loss"] for line in lines if "train/loss" in line]
+def rows(run):
+    """Lines of metrics.jsonl as W&B has them: without the time."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if name != "time"} for line in lines]
 
 
-def test_without_a_key_the_run_is_logged_offline(tmp_path):
-    nobody = {"WANDB_MODE": None, "WANDB_API_KEY": None, "NETRC": str(tmp_path / "none"), "HOME": str(tmp_path)}
-    done = mmtx(*RUN, cwd=tmp_path, env=nobody)
+def offline_files(run):
+    return sorted(run.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def losses(run):
+    return [row["train/loss"] for row in rows(run) if "train/loss" in row]
+
+
+def test_a_job_of_a_sweep_is_an_offline_run_with_the_rows_of_its_metrics(tmp_path):
+    job, overrides = "lr=1e-3,seed=2", ["optim.lr=1e-3", "seed=2"]
+    write_sweep(tmp_path / "first", [(job, overrides, "running", None)])
+    arguments = [*RUN[:-1], *overrides, "logger.wandb.checkpoints=[last]", f"run_dir='first/{job}'"]
+    done = mmtx(*arguments, cwd=tmp_path, env={**NOBODY, "HOME": str(tmp_path)})
     assert done.returncode == 0, text_of(done)
+    run = tmp_path / "first" / job
     said = [line for line in done.stderr.splitlines() if "wandb" in line]
-    assert len(said) == 1 and "offline" in said[0] and "wandb sync" in said[0], text_of(done)
-    (offline,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
-    (file,) = offline.glob("*.wandb")
-    assert file.stat().st_size > 1000
+    assert len(said) == 1 and "no API key" in said[0] and f"mmtx sync {run}" in said[0], text_of(done)
 
-
-def test_without_a_network_nothing_changes_but_one_warning(tmp_path):
-    closed = {"WANDB_MODE": None, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = mmtx(*RUN, cwd=tmp_path, env=closed)
-    assert done.returncode == 0, text_of(done)
-    said = [line for line in done.stderr.splitlines() if "wandb" in line.lower()]
-    assert len(said) == 1 and "cannot be reached" in said[0], text_of(done)
-    quiet = tmp_path / "quiet"
-    quiet.mkdir()
-    assert mmtx(*RUN, "logger=[]", cwd=quiet).returncode == 0
-    assert losses(tmp_path) == losses(quiet)
+    (file,) = offline_files(run)
+    content = read_wandb_file(file)
+    assert content.rows == rows(run) and len(content.rows) >= 3
+    assert content.config["optim"]["lr"] == 1e-3 and content.config["seed"] == 2
+    assert {key.rpartition("/")[0] for row in content.media for key in row} >= {"samples/classify_picture"}
+    assert content.run == {
+        "id": json.loads((run / "wandb.json").read_text())["id"],
+        "project": "mmtx",
+        "group": "first",
+        "job_type": "lr=1e-3",
+        "name": "lr=1e-3 seed=2",
+        "tags": ["vit_digits", *overrides],
+    }
+    assert content.exit_code == 0 and content.summary["state"] == "finished"
+    assert b"last.ckpt" in file.read_bytes()
 
 
 @pytest.fixture
-def log(tmp_path):
-    return WandbLog(run_dir=tmp_path, config={}, run_name="x", project="mmtx", entity=None, tags=[], mode="offline")
+def silent_server():
+    """Accepts connections and never says a word."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
 
 
-def test_what_raises_is_told_once_and_left_alone(log, capsys):
+@pytest.mark.parametrize("network", ["closed", "silent"])
+def test_without_a_network_nothing_changes_but_one_warning(tmp_path, silent_server, network):
+    url = {"closed": "http://127.0.0.1:9", "silent": silent_server}[network]
+    start = time.monotonic()
+    assert mmtx(*RUN[:-1], "run_dir=chosen", cwd=tmp_path, env={"WANDB_MODE": "offline"}).returncode == 0
+    without_asking = time.monotonic() - start
+    start = time.monotonic()
+    done = mmtx(*RUN, cwd=tmp_path, env={"WANDB_MODE": None, "WANDB_API_KEY": "0" * 40, "WANDB_BASE_URL": url})
+    assert time.monotonic() - start < without_asking + 10
+    assert done.returncode == 0, text_of(done)
+    said = [line for line in done.stderr.splitlines() if "wandb" in line.lower()]
+    assert len(said) == 1 and "cannot be reached" in said[0] and "mmtx sync" in said[0], text_of(done)
+    assert losses(tmp_path / "chosen") == losses(tmp_path / "run")
+    (file,) = offline_files(tmp_path / "run")
+    assert read_wandb_file(file).rows == rows(tmp_path / "run")
+
+
+@pytest.fixture
+def server(monkeypatch):
+    """A server that W&B in this process talks to."""
+    with wandb_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
+        yield server
+        __import__("wandb").teardown()
+
+
+def train_online(run):
+    opened = log(run, config={"name": "toy"}, mode=None)
+    opened.start()
+    opened.log_metrics({"a": 1.0}, 1)
+    opened.log_metrics({"a": 2.0}, 2)
+    opened.finish(None)
+
+
+def test_online_rows_arrive_and_a_resumed_run_keeps_its_id(tmp_path, server, capfd):
+    train_online(tmp_path)
+    train_online(tmp_path)
+    assert capfd.readouterr().err == ""
+    ((run_id, known),) = server.runs.items()
+    assert run_id == json.loads((tmp_path / "wandb.json").read_text())["id"]
+    assert server.metric_rows(run_id) == [{"a": 1.0, "step": 1}, {"a": 2.0, "step": 2}] * 2
+    assert known["project"] == "mmtx" and server.ended[run_id] == 0
+
+
+def test_an_agent_of_a_wandb_sweep_is_joined(tmp_path, server, monkeypatch, capfd):
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text("optim.lr: {value: 0.001}\n")
+    told = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "agents1", "WANDB_SWEEP_PARAM_PATH": str(parameters)}
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    ours = write_sweep(tmp_path / "ours", [("seed=1", ["seed=1"], "running", None)])
+    assert identity(read_run(ours / "seed=1"))["id"] != "agents1"  # our sweep's jobs are runs of their own
+    train_online(tmp_path)
+    assert capfd.readouterr().err == ""
+    assert list(server.runs) == ["agents1"] and server.runs["agents1"]["sweep"] == "sweep1"
+
+
+LOSING = """
+import sys
+from pathlib import Path
+from mmtx.run.wandb_log import WandbLog
+log = WandbLog(run_dir=Path(sys.argv[1]), config={}, project="mmtx", entity=None, tags=[], mode=None, checkpoints=[])
+log.start()
+log.log_metrics({"a": 1.0}, 1)
+print("logged", flush=True)
+sys.stdin.readline()
+log.log_metrics({"a": 2.0}, 2)
+log.finish(None)
+print("finished", flush=True)
+"""
+
+
+def test_a_network_lost_on_the_way_holds_nobody_up(tmp_path):
+    serving = "from wandb_server import Server; s = Server(); print(s.url, flush=True); s.serve_forever()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    server = subprocess.Popen([sys.executable, "-c", serving], cwd=Path(__file__).parents[1], **pipes)
+    try:
+        known = {**os.environ, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": server.stdout.readline().strip()}
+        known.pop("WANDB_MODE", None)
+        run = subprocess.Popen([sys.executable, "-c", LOSING, str(tmp_path)], env=known, **pipes)
+        assert run.stdout.readline() == "logged\n"
+        server.send_signal(signal.SIGSTOP)
+        start = time.monotonic()
+        run.stdin.write("go\n")
+        run.stdin.flush()
+        assert run.stdout.readline() == "finished\n"
+        finished = time.monotonic() - start
+        _, err = run.communicate(timeout=60)
+        assert finished < 10 and time.monotonic() - start < finished + 10  # the rest is Python's own end
+        assert run.returncode == 0
+        assert err.count("\n") == 1 and "mmtx sync" in err
+    finally:
+        server.kill()
+        server.wait()
+
+
+def log(run, **changed):
+    keywords = {"config": {}, "project": "mmtx", "entity": None, "tags": [], "mode": "offline", "checkpoints": []}
+    return WandbLog(run_dir=run, **(keywords | changed))
+
+
+@pytest.mark.parametrize(
+    ("error", "said_by_sweep", "state"),
+    [
+        (None, "running", "finished"),
+        (RuntimeError("no memory"), "running", "failed"),
+        (Interrupted(2), "running", "interrupted"),
+        (Interrupted(15), "pruned", "pruned"),
+    ],
+    ids=["finished", "failed", "interrupted", "pruned"],
+)
+def test_how_a_run_ended_is_marked(tmp_path, error, said_by_sweep, state):
+    class Run:
+        offline, summary, tags, ended = True, {}, ("mine",), None
+
+        def finish(self, exit_code):
+            Run.ended = exit_code
+
+    run = write_sweep(tmp_path / "sweep", [("a", ["seed=1"], said_by_sweep, None)]) / "a"
+    opened = log(run)
+    opened._run = Run()
+    opened.finish(error)
+    assert opened._run.summary == {"state": state}
+    assert opened._run.tags == (("mine",) if state == "finished" else ("mine", state))
+    assert Run.ended == (0 if state == "finished" else 1)
+
+
+def test_a_checkpoint_that_no_run_writes_is_refused(tmp_path):
+    with pytest.raises(InvalidValue, match="checkpoints=first is none of best, last"):
+        log(tmp_path, checkpoints=["first"])
+
+
+def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):
     class Broken:
         def log(self, *args, **kwargs):
             raise RuntimeError("the service is gone")
 
-    log._run = Broken()
-    log.log_metrics({"a": 1.0}, 1)
-    log.log_metrics({"a": 1.0}, 2)
+    opened = log(tmp_path)
+    opened._run = Broken()
+    opened.log_metrics({"a": 1.0}, 1)
+    opened.log_metrics({"a": 1.0}, 2)
     assert capsys.readouterr().err.count("the service is gone") == 1
 
 
-def test_what_hangs_is_given_up(log, capsys, monkeypatch):
+def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
     class Hanging:
+        offline, summary, tags = True, {}, ()
+
         def finish(self, exit_code):
             time.sleep(60)
 
     monkeypatch.setattr("mmtx.run.wandb_log.FINISH_SECONDS", 0.2)
-    log._run = Hanging()
+    opened = log(tmp_path)
+    opened._run = Hanging()
     start = time.monotonic()
-    log.finish(0)
+    opened.finish(None)
     assert time.monotonic() - start < 5
     assert "no answer" in capsys.readouterr().err

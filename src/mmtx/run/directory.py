@@ -48,8 +48,11 @@ class RunDirectory:
             raise UserError(f"run_dir={self.path} already holds a run; choose another run_dir, or remove it")
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self, *, wait: bool = False) -> Iterator[None]:
         """Holds the run for this process, which the kernel lets go of however it ends. May be asked for again within.
+
+        Args:
+            wait: for the process that has it, such as one whose launcher was killed and which is still saving.
 
         Raises:
             UserError: another process has it.
@@ -64,7 +67,7 @@ class RunDirectory:
         os.register_at_fork(after_in_child=file.close)  # a worker that outlives a killed run does not hold it
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except OSError:
                 file.seek(0)
                 raise UserError(f"{self.path} is in use by {file.read().strip() or 'another process'}") from None

@@ -16,8 +16,8 @@ from typing import Any
 import torch
 import yaml
 
-from mmtx.compose import Config
-from mmtx.data.worker import end_with_parent, end_workers
+from mmtx.compose import Config, read_config
+from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
@@ -49,12 +49,24 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
         run.set_status("running")
         if experiment.training.num_devices == 1 or started_by_launcher():
             return execute(experiment, run, checkpoint)
-        code, died = run_ranks(run.path, experiment.training.num_devices, checkpoint)
-        if died:
-            print(f"mmtx: {died}", file=sys.stderr)
-        if died or (code and run.state() == "running"):
-            run.set_status("failed", died or f"a rank ended with exit code {code}")
-        return code
+        code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
+        if code < 0:
+            print(f"mmtx: {reason}; the other ranks were ended", file=sys.stderr)
+        if code < 0 or (code and run.state() == "running"):  # what the others then said of it is not the cause
+            run.set_status("failed", reason)
+        return code if code >= 0 else 1
+
+
+def begin(run: RunDirectory) -> int:
+    """Runs a frozen config from its first step. Gives the exit code.
+
+    Raises:
+        UserError: it cannot be run.
+    """
+    config = read_config(run.config)
+    sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
+    prepare(config, run)
+    return start(assemble(config), run)
 
 
 def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
@@ -89,9 +101,12 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         code = 2
     elif not isinstance(error, ProcessDied):
         traceback.print_exc()
+    if not is_main() and code == 1 and not isinstance(error, ProcessDied) and run.state() == "running":
+        run.set_status(state, f"rank {os.environ.get('RANK')}: {told}")  # the others then fail for want of it
     if is_main():
         with contextlib.suppress(OSError):  # the reason may be that the directory is gone
-            run.set_status(state, told)
+            if run.state() != "failed":
+                run.set_status(state, told)
         kept = f"; step {run.checkpointed} is saved: mmtx resume {run.path}" if run.checkpointed is not None else ""
         said = str(error) if isinstance(error, UserError | ProcessDied) else told
         print(f"mmtx: {said}{kept}", file=sys.stderr)
@@ -112,7 +127,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])
     log = MetricsLog(run.metrics_log, saved["mmtx"]["log_lines"] if saved else 0) if main else None
     loggers: list[Any] = [log] if log is not None else []
-    runtime = {"run_dir": run.path, "config": config, "run_name": run.path.name}
+    runtime = {"run_dir": run.path, "config": config}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
@@ -141,7 +156,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     wandb_logs = [logger for logger in loggers if isinstance(logger, WandbLog)]
     for wandb_log in wandb_logs:
         wandb_log.start()
-    exit_code = 1
+    ended: BaseException | None = None
     try:
         trainer.fit(module)
         if module.validated != total_steps:
@@ -150,13 +165,16 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
             trainer.test(module, verbose=False)
         else:
             module.test_by_acting()
-        exit_code = 0
     except RuntimeError as error:
-        raise explained(error, experiment) from error
+        ended = explained(error, experiment)
+        raise ended from error
+    except BaseException as error:
+        ended = error
+        raise
     finally:
         interrupt.restore()
         for wandb_log in wandb_logs:
-            wandb_log.finish(exit_code)
+            wandb_log.finish(ended)
         if log is not None:
             log.close()
     return module.metrics
@@ -213,11 +231,6 @@ def quieten() -> None:
 
 
 def main() -> int:
+    """One rank of a run: its directory, and the checkpoint to go on from if there is one."""
     run = RunDirectory(Path(sys.argv[1]))
-    end_with_parent(signal.SIGTERM)
-    config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    return execute(assemble(config), run, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
+    return execute(assemble(read_config(run.config)), run, Path(sys.argv[2]) if len(sys.argv) > 2 else None)

@@ -2,77 +2,83 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
+
+from mmtx.run.children import Children, describe_exit
 
 GRACE_SECONDS = 10.0
-"""How long the other ranks may go on after one has ended badly."""
+"""How long the other ranks may go on after one has ended badly: without it they wait for each other."""
+
+OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
+"""By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
+
+INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[int, str | None]:
-    """Starts the ranks with torchrun's environment and waits for them. Signals are passed on.
+    """Starts the ranks with torchrun's environment and waits for them. Signals are passed on to all.
 
     Returns:
-        0, or the exit code of the first rank that failed, and what is to say if a signal killed it. The others are
-        given `GRACE_SECONDS` to end.
+        The exit code, 0 if all ranks ended well, and else what happened to the first that did not. The others are then
+        given `GRACE_SECONDS`, unless the run was interrupted and they are saving.
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
-    command = [sys.executable, "-m", "mmtx.run.job", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
-    ranks: list[subprocess.Popen[bytes]] = []
-    with _signals_passed_on(ranks):
-        for rank in range(num_ranks):
-            own = {"OMP_NUM_THREADS": threads, **os.environ, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            ranks.append(subprocess.Popen(command, env=own))
-        try:
+    mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
+    command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
+    ranks = Children(grace_s=0)
+    for rank in range(num_ranks):
+        environment = {"OMP_NUM_THREADS": threads, **mine, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+        ranks.start(str(rank), command, environment, log=None)
+    try:
+        with _passing_on(ranks):
             return _wait(ranks)
-        finally:
-            for process in ranks:
-                process.kill()
-                process.wait()
+    finally:
+        for name in ranks.names:
+            ranks.kill(name)
 
 
-def _wait(ranks: list[subprocess.Popen[bytes]]) -> tuple[int, str | None]:
-    first, deadline = None, float("inf")
-    while any(process.poll() is None for process in ranks) and time.monotonic() < deadline:
-        time.sleep(0.05)
-        first = first or next((process for process in ranks if process.poll()), None)
-        if first is not None and deadline == float("inf"):
-            deadline = time.monotonic() + GRACE_SECONDS
-    first = first or next((process for process in ranks if process.returncode), None)
-    if first is None:
-        return 0, None
-    if first.returncode >= 0:
-        return first.returncode, None
-    name = signal.Signals(-first.returncode).name
-    why = " (the kernel kills so where memory runs out)" if name == "SIGKILL" else ""
-    return 1, f"rank {ranks.index(first)} (pid {first.pid}) died: {name}{why}; the other ranks were ended"
+def _wait(ranks: Children) -> tuple[int, str | None]:
+    code, reason = 0, None
+    deadline: float | None = None
+    while ranks.names:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        for rank, ended in ranks.wait(left):
+            if ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
+                hint = " (as the kernel does where memory runs out)" if ended == -signal.SIGKILL else ""
+                code, reason = ended, f"rank {rank} {describe_exit(ended)}{hint}"
+                deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
+    return code, reason
 
 
-@contextmanager
-def _signals_passed_on(ranks: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in ranks:
-            if process.poll() is None:
-                process.send_signal(number)
+@contextlib.contextmanager
+def _passing_on(ranks: Children) -> Iterator[None]:
+    def send(number: int, _: object) -> None:
+        for name in ranks.names:
+            ranks.signal(name, number)
 
-    before = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    previous = {number: signal.signal(number, send) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
     try:
         yield
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port below those that the system gives to connections: many jobs may start at once, each with its own."""
+    for port in random.SystemRandom().sample(range(15000, 32000), 1000):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port for the ranks between 15000 and 32000")

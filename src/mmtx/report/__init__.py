@@ -1,0 +1,1 @@
+"""Runs and sweeps compared: tables, pictures, and what each modality brought."""

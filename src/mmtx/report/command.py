@@ -1,0 +1,142 @@
+"""``mmtx report``: from directories to a table, a page and a CSV file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtx.errors import InvalidValue, UserError
+from mmtx.report import table
+from mmtx.report.attribution import Attribution, attributions
+from mmtx.report.comparison import Comparison, compare, number
+from mmtx.report.page import code, heading, page, paragraph, picture
+from mmtx.report.page import table as html_table
+from mmtx.run.record import RunRecord, find_runs
+
+DEFAULTS: dict[str, Any] = {"metric": None, "mode": None, "empty": None, "out": None}
+
+
+def write_report(places: Sequence[str], options: dict[str, Any]) -> str:
+    """Writes ``report.html`` and ``report.csv``. Gives what to print.
+
+    Raises:
+        UserError: there is no run, no such metric, or no way to write.
+    """
+    empty = _empty(options["empty"])
+    records = find_runs(places)
+    comparison = compare(records, options["metric"], options["mode"])
+    found = attributions(comparison, empty)
+    folder = Path(options["out"]).expanduser() if options["out"] else _common(places)
+    title = f"{_common(places).name}: {_states(records)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text(_page(title, comparison, found), encoding="utf-8")
+        (folder / "report.csv").write_text(table.as_csv(comparison), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"out={folder} cannot be written: {error.strerror}; choose another out=DIR") from None
+    return "\n".join([title, *_text(comparison, found), f"report: {folder / 'report.html'}  {folder / 'report.csv'}"])
+
+
+def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
+    lines = []
+    if comparison.settings:
+        lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
+    for attribution in found:
+        lines += ["", _named("sets of modalities", attribution)]
+        lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
+        lines += [_gains_explained(attribution), *([table.as_text(*table.gain_table(attribution))] * _has(attribution))]
+    if comparison.unfinished:
+        lines += ["", "not ranked:", table.as_text(*table.leftovers(comparison))]
+    best, typed = comparison.best_run, table.command(comparison)
+    if best and typed:
+        lines += ["", f"best: {typed}", f"      {best.path}"]
+    return [*lines, ""]
+
+
+def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> str:
+    from mmtx.report.pictures import axis_picture, curve_picture
+    from mmtx.report.subset_picture import subset_picture
+
+    parts = []
+    if comparison.settings:
+        parts += [paragraph(_explained(comparison)), html_table(*table.ranking(comparison), mark_first=True)]
+    typed = table.command(comparison)
+    if typed and comparison.best_run:
+        parts += [heading("Best"), code(typed), paragraph(f"its best run: {comparison.best_run.path}")]
+    for attribution in found:
+        parts += [heading(_named("What each modality brought", attribution))]
+        parts += [picture(subset_picture(attribution, comparison.metric), "metric of each set of modalities")]
+        parts += [html_table(*table.gain_table(attribution), mark_first=False)] * _has(attribution)
+        parts += [paragraph(_gains_explained(attribution))]
+    drawn = None if found and len(comparison.axes) == 1 else axis_picture(comparison)
+    if drawn:
+        parts += [heading(" and ".join(comparison.axes[:2]) if len(comparison.axes) < 3 else "What was varied")]
+        parts += [picture(drawn, f"{comparison.metric} along {', '.join(comparison.axes)}")]
+    curves = curve_picture(comparison)
+    if curves:
+        parts += [heading("Curves"), picture(curves, "learning curves")]
+        parts += [paragraph("Dotted: runs that are not ranked; a cross where one ended, an arrow where one goes on.")]
+    if comparison.unfinished:
+        parts += [heading("Not ranked"), html_table(*table.leftovers(comparison), mark_first=False)]
+    sample = _sample(comparison.best_run)
+    if sample:
+        parts += [heading("What the best run says"), picture(sample.read_bytes(), "samples of the best run")]
+    return page(title, parts)
+
+
+def _explained(comparison: Comparison) -> str:
+    better = "higher" if comparison.maximise else "lower"
+    many = any(len(setting.runs) > 1 for setting in comparison.settings)
+    spread = ", mean ± standard deviation over n seeds" if many else ""
+    return f"by {comparison.metric} at the end ({better} is better){spread}"
+
+
+def _gains_explained(attribution: Attribution) -> str:
+    if attribution.missing:
+        sets = ", ".join(f"[{','.join(n for n in attribution.names if n in s)}]" for s in attribution.missing)
+        return f"  gains of each modality need every set; missing: {sets}"
+    if attribution.empty is None:
+        return (
+            "  gain: what a modality adds to a set that already has something, averaged over all orders of adding "
+            "(Shapley's average without its first step; empty=VALUE gives that step a beginning)"
+        )
+    return f"  gain: Shapley value, from {attribution.empty:g} for nothing; together they are what the whole set gains"
+
+
+def _has(attribution: Attribution) -> bool:
+    return attribution.gains is not None
+
+
+def _named(text: str, attribution: Attribution) -> str:
+    others = " ".join(f"{axis}={value}" for axis, value in attribution.setting.items())
+    return f"{text} ({others})" if others else text
+
+
+def _states(records: Sequence[RunRecord]) -> str:
+    counts = Counter(record.state for record in records)
+    word = "run" if len(records) == 1 else "runs"
+    return f"{len(records)} {word} ({', '.join(f'{count} {state}' for state, count in counts.items())})"
+
+
+def _common(places: Sequence[str]) -> Path:
+    """The one directory, or the one above all of them."""
+    paths = [Path(place).expanduser().absolute() for place in places]
+    return Path(os.path.commonpath(paths))
+
+
+def _sample(run: RunRecord | None) -> Path | None:
+    """The last picture that a run has drawn of its predictions."""
+    pictures = sorted((run.path / "samples").glob("*_step*.png")) if run else []
+    return max(pictures, key=lambda file: file.stem.rpartition("_step")[2]) if pictures else None
+
+
+def _empty(value: object) -> float | None:
+    if value is None:
+        return None
+    found = number(str(value))
+    if found is None:
+        raise InvalidValue("empty", value, "is not a number; give the metric of a model that is given nothing")
+    return found

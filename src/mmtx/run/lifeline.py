@@ -1,0 +1,32 @@
+"""A process that ends when the one that started it does, however that ended.
+
+The parent holds the writing end of a pipe and never writes. When it is gone, `kill -9` included, the child reads the
+end of the file. Imports nothing heavy: it is held before torch is there.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+
+VARIABLE = "MMTX_LIFELINE"
+"""``FILE_DESCRIPTOR:GRACE_SECONDS`` in the child's environment."""
+
+
+def hold() -> None:
+    """Watches the lifeline, if there is one. When it breaks, this process is asked to save and end (SIGTERM), and after
+    the grace its whole process group is killed."""
+    given = os.environ.pop(VARIABLE, None)  # not for the processes that this one starts
+    if given is not None:
+        file, _, grace = given.partition(":")
+        threading.Thread(target=_watch, args=(int(file), float(grace)), daemon=True, name="lifeline").start()
+
+
+def _watch(file: int, grace_s: float) -> None:
+    os.read(file, 1)
+    if grace_s:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(grace_s)
+    os.killpg(os.getpgrp(), signal.SIGKILL)

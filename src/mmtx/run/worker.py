@@ -1,0 +1,47 @@
+"""One job of a sweep, or one rank of a run, from its frozen config: ``python -m mmtx.run.worker RUN_DIR``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mmtx.run import lifeline
+
+if TYPE_CHECKING:
+    from mmtx.run.directory import RunDirectory
+
+
+def command(run_dir: Path) -> list[str]:
+    """What starts a job, on this machine or another."""
+    return [sys.executable, "-m", "mmtx.run.worker", str(run_dir)]
+
+
+def main() -> int:
+    lifeline.hold()
+    from mmtx.run import job  # brings torch with it: seconds in which the parent may die
+    from mmtx.run.directory import RunDirectory
+
+    if "RANK" in os.environ:
+        return job.main()
+    run = RunDirectory(sys.argv[1])
+    with run.lock(wait=True):
+        return _continue_or_begin(run)
+
+
+def _continue_or_begin(run: RunDirectory) -> int:
+    from mmtx.errors import UserError
+    from mmtx.run.job import begin
+    from mmtx.run.resume import resume
+
+    try:
+        return begin(run) if run.state() is None else resume(run.path)
+    except UserError as error:
+        run.set_status("failed", " ".join(str(error).split()))
+        print(f"mmtx: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,161 @@
+"""The loop that runs a sweep: a job for every free slot, a line in the record for every end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from mmtx.run.directory import RunDirectory
+from mmtx.sweep.engine import Engine
+from mmtx.sweep.outcome import memory_kills, outcome
+from mmtx.sweep.policy import Policy
+from mmtx.sweep.record import Job, Sweep, now
+from mmtx.sweep.view import View
+
+SAVE_SECONDS = 60.0
+"""How long jobs may save when the sweep is interrupted."""
+
+HANGING_SECONDS = 10.0
+"""How long a job that hangs may still do so."""
+
+
+class Drive:
+    """Runs what is not done of a sweep, those that take longest first.
+
+    SIGINT and SIGTERM ask every job to save and end; a second one kills them.
+
+    Args:
+        sweep: whose record is kept.
+        engine: that runs the jobs.
+        policy: for failures.
+        command: that runs the job of a directory.
+        view: for people.
+    """
+
+    def __init__(
+        self, *, sweep: Sweep, engine: Engine, policy: Policy, command: Callable[[Path], Sequence[str]], view: View
+    ) -> None:
+        self._sweep, self._engine, self._policy, self._command, self._view = sweep, engine, policy, command, view
+        todo = [job for job in sweep.jobs if not job.is_done]
+        self._waiting = sorted(todo, key=lambda job: -job.cost)
+        self._running: dict[str, Job] = {}
+        self._attempts: dict[str, int] = {}
+        self._kills: dict[str, int] = {}
+        self._hanging: dict[str, float] = {}  # when they were asked to end
+        self._deadlines: dict[str, float] = {}
+        self._failures = 0
+        self._signals: list[int] = []
+        self._changed = False
+
+    def run(self) -> int:
+        """Gives the exit code: 0, 1 if any job has failed, 130 or 143 if the sweep was interrupted."""
+        for job in self._waiting:
+            job.state, job.reason = "waiting", None
+        self._set_state("running")
+        told = 0
+        with self._listening():
+            while self._running or (self._waiting and self._goes_on):
+                while self._goes_on and self._waiting and self._engine.has_room():
+                    self._start(self._waiting.pop(0))
+                if self._changed:
+                    self._write()
+                for name, code in self._engine.wait(self._view.seconds):
+                    self._end(self._running.pop(name), code)
+                if len(self._signals) > told:
+                    told = len(self._signals)
+                    self._stop_all(at_once=told > 1)
+                self._end_what_hangs()
+                self._view.show(self._sweep, list(self._running.values()))
+        self._view.close()
+        if self._signals:
+            self._set_state("interrupted")
+            return 128 + self._signals[0]
+        done = all(job.is_done for job in self._sweep.jobs)
+        self._set_state("finished" if done else "failed")
+        return 0 if done else 1
+
+    @property
+    def _goes_on(self) -> bool:
+        return not self._signals and self._policy.goes_on(self._failures)
+
+    def _start(self, job: Job) -> None:
+        folder = self._sweep.path / job.name
+        job.device = self._engine.start(job.name, self._command(folder), folder / "log.txt")
+        job.state, job.reason, job.started, job.ended = "running", None, now(), None
+        job.attempts += 1
+        self._attempts[job.name] = self._attempts.get(job.name, 0) + 1
+        self._kills[job.name] = memory_kills()
+        if self._policy.job_timeout is not None:
+            self._deadlines[job.name] = time.monotonic() + self._policy.job_timeout
+        self._running[job.name], self._changed = job, True
+        self._view.started(job)
+
+    def _end(self, job: Job, code: int) -> None:
+        folder = self._sweep.path / job.name
+        job.state, job.reason = outcome(folder, code, memory_kills() - self._kills[job.name])
+        if job.state != "finished" and job.name in self._hanging:
+            job.state, job.reason = "failed", f"no end after job_timeout={self._policy.job_timeout:g} s"
+        elif job.state == "failed" and self._signals:
+            job.state = "interrupted"  # it did not save in time
+        job.ended = now()
+        self._hanging.pop(job.name, None)
+        self._deadlines.pop(job.name, None)
+        run = RunDirectory(folder)
+        if job.state != "finished" and run.state() != job.state:
+            run.set_status(job.state, job.reason)  # a process that was killed could not say so
+        self._view.ended(job)
+        if job.state == "failed":
+            if self._policy.tries_again(self._attempts[job.name]):
+                job.state = "waiting"
+                self._waiting.append(job)
+            else:
+                self._failures += 1
+        self._changed = True
+
+    def _stop_all(self, at_once: bool) -> None:
+        self._view.say("killing all jobs" if at_once else "stopping: jobs save and end; once more to kill them")
+        for name in self._running:
+            if at_once:
+                self._engine.kill(name)
+            else:
+                self._engine.stop(name)
+                self._deadlines[name] = time.monotonic() + SAVE_SECONDS
+
+    def _end_what_hangs(self) -> None:
+        moment = time.monotonic()
+        for name in self._running:
+            if self._deadlines.get(name, moment) >= moment:
+                continue
+            if self._signals or name in self._hanging:
+                self._engine.kill(name)
+            else:
+                self._engine.stop(name)
+                self._hanging[name] = moment
+                self._deadlines[name] = moment + HANGING_SECONDS
+
+    def _set_state(self, state: str) -> None:
+        self._sweep.state = state
+        self._write()
+
+    def _write(self) -> None:
+        self._sweep.write()
+        self._changed = False
+
+    @contextlib.contextmanager
+    def _listening(self) -> Iterator[None]:
+        def note(number: int, _: object) -> None:
+            self._signals.append(number)
+            self._engine.wake()
+
+        numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # with nohup, it is ignored
+            numbers.append(signal.SIGHUP)
+        previous = {number: signal.signal(number, note) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)

@@ -1,0 +1,53 @@
+"""Why a job ended, from its exit code and what it wrote last."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+from mmtx.run.children import describe_exit
+
+OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "out of memory", "can't allocate memory")
+
+
+def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | None]:
+    """State and reason of a job that has ended by itself.
+
+    Args:
+        folder: of the run.
+        code: of its process; negative: the signal that killed it.
+        memory_kills: processes that the system killed for want of memory while the job ran.
+    """
+    status = read_status(folder)
+    error = status.get("error")
+    if code == 0:
+        return "finished", None
+    if status.get("state") == "interrupted" or code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM):
+        return "interrupted", error or "stopped before there was anything to save"
+    if status.get("state") != "failed" or not error:
+        error = describe_exit(code)
+    if code == -signal.SIGKILL and memory_kills:
+        error = "was killed by the system: the machine ran out of memory"
+    elif any(words in error for words in OUT_OF_MEMORY):
+        error = f"out of memory: {error}"
+    return "failed", error
+
+
+def read_status(folder: Path) -> dict[str, Any]:
+    """What a run says of itself; empty if it has not begun, or has been cut short."""
+    try:
+        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return status if isinstance(status, dict) else {}
+
+
+def memory_kills() -> int:
+    """How many processes the system has killed for want of memory since it started; 0 where it does not say."""
+    try:
+        lines = Path("/proc/vmstat").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)

@@ -1,0 +1,131 @@
+"""From a command to jobs: every config composed and checked, with a name that follows from its overrides."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
+from mmtx.errors import ConfigErrors, UserError
+from mmtx.experiment import Experiment, assemble, data_part, model_part
+from mmtx.sweep.record import Job
+
+LONGEST_SLUG = 100
+MOST_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job and the config that it runs."""
+
+    job: Job
+    config: Config
+
+
+def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
+    """The jobs of a sweep.
+
+    Signatures, optimiser, trainer, callbacks and loggers are checked for every job by themselves. Data sets and models
+    are made once for each config of theirs: jobs that differ in the learning rate share one.
+
+    Args:
+        overrides: with several values each, or not.
+        config_file: a saved config that they change; None: a new one.
+
+    Raises:
+        ConfigErrors: with everything that is wrong with any job.
+    """
+    lists = expand_sweep(overrides)
+    swept = [i for i in range(len(overrides)) if len({each[i] for each in lists}) > 1]
+    configs: list[Config | None] = [None] * len(lists)
+    found: dict[str, list[str]] = {}  # a problem, and the jobs that have it
+    for index, each in enumerate(_compose_all(lists, config_file)):
+        if isinstance(each, UserError):
+            _note(found, each, [lists[index][i] for i in swept])
+        else:
+            configs[index] = each
+    planned: dict[int, Planned] = {}
+    experiment = None
+    for index in _alike_together(configs):
+        config = configs[index]
+        assert config is not None
+        try:
+            experiment = assemble(config, like=experiment)
+        except UserError as error:
+            _note(found, error, [lists[index][i] for i in swept])
+            continue
+        name = f"{slug([lists[index][i] for i in swept])}-{_short_hash(lists[index], config_file)}"
+        job = Job(name, [lists[index][i] for i in swept], steps=experiment.total_steps, cost=_cost(experiment))
+        planned[index] = Planned(job, config)
+    if found:
+        raise ConfigErrors(list(_by_job(found, len(lists))))
+    names = [planned[index].job.name for index in range(len(lists))]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(f"two jobs of the sweep are the same ({twice}); remove the value that is given twice")
+    return [planned[index] for index in range(len(lists))]
+
+
+def slug(overrides: Sequence[str]) -> str:
+    """What tells a job apart, as a name that can be read and typed: ``lr=1e-3,seed=1``."""
+    last = [re.split(r"[./]", o.partition("=")[0].lstrip("+~"))[-1] for o in overrides]
+    words = []
+    for key, override in zip(last, overrides, strict=True):
+        full, _, value = override.lstrip("+~").partition("=")
+        words.append(f"{key if last.count(key) == 1 else full}={value}")
+    text = re.sub(r"[^A-Za-z0-9._=,+-]+", "_", ",".join(words).replace("[", "").replace("]", ""))
+    return text[:LONGEST_SLUG].rstrip("_,=") or "job"
+
+
+def _short_hash(overrides: Sequence[str], config_file: str | None) -> str:
+    """Of everything that was asked for, so that another command never finds the directory of this one."""
+    return hashlib.sha256(json.dumps([sorted(overrides), config_file]).encode()).hexdigest()[:6]
+
+
+def _compose_all(lists: Sequence[Sequence[str]], config_file: str | None) -> Iterator[Config | UserError]:
+    if config_file is not None:
+        saved = read_config(config_file)
+        for overrides in lists:
+            yield _caught(lambda overrides=overrides: with_overrides(saved, overrides))  # type: ignore[misc]
+        return
+    with Composer() as composer:
+        for overrides in lists:
+            yield _caught(lambda overrides=overrides: composer.compose(overrides))  # type: ignore[misc]
+
+
+def _caught(make: Callable[[], Config]) -> Config | UserError:
+    try:
+        return make()
+    except UserError as error:
+        return error
+
+
+def _alike_together(configs: Sequence[Config | None]) -> list[int]:
+    """Indices, in an order in which jobs of one data set, and within it those of one model, follow each other."""
+    keys = {
+        index: (json.dumps(data_part(config), default=str), json.dumps(model_part(config), default=str))
+        for index, config in enumerate(configs)
+        if config is not None
+    }
+    return sorted(keys, key=lambda index: keys[index])
+
+
+def _cost(experiment: Experiment) -> float:
+    samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
+    return float(experiment.total_steps) * samples * experiment.learner.num_parameters
+
+
+def _note(found: dict[str, list[str]], error: UserError, overrides: Sequence[str]) -> None:
+    for message in error.findings if isinstance(error, ConfigErrors) else [str(error)]:
+        found.setdefault(message, []).append(" ".join(overrides))
+
+
+def _by_job(found: dict[str, list[str]], num_jobs: int) -> Iterator[str]:
+    for message, jobs in list(found.items())[:MOST_SHOWN]:
+        others = f" and {len(jobs) - 1} more" if len(jobs) > 1 else ""
+        yield message if len(jobs) == num_jobs else f"{jobs[0]}{others}: {message}"
+    if len(found) > MOST_SHOWN:
+        yield f"... and {len(found) - MOST_SHOWN} other problems"

@@ -1,0 +1,38 @@
+"""What becomes of a sweep when a job fails."""
+
+from __future__ import annotations
+
+from mmtx.errors import InvalidValue
+
+
+class Policy:
+    """When a failed job is tried again, and when nothing more is started.
+
+    Args:
+        on_failure: ``continue`` with the others; ``stop``: start nothing more; ``retry`` the job.
+        max_attempts: of a job, with ``retry``.
+        max_failures: failed jobs after which nothing more is started; None: no limit.
+        job_timeout: seconds after which a job is taken to hang; None: no limit.
+    """
+
+    def __init__(
+        self, *, on_failure: str, max_attempts: int, max_failures: int | None, job_timeout: float | None
+    ) -> None:
+        if on_failure not in ("continue", "stop", "retry"):
+            raise InvalidValue("on_failure", on_failure, "is none of continue, stop, retry")
+        for key, value in (("max_attempts", max_attempts), ("max_failures", max_failures)):
+            if value is not None and value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
+        if job_timeout is not None and job_timeout <= 0:
+            raise InvalidValue("job_timeout", job_timeout, "must be more than 0")
+        self.job_timeout = job_timeout
+        self._attempts = max_attempts if on_failure == "retry" else 1
+        self._failures = 1 if on_failure == "stop" else max_failures
+
+    def tries_again(self, attempts: int) -> bool:
+        """Whether a job that has failed is started once more, after so many attempts."""
+        return attempts < self._attempts
+
+    def goes_on(self, failures: int) -> bool:
+        """Whether jobs are started after so many have failed."""
+        return self._failures is None or failures < self._failures

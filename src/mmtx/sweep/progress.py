@@ -1,0 +1,48 @@
+"""How far a run is, from the end of its ``metrics.jsonl``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+TAIL_BYTES = 16384
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: last logged.
+        metric: newest value of the metric that was asked for.
+        steps_per_second: over the lines that were read.
+    """
+
+    step: int | None
+    metric: float | None
+    steps_per_second: float | None
+
+
+def read_progress(folder: Path, metric: str | None) -> Progress:
+    """Reads the last lines only; a line that is not whole yet is left out."""
+    rows = []
+    try:
+        with (folder / "metrics.jsonl").open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            lines = file.read().split(b"\n")[1 if size > TAIL_BYTES else 0 : -1]
+    except OSError:
+        return Progress(None, None, None)
+    for line in lines:
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    rows = [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+    if not rows:
+        return Progress(None, None, None)
+    first, last = rows[0], rows[-1]
+    seconds, steps = last["time"] - first["time"], last["step"] - first["step"]
+    values = [row[metric] for row in rows if row.get(metric) is not None] if metric else []
+    return Progress(last["step"], values[-1] if values else None, steps / seconds if seconds > 0 and steps else None)

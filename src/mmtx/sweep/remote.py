@@ -1,0 +1,57 @@
+"""A job on a machine that a cluster has given: the same command, output and directory as here."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtx.run.children import Children
+from mmtx.sweep.engine import job_environment
+
+GRACE_SECONDS = 60.0
+"""How long a job may save when the cluster takes its machine away."""
+
+
+class RemoteJob:
+    """Pickled here, called there.
+
+    Args:
+        command: of the job.
+        log: where its output is appended.
+    """
+
+    def __init__(self, command: Sequence[str], log: Path) -> None:
+        self.command, self.log, self.directory = list(command), log, os.getcwd()
+        self._children: Children | None = None
+
+    def run(self) -> int:
+        """Runs the job where the sweep was started, and gives its exit code."""
+        os.chdir(self.directory)
+        self._children = Children(grace_s=GRACE_SECONDS)
+        self._children.start("job", self.command, job_environment({}), self.log)
+        while not (ended := self._children.wait(None)):
+            pass
+        return ended[0][1]
+
+    def __call__(self) -> int:
+        """For submitit, which itself ignores SIGTERM."""
+        signal.signal(signal.SIGTERM, lambda number, _: self.signal(number))
+        return self.run()
+
+    def signal(self, number: int) -> None:
+        """Passes a signal on to the job, if it still runs."""
+        if self._children is not None and self._children.names:
+            self._children.signal("job", number)
+
+    def checkpoint(self) -> Any:
+        """Called by submitit before a time limit or a pre-emption: the job saves, and goes on when it is queued
+        again."""
+        from submitit.helpers import DelayedSubmission
+
+        assert self._children is not None
+        self.signal(signal.SIGTERM)
+        self._children.wait(GRACE_SECONDS)
+        return DelayedSubmission(RemoteJob(self.command, self.log))

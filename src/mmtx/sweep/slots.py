@@ -1,0 +1,132 @@
+"""The devices of this machine as slots: a free slot takes the next job at once."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtx.errors import InvalidValue
+from mmtx.run.children import Children
+from mmtx.sweep.engine import Demand, Engine, job_environment
+
+GRACE_SECONDS = 60.0
+"""How long jobs may save when their launcher has died."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place for one job.
+
+    Attributes:
+        device: in words.
+        environment: that makes a process see it and nothing else.
+    """
+
+    device: str
+    environment: dict[str, str]
+
+
+class Slots(Engine):
+    """One job on each slot.
+
+    Args:
+        devices: ``auto``: the GPUs, or one slot for each core where there are none or no job wants one; ``cpu:N``; or
+            a list of GPUs, counted as CUDA_VISIBLE_DEVICES shows them.
+        devices_per_job: None: as many as the jobs have ranks.
+        jobs_per_device: small jobs may share one.
+        demand: of the jobs.
+    """
+
+    def __init__(
+        self, *, devices: str | list[int], devices_per_job: int | None, jobs_per_device: int, demand: Demand
+    ) -> None:
+        for key, value in (("devices_per_job", devices_per_job), ("jobs_per_device", jobs_per_device)):
+            if value is not None and value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
+        if devices_per_job is not None and devices_per_job < demand.devices_per_job:
+            needed = f"is less than trainer.devices={demand.devices_per_job}"
+            raise InvalidValue("devices_per_job", devices_per_job, needed)
+        self.slots = make_slots(devices, devices_per_job or demand.devices_per_job, jobs_per_device, demand)
+        self._free = list(self.slots)
+        self._taken: dict[str, Slot] = {}
+        self._children = Children(grace_s=GRACE_SECONDS)
+
+    def has_room(self) -> bool:
+        return bool(self._free)
+
+    def start(self, name: str, command: Sequence[str], log: Path) -> str:
+        slot = self._free[0]
+        self._children.start(name, command, job_environment(slot.environment), log)
+        self._taken[name] = self._free.pop(0)
+        return slot.device
+
+    def wait(self, seconds: float) -> list[tuple[str, int]]:
+        ended = self._children.wait(seconds)
+        for name, _ in ended:
+            self._free.append(self._taken.pop(name))
+        return ended
+
+    def wake(self) -> None:
+        self._children.wake()
+
+    def stop(self, name: str) -> None:
+        self._children.signal(name, signal.SIGTERM)
+
+    def kill(self, name: str) -> None:
+        self._children.kill(name)
+
+
+def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, demand: Demand) -> list[Slot]:
+    """The slots, those of different devices first.
+
+    Raises:
+        InvalidValue: there are no such devices, or too few for one job.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    kind, names = _devices(devices, per_job, demand, cores)
+    groups = [names[i : i + per_job] for i in range(0, len(names) - per_job + 1, per_job)]
+    if not groups:
+        raise InvalidValue("devices", devices, f"are {len(names)}, and a job needs {per_job}")
+    threads = max(1, cores // (len(names) * jobs_per_device))
+    slots = []
+    for group in groups * jobs_per_device:
+        # a user's own number of threads stands; None of the GPUs is shown to a job on the CPU
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(group) if kind == "cuda" else ""
+        slots.append(Slot(f"{kind}:{','.join(group)}", environment))
+    return slots
+
+
+def _devices(devices: str | list[int], per_job: int, demand: Demand, cores: int) -> tuple[str, list[str]]:
+    """``cuda`` or ``cpu``, and what each device is called."""
+    if devices == "auto":
+        gpus = [] if demand.on_cpu else visible_gpus()
+        return ("cuda", gpus) if gpus else ("cpu", _numbers(max(1, min(cores // per_job, demand.num_jobs)) * per_job))
+    if isinstance(devices, str):
+        match = re.fullmatch(r"cpu:([1-9][0-9]*)", devices)
+        if not match:
+            raise InvalidValue("devices", devices, "is none of auto, cpu:N, [0,1,...]")
+        return "cpu", _numbers(int(match[1]))
+    gpus = visible_gpus()
+    for device in devices:
+        if not 0 <= device < len(gpus):
+            there = f"0 to {len(gpus) - 1}" if gpus else "no GPU"
+            raise InvalidValue("devices", devices, f"names {device}, and there is {there}; or devices=cpu:N")
+    return "cuda", [gpus[device] for device in devices]
+
+
+def _numbers(count: int) -> list[str]:
+    return [str(number) for number in range(count)]
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES must say to show each of the GPUs that this process sees."""
+    import torch
+
+    count = torch.cuda.device_count()
+    mask = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    return mask[:count] if mask else [str(i) for i in range(count)]
