@@ -139,6 +139,7 @@ RANK_STOPS = {
     "rank 1 asked": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
     "all asked": ({"at": "step.start", "nth": 4, "do": "term_all"}, 143),
     "rank 1 asked in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
+    "rank 1 asked in the test": ({"at": "test.step", "nth": 8, "do": "term", "rank": 1}, 143),
     "rank 1 has not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan", "rank": 1}, 2),
 }
 

@@ -51,9 +51,15 @@ class Interrupt(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         """Once more: Lightning has put a handler of its own around ours, which would end the loop between two hooks,
-        before anything is saved."""
+        before anything is saved, or wait for ranks that know of nothing."""
         for number in self._previous:
             signal.signal(number, self._note)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.on_train_start(trainer, pl_module)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self.on_train_start(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         if self._received:
