@@ -131,6 +131,26 @@ def build(overrides: Sequence[str] = ()) -> Experiment:
     return assemble(compose(overrides))
 
 
+def rebuild(config: Config, specs: Mapping[str, Spec], plugins: Sequence[str] = ()) -> Learner:
+    """The learner of a config in eval mode, without its data; its weights are fresh.
+
+    Args:
+        config: of a run.
+        specs: what its data declared.
+        plugins: packages besides mmtx whose classes the config may name. A stored config cannot name them itself.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
+    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
+    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
+    if collector.messages or learner is None:
+        raise ConfigErrors(collector.messages)
+    learner.config = config
+    return learner.eval()
+
+
 def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, Any]:
     """The backbone, and the encoder if names are to be encoded; None for what cannot be made."""
     encode = list(config.get("encode") or [])

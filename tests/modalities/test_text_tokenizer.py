@@ -14,7 +14,7 @@ from mmtx.modalities.text import Text
 
 def made(spec: Spec | None = None, *, causal: bool = True, context: int | None = None) -> Text:
     torch.manual_seed(0)
-    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context)
+    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context, share=None, num_segments=0)
 
 
 @pytest.mark.parametrize("causal", [True, False])

@@ -10,17 +10,23 @@ import torch
 
 from mmtx import check
 from mmtx.batch import Field, Spec
+from mmtx.compose import Config
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import ConfigErrors, UserError
-from mmtx.experiment import Collector, Experiment, make_learner, make_stacks
+from mmtx.errors import UserError
+from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
 from mmtx.run.directory import newest_checkpoint
 
 
 def contents(experiment: Experiment) -> dict[str, Any]:
     """What a checkpoint holds beside the weights: everything that `load` needs, as plain values."""
-    specs = {name: _spec_state(spec) for name, spec in experiment.learner.specs.items()}
-    return {"format": 1, "config": experiment.config, "specs": specs}
+    return described(experiment.config, experiment.learner)
+
+
+def described(config: Config, learner: Learner) -> dict[str, Any]:
+    """The same of a learner that was not trained here."""
+    specs = {name: _spec_state(spec) for name, spec in learner.specs.items()}
+    return {"format": 1, "config": config, "specs": specs, "origin": learner.origin}
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
@@ -36,15 +42,11 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
         UserError: there is no checkpoint, or it is not one of mmtx.
     """
     checkpoint = read_checkpoint(newest_checkpoint(place))
-    config = checkpoint["mmtx"]["config"]
     specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
-    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
-    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
-    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
-    if collector.messages or learner is None:
-        raise ConfigErrors(collector.messages)
+    learner = rebuild(checkpoint["mmtx"]["config"], specs, plugins)
+    learner.origin = checkpoint["mmtx"].get("origin")
     learner.load_state_dict(_weights(checkpoint))
-    return learner.eval()
+    return learner
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
