@@ -175,10 +175,12 @@ specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
 whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
-        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), pooler=False, label_smoothing=0.0, mixup=0.0,
-        dropout=0.0,
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), pooler=False, label_smoothing=0.0,
+        mixup=0.0, dropout=0.0,
     ),
-    "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0),
+    "next": NextToken(
+        specs=specs, model=whole, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0
+    ),
 }
 learner = mmtx.learner.Learner(model=whole, objectives=objectives, specs=specs)
 batch = mmtx.batch.fake_batch(specs, 4)

@@ -22,6 +22,8 @@ usage: mmtx COMMAND [key=value ...]
   mmtx check [key=value ...]         everything that can be wrong, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it
+  mmtx import PATH OUT               a public model (GPT-2, BERT, T5, ViT, Whisper, ...) becomes a run
+  mmtx export RUN OUT                a run becomes a public model; --format hf|safetensors|torch_export|onnx
   mmtx list [GROUP]                  what there is to choose from
 
 An experiment is four choices, and every default is one line in conf/:
@@ -86,6 +88,21 @@ usage: mmtx generate RUN|CKPT [key=value ...]
   resample=false        convert a sound of another rate than the model hears
   overlap_seconds=1.0   of the windows that a long recording is cut into
   cache=true            keep keys and values (the text is the same without, only slower)
+""",
+    "import": """\
+usage: mmtx import PATH OUT [key=value ...]
+
+PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), or a
+file of weights (openai-whisper's .pt, a state of timm's ViT). OUT becomes a run directory, for evaluate, generate and
+init_from. key=value is laid over the model's own config: num_attention_heads=3 for a state of timm, which does not say.
+""",
+    "export": """\
+usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
+
+  hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
+  safetensors   a file of the weights by the names that mmtx has for them
+  torch_export  a program for torch.export.load
+  onnx          a program for ONNX (needs onnxscript)
 """,
     "list": """\
 usage: mmtx list [GROUP]
@@ -166,6 +183,10 @@ def check(arguments: list[str]) -> int:
                 raise
             failed.append(f"{' '.join(job)}: {error}")
             continue
+        if experiment.config.get("init_from"):
+            from mmtx.run.initial import initialise_from
+
+            print(initialise_from(experiment.learner, experiment.config["init_from"], experiment.config["plugins"]))
         print(f"{' '.join(job)}: ok" if len(jobs) > 1 else f"ok: {_summary(experiment)}")
     if failed:
         raise ConfigErrors(failed)
@@ -214,6 +235,45 @@ def generate(arguments: list[str]) -> int:
     return 0
 
 
+def import_public(arguments: list[str]) -> int:
+    import yaml
+
+    from mmtx.errors import UserError
+    from mmtx.interop import from_pretrained
+    from mmtx.run.exchange import save_as_run, shape_of
+
+    places = [argument for argument in arguments if "=" not in argument]
+    if len(places) != 2 or places[0].startswith("-"):
+        raise UserError("name a public model and the run directory that it becomes: mmtx import PATH OUT")
+    given = (argument.partition("=") for argument in arguments if argument not in places)
+    learner = from_pretrained(places[0], {key: yaml.safe_load(value) for key, _, value in given})
+    run = save_as_run(learner, places[1])
+    print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
+    print(f"to train on: init_from={places[0]} {shape_of(learner)}")
+    print(f"run directory: {run.path}")
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    from mmtx.errors import UserError, nearest
+    from mmtx.run.exchange import FORMATS
+
+    form, places, rest = "hf", [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument.startswith("--format"):
+            form = argument.partition("=")[2] or (rest.pop(0) if rest else "")
+        else:
+            places.append(argument)
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
+    if len(places) != 2 or any(place.startswith("-") for place in places):
+        raise UserError("name a run and where it goes: mmtx export RUN OUT")
+    FORMATS[form](*places)
+    print(f"written: {places[1]}")
+    return 0
+
+
 def list_options(arguments: list[str]) -> int:
     from mmtx.compose import describe_options
     from mmtx.errors import UserError, nearest
@@ -236,6 +296,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "check": check,
     "evaluate": evaluate,
     "generate": generate,
+    "import": import_public,
+    "export": export,
     "list": list_options,
 }
 

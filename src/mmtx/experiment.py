@@ -18,6 +18,7 @@ from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
+from mmtx.nn.lora import LoRA, freeze
 from mmtx.tokens import Clock
 
 if TYPE_CHECKING:
@@ -201,9 +202,25 @@ def make_learner(
     if None in objectives.values():
         return None
     names = {*tokenizers, *(label for objective in objectives.values() for label in objective.labels)}
-    return Learner(
+    learner = Learner(
         model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
     )
+    for path, change in (("freeze", _freeze), ("lora", _add_updates)):
+        if config.get(path) and attempt(path, partial(change, learner, config, plugins)) is None:
+            return None
+    return learner
+
+
+def _freeze(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    freeze(learner, config["freeze"])
+    if not config.get("lora") and not any(parameter.requires_grad for parameter in learner.parameters()):
+        raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
+    return learner
+
+
+def _add_updates(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    _is(LoRA, construct(config["lora"], plugins)).add(learner)
+    return learner
 
 
 def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:

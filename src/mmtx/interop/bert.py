@@ -143,6 +143,9 @@ class BERT(Family):
             links += both("objectives.classify.pooler.0", "bert.pooler.dense")
         return links + _heads(config["architectures"][0])
 
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {"input_ids": torch.zeros(2, min(8, config["max_position_embeddings"]), dtype=torch.long)}
+
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         ids, mask, segments = (inputs.get(key) for key in ("input_ids", "attention_mask", "token_type_ids"))
         assert isinstance(ids, Tensor)

@@ -67,7 +67,7 @@ class DecisionTransformer(Family):
         }
 
     def links(self, config: Config) -> list[Link]:
-        dim, state, act = config["hidden_size"], config["state_dim"], config["act_dim"]
+        dim, state = config["hidden_size"], config["state_dim"]
         norm = "model.backbone.input_norm"
         positions = (config["n_positions"], dim)
         links = [
@@ -88,6 +88,14 @@ class DecisionTransformer(Family):
         for name, size in (("state", state), ("return", 1)):
             links += [idle(f"predict_{name}.weight", (size, dim)), idle(f"predict_{name}.bias", (size,))]
         return links
+
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {
+            "states": torch.zeros(2, 4, config["state_dim"]),
+            "actions": torch.zeros(2, 4, config["act_dim"]),
+            "returns_to_go": torch.zeros(2, 4, 1),
+            "timesteps": torch.arange(4).expand(2, -1),
+        }
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         """Episodes may be padded in front, as the family does, or behind; padding gives zeros."""

@@ -115,6 +115,10 @@ class Family(ABC):
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         """From the family's own inputs to its own outputs."""
 
+    @abstractmethod
+    def example(self, config: Config) -> dict[str, Tensor]:
+        """Inputs of two samples, unpadded."""
+
     def from_same(self, config: Config) -> dict[str, Any]:
         return {path: config[key] for path, key in self.same.items()}
 
@@ -176,12 +180,12 @@ def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor) -> B
     Raises:
         UserError: some are padded in front; positions would then be others than the family's own.
     """
-    lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
+    lengths, full = torch.full((ids.shape[0],), ids.shape[1], device=ids.device), True
     if mask is not None:
         lengths = mask.long().sum(1)
         if not torch.equal(mask.bool(), _first(lengths, ids.shape[1])):
             raise UserError("attention_mask: texts must be padded at their end, real ids first")
-    full = bool((lengths == ids.shape[1]).all())
+        full = bool((lengths == ids.shape[1]).all())
     fields = {"ids": ids, **{key: value for key, value in more.items() if value is not None}}
     return Batch({name: fields}, {name: lengths}, {name: full})
 

@@ -134,6 +134,9 @@ class GPT2(Family):
             links.append(same("objectives.next_token.head.projection.weight", "lm_head.weight"))
         return links
 
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {"input_ids": torch.zeros(2, min(8, config["n_positions"]), dtype=torch.long)}
+
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         hidden = learner.model(text_batch("text", inputs["input_ids"], inputs.get("attention_mask"))).tokens("text")
         if config["architectures"] == ["GPT2Model"]:

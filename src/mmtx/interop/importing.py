@@ -29,9 +29,9 @@ SIDE_FILES = ("generation_config", "preprocessor_config", "config")
 def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> Learner:
     """The model of a public folder or file, in eval mode; its ``config`` is an ordinary one of mmtx.
 
-    Reads Hugging Face's ``config.json`` with safetensors (one file or shards) or ``pytorch_model.bin``, openai-whisper's
-    ``.pt``, states of timm's ViT, and Whisper's ``model.bin`` of CTranslate2. Nothing in a file is executed, and no
-    parameter is copied before all of them fit.
+    Reads Hugging Face's ``config.json`` with safetensors (one file or shards) or ``pytorch_model.bin``,
+    openai-whisper's ``.pt``, states of timm's ViT, and Whisper's ``model.bin`` of CTranslate2. Nothing in a file is
+    executed, and no parameter is copied before all of them fit.
 
     Args:
         path: folder, or file of weights; small files are looked for beside it.

@@ -133,6 +133,9 @@ class T5(Family):
             links.append(same("objectives.seq2seq.head.projection.weight", "lm_head.weight"))
         return links
 
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {key: torch.zeros(2, 8, dtype=torch.long) for key in ("input_ids", "decoder_input_ids")}
+
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         batch = source_and_target(**inputs)
         encoded = learner.model(batch)

@@ -140,12 +140,15 @@ class ViT(Family):
             links += both("objectives.classify.head", "classifier")
         return links
 
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {"pixel_values": torch.zeros(2, config["num_channels"], *_sides(config))}
+
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         tokenizer, classify = learner.model.tokenizer("image"), learner.objective("classify")
         assert isinstance(tokenizer, Image)
         assert isinstance(classify, Classify)
         pixels = (inputs["pixel_values"] * tokenizer.std + tokenizer.mean) * tokenizer.scale  # as files have them
-        present = torch.ones(len(pixels), dtype=torch.long, device=pixels.device)
+        present = torch.ones(pixels.shape[0], dtype=torch.long, device=pixels.device)
         encoded = learner.model(Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True}))
         if config["architectures"] == ["ViTForImageClassification"]:
             return {"logits": classify.head(classify.pooled(encoded))}

@@ -150,6 +150,12 @@ class Whisper(Family):
                 links += both(f"{block}.mlp_norm", f"{theirs}.final_layer_norm")
         return links
 
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {
+            "input_features": torch.zeros(2, config["num_mel_bins"], 2 * config["max_source_positions"]),
+            "decoder_input_ids": torch.zeros(2, min(8, config["max_target_positions"]), dtype=torch.long),
+        }
+
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         ids, mask = inputs["decoder_input_ids"], inputs.get("decoder_attention_mask")
         batch = with_features(text_batch("text", ids, mask), inputs["input_features"])
@@ -162,7 +168,7 @@ class Whisper(Family):
 
 def with_features(batch: Any, features: Tensor) -> Any:
     """A batch with spectrograms ``(B, mels, frames)`` as its sound."""
-    lengths = torch.full((len(features),), features.shape[2], device=features.device)
+    lengths = torch.full((features.shape[0],), features.shape[2], device=features.device)
     return batch.with_name("audio", {"frames": features.transpose(1, 2)}, lengths, full=True)
 
 

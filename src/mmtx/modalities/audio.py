@@ -21,7 +21,7 @@ from mmtx.tokens import Tokens
 class Audio(Tokenizer):
     """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
 
-    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch brings its spectrograms,
+    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch brings spectrograms,
     ``frames``, ``(frames, mels)``, whose lengths are then in frames.
 
     Args:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
 from pathlib import Path
 
 import torch
 import yaml
 
+from mmtx.errors import InvalidValue
 from mmtx.interop.exporting import write_public
+from mmtx.interop.programs import write_program
+from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
+from mmtx.nn.lora import merge_updates
 from mmtx.run.directory import RunDirectory
 from mmtx.run.environment import describe
 from mmtx.run.loading import described, load
@@ -38,4 +44,50 @@ def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
     Raises:
         UserError: it is of no public family, with what stands in the way.
     """
-    write_public(run if isinstance(run, Learner) else load(run), path)
+    write_public(_merged(run), path)
+
+
+def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
+    """Writes the weights by the names that mmtx has for them."""
+    learner = _merged(run)
+    shared = {id(value): key for key, value in reversed(learner.state_dict(keep_vars=True).items())}
+    state = {key: value for key, value in learner.state_dict(keep_vars=True).items() if shared[id(value)] == key}
+    write_safetensors(state, _file(path))
+
+
+def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
+    """Writes a program, see `mmtx.interop.programs`."""
+    write_program(_merged(run), _file(path), kind)
+
+
+FORMATS = {
+    "hf": to_pretrained,
+    "safetensors": to_safetensors,
+    "torch_export": partial(to_program, kind="torch_export"),
+    "onnx": partial(to_program, kind="onnx"),
+}
+
+
+def shape_of(learner: Learner) -> str:
+    """The overrides that give another run a backbone of the same shape."""
+    assert learner.config is not None
+    backbone, fresh = learner.config["backbone"], ("dim", "num_layers", "num_heads")
+    values = [f"backbone={learner.config['name']}", *(f"backbone.{key}={backbone[key]}" for key in fresh)]
+    mlp = backbone["mlp"]
+    values += [f"backbone.mlp.{key}={mlp[key]}" for key in ("expansion", "multiple_of", "gated")]
+    return " ".join([*values, f"backbone.norm.eps={backbone['norm']['eps']}"])
+
+
+def _merged(run: Learner | Path | str) -> Learner:
+    """The learner, low-rank updates made part of its weights."""
+    learner = copy.deepcopy(run) if isinstance(run, Learner) else load(run)
+    merge_updates(learner)
+    return learner
+
+
+def _file(path: Path | str) -> Path:
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise InvalidValue("OUT", path, "is a folder; name a file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file

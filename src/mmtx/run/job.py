@@ -17,6 +17,7 @@ from mmtx.compose import Config
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
+from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, Interrupted
 from mmtx.run.loading import contents
 from mmtx.run.metrics import MetricsLog, finite
@@ -83,6 +84,10 @@ def _train(experiment: Experiment, run: RunDirectory, main: bool) -> dict[str, f
 
     quieten()
     config, plugins = experiment.config, experiment.config["plugins"]
+    if config.get("init_from"):
+        report = initialise_from(experiment.learner, config["init_from"], plugins)
+        if main:
+            print(report, flush=True)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     loggers: list[Any] = [MetricsLog(run.metrics_log)] if main else []
     runtime = {"run_dir": run.path, "config": config, "run_name": run.path.name}
