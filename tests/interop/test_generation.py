@@ -12,6 +12,7 @@ from torch import Tensor
 transformers = pytest.importorskip("transformers")
 
 from public import VOCAB, gpt2, padded, saved, t5, whisper  # noqa: E402
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.batch import Batch  # noqa: E402
@@ -32,7 +33,7 @@ def sharp(model: Any) -> Any:
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.requires_grad and parameter.ndim == 2:
-                parameter.mul_(2.0)
+                parameter.mul_(3.0)
     return model
 
 
@@ -59,7 +60,7 @@ def theirs_written(model: Any, inputs: dict[str, Tensor], end: int, **options: A
     common = {"do_sample": False, "pad_token_id": 0, "eos_token_id": end, "use_cache": True}
     if model.config.model_type == "whisper":
         generation = transformers.GenerationConfig(**common, decoder_start_token_id=1, bos_token_id=2, **options)
-        written = super(type(model), model).generate(**inputs, generation_config=generation)
+        written = super(WhisperGenerationMixin, model).generate(**inputs, generation_config=generation)
     else:
         written = model.generate(**inputs, **common, **options)
     start = inputs["input_ids"].shape[1] if model.config.model_type == "gpt2" else 1

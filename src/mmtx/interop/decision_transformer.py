@@ -106,13 +106,14 @@ class DecisionTransformer(Family):
         lengths = real.sum(1)
         times = times.gather(1, front)
         behind = torch.arange(times.shape[1], device=times.device) >= lengths[:, None]
-        if bool(((times[:, 1:] <= times[:, :-1]) & ~behind[:, 1:]).any()):
+        falls = (times[:, 1:] <= times[:, :-1]) & ~behind[:, 1:]
+        if not torch.compiler.is_exporting() and bool(falls.any()):
             raise UserError("timesteps: must rise from step to step")
         fields = {
             name: {"values": values.gather(1, front[..., None].expand_as(values)), "times": times}
             for name, values in given.items()
         }
-        full = bool(real.all())
+        full = mask is None or bool(real.all())
         batch = Batch(fields, dict.fromkeys(NAMES, lengths), dict.fromkeys(NAMES, full))
         encoded, objective = learner.model(batch), learner.objective("action")
         assert isinstance(objective, Action)

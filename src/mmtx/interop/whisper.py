@@ -71,7 +71,8 @@ class Whisper(Family):
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
         start, end = default_marks(config["vocab_size"])
-        for key, known in (("decoder_start_token_id", start), ("eos_token_id", end)):
+        marks = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end, "bos_token_id": end}
+        for key, known in marks.items():
             if config.get(key) is None:
                 config[key] = known
         given, wanted = weights.get(POSITIONS), sinusoids(config["max_source_positions"], config["d_model"])
