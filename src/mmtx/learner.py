@@ -22,7 +22,8 @@ class Learner(nn.Module):
 
     Attributes:
         config: what it was made from, where it was loaded.
-        origin: ``{"family": name, "config": its config.json}``, where its weights came from a public family.
+        origin: ``{"family": name, "config": its config.json, "rest": weights that say nothing here}``, where it came
+            from a public family.
     """
 
     config: Mapping[str, Any] | None = None

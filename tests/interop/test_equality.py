@@ -35,7 +35,7 @@ def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
 def compared(ours: Any, theirs: Any, real: Tensor | None) -> list[tuple[str, Tensor, Tensor]]:
     """The outputs that both give, of real tokens."""
     found = []
-    for key in (*OUTPUTS, "action_preds"):
+    for key in (*OUTPUTS, "action_preds", "state_preds", "return_preds"):
         if key not in ours:
             continue
         mine, other = ours[key], getattr(theirs, key)
@@ -103,6 +103,8 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     first = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
     mmtx.to_pretrained(first, tmp_path / "again")
     second = mmtx.from_pretrained(tmp_path / "again")
+    weights, again = (load_file(tmp_path / name / "model.safetensors") for name in ("public", "again"))
+    assert all(torch.equal(again[key], value) for key, value in weights.items())
     assert second.config == first.config or _but_place(second.config) == _but_place(first.config)
     assert list(first.state_dict()) == list(second.state_dict())
     for key, value in first.state_dict().items():

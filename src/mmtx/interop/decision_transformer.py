@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
@@ -20,7 +21,7 @@ NAMES = ("return", "state", "action")
 
 
 class DecisionTransformer(Family):
-    """Its heads for the next state and return are not trained there, and are none here."""
+    """Its heads for the next state and return are not trained there; here they are kept as they are."""
 
     name = "decision_transformer"
     defaults = {
@@ -117,9 +118,13 @@ class DecisionTransformer(Family):
         batch = Batch(fields, dict.fromkeys(NAMES, lengths), dict.fromkeys(NAMES, full))
         encoded, objective = learner.model(batch), learner.objective("action")
         assert isinstance(objective, Action)
-        steps = times.shape[1]
+        steps, rest = times.shape[1], (learner.origin or {}).get("rest", {})
         hidden = torch.stack([encoded.tokens(name) for name in NAMES], dim=2)
         outputs = {"action_preds": objective.predict(encoded, steps), "last_hidden_state": hidden.flatten(2)}
+        for name in ("state", "return"):
+            if f"predict_{name}.weight" in rest:
+                weight, bias = rest[f"predict_{name}.weight"], rest.get(f"predict_{name}.bias")
+                outputs[f"{name}_preds"] = F.linear(encoded.tokens("action"), weight, bias)
         back = {key: torch.zeros_like(value) for key, value in outputs.items()}
         for key, value in outputs.items():
             index = front[..., None].expand_as(value)

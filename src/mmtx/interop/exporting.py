@@ -31,8 +31,8 @@ def write_public(learner: Learner, folder: Path | str) -> None:
         UserError: the model is of no public family, with what stands in the way.
     """
     family, config = family_of(learner)
-    state = learner.state_dict()
-    weights = write(family.links(config), state)
+    rest = (learner.origin or {}).get("rest")
+    weights = write(family.links(config), learner.state_dict(), rest)
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
     write_safetensors(weights, place / "model.safetensors")

@@ -174,7 +174,7 @@ def at(config: Mapping[str, Any], path: str) -> Any:
     return node
 
 
-def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor) -> Batch:
+def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor | None) -> Batch:
     """Texts whose real ids come first.
 
     Raises:

@@ -17,7 +17,7 @@ from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
-from mmtx.interop.links import Weights, differences, read
+from mmtx.interop.links import Weights, differences, lost, read
 from mmtx.interop.vit import from_timm
 from mmtx.interop.weights import read_weights, weights_file
 from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
@@ -74,7 +74,8 @@ def _learner(family: Family, weights: Weights, said: Config, files: Files, where
         if key not in read_state:  # new here: it must not change what the model says
             read_state[key] = torch.zeros_like(value)
     learner.load_state_dict(read_state)
-    learner.origin = {"family": family.name, "config": config}
+    rest = lost(links, learner.state_dict(), weights)
+    learner.origin = {"family": family.name, "config": config, "rest": rest}
     return learner
 
 

@@ -80,12 +80,32 @@ def read(links: Sequence[Link], weights: Mapping[str, Tensor]) -> Weights:
     return ours
 
 
-def write(links: Sequence[Link], state: Mapping[str, Tensor]) -> Weights:
-    """Their weights, from ours."""
+def write(links: Sequence[Link], state: Mapping[str, Tensor], rest: Mapping[str, Tensor] | None = None) -> Weights:
+    """Their weights, from ours.
+
+    Args:
+        links: between the two.
+        state: ours.
+        rest: some of theirs as they once were (see `lost`); written again where they still say what ours say.
+    """
     theirs: Weights = {}
     for link in links:
-        theirs |= zip(link.theirs, link.write([state[key] for key in link.ours]), strict=True)
+        ours = [state[key] for key in link.ours]
+        written = list(link.write(ours))
+        if rest and any(key in rest for key in link.theirs):
+            before = [rest.get(key, value) for key, value in zip(link.theirs, written, strict=True)]
+            if all(map(torch.equal, link.read(before), ours)):
+                written = before
+        theirs |= zip(link.theirs, written, strict=True)
     return theirs
+
+
+def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Weights:
+    """Those of theirs that ours do not tell: two of which only the sum is here, and what is idle."""
+    again = write(links, state)
+    return {
+        key: weights[key] for key, value in again.items() if key in weights and not torch.equal(value, weights[key])
+    }
 
 
 def differences(

@@ -86,8 +86,8 @@ class MaskedToken(Objective):
         best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
-            Example(self._read(said[:length]), self._read(true[:length]), said[:length] == true[:length])
-            for said, true, length in zip(filled, ids.tolist(), lengths, strict=True)
+            Example(self._read(said[:n]), self._read(true[:n]), said[:n] == true[:n] if n else None)
+            for said, true, n in zip(filled, ids.tolist(), lengths, strict=True)
         ]
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:

@@ -73,7 +73,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
         if name is not None and theirs[name].shape == value.shape:
             value.copy_(theirs[name])
             report.matched.append(key)
-        elif name is not None and key.startswith("model.position_embeddings."):
+        elif name is not None and _is_table(key) and theirs[name].shape[1] == value.shape[1]:
             value.copy_(_resampled(theirs[name], _extent(other, key), _extent(learner, key)))
             report.resampled.append(key)
         else:
@@ -108,6 +108,10 @@ def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor]) -> str |
     rest = key.split(".", 2)[2]
     alike = [k for k, v in theirs.items() if k.startswith("objectives.") and k.split(".", 2)[2] == rest]
     return alike[0] if len(alike) == 1 and theirs[alike[0]].shape == value.shape else None
+
+
+def _is_table(key: str) -> bool:
+    return key.startswith("model.position_embeddings.")
 
 
 def _extent(learner: Learner, key: str) -> tuple[int, ...]:
