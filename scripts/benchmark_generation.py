@@ -1,7 +1,7 @@
 """Generation from an imported GPT-2 shape, against `transformers`' own ``generate`` with its cache.
 
-``python scripts/benchmark_generation.py 124m|small [--pairs N] [--cpu-time]``: 64 ids of prompt, 128 new ones, batch 1, the
-same weights, one thread unless OMP_NUM_THREADS says otherwise. Both must write the same ids, else nothing is timed.
+``python scripts/benchmark_generation.py 124m|small [--pairs N] [--cpu-time]``: 64 ids of prompt, 128 new ones, batch 1,
+the same weights, one thread unless OMP_NUM_THREADS says otherwise. Both must write the same ids, else nothing is timed.
 Prints the median ratio theirs / ours with its 95% interval, ours against ours beside it, and the share that is reached
 of the limit set by reading all weights once per id.
 """

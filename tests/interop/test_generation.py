@@ -34,7 +34,7 @@ def sharp(model: Any) -> Any:
         for name, parameter in model.named_parameters():
             says_itself = any(table in name for table in ("wte", "shared", "embed_tokens"))
             if parameter.requires_grad and parameter.ndim == 2 and not says_itself:
-                parameter.mul_(3.0)
+                parameter.mul_(30.0 if "embed_positions" in name else 3.0)
     return model
 
 

@@ -73,6 +73,7 @@ UNUSED = r"attn\.(bias|masked_bias)$"
 
 class GPT2(Family):
     name = "gpt2"
+    prefix = "transformer."
     defaults = {
         **BODY_DEFAULTS,
         "n_embd": 768,

@@ -28,6 +28,7 @@ class ViT(Family):
     """With a head for classes, with a pooler, or without."""
 
     name = "vit"
+    prefix = "vit."
     defaults = {
         "hidden_size": 768,
         "num_hidden_layers": 12,

@@ -35,6 +35,7 @@ POSITIONS = "model.encoder.embed_positions.weight"
 
 class Whisper(Family):
     name = "whisper"
+    prefix = "model."
     defaults = {
         "vocab_size": MANY,
         "num_mel_bins": 80,
@@ -227,7 +228,7 @@ def from_openai(weights: Weights, dims: Mapping[str, int]) -> tuple[Config, Weig
     renamed: Weights = {}
     for key, value in weights.items():
         for pattern, replacement in OPENAI_RENAMES:
-            key = re.sub(pattern, replacement, key)  # type: ignore[call-overload]
+            key = re.sub(pattern, replacement, key)
         renamed[key] = value
     try:
         config = _sizes(

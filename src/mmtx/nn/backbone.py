@@ -97,7 +97,10 @@ class Backbone(nn.Module):
             )
             for layer in range(num_layers)
         )
-        self.head_dim = self.blocks[0].attention.head_dim
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        assert isinstance(first.attention.head_dim, int)
+        self.head_dim = first.attention.head_dim
         if positions.rotary is not None:
             least = 2 * len(positions.rotary.axes)
             if self.head_dim % 2 or self.head_dim < least:
