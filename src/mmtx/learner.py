@@ -22,8 +22,8 @@ class Learner(nn.Module):
 
     Attributes:
         config: what it was made from, where it was loaded.
-        origin: ``{"family": name, "config": its config.json, "rest": weights that say nothing here}``, where it came
-            from a public family.
+        origin: where it came from a public family: ``{"family": its name, "config": its config.json, "rest": weights of
+            its that say nothing here, "made": weights of ours that it says nothing of}``.
     """
 
     config: Mapping[str, Any] | None = None

@@ -33,6 +33,7 @@ class BERT(Family):
     """With a head for masked ids, for the next sentence, for both, for classes, or none."""
 
     name = "bert"
+    body = "BertModel"
     prefix = "bert."
     defaults = {
         "vocab_size": 30522,

@@ -33,7 +33,7 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     family, config = family_of(learner)
     rest = (learner.origin or {}).get("rest")
     weights = write(family.links(config), learner.state_dict(), rest)
-    if config["architectures"][0].endswith("Model"):
+    if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)

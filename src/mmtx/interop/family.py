@@ -77,6 +77,8 @@ class Family(ABC):
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
     """Other names of keys, as patterns: of older files, of newer ones, of models without a head."""
+    body: ClassVar[str] = ""
+    """What its architecture without a head is called."""
     prefix: ClassVar[str] = ""
     """Of all keys of the body, where there is a head; files of a body alone go without."""
     unused: ClassVar[str] = "(?!)"

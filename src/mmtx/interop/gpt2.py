@@ -73,6 +73,7 @@ UNUSED = r"attn\.(bias|masked_bias)$"
 
 class GPT2(Family):
     name = "gpt2"
+    body = "GPT2Model"
     prefix = "transformer."
     defaults = {
         **BODY_DEFAULTS,
@@ -140,7 +141,7 @@ class GPT2(Family):
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         hidden = learner.model(text_batch("text", inputs["input_ids"], inputs.get("attention_mask"))).tokens("text")
-        if config["architectures"] == ["GPT2Model"]:
+        if config["architectures"] == [self.body]:
             return {"last_hidden_state": hidden}
         objective = learner.objective("next_token")
         assert isinstance(objective, NextToken)

@@ -70,12 +70,11 @@ def _learner(family: Family, weights: Weights, said: Config, files: Files, where
             "\n".join([f"{where} is not the {family.name} that its config says:", *(f"  - {line}" for line in found)])
         )
     read_state = read(links, weights)
-    for key, value in state.items():
-        if key not in read_state:  # new here: it must not change what the model says
-            read_state[key] = torch.zeros_like(value)
+    made = [key for key in state if key not in read_state]  # new here: it must not change what the model says
+    read_state |= {key: torch.zeros_like(state[key]) for key in made}
     learner.load_state_dict(read_state)
     rest = lost(links, learner.state_dict(), weights)
-    learner.origin = {"family": family.name, "config": config, "rest": rest}
+    learner.origin = {"family": family.name, "config": config, "rest": rest, "made": made}
     return learner
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,9 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
         UserError: it is of no public family, or what ONNX needs is not installed.
     """
     family, config = family_of(learner)
+    reserved = [name for name in learner.model.names if iskeyword(name)]
+    if reserved:  # torch.export writes a program of Python, in which modules are attributes
+        raise UserError(f"--format {kind}: torch.export cannot write a set with the name '{reserved[0]}'")
     example = family.example(config)
     program = Program(learner.eval(), family, config, list(example)).eval()
     batch = torch.export.Dim("batch", min=1, max=4096)

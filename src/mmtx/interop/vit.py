@@ -28,6 +28,7 @@ class ViT(Family):
     """With a head for classes, with a pooler, or without."""
 
     name = "vit"
+    body = "ViTModel"
     prefix = "vit."
     defaults = {
         "hidden_size": 768,

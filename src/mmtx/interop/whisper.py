@@ -35,6 +35,7 @@ POSITIONS = "model.encoder.embed_positions.weight"
 
 class Whisper(Family):
     name = "whisper"
+    body = "WhisperModel"
     prefix = "model."
     defaults = {
         "vocab_size": MANY,
@@ -162,7 +163,7 @@ class Whisper(Family):
         ids, mask = inputs["decoder_input_ids"], inputs.get("decoder_attention_mask")
         batch = with_features(text_batch("text", ids, mask), inputs["input_features"])
         hidden, objective = learner.model(batch).tokens("text"), learner.objective("seq2seq")
-        if config["architectures"] == ["WhisperModel"]:
+        if config["architectures"] == [self.body]:
             return {"last_hidden_state": hidden}
         assert isinstance(objective, Seq2Seq)
         return {"logits": objective.head.logits(learner.model, hidden)}

@@ -66,7 +66,9 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
     """
     other = copy.deepcopy(_other(place, plugins))
     merge_updates(other)
-    theirs, ours, report = other.state_dict(), learner.state_dict(), Report(place)
+    made = (other.origin or {}).get("made", ())  # of no public weights
+    theirs = {key: value for key, value in other.state_dict().items() if key not in made}
+    ours, report = learner.state_dict(), Report(place)
     taken = set()
     for key, value in ours.items():
         name = _counterpart(key.replace(UPDATED, ".weight"), value, theirs)
