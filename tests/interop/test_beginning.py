@@ -101,10 +101,11 @@ def test_what_is_taken_and_what_is_not(tmp_path: Path) -> None:
     assert report.resampled == ["model.position_embeddings.text.table.weight"]
     table = imported.model.position_embeddings["text"].table.weight
     assert torch.equal(ours.model.position_embeddings["text"].table.weight, table[:10])
-    assert report.new == ["objectives.sort.head.weight", "objectives.sort.head.bias"]
+    new = [f"objectives.sort.head.{part}" for part in ("weight", "bias")]
+    assert report.new == ["model.type_embeddings.text", *new]
     assert torch.equal(ours.objective("sort").pooler[0].weight, imported.objective("classify").pooler[0].weight)
     assert {key.split(".")[1] for key in report.left} == {"masked_token", "classify"}
-    assert "new: objectives.sort.head.weight" in str(report)
+    assert "new: model.type_embeddings.text, objectives.sort.head.weight" in str(report)
 
 
 @pytest.mark.parametrize("size", [4, 12, 16])
