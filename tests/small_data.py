@@ -198,7 +198,7 @@ def shrink_data(name, folder, monkeypatch):
         return RECORDINGS[name](folder)
     if name == "image_folder":
         for label in ("cat", "dog"):
-            (folder / label).mkdir()
+            (folder / label).mkdir(exist_ok=True)
             for number in range(12):
                 Image.new("RGB", (20, 16), (number, 100, 0)).save(folder / label / f"{number}.png")
         return [f"data.path={folder}", "data.size=8", "data.num_workers=0"]

@@ -62,6 +62,8 @@ FINETUNE = {
 }
 """So that they fit small data."""
 
+PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
+
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
 
@@ -95,6 +97,7 @@ def overrides_for(group, option, folder):
             "modality=[text]",
             "objective=[next_token]",
             *["data.vocabulary.vocab_size=300"] * (option == "bpe"),
+            *PRETRAINED * (option == "pretrained"),
             *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
     if group == "data/augment":

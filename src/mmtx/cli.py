@@ -248,6 +248,7 @@ def import_public(arguments: list[str]) -> int:
     given = (argument.partition("=") for argument in arguments if argument not in places)
     learner = from_pretrained(places[0], {key: yaml.safe_load(value) for key, _, value in given})
     run = save_as_run(learner, places[1])
+    assert learner.config is not None
     print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
     print(f"to train on: init_from={places[0]} {shape_of(learner)}")
     print(f"run directory: {run.path}")

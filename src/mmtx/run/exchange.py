@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
     write_program(_merged(run), _file(path), kind)
 
 
-FORMATS = {
+FORMATS: dict[str, Callable[[str, str], None]] = {
     "hf": to_pretrained,
     "safetensors": to_safetensors,
     "torch_export": partial(to_program, kind="torch_export"),
