@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_data import shrink_data
+from small_data import shrink_data, small_tokenizer
 
 from mmtx.compose import compose, describe_options
 from mmtx.experiment import assemble
@@ -19,6 +19,7 @@ DATA_WITHOUT_PICTURES = {
         ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
     ),
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
+    "labelled_text": ["modality=[text]", "objective=[classify]"],
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
@@ -30,6 +31,7 @@ NEEDS = {
         "next_token": ["modality=[image,text]"],
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
+        "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
     },
     "modality": {
@@ -53,6 +55,15 @@ NEEDS_DATA = {
 """Options that the digits cannot be used with."""
 
 
+FINETUNE = {
+    "finetune_text_classification": [],
+    "finetune_vit": ["modality.image.patch_size=4"],
+    "finetune_whisper": ["modality.audio.pad_to_seconds=0.2"],
+}
+"""So that they fit small data."""
+
+PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
+
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
 
@@ -63,7 +74,7 @@ def data_for(group, option):
     return option if group == "data" else NEEDS_DATA.get(option, "digits")
 
 
-def overrides_for(group, option):
+def overrides_for(group, option, folder):
     if group in ("checkpoint", "trainer", "optim", "backbone"):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):
@@ -76,7 +87,8 @@ def overrides_for(group, option):
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
-        return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true"]
+        named = ["objective.classify.pool.name=image"] * (option == "first")
+        return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
     if group == "objective/metric":
         return [*NEEDS["objective"]["seq2seq"], "objective=[seq2seq]", f"{group}@objective.seq2seq.metrics=[{option}]"]
     if group == "data/vocabulary":
@@ -85,6 +97,8 @@ def overrides_for(group, option):
             "modality=[text]",
             "objective=[next_token]",
             *["data.vocabulary.vocab_size=300"] * (option == "bpe"),
+            *PRETRAINED * (option == "pretrained"),
+            *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
     if group == "data/augment":
         return [f"{group}={option}", *SIZES.get(option, [])]
@@ -107,7 +121,7 @@ def two_steps(overrides):
         loss = torch.stack([score.loss_sum / score.count for score in scores.values()]).sum()
         optimizer.zero_grad()
         loss.backward()
-        assert all(parameter.grad is not None for parameter in learner.parameters())
+        assert all(parameter.grad is not None for parameter in learner.parameters() if parameter.requires_grad)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert len(losses) == 2
@@ -117,7 +131,7 @@ def two_steps(overrides):
 
 @pytest.mark.parametrize(("group", "option"), list(cases()))
 def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
-    overrides = overrides_for(group, option)
+    overrides = overrides_for(group, option, small_tokenizer(tmp_path))
     data = data_for(group, option)
     two_steps([f"data={data}", *shrink_data(data, tmp_path, monkeypatch), *overrides])
 
@@ -135,6 +149,11 @@ def _path(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
     given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
+    if recipe.startswith("finetune_"):
+        given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
+        file = compose([f"experiment={recipe}", *given])["data"]["_target_"].split(".")[-2]
+        own = [f"data.vocabulary.path={small_tokenizer(tmp_path)}"] * (file != "image_folder")
+        return ["init_from=y", *shrink_data(file, tmp_path, monkeypatch), *own, *more]
     config = compose([f"experiment={recipe}", *given])
     file = config["data"]["_target_"].split(".")[-2]
     return shrink_data(file, tmp_path, monkeypatch)

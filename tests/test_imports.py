@@ -53,13 +53,15 @@ ROOMS: dict[str, set[str]] = {
     "check": {"errors"},
     "compose": {"check", "errors"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
-    "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "training"},
+    "interop": CORE | {"compose", "data", "experiment", "learner"},
+    "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "training"},
     "report": {"errors", "run"},
     "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
-    | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "training", "write"},
-    "__init__": {"experiment", "run"},
+    | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "report", "run", "sweep"}
+    | {"training", "write"},
+    "__init__": {"experiment", "interop", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {
     # package: the only rooms that may import it
@@ -182,10 +184,12 @@ specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
 whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
-        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, mixup=0.0,
-        dropout=0.0,
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), pooler=False, label_smoothing=0.0,
+        mixup=0.0, dropout=0.0,
     ),
-    "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, label_smoothing=0.0),
+    "next": NextToken(
+        specs=specs, model=whole, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0
+    ),
 }
 learner = mmtx.learner.Learner(model=whole, objectives=objectives, specs=specs)
 batch = mmtx.batch.fake_batch(specs, 4)

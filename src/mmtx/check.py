@@ -48,8 +48,11 @@ def top_level(
     log_every_steps: int,
     run_dir: str | None,
     plugins: list[str],
+    init_from: str | None = None,
+    freeze: list[str] | None = None,
+    lora: dict | None = None,
 ) -> None:
-    """The keys at the top of a config. Their defaults stand in ``conf/train.yaml``."""
+    """The keys at the top of a config. Their defaults stand in ``conf/train.yaml``; older runs lack the last."""
 
 
 def resolve(target: str, plugins: Sequence[str] = ()) -> type:
@@ -175,8 +178,8 @@ def _signature_findings(
                 inspect.Parameter.VAR_KEYWORD,
                 inspect.Parameter.VAR_POSITIONAL,
             )
-            missing = key not in node or node[key] == "???"
-            if needed and missing and (key not in runtime or key in from_data):
+            missing = (needed and key not in node) or node.get(key) == "???"
+            if missing and (key not in runtime or key in from_data):
                 yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
 
 

@@ -25,6 +25,8 @@ usage: mmtx COMMAND [key=value ...]
   mmtx report DIR...                 runs and sweeps compared: table, pictures, best config as a command
   mmtx sync DIR...                   uploads to W&B what was logged offline
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it; or what its acting earns
+  mmtx import PATH OUT               a public model (GPT-2, BERT, T5, ViT, Whisper, ...) becomes a run
+  mmtx export RUN OUT                a run becomes a public model; --format hf|safetensors|torch_export|onnx
   mmtx list [GROUP]                  what there is to choose from
 
 An experiment is four choices, and every default is one line in conf/:
@@ -124,6 +126,21 @@ of a model that acts (objective=[action]), a line of JSON for every episode, and
   episodes=10           of each return that is asked for
   target_return=null    what to ask for, one or several: target_return=[500,100]; null: as the run's objective says
   out=FILE.gif          a film of the first episode
+""",
+    "import": """\
+usage: mmtx import PATH OUT [key=value ...]
+
+PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), or a
+file of weights (openai-whisper's .pt, a state of timm's ViT). OUT becomes a run directory, for evaluate, generate and
+init_from. key=value is laid over the model's own config: num_attention_heads=3 for a state of timm, which does not say.
+""",
+    "export": """\
+usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
+
+  hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
+  safetensors   a file of the weights by the names that mmtx has for them
+  torch_export  a program for torch.export.load
+  onnx          a program for ONNX (needs onnxscript)
 """,
     "list": """\
 usage: mmtx list [GROUP]
@@ -232,7 +249,12 @@ def check(arguments: list[str]) -> int:
             print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
         return 0
     _refuse_launcher(overrides)
-    print(f"ok: {_summary(assemble(read_or_compose(config_file, overrides)))}")
+    experiment = assemble(read_or_compose(config_file, overrides))
+    if experiment.config.get("init_from"):
+        from mmtx.run.initial import initialise_from
+
+        print(initialise_from(experiment.learner, experiment.config["init_from"], experiment.config["plugins"]))
+    print(f"ok: {_summary(experiment)}")
     return 0
 
 
@@ -297,6 +319,46 @@ def sync(arguments: list[str]) -> int:
     return upload(places, options["parallel"])
 
 
+def import_public(arguments: list[str]) -> int:
+    import yaml
+
+    from mmtx.errors import UserError
+    from mmtx.interop import from_pretrained
+    from mmtx.run.exchange import save_as_run, shape_of
+
+    places = [argument for argument in arguments if "=" not in argument]
+    if len(places) != 2 or places[0].startswith("-"):
+        raise UserError("name a public model and the run directory that it becomes: mmtx import PATH OUT")
+    given = (argument.partition("=") for argument in arguments if argument not in places)
+    learner = from_pretrained(places[0], {key: yaml.safe_load(value) for key, _, value in given})
+    run = save_as_run(learner, places[1])
+    assert learner.config is not None
+    print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
+    print(f"to train on: init_from={places[0]} {shape_of(learner)}")
+    print(f"run directory: {run.path}")
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    from mmtx.errors import UserError, nearest
+    from mmtx.run.exchange import FORMATS
+
+    form, places, rest = "hf", [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument.startswith("--format"):
+            form = argument.partition("=")[2] or (rest.pop(0) if rest else "")
+        else:
+            places.append(argument)
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
+    if len(places) != 2 or any(place.startswith("-") for place in places):
+        raise UserError("name a run and where it goes: mmtx export RUN OUT")
+    FORMATS[form](*places)
+    print(f"written: {places[1]}")
+    return 0
+
+
 def list_options(arguments: list[str]) -> int:
     from mmtx.compose import describe_options
     from mmtx.errors import UserError, nearest
@@ -322,6 +384,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "sync": sync,
     "generate": generate,
+    "import": import_public,
+    "export": export,
     "list": list_options,
 }
 

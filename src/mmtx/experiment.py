@@ -18,6 +18,7 @@ from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
+from mmtx.nn.lora import LoRA, freeze
 from mmtx.tokens import Clock
 
 if TYPE_CHECKING:
@@ -152,6 +153,26 @@ def build(overrides: Sequence[str] = ()) -> Experiment:
     return assemble(compose(overrides))
 
 
+def rebuild(config: Config, specs: Mapping[str, Spec], plugins: Sequence[str] = ()) -> Learner:
+    """The learner of a config in eval mode, without its data; its weights are fresh.
+
+    Args:
+        config: of a run.
+        specs: what its data declared.
+        plugins: packages besides mmtx whose classes the config may name. A stored config cannot name them itself.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
+    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
+    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
+    if collector.messages or learner is None:
+        raise ConfigErrors(collector.messages)
+    learner.config = config
+    return learner.eval()
+
+
 def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, Any]:
     """The backbone, and the encoder if names are to be encoded; None for what cannot be made."""
     encode = list(config.get("encode") or [])
@@ -202,9 +223,25 @@ def make_learner(
     if None in objectives.values():
         return None
     names = {*tokenizers, *(label for objective in objectives.values() for label in objective.labels)}
-    return Learner(
+    learner = Learner(
         model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
     )
+    for path, change in (("freeze", _freeze), ("lora", _add_updates)):
+        if config.get(path) and attempt(path, partial(change, learner, config, plugins)) is None:
+            return None
+    return learner
+
+
+def _freeze(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    freeze(learner, config["freeze"])
+    if not config.get("lora") and not any(parameter.requires_grad for parameter in learner.parameters()):
+        raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
+    return learner
+
+
+def _add_updates(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    _is(LoRA, construct(config["lora"], plugins)).add(learner)
+    return learner
 
 
 def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:

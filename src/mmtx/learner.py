@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import nn
 
@@ -18,7 +19,15 @@ class Learner(nn.Module):
         model: the multimodal transformer.
         objectives: ``{name: Objective}``.
         specs: what the data declared; enough to make a fake batch and to read predictions.
+
+    Attributes:
+        config: what it was made from, where it was loaded.
+        origin: where it came from a public family: ``{"family": its name, "config": its config.json, "rest": weights of
+            its that say nothing here, "made": weights of ours that it says nothing of}``.
     """
+
+    config: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
     def __init__(
         self, *, model: MultimodalTransformer, objectives: Mapping[str, Objective], specs: Mapping[str, Spec]

@@ -30,6 +30,7 @@ class Backbone(nn.Module):
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
+        input_norm: normalise what comes in (BERT, the decision transformer).
         norm_first: normalise before each half (GPT-2) or after its residual sum (BERT).
         final_norm: normalise the output of the last block.
         dropout: of the embedding and of what each half adds.
@@ -55,6 +56,7 @@ class Backbone(nn.Module):
         mlp: Callable[[int], nn.Module],
         norm: Callable[[int], nn.Module],
         positions: Positions,
+        input_norm: bool,
         norm_first: bool,
         final_norm: bool,
         dropout: float,
@@ -75,14 +77,10 @@ class Backbone(nn.Module):
             if not 0 <= share < 1:
                 raise InvalidValue(key, share, "must lie in [0, 1)")
         self.cross_attention = cross_attention
-        self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
-        if positions.rotary is not None:
-            least = 2 * len(positions.rotary.axes)
-            if self.head_dim % 2 or self.head_dim < least:
-                need = f"an even one of at least {least}"
-                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
+        self.dim, self.positions, self.init_std = dim, positions, init_std
         self.windows = layer_windows(num_layers, window, window_pattern)
         self.activation_checkpointing, self.flex = activation_checkpointing, flex
+        self.input_norm = norm(dim) if input_norm else nn.Identity()
         self.embed_dropout = nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
         self.blocks = nn.ModuleList(
@@ -99,6 +97,15 @@ class Backbone(nn.Module):
             )
             for layer in range(num_layers)
         )
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        assert isinstance(first.attention.head_dim, int)
+        self.head_dim = first.attention.head_dim
+        if positions.rotary is not None:
+            least = 2 * len(positions.rotary.axes)
+            if self.head_dim % 2 or self.head_dim < least:
+                need = f"an even one of at least {least}"
+                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
@@ -129,7 +136,7 @@ class Backbone(nn.Module):
             bias = self.position_bias(connectivity.query_position, connectivity.position)
         crossing = Crossing(connectivity, memory.connectivity).render() if memory is not None else None
         heard = memory.hidden if memory is not None else None
-        x = self.embed_dropout(x.to(next(self.parameters()).dtype))  # positions come in float32
+        x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:

@@ -21,6 +21,7 @@ from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
+from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, Interrupted, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
@@ -121,6 +122,10 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
 
     quieten()
     config, plugins, main = experiment.config, experiment.config["plugins"], is_main()
+    if config.get("init_from") and checkpoint is None:
+        report = initialise_from(experiment.learner, config["init_from"], plugins)
+        if main:
+            print(report, flush=True)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     saved = read_checkpoint(checkpoint) if checkpoint is not None else None
     if saved is not None:

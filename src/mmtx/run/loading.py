@@ -10,9 +10,10 @@ import torch
 
 from mmtx import check
 from mmtx.batch import Field, Spec
+from mmtx.compose import Config
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import ConfigErrors, UserError
-from mmtx.experiment import Collector, Experiment, make_learner, make_stacks
+from mmtx.errors import UserError
+from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
@@ -23,16 +24,18 @@ FORMAT = 2
 def contents(experiment: Experiment) -> dict[str, Any]:
     """What a checkpoint holds beside the state: everything that `load` needs, and by what a run that continues knows
     that it is the same, as plain values."""
-    specs = {name: _spec_state(spec) for name, spec in experiment.learner.specs.items()}
     samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
-    fingerprint = experiment.data.fingerprint()
     return {
-        "format": FORMAT,
-        "config": experiment.config,
-        "specs": specs,
+        **described(experiment.config, experiment.learner),
         "samples_per_step": samples,
-        "fingerprint": fingerprint,
+        "fingerprint": experiment.data.fingerprint(),
     }
+
+
+def described(config: Config, learner: Learner) -> dict[str, Any]:
+    """What `load` needs, also of a learner that was not trained here."""
+    specs = {name: _spec_state(spec) for name, spec in learner.specs.items()}
+    return {"format": FORMAT, "config": config, "specs": specs, "origin": learner.origin}
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
@@ -48,15 +51,11 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
         UserError: there is no checkpoint, or it is not one of mmtx.
     """
     checkpoint = read_checkpoint(newest_checkpoint(place))
-    config = checkpoint["mmtx"]["config"]
     specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
-    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
-    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
-    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
-    if collector.messages or learner is None:
-        raise ConfigErrors(collector.messages)
+    learner = rebuild(checkpoint["mmtx"]["config"], specs, plugins)
+    learner.origin = checkpoint["mmtx"].get("origin")
     learner.load_state_dict(_weights(checkpoint))
-    return learner.eval()
+    return learner
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
