@@ -14,15 +14,27 @@ import mmtx
 
 SOURCE = Path(mmtx.__file__).parent
 
-CORE = {"batch", "connectivity", "crossing", "errors", "modalities", "model", "nn", "objectives", "tokens"}
+CORE = {
+    "batch",
+    "connectivity",
+    "crossing",
+    "errors",
+    "modalities",
+    "model",
+    "nn",
+    "objectives",
+    "renderings",
+    "tokens",
+}
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
     "batch": set(),
-    "connectivity": {"errors"},
-    "crossing": {"connectivity"},
+    "renderings": set(),
+    "connectivity": {"renderings"},
+    "crossing": {"connectivity", "renderings"},
     "tokens": {"connectivity", "errors"},
-    "nn": {"connectivity", "crossing", "errors"},
+    "nn": {"connectivity", "crossing", "errors", "renderings"},
     "modalities": {"batch", "errors", "nn", "tokens"},
     "world": {"batch"},
     "data": {"batch", "errors", "world"},
@@ -32,8 +44,8 @@ ROOMS: dict[str, set[str]] = {
     "learner": {"batch", "model", "objectives"},
     "act": {"batch", "model", "objectives", "world"},
     "playing": {"act", "learner", "objectives", "world"},
-    "evaluate": {"data", "learner", "objectives", "playing", "world"},
-    "attention_maps": {"connectivity", "nn"},
+    "evaluate": {"data", "errors", "learner", "objectives", "playing", "world"},
+    "attention_maps": {"nn", "renderings"},
     "training": {
         "attention_maps",
         "batch",
@@ -60,7 +72,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "tokens"}
+PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "renderings", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

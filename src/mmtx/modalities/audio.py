@@ -75,7 +75,7 @@ class Audio(Tokenizer):
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         waveform, longer = self._waveform(fields["waveform"], lengths)
-        full = full and (not self.training or not self.augment.speeds or self.padded_length is not None)
+        foreseen = not self.training or not self.augment.speeds or self.padded_length is not None
         frames = self.spectrogram(waveform, longer)
         num_frames = self.spectrogram.num_frames(longer)
         if self.training:
@@ -90,7 +90,8 @@ class Audio(Tokenizer):
             time=coordinates.new_zeros(1, len(coordinates)),
             lengths=self.stem.num_tokens(num_frames),
             num_items=1,
-            full=full,
+            full=full and foreseen,
+            foreseen=foreseen,
         )
 
     def _waveform(

@@ -37,13 +37,13 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
     """
     checkpoint = read_checkpoint(newest_checkpoint(place))
     config = checkpoint["mmtx"]["config"]
-    specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
+    specs = specs_of(checkpoint, plugins)
     collector = Collector(check.findings({**config, "plugins": list(plugins)}))
     backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
     learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
     if collector.messages or learner is None:
         raise ConfigErrors(collector.messages)
-    learner.load_state_dict(_weights(checkpoint))
+    learner.load_state_dict(weights_of(checkpoint))
     return learner.eval()
 
 
@@ -58,7 +58,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def specs_of(checkpoint: dict[str, Any], plugins: Sequence[str]) -> dict[str, Spec]:
+    """What the data declared of every name that the checkpoint knows."""
+    return {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
+
+
+def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Of a learner: their moving average where the run kept one."""
     prefix = "learner."
     weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}

@@ -63,7 +63,7 @@ class MultimodalModule(pl.LightningModule):
         self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
-        self._clock, self._tokens = time.perf_counter(), 0
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
         self._grad_norm: Tensor | None = None
 
     # ---------------------------------------------------------------- set-up
@@ -138,7 +138,8 @@ class MultimodalModule(pl.LightningModule):
         scheduler.step()  # type: ignore[union-attr]
         if self.average is not None:
             self.average.update(self.learner)
-        self._tokens += sum(self._num_tokens(batch) for batch in batches)
+        for batch in batches:
+            self._count_tokens(batch)
         if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
             self._log_training(scores or {}, lr)
 
@@ -166,15 +167,16 @@ class MultimodalModule(pl.LightningModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _num_tokens(self, batch: Batch) -> int:
-        """Real tokens of the set; on an accelerator, tokens with padding, since lengths would have to be read."""
-        model, on_host, total = self.learner.model, self.device.type == "cpu", 0
-        for name in model.names:
-            lengths = batch.lengths[name]
-            if not on_host:
-                lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            total += int(model.tokenizer(name).num_tokens(lengths).sum())
-        return total
+    def _count_tokens(self, batch: Batch) -> None:
+        """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
+        to be read, unless the host knows them: then places count as tokens."""
+        if self.device.type == "cpu" or batch.is_packed:
+            real, places = self.learner.model.count_tokens(batch)
+            self._tokens, self._places = self._tokens + real, self._places + places
+            return
+        for name in self.learner.model.names:
+            lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
+            self._tokens += int(self.learner.model.tokenizer(name).num_tokens(lengths).sum())
 
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
         metrics = self._metrics("train", {name: (score.vector(), list(score.stats)) for name, score in scores.items()})
@@ -184,7 +186,9 @@ class MultimodalModule(pl.LightningModule):
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
-        self._clock, self._tokens = now, 0
+        if self._places:
+            metrics["train/fill"] = self._tokens / self._places
+        self._clock, self._tokens, self._places = now, 0, 0
         self._publish(metrics)
 
     # ---------------------------------------------------------------- evaluation
@@ -224,7 +228,7 @@ class MultimodalModule(pl.LightningModule):
         self._publish(metrics)
         self._gather(False)
         self._swap_average()
-        self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0  # time spent here is not training
 
     def test_by_acting(self) -> None:
         """The test of data whose only test is its world."""
