@@ -207,6 +207,8 @@ def construct_source(config: Config) -> Source:
 
 def _data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None) -> DataModule:
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
+    if not isinstance(loader["packing"], bool):
+        raise InvalidValue("packing", loader["packing"], "is neither true nor false")
     return DataModule(source=source, names=names, seed=config["seed"], modality_dropout=absence, **loader)
 
 

@@ -27,7 +27,7 @@ class ModalityDropout:
         seed: of the draws.
     """
 
-    def __init__(self, *, shares: Mapping[str, float], names: Sequence[str], seed: int) -> None:
+    def __init__(self, *, shares: Mapping[str, float | int], names: Sequence[str], seed: int) -> None:
         for name, share in shares.items():
             key = f"modality_dropout.{name}"
             if name not in names:

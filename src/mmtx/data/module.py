@@ -48,8 +48,6 @@ class DataModule:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
-        if not isinstance(packing, bool):
-            raise InvalidValue("packing", packing, "is neither true nor false")
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.packing, self.modality_dropout = packing, modality_dropout
