@@ -222,6 +222,12 @@ def shrink_data(name, folder, monkeypatch):
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]
+    if name in ("synthesised", "av_digits"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        place = "data.voices" if name == "av_digits" else "data"
+        return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
+    if name == "driving":
+        return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]
     if name == "babyai":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_episodes=12", "data.num_val=3", "data.context=4"]

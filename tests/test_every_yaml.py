@@ -21,8 +21,16 @@ DATA_WITHOUT_PICTURES = {
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
     "labelled_text": ["modality=[text]", "objective=[classify]"],
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
+    "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
+    "av_digits": ["modality=[image]", "objective=[classify]"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
+LISTENS_AND_LOOKS = [
+    "modality=[image,audio]",
+    "modality/spectrogram@modality.audio.spectrogram=centred_8khz",
+    "objective=[contrastive]",
+]
+SENSORS = ("camera", "radar", "map", "vehicle", "speed")
 OBEYS = ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"]
 TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
 NEEDS = {
@@ -33,6 +41,7 @@ NEEDS = {
         "ctc": ["modality=[audio]"],
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
+        "contrastive": LISTENS_AND_LOOKS[:-1],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -42,6 +51,7 @@ NEEDS = {
         "target": TRANSLATES,
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
+        **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:], "data.speech=true"],
     },
@@ -51,6 +61,8 @@ NEEDS_DATA = {
     **dict.fromkeys(("source", "target"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
+    **dict.fromkeys(SENSORS, "driving"),
+    "contrastive": "av_digits",
 }
 """Options that the digits cannot be used with."""
 
@@ -64,6 +76,9 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
+PARTS = ("data/pictures", "data/voices")
+"""Groups of data that other data are made of."""
+
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
 
@@ -71,6 +86,8 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 def data_for(group, option):
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
         return "fsdd" if option == "centred_8khz" else "audio_manifest"
+    if group in PARTS:
+        return "av_digits"
     return option if group == "data" else NEEDS_DATA.get(option, "digits")
 
 
@@ -91,6 +108,8 @@ def overrides_for(group, option, folder):
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
     if group == "objective/metric":
         return [*NEEDS["objective"]["seq2seq"], "objective=[seq2seq]", f"{group}@objective.seq2seq.metrics=[{option}]"]
+    if group in PARTS:
+        return [f"{group}={option}", *LISTENS_AND_LOOKS, "modality.image.patch_size=4"]
     if group == "data/vocabulary":
         return [
             f"{group}={option}",
@@ -133,7 +152,12 @@ def two_steps(overrides):
 def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
     overrides = overrides_for(group, option, small_tokenizer(tmp_path))
     data = data_for(group, option)
-    two_steps([f"data={data}", *shrink_data(data, tmp_path, monkeypatch), *overrides])
+    shrunk = shrink_data(data, tmp_path, monkeypatch)
+    if group in PARTS:
+        part = group.replace("/", ".")
+        own = [override.replace("data.", f"{part}.", 1) for override in shrink_data(option, tmp_path, monkeypatch)]
+        shrunk = [override for override in shrunk if not override.startswith(part)] + own
+    two_steps([f"data={data}", *shrunk, *overrides])
 
 
 @pytest.mark.parametrize("recipe", OPTIONS["experiment"])

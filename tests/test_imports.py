@@ -14,15 +14,27 @@ import mmtx
 
 SOURCE = Path(mmtx.__file__).parent
 
-CORE = {"batch", "connectivity", "crossing", "errors", "modalities", "model", "nn", "objectives", "tokens"}
+CORE = {
+    "batch",
+    "connectivity",
+    "crossing",
+    "errors",
+    "modalities",
+    "model",
+    "nn",
+    "objectives",
+    "renderings",
+    "tokens",
+}
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
     "batch": set(),
-    "connectivity": {"errors"},
-    "crossing": {"connectivity"},
+    "renderings": set(),
+    "connectivity": {"renderings"},
+    "crossing": {"connectivity", "renderings"},
     "tokens": {"connectivity", "errors"},
-    "nn": {"connectivity", "crossing", "errors"},
+    "nn": {"connectivity", "crossing", "errors", "renderings"},
     "modalities": {"batch", "errors", "nn", "tokens"},
     "world": {"batch"},
     "data": {"batch", "errors", "world"},
@@ -33,8 +45,8 @@ ROOMS: dict[str, set[str]] = {
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
     "playing": {"act", "film", "learner", "objectives", "world"},
-    "evaluate": {"act", "data", "learner", "objectives", "playing", "world"},
-    "attention_maps": {"connectivity", "nn"},
+    "evaluate": {"act", "data", "errors", "learner", "objectives", "playing", "world"},
+    "attention_maps": {"nn", "renderings"},
     "training": {
         "act",
         "attention_maps",
@@ -70,7 +82,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "tokens"}
+PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "renderings", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

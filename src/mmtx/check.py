@@ -19,7 +19,7 @@ TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "ligh
 """Whose classes a ``_target_`` may name, besides those of packages that the user lists under ``plugins``."""
 
 RUNTIME = {
-    "data": {"batch_size", "eval_batch_size", "num_workers"},
+    "data": {"batch_size", "eval_batch_size", "num_workers", "packing"},
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},
@@ -34,6 +34,7 @@ def top_level(
     data: dict,
     modality: dict,
     backbone: dict,
+    modality_dropout: dict,
     encode: list[str],
     encoder: dict,
     objective: dict,
@@ -47,6 +48,7 @@ def top_level(
     seed: int,
     log_every_steps: int,
     run_dir: str | None,
+    hint: str | None,
     plugins: list[str],
     init_from: str | None = None,
     freeze: list[str] | None = None,
@@ -172,6 +174,8 @@ def _signature_findings(
                 yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
             yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
+    for key in sorted(from_data - set(node)):
+        yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
         for key, parameter in parameters.items():
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (

@@ -84,9 +84,12 @@ usage: mmtx check [-m] [--config FILE] [key=value ...]
 Composes and builds everything that 'mmtx train' would, reads the data, and prints every problem at once, or a summary.
 """,
     "evaluate": """\
-usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [key=value ...]
+usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [drop=[..]] [modality=[..]] [key=value ...]
 
 Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+
+  drop=[audio]            how much the model relies on a part: all samples lack it
+  modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts
 """,
     "report": """\
 usage: mmtx report DIR... [key=value ...]
@@ -209,6 +212,8 @@ def train(arguments: list[str]) -> int:
     code = start(experiment, run)
     if code == 0:
         _print_results(run)
+        if config.get("hint"):
+            print(config["hint"])
     print(f"run directory: {run.path}", flush=True)
     return code
 
@@ -259,7 +264,8 @@ def check(arguments: list[str]) -> int:
 
 
 def evaluate(arguments: list[str]) -> int:
-    place, options, overrides = _place_and_options(arguments, {"split": "test", "checkpoint": None})
+    known = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
+    place, options, overrides = _place_and_options(arguments, known)
     import json
     from pathlib import Path
 
@@ -271,6 +277,7 @@ def evaluate(arguments: list[str]) -> int:
     from mmtx.run.directory import newest_checkpoint
     from mmtx.run.loading import load, read_checkpoint
     from mmtx.run.metrics import finite
+    from mmtx.run.subset import load_set
 
     if options["split"] not in ("train", "val", "test"):
         raise InvalidValue("split", options["split"], "is none of train, val, test")
@@ -278,11 +285,17 @@ def evaluate(arguments: list[str]) -> int:
         place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(place)
     config = with_overrides(read_checkpoint(file)["mmtx"]["config"], overrides)
-    learner = load(file, config["plugins"])
-    loader_keys = {key: config["data"][key] for key in ("batch_size", "eval_batch_size", "num_workers")}
     source = construct_source(config)
-    data = DataModule(source=source, names=list(learner.specs), seed=config["seed"], **loader_keys)
-    metrics = evaluate_learner(learner, data, options["split"])
+    if options["modality"] is None:
+        learner = load(file, config["plugins"])
+    else:
+        learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
+        if fresh:
+            print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
+    loader_keys = {key: config["data"][key] for key in ("batch_size", "eval_batch_size", "num_workers")}
+    packing = bool(config["data"].get("packing"))
+    data = DataModule(source=source, names=list(learner.specs), seed=config["seed"], packing=packing, **loader_keys)
+    metrics = evaluate_learner(learner, data, options["split"], _names("drop", options["drop"] or []))
     if metrics is None:
         raise UserError(f"the data has no split '{options['split']}'; choose split=val or split=train")
     print(json.dumps(finite(metrics), indent=2))
@@ -485,6 +498,15 @@ def _places_and_options(arguments: list[str], known: dict) -> tuple[list[str], d
     if not places:
         raise UserError("name at least one directory of a run or a sweep")
     return places, options
+
+
+def _names(key: str, value: object) -> list[str]:
+    """A list of names, as it was given on the command line."""
+    from mmtx.errors import InvalidValue
+
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InvalidValue(key, value, "is not a list of names", f"{key}=[image,text]")
+    return value
 
 
 def _is_number(text: str) -> bool:

@@ -9,6 +9,7 @@ import torch
 from mmtx.act import Episode
 from mmtx.data.base import Source
 from mmtx.data.module import DataModule
+from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.playing import play, play_metrics
@@ -16,26 +17,46 @@ from mmtx.world import Playable
 
 
 @torch.no_grad()
-def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str, float] | None:
+def evaluate_learner(
+    learner: Learner, data: DataModule, split: str, drop: Sequence[str] = ()
+) -> dict[str, float] | None:
     """``{"<split>/<metric>": value}``, named as in training; None if the data has no such split.
 
     Args:
         learner: in eval mode.
         data: whose split is read, on one process.
         split: ``train``, ``val`` or ``test``.
+        drop: names that all samples are to lack; the learner then does not act, since worlds cannot be told to.
+
+    Raises:
+        InvalidValue: without these names there is nothing left to hear or to predict.
     """
-    acting = acting_metrics(data.source, split, play(learner, data.source, split))
+    _check_drop(learner, drop)
+    acting = {} if drop else acting_metrics(data.source, split, play(learner, data.source, split))
     loader = data.eval_loader(split, rank=0, num_ranks=1)
     if loader is None:
         return acting or None
     totals: dict[str, torch.Tensor] = {}
     stats: dict[str, list[str]] = {}
     for batches in loader:
-        for name, score in learner(batches[0]).items():
+        batch = batches[0]
+        batch = batch.without({name: torch.ones(len(batch), dtype=torch.bool) for name in drop})
+        for name, score in learner(batch).items():
             totals[name] = totals[name] + score.vector() if name in totals else score.vector()
             stats[name] = list(score.stats)
     metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
     return metrics | acting
+
+
+def _check_drop(learner: Learner, drop: Sequence[str]) -> None:
+    names = learner.model.names
+    for name in drop:
+        if name not in names:
+            raise InvalidValue("drop", list(drop), f"names {name}, which is not in the set", f"one of {names}")
+        if learner.predicts(name):
+            raise InvalidValue("drop", list(drop), f"would leave out {name}, which is to be predicted")
+    if drop and not set(names) - set(drop):
+        raise InvalidValue("drop", list(drop), "leaves nothing of the set", f"some of {names}")
 
 
 def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from mmtx import check
 from mmtx.batch import Spec
 from mmtx.compose import Config, compose
 from mmtx.data.base import Source
+from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.learner import Learner
@@ -124,7 +125,8 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
             learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
     if source is not None:
         names = list(learner.specs if learner is not None else config["modality"])
-        data = attempt("data", lambda: _data_module(config, source, names))
+        absence = attempt("modality_dropout", lambda: _modality_dropout(config, learner))
+        data = attempt("data", lambda: _data_module(config, source, names, absence))
     for group in ("callbacks", "checkpoint", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
@@ -264,9 +266,20 @@ def _source_node(config: Config) -> Config:
     return {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
 
 
-def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:
+def _data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None) -> DataModule:
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
-    return DataModule(source=source, names=names, seed=config["seed"], **loader)
+    if not isinstance(loader["packing"], bool):
+        raise InvalidValue("packing", loader["packing"], "is neither true nor false")
+    return DataModule(source=source, names=names, seed=config["seed"], modality_dropout=absence, **loader)
+
+
+def _modality_dropout(config: Config, learner: Learner | None) -> ModalityDropout:
+    shares = config["modality_dropout"]
+    dropout = ModalityDropout(shares=shares, names=list(config["modality"]), seed=config["seed"])
+    for name in shares:
+        if learner is not None and learner.predicts(name):
+            raise InvalidValue(f"modality_dropout.{name}", shares[name], "would leave out what is to be predicted")
+    return dropout
 
 
 def _check_steps(training: Training, data: DataModule) -> None:

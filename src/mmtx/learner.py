@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Objective, Score
 
@@ -44,6 +45,13 @@ class Learner(nn.Module):
         objective = self.objectives[name]
         assert isinstance(objective, Objective)
         return objective
+
+    def predicts(self, name: str) -> bool:
+        """Whether some objective has less to predict where samples lack this name."""
+        batch = fake_batch(self.specs, 1, ragged=False)
+        without = batch.without({name: torch.ones(1, dtype=torch.bool)})
+        objectives = [self.objective(each) for each in self.objectives]
+        return any(bool(objective.count(without) < objective.count(batch)) for objective in objectives)
 
     @property
     def num_parameters(self) -> int:

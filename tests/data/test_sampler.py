@@ -54,6 +54,7 @@ def module(source=None, seed=3, batch_size=4, eval_batch_size=None, num_workers=
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         num_workers=num_workers,
+        packing=False,
     )
 
 

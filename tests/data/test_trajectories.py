@@ -335,7 +335,9 @@ def test_batches_are_those_of_collate(size):
 
 def test_batches_come_through_the_loader_with_workers():
     source = plain(episodes_of(recorded()))
-    data = DataModule(source=source, names=["state"], seed=0, batch_size=4, eval_batch_size=None, num_workers=1)
+    data = DataModule(
+        source=source, names=["state"], seed=0, batch_size=4, eval_batch_size=None, num_workers=1, packing=False
+    )
     (batch,) = next(iter(data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)))
     assert same(batch.fields, collate([source.train()[i] for i in batch.ids.tolist()], data.specs).fields)
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 from mmtx.batch import Batch, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
@@ -32,6 +33,8 @@ class DataModule:
         batch_size: samples of one micro-batch of one process.
         eval_batch_size: samples of one batch in evaluation; None: as in training.
         num_workers: processes that prepare batches; 0: none.
+        packing: batches say that only real tokens are to be computed.
+        modality_dropout: what samples lose in training; None: nothing.
     """
 
     def __init__(
@@ -43,6 +46,8 @@ class DataModule:
         batch_size: int,
         eval_batch_size: int | None,
         num_workers: int,
+        packing: bool,
+        modality_dropout: ModalityDropout | None = None,
     ) -> None:
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
             if value < 1:
@@ -51,6 +56,7 @@ class DataModule:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.packing, self.modality_dropout = packing, modality_dropout
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
         self._train = source.train()
         if not len(self._train):
@@ -81,7 +87,8 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler, timeout_s)
+        fetch = _Fetch(self._train, self.specs, self.batch_size, self.seed, self.packing, self.modality_dropout)
+        return self._loader(fetch, sampler, timeout_s)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -96,7 +103,7 @@ class DataModule:
     def _hash(self, split: Split) -> str:
         last = len(split) - 1
         draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
-        made = _Fetch(split, self.specs, len(draws), self.seed).__getitems__(draws)
+        made = _Fetch(split, self.specs, len(draws), self.seed, packing=False).__getitems__(draws)
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
@@ -112,7 +119,7 @@ class DataModule:
         if samples is None:
             return None
         sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
+        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed, self.packing), sampler)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -152,20 +159,34 @@ class Batches:
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
-    def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        specs: Mapping[str, Spec],
+        batch_size: int,
+        seed: int,
+        packing: bool,
+        modality_dropout: ModalityDropout | None = None,
+    ) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
+        self.packing, self.modality_dropout = packing, modality_dropout
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
-            return [self._batch(block) for block in blocks]
+            return [self._finish(self._batch(block), block) for block in blocks]
         except UserError as error:
             return error
         finally:
             torch.set_rng_state(states[0])
             random.setstate(states[1])
             numpy.random.set_state(states[2])
+
+    def _finish(self, batch: Batch, draws: list[Draw]) -> Batch:
+        if self.modality_dropout is not None:
+            batch = self.modality_dropout(batch, draws)
+        return batch.packed() if self.packing else batch
 
     def _batch(self, draws: list[Draw]) -> Batch:
         if isinstance(self.split, BatchSplit) and draws:

@@ -75,11 +75,11 @@ class Audio(Tokenizer):
         return self.stem.num_tokens(self.spectrogram.num_frames(lengths))
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        foreseen = "frames" in fields or not self.training or not self.augment.speeds or self.padded_length is not None
         if "frames" in fields:
             frames, num_frames = fields["frames"], lengths
         else:
             waveform, longer = self._waveform(fields["waveform"], lengths)
-            full = full and (not self.training or not self.augment.speeds or self.padded_length is not None)
             frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
         if self.training:
             frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
@@ -93,7 +93,8 @@ class Audio(Tokenizer):
             time=coordinates.new_zeros(1, len(coordinates)),
             lengths=self.stem.num_tokens(num_frames),
             num_items=1,
-            full=full,
+            full=full and foreseen,
+            foreseen=foreseen,
         )
 
     def _waveform(

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.connectivity import Keys, Queries, Rendering
 from mmtx.errors import InvalidValue
 from mmtx.nn.positions import RotaryTable, rotate
+from mmtx.renderings import Bias, Keys, Queries, Rendering
 
 LINEARS = ("query", "key", "value", "out")
 
@@ -106,7 +106,7 @@ class Attention(nn.Module):
         x: Float[Tensor, "B N D"],
         rendering: Rendering,
         rotary: RotaryTable | None = None,
-        bias: Float[Tensor, "#B H N M"] | None = None,
+        bias: Bias = None,
         cache: LayerCache | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
     ) -> Float[Tensor, "B N D"]:
@@ -142,9 +142,7 @@ class Attention(nn.Module):
                 cache.memory = heard
         return self._attend(q, *heard, rendering, None)
 
-    def _attend(
-        self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Float[Tensor, "#B H N M"] | None
-    ) -> Float[Tensor, "B N D"]:
+    def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
         heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
         return self.out(heard.transpose(1, 2).flatten(2))

@@ -72,7 +72,8 @@ class TextHead(nn.Module):
         if ids.shape[1] < 2:  # no text has a next id; one place of padding stands for all
             ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
-        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full)
+        host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
+        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full, host_lengths)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
         return inputs, ids[:, 1:], real
 

@@ -51,10 +51,9 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
         UserError: there is no checkpoint, or it is not one of mmtx.
     """
     checkpoint = read_checkpoint(newest_checkpoint(place))
-    specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
-    learner = rebuild(checkpoint["mmtx"]["config"], specs, plugins)
+    learner = rebuild(checkpoint["mmtx"]["config"], specs_of(checkpoint, plugins), plugins)
     learner.origin = checkpoint["mmtx"].get("origin")
-    learner.load_state_dict(_weights(checkpoint))
+    learner.load_state_dict(weights_of(checkpoint))
     return learner
 
 
@@ -77,7 +76,13 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def specs_of(checkpoint: dict[str, Any], plugins: Sequence[str]) -> dict[str, Spec]:
+    """What the data declared of every name that the checkpoint knows."""
+    return {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
+
+
+def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Of a learner: their moving average where the run kept one."""
     prefix = "learner."
     weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}

@@ -47,7 +47,7 @@ class EvaluatedModule(pl.LightningModule):
         self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
-        self._clock, self._tokens = time.perf_counter(), 0
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
 
     def val_dataloader(self) -> Any:
         return self._eval_loader("val")
@@ -94,7 +94,7 @@ class EvaluatedModule(pl.LightningModule):
         self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
-        self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0  # time spent here is not training
 
     def test_by_acting(self) -> None:
         """The test of data whose only test is its world."""

@@ -157,19 +157,20 @@ class MultimodalModule(EvaluatedModule):
         if scaler_of(self) is None:
             self._clip()
         if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, sum(self._num_tokens(batch) for batch in batches), scores or {})
+            self._update(optimizer, batches, scores or {})
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(self, optimizer: Any, num_tokens: int, scores: dict[str, Score]) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], scores: dict[str, Score]) -> None:
         self.is_between_steps = False
         optimizer.step()
         lr = float(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        self._tokens += num_tokens
+        for batch in batches:
+            self._count_tokens(batch)
         if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
             self._log_training(scores, lr)
         self.is_between_steps = True
@@ -237,15 +238,16 @@ class MultimodalModule(EvaluatedModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _num_tokens(self, batch: Batch) -> int:
-        """Real tokens of the set; on an accelerator, tokens with padding, since lengths would have to be read."""
-        model, on_host, total = self.learner.model, self.device.type == "cpu", 0
-        for name in model.names:
-            lengths = batch.lengths[name]
-            if not on_host:
-                lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            total += int(model.tokenizer(name).num_tokens(lengths).sum())
-        return total
+    def _count_tokens(self, batch: Batch) -> None:
+        """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
+        to be read, unless the host knows them: then places count as tokens."""
+        if self.device.type == "cpu" or batch.is_packed:
+            real, places = self.learner.model.count_tokens(batch)
+            self._tokens, self._places = self._tokens + real, self._places + places
+            return
+        for name in self.learner.model.names:
+            lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
+            self._tokens += int(self.learner.model.tokenizer(name).num_tokens(lengths).sum())
 
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
         metrics = self._metrics("train", {name: (score.vector(), list(score.stats)) for name, score in scores.items()})
@@ -255,7 +257,9 @@ class MultimodalModule(EvaluatedModule):
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
-        self._clock, self._tokens = now, 0
+        if self._places:
+            metrics["train/fill"] = self._tokens / self._places
+        self._clock, self._tokens, self._places = now, 0, 0
         self._publish(metrics | self.watch.counts())
 
     # ---------------------------------------------------------------- checkpoint

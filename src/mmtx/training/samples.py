@@ -14,6 +14,7 @@ from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw, sounds
+from mmtx.training.listening import draw_listening
 from mmtx.training.module import MultimodalModule, is_sharded
 from mmtx.world import Playable
 
@@ -89,6 +90,7 @@ class Samples(Callback):
         examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.objectives}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
+        draw_listening(learner.model, batch, folder / f"listening_step{trainer.global_step:06d}.png")
         for name, of_objective in examples.items():
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             _write_texts(stem.with_suffix(".jsonl"), of_objective)
