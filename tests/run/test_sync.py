@@ -5,10 +5,10 @@ import math
 import time
 
 import pytest
+import wandb
 from run_directories import curve, write_run, write_sweep
 from wandb_server import wandb_server
 
-import wandb
 from mmtx.errors import UserError
 from mmtx.run.interrupt import Interrupted
 from mmtx.run.sync import sync
