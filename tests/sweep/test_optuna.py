@@ -131,7 +131,7 @@ LAUNCHER = """
 import sys
 sys.path[:0] = {path!r}
 from test_optuna import *
-sys.exit(search(empty_sweep({folder!r}), [4.0, 3.0, 2.0, 1.0], "cpu:2", seconds=0.1))
+sys.exit(search(empty_sweep({folder!r}), [4.0, 3.0, 2.0, 1.0, 1.0], "cpu:2", seconds=0.1, n_trials=4))
 """
 
 
@@ -153,12 +153,20 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     before = {trial.number: trial.params for trial in trials(tmp_path)}
     assert 0 < half < STEPS
 
-    sweep = read_sweep(tmp_path)
-    assert search(sweep, [4.0, 3.0, 2.0, 1.0], "cpu:2") == 0
+    assert search(read_sweep(tmp_path), [4.0, 3.0, 2.0, 1.0, 1.0], "cpu:2", n_trials=4) == 0
     after = trials(tmp_path)
-    assert [trial.value for trial in after] == [0.4, 0.3, 0.2, 0.1] and num_steps(tmp_path) == 4 * STEPS
+    complete = [trial for trial in after if trial.state.name == "COMPLETE"]  # one may have been asked for in vain
+    assert [trial.value for trial in complete] == [0.4, 0.3, 0.2, 0.1] and num_steps(tmp_path) == 4 * STEPS
     assert all(after[number].params == params for number, params in before.items())
-    assert len({trial.params["x"] for trial in after}) == 4  # nothing is drawn twice
+    assert len({trial.params["x"] for trial in after}) == len(after)  # nothing is drawn twice
+
+
+def test_what_the_study_was_told_before_the_record_was_written_stays(tmp_path):
+    assert search(empty_sweep(tmp_path), [1.0, 2.0]) == 0
+    sweep = read_sweep(tmp_path)
+    sweep.jobs[1].state = "running"
+    assert search(sweep, [1.0, 2.0, 3.0]) == 0
+    assert [(job.state, job.attempts) for job in read_sweep(tmp_path).jobs] == [("finished", 1)] * 3
 
 
 def test_what_has_failed_is_a_new_trial_of_the_same_values(tmp_path):
@@ -194,7 +202,7 @@ def test_several_objectives_and_one_that_nobody_logs(tmp_path):
 def test_spaces_are_written_as_hydra_has_them():
     fixed, axes = search_space(["a=interval(1e-4,1e-2)", "b=tag(log,int(interval(1,9)))", "c=range(0,1,0.25)", "d=1"])
     assert fixed == ["d=1"] and [axis.key for axis in axes] == ["a", "b", "c"]
-    assert [axis.ends for axis in axes] == [("0.0001", "0.01"), ("1", "9"), ("0", "0.75")]
+    assert [axis.ends for axis in axes] == [("0.0001", "0.01"), ("1", "9"), ("0.0", "0.75")]
     assert axes[1].log and axes[2].step == 0.25
     _, axes = search_space(["m=choice([image],[image,text])", "s=1,2"])
     assert list(ends(axes)) == [["m=[image],[image,text]", "s=1"], ["m=[image]", "s=1,2"]]

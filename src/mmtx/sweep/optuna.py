@@ -20,6 +20,8 @@ try:
 except ImportError:
     raise UserError("hydra/sweeper=optuna needs optuna: pip install 'mmtx[search]'") from None
 
+TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
+
 
 class Search(Source):
     """The trials of a study, which lies in ``study.db`` of the sweep's directory. A job is a trial; one that is half
@@ -128,6 +130,8 @@ class Search(Source):
                     f"{self._sweep.path / 'study.db'} lacks the trial of {job.name}: it was lost or replaced"
                 )
             frozen = newest[job.name]
+            if frozen.state in TOLD:  # before the record of the sweep could be written
+                job.state = TOLD[frozen.state]
             if frozen.state == TrialState.FAIL:
                 self._study.enqueue_trial(frozen.params)
                 self._begin(job, self._study.ask(self._distributions), 0)

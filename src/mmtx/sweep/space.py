@@ -66,11 +66,11 @@ def ends(axes: Sequence[Axis]) -> Iterator[list[str]]:
 
 def _axis(key: str, override: Any) -> Axis:
     """Raises ValueError if there is no such axis."""
+    values = override.value()
+    if not hasattr(values, "tags"):
+        raise ValueError("is none of choice(...), range(...), interval(...), which a search knows")
     if override.is_choice_sweep():
         return Axis(key, choices=tuple(override.sweep_string_iterator()))
-    if not (override.is_range_sweep() or override.is_interval_sweep()):
-        raise ValueError("is none of choice(...), range(...), interval(...), which a search knows")
-    values = override.value()
     unknown = values.tags - {"log", "int"}
     if unknown:
         raise ValueError(f"has the tag {min(unknown)}; a search knows log and int")
