@@ -126,7 +126,7 @@ def overrides_for(group, option, folder):
 
 def cases():
     for group, options in OPTIONS.items():
-        if group != "experiment" and not group.startswith("launcher"):  # of sweeps: tests/sweep
+        if group != "experiment" and not group.startswith(("launcher", "sweep")):  # of sweeps: tests/sweep
             yield from (pytest.param(group, option, id=f"{group}={option}") for option in options)
 
 

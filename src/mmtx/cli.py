@@ -65,6 +65,8 @@ often used:
               run_dir=DIR: again, what is not done of it. hydra.launcher.devices=auto|cpu:N|[0,1] devices_per_job=N
               jobs_per_device=N on_failure=continue|stop|retry max_failures=N job_timeout=SECONDS (each after
               hydra.launcher.); hydra/launcher=slots|submitit_slurm|submitit_local|ray
+              a search: hydra/sweeper=optuna hydra.sweeper.n_trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))', or a
+              file of such overrides: sweep=lr
 --config FILE repeat a saved run; overrides change it
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
 SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
@@ -76,7 +78,7 @@ usage: mmtx resume DIR [key=value ...]
 Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
 have been. What only says how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
 A sweep: jobs that are finished stay, half-done ones continue, failed ones run again, each from its frozen config;
-hydra.launcher.key=value may be changed.
+hydra.launcher.key=value and hydra.sweeper.n_trials=N may be changed.
 """,
     "check": """\
 usage: mmtx check [-m] [--config FILE] [key=value ...]
@@ -196,7 +198,7 @@ def train(arguments: list[str]) -> int:
         from mmtx.sweep.command import run_sweep
 
         return run_sweep(config_file, overrides, run_dir)
-    _refuse_launcher(overrides)
+    _refuse_sweep(overrides)
     if started_by_launcher() and run_dir is None:
         raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
@@ -245,15 +247,15 @@ def check(arguments: list[str]) -> int:
 
     overrides, _ = _run_dir(overrides)
     if is_sweep:
-        from mmtx.sweep.command import check_launcher, split_launcher
-        from mmtx.sweep.plan import plan
+        from mmtx.sweep.command import check_launcher, check_sweeper, plan_sweep, split
 
-        of_jobs, of_launcher = split_launcher(overrides)
-        check_launcher(of_launcher)
-        for each in plan(of_jobs, config_file):
+        words = split(overrides)
+        check_launcher(words.launcher)
+        check_sweeper(words.sweeper)
+        for each in plan_sweep(words, config_file):
             print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
         return 0
-    _refuse_launcher(overrides)
+    _refuse_sweep(overrides)
     experiment = assemble(read_or_compose(config_file, overrides))
     if experiment.config.get("init_from"):
         from mmtx.run.initial import initialise_from
@@ -443,12 +445,14 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
     return rest, run_dir
 
 
-def _refuse_launcher(overrides: list[str]) -> None:
+def _refuse_sweep(overrides: list[str]) -> None:
     from mmtx.errors import UserError
-    from mmtx.sweep.command import split_launcher
+    from mmtx.sweep.command import split
 
-    for override in split_launcher(overrides)[1]:
-        raise UserError(f"hydra.{override} is of a sweep's launcher; add -m, or leave it out")
+    for override in overrides:
+        words = split([override])
+        if words.launcher or words.sweeper or override.startswith("sweep="):
+            raise UserError(f"{override} is of a sweep; add -m, or leave it out")
 
 
 def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] = ()) -> tuple[str, dict, list[str]]:

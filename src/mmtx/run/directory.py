@@ -105,7 +105,7 @@ class RunDirectory:
         return str(json.loads(self.status.read_text())["state"]) if self.status.exists() else None
 
     def set_status(self, state: str, error: str | None = None) -> None:
-        """`state` is running, finished, failed or interrupted."""
+        """`state` is running, finished, failed, interrupted or pruned."""
         now = time.time()
         known = json.loads(self.status.read_text()) if self.status.exists() else {"started": now}
         known |= {"state": state, "updated": now, "ended": None if state == "running" else now, "error": error}

@@ -52,7 +52,8 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
             return execute(experiment, run, checkpoint)
         code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
         if code < 0:
-            print(f"mmtx: {reason}; the other ranks were ended", file=sys.stderr)
+            hint = " (as the kernel does where memory runs out)" if code == -signal.SIGKILL else ""
+            print(f"mmtx: {reason}{hint}; the other ranks were ended", file=sys.stderr)
         if code < 0 or (code and run.state() == "running"):  # what the others then said of it is not the cause
             run.set_status("failed", reason)
         return code if code >= 0 else 1

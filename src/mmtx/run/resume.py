@@ -52,7 +52,7 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     """
     run = RunDirectory(run_dir)
     if not run.config.is_file():
-        raise UserError(f"{run_dir} holds no run: there is no config.yaml in it")
+        raise UserError(f"{run_dir} holds no run, and no sweep: there is neither config.yaml nor sweep.json in it")
     for override in overrides:
         if not _is_free(override.partition("=")[0].lstrip("+")):
             raise UserError(f"{override} would be another run; a run that goes on may change {', '.join(FREE)}")
