@@ -18,6 +18,8 @@ CORE = {"batch", "connectivity", "crossing", "errors", "modalities", "model", "n
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
+    "redaction": set(),
+    "plain_yaml": {"errors"},
     "batch": set(),
     "connectivity": {"errors"},
     "crossing": {"connectivity"},
@@ -50,12 +52,13 @@ ROOMS: dict[str, set[str]] = {
         "playing",
         "world",
     },
-    "check": {"errors"},
-    "compose": {"check", "errors"},
+    "check": {"errors", "redaction"},
+    "compose": {"check", "errors", "plain_yaml"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
-    "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "training"},
+    "run": CORE
+    | {"check", "compose", "data", "evaluate", "experiment", "learner", "plain_yaml", "redaction", "training"},
     "report": {"errors", "run"},
-    "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
+    "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
     | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "training", "write"},

@@ -8,6 +8,7 @@ import torch
 
 from mmtx.act import Episode
 from mmtx.data.base import Source
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
@@ -30,12 +31,16 @@ def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str
         return acting or None
     totals: dict[str, torch.Tensor] = {}
     stats: dict[str, list[str]] = {}
+    left_out = torch.zeros(2, dtype=torch.long)
     for batches in loader:
+        left_out += count_left_out(batches)
         for name, score in learner(batches[0]).items():
             totals[name] = totals[name] + score.vector() if name in totals else score.vector()
             stats[name] = list(score.stats)
     metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
-    return metrics | acting
+    count, seen = (int(value) for value in left_out)
+    check_left_out(count, seen, data.max_bad_share)
+    return metrics | acting | ({f"{split}/skipped_samples": float(count)} if count else {})
 
 
 def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:

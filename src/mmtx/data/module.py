@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,13 +12,15 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.left_out import LEFT_OUT
 from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
 
+ON_BAD_SAMPLE = {"raise": False, "skip": True}
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
 
@@ -32,6 +35,9 @@ class DataModule:
         batch_size: samples of one micro-batch of one process.
         eval_batch_size: samples of one batch in evaluation; None: as in training.
         num_workers: processes that prepare batches; 0: none.
+        on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
+            batch empty, with a warning.
+        max_bad_share: of the samples, that may be left out so.
     """
 
     def __init__(
@@ -43,12 +49,19 @@ class DataModule:
         batch_size: int,
         eval_batch_size: int | None,
         num_workers: int,
+        on_bad_sample: str,
+        max_bad_share: float,
     ) -> None:
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
             if value < 1:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
+        if on_bad_sample not in ON_BAD_SAMPLE:
+            raise InvalidValue("on_bad_sample", on_bad_sample, f"is none of {', '.join(ON_BAD_SAMPLE)}")
+        if not 0 <= max_bad_share <= 1:
+            raise InvalidValue("max_bad_share", max_bad_share, "must lie in 0..1")
+        self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
@@ -81,7 +94,7 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler, timeout_s)
+        return self._loader(self._fetch(self._train, self.batch_size), sampler, timeout_s)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -96,7 +109,7 @@ class DataModule:
     def _hash(self, split: Split) -> str:
         last = len(split) - 1
         draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
-        made = _Fetch(split, self.specs, len(draws), self.seed).__getitems__(draws)
+        made = self._fetch(split, len(draws)).__getitems__(draws)
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
@@ -112,7 +125,10 @@ class DataModule:
         if samples is None:
             return None
         sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
+        return self._loader(self._fetch(samples, self.eval_batch_size), sampler)
+
+    def _fetch(self, split: Split, batch_size: int) -> _Fetch:
+        return _Fetch(split, self.specs, batch_size, self.seed, self._skips)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -152,8 +168,8 @@ class Batches:
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
-    def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int) -> None:
-        self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
+    def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int, skips: bool) -> None:
+        self.split, self.specs, self.batch_size, self.seed, self.skips = split, specs, batch_size, seed, skips
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
@@ -170,11 +186,27 @@ class _Fetch(Dataset[list[Batch]]):
     def _batch(self, draws: list[Draw]) -> Batch:
         if isinstance(self.split, BatchSplit) and draws:
             return self.split.batch([draw.index for draw in draws], self.specs)
-        samples = []
-        for draw in draws:
-            seed_everything_for(self.seed, draw)
-            samples.append(self.split[draw.index])
-        return collate(samples, self.specs, size=max(len(draws), 1), ids=[draw.index for draw in draws])
+        samples = [self._sample(draw) for draw in draws]
+        ids = [LEFT_OUT if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
+        return collate([sample or {} for sample in samples], self.specs, size=max(len(draws), 1), ids=ids)
+
+    def _sample(self, draw: Draw) -> Sample | None:
+        """One sample; None where it cannot be read and may be left out."""
+        seed_everything_for(self.seed, draw)
+        try:
+            sample = self.split[draw.index]
+            if self.skips:
+                collate([sample], self.specs, ids=[draw.index])  # one that fits nothing spoils its batch
+            return sample
+        except UserError as error:
+            told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
+            if not self.skips:
+                raise UserError(told) from None
+            print(f"mmtx: warning: {told}; it is left out (data.on_bad_sample=skip)", file=sys.stderr, flush=True)
+            return None
+        except Exception as error:
+            error.add_note(f"when sample {draw.index} was made")
+            raise
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:
