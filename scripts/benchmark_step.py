@@ -168,6 +168,8 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
         eval_batch_size=None,
         num_workers=0,
         packing=False,
+        on_bad_sample="raise",
+        max_bad_share=0,
     )
     module = MultimodalModule(
         learner=learner,

@@ -63,11 +63,13 @@ def publish_small(monkeypatch):
     monkeypatch.setattr(fashion_mnist, "MD5S", checksums)
     monkeypatch.setattr(cifar10, "TRAIN_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TRAIN_MD5S})
     monkeypatch.setattr(cifar10, "TEST_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TEST_MD5S})
+    archive = tar_of(cifar_files)  # whose header holds the time
+    monkeypatch.setattr(cifar10, "ARCHIVE_MD5", md5(archive))
     packed = {f"{name}.gz": gzip.compress(content) for name, content in idx_files.items()}
     return {
         "MNIST": {f"MNIST/raw/{name}": content for name, content in packed.items()},
         "FashionMNIST": {f"FashionMNIST/raw/{name}": content for name, content in packed.items()},
-        "CIFAR10": {"cifar-10-python.tar.gz": tar_of(cifar_files)},
+        "CIFAR10": {"cifar-10-python.tar.gz": archive},
     }
 
 

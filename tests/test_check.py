@@ -64,7 +64,7 @@ MISTAKES = [
     ([*DOORS, "objective.action.val_episodes=0"], ["objective.action.val_episodes=0", "at least 1"]),
     ([*DOORS, "objective.action.target_returns=[]"], ["objective.action.target_returns=[]", "null"]),
     ([*DOORS, "objective.action.temperature=-1"], ["objective.action.temperature=-1", "at least 0"]),
-    (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
+    (["data.augment._target_=os.system"], ["os.system", "not a class of mmtx"]),
     (["data.augment._target_=mmtx.experiment.os.system"], ["mmtx.experiment.os.system"]),
 ]
 

@@ -29,6 +29,8 @@ CORE = {
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
+    "redaction": set(),
+    "plain_yaml": {"errors"},
     "batch": set(),
     "renderings": set(),
     "connectivity": {"renderings"},
@@ -62,13 +64,25 @@ ROOMS: dict[str, set[str]] = {
         "playing",
         "world",
     },
-    "check": {"errors"},
-    "compose": {"check", "errors"},
+    "check": {"errors", "redaction"},
+    "compose": {"check", "errors", "plain_yaml"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
     "interop": CORE | {"compose", "data", "experiment", "learner"},
-    "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "training"},
+    "run": CORE
+    | {
+        "check",
+        "compose",
+        "data",
+        "evaluate",
+        "experiment",
+        "interop",
+        "learner",
+        "plain_yaml",
+        "redaction",
+        "training",
+    },
     "report": {"errors", "run"},
-    "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
+    "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
     | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "report", "run", "sweep"}

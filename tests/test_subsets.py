@@ -38,7 +38,8 @@ def config_of(names: list[str], objectives: list[str], *overrides: str, num_samp
             *overrides,
         ]
     )
-    loader = {"batch_size": 8, "eval_batch_size": 8, "num_workers": 0, "packing": config["data"]["packing"]}
+    taken = ("packing", "on_bad_sample", "max_bad_share")
+    loader = {"batch_size": 8, "eval_batch_size": 8, "num_workers": 0, **{key: config["data"][key] for key in taken}}
     data = {"_target_": "four_names.FourNames", "num_samples": num_samples, **loader}
     return {**config, "data": data, "plugins": ["four_names"]}
 
@@ -108,6 +109,7 @@ def test_a_checkpoint_of_three_names_is_loaded_for(
     for key, value in learner.state_dict().items():
         assert value.equal(trained[key]) if key in trained else ".state" in key or ".step." in key, key
     loader = {"batch_size": 8, "eval_batch_size": None, "num_workers": 0, "packing": False}
+    loader |= {"on_bad_sample": "raise", "max_bad_share": 0.0}
     data = DataModule(source=experiment.data.source, names=list(learner.specs), seed=0, **loader)
     metrics = evaluate_learner(learner, data, "val")
     assert metrics is not None

@@ -91,7 +91,8 @@ class Batch:
         fields: ``{name: {field: (B, ...)}}``, ragged fields padded with zeros at the end.
         lengths: ``{name: (B,)}`` positions present; for names of fixed size, 1 if present and 0 if absent.
         full: ``{name: bool}`` known on the host: no sample of this name is absent or padded.
-        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it.
+        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it; -2 for one
+            that could not be read, and has nothing in it either.
         host_lengths: `lengths` as the host knows them, wherever the batch is; given where tokens are to be packed.
     """
 

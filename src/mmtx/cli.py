@@ -272,10 +272,9 @@ def evaluate(arguments: list[str]) -> int:
     from pathlib import Path
 
     from mmtx.compose import with_overrides
-    from mmtx.data.module import DataModule
     from mmtx.errors import InvalidValue, UserError
     from mmtx.evaluate import evaluate_learner
-    from mmtx.experiment import construct_source
+    from mmtx.experiment import construct_source, data_module
     from mmtx.run.directory import newest_checkpoint
     from mmtx.run.loading import load, read_checkpoint
     from mmtx.run.metrics import finite
@@ -286,7 +285,8 @@ def evaluate(arguments: list[str]) -> int:
     if options["checkpoint"] is not None:
         place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(place)
-    config = with_overrides(read_checkpoint(file)["mmtx"]["config"], overrides)
+    # whose code may run is for the user to say, and not for a checkpoint
+    config = with_overrides({**read_checkpoint(file)["mmtx"]["config"], "plugins": []}, overrides)
     source = construct_source(config)
     if options["modality"] is None:
         learner = load(file, config["plugins"])
@@ -294,9 +294,7 @@ def evaluate(arguments: list[str]) -> int:
         learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
         if fresh:
             print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
-    loader_keys = {key: config["data"][key] for key in ("batch_size", "eval_batch_size", "num_workers")}
-    packing = bool(config["data"].get("packing"))
-    data = DataModule(source=source, names=list(learner.specs), seed=config["seed"], packing=packing, **loader_keys)
+    data = data_module(config, source, list(learner.specs))
     metrics = evaluate_learner(learner, data, options["split"], _names("drop", options["drop"] or []))
     if metrics is None:
         raise UserError(f"the data has no split '{options['split']}'; choose split=val or split=train")

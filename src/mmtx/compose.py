@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx import check
 from mmtx.errors import ConfigErrors, UserError, nearest
+from mmtx.plain_yaml import read_yaml
 
 Config = dict[str, Any]
 
@@ -219,11 +218,10 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file is not a config.
     """
-
     try:
-        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {file} cannot be read: {error}") from None
+        config = read_yaml(Path(file))
+    except UserError as error:
+        raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
     return with_overrides(config, overrides)

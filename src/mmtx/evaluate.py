@@ -8,6 +8,7 @@ import torch
 
 from mmtx.act import Episode
 from mmtx.data.base import Source
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
@@ -38,14 +39,18 @@ def evaluate_learner(
         return acting or None
     totals: dict[str, torch.Tensor] = {}
     stats: dict[str, list[str]] = {}
+    left_out = torch.zeros(2, dtype=torch.long)
     for batches in loader:
+        left_out += count_left_out(batches)
         batch = batches[0]
         batch = batch.without({name: torch.ones(len(batch), dtype=torch.bool) for name in drop})
         for name, score in learner(batch).items():
             totals[name] = totals[name] + score.vector() if name in totals else score.vector()
             stats[name] = list(score.stats)
     metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
-    return metrics | acting
+    count, seen = (int(value) for value in left_out)
+    check_left_out(count, seen, data.max_bad_share)
+    return metrics | acting | ({f"{split}/skipped_samples": float(count)} if count else {})
 
 
 def _check_drop(learner: Learner, drop: Sequence[str]) -> None:

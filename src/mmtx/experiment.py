@@ -16,7 +16,7 @@ from mmtx.compose import Config, compose
 from mmtx.data.base import Source
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
-from mmtx.errors import ConfigErrors, InvalidValue
+from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.lora import LoRA, freeze
@@ -126,7 +126,7 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
     if source is not None:
         names = list(learner.specs if learner is not None else config["modality"])
         absence = attempt("modality_dropout", lambda: _modality_dropout(config, learner))
-        data = attempt("data", lambda: _data_module(config, source, names, absence))
+        data = attempt("data", lambda: data_module(config, source, names, absence))
     for group in ("callbacks", "checkpoint", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
@@ -256,8 +256,14 @@ def construct_source(config: Config) -> Source:
     Raises:
         UserError: it cannot be made.
     """
+    node, plugins = _source_node(config), list(config["plugins"])
+    found = check.node_findings(node, "data", set(), plugins)
+    if found:
+        raise ConfigErrors([finding.message for finding in found])
+    if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
+        raise UserError(f"data._target_={node['_target_']} is no dataset")
     try:
-        return _is(Source, construct(_source_node(config), config["plugins"]))
+        return _is(Source, construct(node, plugins))
     except InvalidValue as error:
         raise error.under("data") from None
 
@@ -266,7 +272,8 @@ def _source_node(config: Config) -> Config:
     return {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
 
 
-def _data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None) -> DataModule:
+def data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None = None) -> DataModule:
+    """Loaders over a source, by the keys of a config's ``data``."""
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
     if not isinstance(loader["packing"], bool):
         raise InvalidValue("packing", loader["packing"], "is neither true nor false")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,14 +12,16 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.left_out import LEFT_OUT
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
 
+ON_BAD_SAMPLE = {"raise": False, "skip": True}
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
 
@@ -35,6 +38,9 @@ class DataModule:
         num_workers: processes that prepare batches; 0: none.
         packing: batches say that only real tokens are to be computed.
         modality_dropout: what samples lose in training; None: nothing.
+        on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
+            batch empty, with a warning.
+        max_bad_share: of the samples, that may be left out so.
     """
 
     def __init__(
@@ -47,6 +53,8 @@ class DataModule:
         eval_batch_size: int | None,
         num_workers: int,
         packing: bool,
+        on_bad_sample: str,
+        max_bad_share: float,
         modality_dropout: ModalityDropout | None = None,
     ) -> None:
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
@@ -54,6 +62,11 @@ class DataModule:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
+        if on_bad_sample not in ON_BAD_SAMPLE:
+            raise InvalidValue("on_bad_sample", on_bad_sample, f"is none of {', '.join(ON_BAD_SAMPLE)}")
+        if not 0 <= max_bad_share <= 1:
+            raise InvalidValue("max_bad_share", max_bad_share, "must lie in 0..1")
+        self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.packing, self.modality_dropout = packing, modality_dropout
@@ -87,8 +100,7 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        fetch = _Fetch(self._train, self.specs, self.batch_size, self.seed, self.packing, self.modality_dropout)
-        return self._loader(fetch, sampler, timeout_s)
+        return self._loader(self._fetch(self._train, self.batch_size, self.modality_dropout), sampler, timeout_s)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -103,7 +115,7 @@ class DataModule:
     def _hash(self, split: Split) -> str:
         last = len(split) - 1
         draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
-        made = _Fetch(split, self.specs, len(draws), self.seed, packing=False).__getitems__(draws)
+        made = self._fetch(split, len(draws)).__getitems__(draws)
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
@@ -119,7 +131,10 @@ class DataModule:
         if samples is None:
             return None
         sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed, self.packing), sampler)
+        return self._loader(self._fetch(samples, self.eval_batch_size), sampler)
+
+    def _fetch(self, split: Split, batch_size: int, modality_dropout: ModalityDropout | None = None) -> _Fetch:
+        return _Fetch(split, self.specs, batch_size, self.seed, self.packing, self._skips, modality_dropout)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -166,10 +181,11 @@ class _Fetch(Dataset[list[Batch]]):
         batch_size: int,
         seed: int,
         packing: bool,
-        modality_dropout: ModalityDropout | None = None,
+        skips: bool,
+        modality_dropout: ModalityDropout | None,
     ) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
-        self.packing, self.modality_dropout = packing, modality_dropout
+        self.packing, self.skips, self.modality_dropout = packing, skips, modality_dropout
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
@@ -191,11 +207,27 @@ class _Fetch(Dataset[list[Batch]]):
     def _batch(self, draws: list[Draw]) -> Batch:
         if isinstance(self.split, BatchSplit) and draws:
             return self.split.batch([draw.index for draw in draws], self.specs)
-        samples = []
-        for draw in draws:
-            seed_everything_for(self.seed, draw)
-            samples.append(self.split[draw.index])
-        return collate(samples, self.specs, size=max(len(draws), 1), ids=[draw.index for draw in draws])
+        samples = [self._sample(draw) for draw in draws]
+        ids = [LEFT_OUT if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
+        return collate([sample or {} for sample in samples], self.specs, size=max(len(draws), 1), ids=ids)
+
+    def _sample(self, draw: Draw) -> Sample | None:
+        """One sample; None where it cannot be read and may be left out."""
+        seed_everything_for(self.seed, draw)
+        try:
+            sample = self.split[draw.index]
+            if self.skips:
+                collate([sample], self.specs, ids=[draw.index])  # one that fits nothing spoils its batch
+            return sample
+        except UserError as error:
+            told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
+            if not self.skips:
+                raise UserError(told) from None
+            print(f"mmtx: warning: {told}; it is left out (data.on_bad_sample=skip)", file=sys.stderr, flush=True)
+            return None
+        except Exception as error:
+            error.add_note(f"when sample {draw.index} was made")
+            raise
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:

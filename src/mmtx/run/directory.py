@@ -13,7 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mmtx.errors import UserError
+from mmtx.redaction import redacted
 
 
 class RunDirectory:
@@ -94,10 +97,15 @@ class RunDirectory:
         file = self.path / ".checkpointed"
         return int(json.loads(file.read_text())["step"]) if file.exists() else None
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """What repeats the run, without its secrets."""
+        text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
+        self.config.write_text(text, encoding="utf-8")
+
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
         partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(redacted(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(partial, file)
 
     def state(self) -> str | None:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mmtx.compose import Config, read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
+from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, Interrupted, requeue
@@ -34,7 +34,7 @@ def prepare(config: Config, run: RunDirectory) -> None:
 
     run.create()
     kept = {**config, "run_dir": None}  # a repeated run gets a directory of its own
-    run.config.write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run.write_config(kept)
     run.write_json(run.environment, describe(config["seed"]))
     run.set_status("running")
 
@@ -110,7 +110,7 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
             if run.state() != "failed":
                 run.set_status(state, told)
         kept = f"; step {run.checkpointed} is saved: mmtx resume {run.path}" if run.checkpointed is not None else ""
-        said = str(error) if isinstance(error, UserError | ProcessDied) else told
+        said = redacted(str(error) if isinstance(error, UserError | ProcessDied) else told)
         print(f"mmtx: {said}{kept}", file=sys.stderr)
     return code
 
@@ -133,7 +133,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])
     log = MetricsLog(run.metrics_log, saved["mmtx"]["log_lines"] if saved else 0) if main else None
     loggers: list[Any] = [log] if log is not None else []
-    runtime = {"run_dir": run.path, "config": config}
+    runtime = {"run_dir": run.path, "config": redacted(config)}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]

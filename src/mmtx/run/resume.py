@@ -9,8 +9,6 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx.compose import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
@@ -22,7 +20,9 @@ from mmtx.run.loading import contents, read_checkpoint
 FREE = (
     "callbacks",
     "checkpoint",
+    "data.max_bad_share",
     "data.num_workers",
+    "data.on_bad_sample",
     "logger",
     "plugins",
     "run_dir",
@@ -78,7 +78,7 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
         keep_global_batch(experiment, saved["samples_per_step"])
         print(f"continues from step {saved['step']} of {experiment.total_steps}", flush=True)
     if overrides:
-        run.config.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        run.write_config(config)
     return start(experiment, run, checkpoint)
 
 

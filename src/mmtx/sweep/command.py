@@ -17,6 +17,7 @@ from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import construct
+from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
 from mmtx.run.worker import command as job_command
 from mmtx.sweep.drive import Drive
@@ -240,7 +241,7 @@ def _freeze(planned: Planned, folder: Path) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        config = {**planned.config, "run_dir": None}
+        config = redacted({**planned.config, "run_dir": None})
         file.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
 from mmtx.act import Episode
 from mmtx.batch import Batch
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
 from mmtx.evaluate import acting_metrics, stage_metrics
@@ -47,6 +49,7 @@ class EvaluatedModule(pl.LightningModule):
         self._sharded = False
         self._totals: dict[str, Tensor] = {}
         self._stats: dict[str, list[str]] = {}
+        self._left_out_of = torch.zeros(2)
         self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
 
     def val_dataloader(self) -> Any:
@@ -66,7 +69,7 @@ class EvaluatedModule(pl.LightningModule):
         self._add_to_totals(batches)
 
     def on_validation_epoch_start(self) -> None:
-        self._totals, self._stats = {}, {}
+        self._totals, self._stats, self._left_out_of = {}, {}, torch.zeros(2, device=self.device)
         seed_step(self.seed, self.global_step, self.global_rank)
         self._swap_average()
         self._gather(True)
@@ -82,6 +85,7 @@ class EvaluatedModule(pl.LightningModule):
         self._end_evaluation("test")
 
     def _add_to_totals(self, batches: list[Batch]) -> None:
+        self._left_out_of += count_left_out(batches).to(self.device)
         for batch in batches:
             for name, score in self.learner(batch).items():
                 vector = score.vector()
@@ -90,11 +94,21 @@ class EvaluatedModule(pl.LightningModule):
 
     def _end_evaluation(self, stage: str) -> None:
         parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
-        metrics = self._metrics(stage, parts)
+        metrics = self._metrics(stage, parts) | self._skipped(stage)
         self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
         self._clock, self._tokens, self._places = time.perf_counter(), 0, 0  # time spent here is not training
+
+    def _skipped(self, stage: str) -> dict[str, float]:
+        """How many samples could not be read, where there were any.
+
+        Raises:
+            UserError: too many.
+        """
+        count, seen = (int(value) for value in self._sum_over_ranks(self._left_out_of).tolist())
+        check_left_out(count, seen, self.data.max_bad_share)
+        return {f"{stage}/skipped_samples": float(count)} if count else {}
 
     def test_by_acting(self) -> None:
         """The test of data whose only test is its world."""

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
 from mmtx.learner import Learner
@@ -78,6 +79,7 @@ class MultimodalModule(EvaluatedModule):
         self.alarms: set[Alarm] = set()
         self.is_between_steps = True
         self._grad_norm: Tensor | None = None
+        self._left_out = 0
 
     # ---------------------------------------------------------------- set-up
 
@@ -190,10 +192,15 @@ class MultimodalModule(EvaluatedModule):
 
         Raises:
             NotFinite: they are not, once too often.
+            UserError: too many samples could not be read.
         """
         norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        loss, norm_sum = self.agree(torch.stack([losses.sum(), norm.to(losses)]))
+        left_out = count_left_out(batches)[0]
+        loss, norm_sum, bad = self.agree(torch.stack([losses.sum(), norm.to(losses), left_out.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
+        self._left_out += int(bad)
+        seen = max(step * self.samples_per_step, self.data.num_train)
+        check_left_out(self._left_out, seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
             self._say(self.watch.good(loss / num_ranks, step))
             return True
@@ -260,17 +267,21 @@ class MultimodalModule(EvaluatedModule):
         if self._places:
             metrics["train/fill"] = self._tokens / self._places
         self._clock, self._tokens, self._places = now, 0, 0
+        if self._left_out:
+            metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
 
     # ---------------------------------------------------------------- checkpoint
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of this object."""
-        return {"metrics": dict(self.metrics), "validated": self.validated, "watch": self.watch.state_dict()}
+        counted = {"watch": self.watch.state_dict(), "left_out": self._left_out}
+        return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
 
     def set_progress(self, state: dict[str, Any]) -> None:
         self.metrics, self.validated = dict(state["metrics"]), state["validated"]
         self.watch.load_state_dict(state["watch"])
+        self._left_out = state.get("left_out", 0)
 
 
 def is_sharded(trainer: pl.Trainer) -> bool:
