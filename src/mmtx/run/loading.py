@@ -38,7 +38,7 @@ def contents(experiment: Experiment) -> dict[str, Any]:
 def described(config: Config, learner: Learner) -> dict[str, Any]:
     """What `load` needs, also of a learner that was not trained here."""
     specs = {name: _spec_state(spec) for name, spec in learner.specs.items()}
-    return {"format": FORMAT, "config": config, "specs": specs, "origin": learner.origin}
+    return {"format": FORMAT, "config": config, "specs": specs, "fingerprint": {}, "origin": learner.origin}
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
