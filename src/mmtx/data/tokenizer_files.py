@@ -79,7 +79,8 @@ def _pieces(file: Path) -> Any:
     from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
     from tokenizers.models import Unigram
 
-    model = sentencepiece_model_pb2.ModelProto()
+    protocol: Any = sentencepiece_model_pb2  # its classes are made when it is imported
+    model = protocol.ModelProto()
     model.ParseFromString(file.read_bytes())
     pieces = [(piece.piece, piece.score) for piece in model.pieces]
     special = [piece.piece for piece in model.pieces if piece.type in (2, 3)]  # unknown, control
