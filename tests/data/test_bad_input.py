@@ -56,7 +56,7 @@ BAD = {3, 6, 11, 19, 27, 35}
 
 
 def module(num_workers=0, on_bad_sample="skip", source=None):
-    loader = {"batch_size": 5, "eval_batch_size": 7, "num_workers": num_workers}
+    loader = {"batch_size": 5, "eval_batch_size": 7, "num_workers": num_workers, "packing": False}
     policy = {"on_bad_sample": on_bad_sample, "max_bad_share": 0.5}
     return DataModule(source=source or Partly(), names=["number"], seed=0, **loader, **policy)
 

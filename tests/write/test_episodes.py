@@ -75,6 +75,7 @@ def test_a_run_leaves_episodes_of_its_test(pole, door):
         "episode_step000003.gif",
         "episode_step000003.png",
         "episodes.jsonl",
+        "listening_step000003.png",
     }
     assert not (door[0] / "run" / "samples" / "asked_step000003.png").exists(), "it was asked for one return"
     episodes = [json.loads(line) for line in (samples / "episodes.jsonl").read_text().splitlines()]

@@ -27,7 +27,8 @@ def main() -> int:
         return job.main()
     run = RunDirectory(sys.argv[1])
     with run.lock(wait=True):
-        return _continue_or_begin(run)
+        pass  # an earlier process of the run, such as one whose launcher was killed, has saved by now
+    return _continue_or_begin(run)
 
 
 def _continue_or_begin(run: RunDirectory) -> int:
