@@ -32,7 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "learner": {"batch", "model", "objectives"},
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
-    "playing": {"act", "film", "learner", "objectives", "world"},
+    "playing": {"act", "data", "film", "learner", "objectives", "world"},
     "evaluate": {"act", "data", "learner", "objectives", "playing", "world"},
     "attention_maps": {"connectivity", "nn"},
     "training": {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -128,6 +128,8 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
+    if learner is not None and data is not None and len(source.parts) > 1:
+        collector.messages += _parts_findings(learner, source, training)
     if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
         collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:
@@ -217,19 +219,58 @@ def construct_source(config: Config) -> Source:
     Raises:
         UserError: it cannot be made.
     """
+    return _source(_source_node(config), "data", config["plugins"])
+
+
+def _source(node: Any, path: str, plugins: Sequence[str]) -> Source:
+    if not isinstance(node, Mapping):
+        raise InvalidValue(path, node, "is no dataset")
+    if isinstance(node.get("parts"), Mapping):
+        parts = {part: _source(child, f"{path}.parts.{part}", plugins) for part, child in node["parts"].items()}
+        node = {**node, "parts": parts}
     try:
-        return _is(Source, construct(_source_node(config), config["plugins"]))
+        return _is(Source, construct(node, plugins))
     except InvalidValue as error:
-        raise error.under("data") from None
+        raise error.under(path) from None
 
 
 def _source_node(config: Config) -> Config:
-    return {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
+    """The node of the dataset, and of its parts, without the keys of the loader."""
+    node = _without_loader(config["data"])
+    parts = node.get("parts")
+    if isinstance(parts, Mapping):
+        node["parts"] = {part: _without_loader(child) for part, child in parts.items()}
+    return node
+
+
+def _without_loader(node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    return {key: value for key, value in node.items() if key not in check.RUNTIME["data"]}
 
 
 def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
     return DataModule(source=source, names=names, seed=config["seed"], **loader)
+
+
+def _parts_findings(learner: Learner, source: Source, training: Training | None) -> Iterator[str]:
+    """What is wrong between the parts of a mixture and the rest."""
+    applying = {part: learner.applying(own.specs) for part, own in source.parts.items()}
+    for part, own in source.parts.items():
+        offers, model = ", ".join(own.specs), learner.model
+        for key, names in (("modality", model.decoded), ("encode", model.encoded)):
+            if names and not any(name in own.specs for name in names):
+                yield f"data.parts.{part} offers none of {key}=[{','.join(names)}]; it has {offers}"
+        if not applying[part]:
+            objectives = ",".join(learner.objectives)
+            yield f"data.parts.{part} gives objective=[{objectives}] nothing to predict; it has {offers}"
+    for name in learner.objectives:
+        if not any(name in objectives for objectives in applying.values()):
+            needs = ", ".join(learner.objective(name).needs)
+            yield f"objective.{name} needs {needs}, which no part of the data has together"
+    if training is not None and training.is_sharded:
+        yield "trainer.strategy=fsdp2 needs as many batches on every rank, and a mixture does not give them; use ddp"
 
 
 def _check_steps(training: Training, data: DataModule) -> None:

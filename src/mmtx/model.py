@@ -103,7 +103,7 @@ class MultimodalTransformer(nn.Module):
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The set that the encoder hears."""
-        parts = tuple(id(batch[name]) for name in self.encoded)
+        parts = tuple(id(batch[name]) for name in self.encoded if name in batch)
         return self._once(("set", parts), lambda: self._join(batch, self.encoded, None), keep=batch.fields)
 
     def encode(self, token_set: TokenSet) -> Encoded:
@@ -154,7 +154,7 @@ class MultimodalTransformer(nn.Module):
 
     def _join(self, batch: Batch, names: list[str], memory: TokenSet | None) -> TokenSet:
         groups, place = {}, {}
-        for name in names:
+        for name in (name for name in names if name in batch):
             groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
             place[name] = self._place(name, groups[name])
         clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -14,7 +15,8 @@ from torch.utils.data import DataLoader, Dataset
 from mmtx.batch import Batch, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
-from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
+from mmtx.data.parted import PartedSplit
+from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
 
@@ -73,7 +75,7 @@ class DataModule:
     ) -> Batches:
         """Steps `first_step` to `num_steps` of the stream; `timeout_s` is how long to wait for a worker's batch."""
         sampler = TrainSampler(
-            Order(self.num_train, self.seed),
+            self.source.order(self.num_train, self.seed),
             num_steps=num_steps,
             batch_size=self.batch_size,
             accumulate=accumulate,
@@ -100,19 +102,28 @@ class DataModule:
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
-        for name, fields in sorted(made[0].fields.items()):
-            for key, value in sorted(fields.items()):
-                digest.update(f"{name}.{key} {tuple(value.shape)} {value.dtype}".encode())
-                digest.update(value.contiguous().numpy().tobytes())
+        for batch in made:
+            for name, fields in sorted(batch.fields.items()):
+                for key, value in sorted(fields.items()):
+                    digest.update(f"{name}.{key} {tuple(value.shape)} {value.dtype}".encode())
+                    digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
+    def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
+        """For each part of the source that has the split (``val``, ``test``, or ``train`` in its own order), its
+        batches."""
+        loaders = {}
+        for part, source in self.source.parts.items():
+            samples = {"train": source.train, "val": source.val, "test": source.test}[split]()
+            if samples is not None:
+                sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
+                specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
+                loaders[part] = self._loader(_Fetch(samples, specs, self.eval_batch_size, self.seed), sampler)
+        return loaders
+
     def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
-        """Batches of ``val``, ``test``, or ``train`` in its own order; None if there is no such split."""
-        samples = {"train": self.source.train, "val": self.source.val, "test": self.source.test}[split]()
-        if samples is None:
-            return None
-        sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-        return self._loader(_Fetch(samples, self.specs, self.eval_batch_size, self.seed), sampler)
+        """The same of a source that has no parts; None if there is no such split."""
+        return self.eval_loaders(split, rank=rank, num_ranks=num_ranks).get("")
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -149,6 +160,16 @@ class Batches:
             yield batches
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Draws from one dataset, whose sample 0 has the index `first`."""
+
+    split: Split
+    specs: Mapping[str, Spec]
+    draws: list[Draw]
+    first: int
+
+
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
@@ -156,10 +177,13 @@ class _Fetch(Dataset[list[Batch]]):
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
-        blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
-            return [self._batch(block) for block in blocks]
+            return [
+                self._batch(group, group.draws[i : i + self.batch_size])
+                for group in self._groups(draws)
+                for i in range(0, max(len(group.draws), 1), self.batch_size)
+            ]
         except UserError as error:
             return error
         finally:
@@ -167,14 +191,28 @@ class _Fetch(Dataset[list[Batch]]):
             random.setstate(states[1])
             numpy.random.set_state(states[2])
 
-    def _batch(self, draws: list[Draw]) -> Batch:
-        if isinstance(self.split, BatchSplit) and draws:
-            return self.split.batch([draw.index for draw in draws], self.specs)
-        samples = []
+    def _groups(self, draws: list[Draw]) -> Iterator[_Group]:
+        """The draws of each part, since samples of two parts share no batch."""
+        if not isinstance(self.split, PartedSplit):
+            yield _Group(self.split, self.specs, draws, 0)
+            return
+        of_part: dict[str, list[Draw]] = {}
         for draw in draws:
+            of_part.setdefault(self.split.locate(draw.index)[0], []).append(draw)
+        for part in sorted(of_part):
+            specs = {name: spec for name, spec in self.specs.items() if name in self.split.names[part]}
+            yield _Group(self.split.splits[part], specs, of_part[part], self.split.first[part])
+
+    def _batch(self, group: _Group, draws: list[Draw]) -> Batch:
+        ids = [draw.index for draw in draws]
+        own = [number - group.first for number in ids]
+        if isinstance(group.split, BatchSplit) and draws:
+            return replace(group.split.batch(own, group.specs), ids=torch.tensor(ids))
+        samples = []
+        for draw, index in zip(draws, own, strict=True):
             seed_everything_for(self.seed, draw)
-            samples.append(self.split[draw.index])
-        return collate(samples, self.specs, size=max(len(draws), 1), ids=[draw.index for draw in draws])
+            samples.append(group.split[index])
+        return collate(samples, group.specs, size=max(len(draws), 1), ids=ids)
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:

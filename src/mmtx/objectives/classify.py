@@ -64,6 +64,10 @@ class Classify(Objective):
         self.head = nn.Linear(model.backbone.dim, spec.fields["class"].num_classes)
         initialise(self.head, std=model.backbone.init_std)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.labels, *self.pool.names)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()
 
