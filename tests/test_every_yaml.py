@@ -68,6 +68,8 @@ def overrides_for(group, option):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):
         return [f"{group}=[{option}]", *NEEDS.get(group, {}).get(option, [])]
+    if option == "mixture":
+        return [f"+data@data.parts.{part}=digits" for part in ("one", "two")]
     if group == "data":
         needs = DATA_WITHOUT_PICTURES.get(option, [])
         if needs == ["modality=[source,target]", "objective=[seq2seq]"]:
@@ -103,11 +105,12 @@ def two_steps(overrides):
     optimizer = experiment.optimisation.optimizer(learner)
     losses = []
     for batches in experiment.data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1):
-        scores = learner(batches[0])
-        loss = torch.stack([score.loss_sum / score.count for score in scores.values()]).sum()
+        scores = [score for batch in batches for score in learner(batch).values()]
+        loss = torch.stack([score.loss_sum / score.count for score in scores]).sum()
         optimizer.zero_grad()
         loss.backward()
-        assert all(parameter.grad is not None for parameter in learner.parameters())
+        is_mixture = len(experiment.data.source.parts) > 1  # whose steps may lack a part
+        assert is_mixture or all(parameter.grad is not None for parameter in learner.parameters())
         optimizer.step()
         losses.append(float(loss.detach()))
     assert len(losses) == 2
@@ -135,9 +138,13 @@ def _path(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
     given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
-    config = compose([f"experiment={recipe}", *given])
-    file = config["data"]["_target_"].split(".")[-2]
-    return shrink_data(file, tmp_path, monkeypatch)
+    data = compose([f"experiment={recipe}", *given])["data"]
+    return [
+        override.replace("data.", f"{path}.", 1)
+        for path, node in {"data": data, **{f"data.parts.{n}": p for n, p in data.get("parts", {}).items()}}.items()
+        for override in shrink_data(node["_target_"].split(".")[-2], tmp_path, monkeypatch)
+        if path == "data" or "max_digits" not in override  # parts keep what they predict
+    ]
 
 
 def test_every_option_says_in_one_line_what_it_is():
