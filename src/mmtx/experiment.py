@@ -128,8 +128,8 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
-    if learner is not None and data is not None and len(source.parts) > 1:
-        collector.messages += _parts_findings(learner, source, training)
+    if learner is not None and data is not None and len(data.source.parts) > 1:
+        collector.messages += _parts_findings(learner, data.source, training)
     if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
         collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:

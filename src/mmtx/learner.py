@@ -31,7 +31,7 @@ class Learner(nn.Module):
         with self.model.sharing():
             return {name: self.objective(name)(self.model, batch) for name in self.applying(batch)}
 
-    def applying(self, names: Container[str]) -> list[str]:
+    def applying(self, names: Batch | Container[str]) -> list[str]:
         """The objectives that have what they need in a batch, or in data of these names."""
         return [name for name in self.objectives if self.objective(name).applies(names)]
 

@@ -136,17 +136,20 @@ def test_a_step_without_a_part_has_no_nan_and_leaves_it_out(mixed, tmp_path):
     assert all(value is not None for step in steps for value in step.values())
 
 
+APART = "objective=[next_token,classify,action,ctc]"
+
+
 @pytest.mark.parametrize(
     "words, told",
     [
-        (["objective=[classify,next_token]"], "data.parts.steps gives objective=[next_token,classify] nothing"),
+        (["objective=[classify,next_token]"], "data.parts.steps gives objective=[classify,next_token] nothing"),
         (["modality=[text,image]", "objective=[next_token,classify]"], "data.parts.steps offers none of modality="),
         (["data.weights.prose=-1"], "data.weights.prose=-1 must be"),
         (["data.weights={prose: 0, digits: 0, steps: 0}"], "are all 0"),
         (["data.parts.prose.context=0"], "data.parts.prose.context=0 must be at least 1"),
         (["data.parts.prose.contxt=3"], "unknown key data.parts.prose.contxt=3; did you mean 'context'"),
-        (["data.names.digits={}"], "prose and digits both offer 'text'"),
-        (["objective=[next_token,classify,action,ctc]", "objective.ctc.source=image"], "which no part"),
+        (["data.names.digits.text=text"], "prose and digits both offer 'text'"),
+        ([APART, "objective.ctc.source=text", "objective.ctc.text=name"], "ctc needs name, text, which no part"),
         (["trainer.strategy=fsdp2", "trainer.devices=2"], "trainer.strategy=fsdp2 needs as many batches"),
     ],
     ids=["objective", "set", "negative", "zero", "nested", "unknown", "clash", "apart", "fsdp2"],

@@ -78,7 +78,7 @@ class Objective(nn.Module, ABC):
         """Names without which there is nothing to predict, or nothing to predict it from."""
         return self.labels
 
-    def applies(self, names: Container[str]) -> bool:
+    def applies(self, names: Batch | Container[str]) -> bool:
         """Whether data of these names, or a batch, has what this objective needs. Parts of a mixture may not."""
         return all(name in names for name in self.needs)
 

@@ -225,7 +225,8 @@ class MultimodalModule(EvaluatedModule):
         counts = torch.zeros(len(self.learner.objectives), device=self.device)
         for index, name in enumerate(self.learner.objectives):
             objective = self.learner.objective(name)
-            counts[index] = sum(objective.count(batch) for batch in batches if objective.applies(batch))
+            for batch in filter(objective.applies, batches):
+                counts[index] += objective.count(batch)
         return counts
 
     def _loss(self, scores: dict[str, Score], counts: Tensor) -> Tensor:
