@@ -161,7 +161,15 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     config = compose([*CONFIG, "optim.lr=1e-4", "trainer.accelerator=cpu"])
     optimisation, training = construct(config["optim"]), construct(config["trainer"])
     data = DataModule(
-        source=RandomText(), names=["text"], seed=0, batch_size=BATCH, eval_batch_size=None, num_workers=0
+        source=RandomText(),
+        names=["text"],
+        seed=0,
+        batch_size=BATCH,
+        eval_batch_size=None,
+        num_workers=0,
+        packing=False,
+        on_bad_sample="raise",
+        max_bad_share=0,
     )
     module = MultimodalModule(
         learner=learner,

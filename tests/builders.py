@@ -127,6 +127,7 @@ def _times(max_length: int, num_times: int | None) -> dict[str, Field]:
 
 def attention(**changes: Any) -> Any:
     keys: dict[str, Any] = {
+        "head_dim": None,
         "num_kv_heads": None,
         "bias": ["query", "key", "value", "out"],
         "scale": True,
@@ -137,7 +138,7 @@ def attention(**changes: Any) -> Any:
 
 
 def mlp(**changes: Any) -> Any:
-    keys: dict[str, Any] = {"activation": nn.GELU(), "expansion": 2.0, "gated": False, "bias": True}
+    keys: dict[str, Any] = {"activation": nn.GELU(), "expansion": 2.0, "multiple_of": 8, "gated": False, "bias": True}
     return partial(MLP, **{**keys, **changes})
 
 
@@ -153,6 +154,7 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
         "mlp": mlp(),
         "norm": partial(LayerNorm, eps=1e-5, bias=True),
         "positions": POSITIONS["none"],
+        "input_norm": False,
         "norm_first": True,
         "final_norm": True,
         "dropout": 0.0,
@@ -169,7 +171,7 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
 
 
 def text(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, causal: bool = True) -> Text:
-    return Text(spec=spec or text_spec(), dim=dim, clock=clock, causal=causal, context=None)
+    return Text(spec=spec or text_spec(), dim=dim, clock=clock, causal=causal, context=None, share=None, num_segments=0)
 
 
 def image(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, **changes: Any) -> Image:
@@ -277,6 +279,9 @@ def seq2seq(whole: MultimodalTransformer, specs: Mapping[str, Spec], **changes: 
         "text": "text",
         "references": None,
         "tied": True,
+        "logit_scale": 1.0,
+        "prompt": [],
+        "suppress": [],
         "label_smoothing": 0.0,
         "metrics": {},
         "beam_size": 1,

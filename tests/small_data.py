@@ -63,11 +63,13 @@ def publish_small(monkeypatch):
     monkeypatch.setattr(fashion_mnist, "MD5S", checksums)
     monkeypatch.setattr(cifar10, "TRAIN_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TRAIN_MD5S})
     monkeypatch.setattr(cifar10, "TEST_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TEST_MD5S})
+    archive = tar_of(cifar_files)  # whose header holds the time
+    monkeypatch.setattr(cifar10, "ARCHIVE_MD5", md5(archive))
     packed = {f"{name}.gz": gzip.compress(content) for name, content in idx_files.items()}
     return {
         "MNIST": {f"MNIST/raw/{name}": content for name, content in packed.items()},
         "FashionMNIST": {f"FashionMNIST/raw/{name}": content for name, content in packed.items()},
-        "CIFAR10": {"cifar-10-python.tar.gz": tar_of(cifar_files)},
+        "CIFAR10": {"cifar-10-python.tar.gz": archive},
     }
 
 
@@ -172,6 +174,22 @@ def small_minari(folder):
     (folder / "data" / "metadata.json").write_text(json.dumps({"data_format": "hdf5", **spaces}))
 
 
+MARKS = ["[CLS]", "[SEP]", "<|startoftranscript|>", "<|endoftext|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
+
+
+def small_tokenizer(folder):
+    """A ``tokenizer.json`` of bytes and the marks of several families."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(MARKS)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
 def shrink_data(name, folder, monkeypatch):
     """Overrides with which the dataset `name` reads small files in `folder`, without a download."""
     published = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -182,10 +200,14 @@ def shrink_data(name, folder, monkeypatch):
         return RECORDINGS[name](folder)
     if name == "image_folder":
         for label in ("cat", "dog"):
-            (folder / label).mkdir()
+            (folder / label).mkdir(exist_ok=True)
             for number in range(12):
                 Image.new("RGB", (20, 16), (number, 100, 0)).save(folder / label / f"{number}.png")
         return [f"data.path={folder}", "data.size=8", "data.num_workers=0"]
+    if name == "labelled_text":
+        rows = [f"{('good', 'bad')[i % 2]}\tnumber {i} is {('fine', 'poor')[i % 2]}" for i in range(40)]
+        (folder / "texts.tsv").write_text("\n".join(["label\ttext", *rows]))
+        return [f"data.path={folder / 'texts.tsv'}", "data.max_length=12"]
     if name == "text_file":
         (folder / "text.txt").write_text("To be, or not to be, that is the question.\n" * 50)
         return [f"data.path={folder / 'text.txt'}", "data.context=16"]
@@ -202,6 +224,12 @@ def shrink_data(name, folder, monkeypatch):
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]
+    if name in ("synthesised", "av_digits"):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        place = "data.voices" if name == "av_digits" else "data"
+        return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
+    if name == "driving":
+        return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]
     if name == "babyai":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_episodes=12", "data.num_val=3", "data.context=4"]

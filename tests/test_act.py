@@ -521,6 +521,7 @@ def test_who_acts() -> None:
         weight=1.0,
         label="label",
         pool=MeanPool(),
+        pooler=False,
         label_smoothing=0.0,
         mixup=0.0,
         dropout=0.0,

@@ -35,6 +35,9 @@ MISTAKES = [
     (["experiment=gpt_shakespeare", "data.path=/no/such/file"], ["data.path=/no/such/file"]),
     (["data=image_folder", "data.path=."], ["data"]),
     (["data.batch_size=0"], ["data.batch_size=0"]),
+    (["data.packing=3"], ["data.packing=3", "neither true nor false"]),
+    (["~data.packing"], ["data.packing is missing"]),
+    (["modality_dropout={radar: 0.5}"], ["modality_dropout.radar=0.5", "[image, text]"]),
     (["optim.lr=nan"], ["optim.lr=nan"]),
     (["optim.lr=-1"], ["optim.lr=-1"]),
     (["optim.schedule.final=2"], ["optim.schedule.final=2"]),
@@ -61,7 +64,7 @@ MISTAKES = [
     ([*DOORS, "objective.action.val_episodes=0"], ["objective.action.val_episodes=0", "at least 1"]),
     ([*DOORS, "objective.action.target_returns=[]"], ["objective.action.target_returns=[]", "null"]),
     ([*DOORS, "objective.action.temperature=-1"], ["objective.action.temperature=-1", "at least 0"]),
-    (["data.augment._target_=os.system"], ["os.system", "plugins=[os]"]),
+    (["data.augment._target_=os.system"], ["os.system", "not a class of mmtx"]),
     (["data.augment._target_=mmtx.experiment.os.system"], ["mmtx.experiment.os.system"]),
 ]
 

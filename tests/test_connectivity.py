@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import example, given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from random_sets import Group, RandomSet, examples, group, random_sets, windows
 from torch import Tensor
 
-from mmtx.connectivity import Causal, Connectivity, Dense, Flex, Full, PerSegment, Rendering, Shape, Span
-from mmtx.tokens import pack, plan_rows, split
+from mmtx.connectivity import Connectivity, Shape, grouped
+from mmtx.renderings import Causal, Dense, Flex, Full, PerSegment, Rendering
+from mmtx.tokens import TokenSet, pack, split
 
 
 def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
@@ -21,6 +24,10 @@ def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None
     if bias is not None:
         scores = scores + bias
     return scores.masked_fill(~allowed[:, None], float("-inf")).softmax(-1) @ v
+
+
+def packed_row(random_set: RandomSet) -> TokenSet:
+    return pack(replace(random_set.join(), lengths=tuple(random_set.lengths)))
 
 
 def assert_hears(rendering: Rendering, connectivity: Connectivity, rows: int, window: int | None, seed: int) -> None:
@@ -36,10 +43,18 @@ def assert_hears(rendering: Rendering, connectivity: Connectivity, rows: int, wi
     for num_kv_heads, bias_rows, scale in ((4, None, None), (2, 1, 1.0), (1, rows, None)):
         q, k, v = draw(rows, 4, queries, 8), draw(rows, num_kv_heads, keys, 8), draw(rows, num_kv_heads, keys, 8)
         bias = None if bias_rows is None else draw(bias_rows, 4, queries, keys)
-        heard = rendering.attend(q, k, v, bias=bias, scale=scale)
+        parts = _parts(bias, rendering) if isinstance(rendering, PerSegment) and bias is not None else bias
+        heard = rendering.attend(q, k, v, bias=parts, scale=scale)
         expected = listen(q, k, v, allowed, bias, scale)
         assert heard.isfinite().all()
         torch.testing.assert_close(heard * valid, expected * valid, atol=1e-5, rtol=1e-5)
+
+
+def _parts(bias: Tensor, rendering: PerSegment) -> tuple[Tensor, ...]:
+    """The bias of each call, cut out of that of the whole row."""
+    start = [sum(rendering.asked[:sample]) for sample in range(len(rendering.asked))]
+    spans = [slice(start[sample], start[sample] + length) for sample, length in enumerate(rendering.asked)]
+    return tuple(torch.stack([bias[0, :, spans[s], spans[s]] for s in call.samples]) for call in rendering.calls)
 
 
 @examples(150)
@@ -85,43 +100,56 @@ def test_renderings_hear_what_the_rule_allows(random_set: RandomSet, window: int
 
 
 @examples(60)
-@given(random_sets(), windows, st.integers(0, 5))
-def test_packed_rows_hear_their_own_sample(random_set: RandomSet, window: int | None, spare: int) -> None:
+@given(random_sets(), windows)
+def test_a_packed_row_hears_its_own_sample(random_set: RandomSet, window: int | None) -> None:
     """Packing changes where tokens stand and nothing about who hears whom, rendered for a CPU and for other devices."""
-    token_set = random_set.join()
-    row_length = max(*random_set.lengths, 1) + spare
-    packed = pack(token_set, random_set.lengths, row_length)
-    connectivity, packing = packed.connectivity, packed.packing
+    connectivity = packed_row(random_set).connectivity
+    packing = connectivity.packing
     assert packing is not None
     allowed, _, _ = random_set.rule()
-    mask = connectivity.reference().flatten(0, 1)
-    for b in range(random_set.num_samples):
+    mask = connectivity.reference()[0]
+    end = 0
+    for b, length in enumerate(random_set.lengths):
+        own = slice(end, end := end + length)
         real = packing.real[b]
-        index = packing.index[b][real]
-        row = index // row_length
-        assert (row == row[:1]).all(), "a sample stands in one row"
-        assert mask[index][:, index % row_length].equal(torch.tensor(allowed[b])[real][:, real])
-        strangers = torch.ones(row_length, dtype=torch.bool)
-        strangers[index % row_length] = False
-        assert not mask[index][:, strangers].any()
+        assert mask[own, own].equal(torch.tensor(allowed[b])[real][:, real])
+        assert mask[own].sum() == mask[own, own].sum(), "nothing of another sample"
     assert connectivity.dense(window).equal(connectivity.reference(window))
-    rows = connectivity.order.shape[0]
-    assert_hears(connectivity.render(window), connectivity, rows, window, seed=1)
-    assert_hears(Dense(connectivity.dense(window)[:, None]), connectivity, rows, window, seed=1)
+    assert isinstance(connectivity.render(window), PerSegment)
+    assert_hears(connectivity.render(window), connectivity, 1, window, seed=1)
+    assert_hears(Dense(connectivity.dense(window)[:, None]), connectivity, 1, window, seed=1)
 
 
 @examples(60)
-@given(random_sets(), st.integers(0, 5))
-def test_packing_and_back(random_set: RandomSet, spare: int) -> None:
+@given(random_sets())
+def test_packing_and_back(random_set: RandomSet) -> None:
     """Every real token comes back to its place with its own content; everything else is zero."""
-    token_set = random_set.join()
-    packed = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + spare)
-    unpacked, padded = split(packed.content, packed), split(token_set.content, token_set)
+    token_set, row = random_set.join(), packed_row(random_set)
+    unpacked = split(row.content, row.connectivity, row.places)
+    padded = split(token_set.content, token_set.connectivity, token_set.places)
     assert unpacked.hidden.equal(padded.hidden)
     real = token_set.connectivity.valid.expand(random_set.num_samples, -1)
     assert unpacked.hidden[real].equal(token_set.content[real])
     assert not unpacked.hidden[~real].any()
-    assert packed.connectivity.valid.sum() == sum(random_set.lengths)
+    assert row.connectivity.valid.sum() == sum(random_set.lengths)
+    assert len(row.connectivity) == max(sum(random_set.lengths), 1), "nothing is computed but what is there"
+
+
+@examples(40)
+@given(random_sets())
+def test_a_bias_is_made_segment_by_segment(random_set: RandomSet) -> None:
+    """What each call is given is what the whole row's bias says of its segments, and no part is larger than it."""
+    connectivity = packed_row(random_set).connectivity
+
+    def of(query: Tensor, key: Tensor) -> Tensor:
+        return (query[:, :, None] * 7 - key[:, None]).sum(-1)[:, None].float()
+
+    rendering, parts = connectivity.render(), connectivity.bias(of)
+    assert isinstance(rendering, PerSegment)
+    assert isinstance(parts, tuple)
+    expected = _parts(of(connectivity.position, connectivity.position), rendering)
+    for part, own in zip(parts, expected, strict=True):
+        assert part.expand_as(own).equal(own)
 
 
 @examples(30)
@@ -130,7 +158,7 @@ def test_packing_and_back(random_set: RandomSet, spare: int) -> None:
 def test_flex_attention_is_given_the_rule(random_set: RandomSet, window: int | None, packed: bool, tail: bool) -> None:
     token_set = random_set.join()
     if packed:
-        token_set = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + 2)
+        token_set = packed_row(random_set)
     connectivity = token_set.connectivity.tail(1) if tail else token_set.connectivity
     expected = connectivity.reference(window)
     rendering = connectivity.render(window, flex=True)
@@ -146,7 +174,7 @@ def test_flex_attention_hears_what_the_rule_allows(packed: bool, window: int | N
     random_set = RandomSet(groups, {})
     token_set, rows = random_set.join(), 3
     if packed:
-        token_set, rows = pack(token_set, random_set.lengths, 11), 2
+        token_set, rows = packed_row(random_set), 1
     connectivity = token_set.connectivity.tail(1) if tail else token_set.connectivity
     assert_hears(connectivity.render(window, flex=True), connectivity, rows, window, seed=2)
 
@@ -197,13 +225,13 @@ def test_the_cheapest_rendering_is_chosen(
 
 
 @pytest.mark.parametrize(("kind", "part"), [("item", Full), ("causal", Causal), ("blocks", Dense)])
-def test_packed_rows_are_rendered_sample_by_sample(kind: str, part: type[Rendering]) -> None:
-    random_set = RandomSet({"name": group(kind, "name", 4, [4, 2, 3])}, {})
-    packed = pack(random_set.join(), random_set.lengths, 6)
-    rendering = packed.connectivity.render()
+def test_segments_of_equal_length_are_one_call(kind: str, part: type[Rendering]) -> None:
+    random_set = RandomSet({"name": group(kind, "name", 4, [4, 2, 0, 4, 3])}, {})
+    rendering = packed_row(random_set).connectivity.render()
     assert isinstance(rendering, PerSegment)
-    assert rendering.spans == (Span(0, 0, 4), Span(0, 4, 6), Span(1, 0, 3))
-    assert {type(p) for p in rendering.parts} == {part}
+    assert rendering.asked == rendering.heard == (4, 2, 0, 4, 3, 0)
+    assert [call.samples for call in rendering.calls] == [(1,), (4,), (0, 3)]
+    assert {type(call.rendering) for call in rendering.calls} == {part}
 
 
 def test_known_connectivities() -> None:
@@ -230,16 +258,21 @@ def test_padding_never_moves_a_position() -> None:
     assert time.tolist() == [[4, 5], [1, 2], [0, 1]]
 
 
-def test_first_fit() -> None:
-    assert plan_rows([3, 3, 1, 2, 0], 4) == [Span(0, 0, 3), Span(1, 0, 3), Span(0, 3, 4), Span(2, 0, 2), Span(0, 4, 4)]
-    with pytest.raises(ValueError, match="sample 1 has 5 tokens; a packed row holds 4"):
-        plan_rows([1, 5], 4)
+def test_places_of_equal_lengths() -> None:
+    assert grouped((3, 1, 3, 0)) == [(3,), (1,), (0, 2)]
+    assert grouped(((2, 1), (1, 5), (2, 1))) == [(1,), (0, 2)]
 
 
-def test_a_prefix_of_packed_rows_is_not_rendered_by_the_whole_rows_segments() -> None:
+def test_a_prefix_of_a_packed_row_is_not_rendered_by_the_whole_rows_segments() -> None:
     random_set = RandomSet({"name": group("causal", "name", 4, [4, 2])}, {})
-    prefix = pack(random_set.join(), random_set.lengths, 6).connectivity.prefix(5)
+    prefix = packed_row(random_set).connectivity.prefix(5)
     assert_hears(prefix.render(), prefix, 1, None, seed=3)
+
+
+def test_a_bias_of_segments_is_not_one_of_whole_rows() -> None:
+    q = torch.randn(1, 1, 2, 4)
+    with pytest.raises(ValueError, match="has no meaning for whole rows"):
+        Full().attend(q, q, q, bias=(torch.zeros(1, 1, 2, 2),))
 
 
 @pytest.mark.parametrize("shape", list(Shape))

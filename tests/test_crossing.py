@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given
@@ -9,8 +11,9 @@ from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
 from torch import Tensor
 
-from mmtx.connectivity import Connectivity, Full
-from mmtx.crossing import Crossing, Memory, Partly
+from mmtx.connectivity import Connectivity
+from mmtx.crossing import Crossing, Memory
+from mmtx.renderings import Full, Partly, PerSegment
 from mmtx.tokens import pack
 
 
@@ -48,6 +51,19 @@ def crossings(draw: st.DrawFn) -> tuple[Crossing, int]:
     if draw(st.booleans()):
         listening = listening.tail(draw(st.integers(1, len(listening))))
     return Crossing(listening, heard), rows
+
+
+def packed_row(random_set: RandomSet, rows: int | None = None) -> Connectivity:
+    """The first samples of a set, in one row."""
+    rows = random_set.num_samples if rows is None else rows
+    token_set = random_set.join()
+    some = replace(
+        token_set,
+        content=token_set.content[:rows],
+        connectivity=token_set.connectivity.select(torch.arange(rows)),
+        lengths=tuple(random_set.lengths[:rows]),
+    )
+    return pack(some).connectivity
 
 
 def num_queries(crossing: Crossing) -> int:
@@ -134,9 +150,43 @@ def test_packed_rows_hear_their_own_segment() -> None:
     """Both sides packed into one row: each sample's tokens hear that sample's memory."""
     text = RandomSet({"text": group("causal", "text", 3, [3, 2])}, {})
     sound = RandomSet({"sound": group("item", "sound", 2, [1, 2])}, {})
-    listening, heard = pack(text.join(), [3, 2], 5), pack(sound.join(), [1, 2], 4)
-    mask = Crossing(listening.connectivity, heard.connectivity).dense()[0].int().tolist()
-    assert mask == [[1, 0, 0, 0]] * 3 + [[0, 1, 1, 0]] * 2
+    mask = Crossing(packed_row(text), packed_row(sound)).dense()[0].int().tolist()
+    assert mask == [[1, 0, 0]] * 3 + [[0, 1, 1]] * 2
+
+
+@examples(60)
+@given(random_sets(), random_sets(), st.sampled_from([(4, None), (1, 1.0)]))
+def test_packed_sets_hear_each_others_segments(
+    one: RandomSet, other: RandomSet, switches: tuple[int, float | None]
+) -> None:
+    """Call by call, without a mask, what the dense rule gives; and everything stays in the graph."""
+    rows = min(one.num_samples, other.num_samples)
+    crossing, (num_kv_heads, scale) = Crossing(packed_row(one, rows), packed_row(other, rows)), switches
+    rendering = crossing.render()
+    assert isinstance(rendering, PerSegment)
+    generator = torch.Generator().manual_seed(0)
+    allowed = crossing.reference()
+    queries, keys = allowed.shape[1:]
+    q = torch.randn(1, 4, queries, 8, generator=generator, requires_grad=True)
+    k = torch.randn(1, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
+    v = torch.randn(1, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
+    heard = rendering.attend(q, k, v, scale=scale)
+    torch.testing.assert_close(heard, listen(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
+    heard.square().sum().backward()
+    for tensor in (q, k, v):
+        assert tensor.grad is not None
+        assert tensor.grad.isfinite().all()
+
+
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
+def test_another_device_is_given_the_rule_as_a_block_mask() -> None:
+    """The one without a memory hears zero there, too."""
+    text = RandomSet({"text": group("causal", "text", 3, [3, 2, 1])}, {})
+    sound = RandomSet({"sound": group("item", "sound", 2, [1, 0, 2])}, {})
+    crossing = Crossing(packed_row(text), packed_row(sound))
+    q, k, v = torch.randn(1, 2, 6, 8), torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
+    heard = crossing._flex().attend(q, k, v)
+    torch.testing.assert_close(heard, listen(q, k, v, crossing.reference(), None), atol=1e-5, rtol=1e-5)
 
 
 def test_a_position_bias_is_refused() -> None:

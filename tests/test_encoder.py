@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -34,7 +35,7 @@ from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Sinusoidal
-from mmtx.tokens import Encoded, pack
+from mmtx.tokens import Encoded
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "learned": {"positions": POSITIONS["learned"]},
@@ -352,10 +353,11 @@ def test_weights_of_half_precision() -> None:
     assert (hidden.float() - expected).abs().mean() < 0.03 * expected.abs().mean()
 
 
-def test_a_set_that_listens_is_not_packed() -> None:
-    token_set = dictation(["audio"]).model.tokenize(dictated())
-    with pytest.raises(ValueError, match="a set that listens to a memory cannot be packed"):
-        pack(token_set, [4, 2, 0, 3], 8)
+def test_a_packed_set_does_not_listen_to_one_that_is_not() -> None:
+    whole = dictation(["audio"]).model
+    token_set = replace(whole.tokenize(dictated()), lengths=(4, 2, 0, 3))
+    with pytest.raises(ValueError, match="a packed set and one that is not cannot listen to each other"):
+        whole.encode(token_set)
 
 
 def test_names_to_encode() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_data import shrink_data
+from small_data import shrink_data, small_tokenizer
 
 from mmtx.compose import compose, describe_options
 from mmtx.experiment import assemble
@@ -19,9 +19,18 @@ DATA_WITHOUT_PICTURES = {
         ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
     ),
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
+    "labelled_text": ["modality=[text]", "objective=[classify]"],
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
+    "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
+    "av_digits": ["modality=[image]", "objective=[classify]"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
+LISTENS_AND_LOOKS = [
+    "modality=[image,audio]",
+    "modality/spectrogram@modality.audio.spectrogram=centred_8khz",
+    "objective=[contrastive]",
+]
+SENSORS = ("camera", "radar", "map", "vehicle", "speed")
 OBEYS = ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"]
 TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
 NEEDS = {
@@ -30,7 +39,9 @@ NEEDS = {
         "next_token": ["modality=[image,text]"],
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
+        "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
+        "contrastive": LISTENS_AND_LOOKS[:-1],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -40,6 +51,7 @@ NEEDS = {
         "target": TRANSLATES,
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
+        **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:], "data.speech=true"],
     },
@@ -49,9 +61,23 @@ NEEDS_DATA = {
     **dict.fromkeys(("source", "target"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
+    **dict.fromkeys(SENSORS, "driving"),
+    "contrastive": "av_digits",
 }
 """Options that the digits cannot be used with."""
 
+
+FINETUNE = {
+    "finetune_text_classification": [],
+    "finetune_vit": ["modality.image.patch_size=4"],
+    "finetune_whisper": ["modality.audio.pad_to_seconds=0.2"],
+}
+"""So that they fit small data."""
+
+PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
+
+PARTS = ("data/pictures", "data/voices")
+"""Groups of data that other data are made of."""
 
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
@@ -60,10 +86,12 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 def data_for(group, option):
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
         return "fsdd" if option == "centred_8khz" else "audio_manifest"
+    if group in PARTS:
+        return "av_digits"
     return option if group == "data" else NEEDS_DATA.get(option, "digits")
 
 
-def overrides_for(group, option):
+def overrides_for(group, option, folder):
     if group in ("checkpoint", "trainer", "optim", "backbone"):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):
@@ -78,15 +106,20 @@ def overrides_for(group, option):
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
-        return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true"]
+        named = ["objective.classify.pool.name=image"] * (option == "first")
+        return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
     if group == "objective/metric":
         return [*NEEDS["objective"]["seq2seq"], "objective=[seq2seq]", f"{group}@objective.seq2seq.metrics=[{option}]"]
+    if group in PARTS:
+        return [f"{group}={option}", *LISTENS_AND_LOOKS, "modality.image.patch_size=4"]
     if group == "data/vocabulary":
         return [
             f"{group}={option}",
             "modality=[text]",
             "objective=[next_token]",
             *["data.vocabulary.vocab_size=300"] * (option == "bpe"),
+            *PRETRAINED * (option == "pretrained"),
+            *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
     if group == "data/augment":
         return [f"{group}={option}", *SIZES.get(option, [])]
@@ -95,7 +128,7 @@ def overrides_for(group, option):
 
 def cases():
     for group, options in OPTIONS.items():
-        if group != "experiment" and not group.startswith("launcher"):  # of sweeps: tests/sweep
+        if group != "experiment" and not group.startswith(("launcher", "sweep")):  # of sweeps: tests/sweep
             yield from (pytest.param(group, option, id=f"{group}={option}") for option in options)
 
 
@@ -110,7 +143,8 @@ def two_steps(overrides):
         optimizer.zero_grad()
         loss.backward()
         is_mixture = len(experiment.data.source.parts) > 1  # whose steps may lack a part
-        assert is_mixture or all(parameter.grad is not None for parameter in learner.parameters())
+        learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        assert is_mixture or all(parameter.grad is not None for parameter in learnt)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert len(losses) == 2
@@ -120,9 +154,14 @@ def two_steps(overrides):
 
 @pytest.mark.parametrize(("group", "option"), list(cases()))
 def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
-    overrides = overrides_for(group, option)
+    overrides = overrides_for(group, option, small_tokenizer(tmp_path))
     data = data_for(group, option)
-    two_steps([f"data={data}", *shrink_data(data, tmp_path, monkeypatch), *overrides])
+    shrunk = shrink_data(data, tmp_path, monkeypatch)
+    if group in PARTS:
+        part = group.replace("/", ".")
+        own = [override.replace("data.", f"{part}.", 1) for override in shrink_data(option, tmp_path, monkeypatch)]
+        shrunk = [override for override in shrunk if not override.startswith(part)] + own
+    two_steps([f"data={data}", *shrunk, *overrides])
 
 
 @pytest.mark.parametrize("recipe", OPTIONS["experiment"])
@@ -138,6 +177,11 @@ def _path(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
     given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
+    if recipe.startswith("finetune_"):
+        given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
+        file = compose([f"experiment={recipe}", *given])["data"]["_target_"].split(".")[-2]
+        own = [f"data.vocabulary.path={small_tokenizer(tmp_path)}"] * (file != "image_folder")
+        return ["init_from=y", *shrink_data(file, tmp_path, monkeypatch), *own, *more]
     data = compose([f"experiment={recipe}", *given])["data"]
     return [
         override.replace("data.", f"{path}.", 1)

@@ -14,15 +14,29 @@ import mmtx
 
 SOURCE = Path(mmtx.__file__).parent
 
-CORE = {"batch", "connectivity", "crossing", "errors", "modalities", "model", "nn", "objectives", "tokens"}
+CORE = {
+    "batch",
+    "connectivity",
+    "crossing",
+    "errors",
+    "modalities",
+    "model",
+    "nn",
+    "objectives",
+    "renderings",
+    "tokens",
+}
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
+    "redaction": set(),
+    "plain_yaml": {"errors"},
     "batch": set(),
-    "connectivity": {"errors"},
-    "crossing": {"connectivity"},
+    "renderings": set(),
+    "connectivity": {"renderings"},
+    "crossing": {"connectivity", "renderings"},
     "tokens": {"connectivity", "errors"},
-    "nn": {"connectivity", "crossing", "errors"},
+    "nn": {"connectivity", "crossing", "errors", "renderings"},
     "modalities": {"batch", "errors", "nn", "tokens"},
     "world": {"batch"},
     "data": {"batch", "errors", "world"},
@@ -33,8 +47,8 @@ ROOMS: dict[str, set[str]] = {
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
     "playing": {"act", "data", "film", "learner", "objectives", "world"},
-    "evaluate": {"act", "data", "learner", "objectives", "playing", "world"},
-    "attention_maps": {"connectivity", "nn"},
+    "evaluate": {"act", "batch", "data", "errors", "learner", "objectives", "playing", "world"},
+    "attention_maps": {"nn", "renderings"},
     "training": {
         "act",
         "attention_maps",
@@ -50,16 +64,30 @@ ROOMS: dict[str, set[str]] = {
         "playing",
         "world",
     },
-    "check": {"errors"},
-    "compose": {"check", "errors"},
+    "check": {"errors", "redaction"},
+    "compose": {"check", "errors", "plain_yaml"},
     "experiment": CORE | {"check", "compose", "data", "learner", "training"},
-    "run": CORE | {"check", "compose", "data", "evaluate", "experiment", "learner", "training"},
+    "interop": CORE | {"compose", "data", "experiment", "learner"},
+    "run": CORE
+    | {
+        "check",
+        "compose",
+        "data",
+        "evaluate",
+        "experiment",
+        "interop",
+        "learner",
+        "plain_yaml",
+        "redaction",
+        "training",
+    },
     "report": {"errors", "run"},
-    "sweep": CORE | {"check", "compose", "experiment", "learner", "run"},
+    "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
-    | {"check", "compose", "data", "evaluate", "experiment", "learner", "report", "run", "sweep", "training", "write"},
-    "__init__": {"experiment", "run"},
+    | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "report", "run", "sweep"}
+    | {"training", "write"},
+    "__init__": {"experiment", "interop", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {
     # package: the only rooms that may import it
@@ -68,7 +96,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "tokens"}
+PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "renderings", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 
@@ -182,10 +210,12 @@ specs = {"image": image_spec(), "text": text_spec(), "label": label_spec()}
 whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
-        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), label_smoothing=0.0, mixup=0.0,
-        dropout=0.0,
+        specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), pooler=False, label_smoothing=0.0,
+        mixup=0.0, dropout=0.0,
     ),
-    "next": NextToken(specs=specs, model=whole, weight=1.0, text="text", tied=True, label_smoothing=0.0),
+    "next": NextToken(
+        specs=specs, model=whole, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0
+    ),
 }
 learner = mmtx.learner.Learner(model=whole, objectives=objectives, specs=specs)
 batch = mmtx.batch.fake_batch(specs, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -31,12 +32,12 @@ from random_sets import RandomSet, examples, group, random_sets
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.connectivity import Dense
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Positions, Sinusoidal
+from mmtx.renderings import Dense
 from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, pack, split
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -67,8 +68,8 @@ def num_tokens(token_set: TokenSet) -> list[int]:
     return valid.expand(token_set.content.shape[0], -1).sum(1).tolist()
 
 
-def packed(token_set: TokenSet, row_length: int = 13) -> TokenSet:
-    return pack(token_set, num_tokens(token_set), row_length)
+def packed(token_set: TokenSet) -> TokenSet:
+    return pack(replace(token_set, lengths=tuple(num_tokens(token_set))))
 
 
 def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
@@ -90,7 +91,7 @@ def test_nothing_is_heard_but_what_may_be(
     body = backbone(dim=4, num_heads=1, num_layers=3, window=window, window_pattern=pattern).double().eval()
     token_set = random_set.join()
     if in_packed_rows:
-        token_set = pack(token_set, random_set.lengths, max(*random_set.lengths, 1) + 1)
+        token_set = packed(token_set)
     connectivity = token_set.connectivity
     rows, length = token_set.content.shape[:2]
     reach = torch.eye(length).expand(rows, -1, -1)
@@ -132,6 +133,7 @@ def test_packed_rows_render_alike_on_other_devices(changes: dict[str, Any], monk
     expected = whole.encode(token_set).hidden
     connectivity = type(token_set.connectivity)
     monkeypatch.setattr(connectivity, "render", lambda self, window, flex: Dense(self.dense(window)[:, None]))
+    monkeypatch.setattr(connectivity, "bias", lambda self, of: of(self.position, self.position))
     torch.testing.assert_close(whole.encode(token_set).hidden, expected, atol=1e-5, rtol=1e-5)
 
 
@@ -176,9 +178,7 @@ def test_neighbours_in_a_packed_row_do_not_hear_each_other(changes: dict[str, An
     neighbour = batch.with_name("text", {"ids": ids}, batch.lengths["text"])
     neighbour = neighbour.with_name("image", {"pixels": pixels}, batch.lengths["image"])
     with torch.no_grad():
-        token_set = packed(whole.tokenize(batch), row_length=25)
-        assert token_set.content.shape[0] == 1, "all samples share one row"
-        before, after = whole.encode(token_set).hidden, whole.encode(packed(whole.tokenize(neighbour), 25)).hidden
+        before, after = (whole.encode(packed(whole.tokenize(b))).hidden for b in (batch, neighbour))
     assert after[1:].equal(before[1:])
     assert not after[0].equal(before[0])
 
@@ -358,8 +358,8 @@ def test_split_hidden_states_by_hand() -> None:
     """The packed way back, through a backbone that only copies."""
     random_set = RandomSet({"a": group("item", "a", 2, [2, 1]), "b": group("causal", "b", 3, [1, 3])}, {})
     token_set = random_set.join()
-    packed_set = pack(token_set, random_set.lengths, 7)
-    encoded = split(packed_set.content, packed_set)
+    packed_set = packed(token_set)
+    encoded = split(packed_set.content, packed_set.connectivity, packed_set.places)
     assert encoded.tokens("b")[1].equal(token_set.content[1, 2:])
     assert not encoded.tokens("a")[1, 1:].any()
 
@@ -575,5 +575,5 @@ def test_steps_in_packed_rows_equal_padded_ones() -> None:
     token_set = whole.tokenize(steps_and_mission(STEPS, [4, 2, 3], [3, 15, 0], [1, 3, 0]))
     with torch.no_grad():
         torch.testing.assert_close(
-            whole.encode(packed(token_set, 16)).hidden, whole.encode(token_set).hidden, atol=1e-5, rtol=1e-5
+            whole.encode(packed(token_set)).hidden, whole.encode(token_set).hidden, atol=1e-5, rtol=1e-5
         )

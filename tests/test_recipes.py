@@ -1,8 +1,11 @@
 """The recipes reach what their headers say. Minutes each: ``pytest -m slow``."""
 
+import itertools
 import json
 import os
 import statistics
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -90,3 +93,41 @@ def test_whisper_fsdd_with_speakers_held_out(tmp_path):
 
 def test_g2p(tmp_path):
     assert reached(tmp_path, "experiment=g2p", seconds=900)["test/per"] <= 0.15
+
+
+def test_av_digits_needs_both(tmp_path):
+    """Neither suffices alone: the set of both is at least 5 points above the better one."""
+    mean = {}
+    for names in ("image", "audio", "image,audio"):
+        accuracies = []
+        for seed in (1, 2, 3):
+            folder = tmp_path / names / str(seed)
+            folder.mkdir(parents=True)
+            words = ["experiment=av_digits", f"modality=[{names}]", f"seed={seed}"]
+            accuracies.append(reached(folder, *words, seconds=240)["test/accuracy"])
+        mean[names] = statistics.mean(accuracies)
+    assert mean["image,audio"] >= max(mean["image"], mean["audio"]) + 0.05
+
+
+def test_driving_curves(tmp_path):
+    """Accuracy rises with each sensor, falls as sensors fail, and less with modality dropout."""
+    script = Path(__file__).parents[1] / "scripts" / "driving_curves.py"
+    command = [sys.executable, str(script), str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env={**os.environ, **TWO_CORES}, capture_output=True, text=True)
+    assert done.returncode == 0, text_of(done)
+    curves = json.loads(done.stdout[done.stdout.index("{\n") : done.stdout.rindex("}") + 1])
+    brought = list(curves["brought"].values())
+    assert all(more > fewer + 0.01 for fewer, more in itertools.pairwise(brought))
+    plain, tough = curves["left"]["plain"], curves["left"]["modality dropout"]
+    assert all(more > fewer for curve in (plain, tough) for more, fewer in itertools.pairwise(curve))
+    assert all(a > b for a, b in zip(tough[1:], plain[1:], strict=True))
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_caption_digits(tmp_path):
+    assert reached(tmp_path, "experiment=caption_digits", seconds=300)["test/exact_match"] >= 0.9
+
+
+def test_clip_digits(tmp_path):
+    metrics = reached(tmp_path, "experiment=clip_digits", seconds=300)
+    assert min(metrics[f"test/{way}/recall@1"] for way in ("image_to_audio", "audio_to_image")) >= 0.8

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -27,6 +29,10 @@ def tokens(length: int, lengths: list[int], *, summaries: int = 0, registers: in
 def joined(groups: dict[str, Tokens], place: dict[str, Tensor] | None = None) -> TokenSet:
     places = place or {name: torch.ones(1, group.content.shape[1], 3) for name, group in groups.items()}
     return join(groups, places, {name: name for name in groups})
+
+
+def packed(token_set: TokenSet, *lengths: int) -> TokenSet:
+    return pack(replace(token_set, lengths=lengths))
 
 
 @pytest.fixture
@@ -66,12 +72,12 @@ def test_with_content_keeps_the_places(picture_and_words: dict[str, Tokens]) -> 
     assert other.connectivity is token_set.connectivity
 
 
-@pytest.mark.parametrize("packed", [False, True])
-def test_split_reads_names_summaries_and_content(picture_and_words: dict[str, Tokens], packed: bool) -> None:
+@pytest.mark.parametrize("in_a_packed_row", [False, True])
+def test_split_reads_names_summaries_and_content(picture_and_words: dict[str, Tokens], in_a_packed_row: bool) -> None:
     token_set = joined(picture_and_words)
-    if packed:
-        token_set = pack(token_set, [8, 2], 9)
-    encoded = split(token_set.content, token_set)
+    if in_a_packed_row:
+        token_set = packed(token_set, 8, 2)
+    encoded = split(token_set.content, token_set.connectivity, token_set.places)
     image, text = picture_and_words["image"].content, picture_and_words["text"].content
     assert encoded.summaries("image")[0].equal(image[0, :1])
     assert encoded.tokens("image")[0].equal(image[0, 3:]), "neither summary nor registers"
@@ -93,31 +99,36 @@ def test_what_is_shared_by_all_samples_stays_one_row() -> None:
     assert encoded.content_mask().tolist() == [[False, True, True, True, True, True, True]]
 
 
-def test_packing_refuses_a_sample_that_is_longer_than_a_row(picture_and_words: dict[str, Tokens]) -> None:
-    with pytest.raises(ValueError, match="sample 0 has 8 tokens; a packed row holds 7"):
-        pack(joined(picture_and_words), [8, 2], 7)
+def test_what_the_host_does_not_know_is_not_packed(picture_and_words: dict[str, Tokens]) -> None:
+    token_set = joined(picture_and_words)
+    assert pack(token_set) is token_set
 
 
 def test_packing_keeps_places_and_gradients(picture_and_words: dict[str, Tokens]) -> None:
     """Places that differ within a batch travel with their tokens, and gradients come back the same way."""
     place = {"image": torch.randn(2, 5, 3), "text": torch.randn(1, 3, 3, requires_grad=True)}
     token_set = joined(picture_and_words, place)
-    packed = pack(token_set, [8, 2], 10)
-    assert packed.content.shape == (1, 10, 3)
-    assert packed.place[0, 8:].equal(token_set.place[1, 5:7])
-    assert packed.connectivity.segment.tolist() == [[0] * 8 + [1] * 2]
+    row = packed(token_set, 8, 2)
+    assert row.content.shape == (1, 10, 3)
+    assert row.place[0, 8:].equal(token_set.place[1, 5:7])
+    assert row.connectivity.segment.tolist() == [[0] * 8 + [1] * 2]
+    assert not row.connectivity.padded
     weight = torch.arange(1.0, 11.0)[None, :, None]
-    (packed.place * weight).sum().backward()
+    (row.place * weight).sum().backward()
     grad = place["text"].grad
     assert grad is not None
     assert grad[0, :, 0].tolist() == [6 + 9, 7 + 10, 8], "padding gets no gradient"
 
 
-def test_unused_places_of_a_packed_row_belong_to_nobody(picture_and_words: dict[str, Tokens]) -> None:
-    packed = pack(joined(picture_and_words), [8, 2], 12)
-    assert packed.connectivity.segment[0, 10:].tolist() == [-1, -1]
-    assert not packed.connectivity.valid[0, 10:].any()
-    assert not packed.content[0, 10:].any()
+def test_where_nobody_has_anything_a_token_of_padding_is_a_row() -> None:
+    row = packed(joined({"text": tokens(3, [0, 0])}), 0, 0)
+    assert row.content.shape == (1, 1, 3)
+    assert not row.connectivity.valid.any()
+    assert row.connectivity.packing is not None
+    assert row.connectivity.packing.segments == (0, 0, 1)
+    encoded = split(row.content, row.connectivity, row.places)
+    assert encoded.hidden.shape == (2, 3, 3)
+    assert not encoded.hidden.any()
 
 
 def test_clocks_that_are_not_listed_break_ties_by_place() -> None:

@@ -104,7 +104,8 @@ def test_two_processes_with_an_encoder_equal_one(strategy, one_that_listens, tmp
     assert done.returncode == 0, text_of(done)
     assert_equal_runs(result_of(tmp_path / "run"), one)
     metrics, expected = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", folder))
-    metrics["train/tokens_per_second"] = expected["train/tokens_per_second"]
+    for key in ("train/tokens_per_second", "train/fill"):  # half a batch is padded to the longest of its own
+        metrics[key] = expected[key]
     assert metrics == pytest.approx(expected, rel=1e-4)
 
 

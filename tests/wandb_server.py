@@ -20,6 +20,9 @@ class Server(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.rows, self.runs, self.ended, self.lock = {}, {}, {}, threading.Lock()
 
+    def handle_error(self, request, client_address):
+        """A client that goes in the middle of a request is none of ours."""
+
     @property
     def environment(self):
         return {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": self.url, "WANDB_MODE": None}

@@ -6,16 +6,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from mmtx import interop
     from mmtx.experiment import build
+    from mmtx.interop import from_pretrained
+    from mmtx.run.exchange import to_pretrained
     from mmtx.run.loading import load
 
-__all__ = ["build", "load"]
+__all__ = ["build", "from_pretrained", "interop", "load", "to_pretrained"]
 
-_HOMES = {"build": "mmtx.experiment", "load": "mmtx.run.loading"}
+_HOMES = {
+    "build": "mmtx.experiment",
+    "load": "mmtx.run.loading",
+    "from_pretrained": "mmtx.interop",
+    "to_pretrained": "mmtx.run.exchange",
+}
 
 
 def __getattr__(name: str) -> Any:
-    """`build` and `load` bring torch with them, so they come when they are asked for."""
+    """What is here brings torch with it, so it comes when it is asked for."""
+    if name == "interop":
+        return import_module("mmtx.interop")
     if name not in _HOMES:
         raise AttributeError(f"module 'mmtx' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmtx.connectivity import Bias, Keys, Queries, Rendering
 from mmtx.nn.backbone import Backbone
+from mmtx.renderings import Bias, Keys, Queries, Rendering
 
 
 @dataclass(frozen=True)

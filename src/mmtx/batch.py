@@ -91,13 +91,16 @@ class Batch:
         fields: ``{name: {field: (B, ...)}}``, ragged fields padded with zeros at the end.
         lengths: ``{name: (B,)}`` positions present; for names of fixed size, 1 if present and 0 if absent.
         full: ``{name: bool}`` known on the host: no sample of this name is absent or padded.
-        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it.
+        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it; -2 for one
+            that could not be read, and has nothing in it either.
+        host_lengths: `lengths` as the host knows them, wherever the batch is; given where tokens are to be packed.
     """
 
     fields: dict[str, dict[str, Tensor]]
     lengths: dict[str, Int[Tensor, " B"]]
     full: dict[str, bool] = field(default_factory=dict)
     ids: Int[Tensor, " B"] | None = None
+    host_lengths: Mapping[str, Int[Tensor, " B"]] | None = None
 
     def __len__(self) -> int:
         return next(iter(self.lengths.values())).shape[0]
@@ -108,21 +111,55 @@ class Batch:
     def __getitem__(self, name: str) -> dict[str, Tensor]:
         return self.fields[name]
 
-    def with_name(self, name: str, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool = False) -> Batch:
-        """The same batch with other content under one name; `full` is a promise, see above."""
+    @property
+    def is_packed(self) -> bool:
+        """Whether a model computes real tokens only, all samples in one row."""
+        return self.host_lengths is not None
+
+    def packed(self) -> Batch:
+        """The same batch, to be packed. Before it leaves the host, whose lengths it keeps."""
+        return replace(self, host_lengths=dict(self.lengths))
+
+    def with_name(
+        self,
+        name: str,
+        fields: dict[str, Tensor],
+        lengths: Int[Tensor, " B"],
+        full: bool = False,
+        host_lengths: Int[Tensor, " B"] | None = None,
+    ) -> Batch:
+        """The same batch with other content under one name; `full` is a promise, see above.
+
+        Without `host_lengths` it is packed no more.
+        """
+        known = self.host_lengths is not None and host_lengths is not None
         return replace(
             self,
             fields={**self.fields, name: fields},
             lengths={**self.lengths, name: lengths},
             full={**self.full, name: full},
+            host_lengths={**self.host_lengths, name: host_lengths} if known else None,  # type: ignore[dict-item]
         )
+
+    def without(self, absent: Mapping[str, Bool[Tensor, " B"]]) -> Batch:
+        """The same batch, in which some samples lack some names.
+
+        Args:
+            absent: ``{name: (B,)}``, true where a sample is to lack that name; on the host where the batch is packed.
+        """
+        lengths = {name: self.lengths[name].masked_fill(lacks, 0) for name, lacks in absent.items()}
+        host = self.host_lengths
+        if host is not None:
+            host = {**host, **{name: host[name].masked_fill(lacks, 0) for name, lacks in absent.items()}}
+        full = {**self.full, **dict.fromkeys(absent, False)}
+        return replace(self, lengths={**self.lengths, **lengths}, full=full, host_lengths=host)
 
     def present(self, name: str) -> Bool[Tensor, " B"]:
         """Which samples have this name."""
         return self.lengths[name] > 0
 
     def select(self, index: slice | Int[Tensor, " rows"]) -> Batch:
-        """Some samples of the batch, in any order, any number of times."""
+        """Some samples of the batch, in any order, any number of times; packed no more."""
         return Batch(
             {name: {key: value[index] for key, value in fields.items()} for name, fields in self.fields.items()},
             {name: lengths[index] for name, lengths in self.lengths.items()},
@@ -142,6 +179,7 @@ class Batch:
             {name: move(lengths) for name, lengths in self.lengths.items()},
             self.full,
             None if self.ids is None else move(self.ids),
+            self.host_lengths,
         )
 
 

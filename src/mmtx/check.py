@@ -14,12 +14,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmtx.errors import UserError, nearest
+from mmtx.redaction import is_in_clear
 
 TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "lightning.pytorch.callbacks")
 """Whose classes a ``_target_`` may name, besides those of packages that the user lists under ``plugins``."""
 
+PYTHONS = {*sys.stdlib_module_names, "__main__", ""}
+
 RUNTIME = {
-    "data": {"batch_size", "eval_batch_size", "num_workers"},
+    "data": {"batch_size", "eval_batch_size", "num_workers", "packing", "on_bad_sample", "max_bad_share"},
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},
@@ -37,6 +40,7 @@ def top_level(
     data: dict,
     modality: dict,
     backbone: dict,
+    modality_dropout: dict,
     encode: list[str],
     encoder: dict,
     objective: dict,
@@ -50,18 +54,24 @@ def top_level(
     seed: int,
     log_every_steps: int,
     run_dir: str | None,
+    hint: str | None,
     plugins: list[str],
+    init_from: str | None = None,
+    freeze: list[str] | None = None,
+    lora: dict | None = None,
 ) -> None:
-    """The keys at the top of a config. Their defaults stand in ``conf/train.yaml``."""
+    """The keys at the top of a config. Their defaults stand in ``conf/train.yaml``; older runs lack the last."""
 
 
 def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     """The class that a ``_target_`` names.
 
     Raises:
-        UserError: it is not a class, or its package is not trusted; nothing of that package is then imported.
+        UserError: it is not a class, or its package is not trusted; nothing of that package is then imported. Python's
+            own modules are never trusted: a file could start any program with them.
     """
-    trusted = (*TRUSTED, *plugins)
+    own = (plugin for plugin in plugins if plugin.partition(".")[0] not in PYTHONS)
+    trusted = (*TRUSTED, *own)
 
     def is_trusted(name: str) -> bool:
         return any(name == package or name.startswith(f"{package}.") for package in trusted)
@@ -69,12 +79,13 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     module_name, _, name = target.rpartition(".")
     if not is_trusted(module_name):
         root = target.partition(".")[0]
-        raise UserError(f"_target_={target} is not a class of mmtx; if you trust the package, add plugins=[{root}]")
+        hint = "" if root in PYTHONS else f"; if you trust the package, add plugins=[{root}]"
+        raise UserError(f"_target_={target} is not a class of mmtx{hint}")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's package may lie in the working directory
     try:
         found = getattr(importlib.import_module(module_name), name)
-    except ImportError as error:
+    except (ImportError, ValueError) as error:
         raise UserError(f"_target_={target} cannot be imported: {error}") from None
     except AttributeError:
         classes = [n for n, o in vars(importlib.import_module(module_name)).items() if inspect.isclass(o)]
@@ -112,12 +123,23 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
             node = encoder_node(config)
         if isinstance(node, Mapping):
             found += _node_findings(node, str(group), RUNTIME.get(str(group), set()), plugins)
+    found += _secrets_in_clear(config, "")
     of_backbone = {finding.path.partition(".")[2] for finding in found if finding.path.startswith("backbone.")}
     return [  # what the encoder has from the backbone is said of the backbone
         finding
         for finding in found
         if not (finding.path.startswith("encoder.") and finding.path.partition(".")[2] in of_backbone)
     ]
+
+
+def _secrets_in_clear(node: Any, path: str) -> Iterator[Finding]:
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, child in children:
+        where = f"{path}.{key}" if path else str(key)
+        if is_in_clear(str(key), child):
+            hint = f"export MY_TOKEN=... and give {where}='${{oc.env:MY_TOKEN}}'"
+            yield Finding(where, f"{where} is a secret, and a run saves its config: {hint}")
+        yield from _secrets_in_clear(child, where)
 
 
 def node_findings(node: Mapping[str, Any], path: str, runtime: set[str], plugins: Sequence[str] = ()) -> list[Finding]:
@@ -164,7 +186,7 @@ def _signature_findings(
     prefix = f"{path}." if path else ""
     for key, value in node.items():
         where = f"{prefix}{key}"
-        if str(key).startswith("_") or key in from_data:
+        if key in ("_target_", "_partial_") or key in from_data:
             continue
         if key not in parameters or (key in runtime and not from_data):
             if not open_ended:
@@ -173,14 +195,16 @@ def _signature_findings(
                 yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
             yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
+    for key in sorted(from_data - set(node)) if path == "data" else ():
+        yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
         for key, parameter in parameters.items():
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
                 inspect.Parameter.VAR_KEYWORD,
                 inspect.Parameter.VAR_POSITIONAL,
             )
-            missing = key not in node or node[key] == "???"
-            if needed and missing and (key not in runtime or key in from_data):
+            missing = (needed and key not in node) or node.get(key) == "???"
+            if missing and (key not in runtime or key in from_data):
                 yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
 
 

@@ -25,6 +25,8 @@ usage: mmtx COMMAND [key=value ...]
   mmtx report DIR...                 runs and sweeps compared: table, pictures, best config as a command
   mmtx sync DIR...                   uploads to W&B what was logged offline
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: what is said in it; or what its acting earns
+  mmtx import PATH OUT               a public model (GPT-2, BERT, T5, ViT, Whisper, ...) becomes a run
+  mmtx export RUN OUT                a run becomes a public model; --format hf|safetensors|torch_export|onnx
   mmtx list [GROUP]                  what there is to choose from
 
 An experiment is four choices, and every default is one line in conf/:
@@ -63,6 +65,8 @@ often used:
               run_dir=DIR: again, what is not done of it. hydra.launcher.devices=auto|cpu:N|[0,1] devices_per_job=N
               jobs_per_device=N on_failure=continue|stop|retry max_failures=N job_timeout=SECONDS (each after
               hydra.launcher.); hydra/launcher=slots|submitit_slurm|submitit_local|ray
+              a search: hydra/sweeper=optuna hydra.sweeper.n_trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))', or a
+              file of such overrides: sweep=lr
 --config FILE repeat a saved run; overrides change it
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
 SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
@@ -74,7 +78,7 @@ usage: mmtx resume DIR [key=value ...]
 Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
 have been. What only says how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
 A sweep: jobs that are finished stay, half-done ones continue, failed ones run again, each from its frozen config;
-hydra.launcher.key=value may be changed.
+hydra.launcher.key=value and hydra.sweeper.n_trials=N may be changed.
 """,
     "check": """\
 usage: mmtx check [-m] [--config FILE] [key=value ...]
@@ -82,9 +86,12 @@ usage: mmtx check [-m] [--config FILE] [key=value ...]
 Composes and builds everything that 'mmtx train' would, reads the data, and prints every problem at once, or a summary.
 """,
     "evaluate": """\
-usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [key=value ...]
+usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [drop=[..]] [modality=[..]] [key=value ...]
 
 Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+
+  drop=[audio]            how much the model relies on a part: all samples lack it
+  modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts
 """,
     "report": """\
 usage: mmtx report DIR... [key=value ...]
@@ -124,6 +131,21 @@ of a model that acts (objective=[action]), a line of JSON for every episode, and
   episodes=10           of each return that is asked for
   target_return=null    what to ask for, one or several: target_return=[500,100]; null: as the run's objective says
   out=FILE.gif          a film of the first episode
+""",
+    "import": """\
+usage: mmtx import PATH OUT [key=value ...]
+
+PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), or a
+file of weights (openai-whisper's .pt, a state of timm's ViT). OUT becomes a run directory, for evaluate, generate and
+init_from. key=value is laid over the model's own config: num_attention_heads=3 for a state of timm, which does not say.
+""",
+    "export": """\
+usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
+
+  hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
+  safetensors   a file of the weights by the names that mmtx has for them
+  torch_export  a program for torch.export.load
+  onnx          a program for ONNX (needs onnxscript)
 """,
     "list": """\
 usage: mmtx list [GROUP]
@@ -176,7 +198,7 @@ def train(arguments: list[str]) -> int:
         from mmtx.sweep.command import run_sweep
 
         return run_sweep(config_file, overrides, run_dir)
-    _refuse_launcher(overrides)
+    _refuse_sweep(overrides)
     if started_by_launcher() and run_dir is None:
         raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
@@ -192,6 +214,8 @@ def train(arguments: list[str]) -> int:
     code = start(experiment, run)
     if code == 0:
         _print_results(run)
+        if config.get("hint"):
+            print(config["hint"])
     print(f"run directory: {run.path}", flush=True)
     return code
 
@@ -223,44 +247,55 @@ def check(arguments: list[str]) -> int:
 
     overrides, _ = _run_dir(overrides)
     if is_sweep:
-        from mmtx.sweep.command import check_launcher, split_launcher
-        from mmtx.sweep.plan import plan
+        from mmtx.sweep.command import check_launcher, check_sweeper, plan_sweep, split
 
-        of_jobs, of_launcher = split_launcher(overrides)
-        check_launcher(of_launcher)
-        for each in plan(of_jobs, config_file):
+        words = split(overrides)
+        check_launcher(words.launcher)
+        check_sweeper(words.sweeper)
+        for each in plan_sweep(words, config_file):
             print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
         return 0
-    _refuse_launcher(overrides)
-    print(f"ok: {_summary(assemble(read_or_compose(config_file, overrides)))}")
+    _refuse_sweep(overrides)
+    experiment = assemble(read_or_compose(config_file, overrides))
+    if experiment.config.get("init_from"):
+        from mmtx.run.initial import initialise_from
+
+        print(initialise_from(experiment.learner, experiment.config["init_from"], experiment.config["plugins"]))
+    print(f"ok: {_summary(experiment)}")
     return 0
 
 
 def evaluate(arguments: list[str]) -> int:
-    place, options, overrides = _place_and_options(arguments, {"split": "test", "checkpoint": None})
+    known = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
+    place, options, overrides = _place_and_options(arguments, known)
     import json
     from pathlib import Path
 
     from mmtx.compose import with_overrides
-    from mmtx.data.module import DataModule
     from mmtx.errors import InvalidValue, UserError
     from mmtx.evaluate import evaluate_learner
-    from mmtx.experiment import construct_source
+    from mmtx.experiment import construct_source, data_module
     from mmtx.run.directory import newest_checkpoint
     from mmtx.run.loading import load, read_checkpoint
     from mmtx.run.metrics import finite
+    from mmtx.run.subset import load_set
 
     if options["split"] not in ("train", "val", "test"):
         raise InvalidValue("split", options["split"], "is none of train, val, test")
     if options["checkpoint"] is not None:
         place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(place)
-    config = with_overrides(read_checkpoint(file)["mmtx"]["config"], overrides)
-    learner = load(file, config["plugins"])
-    loader_keys = {key: config["data"][key] for key in ("batch_size", "eval_batch_size", "num_workers")}
+    # whose code may run is for the user to say, and not for a checkpoint
+    config = with_overrides({**read_checkpoint(file)["mmtx"]["config"], "plugins": []}, overrides)
     source = construct_source(config)
-    data = DataModule(source=source, names=list(learner.specs), seed=config["seed"], **loader_keys)
-    metrics = evaluate_learner(learner, data, options["split"])
+    if options["modality"] is None:
+        learner = load(file, config["plugins"])
+    else:
+        learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
+        if fresh:
+            print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
+    data = data_module(config, source, list(learner.specs))
+    metrics = evaluate_learner(learner, data, options["split"], _names("drop", options["drop"] or []))
     if metrics is None:
         raise UserError(f"the data has no split '{options['split']}'; choose split=val or split=train")
     print(json.dumps(finite(metrics), indent=2))
@@ -297,6 +332,46 @@ def sync(arguments: list[str]) -> int:
     return upload(places, options["parallel"])
 
 
+def import_public(arguments: list[str]) -> int:
+    import yaml
+
+    from mmtx.errors import UserError
+    from mmtx.interop import from_pretrained
+    from mmtx.run.exchange import save_as_run, shape_of
+
+    places = [argument for argument in arguments if "=" not in argument]
+    if len(places) != 2 or places[0].startswith("-"):
+        raise UserError("name a public model and the run directory that it becomes: mmtx import PATH OUT")
+    given = (argument.partition("=") for argument in arguments if argument not in places)
+    learner = from_pretrained(places[0], {key: yaml.safe_load(value) for key, _, value in given})
+    run = save_as_run(learner, places[1])
+    assert learner.config is not None
+    print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
+    print(f"to train on: init_from={places[0]} {shape_of(learner)}")
+    print(f"run directory: {run.path}")
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    from mmtx.errors import UserError, nearest
+    from mmtx.run.exchange import FORMATS
+
+    form, places, rest = "hf", [], list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument.startswith("--format"):
+            form = argument.partition("=")[2] or (rest.pop(0) if rest else "")
+        else:
+            places.append(argument)
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
+    if len(places) != 2 or any(place.startswith("-") for place in places):
+        raise UserError("name a run and where it goes: mmtx export RUN OUT")
+    FORMATS[form](*places)
+    print(f"written: {places[1]}")
+    return 0
+
+
 def list_options(arguments: list[str]) -> int:
     from mmtx.compose import describe_options
     from mmtx.errors import UserError, nearest
@@ -322,6 +397,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "report": report,
     "sync": sync,
     "generate": generate,
+    "import": import_public,
+    "export": export,
     "list": list_options,
 }
 
@@ -366,12 +443,14 @@ def _run_dir(overrides: list[str]) -> tuple[list[str], str | None]:
     return rest, run_dir
 
 
-def _refuse_launcher(overrides: list[str]) -> None:
+def _refuse_sweep(overrides: list[str]) -> None:
     from mmtx.errors import UserError
-    from mmtx.sweep.command import split_launcher
+    from mmtx.sweep.command import split
 
-    for override in split_launcher(overrides)[1]:
-        raise UserError(f"hydra.{override} is of a sweep's launcher; add -m, or leave it out")
+    for override in overrides:
+        words = split([override])
+        if words.launcher or words.sweeper or override.startswith("sweep="):
+            raise UserError(f"{override} is of a sweep; add -m, or leave it out")
 
 
 def _place_and_options(arguments: list[str], known: dict, texts: Sequence[str] = ()) -> tuple[str, dict, list[str]]:
@@ -421,6 +500,15 @@ def _places_and_options(arguments: list[str], known: dict) -> tuple[list[str], d
     if not places:
         raise UserError("name at least one directory of a run or a sweep")
     return places, options
+
+
+def _names(key: str, value: object) -> list[str]:
+    """A list of names, as it was given on the command line."""
+    from mmtx.errors import InvalidValue
+
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise InvalidValue(key, value, "is not a list of names", f"{key}=[image,text]")
+    return value
 
 
 def _is_number(text: str) -> bool:

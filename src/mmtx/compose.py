@@ -9,10 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx import check
 from mmtx.errors import ConfigErrors, UserError, nearest
+from mmtx.plain_yaml import read_yaml
 
 Config = dict[str, Any]
 
@@ -121,8 +120,13 @@ class Composer:
         return self._known[what]
 
 
-def compose_launcher(overrides: Sequence[str]) -> Config:
-    """The config of a sweep's launcher, from ``launcher=NAME`` and ``launcher.key=value``.
+def compose_node(group: str, name: str, overrides: Sequence[str]) -> Config:
+    """The config of what runs a sweep, from ``launcher=NAME`` and ``launcher.key=value``.
+
+    Args:
+        group: ``launcher`` or ``sweeper``.
+        name: of its file, unless an override chooses another.
+        overrides: without Hydra's name before them.
 
     Raises:
         ConfigErrors: with every override that is wrong.
@@ -130,33 +134,73 @@ def compose_launcher(overrides: Sequence[str]) -> Config:
     from omegaconf import OmegaConf
 
     with _hydra() as loader:
-        name, values = "slots", []
+        values = []
         for text in overrides:
             key, _, value = text.partition("=")
-            if key == "launcher":
+            if key == group:
                 name = value
             else:
-                values.append("++" + text.lstrip("+"))
-        known = loader.get_group_options("launcher")
+                values.append(text if "/" in key else "++" + text.lstrip("+"))
+        known = loader.get_group_options(group)
         if name not in known:
-            raise ConfigErrors(list(_unknown_choices("hydra/launcher", name, known)))
+            raise ConfigErrors(list(_unknown_choices(f"hydra/{group}", name, known)))
         try:
-            config = OmegaConf.to_container(_compose(values, f"launcher/{name}"), resolve=True)
+            config = OmegaConf.to_container(_compose(values, f"{group}/{name}"), resolve=True)
         except Exception as error:  # as above
             raise ConfigErrors([" ".join(str(error).split())]) from None
     assert isinstance(config, dict)
-    return config["launcher"]
+    return config[group]
+
+
+def with_sweep_files(overrides: Sequence[str]) -> list[str]:
+    """Overrides in which ``sweep=NAME`` is replaced by the lines of ``sweep/NAME.yaml``, but for keys that are given
+    beside it.
+
+    Raises:
+        ConfigErrors: there is no such file.
+    """
+    given = {text.partition("=")[0].lstrip("+~") for text in overrides}
+    expanded: list[str] = []
+    for text in overrides:
+        if text.startswith("sweep="):
+            lines = compose_node("sweep", text.partition("=")[2], [])
+            expanded += [f"{key}={value}" for key, value in lines.items() if key not in given]
+        else:
+            expanded.append(text)
+    return expanded
+
+
+def parsed(overrides: Sequence[str]) -> list[Any]:
+    """Hydra's own object for each override: its value, or the values that it ranges over.
+
+    Raises:
+        ConfigErrors: with every override that cannot be read.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser, found, objects = OverridesParser.create(), [], []
+    for text in overrides:
+        try:
+            objects.append(parser.parse_override(text))
+        except HydraException as error:
+            found.append(f"cannot read the override {text!r}: {str(error).splitlines()[0]}")
+    if found:
+        raise ConfigErrors(found)
+    return objects
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of the values of a sweep, the last override changing fastest."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+    """Every combination of the values of a sweep, the last override changing fastest.
 
-    parser = OverridesParser.create()
+    Raises:
+        ConfigErrors: with every override that cannot be read, or ranges over more values than can be counted.
+    """
     choices = []
-    for text in overrides:
-        override = parser.parse_override(text)
+    for text, override in zip(overrides, parsed(overrides), strict=True):
         key = text.partition("=")[0]
+        if override.is_interval_sweep():
+            raise ConfigErrors([f"{text} is an interval, to be searched: add hydra/sweeper=optuna"])
         choices.append(
             [f"{key}={v}" for v in override.sweep_string_iterator()] if override.is_sweep_override() else [text]
         )
@@ -174,11 +218,10 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file is not a config.
     """
-
     try:
-        config = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"--config {file} cannot be read: {error}") from None
+        config = read_yaml(Path(file))
+    except UserError as error:
+        raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
     return with_overrides(config, overrides)

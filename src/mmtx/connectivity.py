@@ -1,7 +1,6 @@
 """Who may listen to whom: one rule over integers, its brute-force reference, and the cheapest equal rendering.
 
-Axes: B rows of the batch (1 where all rows agree), N tokens, Q of them ask, M are heard, H heads that ask, G heads that
-are heard, E width of a head.
+Axes: B rows of the batch (1 where all rows agree), N tokens, Q of them ask, M are heard, D width.
 
 Token *i* may listen to token *j* <=> ``valid[j] and segment[i] == segment[j] and order[j] <= order[i]``, or ``i == j``.
 A layer with a window adds: ``|position[i] - position[j]| < window`` on every axis.
@@ -12,19 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol, no_type_check, runtime_checkable
+from typing import no_type_check
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch.nn.attention.flex_attention import BlockMask
-
-Queries = Float[Tensor, "B H Q E"]
-Keys = Float[Tensor, "B G M E"]
-Bias = Float[Tensor, "#B H Q M"] | None
+from mmtx.renderings import Bias, Call, Causal, Dense, Flex, Full, PerSegment, Rendering
 
 
 class Shape(Enum):
@@ -36,12 +29,51 @@ class Shape(Enum):
 
 
 @dataclass(frozen=True)
-class Span:
-    """A packed segment: tokens ``start:stop`` of one row."""
+class Packing:
+    """How the real tokens of all samples stand side by side in one row, sample after sample.
 
-    row: int
-    start: int
-    stop: int
+    Attributes:
+        lengths: real tokens of each sample.
+        index: where each token of the row stands in the flattened rows of the samples.
+        real: which tokens of those rows are real.
+    """
+
+    lengths: tuple[int, ...]
+    index: Int[Tensor, " N"]
+    real: Bool[Tensor, "samples n"]
+
+    @property
+    def segments(self) -> tuple[int, ...]:
+        """Lengths of the segments of the row: of each sample, and of nobody."""
+        return (*self.lengths, self.padding)
+
+    @property
+    def padding(self) -> int:
+        """Where nobody has anything, one token that is nobody's keeps all parameters in the graph."""
+        return 0 if any(self.lengths) else 1
+
+    def together(self) -> list[tuple[int, ...]]:
+        """Segments that are equally long, shortest first."""
+        return grouped(self.segments)
+
+    def spread(self, values: Float[Tensor, "samples 1 1"]) -> Float[Tensor, "1 N 1"]:
+        """A value of each sample, at each of its tokens."""
+        return values[self.index // self.real.shape[1]].view(1, -1, 1)
+
+    def unpack(self, hidden: Float[Tensor, "1 N D"]) -> Float[Tensor, "samples n D"]:
+        """Every token back in the row of its sample, and zeros elsewhere."""
+        rows = hidden.new_zeros(self.real.numel(), hidden.shape[2]).index_copy(0, self.index, hidden[0])
+        if self.padding:
+            rows = rows * 0.0
+        return rows.unflatten(0, self.real.shape)
+
+
+def grouped(segments: tuple[int | tuple[int, int], ...]) -> list[tuple[int, ...]]:
+    """Places of equal values, in order of the values."""
+    places: dict[int | tuple[int, int], list[int]] = {}
+    for place, length in enumerate(segments):
+        places.setdefault(length, []).append(place)
+    return [tuple(places[length]) for length in sorted(places)]
 
 
 @dataclass(frozen=True)
@@ -56,7 +88,7 @@ class Connectivity:
         shape: `Shape` of the order within a segment.
         padded: some token may be invalid; False is a promise that none is.
         packed: a row may hold several segments; False is a promise that none does.
-        spans: all segments of packed rows, tokens of one side by side and valid; None where the host does not know.
+        packing: where the tokens of a packed row come from; None where rows are samples.
         num_queries: the last so many tokens ask; None: all (a cached decoder asks for the new ones only).
     """
 
@@ -67,7 +99,7 @@ class Connectivity:
     shape: Shape = Shape.MIXED
     padded: bool = True
     packed: bool = True
-    spans: tuple[Span, ...] | None = None
+    packing: Packing | None = None
     num_queries: int | None = None
 
     def __len__(self) -> int:
@@ -87,7 +119,7 @@ class Connectivity:
 
     def tail(self, num_queries: int) -> Connectivity:
         """The same tokens, of which only the last `num_queries` ask."""
-        return replace(self, num_queries=num_queries)
+        return replace(self, num_queries=num_queries, packing=None)
 
     def prefix(self, length: int) -> Connectivity:
         """The first `length` tokens of each row."""
@@ -97,6 +129,7 @@ class Connectivity:
             position=self.position[:, :length],
             segment=self.segment[:, :length],
             valid=self.valid[:, :length],
+            packing=None,
         )
 
     def select(self, index: Int[Tensor, " rows"]) -> Connectivity:
@@ -107,14 +140,18 @@ class Connectivity:
 
         parts = (self.order, self.position, self.segment, self.valid)
         order, position, segment, valid = map(rows, parts)
-        return replace(self, order=order, position=position, segment=segment, valid=valid, spans=None)
+        return replace(self, order=order, position=position, segment=segment, valid=valid, packing=None)
 
     def arranged(self, columns: Int[Tensor, " n"]) -> Connectivity:
         """Some tokens, in another order in the row."""
-        parts = (self.order, self.position, self.segment, self.valid)
-        order, position, segment, valid = (values[:, columns] for values in parts)
         return replace(
-            self, order=order, position=position, segment=segment, valid=valid, shape=Shape.MIXED, spans=None
+            self,
+            order=self.order[:, columns],
+            position=self.position[:, columns],
+            segment=self.segment[:, columns],
+            valid=self.valid[:, columns],
+            shape=Shape.MIXED,
+            packing=None,
         )
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
@@ -152,13 +189,11 @@ class Connectivity:
 
         Outputs at invalid tokens are finite and mean nothing: nothing valid ever listens to them.
         """
-        if flex:
+        if flex or (self.packing is not None and not self._per_segment):
             return flex_rendering(self, window)
+        if self._per_segment:
+            return self._segments(window)
         if window is None and self.num_queries is None:
-            if self.spans is not None and self.order.device.type == "cpu":
-                segments = tuple(span for span in self.spans if span.start < span.stop)
-                if segments:  # a batch without anything real goes the dense way, where all parameters stay in the graph
-                    return self._per_segment(segments)
             if not self.packed and self.shape is Shape.CAUSAL:
                 return Causal()  # padding stands at the end, where no valid token can hear it
             if not self.packed and self.shape is Shape.FULL and not self.padded:
@@ -168,103 +203,51 @@ class Connectivity:
             return Full()
         return Dense(self.dense(window)[:, None])
 
-    def _per_segment(self, segments: tuple[Span, ...]) -> PerSegment:
+    def bias(self, of: Callable[[Tensor, Tensor], Tensor]) -> Bias:
+        """A bias of positions, never of a whole packed row where that is computed segment by segment.
+
+        Args:
+            of: gives the bias of the positions that ask, ``(B, Q, 3)``, and those that are heard, ``(B, M, 3)``.
+        """
+        if not self._per_segment:
+            if self.packing is not None:
+                raise ValueError(
+                    "positions that are a bias (alibi, t5) cannot be packed on a GPU; use data.packing=false"
+                )
+            return of(self.query_position, self.position)
         parts = []
-        for span in segments:
-            part: Rendering = Causal() if self.shape is Shape.CAUSAL else Full()
-            if self.shape is Shape.MIXED:
-                order = self.order.expand(max(self.order.shape[0], span.row + 1), -1)[span.row, span.start : span.stop]
-                part = Dense((order[None, :] <= order[:, None])[None, None])
-            parts.append(part)
-        return PerSegment(segments, tuple(parts))
+        for position in self._stacked(self.position):
+            agree = bool((position == position[:1]).all())
+            own = position[:1] if agree else position
+            parts.append(of(own, own))
+        return tuple(parts)
 
+    @property
+    def _per_segment(self) -> bool:
+        """Packed rows are computed segment by segment where lengths are known and calls are cheap: on a CPU."""
+        return self.packing is not None and self.order.device.type == "cpu"
 
-@runtime_checkable
-class Rendering(Protocol):
-    """Attention under one connectivity. All renderings of one connectivity give equal outputs at valid tokens."""
+    def _segments(self, window: int | None) -> PerSegment:
+        assert self.packing is not None
+        calls = []
+        together = [samples for samples in self.packing.together() if self.packing.segments[samples[0]]]
+        for samples, order, position in zip(
+            together, self._stacked(self.order), self._stacked(self.position), strict=True
+        ):
+            rendering: Rendering = Causal() if self.shape is Shape.CAUSAL else Full()
+            if self.shape is Shape.MIXED or window is not None:
+                own = Connectivity(order, position, order, torch.ones_like(order, dtype=torch.bool), packed=False)
+                rendering = Dense(replace(own, padded=False).dense(window)[:, None])
+            calls.append(Call(samples, rendering))
+        return PerSegment(self.packing.segments, self.packing.segments, tuple(calls))
 
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries: ...
-
-
-@dataclass(frozen=True)
-class Full:
-    """Everyone hears everyone: no mask."""
-
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        return sdpa(q, k, v, bias, scale, dropout)
-
-
-@dataclass(frozen=True)
-class Causal:
-    """Everyone hears itself and what stands before it."""
-
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        if bias is None:
-            return sdpa(q, k, v, None, scale, dropout, is_causal=True)
-        length = q.shape[-2]
-        later = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
-        return sdpa(q, k, v, bias.masked_fill(later, float("-inf")), scale, dropout)
-
-
-@dataclass(frozen=True)
-class Dense:
-    """A boolean mask; True means "may listen"."""
-
-    allowed: Bool[Tensor, "#B 1 #Q M"]
-
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        mask = self.allowed if bias is None else bias.masked_fill(~self.allowed, float("-inf"))
-        return sdpa(q, k, v, mask, scale, dropout)
-
-
-@dataclass(frozen=True)
-class PerSegment:
-    """Packed rows as one small call per segment: only as much is computed as is there."""
-
-    spans: tuple[Span, ...]
-    parts: tuple[Rendering, ...]
-
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        out = torch.zeros_like(q)
-        for span, part in zip(self.spans, self.parts, strict=True):
-            here = (slice(span.row, span.row + 1), slice(None), slice(span.start, span.stop))
-            near = None
-            if bias is not None:
-                row = slice(span.row, span.row + 1) if bias.shape[0] > 1 else slice(None)
-                near = bias[row, :, span.start : span.stop, span.start : span.stop]
-            out[here] = part.attend(q[here], k[here], v[here], bias=near, scale=scale, dropout=dropout)
-        return out
-
-
-@dataclass(frozen=True)
-class Flex:
-    """A FlexAttention block mask, for long packed rows on a GPU. It has no backward on a CPU and no dropout."""
-
-    block_mask: BlockMask
-
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        from torch.nn.attention.flex_attention import flex_attention
-
-        if dropout:
-            raise ValueError(f"attention dropout={dropout} cannot be expressed by FlexAttention; set it to 0")
-        if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
-            raise ValueError("FlexAttention has no backward on a CPU; use flex=false")
-        score_mod = None if bias is None else _add_bias(bias)
-        return flex_attention(
-            q, k, v, score_mod=score_mod, block_mask=self.block_mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+    def _stacked(self, values: Int[Tensor, "1 N *A"]) -> list[Int[Tensor, "k n *A"]]:
+        """What stands in a packed row, for all segments of each length at once; empty segments left out."""
+        assert self.packing is not None
+        pieces, segments = values[0].split(self.packing.segments), self.packing.segments
+        return [
+            torch.stack([pieces[i] for i in samples]) for samples in self.packing.together() if segments[samples[0]]
+        ]
 
 
 def flex_rendering(connectivity: Connectivity, window: int | None = None) -> Flex:
@@ -287,33 +270,3 @@ def flex_rendering(connectivity: Connectivity, window: int | None = None) -> Fle
 
     queries = len(c) - first
     return Flex(create_block_mask(rule, rows, None, queries, len(c), device=str(c.order.device)))
-
-
-def _add_bias(bias: Float[Tensor, "#B H Q M"]) -> Callable[..., Tensor]:
-    @no_type_check  # as `rule`
-    def score_mod(score, b, h, q_index, kv_index):
-        return score + bias[b if bias.shape[0] > 1 else 0, h, q_index, kv_index]
-
-    return score_mod
-
-
-def sdpa(
-    q: Queries,
-    k: Keys,
-    v: Keys,
-    mask: Shaped[Tensor, "#B #H #Q M"] | None,
-    scale: float | None,
-    dropout: float,
-    is_causal: bool = False,
-) -> Queries:
-    """Scaled dot-product attention, heads grouped where fewer are heard than ask."""
-    return F.scaled_dot_product_attention(
-        q,
-        k,
-        v,
-        attn_mask=mask,
-        dropout_p=dropout,
-        is_causal=is_causal,
-        scale=scale,
-        enable_gqa=q.shape[1] != k.shape[1],
-    )

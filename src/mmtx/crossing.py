@@ -8,12 +8,14 @@ nothing: attention gives it zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmtx.connectivity import Bias, Connectivity, Full, Keys, Queries, Rendering, sdpa
+from mmtx.connectivity import Connectivity, grouped
+from mmtx.renderings import Call, Flex, Full, Partly, PerSegment, Rendering
 
 
 @dataclass(frozen=True)
@@ -61,21 +63,38 @@ class Crossing:
 
     def render(self) -> Rendering:
         """The cheapest rendering that equals the rule."""
+        asking, hearing = self.listening.packing, self.heard.packing
+        if (asking is None) != (hearing is None):
+            raise ValueError("a packed set and one that is not cannot listen to each other")
+        if asking is not None and hearing is not None:
+            if self.listening.order.device.type == "cpu":
+                asked, heard = (*asking.lengths, asking.padding, 0), (*hearing.lengths, 0, hearing.padding)
+                return _per_segment(asked, heard)
+            return self._flex()
         if not (self.heard.padded or self.heard.packed or self.listening.packed):
             return Full()
         return Partly(self.dense()[:, None])
 
+    def _flex(self) -> Flex:
+        from torch.nn.attention.flex_attention import create_block_mask
 
-@dataclass(frozen=True)
-class Partly:
-    """A boolean mask some of whose rows may be empty."""
+        asks, segment, valid = self.listening.query_segment, self.heard.segment, self.heard.valid
 
-    allowed: Bool[Tensor, "#B 1 #Q M"]
+        @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
+        def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
+            return valid[0, kv_index] & (asks[0, q_index] == segment[0, kv_index])
 
-    def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
-    ) -> Queries:
-        if bias is not None:
-            raise ValueError("a position bias has no meaning between two sets")
-        nothing = ~self.allowed.any(-1, keepdim=True)
-        return sdpa(q, k, v, self.allowed | nothing, scale, dropout).masked_fill(nothing, 0.0)
+        device = str(asks.device)
+        return Flex(create_block_mask(rule, 1, None, asks.shape[1], segment.shape[1], device=device))
+
+
+def _per_segment(asked: tuple[int, ...], heard: tuple[int, ...]) -> PerSegment:
+    """Each sample's tokens ask what the same sample has in the memory."""
+    pairs = tuple(zip(asked, heard, strict=True))
+    calls = []
+    for samples in grouped(pairs):
+        num_asked, num_heard = pairs[samples[0]]
+        if num_asked:
+            nobody = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+            calls.append(Call(samples, Full() if num_heard else Partly(nobody)))
+    return PerSegment(asked, heard, tuple(calls))

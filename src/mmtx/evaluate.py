@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mmtx.act import Episode
+from mmtx.batch import Batch
 from mmtx.data.base import Source
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
+from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.playing import play, play_metrics
@@ -19,23 +22,35 @@ Totals = dict[str, tuple[torch.Tensor, list[str]]]
 
 
 @torch.no_grad()
-def evaluate_learner(learner: Learner, data: DataModule, split: str) -> dict[str, float] | None:
+def evaluate_learner(
+    learner: Learner, data: DataModule, split: str, drop: Sequence[str] = ()
+) -> dict[str, float] | None:
     """``{"<split>/<metric>": value}``, named as in training; None if the data has no such split.
 
     Args:
         learner: in eval mode.
         data: whose split is read, on one process.
         split: ``train``, ``val`` or ``test``.
+        drop: names that all samples are to lack; the learner then does not act, since worlds cannot be told to.
+
+    Raises:
+        InvalidValue: without these names there is nothing left to hear or to predict.
     """
+    _check_drop(learner, data.source, drop)
     acting: dict[str, float] = {}
-    for part, source in data.source.parts.items():
+    for part, source in data.source.parts.items() if not drop else ():
         acting |= acting_metrics(source, under(split, part), play(learner, source, split))
     summed: dict[str, Totals] = {}
+    left_out = torch.zeros(2, dtype=torch.long)
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
         summed[part] = {}
         for batches in loader:
-            add_scores(summed[part], learner(batches[0]))
-    return parts_metrics(learner, split, summed) | acting or None
+            left_out += count_left_out(batches)
+            add_scores(summed[part], learner(_without(batches[0], drop)))
+    count, seen = (int(value) for value in left_out)
+    check_left_out(count, seen, data.max_bad_share)
+    skipped = {f"{split}/skipped_samples": float(count)} if count else {}
+    return parts_metrics(learner, split, summed) | acting | skipped or None
 
 
 def add_scores(totals: Totals, scores: Mapping[str, Score]) -> None:
@@ -43,6 +58,25 @@ def add_scores(totals: Totals, scores: Mapping[str, Score]) -> None:
     for name, score in scores.items():
         before = totals[name][0] if name in totals else 0.0
         totals[name] = before + score.vector(), list(score.stats)
+
+
+def _without(batch: Batch, drop: Sequence[str]) -> Batch:
+    everywhere = torch.ones(len(batch), dtype=torch.bool)
+    return batch.without({name: everywhere for name in drop if name in batch})
+
+
+def _check_drop(learner: Learner, source: Source, drop: Sequence[str]) -> None:
+    names = learner.model.names
+    for name in drop:
+        if name not in names:
+            raise InvalidValue("drop", list(drop), f"names {name}, which is not in the set", f"one of {names}")
+        if learner.predicts(name):
+            raise InvalidValue("drop", list(drop), f"would leave out {name}, which is to be predicted")
+    for part, own in source.parts.items():
+        here = [name for name in names if name in own.specs]
+        if drop and not set(here) - set(drop):
+            whole = f"what the set has of data.parts.{part}" if part else "the set"
+            raise InvalidValue("drop", list(drop), f"leaves nothing of {whole}", f"some of {here}")
 
 
 def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:

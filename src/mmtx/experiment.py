@@ -14,10 +14,12 @@ from mmtx import check
 from mmtx.batch import Spec
 from mmtx.compose import Config, compose
 from mmtx.data.base import Source
+from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
-from mmtx.errors import ConfigErrors, InvalidValue
+from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
+from mmtx.nn.lora import LoRA, freeze
 from mmtx.tokens import Clock
 
 if TYPE_CHECKING:
@@ -123,7 +125,8 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
             learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
     if source is not None:
         names = list(learner.specs if learner is not None else config["modality"])
-        data = attempt("data", lambda: _data_module(config, source, names))
+        absence = attempt("modality_dropout", lambda: _modality_dropout(config, learner))
+        data = attempt("data", lambda: data_module(config, source, names, absence))
     for group in ("callbacks", "checkpoint", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
@@ -152,6 +155,26 @@ def model_part(config: Config) -> Config:
 def build(overrides: Sequence[str] = ()) -> Experiment:
     """The objects of ``mmtx train [overrides]``, ready to be used from Python."""
     return assemble(compose(overrides))
+
+
+def rebuild(config: Config, specs: Mapping[str, Spec], plugins: Sequence[str] = ()) -> Learner:
+    """The learner of a config in eval mode, without its data; its weights are fresh.
+
+    Args:
+        config: of a run.
+        specs: what its data declared.
+        plugins: packages besides mmtx whose classes the config may name. A stored config cannot name them itself.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
+    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
+    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
+    if collector.messages or learner is None:
+        raise ConfigErrors(collector.messages)
+    learner.config = config
+    return learner.eval()
 
 
 def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, Any]:
@@ -204,9 +227,25 @@ def make_learner(
     if None in objectives.values():
         return None
     names = {*tokenizers, *(label for objective in objectives.values() for label in objective.labels)}
-    return Learner(
+    learner = Learner(
         model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
     )
+    for path, change in (("freeze", _freeze), ("lora", _add_updates)):
+        if config.get(path) and attempt(path, partial(change, learner, config, plugins)) is None:
+            return None
+    return learner
+
+
+def _freeze(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    freeze(learner, config["freeze"])
+    if not config.get("lora") and not any(parameter.requires_grad for parameter in learner.parameters()):
+        raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
+    return learner
+
+
+def _add_updates(learner: Learner, config: Config, plugins: list[str]) -> Learner:
+    _is(LoRA, construct(config["lora"], plugins)).add(learner)
+    return learner
 
 
 def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
@@ -219,12 +258,18 @@ def construct_source(config: Config) -> Source:
     Raises:
         UserError: it cannot be made.
     """
-    return _source(_source_node(config), "data", config["plugins"])
+    node, plugins = _source_node(config), list(config["plugins"])
+    found = check.node_findings(node, "data", set(), plugins)
+    if found:
+        raise ConfigErrors([finding.message for finding in found])
+    return _source(node, "data", plugins)
 
 
 def _source(node: Any, path: str, plugins: Sequence[str]) -> Source:
-    if not isinstance(node, Mapping):
+    if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
+    if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
+        raise UserError(f"{path}._target_={node['_target_']} is no dataset")
     if isinstance(node.get("parts"), Mapping):
         parts = {part: _source(child, f"{path}.parts.{part}", plugins) for part, child in node["parts"].items()}
         node = {**node, "parts": parts}
@@ -249,9 +294,21 @@ def _without_loader(node: Any) -> Any:
     return {key: value for key, value in node.items() if key not in check.RUNTIME["data"]}
 
 
-def _data_module(config: Config, source: Source, names: list[str]) -> DataModule:
+def data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None = None) -> DataModule:
+    """Loaders over a source, by the keys of a config's ``data``."""
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
-    return DataModule(source=source, names=names, seed=config["seed"], **loader)
+    if not isinstance(loader["packing"], bool):
+        raise InvalidValue("packing", loader["packing"], "is neither true nor false")
+    return DataModule(source=source, names=names, seed=config["seed"], modality_dropout=absence, **loader)
+
+
+def _modality_dropout(config: Config, learner: Learner | None) -> ModalityDropout:
+    shares = config["modality_dropout"]
+    dropout = ModalityDropout(shares=shares, names=list(config["modality"]), seed=config["seed"])
+    for name in shares:
+        if learner is not None and learner.predicts(name):
+            raise InvalidValue(f"modality_dropout.{name}", shares[name], "would leave out what is to be predicted")
+    return dropout
 
 
 def _parts_findings(learner: Learner, source: Source, training: Training | None) -> Iterator[str]:

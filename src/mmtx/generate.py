@@ -317,7 +317,7 @@ class _Cached:
         if self._computed == 0:
             x = self._content[:, :stop] + self._place[:, :stop]
         else:
-            x = self._tokenizer.embedding(written[:, -1:]) + self._place[:, stop - 1 : stop]
+            x = self._tokenizer.embed(written[:, -1:]) + self._place[:, stop - 1 : stop]
             connectivity = connectivity.tail(1)
         self._computed = stop
         return self._backbone(x, connectivity, self._cache, self._memory)[:, -1]

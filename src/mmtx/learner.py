@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
+from typing import Any
 
+import torch
 from torch import nn
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Objective, Score
 
@@ -18,7 +20,15 @@ class Learner(nn.Module):
         model: the multimodal transformer.
         objectives: ``{name: Objective}``.
         specs: what the data declared; enough to make a fake batch and to read predictions.
+
+    Attributes:
+        config: what it was made from, where it was loaded.
+        origin: where it came from a public family: ``{"family": its name, "config": its config.json, "rest": weights of
+            its that say nothing here, "made": weights of ours that it says nothing of}``.
     """
+
+    config: Mapping[str, Any] | None = None
+    origin: Mapping[str, Any] | None = None
 
     def __init__(
         self, *, model: MultimodalTransformer, objectives: Mapping[str, Objective], specs: Mapping[str, Spec]
@@ -39,6 +49,13 @@ class Learner(nn.Module):
         objective = self.objectives[name]
         assert isinstance(objective, Objective)
         return objective
+
+    def predicts(self, name: str) -> bool:
+        """Whether some objective has less to predict where samples lack this name."""
+        batch = fake_batch(self.specs, 1, ragged=False)
+        without = batch.without({name: torch.ones(1, dtype=torch.bool)})
+        objectives = [self.objective(each) for each in self.objectives]
+        return any(bool(objective.count(without) < objective.count(batch)) for objective in objectives)
 
     @property
     def num_parameters(self) -> int:

@@ -14,9 +14,10 @@ from mmtx.batch import Batch
 from mmtx.crossing import Memory
 from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.text import Text
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
-from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, join, split
+from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, join, pack, split
 
 
 class MultimodalTransformer(nn.Module):
@@ -68,6 +69,7 @@ class MultimodalTransformer(nn.Module):
                 num_times = max(t.num_times for name, t in tokenizers.items() if self.clock_of[name] == clock)
                 self.clock_embeddings[clock] = embedding((num_times,), backbone.dim)
         self._shared: dict[Any, Any] | None = None
+        self._share_embeddings()
         for part in (self.tokenizers, self.position_embeddings, self.clock_embeddings):
             initialise(part, std=backbone.init_std)
 
@@ -96,32 +98,40 @@ class MultimodalTransformer(nn.Module):
         assert isinstance(tokenizer, Tokenizer)
         return tokenizer
 
-    def tokenize(self, batch: Batch) -> TokenSet:
-        """Each tokenizer on its own part of the batch; then all tokens side by side."""
+    def tokenize(self, batch: Batch, names: list[str] | None = None) -> TokenSet:
+        """Each tokenizer on its own part of the batch; then all tokens side by side.
+
+        Args:
+            batch: the samples.
+            names: of the set, as if there were no others; None: all.
+        """
         memory = self.tokenize_memory(batch) if self.encoder is not None else None
-        return self._join(batch, self.decoded, memory)
+        return self._join(batch, self.decoded if names is None else names, memory)
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The set that the encoder hears."""
-        parts = tuple(id(batch[name]) for name in self.encoded if name in batch)
-        return self._once(("set", parts), lambda: self._join(batch, self.encoded, None), keep=batch.fields)
+        parts = tuple((id(batch[name]), id(batch.lengths[name])) for name in self.encoded if name in batch)
+        key = ("set", batch.is_packed, parts)
+        return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
 
     def encode(self, token_set: TokenSet) -> Encoded:
         """Lets the tokens listen to each other, and to what the encoder makes of its own."""
         memory = encoded = None
         if token_set.memory is not None:
             memory = self.remember(token_set.memory)
-            encoded = split(memory.hidden, token_set.memory)
-        hidden = self.backbone(token_set.content + token_set.place, token_set.connectivity, memory=memory)
-        return split(hidden, token_set, encoded)
+            encoded = split(memory.hidden, memory.connectivity, token_set.memory.places)
+        packed = pack(token_set)
+        hidden = self.backbone(packed.content + packed.place, packed.connectivity, memory=memory)
+        return split(hidden, packed.connectivity, token_set.places, encoded)
 
     def remember(self, token_set: TokenSet) -> Memory:
         """What the encoder makes of its set."""
         assert self.encoder is not None
-        stack, x = self.encoder, token_set.content + token_set.place
+        stack = self.encoder
 
         def compute() -> Memory:
-            return Memory(stack(x, token_set.connectivity), token_set.connectivity)
+            packed = pack(token_set)
+            return Memory(stack(packed.content + packed.place, packed.connectivity), packed.connectivity)
 
         return self._once(("memory", id(token_set)), compute, keep=token_set)
 
@@ -133,7 +143,17 @@ class MultimodalTransformer(nn.Module):
         if name not in self.encoded:
             return self(batch)
         token_set = self.tokenize_memory(batch)
-        return split(self.remember(token_set).hidden, token_set)
+        memory = self.remember(token_set)
+        return split(memory.hidden, memory.connectivity, token_set.places)
+
+    def count_tokens(self, batch: Batch) -> tuple[int, int]:
+        """Real tokens of the set, and how many it has with padding, from the lengths on the host."""
+        real = places = 0
+        for name in (name for name in self.names if name in batch):
+            lengths = batch.lengths[name] if batch.host_lengths is None else batch.host_lengths[name]
+            counts = self.tokenizer(name).num_tokens(lengths)
+            real, places = real + int(counts.sum()), places + len(batch) * int(counts.max())
+        return real, places
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
@@ -143,6 +163,17 @@ class MultimodalTransformer(nn.Module):
             yield
         finally:
             self._shared = None
+
+    def _share_embeddings(self) -> None:
+        for name in self.names:
+            tokenizer = self.tokenizer(name)
+            if not isinstance(tokenizer, Text) or tokenizer.share is None:
+                continue
+            other = self.tokenizers[tokenizer.share] if tokenizer.share in self.tokenizers else None
+            if not isinstance(other, Text) or other is tokenizer or other.share is not None:
+                problem = "must name another text of the set, with an embedding of its own"
+                raise InvalidValue(f"modality.{name}.share", tokenizer.share, problem)
+            tokenizer.use_embedding_of(other)
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
         """Computes, or gives what `sharing` remembers; `keep` lives as long, so that its identity stays its own."""
@@ -158,7 +189,17 @@ class MultimodalTransformer(nn.Module):
             groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
             place[name] = self._place(name, groups[name])
         clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}
-        return join(groups, place, clock_of, self.clocks, memory)
+        lengths = self._host_lengths(batch, groups) if batch.is_packed else None
+        return join(groups, place, clock_of, self.clocks, memory, lengths)
+
+    def _host_lengths(self, batch: Batch, groups: Mapping[str, Tokens]) -> tuple[int, ...]:
+        """Real tokens of each sample, as the host foresees them."""
+        assert batch.host_lengths is not None
+        counts = []
+        for name, tokens in groups.items():
+            here = tokens.lengths.device.type == "cpu" or not tokens.foreseen
+            counts.append(tokens.lengths.cpu() if here else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+        return tuple(torch.stack(counts).sum(0).tolist())
 
     def _place(self, name: str, tokens: Tokens) -> Float[Tensor, "#B n D"]:
         """Kind, position and time. Read-outs have no coordinates: what they start as is learned whole."""

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmtx.connectivity import Connectivity, Shape, Span
+from mmtx.connectivity import Connectivity, Packing, Shape
 
 MAX_COORDINATES = 2
 """A modality has at most a row and a column of its own; the third coordinate is time, which its clock gives."""
@@ -46,6 +46,8 @@ class Tokens:
         full: known on the host: every sample has all n tokens.
         num_summaries: leading tokens that are there to be read out as a summary (CLS).
         num_registers: tokens after those that are scratch space and are never read.
+        foreseen: `lengths` are what ``Tokenizer.num_tokens`` says. Chance may decide otherwise (speed perturbation of
+            sound); the host then has to wait for the device where it needs to know.
     """
 
     content: Float[Tensor, "B n D"]
@@ -56,6 +58,7 @@ class Tokens:
     full: bool
     num_summaries: int = 0
     num_registers: int = 0
+    foreseen: bool = True
 
     @property
     def num_readouts(self) -> int:
@@ -86,7 +89,7 @@ class TokenSet:
             noised or replaced while the token keeps its place.
         connectivity: who may listen to whom.
         places: for each name, its tokens within a sample.
-        packing: where each sample's tokens went, if rows are packed; see `pack`.
+        lengths: real tokens of each sample, on the host; given where they are to be packed, see `pack`.
         memory: the set that an encoder hears first, for the tokens of this one to listen to.
     """
 
@@ -94,25 +97,12 @@ class TokenSet:
     place: Float[Tensor, "#R N D"]
     connectivity: Connectivity
     places: Mapping[str, Place]
-    packing: Packing | None = None
+    lengths: tuple[int, ...] | None = None
     memory: TokenSet | None = None
 
     def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
         """The same places with other content."""
         return replace(self, content=content)
-
-
-@dataclass(frozen=True)
-class Packing:
-    """Where the tokens of the unpacked set stand in the packed one.
-
-    Attributes:
-        index: for every token of the unpacked set, its place in the flattened packed rows; 0 for padding.
-        real: which tokens of the unpacked set are real.
-    """
-
-    index: Int[Tensor, "B n"]
-    real: Bool[Tensor, "B n"]
 
 
 @dataclass(frozen=True)
@@ -167,6 +157,7 @@ def join(
     clock_of: Mapping[str, str],
     clocks: Mapping[str, Clock] | None = None,
     memory: TokenSet | None = None,
+    lengths: tuple[int, ...] | None = None,
 ) -> TokenSet:
     """Lays the modalities of each sample side by side and derives who may listen to whom.
 
@@ -180,6 +171,7 @@ def join(
         clock_of: ``{name: clock}``.
         clocks: how ties on a clock are resolved; by the place in the set where a clock is not listed.
         memory: the set that these tokens will listen to besides.
+        lengths: real tokens of each sample, on the host, where they are to be packed.
     """
     clocks = clocks or {}
     order, position = _order_and_position(groups, clock_of, clocks)
@@ -199,76 +191,54 @@ def join(
         place=_side_by_side([place[name] for name in groups]),
         connectivity=connectivity,
         places=_places(groups),
+        lengths=lengths,
         memory=memory,
     )
 
 
-def split(hidden: Float[Tensor, "R N D"], token_set: TokenSet, memory: Encoded | None = None) -> Encoded:
+def split(
+    hidden: Float[Tensor, "R N D"],
+    connectivity: Connectivity,
+    places: Mapping[str, Place],
+    memory: Encoded | None = None,
+) -> Encoded:
     """Undoes packing, so that each sample has its own row and each name its own columns."""
-    valid, padded = token_set.connectivity.valid, token_set.connectivity.padded
-    if token_set.packing is not None:
-        hidden, valid = hidden.flatten(0, 1)[token_set.packing.index], token_set.packing.real
-    if padded:
-        hidden = hidden.masked_fill(~valid[..., None], 0.0)
-    return Encoded(hidden, valid, token_set.places, memory)
+    if connectivity.packing is not None:
+        return Encoded(connectivity.packing.unpack(hidden), connectivity.packing.real, places, memory)
+    if connectivity.padded:
+        hidden = hidden.masked_fill(~connectivity.valid[..., None], 0.0)
+    return Encoded(hidden, connectivity.valid, places, memory)
 
 
-def pack(token_set: TokenSet, lengths: list[int], row_length: int) -> TokenSet:
-    """Moves the real tokens of all samples into as few rows as first-fit needs, one segment per sample.
+def pack(token_set: TokenSet) -> TokenSet:
+    """Moves the real tokens of all samples into one row, so that nothing is computed on padding.
 
-    Args:
-        token_set: one sample per row.
-        lengths: real tokens of each sample, on the host, so that nothing waits for the device.
-        row_length: tokens of a packed row.
-
-    Raises:
-        ValueError: a sample is longer than a row.
+    A set whose lengths the host does not know stays as it is: nothing waits for the device.
     """
-    if token_set.memory is not None:
-        raise ValueError("a set that listens to a memory cannot be packed")
-    spans = plan_rows(lengths, row_length)
-    num_rows = 1 + max(span.row for span in spans)
-    count, padded_length = token_set.content.shape[:2]
-    device = token_set.content.device
-    real = token_set.connectivity.valid.expand(count, -1)
-    rank = real.cumsum(1) - 1
-    start = torch.tensor([span.row * row_length + span.start for span in spans], device=device)
-    beyond = num_rows * row_length  # a place after the last, where padding goes to be cut off
-    target = torch.where(real, start[:, None] + rank, beyond)
+    if token_set.lengths is None:
+        return token_set
+    c, count, width = token_set.connectivity, *token_set.content.shape[:2]
+    num_tokens = max(sum(token_set.lengths), 1)
+    real = c.valid.expand(count, -1)
+    flat = real.flatten()
+    place = torch.where(flat, flat.cumsum(0) - 1, num_tokens)  # what is not real goes after the last, to be cut off
+    every = torch.arange(len(flat), device=flat.device)
+    index = every.new_zeros(num_tokens + 1).scatter_(0, place, every)[:num_tokens]
 
-    def move(values: Tensor, fill: int = 0) -> Tensor:
-        values = values.expand(count, *values.shape[1:])
-        out = values.new_full((beyond + 1, *values.shape[2:]), fill)
-        return out.index_put((target,), values)[:-1].unflatten(0, (num_rows, row_length))
+    def move(values: Tensor) -> Tensor:
+        own = index if values.shape[0] == count else index % width
+        return values.flatten(0, 1).index_select(0, own)[None]
 
-    c = token_set.connectivity
-    sample = torch.arange(count, device=device)[:, None].expand(count, padded_length)
     connectivity = Connectivity(
         order=move(c.order),
         position=move(c.position),
-        segment=move(sample, fill=-1),
+        segment=(index // width if any(token_set.lengths) else torch.full_like(index, -1))[None],  # -1: of nobody
         valid=move(real),
         shape=c.shape,
-        padded=True,
-        spans=tuple(spans),
+        padded=not any(token_set.lengths),
+        packing=Packing(token_set.lengths, index, real),
     )
-    packing = Packing(torch.where(real, target, 0), real)
-    return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.places, packing)
-
-
-def plan_rows(lengths: list[int], row_length: int) -> list[Span]:
-    """First-fit: which row each sample goes to, and where it starts. Pure arithmetic on the host."""
-    used: list[int] = []
-    spans = []
-    for sample, length in enumerate(lengths):
-        if length > row_length:
-            raise ValueError(f"sample {sample} has {length} tokens; a packed row holds {row_length}")
-        row = next((r for r, filled in enumerate(used) if filled + length <= row_length), len(used))
-        if row == len(used):
-            used.append(0)
-        spans.append(Span(row, used[row], used[row] + length))
-        used[row] += length
-    return spans
+    return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.places)
 
 
 def _order_and_position(

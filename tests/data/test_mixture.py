@@ -100,6 +100,7 @@ def test_temperature_levels_sizes():
 
 def loaded(source, batch_size=4):
     keys = {"seed": 0, "batch_size": batch_size, "eval_batch_size": None, "num_workers": 0}
+    keys |= {"packing": False, "on_bad_sample": "raise", "max_bad_share": 0.0}
     return DataModule(source=source, names=list(source.specs), **keys)
 
 

@@ -17,6 +17,7 @@ import yaml
 from contracts import check_source
 
 import mmtx
+from mmtx.check import RUNTIME
 from mmtx.data import minari_dataset, rollouts
 from mmtx.data.base import BatchSplit
 from mmtx.data.behaviour import CONTROLLERS
@@ -42,9 +43,7 @@ def config(name):
     """What the yaml gives to the class."""
     file = next(p for p in Path(mmtx.__file__).parents if (p / "conf" / "data").is_dir()) / "conf" / "data"
     given = yaml.safe_load((file / f"{name}.yaml").read_text())
-    return {
-        key: v for key, v in given.items() if key not in ("_target_", "batch_size", "eval_batch_size", "num_workers")
-    }
+    return {key: v for key, v in given.items() if key not in {"_target_", *RUNTIME["data"]}}
 
 
 def rollouts_of(env="CartPole-v1", **changed):
@@ -335,7 +334,17 @@ def test_batches_are_those_of_collate(size):
 
 def test_batches_come_through_the_loader_with_workers():
     source = plain(episodes_of(recorded()))
-    data = DataModule(source=source, names=["state"], seed=0, batch_size=4, eval_batch_size=None, num_workers=1)
+    data = DataModule(
+        source=source,
+        names=["state"],
+        seed=0,
+        batch_size=4,
+        eval_batch_size=None,
+        num_workers=1,
+        packing=False,
+        on_bad_sample="raise",
+        max_bad_share=0.0,
+    )
     (batch,) = next(iter(data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)))
     assert same(batch.fields, collate([source.train()[i] for i in batch.ids.tolist()], data.specs).fields)
 

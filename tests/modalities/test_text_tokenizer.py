@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
-from builders import text_batch, text_spec
+from builders import merge, model, text_batch, text_spec
 from contracts import check_tokenizer
 
 from mmtx.batch import Field, Spec
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
 
 
 def made(spec: Spec | None = None, *, causal: bool = True, context: int | None = None) -> Text:
     torch.manual_seed(0)
-    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context)
+    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context, share=None, num_segments=0)
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -61,3 +64,50 @@ def test_what_cannot_work_is_refused() -> None:
         made(Spec({"pixels": Field((1, 2, 2), torch.uint8)}))
     with pytest.raises(ValueError, match="must declare num_classes and max_length"):
         made(Spec({"ids": Field((None,), torch.long, max_length=3)}))
+
+
+def two_texts(**second: Any) -> MultimodalTransformer:
+    """A source and a target that shares its embedding, unless `second` says otherwise."""
+    keys: dict[str, Any] = {"dim": 24, "clock": None, "causal": True, "context": None, "num_segments": 0}
+    spec = second.pop("spec", text_spec())
+    source = Text(spec=text_spec(), share=None, **keys)
+    return model({"source": source, "target": Text(spec=spec, **{**keys, "share": "source", **second})})
+
+
+def test_two_texts_of_one_embedding() -> None:
+    """One parameter, which learns from both."""
+    whole = two_texts()
+    source, target = whole.tokenizers["source"], whole.tokenizers["target"]
+    assert source.embedding is target.embedding
+    names = [name for name, _ in whole.named_parameters() if "embedding.weight" in name]
+    assert names == ["tokenizers.source.embedding.weight"]
+    batch = merge(text_batch([3], name="source"), text_batch([2], seed=1, name="target"))
+    whole(batch).hidden.square().sum().backward()
+    used = {*batch["source"]["ids"][0].tolist(), *batch["target"]["ids"][0].tolist()}
+    assert set(source.embedding.weight.grad.abs().sum(1).nonzero()[:, 0].tolist()) == used
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"share": "nobody"}, "modality.target.share=nobody must name another text"),
+        ({"share": "target"}, "modality.target.share=target must name another text"),
+        ({"spec": text_spec(7)}, "share=source has 11 ids, and this text has 7"),
+        ({"num_segments": -1}, "num_segments=-1 must be at least 0"),
+    ],
+)
+def test_what_cannot_be_shared(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        two_texts(**changes)
+
+
+def test_segments() -> None:
+    """An embedding of each kind is added; without the field, all are of the first."""
+    torch.manual_seed(0)
+    own = Text(spec=text_spec(), dim=6, clock=None, causal=False, context=None, share=None, num_segments=2)
+    ids, segments, lengths = torch.tensor([[1, 2, 3]]), torch.tensor([[0, 1, 1]]), torch.tensor([3])
+    content = own({"ids": ids, "segments": segments}, lengths, True).content
+    table = own.segment_embedding
+    assert table is not None
+    torch.testing.assert_close(content, own.embedding(ids) + table.weight[segments])
+    torch.testing.assert_close(own({"ids": ids}, lengths, True).content, own.embedding(ids) + table.weight[0])

@@ -10,11 +10,12 @@ import torch
 from builders import POSITIONS, attention, backbone, mlp
 from torch import Tensor, nn
 
-from mmtx.connectivity import Connectivity, Full, Shape
-from mmtx.crossing import Memory, Partly
+from mmtx.connectivity import Connectivity, Shape
+from mmtx.crossing import Memory
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone, Residual, layer_windows
 from mmtx.nn.norms import LayerNorm, RMSNorm
+from mmtx.renderings import Full, Partly
 
 DIM, LENGTH = 24, 6
 

@@ -128,7 +128,9 @@ def test_gpt2() -> None:
     )
     copy(ours, gpt2_weights(theirs))
     specs = {"text": text_spec(VOCAB, LENGTH)}
-    objective = NextToken(specs=specs, model=ours, weight=1.0, text="text", tied=True, label_smoothing=0.0)
+    objective = NextToken(
+        specs=specs, model=ours, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0
+    )
 
     batch = texts([LENGTH, 5, 2])
     mask = attention_mask(batch)
@@ -210,6 +212,7 @@ def test_vit() -> None:
         weight=1.0,
         label="label",
         pool=SummaryPool(name="image"),
+        pooler=False,
         label_smoothing=0.0,
         mixup=0.0,
         dropout=0.0,
@@ -623,6 +626,7 @@ def test_mistral(window: int | None) -> None:
         weight=1.0,
         text="text",
         tied=False,
+        logit_scale=1.0,
         label_smoothing=0.0,
     )
     copy(objective, {"head.projection.weight": w["lm_head.weight"]})

@@ -31,6 +31,7 @@ def made(whole: MultimodalTransformer, **changes: Any) -> Classify:
         "weight": 1.0,
         "label": "label",
         "pool": MeanPool(),
+        "pooler": False,
         "label_smoothing": 0.0,
         "mixup": 0.0,
         "dropout": 0.0,

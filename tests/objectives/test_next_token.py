@@ -49,6 +49,7 @@ def made(whole: MultimodalTransformer, vocabulary: Letters | None = ENDING, **ch
         "weight": 1.0,
         "text": "text",
         "tied": True,
+        "logit_scale": 1.0,
         "label_smoothing": 0.0,
     }
     return NextToken(model=whole, **{**keys, **changes}).eval()

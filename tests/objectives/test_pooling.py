@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
@@ -35,7 +37,7 @@ def test_pooling_does_not_see_how_rows_are_packed() -> None:
     whole = model({"image": image(summary=True, num_registers=1), "text": text()})
     batch = merge(image_batch([1, 0, 1]), text_batch([3, 4, 0]))
     token_set = whole.tokenize(batch)
-    packed = pack(token_set, [9, 4, 6], 10)
+    packed = pack(replace(token_set, lengths=(9, 4, 6)))
     for pool in (MeanPool(), SummaryPool(name="image")):
         expected = pool(whole.encode(token_set))
         torch.testing.assert_close(pool(whole.encode(packed)), expected, atol=1e-5, rtol=1e-5)

@@ -1,15 +1,18 @@
 """Offline runs arrive once, whole, and marked as they ended; what W&B's own file lost comes from metrics.jsonl."""
 
 import json
+import math
 import time
 
 import pytest
+import wandb
 from run_directories import curve, write_run, write_sweep
 from wandb_server import wandb_server
 
 from mmtx.errors import UserError
 from mmtx.run.interrupt import Interrupted
 from mmtx.run.sync import sync
+from mmtx.run.wandb_file import read_wandb_file
 from mmtx.run.wandb_log import WandbLog
 
 
@@ -19,7 +22,7 @@ def server(monkeypatch):
         for name, value in server.environment.items():
             monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
         yield server
-        __import__("wandb").teardown()
+        wandb.teardown()
 
 
 def log_offline(run, rows, error=None):
@@ -69,7 +72,7 @@ def test_a_sweep_is_uploaded_once_and_rebuilt_where_something_was_lost(tmp_path,
     assert server.rows == {}
 
 
-def test_a_rebuilt_run_brings_its_pictures_and_tables(tmp_path, server):
+def test_a_rebuilt_run_brings_its_pictures_and_tables(tmp_path, server, monkeypatch):
     run = write_run(tmp_path / "run", [{"step": 1, "a": None}, {"step": 2, "a": 0.5}])
     samples = run / "samples"
     samples.mkdir()
@@ -79,17 +82,16 @@ def test_a_rebuilt_run_brings_its_pictures_and_tables(tmp_path, server):
     Figure(figsize=(1, 1)).savefig(samples / "classify_step000002.png")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "a"')  # the line that a power cut left
-    assert sync([str(run)], 1) == 0
-    sent = [json.loads(row) for _, row in sorted(server.rows[run_id(run)].items())]
-    assert [(row["step"], row["a"], row["_timestamp"]) for row in sent[:2]] == [
-        (1, pytest.approx(float("nan"), nan_ok=True), 1.7e9),
-        (2, 0.5, 1.7e9 + 1),
-    ]
-    assert {key for row in sent[2:] for key in row if key.startswith("samples/")} == {
-        "samples/classify",
-        "samples/classify_picture",
-    }
-    assert json.loads(server.runs[run_id(run)]["config"])["name"]["value"] == "toy"
+    monkeypatch.setattr("mmtx.run.sync.UPLOAD", ("true",))
+    assert sync([str(run)], 1) == 1
+    (file,) = run.glob("wandb/rebuilt/wandb/offline-run-*/run-*.wandb")
+    content = read_wandb_file(file)
+    assert [row["step"] for row in content.rows] == [1, 2]
+    assert math.isnan(content.rows[0]["a"]) and content.rows[1]["a"] == 0.5
+    assert content.config["name"] == "toy" and content.run["tags"] == ["toy", "t"]
+    assert content.run["id"] == run_id(run) and content.exit_code == 0
+    shown = {key.rpartition("/")[0]: row["step"] for row in content.media for key in row if key != "step"}
+    assert shown == {"samples/classify": 2, "samples/classify_picture": 2}
 
 
 def test_what_does_not_arrive_is_told_and_tried_again(tmp_path, server, monkeypatch, capfd):

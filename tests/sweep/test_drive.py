@@ -18,6 +18,7 @@ from mmtx.sweep.engine import Demand
 from mmtx.sweep.policy import Policy
 from mmtx.sweep.record import Job, Sweep, read_sweep
 from mmtx.sweep.slots import Slots
+from mmtx.sweep.source import Source
 from mmtx.sweep.view import Lines
 
 
@@ -45,9 +46,10 @@ def command(folder):
     return ["/bin/sh", str(folder / "script")]
 
 
-def drive(sweep, engine=None, **policy):
+def drive(sweep, engine=None, source=None, **policy):
     engine = engine or make_slots(sweep.path, len(sweep.jobs))
-    return Drive(sweep=sweep, engine=engine, policy=make_policy(**policy), command=command, view=Lines()).run()
+    parts = {"source": source or Source(sweep.jobs), "engine": engine, "policy": make_policy(**policy)}
+    return Drive(sweep=sweep, **parts, command=command, view=Lines()).run()
 
 
 def spans(sweep):

@@ -8,7 +8,7 @@ import pytest
 from mmtx.compose import Composer, compose, describe_options, expand_sweep
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import assemble
-from mmtx.sweep.command import check_launcher, split_launcher
+from mmtx.sweep.command import check_launcher, split
 from mmtx.sweep.engine import Demand
 from mmtx.sweep.plan import plan, slug
 from mmtx.sweep.slots import make_slots
@@ -63,8 +63,8 @@ def test_slugs_can_be_read_and_typed():
 
 
 def test_the_launcher_is_asked_for_by_hydras_names():
-    jobs, launcher = split_launcher(["seed=1,2", "hydra/launcher=slots", "hydra.launcher.devices=cpu:2"])
-    assert jobs == ["seed=1,2"] and launcher == ["launcher=slots", "launcher.devices=cpu:2"]
+    jobs, launcher, sweeper = split(["seed=1,2", "hydra/launcher=slots", "hydra.launcher.devices=cpu:2"])
+    assert jobs == ["seed=1,2"] and not sweeper and launcher == ["launcher=slots", "launcher.devices=cpu:2"]
     assert check_launcher(launcher)["devices"] == "cpu:2"
     for option in describe_options()["launcher"]:
         assert check_launcher([f"launcher={option}"])["on_failure"] == "continue"

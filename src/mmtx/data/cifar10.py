@@ -21,6 +21,7 @@ from mmtx.errors import InvalidValue
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
 TRAIN_MD5S = {
     "data_batch_1": "c99cafc152244af753f735de768cd75f",
     "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -76,7 +77,8 @@ def _read(folder: Path | None, md5s: dict[str, str]) -> list[Pictures]:
 def _unpack(archive: bytes, md5s: dict[str, str]) -> list[Pictures]:
     files = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
+        # nothing is unpacked before it is known what it is
+        with tarfile.open(fileobj=io.BytesIO(verified(archive, ARCHIVE_MD5)), mode="r:gz") as tar:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is not None:

@@ -16,8 +16,10 @@ from mmtx.errors import UserError
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
 
 
-def decode_image(file: Path, *, size: int, channels: int, max_pixels: int) -> UInt8[Tensor, "C S S"]:
-    """The first picture of a file: upright, its shorter side resized to `size`, its middle cut out.
+def decode_image(
+    file: Path, *, size: tuple[int, int], channels: int, max_pixels: int
+) -> UInt8[Tensor, "C height width"]:
+    """The first picture of a file: upright, resized until it fills `size`, its middle cut out.
 
     What it holds besides 8 bits of grey or RGB is converted: the orientation of EXIF is applied; transparency (of
     palettes, too) goes onto white; of 16 bits the upper 8 stay; CMYK becomes RGB without a colour profile; grey is
@@ -25,7 +27,7 @@ def decode_image(file: Path, *, size: int, channels: int, max_pixels: int) -> UI
 
     Args:
         file: of one of the `FORMATS`, whatever its name ends with.
-        size: side of the square in pixels.
+        size: height and width in pixels.
         channels: 1 or 3.
         max_pixels: refuses larger pictures by their header, before they take memory.
 
@@ -38,8 +40,8 @@ def decode_image(file: Path, *, size: int, channels: int, max_pixels: int) -> UI
             with Image.open(file, formats=FORMATS) as image:
                 if image.width * image.height <= max_pixels:
                     picture = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
-                    square = ImageOps.fit(picture, (size, size), method=Image.Resampling.BICUBIC)
-                    return torch.from_numpy(numpy.array(square).reshape(size, size, channels)).permute(2, 0, 1)
+                    filled = ImageOps.fit(picture, size[::-1], method=Image.Resampling.BICUBIC)
+                    return torch.from_numpy(numpy.array(filled).reshape(*size, channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # at the header, too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,12 +10,15 @@ import numpy
 import torch
 from torch import Tensor
 
+from mmtx.data.gunzip import gunzip
 from mmtx.data.labelled_images import LabelledImages
 from mmtx.data.public_file import PublicFile
 from mmtx.data.verified import verified
 from mmtx.errors import InvalidValue
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+MOST_BYTES = 16 + 60_000 * 28 * 28
+"""The largest of them, unpacked."""
 
 
 class IdxImages(LabelledImages):
@@ -78,11 +79,7 @@ def _read(folder: Path | None, dataset: str, name: str, mirrors: tuple[str, ...]
 
 
 def _unpack(packed: bytes, md5: str) -> Tensor:
-    try:
-        content = gzip.decompress(packed)
-    except (OSError, EOFError, zlib.error) as error:
-        raise ValueError(f"cannot be unpacked: {error}") from None
-    return _array(content, md5)
+    return _array(gunzip(packed, MOST_BYTES), md5)
 
 
 def _array(content: bytes, md5: str) -> Tensor:

@@ -109,7 +109,7 @@ class ImageFolder(Source):
 
     def _sample(self, images: Labelled, augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
         file, label = images[i]
-        pixels = decode_image(file, size=self._shape[1], channels=self._shape[0], max_pixels=self._max_pixels)
+        pixels = decode_image(file, size=self._shape[1:], channels=self._shape[0], max_pixels=self._max_pixels)
         return {
             "image": {"pixels": augment(pixels) if augment else pixels},
             "label": {"class": torch.tensor(label)},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,14 +13,17 @@ import numpy
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.left_out import LEFT_OUT
+from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.parted import PartedSplit
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
 
+ON_BAD_SAMPLE = {"raise": False, "skip": True}
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
 
@@ -34,6 +38,11 @@ class DataModule:
         batch_size: samples of one micro-batch of one process.
         eval_batch_size: samples of one batch in evaluation; None: as in training.
         num_workers: processes that prepare batches; 0: none.
+        packing: batches say that only real tokens are to be computed.
+        modality_dropout: what samples lose in training; None: nothing.
+        on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
+            batch empty, with a warning.
+        max_bad_share: of the samples, that may be left out so.
     """
 
     def __init__(
@@ -45,14 +54,24 @@ class DataModule:
         batch_size: int,
         eval_batch_size: int | None,
         num_workers: int,
+        packing: bool,
+        on_bad_sample: str,
+        max_bad_share: float,
+        modality_dropout: ModalityDropout | None = None,
     ) -> None:
         for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
             if value < 1:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
+        if on_bad_sample not in ON_BAD_SAMPLE:
+            raise InvalidValue("on_bad_sample", on_bad_sample, f"is none of {', '.join(ON_BAD_SAMPLE)}")
+        if not 0 <= max_bad_share <= 1:
+            raise InvalidValue("max_bad_share", max_bad_share, "must lie in 0..1")
+        self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
+        self.packing, self.modality_dropout = packing, modality_dropout
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
         self._train = source.train()
         if not len(self._train):
@@ -83,7 +102,8 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        return self._loader(_Fetch(self._train, self.specs, self.batch_size, self.seed), sampler, timeout_s)
+        fetch = self._fetch(self._train, self.specs, self.batch_size, self.modality_dropout)
+        return self._loader(fetch, sampler, timeout_s)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -98,7 +118,7 @@ class DataModule:
     def _hash(self, split: Split) -> str:
         last = len(split) - 1
         draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
-        made = _Fetch(split, self.specs, len(draws), self.seed).__getitems__(draws)
+        made = self._fetch(split, self.specs, len(draws)).__getitems__(draws)
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
@@ -118,12 +138,21 @@ class DataModule:
             if samples is not None:
                 sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
                 specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
-                loaders[part] = self._loader(_Fetch(samples, specs, self.eval_batch_size, self.seed), sampler)
+                loaders[part] = self._loader(self._fetch(samples, specs, self.eval_batch_size), sampler)
         return loaders
 
     def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
         """The same of a source that has no parts; None if there is no such split."""
         return self.eval_loaders(split, rank=rank, num_ranks=num_ranks).get("")
+
+    def _fetch(
+        self,
+        split: Split,
+        specs: Mapping[str, Spec],
+        batch_size: int,
+        modality_dropout: ModalityDropout | None = None,
+    ) -> _Fetch:
+        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -169,20 +198,35 @@ class _Group:
     draws: list[Draw]
     first: int
 
+    def blocks(self, size: int) -> Iterator[list[Draw]]:
+        """The draws in blocks of a size; an empty one where there are no draws."""
+        for start in range(0, max(len(self.draws), 1), size):
+            yield self.draws[start : start + size]
+
 
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
-    def __init__(self, split: Split, specs: Mapping[str, Spec], batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        specs: Mapping[str, Spec],
+        batch_size: int,
+        seed: int,
+        packing: bool,
+        skips: bool,
+        modality_dropout: ModalityDropout | None,
+    ) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
+        self.packing, self.skips, self.modality_dropout = packing, skips, modality_dropout
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
             return [
-                self._batch(group, group.draws[i : i + self.batch_size])
+                self._finish(self._batch(group, block), block)
                 for group in self._groups(draws)
-                for i in range(0, max(len(group.draws), 1), self.batch_size)
+                for block in group.blocks(self.batch_size)
             ]
         except UserError as error:
             return error
@@ -203,16 +247,37 @@ class _Fetch(Dataset[list[Batch]]):
             specs = {name: spec for name, spec in self.specs.items() if name in self.split.names[part]}
             yield _Group(self.split.splits[part], specs, of_part[part], self.split.first[part])
 
+    def _finish(self, batch: Batch, draws: list[Draw]) -> Batch:
+        if self.modality_dropout is not None:
+            batch = self.modality_dropout(batch, draws)
+        return batch.packed() if self.packing else batch
+
     def _batch(self, group: _Group, draws: list[Draw]) -> Batch:
-        ids = [draw.index for draw in draws]
-        own = [number - group.first for number in ids]
         if isinstance(group.split, BatchSplit) and draws:
+            ids = [draw.index for draw in draws]
+            own = [index - group.first for index in ids]
             return replace(group.split.batch(own, group.specs), ids=torch.tensor(ids))
-        samples = []
-        for draw, index in zip(draws, own, strict=True):
-            seed_everything_for(self.seed, draw)
-            samples.append(group.split[index])
-        return collate(samples, group.specs, size=max(len(draws), 1), ids=ids)
+        samples = [self._sample(group, draw) for draw in draws]
+        ids = [LEFT_OUT if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
+        return collate([sample or {} for sample in samples], group.specs, size=max(len(draws), 1), ids=ids)
+
+    def _sample(self, group: _Group, draw: Draw) -> Sample | None:
+        """One sample; None where it cannot be read and may be left out."""
+        seed_everything_for(self.seed, draw)
+        try:
+            sample = group.split[draw.index - group.first]
+            if self.skips:
+                collate([sample], group.specs, ids=[draw.index])  # one that fits nothing spoils its batch
+            return sample
+        except UserError as error:
+            told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
+            if not self.skips:
+                raise UserError(told) from None
+            print(f"mmtx: warning: {told}; it is left out (data.on_bad_sample=skip)", file=sys.stderr, flush=True)
+            return None
+        except Exception as error:
+            error.add_note(f"when sample {draw.index} was made")
+            raise
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import sys
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from mmtx.data.gunzip import gunzip
 from mmtx.data.text_file import read_text
 from mmtx.data.text_pairs import IdLists, TextPairs, TextPart, encode_all
 from mmtx.data.vocabulary import TextVocabulary
@@ -161,9 +160,9 @@ def _read_lines(key: str, path: str) -> list[str]:
 
 def _unpacked(key: str, file: Path) -> str:
     try:
-        data = gzip.decompress(file.read_bytes())
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InvalidValue(key, file, f"cannot be unpacked: {error}") from None
+        data = gunzip(file.read_bytes())
+    except ValueError as error:
+        raise InvalidValue(key, file, str(error)) from None
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy
 
 from mmtx.data.episodes import Episodes, EpisodeSource, Windowing
 from mmtx.data.gym_world import GymWorld, check_env
+from mmtx.data.limits import check_unpacked
 from mmtx.data.recorded import Recorded
 from mmtx.errors import InvalidValue, UserError
 from mmtx.world import World
@@ -146,10 +148,14 @@ def _read_npz(file: Path) -> Recording:
         raise UserError(f"{file} cannot be read as an .npz file: it is no archive")
     try:
         with numpy.load(file, allow_pickle=False) as arrays:
+            check_unpacked(file, sum(member.file_size for member in arrays.zip.infolist()))
             return Recording({name: _array(arrays, key, file) for name, key in _names(arrays.files, file).items()})
     except UserError:
         raise
-    except (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, EOFError, ValueError, TypeError, SyntaxError, RuntimeError, LookupError, MemoryError),
+        *(AttributeError, zipfile.BadZipFile, zlib.error, struct.error),
+    ) as error:
         raise UserError(f"{file} cannot be read as an .npz file: {error}") from None
 
 
@@ -254,10 +260,13 @@ def _opened(file: Path) -> Iterator[Any]:
         raise UserError(MISSING) from None
     try:
         with h5py.File(file, "r") as opened:
+            sizes: list[int] = []
+            opened.visititems(lambda _, held: sizes.append(getattr(held, "nbytes", 0)))
+            check_unpacked(file, sum(sizes))
             yield opened
     except UserError:
         raise
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{file} cannot be read as an HDF5 file: {error}") from None
 
 

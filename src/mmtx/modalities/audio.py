@@ -21,7 +21,8 @@ from mmtx.tokens import Tokens
 class Audio(Tokenizer):
     """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
 
-    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1.
+    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch brings spectrograms,
+    ``frames``, ``(frames, mels)``, whose lengths are then in frames.
 
     Args:
         spectrogram: of waveforms at its own rate, which the data must have.
@@ -74,10 +75,12 @@ class Audio(Tokenizer):
         return self.stem.num_tokens(self.spectrogram.num_frames(lengths))
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        waveform, longer = self._waveform(fields["waveform"], lengths)
-        full = full and (not self.training or not self.augment.speeds or self.padded_length is not None)
-        frames = self.spectrogram(waveform, longer)
-        num_frames = self.spectrogram.num_frames(longer)
+        foreseen = "frames" in fields or not self.training or not self.augment.speeds or self.padded_length is not None
+        if "frames" in fields:
+            frames, num_frames = fields["frames"], lengths
+        else:
+            waveform, longer = self._waveform(fields["waveform"], lengths)
+            frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
         if self.training:
             frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
         content = self.stem(frames.to(next(self.stem.parameters()).dtype), num_frames)
@@ -90,7 +93,8 @@ class Audio(Tokenizer):
             time=coordinates.new_zeros(1, len(coordinates)),
             lengths=self.stem.num_tokens(num_frames),
             num_items=1,
-            full=full,
+            full=full and foreseen,
+            foreseen=foreseen,
         )
 
     def _waveform(

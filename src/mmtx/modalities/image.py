@@ -85,7 +85,7 @@ class Image(Tokenizer):
         patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
         content = self.projection(patches).unflatten(0, (-1, steps)).flatten(1, 2)
         if self.readouts is not None:
-            content = torch.cat([self.readouts.expand(len(content), -1, -1), content], dim=1)
+            content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
         rows, columns = torch.arange(self.rows, device=device), torch.arange(self.columns, device=device)
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2).repeat(steps, 1)

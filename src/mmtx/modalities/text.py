@@ -15,14 +15,27 @@ from mmtx.tokens import Tokens
 class Text(Tokenizer):
     """Ids of a vocabulary (characters, bytes, BPE: the data's choice), one embedding each.
 
-    Reads the ragged integer field ``ids``.
+    Reads the ragged integer field ``ids``, and ``segments`` where there are some.
 
     Args:
         causal: every token is an item of its own, so that it hears its past only; else the text is one item.
         context: the longest text in tokens; None: as long as the data's longest.
+        share: name of another text whose embedding this one has (T5's two texts); None: its own.
+        num_segments: kinds of tokens that the field ``segments`` tells apart (BERT: the first sentence and the second),
+            an embedding each; where a sample lacks the field, all are of the first kind. 0: none.
     """
 
-    def __init__(self, *, spec: Spec, dim: int, clock: str | None, causal: bool, context: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        spec: Spec,
+        dim: int,
+        clock: str | None,
+        causal: bool,
+        context: int | None,
+        share: str | None,
+        num_segments: int,
+    ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
         ids = spec.fields["ids"]
@@ -30,8 +43,12 @@ class Text(Tokenizer):
             raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
         if context is not None and context < 1:
             raise InvalidValue("context", context, "must be at least 1")
+        if num_segments < 0:
+            raise InvalidValue("num_segments", num_segments, "must be at least 0")
+        self.share = share
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
+        self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -51,13 +68,26 @@ class Text(Tokenizer):
             raise InvalidValue("context", self.context, f"is shorter than a text of {length} tokens")
         index = torch.arange(length, device=ids.device)
         return Tokens(
-            content=self.embedding(ids),
+            content=self.embed(ids, fields.get("segments")),
             coordinates=index[:, None],
             time=index[None] if self.causal else torch.zeros_like(index)[None],
             lengths=lengths,
             num_items=length if self.causal else 1,
             full=full,
         )
+
+    def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:
+        """What ids say, wherever they stand."""
+        if self.segment_embedding is None:
+            return self.embedding(ids)
+        return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
+
+    def use_embedding_of(self, other: Text) -> None:
+        """Raises InvalidValue if the other text has another vocabulary."""
+        if other.vocab_size != self.vocab_size:
+            problem = f"has {other.vocab_size} ids, and this text has {self.vocab_size}"
+            raise InvalidValue("share", self.share, problem)
+        self.embedding = other.embedding
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id by its own embedding (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.connectivity import Keys, Queries, Rendering
 from mmtx.errors import InvalidValue
 from mmtx.nn.positions import RotaryTable, rotate
+from mmtx.renderings import Bias, Keys, Queries, Rendering
 
 LINEARS = ("query", "key", "value", "out")
 
@@ -56,6 +56,7 @@ class Attention(nn.Module):
     Args:
         dim: width D.
         num_heads: query heads H.
+        head_dim: width E of a head; None: ``dim / num_heads``.
         num_kv_heads: key and value heads G, a divisor of H (Ainslie et al. 2023, arXiv 2305.13245); None: H.
         bias: which of query, key, value and out have a bias (Whisper's key has none).
         scale: divide scores by ``sqrt(head width)``; T5 does not.
@@ -68,6 +69,7 @@ class Attention(nn.Module):
         dim: int,
         num_heads: int,
         *,
+        head_dim: int | None,
         num_kv_heads: int | None,
         bias: Sequence[str],
         scale: bool,
@@ -75,9 +77,11 @@ class Attention(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        if dim % num_heads:
+        if head_dim is None and dim % num_heads:
             near = f"{dim // num_heads * num_heads} or {(dim // num_heads + 1) * num_heads}"
             raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}", near)
+        if head_dim is not None and head_dim < 1:
+            raise InvalidValue("attention.head_dim", head_dim, "must be at least 1")
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InvalidValue("attention.num_kv_heads", num_kv_heads, f"does not divide num_heads={num_heads}")
@@ -86,13 +90,14 @@ class Attention(nn.Module):
                 raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
         if not 0 <= dropout < 1:
             raise InvalidValue("attention.dropout", dropout, "must lie in [0, 1)")
-        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, dim // num_heads
+        self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim or dim // num_heads
         self.dropout, self.scale = dropout, None if scale else 1.0
-        widths = {"query": dim, "key": num_kv_heads * self.head_dim, "value": num_kv_heads * self.head_dim}
+        heard = num_kv_heads * self.head_dim
+        widths = {"query": num_heads * self.head_dim, "key": heard, "value": heard}
         self.widths = list(widths.values())
         self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
-        self.out = nn.Linear(dim, dim, bias="out" in bias)
+        self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
         self.query_norm = qk_norm(self.head_dim) if qk_norm else None
         self.key_norm = qk_norm(self.head_dim) if qk_norm else None
 
@@ -101,7 +106,7 @@ class Attention(nn.Module):
         x: Float[Tensor, "B N D"],
         rendering: Rendering,
         rotary: RotaryTable | None = None,
-        bias: Float[Tensor, "#B H N M"] | None = None,
+        bias: Bias = None,
         cache: LayerCache | None = None,
         memory: Float[Tensor, "B M D"] | None = None,
     ) -> Float[Tensor, "B N D"]:
@@ -127,19 +132,17 @@ class Attention(nn.Module):
         self, x: Float[Tensor, "B N D"], rendering: Rendering, cache: LayerCache | None, memory: Float[Tensor, "B M D"]
     ) -> Float[Tensor, "B N D"]:
         """To a memory, whose keys and values are computed once where there is a cache."""
-        weight, bias, dim = self.qkv.weight, self._bias(), self.widths[0]
-        q = self._normalise_queries(self._heads(F.linear(x, weight[:dim], None if bias is None else bias[:dim])))
+        weight, bias, own = self.qkv.weight, self._bias(), self.widths[0]
+        q = self._normalise_queries(self._heads(F.linear(x, weight[:own], None if bias is None else bias[:own])))
         heard = cache.memory if cache is not None else None
         if heard is None:
-            both = F.linear(memory, weight[dim:], None if bias is None else bias[dim:])
+            both = F.linear(memory, weight[own:], None if bias is None else bias[own:])
             heard = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
             if cache is not None:
                 cache.memory = heard
         return self._attend(q, *heard, rendering, None)
 
-    def _attend(
-        self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Float[Tensor, "#B H N M"] | None
-    ) -> Float[Tensor, "B N D"]:
+    def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
         heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
         return self.out(heard.transpose(1, 2).flatten(2))

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmtx.connectivity import Connectivity, Rendering
+from mmtx.connectivity import Connectivity, Packing
 from mmtx.crossing import Crossing, Memory
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Positions, RotaryTable
+from mmtx.renderings import Bias, Rendering
 
 
 class Backbone(nn.Module):
@@ -30,6 +31,7 @@ class Backbone(nn.Module):
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
+        input_norm: normalise what comes in (BERT, the decision transformer).
         norm_first: normalise before each half (GPT-2) or after its residual sum (BERT).
         final_norm: normalise the output of the last block.
         dropout: of the embedding and of what each half adds.
@@ -55,6 +57,7 @@ class Backbone(nn.Module):
         mlp: Callable[[int], nn.Module],
         norm: Callable[[int], nn.Module],
         positions: Positions,
+        input_norm: bool,
         norm_first: bool,
         final_norm: bool,
         dropout: float,
@@ -75,14 +78,10 @@ class Backbone(nn.Module):
             if not 0 <= share < 1:
                 raise InvalidValue(key, share, "must lie in [0, 1)")
         self.cross_attention = cross_attention
-        self.dim, self.head_dim, self.positions, self.init_std = dim, dim // num_heads, positions, init_std
-        if positions.rotary is not None:
-            least = 2 * len(positions.rotary.axes)
-            if self.head_dim % 2 or self.head_dim < least:
-                need = f"an even one of at least {least}"
-                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
+        self.dim, self.positions, self.init_std = dim, positions, init_std
         self.windows = layer_windows(num_layers, window, window_pattern)
         self.activation_checkpointing, self.flex = activation_checkpointing, flex
+        self.input_norm = norm(dim) if input_norm else nn.Identity()
         self.embed_dropout = nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
         self.blocks = nn.ModuleList(
@@ -99,6 +98,15 @@ class Backbone(nn.Module):
             )
             for layer in range(num_layers)
         )
+        first = self.blocks[0]
+        assert isinstance(first, Block)
+        assert isinstance(first.attention.head_dim, int)
+        self.head_dim = first.attention.head_dim
+        if positions.rotary is not None:
+            least = 2 * len(positions.rotary.axes)
+            if self.head_dim % 2 or self.head_dim < least:
+                need = f"an even one of at least {least}"
+                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
@@ -126,16 +134,17 @@ class Backbone(nn.Module):
             rotary = self.positions.rotary.table(connectivity.query_position, self.head_dim)
         bias = None
         if self.position_bias is not None:
-            bias = self.position_bias(connectivity.query_position, connectivity.position)
+            bias = connectivity.bias(self.position_bias)
         crossing = Crossing(connectivity, memory.connectivity).render() if memory is not None else None
         heard = memory.hidden if memory is not None else None
-        x = self.embed_dropout(x.to(next(self.parameters()).dtype))  # positions come in float32
+        x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
             own_cache = cache[layer] if cache else None
-            x = run(x, renderings[self.windows[layer]], rotary, bias, own_cache, heard, crossing)
+            rendering = renderings[self.windows[layer]]
+            x = run(x, rendering, rotary, bias, own_cache, heard, crossing, connectivity.packing)
         return self.final_norm(x)
 
     def new_cache(self, capacity: int) -> list[LayerCache]:
@@ -174,22 +183,25 @@ class Block(nn.Module):
         x: Float[Tensor, "B N D"],
         rendering: Rendering,
         rotary: RotaryTable | None,
-        bias: Float[Tensor, "#B H N M"] | None,
+        bias: Bias,
         cache: LayerCache | None,
         memory: Float[Tensor, "B S D"] | None,
         crossing: Rendering | None,
+        packing: Packing | None,
     ) -> Float[Tensor, "B N D"]:
         if self.norm_first:
-            x = self.attention_add(x, self.attention(self.attention_norm(x), rendering, rotary, bias, cache))
+            heard = self.attention(self.attention_norm(x), rendering, rotary, bias, cache)
+            x = self.attention_add(x, heard, packing)
             if memory is not None:
-                asks = self.cross_attention_norm(x)
-                x = self.cross_attention_add(x, self.cross_attention(asks, crossing, cache=cache, memory=memory))
-            return self.mlp_add(x, self.mlp(self.mlp_norm(x)))
-        x = self.attention_norm(self.attention_add(x, self.attention(x, rendering, rotary, bias, cache)))
+                heard = self.cross_attention(self.cross_attention_norm(x), crossing, cache=cache, memory=memory)
+                x = self.cross_attention_add(x, heard, packing)
+            return self.mlp_add(x, self.mlp(self.mlp_norm(x)), packing)
+        heard = self.attention(x, rendering, rotary, bias, cache)
+        x = self.attention_norm(self.attention_add(x, heard, packing))
         if memory is not None:
             heard = self.cross_attention(x, crossing, cache=cache, memory=memory)
-            x = self.cross_attention_norm(self.cross_attention_add(x, heard))
-        return self.mlp_norm(self.mlp_add(x, self.mlp(x)))
+            x = self.cross_attention_norm(self.cross_attention_add(x, heard, packing))
+        return self.mlp_norm(self.mlp_add(x, self.mlp(x), packing))
 
 
 class Residual(nn.Module):
@@ -200,13 +212,16 @@ class Residual(nn.Module):
         self.dropout, self.drop_path = nn.Dropout(dropout), drop_path
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
-    def forward(self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+    def forward(
+        self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None = None
+    ) -> Float[Tensor, "B N D"]:
         added = self.dropout(added)
         if self.scale is not None:
             added = added * self.scale
         if self.drop_path and self.training:
-            keep = 1 - self.drop_path
-            added = added * (added.new_empty(added.shape[0], 1, 1).bernoulli_(keep) / keep)
+            num_samples = len(added) if packing is None else len(packing.lengths)
+            share = added.new_empty(num_samples, 1, 1).bernoulli_(1 - self.drop_path) / (1 - self.drop_path)
+            added = added * (share if packing is None else packing.spread(share))
         return x + added
 
 

@@ -13,14 +13,17 @@ class MLP(nn.Module):
     Args:
         dim: width D.
         activation: a module; with ``gated=True`` it is applied to the gate (SiLU gives SwiGLU).
-        expansion: hidden width as a multiple of `dim`, rounded to a multiple of 8.
+        expansion: hidden width as a multiple of `dim`.
+        multiple_of: the hidden width is rounded to a multiple of this.
         gated: multiply by a gate; the usual `expansion` is then 8/3, for an equal number of parameters.
         bias: biases in both linear maps.
     """
 
-    def __init__(self, dim: int, *, activation: nn.Module, expansion: float, gated: bool, bias: bool) -> None:
+    def __init__(
+        self, dim: int, *, activation: nn.Module, expansion: float, multiple_of: int, gated: bool, bias: bool
+    ) -> None:
         super().__init__()
-        hidden = 8 * max(1, round(dim * expansion / 8))
+        hidden = multiple_of * max(1, round(dim * expansion / multiple_of))
         self.gated = gated
         self.up = nn.Linear(dim, 2 * hidden if gated else hidden, bias=bias)
         self.activation = activation

@@ -68,7 +68,7 @@ class Sinusoidal(nn.Module):
     def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
         """In float32, whatever the weights are: half precision cannot count to a thousand."""
         index = torch.arange(self.num_frequencies, device=coordinates.device, dtype=torch.float32)
-        frequency = self.base ** (-index / max(self.num_frequencies - 1, 1))
+        frequency = (index * -(math.log(self.base) / max(self.num_frequencies - 1, 1))).exp()
         angle = coordinates[:, :, None].float() * frequency
         return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1)
 

@@ -24,6 +24,7 @@ class Classify(Objective):
     Args:
         label: name of the data whose field ``class`` is predicted.
         pool: from tokens to one vector.
+        pooler: a linear map and tanh before the head (BERT, and ViT without classes).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
         mixup: in training, each sample's tokens are mixed with another's, and so is its target (Zhang et al. 2017,
             arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
@@ -39,6 +40,7 @@ class Classify(Objective):
         weight: float,
         label: str,
         pool: Pool,
+        pooler: bool,
         label_smoothing: float,
         mixup: float,
         dropout: float,
@@ -60,9 +62,12 @@ class Classify(Objective):
         self.labels, self.label, self.pool = (label,), label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.names = spec.labels
+        dim = model.backbone.dim
+        self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(model.backbone.dim, spec.fields["class"].num_classes)
-        initialise(self.head, std=model.backbone.init_std)
+        self.head = nn.Linear(dim, spec.fields["class"].num_classes)
+        for part in (self.pooler, self.head):
+            initialise(part, std=model.backbone.init_std)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -102,7 +107,11 @@ class Classify(Objective):
         return self._read(model(batch))
 
     def _read(self, encoded: Encoded) -> Float[Tensor, "B classes"]:
-        return self.head(self.dropout(self.pool(encoded)))
+        return self.head(self.dropout(self.pooled(encoded)))
+
+    def pooled(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+        """What the head reads."""
+        return self.pooler(self.pool(encoded))
 
     def _loss(self, logits: Float[Tensor, "B classes"], target: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         smoothing = self.label_smoothing if self.training else 0.0

@@ -32,10 +32,13 @@ class NextToken(Objective):
         weight: float,
         text: str,
         tied: bool,
+        logit_scale: float,
         label_smoothing: float,
     ) -> None:
         super().__init__(weight=weight)
-        self.head = TextHead(specs=specs, model=model, text=text, tied=tied, label_smoothing=label_smoothing)
+        self.head = TextHead(
+            specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
+        )
         self.text, vocabulary = text, self.head.vocabulary
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)

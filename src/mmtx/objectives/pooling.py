@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import required_name
 from mmtx.tokens import Encoded
 
 
@@ -36,6 +37,23 @@ class MeanPool(Pool):
 
     def check(self, model: MultimodalTransformer) -> None:
         pass
+
+
+class FirstPool(Pool):
+    """The first token of one name: of a text that begins with a mark, as BERT's do.
+
+    Args:
+        name: whose first token.
+    """
+
+    def __init__(self, *, name: str) -> None:
+        self.name = name
+
+    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+        return encoded.tokens(self.name)[:, 0]
+
+    def check(self, model: MultimodalTransformer) -> None:
+        required_name(self.name, model.names, "modality of the set", "pool.name")
 
 
 class SummaryPool(Pool):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
-from mmtx.generate import beam_search, generate
+from mmtx.generate import Logits, beam_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
@@ -29,6 +29,9 @@ class Seq2Seq(Objective):
         references: name of the data whose ids list all accepted texts, each closed by the end mark; None: only the
             text itself is accepted.
         tied: score ids by the text's own embedding instead of a linear map of its own.
+        logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
+        prompt: ids that always follow the beginning when a text is written (Whisper: language and task).
+        suppress: ids that are never written.
         label_smoothing: share of the target spread over all ids, in training.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
@@ -44,13 +47,18 @@ class Seq2Seq(Objective):
         text: str,
         references: str | None,
         tied: bool,
+        logit_scale: float,
+        prompt: list[int],
+        suppress: list[int],
         label_smoothing: float,
         metrics: dict[str, TextMetric],
         beam_size: int,
         length_penalty: float,
     ) -> None:
         super().__init__(weight=weight)
-        self.head = TextHead(specs=specs, model=model, text=text, tied=tied, label_smoothing=label_smoothing)
+        self.head = TextHead(
+            specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
+        )
         vocabulary = self.head.vocabulary
         if vocabulary is None or vocabulary.begin is None or vocabulary.end is None:
             raise InvalidValue(
@@ -64,6 +72,10 @@ class Seq2Seq(Objective):
             raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
         self.labels = (references,) if references is not None else ()
+        for key, ids in (("prompt", prompt), ("suppress", suppress)):
+            if not all(0 <= i < self.head.vocab_size for i in ids):
+                raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
+        self.prompt, self.suppress = prompt, suppress
         self.text, self.references, self.text_metrics = text, references, metrics
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
@@ -111,9 +123,10 @@ class Seq2Seq(Objective):
     ) -> list[str]:
         """The text of each sample, decoded from nothing but its beginning and the rest of the set."""
         count, device = len(batch), batch.lengths[self.text].device
-        one = torch.ones(count, dtype=torch.long, device=device)
-        prompt = batch.with_name(self.text, {"ids": one[:, None] * self.begin}, one, full=True)
-        limit = self.head.context if max_new_tokens is None else max_new_tokens
+        ids = torch.tensor([self.begin, *self.prompt], device=device).expand(count, -1)
+        lengths = torch.full((count,), ids.shape[1], device=device)
+        prompt = batch.with_name(self.text, {"ids": ids}, lengths, full=True)
+        limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
         if self.beam_size == 1:
             written = generate(model, logits, prompt, self.text, max_new_tokens=limit, end=self.end, cache=cache)
@@ -132,5 +145,12 @@ class Seq2Seq(Objective):
             written = [hypothesis.ids for hypothesis in found]
         return [self.vocabulary.decode(ids) for ids in written]
 
-    def _logits(self, model: MultimodalTransformer):
-        return lambda hidden: self.head.logits(model, hidden)
+    def _logits(self, model: MultimodalTransformer) -> Logits:
+        def logits(hidden: Tensor) -> Tensor:
+            scores = self.head.logits(model, hidden)
+            if self.suppress:
+                never = torch.tensor(self.suppress, device=scores.device)
+                scores = scores.index_fill(-1, never, float("-inf"))
+            return scores
+
+        return logits

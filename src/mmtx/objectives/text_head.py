@@ -27,6 +27,7 @@ class TextHead(nn.Module):
         model: whose set holds the text.
         text: name whose tokens predict.
         tied: score ids by the text's own embedding instead of a linear map of its own.
+        logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
         label_smoothing: share of the target spread over all ids, in training (Szegedy et al. 2015).
     """
 
@@ -37,6 +38,7 @@ class TextHead(nn.Module):
         model: MultimodalTransformer,
         text: str,
         tied: bool,
+        logit_scale: float,
         label_smoothing: float,
     ) -> None:
         super().__init__()
@@ -48,7 +50,7 @@ class TextHead(nn.Module):
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         if not 0 <= label_smoothing < 1:
             raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
-        self.text, self.label_smoothing = text, label_smoothing
+        self.text, self.label_smoothing, self.logit_scale = text, label_smoothing, logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
         self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
@@ -70,12 +72,15 @@ class TextHead(nn.Module):
         if ids.shape[1] < 2:  # no text has a next id; one place of padding stands for all
             ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
-        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full)
+        host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
+        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full, host_lengths)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
         return inputs, ids[:, 1:], real
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of the next id."""
+        if self.logit_scale != 1:
+            hidden = hidden * self.logit_scale
         if self.projection is not None:
             return self.projection(hidden)
         tokenizer = model.tokenizer(self.text)

@@ -13,7 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from mmtx.errors import UserError
+from mmtx.redaction import redacted
 
 
 class RunDirectory:
@@ -94,10 +97,15 @@ class RunDirectory:
         file = self.path / ".checkpointed"
         return int(json.loads(file.read_text())["step"]) if file.exists() else None
 
+    def write_config(self, config: dict[str, Any]) -> None:
+        """What repeats the run, without its secrets."""
+        text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
+        self.config.write_text(text, encoding="utf-8")
+
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
         partial = file.with_name(f".{file.name}.{os.getpid()}")
-        partial.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        partial.write_text(json.dumps(redacted(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(partial, file)
 
     def state(self) -> str | None:
@@ -105,7 +113,7 @@ class RunDirectory:
         return str(json.loads(self.status.read_text())["state"]) if self.status.exists() else None
 
     def set_status(self, state: str, error: str | None = None) -> None:
-        """`state` is running, finished, failed or interrupted."""
+        """`state` is running, finished, failed, interrupted or pruned."""
         now = time.time()
         known = json.loads(self.status.read_text()) if self.status.exists() else {"started": now}
         known |= {"state": state, "updated": now, "ended": None if state == "running" else now, "error": error}

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from mmtx.compose import Config, read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
+from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
+from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, Interrupted, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
@@ -33,7 +34,7 @@ def prepare(config: Config, run: RunDirectory) -> None:
 
     run.create()
     kept = {**config, "run_dir": None}  # a repeated run gets a directory of its own
-    run.config.write_text(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run.write_config(kept)
     run.write_json(run.environment, describe(config["seed"]))
     run.set_status("running")
 
@@ -51,7 +52,8 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
             return execute(experiment, run, checkpoint)
         code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
         if code < 0:
-            print(f"mmtx: {reason}; the other ranks were ended", file=sys.stderr)
+            hint = " (as the kernel does where memory runs out)" if code == -signal.SIGKILL else ""
+            print(f"mmtx: {reason}{hint}; the other ranks were ended", file=sys.stderr)
         if code < 0 or (code and run.state() == "running"):  # what the others then said of it is not the cause
             run.set_status("failed", reason)
         return code if code >= 0 else 1
@@ -108,7 +110,7 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
             if run.state() != "failed":
                 run.set_status(state, told)
         kept = f"; step {run.checkpointed} is saved: mmtx resume {run.path}" if run.checkpointed is not None else ""
-        said = str(error) if isinstance(error, UserError | ProcessDied) else told
+        said = redacted(str(error) if isinstance(error, UserError | ProcessDied) else told)
         print(f"mmtx: {said}{kept}", file=sys.stderr)
     return code
 
@@ -121,13 +123,17 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
 
     quieten()
     config, plugins, main = experiment.config, experiment.config["plugins"], is_main()
+    if config.get("init_from") and checkpoint is None:
+        report = initialise_from(experiment.learner, config["init_from"], plugins)
+        if main:
+            print(report, flush=True)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     saved = read_checkpoint(checkpoint) if checkpoint is not None else None
     if saved is not None:
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])
     log = MetricsLog(run.metrics_log, saved["mmtx"]["log_lines"] if saved else 0) if main else None
     loggers: list[Any] = [log] if log is not None else []
-    runtime = {"run_dir": run.path, "config": config}
+    runtime = {"run_dir": run.path, "config": redacted(config)}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]

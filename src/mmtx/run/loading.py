@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +12,12 @@ import torch
 
 from mmtx import check
 from mmtx.batch import Field, Spec
+from mmtx.compose import Config
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import ConfigErrors, UserError
-from mmtx.experiment import Collector, Experiment, make_learner, make_stacks
+from mmtx.errors import UserError
+from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
+from mmtx.redaction import redacted
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
 
@@ -23,16 +27,18 @@ FORMAT = 2
 def contents(experiment: Experiment) -> dict[str, Any]:
     """What a checkpoint holds beside the state: everything that `load` needs, and by what a run that continues knows
     that it is the same, as plain values."""
-    specs = {name: _spec_state(spec) for name, spec in experiment.learner.specs.items()}
     samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
-    fingerprint = experiment.data.fingerprint()
     return {
-        "format": FORMAT,
-        "config": experiment.config,
-        "specs": specs,
+        **described(redacted(experiment.config), experiment.learner),
         "samples_per_step": samples,
-        "fingerprint": fingerprint,
+        "fingerprint": experiment.data.fingerprint(),
     }
+
+
+def described(config: Config, learner: Learner) -> dict[str, Any]:
+    """What `load` needs, also of a learner that was not trained here."""
+    specs = {name: _spec_state(spec) for name, spec in learner.specs.items()}
+    return {"format": FORMAT, "config": config, "specs": specs, "fingerprint": {}, "origin": learner.origin}
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
@@ -47,16 +53,13 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
     Raises:
         UserError: there is no checkpoint, or it is not one of mmtx.
     """
-    checkpoint = read_checkpoint(newest_checkpoint(place))
-    config = checkpoint["mmtx"]["config"]
-    specs = {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
-    collector = Collector(check.findings({**config, "plugins": list(plugins)}))
-    backbone, encoder = make_stacks(config, collector.attempt, list(plugins))
-    learner = make_learner(config, specs, backbone, encoder, collector.attempt, list(plugins))
-    if collector.messages or learner is None:
-        raise ConfigErrors(collector.messages)
-    learner.load_state_dict(_weights(checkpoint))
-    return learner.eval()
+    file = newest_checkpoint(place)
+    checkpoint = read_checkpoint(file)
+    with _as_written(file):
+        learner = rebuild(checkpoint["mmtx"]["config"], specs_of(checkpoint, plugins), plugins)
+        learner.origin = checkpoint["mmtx"].get("origin")
+        learner.load_state_dict(weights_of(checkpoint))
+    return learner
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -67,18 +70,51 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     """
     verify(file)
     try:
+        _check_members(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # many kinds, from the archive, the pickle and the tensors
         raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(checkpoint, dict) or "mmtx" not in checkpoint:
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("mmtx"), dict):
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
     written = checkpoint["mmtx"].get("format")
     if written != FORMAT:
         raise UserError(f"{file} has format {written}; this version of mmtx reads {FORMAT}")
+    with _as_written(file):
+        parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in ("config", "specs", "fingerprint"))]
+        if not all(isinstance(part, dict) for part in parts):
+            raise TypeError("a part of it is no dictionary")
     return checkpoint
 
 
-def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:
+def _check_members(file: Path) -> None:
+    """torch writes its archives unpacked, one member behind the other: nothing in them grows when it is read."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise ValueError("it is a packed archive")
+    if sum(member.file_size for member in members) > file.stat().st_size:
+        raise ValueError("its members claim more than the file holds")
+
+
+@contextmanager
+def _as_written(file: Path) -> Iterator[None]:
+    """What mmtx never wrote is an error of the file, wherever it comes to light."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{file} holds what mmtx does not write: {told[:300]}") from error
+
+
+def specs_of(checkpoint: dict[str, Any], plugins: Sequence[str]) -> dict[str, Spec]:
+    """What the data declared of every name that the checkpoint knows."""
+    return {name: _restore_spec(state, plugins) for name, state in checkpoint["mmtx"]["specs"].items()}
+
+
+def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """Of a learner: their moving average where the run kept one."""
     prefix = "learner."
     weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}
@@ -106,11 +142,18 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
     }
 
 
+def _dtype(name: str) -> torch.dtype:
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise UserError(f"the checkpoint's data are of {name}, which is no type of numbers")
+    return found
+
+
 def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
     fields = {
         key: Field(
             tuple(field["shape"]),
-            getattr(torch, field["dtype"]),
+            _dtype(field["dtype"]),
             field["num_classes"],
             field["max_length"],
             field["rising"],

@@ -55,8 +55,7 @@ def _wait(ranks: Children) -> tuple[int, str | None]:
             break
         for rank, ended in ranks.wait(left):
             if ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
-                hint = " (as the kernel does where memory runs out)" if ended == -signal.SIGKILL else ""
-                code, reason = ended, f"rank {rank} {describe_exit(ended)}{hint}"
+                code, reason = ended, f"rank {rank} {describe_exit(ended)}"
                 deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
     return code, reason
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx.errors import UserError
+from mmtx.plain_yaml import read_yaml
 from mmtx.run.directory import RunDirectory
 
 MANIFEST = "sweep.json"
@@ -113,8 +112,8 @@ def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> R
 
 def _config(run: RunDirectory) -> dict[str, Any]:
     try:
-        config = yaml.safe_load(run.config.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
+        config = read_yaml(run.config)
+    except UserError:
         return {}
     return config if isinstance(config, dict) else {}
 

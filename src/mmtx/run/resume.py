@@ -9,8 +9,6 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx.compose import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
@@ -22,7 +20,9 @@ from mmtx.run.loading import contents, read_checkpoint
 FREE = (
     "callbacks",
     "checkpoint",
+    "data.max_bad_share",
     "data.num_workers",
+    "data.on_bad_sample",
     "logger",
     "plugins",
     "run_dir",
@@ -52,7 +52,7 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     """
     run = RunDirectory(run_dir)
     if not run.config.is_file():
-        raise UserError(f"{run_dir} holds no run: there is no config.yaml in it")
+        raise UserError(f"{run_dir} holds no run, and no sweep: there is neither config.yaml nor sweep.json in it")
     for override in overrides:
         if not _is_free(override.partition("=")[0].lstrip("+")):
             raise UserError(f"{override} would be another run; a run that goes on may change {', '.join(FREE)}")
@@ -78,7 +78,7 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
         keep_global_batch(experiment, saved["samples_per_step"])
         print(f"continues from step {saved['step']} of {experiment.total_steps}", flush=True)
     if overrides:
-        run.config.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        run.write_config(config)
     return start(experiment, run, checkpoint)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -131,7 +133,10 @@ def _samples(folder: Path) -> list[dict[str, Any]]:
 def _upload(folders: Sequence[Path], parallel: int) -> str:
     """All in one process, which sends many at a time, and files of one run in their order."""
     command = [*UPLOAD, "-n", str(parallel), *map(str, folders)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # not that of ours
+    with tempfile.TemporaryDirectory() as logs:  # which would else lie in a folder wandb/ here
+        environment["WANDB_DIR"] = logs
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     return (done.stdout + done.stderr).strip()
 
 

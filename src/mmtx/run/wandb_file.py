@@ -39,11 +39,12 @@ class WandbFile:
 def read_wandb_file(file: Path) -> WandbFile:
     """Reads as much as there is: a file that was cut off ends where its last whole record ends."""
     from google.protobuf.message import DecodeError
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto import wandb_internal_pb2
 
+    protocol: Any = wandb_internal_pb2  # its classes are made when it is imported
     content = WandbFile()
     for data in _records(file.read_bytes()):
-        record = Record()
+        record = protocol.Record()
         try:
             record.ParseFromString(data)
         except DecodeError:

@@ -6,39 +6,60 @@ import contextlib
 import dataclasses
 import fcntl
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
 from mmtx import check
-from mmtx.compose import Config, compose_launcher, read_config
+from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import construct
+from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
 from mmtx.run.worker import command as job_command
 from mmtx.sweep.drive import Drive
 from mmtx.sweep.engine import Demand, Engine
 from mmtx.sweep.outcome import read_status
-from mmtx.sweep.plan import Planned, plan
+from mmtx.sweep.plan import Planned, TrialPlanner, plan
 from mmtx.sweep.policy import Policy
-from mmtx.sweep.record import Sweep, now, read_sweep, summary
-from mmtx.sweep.view import view_for
+from mmtx.sweep.record import Job, Sweep, now, read_sweep, summary
+from mmtx.sweep.source import Source
+from mmtx.sweep.space import ends, search_space
+from mmtx.sweep.view import View, view_for
 
 POLICY_KEYS = set(inspect.signature(Policy).parameters)
+OF_A_SEARCH = {"sweep", "axes", "monitor", "make", "say"}
+PLUGINS = ["optuna"]
+"""Whose classes a sweeper may be made of, besides ours."""
 
 
-def split_launcher(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The overrides of the jobs, and those of the launcher without Hydra's name before them."""
-    of_jobs: list[str] = []
-    of_launcher: list[str] = []
-    for override in overrides:
+class Words(NamedTuple):
+    """What a sweep was asked for, by whom it concerns; without Hydra's name before it."""
+
+    jobs: list[str]
+    launcher: list[str]
+    sweeper: list[str]
+
+
+def split(overrides: Sequence[str]) -> Words:
+    """Overrides of the jobs, of the launcher, and of the sweeper. A file of a sweep's overrides gives its lines.
+
+    Raises:
+        ConfigErrors: there is no such file.
+    """
+    words = Words([], [], [])
+    for override in with_sweep_files(overrides):
         plain = override.lstrip("+")
         plain = plain[len("hydra") + 1 :] if plain.startswith(("hydra/", "hydra.")) else plain
-        is_launcher = plain.startswith(("launcher=", "launcher."))
-        (of_launcher if is_launcher else of_jobs).append(plain if is_launcher else override)
-    return of_jobs, of_launcher
+        owner = re.match(r"(launcher|sweeper)[=./]", plain)
+        if owner:
+            getattr(words, owner[1]).append(plain)
+        else:
+            words.jobs.append(override)
+    return words
 
 
 def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None) -> int:
@@ -47,21 +68,23 @@ def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None
     Raises:
         UserError: anything is wrong with any job, or the directory holds something else. Nothing is then started.
     """
-    of_jobs, of_launcher = split_launcher(overrides)
-    launcher = check_launcher(of_launcher)
+    words = split(overrides)
+    launcher, sweeper = check_launcher(words.launcher), check_sweeper(words.sweeper)
     config_file = str(Path(config_file).absolute()) if config_file is not None else None
-    planned = plan(of_jobs, config_file)
+    planned = plan_sweep(words, config_file)
     folder = (Path(run_dir).expanduser() if run_dir else fresh_directory(planned[0].config["name"])).absolute()
     if (folder / "status.json").exists():
         raise UserError(f"run_dir={folder} already holds a run; a sweep needs a directory of its own")
-    sweep = Sweep(folder, overrides, config_file, now(), "running", [each.job for each in planned])
+    jobs = [each.job for each in planned] if sweeper is None else []
+    sweep = Sweep(folder, with_sweep_files(overrides), config_file, now(), "running", jobs)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
         if sweep.file.exists():
-            sweep = _grown(read_sweep(folder), planned)
-        for each in planned:
-            _freeze(each, folder)
-        return _run(sweep, launcher, [each.config for each in planned])
+            sweep = _grown(read_sweep(folder), sweep)
+        if sweeper is None:
+            for each in planned:
+                _freeze(each, folder)
+        return _run(sweep, launcher, sweeper, [each.config for each in planned])
 
 
 def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
@@ -69,20 +92,38 @@ def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
 
     Args:
         folder: of the sweep.
-        overrides: of its launcher, on top of those it was started with.
+        overrides: of its launcher or sweeper, on top of those it was started with.
 
     Raises:
         UserError: there is no sweep, another process is at it, or an override is for the jobs.
     """
-    of_jobs, of_launcher = split_launcher(overrides)
-    if of_jobs:
-        raise UserError(f"{of_jobs[0]} would change jobs that have begun; only hydra.launcher.* can be given here")
+    words = split(overrides)
+    if words.jobs:
+        only = "only hydra.launcher.* and hydra.sweeper.* can be given here"
+        raise UserError(f"{words.jobs[0]} would change jobs that have begun; {only}")
     sweep = read_sweep(folder)
-    launcher = check_launcher([*split_launcher(sweep.command)[1], *of_launcher])
+    before = split(sweep.command)
+    launcher = check_launcher([*before.launcher, *words.launcher])
+    sweeper = check_sweeper([*before.sweeper, *words.sweeper])
     with _alone(sweep.path):
         sweep = read_sweep(folder)
         left = [job for job in sweep.jobs if not job.is_done]
-        return _run(sweep, launcher, [read_config(sweep.path / job.name / "config.yaml") for job in left])
+        configs = [read_config(sweep.path / job.name / "config.yaml") for job in left]
+        if sweeper is not None:
+            configs += [each.config for each in plan_sweep(before, sweep.config_file)]
+        return _run(sweep, launcher, sweeper, configs)
+
+
+def plan_sweep(words: Words, config_file: str | None) -> list[Planned]:
+    """Every job; or, where they are searched for, some that together try every end of the space.
+
+    Raises:
+        ConfigErrors: with everything that is wrong with any of them.
+    """
+    if not words.sweeper:
+        return plan(words.jobs, config_file)
+    fixed, axes = search_space(words.jobs)
+    return [each for sweep in ends(axes) for each in plan([*fixed, *sweep], config_file)]
 
 
 def check_launcher(overrides: Sequence[str]) -> Config:
@@ -91,7 +132,7 @@ def check_launcher(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigErrors: with everything that is wrong with it.
     """
-    config = compose_launcher(overrides)
+    config = compose_node("launcher", "slots", overrides)
     engine, policy = _parts(config)
     found = check.node_findings(engine, "hydra.launcher", {"demand"})
     found += check.node_findings(policy, "hydra.launcher", set())
@@ -100,15 +141,32 @@ def check_launcher(overrides: Sequence[str]) -> Config:
     return config
 
 
-def _run(sweep: Sweep, launcher: Config, configs: Sequence[Config]) -> int:
+def check_sweeper(overrides: Sequence[str]) -> Config | None:
+    """The sweeper's config; None: nobody asks for one, and every combination is a job.
+
+    Raises:
+        UserError: with everything that is wrong with it, or Optuna is not installed.
+    """
+    if not overrides:
+        return None
+    config = compose_node("sweeper", "optuna", overrides)
+    check.resolve(config["_target_"])  # which says what is not installed
+    found = check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS)
+    if found:
+        raise ConfigErrors([finding.message for finding in found])
+    return config
+
+
+def _run(sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequence[Config]) -> int:
     for job in sweep.jobs:  # what a launcher that was killed could not write down
         if not job.is_done and read_status(sweep.path / job.name).get("state") == "finished":
             job.state, job.reason = "finished", None
-    engine, policy = _engine(launcher, sweep, configs)
+    engine, policy = _engine(launcher, sweep, sweeper, configs)
     metric = configs[0]["checkpoint"]["monitor"] if configs else None
     view = view_for(metric)
     view.say(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
-    code = Drive(sweep=sweep, engine=engine, policy=policy, command=job_command, view=view).run()
+    source = Source(sweep.jobs) if sweeper is None else _search(sweeper, sweep, configs[0], view)
+    code = Drive(sweep=sweep, source=source, engine=engine, policy=policy, command=job_command, view=view).run()
     for job in sweep.jobs:
         if job.state == "failed":
             view.say(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
@@ -118,10 +176,29 @@ def _run(sweep: Sweep, launcher: Config, configs: Sequence[Config]) -> int:
     return code
 
 
-def _engine(launcher: Config, sweep: Sweep, configs: Sequence[Config]) -> tuple[Engine, Policy]:
+def _search(sweeper: Config, sweep: Sweep, config: Config, view: View) -> Source:
+    fixed, axes = search_space(split(sweep.command).jobs)
+    planner = TrialPlanner(fixed, sweep.config_file)
+
+    def make(number: int, overrides: Sequence[str]) -> Job:
+        planned = planner(number, overrides)
+        _freeze(planned, sweep.path)
+        return planned.job
+
+    monitor = (config["checkpoint"]["monitor"], config["checkpoint"]["mode"])
+    try:
+        search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, monitor=monitor, make=make, say=view.say)
+    except InvalidValue as error:
+        raise error.under("hydra.sweeper") from None
+    assert isinstance(search, Source)
+    return search
+
+
+def _engine(launcher: Config, sweep: Sweep, sweeper: Config | None, configs: Sequence[Config]) -> tuple[Engine, Policy]:
+    to_come = max(0, sweeper["n_trials"] - len(sweep.jobs)) if sweeper else 0
     trainers = [config["trainer"] for config in configs]
     demand = Demand(
-        num_jobs=len([job for job in sweep.jobs if not job.is_done]),
+        num_jobs=len([job for job in sweep.jobs if not job.is_done]) + to_come,
         devices_per_job=max((t["devices"] for t in trainers if isinstance(t["devices"], int)), default=1),
         on_cpu=all(trainer["accelerator"] == "cpu" for trainer in trainers),
         folder=sweep.path,
@@ -140,18 +217,22 @@ def _parts(launcher: Config) -> tuple[Config, Config]:
     return {key: value for key, value in launcher.items() if key not in POLICY_KEYS}, policy
 
 
-def _grown(sweep: Sweep, planned: Sequence[Planned]) -> Sweep:
+def _grown(sweep: Sweep, asked: Sweep) -> Sweep:
     """A sweep as it is recorded, with the jobs that a command adds.
 
     Raises:
-        UserError: the command lacks jobs of it: it is another sweep.
+        UserError: the command lacks jobs of it, or searches elsewhere: it is another sweep.
     """
-    known = {job.name: job for job in sweep.jobs}
-    lacking = sorted(known.keys() - {each.job.name for each in planned})
+    known, before, words = {job.name: job for job in sweep.jobs}, split(sweep.command), split(asked.command)
+    advice = f"choose another run_dir, or `mmtx resume {sweep.path}`"
+    if before.sweeper or words.sweeper:
+        if set(before.jobs) != set(words.jobs) or bool(before.sweeper) != bool(words.sweeper):
+            raise UserError(f"run_dir={sweep.path} holds another sweep, of {' '.join(before.jobs)}; {advice}")
+        return dataclasses.replace(asked, created=sweep.created, jobs=sweep.jobs)
+    lacking = sorted(known.keys() - {job.name for job in asked.jobs})
     if lacking:
-        message = f"run_dir={sweep.path} holds another sweep, with the job {lacking[0]}"
-        raise UserError(f"{message}; choose another run_dir, or `mmtx resume {sweep.path}`")
-    return dataclasses.replace(sweep, jobs=[known.get(each.job.name, each.job) for each in planned])
+        raise UserError(f"run_dir={sweep.path} holds another sweep, with the job {lacking[0]}; {advice}")
+    return dataclasses.replace(sweep, jobs=[known.get(job.name, job) for job in asked.jobs])
 
 
 def _freeze(planned: Planned, folder: Path) -> None:
@@ -160,7 +241,7 @@ def _freeze(planned: Planned, folder: Path) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        config = {**planned.config, "run_dir": None}
+        config = redacted({**planned.config, "run_dir": None})
         file.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

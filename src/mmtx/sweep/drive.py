@@ -13,22 +13,24 @@ from mmtx.sweep.engine import Engine
 from mmtx.sweep.outcome import memory_kills, outcome
 from mmtx.sweep.policy import Policy
 from mmtx.sweep.record import Job, Sweep, now
+from mmtx.sweep.source import Source
 from mmtx.sweep.view import View
 
 SAVE_SECONDS = 60.0
-"""How long jobs may save when the sweep is interrupted."""
+"""How long jobs may save when the sweep is interrupted, or they are pruned."""
 
 HANGING_SECONDS = 10.0
 """How long a job that hangs may still do so."""
 
 
 class Drive:
-    """Runs what is not done of a sweep, those that take longest first.
+    """Runs what is not done of a sweep.
 
     SIGINT and SIGTERM ask every job to save and end; a second one kills them.
 
     Args:
         sweep: whose record is kept.
+        source: of its jobs.
         engine: that runs the jobs.
         policy: for failures.
         command: that runs the job of a directory.
@@ -36,11 +38,17 @@ class Drive:
     """
 
     def __init__(
-        self, *, sweep: Sweep, engine: Engine, policy: Policy, command: Callable[[Path], Sequence[str]], view: View
+        self,
+        *,
+        sweep: Sweep,
+        source: Source,
+        engine: Engine,
+        policy: Policy,
+        command: Callable[[Path], Sequence[str]],
+        view: View,
     ) -> None:
-        self._sweep, self._engine, self._policy, self._command, self._view = sweep, engine, policy, command, view
-        todo = [job for job in sweep.jobs if not job.is_done]
-        self._waiting = sorted(todo, key=lambda job: -job.cost)
+        self._sweep, self._source, self._engine, self._policy = sweep, source, engine, policy
+        self._command, self._view = command, view
         self._running: dict[str, Job] = {}
         self._attempts: dict[str, int] = {}
         self._kills: dict[str, int] = {}
@@ -52,22 +60,24 @@ class Drive:
 
     def run(self) -> int:
         """Gives the exit code: 0, 1 if any job has failed, 130 or 143 if the sweep was interrupted."""
-        for job in self._waiting:
-            job.state, job.reason = "waiting", None
         self._set_state("running")
         told = 0
         with self._listening():
-            while self._running or (self._waiting and self._goes_on):
-                while self._goes_on and self._waiting and self._engine.has_room():
-                    self._start(self._waiting.pop(0))
+            while True:
+                while self._goes_on and self._engine.has_room() and (job := self._source.next()):
+                    self._start(job)
                 if self._changed:
                     self._write()
+                if not self._running:
+                    break
                 for name, code in self._engine.wait(self._view.seconds):
                     self._end(self._running.pop(name), code)
                 if len(self._signals) > told:
                     told = len(self._signals)
                     self._stop_all(at_once=told > 1)
                 self._end_what_hangs()
+                for job, reason in self._source.hopeless([j for j in self._running.values() if j.state == "running"]):
+                    self._prune(job, reason)
                 self._view.show(self._sweep, list(self._running.values()))
         self._view.close()
         if self._signals:
@@ -95,8 +105,11 @@ class Drive:
 
     def _end(self, job: Job, code: int) -> None:
         folder = self._sweep.path / job.name
+        pruned = job.reason if job.state == "pruned" else None
         job.state, job.reason = outcome(folder, code, memory_kills() - self._kills[job.name])
-        if job.state != "finished" and job.name in self._hanging:
+        if job.state != "finished" and pruned is not None:
+            job.state, job.reason = "pruned", pruned
+        elif job.state != "finished" and job.name in self._hanging:
             job.state, job.reason = "failed", f"no end after job_timeout={self._policy.job_timeout:g} s"
         elif job.state == "failed" and self._signals:
             job.state = "interrupted"  # it did not save in time
@@ -106,14 +119,22 @@ class Drive:
         run = RunDirectory(folder)
         if job.state != "finished" and run.state() != job.state:
             run.set_status(job.state, job.reason)  # a process that was killed could not say so
+        tries_again = job.state == "failed" and self._policy.tries_again(self._attempts[job.name])
+        if not tries_again:
+            self._source.ended(job)
         self._view.ended(job)
-        if job.state == "failed":
-            if self._policy.tries_again(self._attempts[job.name]):
-                job.state = "waiting"
-                self._waiting.append(job)
-            else:
-                self._failures += 1
+        if tries_again:
+            self._source.again(job)
+        elif job.state == "failed":
+            self._failures += 1
         self._changed = True
+
+    def _prune(self, job: Job, reason: str) -> None:
+        job.state, job.reason = "pruned", reason
+        self._write()  # before the job is told to end: it looks there for why
+        self._engine.stop(job.name)
+        self._hanging[job.name] = moment = time.monotonic()
+        self._deadlines[job.name] = moment + SAVE_SECONDS
 
     def _stop_all(self, at_once: bool) -> None:
         self._view.say("killing all jobs" if at_once else "stopping: jobs save and end; once more to kill them")

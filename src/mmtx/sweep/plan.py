@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
+from mmtx.compose import Composer, Config, expand_sweep, read_config, read_or_compose, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
 from mmtx.sweep.record import Job
@@ -67,6 +67,36 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
         twice = next(name for name in names if names.count(name) > 1)
         raise UserError(f"two jobs of the sweep are the same ({twice}); remove the value that is given twice")
     return [planned[index] for index in range(len(lists))]
+
+
+class TrialPlanner:
+    """Plans the jobs of a search, one by one. They share a data set and a model as those of a plan do.
+
+    Args:
+        fixed: overrides of all of them.
+        config_file: a saved config that they change; None: a new one.
+    """
+
+    def __init__(self, fixed: Sequence[str], config_file: str | None) -> None:
+        self._fixed, self._config_file = fixed, config_file
+        self._experiment: Experiment | None = None
+
+    def __call__(self, number: int, overrides: Sequence[str]) -> Planned:
+        """Raises UserError with everything that is wrong with the job."""
+        every = [*self._fixed, *overrides]
+        config = read_or_compose(self._config_file, every)
+        self._experiment = assemble(config, like=self._experiment)
+        short = slug([_rounded(override) for override in overrides])
+        name = f"{number:03},{short}-{_short_hash(every, self._config_file)}"
+        return Planned(Job(name, list(overrides), steps=self._experiment.total_steps), config)
+
+
+def _rounded(override: str) -> str:
+    key, _, value = override.partition("=")
+    try:
+        return f"{key}={float(value):.4g}"
+    except ValueError:
+        return override
 
 
 def slug(overrides: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.errors import UserError
+from mmtx.redaction import redacted
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Sweep:
         content: dict[str, Any] = {"name": self.path.name, **dataclasses.asdict(self), "path": str(self.path)}
         partial = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         with partial.open("w", encoding="utf-8") as file:
-            file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+            file.write(json.dumps(redacted(content), indent=1, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, self.file)

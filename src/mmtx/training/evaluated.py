@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from torch import Tensor
 
 from mmtx.act import Episode
 from mmtx.batch import Batch
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
 from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
@@ -47,7 +49,8 @@ class EvaluatedModule(pl.LightningModule):
         self._sharded = False
         self._parts: list[str] = []
         self._totals: dict[str, Totals] = {}
-        self._clock, self._tokens = time.perf_counter(), 0
+        self._left_out_of = torch.zeros(2)
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
 
     def val_dataloader(self) -> Any:
         return self._eval_loaders("val")
@@ -67,7 +70,7 @@ class EvaluatedModule(pl.LightningModule):
         self._add_to_totals(batches, self._parts[dataloader_idx])
 
     def on_validation_epoch_start(self) -> None:
-        self._totals = {}
+        self._totals, self._left_out_of = {}, torch.zeros(2, device=self.device)
         seed_step(self.seed, self.global_step, self.global_rank)
         self._swap_average()
         self._gather(True)
@@ -83,16 +86,27 @@ class EvaluatedModule(pl.LightningModule):
         self._end_evaluation("test")
 
     def _add_to_totals(self, batches: list[Batch], part: str) -> None:
+        self._left_out_of += count_left_out(batches).to(self.device)
         for batch in batches:
             add_scores(self._totals.setdefault(part, {}), self.learner(batch))
 
     def _end_evaluation(self, stage: str) -> None:
         summed = {part: self._summed(totals) for part, totals in self._totals.items()}
-        metrics = parts_metrics(self.learner, stage, summed)
+        metrics = parts_metrics(self.learner, stage, summed) | self._skipped(stage)
         self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
-        self._clock, self._tokens = time.perf_counter(), 0  # time spent here is not training
+        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0  # time spent here is not training
+
+    def _skipped(self, stage: str) -> dict[str, float]:
+        """How many samples could not be read, where there were any.
+
+        Raises:
+            UserError: too many.
+        """
+        count, seen = (int(value) for value in self._sum_over_ranks(self._left_out_of).tolist())
+        check_left_out(count, seen, self.data.max_bad_share)
+        return {f"{stage}/skipped_samples": float(count)} if count else {}
 
     def test_by_acting(self) -> None:
         """The test of data whose only test is its world."""

@@ -15,6 +15,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
 from mmtx.evaluate import Totals, stage_metrics
@@ -79,6 +80,7 @@ class MultimodalModule(EvaluatedModule):
         self.alarms: set[Alarm] = set()
         self.is_between_steps = True
         self._grad_norm: Tensor | None = None
+        self._left_out = 0
 
     # ---------------------------------------------------------------- set-up
 
@@ -159,19 +161,20 @@ class MultimodalModule(EvaluatedModule):
         if scaler_of(self) is None:
             self._clip()
         if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, sum(self._num_tokens(batch) for batch in batches), scores)
+            self._update(optimizer, batches, scores)
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(self, optimizer: Any, num_tokens: int, scores: dict[str, Score]) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], scores: dict[str, Score]) -> None:
         self.is_between_steps = False
         optimizer.step()
         lr = float(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        self._tokens += num_tokens
+        for batch in batches:
+            self._count_tokens(batch)
         if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
             self._log_training(scores, lr)
         self.is_between_steps = True
@@ -191,10 +194,15 @@ class MultimodalModule(EvaluatedModule):
 
         Raises:
             NotFinite: they are not, once too often.
+            UserError: too many samples could not be read.
         """
         norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        loss, norm_sum = self.agree(torch.stack([losses.sum(), norm.to(losses)]))
+        left_out = count_left_out(batches)[0]
+        loss, norm_sum, bad = self.agree(torch.stack([losses.sum(), norm.to(losses), left_out.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
+        self._left_out += int(bad)
+        seen = max(step * self.samples_per_step, self.data.num_train)
+        check_left_out(self._left_out, seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
             self._say(self.watch.good(loss / num_ranks, step))
             return True
@@ -241,26 +249,29 @@ class MultimodalModule(EvaluatedModule):
         return torch.stack(losses).sum()
 
     def _touch(self) -> Tensor | float:
-        """Nothing, of every parameter. Ranks wait for each other's gradients, also where one of them had no samples of
-        a part; and a parameter without a gradient would miss the weight decay of the step."""
+        """Nothing, of every parameter that learns. Ranks wait for each other's gradients, also where one of them had no
+        samples of a part; and a parameter without a gradient would miss the weight decay of the step."""
         if len(self.data.source.parts) == 1:
             return 0.0
-        return 0.0 * torch.stack([parameter.flatten()[0] for parameter in self.learner.parameters()]).sum()
+        learnt = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
+        return 0.0 * torch.stack([parameter.flatten()[0] for parameter in learnt]).sum()
 
     def _without_sync(self) -> Any:
         """Leaves gradients of all but the last micro-batch unreduced, where the strategy can."""
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _num_tokens(self, batch: Batch) -> int:
-        """Real tokens of the set; on an accelerator, tokens with padding, since lengths would have to be read."""
-        model, on_host, total = self.learner.model, self.device.type == "cpu", 0
+    def _count_tokens(self, batch: Batch) -> None:
+        """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
+        to be read, unless the host knows them: then places count as tokens."""
+        model = self.learner.model
+        if self.device.type == "cpu" or batch.is_packed:
+            real, places = model.count_tokens(batch)
+            self._tokens, self._places = self._tokens + real, self._places + places
+            return
         for name in (name for name in model.names if name in batch):
-            lengths = batch.lengths[name]
-            if not on_host:
-                lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            total += int(model.tokenizer(name).num_tokens(lengths).sum())
-        return total
+            lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
+            self._tokens += int(model.tokenizer(name).num_tokens(lengths).sum())
 
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
         metrics = stage_metrics(self.learner, "train", self._summed(self._of_all_ranks(scores)))
@@ -270,7 +281,11 @@ class MultimodalModule(EvaluatedModule):
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
-        self._clock, self._tokens = now, 0
+        if self._places:
+            metrics["train/fill"] = self._tokens / self._places
+        self._clock, self._tokens, self._places = now, 0, 0
+        if self._left_out:
+            metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
 
     def _of_all_ranks(self, scores: dict[str, Score]) -> Totals:
@@ -291,11 +306,13 @@ class MultimodalModule(EvaluatedModule):
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of this object."""
-        return {"metrics": dict(self.metrics), "validated": self.validated, "watch": self.watch.state_dict()}
+        counted = {"watch": self.watch.state_dict(), "left_out": self._left_out}
+        return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
 
     def set_progress(self, state: dict[str, Any]) -> None:
         self.metrics, self.validated = dict(state["metrics"]), state["validated"]
         self.watch.load_state_dict(state["watch"])
+        self._left_out = state.get("left_out", 0)
 
 
 def is_sharded(trainer: pl.Trainer) -> bool:

@@ -14,6 +14,7 @@ from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw, sounds
+from mmtx.training.listening import draw_listening
 from mmtx.training.module import MultimodalModule, is_sharded
 from mmtx.world import Playable
 
@@ -91,6 +92,8 @@ class Samples(Callback):
         examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.applying(batch)}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
+        listening = folder / f"{_named(part, 'listening')}_step{trainer.global_step:06d}.png"
+        draw_listening(learner.model, batch, listening)
         for objective, of_objective in examples.items():
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Sample
 from mmtx.data.collate import collate
+from mmtx.data.decode_image import decode_image
+from mmtx.data.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.experiment import construct_source
 from mmtx.generate import Sampling, generate
@@ -75,21 +77,10 @@ def rest_of_set(learner: Learner, place: str, names: list[str], options: Mapping
 
 def read_picture(file: str, shape: tuple[int | None, ...]) -> Tensor:
     """A picture file as uint8 ``(C, height, width)`` of the given shape, its middle cut out and resized."""
-    from PIL import Image as Pictures
-    from PIL import ImageOps
-
     if not Path(file).is_file():
         raise InvalidValue("image", file, "is not a file")
     channels, height, width = (size or 1 for size in shape)
-    try:
-        with Pictures.open(file) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("L" if channels == 1 else "RGB")
-    except OSError as error:
-        raise UserError(f"image={file} cannot be read as a picture: {error}") from None
-    fitted = ImageOps.fit(upright, (width, height))
-    return (
-        torch.frombuffer(bytearray(fitted.tobytes()), dtype=torch.uint8).view(height, width, channels).permute(2, 0, 1)
-    )
+    return decode_image(Path(file), size=(height, width), channels=channels, max_pixels=MOST_PIXELS)
 
 
 def _batch(sample: Sample, learner: Learner, text: str) -> Batch:

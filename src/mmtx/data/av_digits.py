@@ -1,0 +1,141 @@
+"""Digits seen and heard, each badly: what one modality lacks the other has (Vielzeuf et al. 2018, arXiv 1808.07275)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from mmtx.batch import Sample, Spec
+from mmtx.data.base import Samples, Source, Split
+from mmtx.errors import InvalidValue, UserError
+
+
+class AVDigits(Source):
+    """Names: ``image``, ``audio``, ``label``. A sample is a clip of a spoken digit beside a picture of the same digit.
+
+    As in AV-MNIST, pictures keep a share of their energy (of their variance, by principal components) and sound drowns
+    in noise, white here. In training, the picture and the noise of a clip are drawn anew each time; in validation and
+    test they are a function of (`split_seed`, split, index). Each split takes pictures and clips from that split of
+    its two sources: no picture and no voice is in two of them if that is so there.
+
+    Args:
+        pictures: has names ``image`` and ``label``.
+        voices: has names ``audio`` and ``label``, with as many classes.
+        augment: applied to training pictures before they lose anything, uint8 ``(C, H, W)``.
+        picture_energy: pictures keep the first principal components of the training pictures, one at least, as many
+            as together have at most this share of the variance; 1: pictures stay as they are.
+        voice_snr_db: signal-to-noise ratio of the sound, in dB; null: no noise.
+        split_seed: of what is drawn for validation and test.
+    """
+
+    def __init__(
+        self,
+        *,
+        pictures: Source,
+        voices: Source,
+        augment: Callable[[Tensor], Tensor],
+        picture_energy: float,
+        voice_snr_db: float | None,
+        split_seed: int,
+    ) -> None:
+        if not 0 < picture_energy <= 1:
+            raise InvalidValue("picture_energy", picture_energy, "must lie above 0 and up to 1")
+        self.specs_of_parts = {"image": pictures.specs["image"], "audio": voices.specs["audio"]}
+        self.label, self.augment, self.snr_db, self.seed = pictures.specs["label"], augment, voice_snr_db, split_seed
+        self._parts = {
+            name: _Pairs(name, images, clips)
+            for name, images, clips in (
+                ("train", pictures.train(), voices.train()),
+                ("val", pictures.val(), voices.val()),
+                ("test", pictures.test(), voices.test()),
+            )
+            if images is not None and clips is not None
+        }
+        self._blur = _Blur(self._parts["train"].pixels, picture_energy)
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        return {**self.specs_of_parts, "label": self.label}
+
+    def train(self) -> Split:
+        return Samples(len(self._parts["train"].clips), self._train_sample)
+
+    def val(self) -> Split | None:
+        return self._held_out("val")
+
+    def test(self) -> Split | None:
+        return self._held_out("test")
+
+    def _held_out(self, split: str) -> Split | None:
+        if split not in self._parts:
+            return None
+        return Samples(len(self._parts[split].clips), partial(self._held_out_sample, split))
+
+    def _train_sample(self, i: int) -> Sample:
+        return self._sample(self._parts["train"], i, self.augment, torch.default_generator)
+
+    def _held_out_sample(self, split: str, i: int) -> Sample:
+        seed = random.Random(f"{self.seed} {split} {i}").getrandbits(63)
+        return self._sample(self._parts[split], i, torch.nn.Identity(), torch.Generator().manual_seed(seed))
+
+    def _sample(self, pairs: _Pairs, i: int, augment: Callable[[Tensor], Tensor], generator: torch.Generator) -> Sample:
+        clip = pairs.clips[i]
+        pixels = self._blur(augment(pairs.picture(int(clip["label"]["class"]), generator)))
+        waveform = clip["audio"]["waveform"]
+        if self.snr_db is not None:
+            waveform = _drown(waveform, self.snr_db, generator)
+        return {"image": {"pixels": pixels}, "audio": {"waveform": waveform}, "label": clip["label"]}
+
+
+class _Pairs:
+    """The clips of one split, and its pictures by class."""
+
+    def __init__(self, split: str, images: Split, clips: Split) -> None:
+        self.clips = clips
+        samples = [images[i] for i in range(len(images))]
+        self.pixels = torch.stack([sample["image"]["pixels"] for sample in samples])
+        classes = torch.tensor([int(sample["label"]["class"]) for sample in samples])
+        spoken = {int(clips[i]["label"]["class"]) for i in range(len(clips))}
+        self._of_class = {label: (classes == label).nonzero()[:, 0] for label in spoken}
+        missing = [label for label, found in self._of_class.items() if not len(found)]
+        if missing:
+            raise UserError(
+                f"class {missing[0]} is heard in the {split} part of data.voices, and there is no picture "
+                f"of it in that of data.pictures"
+            )
+
+    def picture(self, label: int, generator: torch.Generator) -> UInt8[Tensor, "C H W"]:
+        """One of this class."""
+        choices = self._of_class[label]
+        return self.pixels[choices[torch.randint(len(choices), (), generator=generator)]].clone()
+
+
+class _Blur:
+    """What is left of a picture of its first principal components."""
+
+    def __init__(self, pixels: UInt8[Tensor, "N C H W"], energy: float) -> None:
+        flat = pixels.flatten(1).double()
+        self.mean, self.axes = flat.mean(0), None
+        if energy < 1:
+            centred = flat - self.mean
+            variances, axes = torch.linalg.eigh(centred.T @ centred)  # rising
+            shares = variances.flip(0).cumsum(0) / variances.sum()
+            self.axes = axes.flip(1)[:, : max(1, int((shares <= energy).sum()))]
+
+    def __call__(self, pixels: UInt8[Tensor, "C H W"]) -> UInt8[Tensor, "C H W"]:
+        if self.axes is None:
+            return pixels
+        kept = (pixels.flatten().double() - self.mean) @ self.axes @ self.axes.T + self.mean
+        return kept.round().clamp(0, 255).to(torch.uint8).view_as(pixels)
+
+
+def _drown(waveform: Float[Tensor, " samples"], snr_db: float, generator: torch.Generator) -> Float[Tensor, " samples"]:
+    """White noise added, the sum as loud at its peak as the clip was."""
+    noise = torch.randn(len(waveform), generator=generator) * waveform.square().mean().sqrt() * 10 ** (-snr_db / 20)
+    noisy = waveform + noise
+    return noisy * (waveform.abs().max() / noisy.abs().max().clamp(min=1e-9))

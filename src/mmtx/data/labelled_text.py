@@ -1,0 +1,114 @@
+"""Texts with one class each, in a table."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmtx.batch import Field, Sample, Spec
+from mmtx.data.base import Samples, Source, Split
+from mmtx.data.stratified import hold_out
+from mmtx.data.text_file import read_text
+from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError
+
+
+class LabelledText(Source):
+    """Names: ``text``, ``label``. A text stands between the marks of its vocabulary; longer ones lose their end.
+
+    Args:
+        path: a table with a header (``.csv``, ``.tsv``) or a line of JSON for each text (``.jsonl``).
+        text: name of its column of texts.
+        label: name of its column of classes; they are numbered in the order of their spelling.
+        vocabulary: how text becomes ids.
+        max_length: ids of a text, marks included.
+        val_fraction: held out, as much of every class.
+        test_fraction: the same.
+        split_seed: which ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        text: str,
+        label: str,
+        vocabulary: TextVocabulary,
+        max_length: int,
+        val_fraction: float,
+        test_fraction: float,
+        split_seed: int,
+    ) -> None:
+        for key, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+            if not 0 <= share < 1:
+                raise InvalidValue(key, share, "must lie in [0, 1)")
+        if max_length < 3:
+            raise InvalidValue("max_length", max_length, "must hold two marks and an id")
+        rows = list(_rows(Path(path).expanduser(), text, label))
+        self.labels = tuple(sorted({name for _, name in rows}))
+        if len(self.labels) < 2:
+            raise InvalidValue("path", path, f"has {len(self.labels)} classes in its column '{label}'; at least 2")
+        self._texts = [content for content, _ in rows]
+        self._classes = torch.tensor([self.labels.index(name) for _, name in rows])
+        self.max_length, self.vocabulary = max_length, vocabulary
+        rest, test = hold_out(self._classes, round(test_fraction * len(rows)), split_seed)
+        train, val = hold_out(self._classes[rest], round(val_fraction * len(rows)), split_seed + 1)
+        self._parts = {"train": rest[train].tolist(), "val": rest[val].tolist(), "test": test.tolist()}
+        learnt = [self._texts[i] for i in self._parts["train"]]
+        vocabulary.fit(learnt, marks=True, held_out=[self._texts[i] for i in (*rest[val].tolist(), *test.tolist())])
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        ids = Field((None,), torch.long, self.vocabulary.size, self.max_length)
+        label = Field((), torch.long, len(self.labels))
+        return {
+            "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
+            "label": Spec({"class": label}, labels=self.labels),
+        }
+
+    def train(self) -> Split:
+        return self._split("train")
+
+    def val(self) -> Split | None:
+        return self._split("val") if self._parts["val"] else None
+
+    def test(self) -> Split | None:
+        return self._split("test") if self._parts["test"] else None
+
+    def _split(self, name: str) -> Split:
+        return Samples(len(self._parts[name]), partial(self._sample, self._parts[name]))
+
+    def _sample(self, part: Sequence[int], i: int) -> Sample:
+        begin, end = self.vocabulary.begin, self.vocabulary.end
+        assert begin is not None
+        assert end is not None
+        ids = self.vocabulary.encode(self._texts[part[i]])[: self.max_length - 2]
+        return {"text": {"ids": torch.tensor([begin, *ids, end])}, "label": {"class": self._classes[part[i]].clone()}}
+
+
+def _rows(file: Path, text: str, label: str) -> Iterator[tuple[str, str]]:
+    """Text and class of every line."""
+    if not file.is_file():
+        raise InvalidValue("path", file, "is not a file")
+    content = read_text(file)
+    if file.suffix.lower() == ".jsonl":
+        rows: Sequence[Mapping[str, object]] = [_object(file, line) for line in content.splitlines() if line.strip()]
+    else:
+        rows = list(csv.DictReader(content.splitlines(), delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
+    for number, row in enumerate(rows, start=1):
+        if row.get(text) is None or row.get(label) is None:
+            raise UserError(f"{file}: record {number} has no '{text}' and '{label}'; set data.text and data.label")
+        yield str(row[text]), str(row[label])
+
+
+def _object(file: Path, line: str) -> dict[str, object]:
+    try:
+        found = json.loads(line)
+    except ValueError as error:
+        raise UserError(f"{file}: a line is not JSON: {error}") from None
+    return found if isinstance(found, dict) else {}

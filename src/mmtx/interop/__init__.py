@@ -1,0 +1,6 @@
+"""Public weights in and out: GPT-2, BERT, T5, ViT, Whisper and the decision transformer."""
+
+from mmtx.interop.forward import forward
+from mmtx.interop.importing import from_pretrained
+
+__all__ = ["forward", "from_pretrained"]

@@ -1,0 +1,224 @@
+"""BERT (Devlin et al. 2018), as `transformers` stores it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Field, Spec
+from mmtx.interop.family import (
+    Config,
+    Described,
+    Family,
+    Files,
+    activation,
+    activation_name,
+    at,
+    feed_forward,
+    hidden_width,
+    text_batch,
+)
+from mmtx.interop.links import Link, Weights, both, same, stacked
+from mmtx.learner import Learner
+from mmtx.objectives.classify import Classify
+from mmtx.objectives.masked_token import MaskedToken
+
+PARTS = ("query", "key", "value")
+
+
+class BERT(Family):
+    """With a head for masked ids, for the next sentence, for both, for classes, or none."""
+
+    name = "bert"
+    body = "BertModel"
+    prefix = "bert."
+    defaults = {
+        "vocab_size": 30522,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1,
+        "attention_probs_dropout_prob": 0.1,
+        "max_position_embeddings": 512,
+        "type_vocab_size": 2,
+        "initializer_range": 0.02,
+        "layer_norm_eps": 1e-12,
+        "position_embedding_type": "absolute",
+        "is_decoder": False,
+        "add_cross_attention": False,
+    }
+    fixed = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    same = {
+        "backbone.dim": "hidden_size",
+        "backbone.num_layers": "num_hidden_layers",
+        "backbone.num_heads": "num_attention_heads",
+        "backbone.norm.eps": "layer_norm_eps",
+        "backbone.dropout": "hidden_dropout_prob",
+        "backbone.attention.dropout": "attention_probs_dropout_prob",
+        "backbone.init_std": "initializer_range",
+        "modality.text.context": "max_position_embeddings",
+        "modality.text.num_segments": "type_vocab_size",
+    }
+    renames = (
+        (r"\.gamma$", ".weight"),
+        (r"\.beta$", ".bias"),
+        (r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."),
+    )
+    unused = r"position_ids$|^cls\.predictions\.decoder\."
+
+    def complete(self, config: Config, weights: Weights) -> Config:
+        config = super().complete(config, weights)
+        masked, follows = "cls.predictions.bias" in weights, "cls.seq_relationship.weight" in weights
+        kind = "BertModel"
+        if masked:
+            kind = "BertForPreTraining" if follows else "BertForMaskedLM"
+        elif follows:
+            kind = "BertForNextSentencePrediction"
+        elif "classifier.weight" in weights:
+            kind = "BertForSequenceClassification"
+            config["num_labels"] = len(weights["classifier.weight"])
+        return {**config, "architectures": [kind], "add_pooling_layer": "bert.pooler.dense.weight" in weights}
+
+    def describe(self, config: Config, files: Files) -> Described:
+        size, dim, longest = config["vocab_size"], config["hidden_size"], config["max_position_embeddings"]
+        vocabulary = files.vocabulary(size=size, begin=files.token("[CLS]"), end=files.token("[SEP]"))
+        values = self.from_same(config) | {
+            **feed_forward(config["hidden_act"], config["intermediate_size"], dim),
+            "modality.text.causal": False,
+            "modality.text.clock": "scene",  # with a picture it is one set
+        }
+        chosen, kind = [], config["architectures"][0]
+        if kind in ("BertForMaskedLM", "BertForPreTraining"):
+            chosen.append("masked_token")
+            values |= {
+                "objective.masked_token.mask": files.token("[MASK]", default=min(103, size - 1)),
+                "objective.masked_token.activation": activation(config["hidden_act"]),
+                "objective.masked_token.norm_eps": config["layer_norm_eps"],
+            }
+        if kind != "BertForMaskedLM":
+            chosen.append("classify")
+            values["objective.classify.pooler"] = config["add_pooling_layer"]
+            values["objective.classify.dropout"] = config["hidden_dropout_prob"]
+        choices = ["data=labelled_text", "modality=[text]", "backbone=bert", f"objective=[{','.join(chosen)}]"]
+        if "classify" in chosen:
+            choices.append("objective/pool@objective.classify.pool=first")
+        specs = {"text": Spec({"ids": Field((None,), torch.long, size, longest)}, vocabulary=vocabulary)}
+        if "classify" in chosen:
+            specs["label"] = label_spec(config)
+        return Described(choices, values, specs)
+
+    def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
+        objectives = at(ours, "objective")
+        pooler = bool(objectives.get("classify", {}).get("pooler"))
+        kinds = {
+            ("masked_token",): "BertForMaskedLM",
+            ("masked_token", "classify"): "BertForPreTraining",
+            ("classify",): "BertForSequenceClassification" if pooler else "BertModel",
+        }
+        return self.to_same(ours) | {
+            "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
+            "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
+            "max_position_embeddings": at(ours, "modality.text.context") or specs["text"].fields["ids"].max_length,
+            "vocab_size": specs["text"].fields["ids"].num_classes,
+            "architectures": [kinds[tuple(objectives)]],
+            "add_pooling_layer": pooler,
+            **labels_of(specs),
+        }
+
+    def links(self, config: Config) -> list[Link]:
+        text = "model.tokenizers.text"
+        links = [
+            same(f"{text}.embedding.weight", "bert.embeddings.word_embeddings.weight"),
+            same("model.position_embeddings.text.table.weight", "bert.embeddings.position_embeddings.weight"),
+            *both("model.backbone.input_norm", "bert.embeddings.LayerNorm"),
+        ]
+        if config["type_vocab_size"]:
+            links.append(same(f"{text}.segment_embedding.weight", "bert.embeddings.token_type_embeddings.weight"))
+        for layer in range(config["num_hidden_layers"]):
+            links += _block(f"model.backbone.blocks.{layer}", f"bert.encoder.layer.{layer}")
+        if config["add_pooling_layer"]:
+            links += both("objectives.classify.pooler.0", "bert.pooler.dense")
+        return links + _heads(config["architectures"][0])
+
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {"input_ids": torch.zeros(2, min(8, config["max_position_embeddings"]), dtype=torch.long)}
+
+    def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
+        ids, mask, segments = (inputs.get(key) for key in ("input_ids", "attention_mask", "token_type_ids"))
+        assert isinstance(ids, Tensor)
+        encoded = learner.model(text_batch("text", ids, mask, segments=segments))
+        hidden, kind = encoded.tokens("text"), config["architectures"][0]
+        outputs: dict[str, Tensor] = {}
+        if "masked_token" in learner.objectives:
+            objective = learner.objective("masked_token")
+            assert isinstance(objective, MaskedToken)
+            outputs["prediction_logits" if kind == "BertForPreTraining" else "logits"] = objective.logits(
+                learner.model, hidden
+            )
+        if kind == "BertModel":
+            outputs["last_hidden_state"] = hidden
+        if "classify" in learner.objectives:
+            classify = learner.objective("classify")
+            assert isinstance(classify, Classify)
+            pooled = classify.pooled(encoded)
+            if kind == "BertForPreTraining":
+                outputs["seq_relationship_logits"] = classify.head(pooled)
+            elif kind != "BertModel":
+                outputs["logits"] = classify.head(pooled)
+            elif config["add_pooling_layer"]:
+                outputs["pooler_output"] = pooled
+        return outputs
+
+
+def _block(here: str, there: str) -> list[Link]:
+    attention = f"{there}.attention.self"
+    links = [stacked(f"{here}.attention.qkv.weight", [f"{attention}.{part}.weight" for part in PARTS])]
+    links += [same(f"{here}.attention.biases.{part}", f"{attention}.{part}.bias") for part in PARTS]
+    names = {
+        "attention.out": "attention.output.dense",
+        "attention_norm": "attention.output.LayerNorm",
+        "mlp.up": "intermediate.dense",
+        "mlp.down": "output.dense",
+        "mlp_norm": "output.LayerNorm",
+    }
+    for ours, theirs in names.items():
+        links += both(f"{here}.{ours}", f"{there}.{theirs}")
+    return links
+
+
+def _heads(kind: str) -> list[Link]:
+    links: list[Link] = []
+    if kind in ("BertForMaskedLM", "BertForPreTraining"):
+        links += both("objectives.masked_token.transform.0", "cls.predictions.transform.dense")
+        links += both("objectives.masked_token.transform.2", "cls.predictions.transform.LayerNorm")
+        links.append(same("objectives.masked_token.bias", "cls.predictions.bias"))
+    if kind in ("BertForPreTraining", "BertForNextSentencePrediction"):
+        links += both("objectives.classify.head", "cls.seq_relationship")
+    if kind == "BertForSequenceClassification":
+        links += both("objectives.classify.head", "classifier")
+    return links
+
+
+def label_spec(config: Config) -> Spec:
+    """Of the classes that a config names; two where it names none."""
+    names = config.get("id2label") or {}
+    count = config.get("num_labels") or len(names) or 2
+    labels = tuple(str(names[str(i)]) for i in range(count)) if len(names) == count and "0" in names else None
+    return Spec({"class": Field((), torch.long, count)}, labels=labels)
+
+
+def labels_of(specs: Mapping[str, Spec]) -> Config:
+    """Undoes `label_spec`."""
+    label = specs.get("label")
+    if label is None:
+        return {}
+    names = label.labels or tuple(f"LABEL_{i}" for i in range(label.fields["class"].num_classes or 0))
+    return {
+        "id2label": {str(i): name for i, name in enumerate(names)},
+        "label2id": {name: i for i, name in enumerate(names)},
+    }

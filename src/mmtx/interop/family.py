@@ -1,0 +1,198 @@
+"""What every public family says of itself: how its config becomes ours, and which of its weights are which of ours."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.data.pretrained_vocabulary import Numbers, Pretrained
+from mmtx.errors import UserError
+from mmtx.interop.links import Link, Weights
+from mmtx.learner import Learner
+
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Files:
+    """What came with the weights.
+
+    Attributes:
+        tokenizer: of the `tokenizers` library, or None.
+        place: where it was found.
+        said: content of the small files beside (``generation_config``, ``preprocessor_config``), by name.
+    """
+
+    tokenizer: Any
+    place: str
+    said: Mapping[str, Config]
+
+    def vocabulary(self, *, size: int, begin: int | None, end: int | None, prefix: Sequence[int] = ()) -> Vocabulary:
+        if self.tokenizer is None:
+            return Numbers(size=size, begin=begin, end=end)
+        return Pretrained.of(self.tokenizer, begin=begin, end=end, prefix=prefix, size=size)
+
+    def token(self, *spelt: str, default: int | None = None) -> int | None:
+        """Id of the first of these tokens that there is."""
+        for token in spelt if self.tokenizer is not None else ():
+            found = self.tokenizer.token_to_id(token)
+            if found is not None:
+                return found
+        return default
+
+
+@dataclass(frozen=True)
+class Described:
+    """A config of theirs as one of ours.
+
+    Attributes:
+        choices: options of groups, as on the command line.
+        values: ``{path: value}``, laid over what the choices give.
+        specs: what data would declare.
+    """
+
+    choices: list[str]
+    values: dict[str, Any]
+    specs: dict[str, Spec]
+
+
+class Family(ABC):
+    """One public family. All of its keys are those of the files that are public."""
+
+    name: ClassVar[str]
+    """The ``model_type`` of its config.json."""
+    defaults: ClassVar[Config]
+    """What a config.json may leave out."""
+    fixed: ClassVar[Config] = {}
+    """Keys that must have a value, since mmtx has no switch for them."""
+    same: ClassVar[Mapping[str, str]]
+    """``{path of ours: key of theirs}`` where both have the same value."""
+    renames: ClassVar[Sequence[tuple[str, str]]] = ()
+    """Other names of keys, as patterns: of older files, of newer ones, of models without a head."""
+    body: ClassVar[str] = ""
+    """What its architecture without a head is called."""
+    prefix: ClassVar[str] = ""
+    """Of all keys of the body, where there is a head; files of a body alone go without."""
+    unused: ClassVar[str] = "(?!)"
+    """Pattern of keys that hold nothing, or a second time what another holds."""
+
+    def canonical(self, weights: Weights) -> Weights:
+        """Weights under the names that public files have."""
+        renamed: Weights = {}
+        for key, value in weights.items():
+            for pattern, replacement in self.renames:
+                key = re.sub(pattern, replacement, key)
+            renamed[key] = value
+        return renamed
+
+    def complete(self, config: Config, weights: Weights) -> Config:
+        """The config with all that it leaves out, some of which only the weights tell.
+
+        Raises:
+            UserError: it asks for what mmtx cannot do.
+        """
+        config = {**self.defaults, **config}
+        wrong = [f"{key}={config[key]} (mmtx can {value})" for key, value in self.fixed.items() if config[key] != value]
+        if wrong:
+            raise UserError(f"this {self.name} has {', '.join(wrong)}")
+        return config
+
+    @abstractmethod
+    def describe(self, config: Config, files: Files) -> Described: ...
+
+    @abstractmethod
+    def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
+        """Undoes `describe`. Raises KeyError or UserError where ours is nothing of this family."""
+
+    @abstractmethod
+    def links(self, config: Config) -> list[Link]: ...
+
+    @abstractmethod
+    def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
+        """From the family's own inputs to its own outputs."""
+
+    @abstractmethod
+    def example(self, config: Config) -> dict[str, Tensor]:
+        """Inputs of two samples, unpadded."""
+
+    def from_same(self, config: Config) -> dict[str, Any]:
+        return {path: config[key] for path, key in self.same.items()}
+
+    def to_same(self, ours: Mapping[str, Any]) -> Config:
+        return {key: at(ours, path) for path, key in self.same.items()}
+
+
+ACTIVATIONS: dict[str, Config] = {
+    "gelu": {"_target_": "torch.nn.GELU"},
+    "gelu_new": {"_target_": "torch.nn.GELU", "approximate": "tanh"},
+    "relu": {"_target_": "torch.nn.ReLU"},
+    "silu": {"_target_": "torch.nn.SiLU"},
+}
+ALSO = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu", "gelu_python": "gelu"}
+
+
+def activation(name: str) -> Config:
+    """Raises UserError if mmtx does not know it."""
+    known = ACTIVATIONS.get(ALSO.get(name, name))
+    if known is None:
+        raise UserError(f"the activation {name} is none of {', '.join([*ACTIVATIONS, *ALSO])}")
+    return known
+
+
+def activation_name(node: Mapping[str, Any]) -> str:
+    found = next((name for name, known in ACTIVATIONS.items() if dict(node) == known), None)
+    if found is None:
+        raise UserError(f"the activation {dict(node)} has no name in public families")
+    return found
+
+
+def hidden_width(node: Mapping[str, Any], dim: int) -> int:
+    """Of a feed-forward half, as `MLP` rounds it."""
+    multiple = node["multiple_of"]
+    return multiple * max(1, round(dim * node["expansion"] / multiple))
+
+
+def feed_forward(name: str, hidden: int, dim: int, path: str = "backbone") -> dict[str, Any]:
+    return {
+        f"{path}.mlp.activation": activation(name),
+        f"{path}.mlp.expansion": hidden / dim,
+        f"{path}.mlp.multiple_of": 1,
+    }
+
+
+def at(config: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path. Raises KeyError."""
+    node: Any = config
+    for key in path.split("."):
+        if not isinstance(node, Mapping) or key not in node:
+            raise KeyError(path)
+        node = node[key]
+    return node
+
+
+def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor | None) -> Batch:
+    """Texts whose real ids come first.
+
+    Raises:
+        UserError: some are padded in front; positions would then be others than the family's own.
+    """
+    lengths, full = torch.full((ids.shape[0],), ids.shape[1], device=ids.device), True
+    if mask is not None:
+        lengths = mask.long().sum(1)
+        if not torch.equal(mask.bool(), _first(lengths, ids.shape[1])):
+            raise UserError("attention_mask: texts must be padded at their end, real ids first")
+        full = bool((lengths == ids.shape[1]).all())
+    fields = {"ids": ids, **{key: value for key, value in more.items() if value is not None}}
+    return Batch({name: fields}, {name: lengths}, {name: full})
+
+
+def _first(lengths: Int[Tensor, " B"], count: int) -> Tensor:
+    return torch.arange(count, device=lengths.device)[None] < lengths[:, None]

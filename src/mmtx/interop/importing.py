@@ -1,0 +1,161 @@
+"""From the files of a public model to a learner of mmtx."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mmtx.compose import Config, compose
+from mmtx.data.tokenizer_files import find_tokenizer
+from mmtx.errors import UserError
+from mmtx.experiment import rebuild
+from mmtx.interop.families import FAMILIES
+from mmtx.interop.family import Described, Family, Files
+from mmtx.interop.links import Weights, differences, lost, read
+from mmtx.interop.vit import from_timm
+from mmtx.interop.weights import read_weights, weights_file
+from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
+from mmtx.learner import Learner
+
+SIDE_FILES = ("generation_config", "preprocessor_config", "config")
+
+
+def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> Learner:
+    """The model of a public folder or file, in eval mode; its ``config`` is an ordinary one of mmtx.
+
+    Reads Hugging Face's ``config.json`` with safetensors (one file or shards) or ``pytorch_model.bin``,
+    openai-whisper's ``.pt``, states of timm's ViT, and Whisper's ``model.bin`` of CTranslate2. Nothing in a file is
+    executed, and no parameter is copied before all of them fit.
+
+    Args:
+        path: folder, or file of weights; small files are looked for beside it.
+        more: laid over the model's own config (``num_attention_heads`` of a timm state, which does not say).
+
+    Raises:
+        UserError: with every difference between the file and its config.
+    """
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{path} does not exist; give a folder or a file of weights")
+    file = weights_file(place) if place.is_dir() else place
+    weights, rest = read_weights(file)
+    said, weights = _config(file, weights, rest, dict(more or {}))
+    family = FAMILIES.get(str(said.get("model_type")))
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise UserError(f"{file} is a model of the family '{said.get('model_type')}'; mmtx reads {known}")
+    files = _files(file, int(said.get("vocab_size", 0)))
+    try:
+        return _learner(family, family.canonical(weights), said, files, str(file))
+    except (TypeError, AttributeError, KeyError, ZeroDivisionError) as error:  # a config.json of nonsense
+        raise UserError(
+            f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
+        ) from None
+
+
+def _learner(family: Family, weights: Weights, said: Config, files: Files, where: str) -> Learner:
+    config = family.complete(said, weights)
+    described = family.describe(config, files)
+    learner = rebuild(lay_out(family, described, files), described.specs)
+    links, state = family.links(config), learner.state_dict()
+    found = list(differences(links, state, weights, family.unused))
+    if found:
+        raise UserError(
+            "\n".join([f"{where} is not the {family.name} that its config says:", *(f"  - {line}" for line in found)])
+        )
+    read_state = read(links, weights)
+    made = [key for key in state if key not in read_state]  # new here: it must not change what the model says
+    read_state |= {key: torch.zeros_like(state[key]) for key in made}
+    learner.load_state_dict(read_state)
+    rest = lost(links, learner.state_dict(), weights)
+    learner.origin = {"family": family.name, "config": config, "rest": rest, "made": made}
+    return learner
+
+
+def lay_out(family: Family, described: Described, files: Files | None = None) -> Config:
+    """The whole config of mmtx."""
+    choices = [*described.choices]
+    if files is not None and files.tokenizer is not None and "data/vocabulary" in VOCABULARIES.get(family.name, {}):
+        choices.append("data/vocabulary=pretrained")
+    config = copy.deepcopy(_composed(tuple(choices)))
+    config["name"] = family.name
+    for path, value in described.values.items():
+        *parents, key = path.split(".")
+        node = config
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[key] = value
+    _leave_open(config["data"], files.place if files is not None else "")
+    return config
+
+
+VOCABULARIES = {"gpt2": {"data/vocabulary"}, "bert": {"data/vocabulary"}, "whisper": {"data/vocabulary"}}
+
+
+@cache
+def _composed(choices: tuple[str, ...]) -> Config:
+    return compose(list(choices))
+
+
+def _leave_open(node: Config, tokenizer: str) -> None:
+    """What only the user can say is left empty."""
+    for key, value in node.items():
+        if value == "???":
+            node[key] = ""
+    vocabulary = node.get("vocabulary")
+    if isinstance(vocabulary, dict) and "path" in vocabulary:
+        vocabulary["path"] = tokenizer
+
+
+def _config(file: Path, weights: Weights, rest: Mapping[str, Any], more: Config) -> tuple[Config, Weights]:
+    """The model's own config, from whichever place says it; and weights by their public names."""
+    if "spec" in rest:
+        config, weights = from_ctranslate2(weights, rest)
+        return {**config, **more}, weights
+    if isinstance(rest.get("dims"), dict):
+        config, weights = from_openai(weights, rest["dims"])
+        return {**config, **more}, weights
+    said = _json(file.with_name("config.json"))
+    if "patch_embed.proj.weight" in weights and said.get("model_type") is None:
+        return from_timm(weights, more)
+    if not said and not more:
+        raise UserError(f"{file} has no config.json beside it, and its keys do not say what it is")
+    return {**said, **more}, weights
+
+
+def _files(file: Path, vocab_size: int) -> Files:
+    tokenizer = find_tokenizer(file.parent)
+    if tokenizer is None and vocab_size in (ENGLISH, MANY, V3):
+        tokenizer = _openai_tokenizer(vocab_size)
+    return Files(tokenizer, str(file.parent.absolute()), {n: _json(file.with_name(f"{n}.json")) for n in SIDE_FILES})
+
+
+def _openai_tokenizer(vocab_size: int) -> Any:
+    """Whisper's own, where openai-whisper is installed."""
+    try:
+        from whisper.tokenizer import get_encoding
+    except ImportError:
+        return None
+    from mmtx.interop.tiktoken import from_ranks
+
+    name = "gpt2" if vocab_size == ENGLISH else "multilingual"
+    encoding = get_encoding(name, num_languages=100 if vocab_size == V3 else 99)
+    return from_ranks(encoding._mergeable_ranks, encoding._special_tokens)
+
+
+def _json(file: Path) -> Config:
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file} cannot be read: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{file} is not an object of JSON")
+    return content

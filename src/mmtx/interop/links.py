@@ -1,0 +1,135 @@
+"""Which of our weights are which of theirs: links that are read in both directions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Weights = dict[str, Tensor]
+Several = Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Link:
+    """Some weights of ours that are the same as some of theirs.
+
+    Attributes:
+        ours: keys of a learner's state.
+        theirs: keys of the public file.
+        read: from theirs to ours.
+        write: from ours to theirs.
+        optional: their file may lack them.
+    """
+
+    ours: tuple[str, ...]
+    theirs: tuple[str, ...]
+    read: Callable[[Several], Several]
+    write: Callable[[Several], Several]
+    optional: bool = False
+
+
+def same(ours: str, theirs: str) -> Link:
+    return Link((ours,), (theirs,), lambda t: t, lambda o: o)
+
+
+def both(ours: str, theirs: str) -> list[Link]:
+    """Weight and bias."""
+    return [same(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
+
+
+def transposed(ours: str, theirs: str) -> Link:
+    return Link((ours,), (theirs,), lambda t: [t[0].T.contiguous()], lambda o: [o[0].T.contiguous()])
+
+
+def stacked(ours: str, theirs: Sequence[str]) -> Link:
+    """One of ours is several of theirs of equal size, one after the other."""
+    return Link((ours,), tuple(theirs), lambda t: [torch.cat(list(t))], lambda o: _parts(o[0], len(theirs)))
+
+
+def cut(ours: Sequence[str], theirs: str) -> Link:
+    """Several of ours are one of theirs."""
+    return Link(tuple(ours), (theirs,), lambda t: _parts(t[0], len(ours)), lambda o: [torch.cat(list(o))])
+
+
+def reshaped(ours: str, theirs: str, our_shape: Sequence[int], their_shape: Sequence[int]) -> Link:
+    return Link(
+        (ours,), (theirs,), lambda t: [t[0].reshape(tuple(our_shape))], lambda o: [o[0].reshape(tuple(their_shape))]
+    )
+
+
+def shared(ours: Sequence[str], theirs: str) -> Link:
+    """One of theirs stands in several places of ours."""
+    return Link(tuple(ours), (theirs,), lambda t: [t[0]] * len(ours), lambda o: [o[0]])
+
+
+def idle(theirs: str, shape: Sequence[int]) -> Link:
+    """What their file may hold and mmtx has no use for; written as zeros."""
+    return Link((), (theirs,), lambda t: [], lambda o: [torch.zeros(tuple(shape))], optional=True)
+
+
+def read(links: Sequence[Link], weights: Mapping[str, Tensor]) -> Weights:
+    """Our weights, from theirs."""
+    ours: Weights = {}
+    for link in links:
+        if link.ours:
+            ours |= zip(link.ours, link.read([weights[key] for key in link.theirs]), strict=True)
+    return ours
+
+
+def write(links: Sequence[Link], state: Mapping[str, Tensor], rest: Mapping[str, Tensor] | None = None) -> Weights:
+    """Their weights, from ours.
+
+    Args:
+        links: between the two.
+        state: ours.
+        rest: some of theirs as they once were (see `lost`); written again where they still say what ours say.
+    """
+    theirs: Weights = {}
+    for link in links:
+        ours = [state[key] for key in link.ours]
+        written = list(link.write(ours))
+        if rest and any(key in rest for key in link.theirs):
+            before = [rest.get(key, value) for key, value in zip(link.theirs, written, strict=True)]
+            if all(map(torch.equal, link.read(before), ours)):
+                written = before
+        theirs |= zip(link.theirs, written, strict=True)
+    return theirs
+
+
+def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Weights:
+    """Those of theirs that ours do not tell: two of which only the sum is here, and what is idle."""
+    again = write(links, state)
+    return {
+        key: weights[key] for key, value in again.items() if key in weights and not torch.equal(value, weights[key])
+    }
+
+
+def differences(
+    links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor], unused: str
+) -> Iterator[str]:
+    """Everything in which a file is not what its config says.
+
+    Args:
+        links: between the learner of that config and the file.
+        state: of the learner.
+        weights: of the file.
+        unused: keys that match this may be there and are not read.
+    """
+    expected = write(links, {key: value.to("meta") for key, value in state.items()})
+    optional = {key for link in links if link.optional for key in link.theirs}
+    for key, wanted in expected.items():
+        if key in weights and weights[key].shape != wanted.shape:
+            yield f"{key} has shape {list(weights[key].shape)}; the config says {list(wanted.shape)}"
+        elif key not in weights and key not in optional:
+            yield f"{key} {list(wanted.shape)} is missing"
+    for key in weights:
+        if key not in expected and not re.search(unused, key):
+            yield f"{key} {list(weights[key].shape)} belongs to nothing"
+
+
+def _parts(whole: Tensor, count: int) -> list[Tensor]:
+    return [part.contiguous() for part in whole.chunk(count)]

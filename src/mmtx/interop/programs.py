@@ -1,0 +1,58 @@
+"""A public model as one program, for other run times: `torch.export`, ONNX."""
+
+from __future__ import annotations
+
+from keyword import iskeyword
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mmtx.errors import UserError
+from mmtx.interop.exporting import family_of
+from mmtx.interop.family import Config, Family
+from mmtx.learner import Learner
+
+
+class Program(nn.Module):
+    """The family's inputs to its outputs, by place."""
+
+    def __init__(self, learner: Learner, family: Family, config: Config, names: list[str]) -> None:
+        super().__init__()
+        self.learner, self.family, self.config, self.names = learner, family, config, names
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        named: dict[str, Any] = dict(zip(self.names, inputs, strict=True))
+        return tuple(self.family.forward(self.learner, self.config, **named).values())
+
+
+def write_program(learner: Learner, file: Path, kind: str) -> None:
+    """Writes a program of unpadded inputs; the size of the batch is open.
+
+    Args:
+        learner: of a public family.
+        file: where to.
+        kind: ``torch_export`` or ``onnx``.
+
+    Raises:
+        UserError: it is of no public family, or what ONNX needs is not installed.
+    """
+    family, config = family_of(learner)
+    reserved = [name for name in learner.model.names if iskeyword(name)]
+    if reserved:  # torch.export writes a program of Python, in which modules are attributes
+        raise UserError(f"--format {kind}: torch.export cannot write a set with the name '{reserved[0]}'")
+    example = family.example(config)
+    program = Program(learner.eval(), family, config, list(example)).eval()
+    batch = torch.export.Dim("batch", min=1, max=4096)
+    shapes = (tuple({0: batch} for _ in example),)
+    with torch.no_grad():
+        exported = torch.export.export(program, tuple(example.values()), dynamic_shapes=shapes)
+    if kind == "torch_export":
+        torch.export.save(exported, file)
+        return
+    try:
+        import onnxscript  # noqa: F401
+    except ImportError:
+        raise UserError("--format onnx needs onnxscript: pip install onnx onnxscript") from None
+    torch.onnx.export(exported, input_names=list(example), dynamo=True).save(str(file))  # type: ignore[union-attr]

@@ -1,0 +1,50 @@
+"""Readings without an order: one token per vector, all of one moment."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from mmtx.batch import Spec
+from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.tokens import Tokens
+
+
+class Vectors(Tokenizer):
+    """What a sensor tells at one moment: echoes of a radar, points of a map. One item, whatever its number of tokens.
+
+    Reads the field ``values``, ``(vectors, size)`` float32, ragged, through a linear map. Where the order of the
+    vectors says something, it belongs into the vectors: tokens have no place of their own.
+    """
+
+    def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
+        super().__init__(spec=spec, dim=dim, clock=clock)
+        required_field(spec, "values", "vectors")
+        field = spec.fields["values"]
+        if not field.ragged or len(field.shape) != 2:
+            raise ValueError(f"a tokenizer 'vectors' reads any number of vectors; the data's values are {field.shape}")
+        self.projection = nn.Linear(field.shape[1] or 0, dim)
+
+    @property
+    def extent(self) -> tuple[int, ...]:
+        return ()
+
+    @property
+    def max_tokens(self) -> int:
+        return self.spec.max_length
+
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        return lengths
+
+    def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        content = self.projection(fields["values"].to(self.projection.weight.dtype))
+        count, device = content.shape[1], content.device
+        return Tokens(
+            content=content,
+            coordinates=torch.zeros(count, 0, dtype=torch.long, device=device),
+            time=torch.zeros(1, count, dtype=torch.long, device=device),
+            lengths=lengths,
+            num_items=1,
+            full=full,
+        )

@@ -1,0 +1,78 @@
+"""Low-rank updates of linear maps whose own weights stay (Hu et al. 2021, arXiv 2106.09685)."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from mmtx.errors import InvalidValue
+
+
+class LoRA:
+    """Which linear maps learn by an update of low rank, ``W + alpha / rank · up · down``.
+
+    Args:
+        rank: of the update.
+        alpha: its scale, over the rank.
+        targets: patterns of the maps' names, such as ``*attention.qkv``.
+    """
+
+    def __init__(self, *, rank: int, alpha: float, targets: list[str]) -> None:
+        if rank < 1:
+            raise InvalidValue("rank", rank, "must be at least 1")
+        self.rank, self.alpha, self.targets = rank, alpha, targets
+
+    def add(self, module: nn.Module) -> None:
+        """Adds updates in place; they begin at zero.
+
+        Raises:
+            InvalidValue: a pattern matches no linear map.
+        """
+        linears = {name: child for name, child in module.named_modules() if isinstance(child, nn.Linear)}
+        for pattern in self.targets:
+            if not any(fnmatchcase(name, pattern) for name in linears):
+                raise InvalidValue("targets", pattern, "matches no linear map")
+        for name, linear in linears.items():
+            if any(fnmatchcase(name, pattern) for pattern in self.targets):
+                update = LowRank(linear.out_features, linear.in_features, self.rank, self.alpha / self.rank)
+                linear.weight.requires_grad_(False)
+                parametrize.register_parametrization(linear, "weight", update)
+
+
+class LowRank(nn.Module):
+    """Adds to a weight what two small ones give."""
+
+    def __init__(self, out_features: int, in_features: int, rank: int, scale: float) -> None:
+        super().__init__()
+        self.scale = scale
+        self.down = nn.Parameter(torch.randn(rank, in_features) * in_features**-0.5)
+        self.up = nn.Parameter(torch.zeros(out_features, rank))
+
+    def forward(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+        return weight + self.scale * (self.up @ self.down)
+
+
+def merge_updates(module: nn.Module) -> None:
+    """Makes every update part of its weight, in place."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear) and parametrize.is_parametrized(child, "weight"):
+            parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
+
+
+def freeze(module: nn.Module, patterns: list[str]) -> None:
+    """Parameters whose names match stay as they are.
+
+    Raises:
+        InvalidValue: a pattern matches none, or nothing is left to learn.
+    """
+    parameters = dict(module.named_parameters())
+    for pattern in patterns:
+        matching = [name for name in parameters if fnmatchcase(name, pattern)]
+        if not matching:
+            raise InvalidValue("freeze", pattern, "matches no parameter")
+        for name in matching:
+            parameters[name].requires_grad_(False)

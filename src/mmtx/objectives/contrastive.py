@@ -1,0 +1,167 @@
+"""Contrastive learning: what belongs together lies close together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.pooling import MeanPool
+
+MAX_SCALE = 100.0
+"""Of similarities; a temperature of no less than 0.01 (Radford et al. 2021, section 2.5)."""
+
+RANKS = (1, 5)
+
+
+class Contrastive(Objective):
+    """Two parts of a sample find each other among those of the other samples (CLIP: Radford et al. 2021, arXiv
+    2103.00020, figure 3).
+
+    The backbone hears each of the two names as a set of its own, so neither hears the other; the mean of its tokens,
+    through a linear map, is its vector. The loss is the cross-entropy of finding the second from the first and the
+    first from the second, half each, by cosine similarity over a learned temperature. Only samples that have both names
+    take part. Negatives are those of the same micro-batch, so `batch_size` counts and accumulation does not replace it.
+
+    Metrics: ``recall@1`` and ``recall@5``, the share of samples whose counterpart is the nearest one, or among the
+    nearest five, **of the evaluation batch** (``data.eval_batch_size`` candidates; the last batch may have fewer), for
+    both directions and as their mean.
+
+    Args:
+        first: a name of the set.
+        second: the other one.
+        label: name of the data whose field ``class`` tells which samples show the same: they are no negatives of one
+            another, and finding any of them is right; None: only what belongs to the same sample is.
+        size: of the vectors.
+        temperature: to begin with.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        first: str,
+        second: str,
+        label: str | None,
+        size: int,
+        temperature: float,
+    ) -> None:
+        super().__init__(weight=weight)
+        for key, name in (("first", first), ("second", second)):
+            required_name(name, model.names, "modality of the set", key)
+            if name in model.encoded:
+                raise InvalidValue(key, name, "is sent through the encoder; both are to be heard alike", "encode=[]")
+        if first == second:
+            raise InvalidValue("second", second, "is the first, too; name another")
+        others = [name for name in model.names if name not in (first, second)]
+        if others:
+            raise InvalidValue("first", first, f"and {second} leave nobody to hear {others[0]}; take it out of the set")
+        if label is not None and "class" not in required_spec(label, specs, "label").fields:
+            raise InvalidValue("label", label, "has no field 'class'")
+        if size < 1:
+            raise InvalidValue("size", size, "must be at least 1", "1")
+        if not 1 / MAX_SCALE <= temperature <= 1:
+            raise InvalidValue("temperature", temperature, f"must lie in [{1 / MAX_SCALE:g}, 1]")
+        self.first, self.second, self.label = first, second, label
+        self.labels = (label,) if label is not None else ()
+        self.names = specs[label].labels if label is not None else None
+        self.pool = MeanPool()
+        self.projections = nn.ModuleDict({name: nn.Linear(model.backbone.dim, size, bias=False) for name in self.pair})
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+        initialise(self.projections, std=model.backbone.init_std)
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.first, self.second
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        return self._both(batch).sum()
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        similarities, both, count = self.similarities(model, batch), self._both(batch), self.count(batch)
+        logits = similarities * self.log_scale.exp().clamp(max=MAX_SCALE)
+        alike = self._alike(batch)
+        own = torch.eye(len(both), dtype=torch.bool, device=both.device)
+        candidates = (both[None] & ~alike) | own  # of each row: nobody is without one
+        each = torch.stack([_surprise(logits, candidates), _surprise(logits.T, candidates)])
+        loss = (each * both).sum() / 2
+        if self.training:
+            return Score(loss, count)
+        stats = {}
+        for direction, rows in ((f"{self.first}_to_{self.second}", similarities), (self._back, similarities.T)):
+            found = _found(rows, both[None].expand_as(rows), alike)
+            for rank, right in zip(RANKS, found, strict=True):
+                stats[f"{direction}/recall@{rank}"] = ((right & both).sum(), count)
+        return Score(loss, count, stats)
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        metrics = {"loss": score.mean_loss(), **{name: score.ratio(name) for name in score.stats}}
+        for rank in RANKS:
+            found = [value for name, value in metrics.items() if name.endswith(f"/recall@{rank}")]
+            metrics |= {f"recall@{rank}": sum(found) / len(found)} if found else {}
+        return metrics
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        """For each first, the nearest second of the batch, by its class or its place in the batch."""
+        both, alike = self._both(batch), self._alike(batch)
+        nearest = self.similarities(model, batch).masked_fill(~both[None], -2.0).argmax(1).tolist()
+        return [
+            Example(self._name(batch, found), self._name(batch, i), bool(alike[i, found])) if there else Example("", "")
+            for i, (found, there) in enumerate(zip(nearest, both.tolist(), strict=True))
+        ]
+
+    def similarities(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B B"]:
+        """Cosines of each sample's first (rows) with each sample's second (columns)."""
+        one, other = (self.vectors(model, batch, name) for name in self.pair)
+        return one @ other.T
+
+    def vectors(self, model: MultimodalTransformer, batch: Batch, name: str) -> Float[Tensor, "B size"]:
+        """What one name becomes, heard alone; of length 1."""
+        pooled = self.pool(model.encode(model.tokenize(batch, [name])))
+        return F.normalize(self.projections[name](pooled).float(), dim=1)
+
+    @property
+    def _back(self) -> str:
+        return f"{self.second}_to_{self.first}"
+
+    def _both(self, batch: Batch) -> Bool[Tensor, " B"]:
+        return batch.present(self.first) & batch.present(self.second)
+
+    def _alike(self, batch: Batch) -> Bool[Tensor, "B B"]:
+        """Which samples show the same."""
+        alike = torch.eye(len(batch), dtype=torch.bool, device=batch.lengths[self.first].device)
+        if self.label is None:
+            return alike
+        label, known = batch[self.label]["class"], batch.present(self.label)
+        return alike | ((label[:, None] == label) & known & known[:, None])
+
+    def _name(self, batch: Batch, i: int) -> str:
+        if self.label is None:
+            return f"sample {i}"
+        index = int(batch[self.label]["class"][i])
+        return self.names[index] if self.names else str(index)
+
+
+def _surprise(logits: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"]) -> Float[Tensor, " B"]:
+    """Cross-entropy of each row's own column among its candidates."""
+    return logits.masked_fill(~candidates, -math.inf).logsumexp(1) - logits.diagonal()
+
+
+def _found(
+    similarities: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"], right: Bool[Tensor, "B B"]
+) -> list[Bool[Tensor, " B"]]:
+    """For each rank, whether a right one is among so many nearest."""
+    order = similarities.masked_fill(~candidates, -2.0).argsort(dim=1, descending=True, stable=True)
+    hits = (right & candidates).gather(1, order)
+    return [hits[:, :rank].any(1) for rank in RANKS]

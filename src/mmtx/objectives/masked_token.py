@@ -1,0 +1,130 @@
+"""Masked-token prediction."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
+from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+
+
+class MaskedToken(Objective):
+    """Some ids of a text that hears itself whole are hidden and predicted (Devlin et al. 2018, arXiv 1810.04805).
+
+    Of the chosen ids, eight in ten become the mask, one in ten another id, one stays. In evaluation the same are chosen
+    every time. The head is a linear map, an activation, a normalisation, and scores by the text's own embedding.
+
+    Args:
+        text: name whose ids are predicted.
+        mask: id that hides.
+        share: of a text's ids that are chosen; at least one, and never its begin or end.
+        activation: of the head.
+        norm_eps: of the head's normalisation.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        text: str,
+        mask: int,
+        share: float,
+        activation: nn.Module,
+        norm_eps: float,
+    ) -> None:
+        super().__init__(weight=weight)
+        required_name(text, model.names, "modality of the set", "text")
+        tokenizer = model.tokenizer(text)
+        if not isinstance(tokenizer, Text) or tokenizer.causal:
+            problem = "must name a text that hears itself whole"
+            raise InvalidValue("text", text, problem, f"modality.{text}.causal=false")
+        if not 0 <= mask < tokenizer.vocab_size:
+            raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
+        if not 0 < share <= 1:
+            raise InvalidValue("share", share, "must lie in (0, 1]")
+        self.text, self.mask, self.share, self.vocab_size = text, mask, share, tokenizer.vocab_size
+        self.vocabulary = required_spec(text, specs, "text").vocabulary
+        dim = model.backbone.dim
+        self.transform = nn.Sequential(nn.Linear(dim, dim), activation, nn.LayerNorm(dim, eps=norm_eps))
+        self.bias = nn.Parameter(torch.zeros(tokenizer.vocab_size))
+        initialise(self.transform, std=model.backbone.init_std)
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        return self._num_chosen(self._may_be_chosen(batch)).sum()
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
+        hidden_ids = self._hide(ids, chosen)
+        fields = {**batch[self.text], "ids": hidden_ids}
+        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        logits = self.logits(model, model(inputs).tokens(self.text))
+        targets = ids.masked_fill(~chosen, -100)
+        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
+        right = (logits.argmax(-1) == targets).sum()
+        return Score(loss, chosen.sum(), {"accuracy": (right, chosen.sum())})
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        loss = score.mean_loss()
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": score.ratio("accuracy")}
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
+        fields = {**batch[self.text], "ids": ids.masked_fill(chosen, self.mask)}
+        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
+        filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
+        return [
+            Example(self._read(said[:n]), self._read(true[:n]), said[:n] == true[:n] if n else None)
+            for said, true, n in zip(filled, ids.tolist(), lengths, strict=True)
+        ]
+
+    def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
+        """Scores of every id at every place."""
+        tokenizer = model.tokenizer(self.text)
+        assert isinstance(tokenizer, Text)
+        return tokenizer.logits(self.transform(hidden)) + self.bias
+
+    def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
+        ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
+        allowed = torch.arange(ids.shape[1], device=ids.device)[None] < lengths[:, None]
+        marks = (self.vocabulary.begin, self.vocabulary.end) if self.vocabulary else ()
+        for mark in marks:
+            if mark is not None:
+                allowed = allowed & (ids != mark)
+        return allowed
+
+    def _num_chosen(self, allowed: Bool[Tensor, "B n"]) -> Int[Tensor, " B"]:
+        there = allowed.sum(1)
+        return torch.minimum((there * self.share).round().long().clamp(min=1), there)
+
+    def _choose(self, allowed: Bool[Tensor, "B n"]) -> Bool[Tensor, "B n"]:
+        rank = self._random(allowed, 0).masked_fill(~allowed, 2.0).argsort(1).argsort(1)
+        return rank < self._num_chosen(allowed)[:, None]
+
+    def _hide(self, ids: Int[Tensor, "B n"], chosen: Bool[Tensor, "B n"]) -> Int[Tensor, "B n"]:
+        fate = self._random(ids, 1)
+        other = (self._random(ids, 2) * self.vocab_size).long().clamp(max=self.vocab_size - 1)
+        hidden = torch.where(fate < 0.8, self.mask, torch.where(fate < 0.9, other, ids))
+        return torch.where(chosen, hidden, ids)
+
+    def _random(self, like: Tensor, seed: int) -> Float[Tensor, "B n"]:
+        """In evaluation the same for the same place, whatever the batch."""
+        if self.training:
+            return torch.rand(like.shape, device=like.device)
+        row = torch.rand(like.shape[1], generator=torch.Generator().manual_seed(seed))
+        return row.to(like.device).expand(like.shape)
+
+    def _read(self, ids: list[int]) -> str:
+        return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))

@@ -1,0 +1,95 @@
+"""Runs from public models, and public models from runs."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from mmtx.errors import InvalidValue
+from mmtx.interop.exporting import write_public
+from mmtx.interop.programs import write_program
+from mmtx.interop.weights import write_safetensors
+from mmtx.learner import Learner
+from mmtx.nn.lora import merge_updates
+from mmtx.run.checkpoint_file import write_checkpoint
+from mmtx.run.directory import RunDirectory
+from mmtx.run.environment import describe
+from mmtx.run.loading import described, load
+
+
+def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
+    """A run directory that `load`, ``mmtx evaluate`` and ``mmtx generate`` understand.
+
+    Raises:
+        UserError: it cannot be made, or holds a run.
+    """
+    assert learner.config is not None
+    run, config = RunDirectory(path), dict(learner.config)
+    run.create()
+    run.config.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run.write_json(run.environment, describe(config["seed"]))
+    run.write_json(run.metrics, {})
+    state = {f"learner.{key}": value for key, value in learner.state_dict().items()}
+    mmtx = {**described(config, learner), "step": 0, "metrics": {}}
+    write_checkpoint(run.last, {"mmtx": mmtx, "state_dict": state})
+    run.set_status("finished")
+    return run
+
+
+def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
+    """Writes a run, checkpoint or learner in its public family's own format.
+
+    Raises:
+        UserError: it is of no public family, with what stands in the way.
+    """
+    write_public(_merged(run), path)
+
+
+def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
+    """Writes the weights by the names that mmtx has for them."""
+    learner = _merged(run)
+    shared = {id(value): key for key, value in reversed(learner.state_dict(keep_vars=True).items())}
+    state = {key: value for key, value in learner.state_dict(keep_vars=True).items() if shared[id(value)] == key}
+    write_safetensors(state, _file(path))
+
+
+def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
+    """Writes a program, see `mmtx.interop.programs`."""
+    write_program(_merged(run), _file(path), kind)
+
+
+FORMATS: dict[str, Callable[[str, str], None]] = {
+    "hf": to_pretrained,
+    "safetensors": to_safetensors,
+    "torch_export": partial(to_program, kind="torch_export"),
+    "onnx": partial(to_program, kind="onnx"),
+}
+
+
+def shape_of(learner: Learner) -> str:
+    """The overrides that give another run a backbone of the same shape."""
+    assert learner.config is not None
+    backbone, fresh = learner.config["backbone"], ("dim", "num_layers", "num_heads")
+    values = [f"backbone={learner.config['name']}", *(f"backbone.{key}={backbone[key]}" for key in fresh)]
+    mlp = backbone["mlp"]
+    values += [f"backbone.mlp.{key}={mlp[key]}" for key in ("expansion", "multiple_of", "gated")]
+    return " ".join([*values, f"backbone.norm.eps={backbone['norm']['eps']}"])
+
+
+def _merged(run: Learner | Path | str) -> Learner:
+    """The learner, low-rank updates made part of its weights."""
+    learner = copy.deepcopy(run) if isinstance(run, Learner) else load(run)
+    merge_updates(learner)
+    return learner
+
+
+def _file(path: Path | str) -> Path:
+    file = Path(path).expanduser()
+    if file.is_dir():
+        raise InvalidValue("OUT", path, "is a folder; name a file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file

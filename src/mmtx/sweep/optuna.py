@@ -1,0 +1,229 @@
+"""A search by Optuna, asked for one trial at a time and told of each as it ends."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmtx.errors import InvalidValue, UserError
+from mmtx.run.record import read_run
+from mmtx.sweep.record import Job, Sweep
+from mmtx.sweep.source import Source
+from mmtx.sweep.space import Axis
+
+try:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial, TrialState
+except ImportError:
+    raise UserError("hydra/sweeper=optuna needs optuna: pip install 'mmtx[search]'") from None
+
+TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
+
+
+class Search(Source):
+    """The trials of a study, which lies in ``study.db`` of the sweep's directory. A job is a trial; one that is half
+    done when the sweep is ended goes on as the same trial, and one that has failed is tried again as a new one.
+
+    Args:
+        n_trials: jobs in all.
+        metric: or several, each to be optimised; None: what the best checkpoint is chosen by.
+        direction: ``minimize`` or ``maximize``, one for each metric; None: as the best checkpoint is chosen.
+        seed: of the sampler.
+        sampler: makes one, given its seed.
+        pruner: judges jobs by the values that they have logged so far.
+        sweep: whose jobs are searched for; grows.
+        axes: of the search.
+        monitor: what the best checkpoint is chosen by, and its mode, ``min`` or ``max``.
+        make: makes the job of a trial's number and overrides; raises UserError where they do not go together.
+        say: for people.
+    """
+
+    def __init__(
+        self,
+        *,
+        n_trials: int,
+        metric: str | list[str] | None,
+        direction: str | list[str] | None,
+        seed: int,
+        sampler: Callable[..., Any],
+        pruner: Any,
+        sweep: Sweep,
+        axes: Sequence[Axis],
+        monitor: tuple[str | None, str],
+        make: Callable[[int, Sequence[str]], Job],
+        say: Callable[[str], None],
+    ) -> None:
+        if n_trials < 1:
+            raise InvalidValue("n_trials", n_trials, "must be at least 1")
+        self._metrics, directions = _goals(metric, direction, monitor)
+        self._prunes = not isinstance(pruner, optuna.pruners.NopPruner)
+        if self._prunes and len(self._metrics) > 1:
+            problem = "are several, and trials can be pruned by one only; add hydra/sweeper/pruner=none"
+            raise InvalidValue("metric", self._metrics, problem)
+        self._n_trials, self._sweep, self._axes, self._make, self._say = n_trials, sweep, axes, make, say
+        self._distributions = {axis.key: _distribution(axis) for axis in axes}
+        self._study = _study(sweep.path / "study.db", self._metrics, directions, pruner)
+        past = self._study.get_trials(deepcopy=False)
+        self._study.sampler = sampler(seed=seed + len(past))  # else a resumed search would draw the same once more
+        self._refused = sum("refused" in trial.user_attrs for trial in past)
+        self._trials: dict[str, Trial] = {}
+        self._logs: dict[str, Log] = {}
+        self._recover(past)
+        super().__init__(sweep.jobs)
+
+    def next(self) -> Job | None:
+        return super().next() or self._ask()
+
+    def hopeless(self, running: Sequence[Job]) -> list[tuple[Job, str]]:
+        found = []
+        for job in running if self._prunes else ():
+            trial, step, value = self._trials[job.name], None, None
+            for step, value in self._logs[job.name].news():
+                trial.report(value, step)
+            if step is not None and step < (job.steps or step + 1) and trial.should_prune():
+                found.append((job, f"{self._metrics[0]}={value:.4g} at step {step}"))
+        return found
+
+    def ended(self, job: Job) -> None:
+        trial, state, values = self._trials[job.name], TrialState.COMPLETE, None
+        if job.state == "interrupted":
+            return
+        if job.state == "finished":
+            known = read_run(self._sweep.path / job.name).metrics
+            lacking = [metric for metric in self._metrics if metric not in known]
+            if lacking:
+                job.state, job.reason = "failed", f"logged no number as {', '.join(lacking)}; it has {', '.join(known)}"
+            else:
+                values = [known[metric] for metric in self._metrics]
+        if job.state == "pruned":
+            state = TrialState.PRUNED
+        elif job.state == "failed":
+            state = TrialState.FAIL
+        self._study.tell(trial, values, state=state)
+
+    def _ask(self) -> Job | None:
+        while len(self._sweep.jobs) + self._refused < self._n_trials:
+            trial = self._study.ask(self._distributions)
+            overrides = [f"{key}={value}" for key, value in trial.params.items()]
+            try:
+                job = self._make(trial.number, overrides)
+            except UserError as error:
+                self._say(f"trial {trial.number} cannot be run with {' '.join(overrides)}: {error}")
+                trial.set_user_attr("refused", str(error))
+                self._study.tell(trial, state=TrialState.FAIL)
+                self._refused += 1
+                continue
+            self._begin(job, trial, 0)
+            self._sweep.jobs.append(job)
+            return job
+        return None
+
+    def _recover(self, past: Sequence[FrozenTrial]) -> None:
+        """Brings together what the sweep and the study know, whichever was written last."""
+        newest = {trial.user_attrs["job"]: trial for trial in past if "job" in trial.user_attrs}
+        for job in self._sweep.jobs:
+            if job.name not in newest:
+                raise UserError(
+                    f"{self._sweep.path / 'study.db'} lacks the trial of {job.name}: it was lost or replaced"
+                )
+            frozen = newest[job.name]
+            if frozen.state in TOLD:  # before the record of the sweep could be written
+                job.state = TOLD[frozen.state]
+            if frozen.state == TrialState.FAIL:
+                self._study.enqueue_trial(frozen.params)
+                self._begin(job, self._study.ask(self._distributions), 0)
+            else:
+                trial = Trial(self._study, frozen._trial_id)
+                self._begin(job, trial, max(frozen.intermediate_values, default=0))
+            if job.is_done and frozen.state in (TrialState.FAIL, TrialState.RUNNING):
+                self.ended(job)
+        known = {trial.number for trial in self._trials.values()}
+        for frozen in past:  # asked for, and then the launcher was killed
+            if frozen.state == TrialState.RUNNING and frozen.number not in known:
+                self._study.tell(frozen.number, state=TrialState.FAIL)
+
+    def _begin(self, job: Job, trial: Trial, reported: int) -> None:
+        """From here on the trial is the job's, whose values are known up to a step."""
+        if "job" not in trial.user_attrs:  # a trial that has ended takes no more
+            trial.set_user_attr("job", job.name)
+        self._trials[job.name] = trial
+        self._logs[job.name] = Log(self._sweep.path / job.name / "metrics.jsonl", self._metrics[0], reported)
+
+
+class Log:
+    """The values of a metric that a run has logged since they were last asked for.
+
+    Args:
+        file: ``metrics.jsonl``, which may not be there yet.
+        metric: its key.
+        step: up to which they are known.
+    """
+
+    def __init__(self, file: Path, metric: str, step: int) -> None:
+        self._file, self._metric, self._step, self._read = file, metric, step, 0
+
+    def news(self) -> Iterator[tuple[int, float]]:
+        """Steps and values, of lines that are whole."""
+        try:
+            with self._file.open("rb") as file:
+                if file.seek(0, 2) < self._read:
+                    self._read = 0  # a job that is resumed takes back what it will do again
+                file.seek(self._read)
+                lines = file.read().split(b"\n")[:-1]
+        except OSError:
+            return
+        for line in lines:
+            self._read += len(line) + 1
+            row = json.loads(line) if self._metric.encode() in line else {}
+            if row.get(self._metric) is not None and row["step"] > self._step:
+                self._step = row["step"]
+                yield row["step"], row[self._metric]
+
+
+def _goals(
+    metric: str | list[str] | None, direction: str | list[str] | None, monitor: tuple[str | None, str]
+) -> tuple[list[str], list[str]]:
+    """Metrics and their directions.
+
+    Raises:
+        InvalidValue: a metric or a direction is missing, or not known.
+    """
+    metrics = metric if isinstance(metric, list) else [each for each in (metric or monitor[0],) if each]
+    if not metrics:
+        raise InvalidValue("metric", metric, "is needed: the run has no checkpoint.monitor")
+    if direction is None and metrics == [monitor[0]]:
+        direction = {"min": "minimize", "max": "maximize"}[monitor[1]]
+    directions = [str(each) for each in (direction if isinstance(direction, list) else [direction])]
+    if len(directions) != len(metrics) or set(directions) - {"minimize", "maximize"}:
+        raise InvalidValue("direction", direction, f"must be minimize or maximize, for each of {', '.join(metrics)}")
+    return metrics, directions
+
+
+def _distribution(axis: Axis) -> Any:
+    if axis.choices:
+        return optuna.distributions.CategoricalDistribution(axis.choices)
+    if isinstance(axis.low, int):
+        return optuna.distributions.IntDistribution(axis.low, int(axis.high), axis.log, int(axis.step or 1))
+    return optuna.distributions.FloatDistribution(axis.low, axis.high, axis.log, axis.step)
+
+
+def _study(file: Path, metrics: list[str], directions: list[Any], pruner: Any) -> Any:
+    """The study of a sweep, new or as it was left.
+
+    Raises:
+        UserError: it optimises something else.
+    """
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    study = optuna.create_study(
+        storage=f"sqlite:///{file}", study_name="sweep", directions=directions, pruner=pruner, load_if_exists=True
+    )
+    goals = [f"{direction} {metric}" for metric, direction in zip(metrics, directions, strict=True)]
+    known = study.user_attrs.get("goals", goals)
+    if known != goals:
+        raise UserError(f"the study in {file} is to {' and '.join(known)}, not {' and '.join(goals)}")
+    study.set_user_attr("goals", goals)
+    return study

@@ -1,0 +1,88 @@
+"""What a search may choose from, in Hydra's own syntax."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmtx.compose import parsed
+from mmtx.errors import ConfigErrors
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The values that a key may have.
+
+    Attributes:
+        key: of the config, as it is typed.
+        choices: as they are typed; empty: numbers from `low` to `high`, whole ones if these are.
+        low: least number.
+        high: greatest.
+        step: between numbers; None: any between.
+        log: evenly on a logarithmic scale.
+    """
+
+    key: str
+    choices: tuple[str, ...] = ()
+    low: int | float = 0
+    high: int | float = 0
+    step: int | float | None = None
+    log: bool = False
+
+    @property
+    def ends(self) -> tuple[str, ...]:
+        return self.choices or (str(self.low), str(self.high))
+
+
+def search_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
+    """Overrides that are fixed, and an axis for each that is not: ``1,2``, ``choice(...)``, ``range(...)``,
+    ``interval(...)``, with ``tag(log,...)`` and ``int(...)`` around it.
+
+    Raises:
+        ConfigErrors: with every override that cannot be read, or is no axis; or there is none.
+    """
+    fixed, axes, found = [], [], []
+    for text, override in zip(overrides, parsed(overrides), strict=True):
+        if not override.is_sweep_override():
+            fixed.append(text)
+            continue
+        try:
+            axes.append(_axis(text.partition("=")[0], override))
+        except ValueError as error:
+            found.append(f"{text} {error}")
+    if not axes and not found:
+        found.append("there is nothing to search: give an override a range, such as optim.lr=interval(1e-4,1e-2)")
+    if found:
+        raise ConfigErrors(found)
+    return fixed, axes
+
+
+def ends(axes: Sequence[Axis]) -> Iterator[list[str]]:
+    """Sweeps that together try every end and every choice of every axis, with the others at their first."""
+    for axis in axes:
+        yield [f"{each.key}={','.join(each.ends) if each is axis else each.ends[0]}" for each in axes]
+
+
+def _axis(key: str, override: Any) -> Axis:
+    """Raises ValueError if there is no such axis."""
+    values = override.value()
+    if not hasattr(values, "tags"):
+        raise ValueError("is none of choice(...), range(...), interval(...), which a search knows")
+    if override.is_choice_sweep():
+        return Axis(key, choices=tuple(override.sweep_string_iterator()))
+    unknown = values.tags - {"log", "int"}
+    if unknown:
+        raise ValueError(f"has the tag {min(unknown)}; a search knows log and int")
+    low, high, step, log = values.start, None, None, "log" in values.tags
+    if override.is_range_sweep():
+        numbers = sorted(values.range()) or [0]
+        low, high, step = numbers[0], numbers[-1], abs(values.step)
+    else:
+        high = values.end
+        low, high = (int(low), int(high)) if "int" in values.tags else (low, high)
+    if not low < high:
+        raise ValueError("must go from a number to a greater one")
+    if log and (low <= 0 or step not in (None, 1)):
+        raise ValueError("cannot be on a logarithmic scale: that needs numbers above 0, and no step")
+    return Axis(key, low=low, high=high, step=step, log=log)

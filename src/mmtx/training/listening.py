@@ -1,0 +1,66 @@
+"""Who listens to whom among the names of the set: a small matrix per layer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from mmtx.attention_maps import attention_maps
+from mmtx.batch import Batch
+from mmtx.model import MultimodalTransformer
+
+
+@torch.no_grad()
+def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Float[Tensor, "layers names names"]]:
+    """The share of its attention that a token of one name gives to the tokens of another, by layer.
+
+    Shares are means over heads, the real tokens of a name, and all samples. A row sums to 1, and is NaN for a name
+    that no sample has.
+
+    Args:
+        model: in eval mode.
+        batch: on the device of the model, not packed.
+
+    Returns:
+        The names that the backbone hears as tokens; and a matrix per layer, from the row's name to the column's.
+    """
+    with attention_maps(model.backbone, "attention") as weights:
+        encoded = model(batch)
+    names, real = list(encoded.places), encoded.valid.expand(len(batch), -1).float()
+    belongs = torch.zeros(real.shape[1], len(names), device=real.device)
+    for column, place in enumerate(encoded.places.values()):
+        belongs[place.start : place.stop, column] = 1.0
+    asks = real[..., None] * belongs
+    count = asks.sum((0, 1))[:, None]
+    layers = [torch.einsum("bqf,bqm,mt->ft", asks, layer.float(), belongs) / count for layer in weights]
+    return names, torch.stack(layers).cpu()
+
+
+def draw_listening(model: MultimodalTransformer, batch: Batch, path: Path) -> Path | None:
+    """Draws `listening`; None if the backbone hears one name of the batch only."""
+    if sum(name in batch for name in model.decoded) < 2:
+        return None
+    from matplotlib.figure import Figure
+
+    names, layers = listening(model, batch)
+    figure = Figure(
+        figsize=(1.2 + (0.5 + 0.6 * len(names)) * len(layers), 1.4 + 0.6 * len(names)), layout="constrained"
+    )
+    for layer, shares in enumerate(layers):
+        axes = figure.add_subplot(1, len(layers), layer + 1)
+        axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis")
+        axes.set_xticks(range(len(names)), names, rotation=45, fontsize=8)
+        axes.set_yticks(range(len(names)), names if layer == 0 else [""] * len(names), fontsize=8)
+        axes.set_title(f"layer {layer + 1}", fontsize=9)
+        for row in range(len(names)):
+            for column in range(len(names)):
+                share = float(shares[row, column])
+                colour = "white" if share < 0.6 else "black"
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+    figure.supylabel("listens", fontsize=9)
+    figure.supxlabel("to: % of its attention", fontsize=9)
+    figure.savefig(path, dpi=110)
+    return path

@@ -1,0 +1,74 @@
+"""Texts with a class each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mmtx.data.labelled_text import LabelledText
+from mmtx.data.vocabulary import Bytes
+from mmtx.errors import UserError
+
+ROWS = [(f"number {i}", ("b", "a", "c")[i % 3]) for i in range(60)]
+
+
+def table(folder: Path, kind: str) -> Path:
+    file = folder / f"texts.{kind}"
+    if kind == "jsonl":
+        file.write_text("\n".join(json.dumps({"text": text, "label": label}) for text, label in ROWS) + "\n\n")
+    else:
+        comma = "\t" if kind == "tsv" else ","
+        file.write_text("\n".join([f"label{comma}text", *(f"{label}{comma}{text}" for text, label in ROWS)]))
+    return file
+
+
+def made(path: Path, **changes: Any) -> LabelledText:
+    keys: dict[str, Any] = {"text": "text", "label": "label", "max_length": 12, "split_seed": 0}
+    keys |= {"val_fraction": 0.2, "test_fraction": 0.1, "vocabulary": Bytes()}
+    return LabelledText(path=str(path), **{**keys, **changes})
+
+
+@pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
+def test_every_text_once(kind: str, tmp_path: Path) -> None:
+    source = made(table(tmp_path, kind))
+    splits = [source.train(), source.val(), source.test()]
+    assert [len(split) for split in splits if split is not None] == [42, 12, 6]
+    read = []
+    for split in splits:
+        assert split is not None
+        for i in range(len(split)):
+            ids, label = split[i]["text"]["ids"].tolist(), int(split[i]["label"]["class"])
+            assert (ids[0], ids[-1]) == (256, 257)
+            read.append((source.vocabulary.decode(ids), source.labels[label]))
+    assert sorted(read) == sorted(ROWS)
+    specs = source.specs
+    assert specs["label"].labels == ("a", "b", "c")
+    assert specs["text"].fields["ids"].max_length == 12
+
+
+def test_long_texts_lose_their_end(tmp_path: Path) -> None:
+    source = made(table(tmp_path, "csv"), max_length=6, val_fraction=0.0, test_fraction=0.0)
+    assert source.val() is None
+    assert source.test() is None
+    ids = source.train()[0]["text"]["ids"].tolist()
+    assert ids == [256, *b"numb", 257]
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "message"),
+    [
+        ("text,label\na,b\n", {}, "has 1 classes in its column 'label'"),
+        ("words,label\na,b\n", {}, "record 1 has no 'text' and 'label'"),
+        ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must hold"),
+        ("text,label\na,b\nc,d\n", {"val_fraction": 1.0}, "val_fraction=1.0 must lie"),
+    ],
+)
+def test_tables_that_cannot_be(content: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(content)
+    with pytest.raises(UserError, match=message):
+        made(tmp_path / "t.csv", **changes)
+    with pytest.raises(UserError, match="is not a file"):
+        made(tmp_path / "nothing.csv")

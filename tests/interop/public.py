@@ -1,0 +1,209 @@
+"""Small models of the public families with random weights, as `transformers` makes them, and inputs for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+VOCAB = 29
+
+
+def disturbed(model: nn.Module) -> Any:
+    """Weights that no initialisation left at zero or one, and large enough to see a mistake; sinusoids stay."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return model.eval()
+
+
+def gpt2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.GPT2LMHeadModel)
+    keys = {"n_layer": 2, "n_embd": 24, "n_head": 2, "vocab_size": VOCAB, "n_positions": 16, **changes}
+    return disturbed(kind(transformers.GPT2Config(bos_token_id=None, eos_token_id=0, **keys)))
+
+
+def bert(**changes: Any) -> Any:
+    kind, more = changes.pop("kind", transformers.BertForMaskedLM), changes.pop("more", {})
+    keys = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 36,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 16,
+        **changes,
+    }
+    return disturbed(kind(transformers.BertConfig(**keys), **more))
+
+
+def t5(**changes: Any) -> Any:
+    untied = changes.pop("untied", False)
+    kind = changes.pop("kind", transformers.T5ForConditionalGeneration)
+    keys = {
+        "d_model": 24,
+        "d_kv": 7,
+        "num_heads": 3,
+        "num_layers": 2,
+        "d_ff": 20,
+        "vocab_size": VOCAB,
+        "dropout_rate": 0.1,
+        "decoder_start_token_id": 0,
+        "tie_word_embeddings": not untied,
+        **changes,
+    }
+    model = kind(transformers.T5Config(**keys))
+    if untied:
+        model.lm_head.weight = nn.Parameter(torch.randn(VOCAB, keys["d_model"]))  # whatever their config ties
+    return disturbed(model)
+
+
+def vit(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.ViTForImageClassification)
+    keys = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 36,
+        "image_size": 8,
+        "patch_size": 4,
+        "num_channels": 3,
+        "num_labels": 5,
+        **changes,
+    }
+    return disturbed(kind(transformers.ViTConfig(**keys)))
+
+
+def whisper(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.WhisperForConditionalGeneration)
+    keys = {
+        "vocab_size": VOCAB,
+        "d_model": 24,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_attention_heads": 2,
+        "decoder_attention_heads": 2,
+        "encoder_ffn_dim": 36,
+        "decoder_ffn_dim": 52,
+        "max_source_positions": 50,
+        "max_target_positions": 16,
+        "num_mel_bins": 80,
+        "pad_token_id": 2,
+        "bos_token_id": 2,
+        "eos_token_id": 2,
+        "decoder_start_token_id": 1,
+        "begin_suppress_tokens": None,
+        "suppress_tokens": None,
+        **changes,
+    }
+    return disturbed(kind(transformers.WhisperConfig(**keys)))
+
+
+def decision_transformer(**changes: Any) -> Any:
+    keys = {
+        "state_dim": 5,
+        "act_dim": 2,
+        "hidden_size": 24,
+        "max_ep_len": 40,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 60,
+        "vocab_size": 1,
+        **changes,
+    }
+    return disturbed(transformers.DecisionTransformerModel(transformers.DecisionTransformerConfig(**keys)))
+
+
+def padded(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Ids and their mask."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, VOCAB, (len(lengths), max(lengths)), generator=generator)
+    mask = (torch.arange(ids.shape[1])[None] < torch.tensor(lengths)[:, None]).long()
+    return ids * mask, mask
+
+
+def text_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
+    ids, mask = padded([11, 7, 1])
+    inputs = {"input_ids": ids, "attention_mask": mask}
+    if model.config.model_type == "bert":
+        inputs["token_type_ids"] = torch.randint(0, 2, ids.shape) * mask
+    return inputs, mask.bool()
+
+
+def t5_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
+    ids, mask = padded([40, 17, 2])
+    target, target_mask = padded([6, 3, 9], seed=1)
+    inputs = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": target}
+    return {**inputs, "decoder_attention_mask": target_mask}, target_mask.bool()
+
+
+def vit_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    size = model.config.image_size
+    rows, columns = size if isinstance(size, list | tuple) else (size, size)
+    return {"pixel_values": torch.randn(3, model.config.num_channels, rows, columns)}, None
+
+
+def whisper_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    features = torch.randn(2, model.config.num_mel_bins, 2 * model.config.max_source_positions)
+    return {"input_features": features, "decoder_input_ids": padded([5, 5])[0]}, None
+
+
+def steps_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
+    """Windows of episodes, two of them padded in front."""
+    config, steps = model.config, 6
+    mask = torch.tensor([[1] * 6, [0, 0, 1, 1, 1, 1], [0, 0, 0, 0, 0, 1]])
+    inputs = {
+        "states": torch.randn(3, steps, config.state_dim),
+        "actions": torch.randn(3, steps, config.act_dim),
+        "returns_to_go": torch.randn(3, steps, 1),
+        "timesteps": (torch.tensor([[3], [0], [9]]) + mask.cumsum(1)) * mask,
+        "attention_mask": mask,
+    }
+    return inputs, mask.bool()
+
+
+Case = tuple[Callable[..., Any], dict[str, Any], Callable[[Any], Any]]
+CASES: dict[str, Case] = {
+    "gpt2": (gpt2, {}, text_inputs),
+    "gpt2-odd-heads": (gpt2, {"n_embd": 21, "n_head": 3, "n_inner": 37, "activation_function": "relu"}, text_inputs),
+    "gpt2-untied": (gpt2, {"tie_word_embeddings": False, "scale_attn_weights": False}, text_inputs),
+    "gpt2-headless": (gpt2, {"kind": transformers.GPT2Model}, text_inputs),
+    "bert-masked": (bert, {}, text_inputs),
+    "bert-odd-heads": (bert, {"hidden_size": 15, "num_attention_heads": 3, "hidden_act": "gelu_new"}, text_inputs),
+    "bert-pooler": (bert, {"kind": transformers.BertModel}, text_inputs),
+    "bert-plain": (bert, {"kind": transformers.BertModel, "more": {"add_pooling_layer": False}}, text_inputs),
+    "bert-pretraining": (bert, {"kind": transformers.BertForPreTraining}, text_inputs),
+    "bert-classes": (bert, {"kind": transformers.BertForSequenceClassification, "num_labels": 4}, text_inputs),
+    "t5-1.0": (t5, {}, t5_inputs),
+    "t5-1.0-untied": (t5, {"untied": True}, t5_inputs),
+    "t5-1.1": (t5, {"untied": True, "feed_forward_proj": "gated-gelu", "num_decoder_layers": 3}, t5_inputs),
+    "t5-silu": (t5, {"feed_forward_proj": "gated-silu", "relative_attention_num_buckets": 8}, t5_inputs),
+    "t5-headless": (t5, {"kind": transformers.T5Model}, t5_inputs),
+    "vit-classes": (vit, {}, vit_inputs),
+    "vit-odd-heads": (
+        vit,
+        {"hidden_size": 15, "num_attention_heads": 3, "qkv_bias": False, "image_size": [8, 12]},
+        vit_inputs,
+    ),
+    "vit-pooler": (vit, {"kind": transformers.ViTModel, "num_channels": 1}, vit_inputs),
+    "whisper-80": (whisper, {}, whisper_inputs),
+    "whisper-128": (whisper, {"num_mel_bins": 128, "encoder_layers": 3, "decoder_attention_heads": 4}, whisper_inputs),
+    "whisper-headless": (whisper, {"kind": transformers.WhisperModel}, whisper_inputs),
+    "decision-transformer": (decision_transformer, {}, steps_inputs),
+    "decision-transformer-plain": (
+        decision_transformer,
+        {"hidden_size": 21, "n_head": 3, "action_tanh": False, "n_inner": 30, "activation_function": "gelu_new"},
+        steps_inputs,
+    ),
+}
+OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
+
+
+def saved(model: Any, folder: Path) -> Path:
+    model.save_pretrained(folder)
+    return folder

@@ -1,0 +1,120 @@
+"""``mmtx import`` and ``mmtx export``, and what other commands make of an imported run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+transformers = pytest.importorskip("transformers")
+
+from public import CASES, bert, gpt2, padded, saved, whisper  # noqa: E402
+from run_cli import mmtx as run_mmtx  # noqa: E402
+from run_cli import text_of  # noqa: E402
+from small_data import small_tokenizer, write_sound  # noqa: E402
+
+import mmtx  # noqa: E402
+from mmtx.cli import main  # noqa: E402
+from mmtx.errors import UserError  # noqa: E402
+from mmtx.interop.exporting import family_of  # noqa: E402
+from mmtx.run.exchange import to_program  # noqa: E402
+
+
+def test_import_generate_export(tmp_path: Path) -> None:
+    """The real command line: a public model becomes a run that writes text, and a public model again."""
+    folder = small_tokenizer(saved(gpt2(vocab_size=263, n_positions=64), tmp_path / "public"))
+    done = run_mmtx("import", str(folder), "run", cwd=tmp_path)
+    assert done.returncode == 0, text_of(done)
+    assert "to train on: init_from=" in done.stdout
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
+    options = ["prompt=to be", "max_new_tokens=12", "temperature=0"]
+    written = run_mmtx("generate", "run", *options, cwd=tmp_path)
+    assert written.returncode == 0, text_of(written)
+    assert written.stdout.startswith("to be")
+    done = run_mmtx("export", "run", "again", cwd=tmp_path)
+    assert done.returncode == 0, text_of(done)
+    first, second = (load_file(tmp_path / name / "model.safetensors") for name in ("public", "again"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_an_imported_run_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = small_tokenizer(saved(gpt2(vocab_size=263, n_positions=64), tmp_path / "public"))
+    (tmp_path / "text.txt").write_text("To be, or not to be, that is the question.\n" * 30)
+    assert main(["import", str(folder), "run"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "run", "split=val", "data.path=text.txt", "data.context=20"]) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    assert metrics["val/loss"] > 0
+    assert main(["import", str(folder), "run"]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+
+
+def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """The recipe from a small BERT, low-rank updates alone; the report says what is new; the run loads."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    public = saved(bert(kind=transformers.BertModel, vocab_size=263), tmp_path / "public")
+    folder = small_tokenizer(public)
+    rows = [f"{('good', 'bad')[i % 2]}\tnumber {i} is {('fine', 'poor')[i % 2]}" for i in range(40)]
+    (tmp_path / "texts.tsv").write_text("\n".join(["label\ttext", *rows]))
+    words = ["experiment=finetune_text_classification", "data.path=texts.tsv", f"init_from={folder}", "lora=attention"]
+    words += ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "backbone.mlp.expansion=1.5"]
+    words += ["backbone.mlp.multiple_of=1", "data.max_length=16", "trainer.max_epochs=null", "trainer.max_steps=2"]
+    words += ["run_dir=run", "logger=[]", "callbacks=[]", "lora.rank=2"]
+    assert main(["check", *words]) == 0
+    assert main(["train", *words]) == 0
+    said = capsys.readouterr().out
+    assert said.count("weights matched") == 2
+    assert "new: " in said
+    assert "objectives.classify.head.weight" in said
+    learner, imported = mmtx.load("run"), mmtx.from_pretrained(folder)
+    learnt = learner.model.backbone.blocks[0].attention.qkv.parametrizations.weight
+    assert torch.equal(learnt.original, imported.model.backbone.blocks[0].attention.qkv.weight)
+    assert main(["export", "run", "classifier"]) == 0
+    theirs = transformers.BertForSequenceClassification.from_pretrained("classifier").eval()
+    ids, mask = padded([9, 4])
+    expected = theirs(ids, attention_mask=mask).logits
+    actual = mmtx.interop.forward(learner, input_ids=ids, attention_mask=mask).logits
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_sound_in_text_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", str(saved(whisper(), tmp_path / "public")), "run"]) == 0
+    write_sound(tmp_path / "a.wav", 0.5)
+    assert main(["generate", "run", "audio=a.wav", "max_new_tokens=4"]) == 0
+    assert "[00:00.000 --> 00:00.500]" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80"])
+def test_programs(name: str, tmp_path: Path) -> None:
+    """A program gives what the model gives, for another number of samples too."""
+    make, changes, _ = CASES[name]
+    ours = mmtx.from_pretrained(saved(make(**changes), tmp_path / "public"))
+    to_program(ours, tmp_path / "model.pt2", "torch_export")
+    family, config = family_of(ours)
+    inputs = {key: value[:1].repeat(3, *[1] * (value.ndim - 1)) for key, value in family.example(config).items()}
+    program = torch.export.load(tmp_path / "model.pt2").module()
+    for actual, expected in zip(program(*inputs.values()), mmtx.interop.forward(ours, **inputs).values(), strict=True):
+        torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_a_program_needs_names_that_python_can_write(tmp_path: Path) -> None:
+    ours = mmtx.from_pretrained(saved(CASES["decision-transformer"][0](), tmp_path / "public"))
+    with pytest.raises(UserError, match="cannot write a set with the name 'return'"):
+        to_program(ours, tmp_path / "model.pt2", "onnx")
+
+
+def test_formats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", str(saved(gpt2(), tmp_path / "public")), "run"]) == 0
+    assert main(["export", "run", "ours.safetensors", "--format", "safetensors"]) == 0
+    weights, learner = load_file("ours.safetensors"), mmtx.load("run")
+    assert all(torch.equal(weights[key], value) for key, value in learner.state_dict().items())
+    for words in (["export", "run", "x", "--format", "gguf"], ["export", "run"], ["import", "public"]):
+        assert main(words) == 2

@@ -1,0 +1,122 @@
+"""What imported models write, id for id."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+transformers = pytest.importorskip("transformers")
+
+from public import VOCAB, gpt2, padded, saved, t5, whisper  # noqa: E402
+from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
+
+import mmtx  # noqa: E402
+from mmtx.batch import Batch  # noqa: E402
+from mmtx.generate import beam_search, generate  # noqa: E402
+from mmtx.interop.family import text_batch  # noqa: E402
+from mmtx.interop.whisper import with_features  # noqa: E402
+
+END = {"gpt2": 0, "t5": 1, "whisper": 2}
+
+
+@pytest.fixture(autouse=True)
+def seed() -> None:
+    torch.manual_seed(0)
+
+
+def sharp(model: Any) -> Any:
+    """Scores apart enough that rounding decides nothing."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            says_itself = any(table in name for table in ("wte", "shared", "embed_tokens"))
+            if parameter.requires_grad and parameter.ndim == 2 and not says_itself:
+                parameter.mul_(30.0 if "embed_positions" in name else 3.0)
+    return model
+
+
+def case(name: str) -> tuple[Any, dict[str, Tensor], Any, str]:
+    """Their model, their inputs; our batch; the text that is written."""
+    if name == "gpt2":
+        model, ids = sharp(gpt2()), torch.randint(3, VOCAB, (3, 4))
+        return model, {"input_ids": ids}, text_batch("text", ids, None), "text"
+    if name == "t5":
+        model = sharp(t5(untied=True))
+        ids, mask = padded([9, 4, 6])
+        source = text_batch("source", ids, mask)
+        start = torch.zeros(3, 1, dtype=torch.long)
+        batch = text_batch("target", start, None)
+        batch = batch.with_name("source", source["source"], source.lengths["source"], source.full["source"])
+        return model, {"input_ids": ids, "attention_mask": mask}, batch, "target"
+    model = sharp(whisper())
+    features = torch.randn(3, 80, 100)
+    batch = with_features(text_batch("text", torch.ones(3, 1, dtype=torch.long), None), features)
+    return model, {"input_features": features}, batch, "text"
+
+
+def theirs_written(model: Any, inputs: dict[str, Tensor], end: int, **options: Any) -> list[list[int]]:
+    common = {"do_sample": False, "pad_token_id": 0, "eos_token_id": end, "use_cache": True}
+    if model.config.model_type == "whisper":
+        generation = transformers.GenerationConfig(**common, decoder_start_token_id=1, bos_token_id=2, **options)
+        written = super(WhisperGenerationMixin, model).generate(**inputs, generation_config=generation)
+    else:
+        written = model.generate(**inputs, **common, **options)
+    start = inputs["input_ids"].shape[1] if model.config.model_type == "gpt2" else 1
+    rows = written[:, start:].tolist()
+    return [row[: row.index(end)] if end in row else row for row in rows]
+
+
+def scores(learner: Any) -> Any:
+    objective = next(iter(learner.objectives.values()))
+    return lambda hidden: objective.head.logits(learner.model, hidden)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("name", END)
+def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
+    model, inputs, batch, text = case(name)
+    learner, end = mmtx.from_pretrained(saved(model, tmp_path)), END[name]
+    mine = generate(learner.model, scores(learner), batch, text, max_new_tokens=10, end=end, cache=cache)
+    assert mine == theirs_written(model, inputs, end, max_new_tokens=10)
+    assert len({tuple(row) for row in mine}) > 1
+
+
+@pytest.mark.parametrize("num_beams", [2, 4])
+@pytest.mark.parametrize("name", END)
+def test_beams(name: str, num_beams: int, tmp_path: Path) -> None:
+    """Without a penalty of length, and until nothing that is alive can win."""
+    model, inputs, batch, text = case(name)
+    learner, end = mmtx.from_pretrained(saved(model, tmp_path)), END[name]
+    found = beam_search(
+        learner.model, scores(learner), batch, text, beam_size=num_beams, length_penalty=0.0, max_new_tokens=8, end=end
+    )
+    options = {"num_beams": num_beams, "length_penalty": 0.0, "early_stopping": "never", "max_new_tokens": 8}
+    assert [hypothesis.ids for hypothesis in found] == theirs_written(model, inputs, end, **options)
+
+
+def test_suppressed_ids_are_never_written(tmp_path: Path) -> None:
+    model, _, batch, _ = case("whisper")
+    model.generation_config.suppress_tokens = [*range(3, VOCAB - 1)]
+    learner = mmtx.from_pretrained(saved(model, tmp_path))
+    objective = learner.objective("seq2seq")
+    assert objective.suppress == [*range(3, VOCAB - 1)]
+    written = objective.write(learner.model, batch, max_new_tokens=6)
+    assert {word for text in written for word in text.split()} <= {"0", "1", str(VOCAB - 1)}
+
+
+def test_the_prompt_of_a_decoder_is_not_part_of_the_text(tmp_path: Path) -> None:
+    model, _, batch, _ = case("whisper")
+    learner = mmtx.from_pretrained(saved(model, tmp_path))
+    objective = learner.objective("seq2seq")
+    objective.prompt = [5, 7]
+    given = Batch(
+        {**batch.fields, "text": {"ids": torch.tensor([[1, 5, 7]] * 3)}},
+        {**batch.lengths, "text": torch.tensor([3] * 3)},
+    )
+    expected = generate(learner.model, scores(learner), given, "text", max_new_tokens=6, end=2)
+    assert objective.write(learner.model, batch, max_new_tokens=6) == [
+        " ".join(map(str, row)).strip() for row in [[i for i in row if i != 1] for row in expected]
+    ]
