@@ -90,7 +90,9 @@ def test_wandb_is_given_pictures_and_films(tmp_path: Path) -> None:
     played = play(made_learner(target_returns=[4.0, 0.0]), Toy(), "test", num_filmed=1)
     shown = show_acting(tmp_path, 3, Toy(), played)
     assert pictures.imread(shown["asked"]).ndim == 3
-    log = WandbLog(run_dir=tmp_path, config={}, run_name="x", project="mmtx", entity=None, tags=[], mode="offline")
+    log = WandbLog(
+        run_dir=tmp_path, config={}, run_name="x", project="mmtx", entity=None, tags=[], mode="offline", checkpoints=[]
+    )
     log._run = run = Run()
     log.log_pictures(shown, 3)
     assert not log._broken and run.step == 3
