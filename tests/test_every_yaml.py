@@ -96,6 +96,8 @@ def overrides_for(group, option, folder):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):
         return [f"{group}=[{option}]", *NEEDS.get(group, {}).get(option, [])]
+    if option == "mixture":
+        return [f"+data@data.parts.{part}=digits" for part in ("one", "two")]
     if group == "data":
         needs = DATA_WITHOUT_PICTURES.get(option, [])
         if needs == ["modality=[source,target]", "objective=[seq2seq]"]:
@@ -136,11 +138,13 @@ def two_steps(overrides):
     optimizer = experiment.optimisation.optimizer(learner)
     losses = []
     for batches in experiment.data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1):
-        scores = learner(batches[0])
-        loss = torch.stack([score.loss_sum / score.count for score in scores.values()]).sum()
+        scores = [score for batch in batches for score in learner(batch).values()]
+        loss = torch.stack([score.loss_sum / score.count for score in scores]).sum()
         optimizer.zero_grad()
         loss.backward()
-        assert all(parameter.grad is not None for parameter in learner.parameters() if parameter.requires_grad)
+        is_mixture = len(experiment.data.source.parts) > 1  # whose steps may lack a part
+        learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+        assert is_mixture or all(parameter.grad is not None for parameter in learnt)
         optimizer.step()
         losses.append(float(loss.detach()))
     assert len(losses) == 2
@@ -178,9 +182,13 @@ def _path(recipe, tmp_path, monkeypatch):
         file = compose([f"experiment={recipe}", *given])["data"]["_target_"].split(".")[-2]
         own = [f"data.vocabulary.path={small_tokenizer(tmp_path)}"] * (file != "image_folder")
         return ["init_from=y", *shrink_data(file, tmp_path, monkeypatch), *own, *more]
-    config = compose([f"experiment={recipe}", *given])
-    file = config["data"]["_target_"].split(".")[-2]
-    return shrink_data(file, tmp_path, monkeypatch)
+    data = compose([f"experiment={recipe}", *given])["data"]
+    return [
+        override.replace("data.", f"{path}.", 1)
+        for path, node in {"data": data, **{f"data.parts.{n}": p for n, p in data.get("parts", {}).items()}}.items()
+        for override in shrink_data(node["_target_"].split(".")[-2], tmp_path, monkeypatch)
+        if path == "data" or "max_digits" not in override  # parts keep what they predict
+    ]
 
 
 def test_every_option_says_in_one_line_what_it_is():

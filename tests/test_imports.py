@@ -46,8 +46,8 @@ ROOMS: dict[str, set[str]] = {
     "learner": {"batch", "model", "objectives"},
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
-    "playing": {"act", "film", "learner", "objectives", "world"},
-    "evaluate": {"act", "data", "errors", "learner", "objectives", "playing", "world"},
+    "playing": {"act", "data", "film", "learner", "objectives", "world"},
+    "evaluate": {"act", "batch", "data", "errors", "learner", "objectives", "playing", "world"},
     "attention_maps": {"nn", "renderings"},
     "training": {
         "act",

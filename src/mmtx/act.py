@@ -57,7 +57,7 @@ def roll_out(
     Args:
         model: in eval mode.
         objective: that chooses actions.
-        specs: what the data declares.
+        specs: what the data declares; names of the set that are not there are not heard.
         world: where it acts, of as many episodes.
         seeds: of the episodes.
         target_returns: what is asked for in each; None where the set holds no ``return``.
@@ -70,9 +70,10 @@ def roll_out(
     asked = list(target_returns) if target_returns is not None else [None] * count
     episodes = [Episode(target) for target in asked]
     observation, constants = world.reset(seeds)
-    _check_world(world, specs, model.names, objective.action, {**observation[0], **constants[0]})
-    history = History(specs, model.names, objective.action, constants)
-    listener = Listener(model, objective, history.timed, cache=cache)
+    names = [name for name in model.names if name in specs]
+    _check_world(world, specs, names, objective.action, {**observation[0], **constants[0]})
+    history = History(specs, names, objective.action, constants)
+    listener = Listener(model, objective, names, history.timed, cache=cache)
     to_go = torch.tensor([0.0 if target is None else target for target in asked])
     reward = torch.zeros(count)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -133,7 +134,6 @@ class History:
         self, specs: Mapping[str, Spec], names: Sequence[str], action: str, constants: Sequence[Sample]
     ) -> None:
         self._specs, self._action, self._count = specs, action, len(constants)
-        names = [name for name in names if name in specs]
         self.timed = [name for name in names if "times" in specs[name].fields]
         self.context = min((specs[name].max_length for name in self.timed), default=1)
         self._windows = {name: self._nothing(specs[name]) for name in self.timed}
@@ -212,14 +212,24 @@ class Listener:
     Args:
         model: in eval mode.
         objective: that chooses actions.
-        timed: names that have something new in every step.
+        names: of the set, those that are heard.
+        timed: those that have something new in every step.
         cache: False: compute everything anew in every step.
     """
 
-    def __init__(self, model: MultimodalTransformer, objective: Action, timed: Sequence[str], *, cache: bool) -> None:
+    def __init__(
+        self,
+        model: MultimodalTransformer,
+        objective: Action,
+        names: Sequence[str],
+        timed: Sequence[str],
+        *,
+        cache: bool,
+    ) -> None:
         self._model, self._objective, self._timed = model, objective, list(timed)
-        clocks = list(dict.fromkeys(model.clock_of[name] for name in model.decoded))
-        on_last = [name for name in model.decoded if model.clock_of[name] == clocks[-1]]
+        decoded = [name for name in model.decoded if name in names]
+        clocks = list(dict.fromkeys(model.clock_of[name] for name in decoded))
+        on_last = [name for name in decoded if model.clock_of[name] == clocks[-1]]
         ends_step = objective.action not in timed or on_last[-1] == objective.action
         self._exact = cache and on_last == self._timed and ends_step
         self._per_step = {

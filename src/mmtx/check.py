@@ -30,6 +30,9 @@ RUNTIME = {
 }
 """Arguments that mmtx gives to the classes of a group, or takes from its node for the loaders."""
 
+PARTS = "data.parts"
+"""Where datasets stand that are parts of another; the keys of their loaders may stand there, and are not read."""
+
 
 def top_level(
     *,
@@ -166,6 +169,7 @@ def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[st
                 return
             yield from _signature_findings(node, target, path, runtime, bool(node.get("_partial_")))
             runtime = set()
+        runtime = RUNTIME["data"] if path == PARTS else runtime
         for key, child in node.items():
             yield from _node_findings(child, f"{path}.{key}", runtime, plugins)
     elif isinstance(node, Sequence) and not isinstance(node, str):
@@ -178,7 +182,7 @@ def _signature_findings(
 ) -> Iterator[Finding]:
     parameters, hints = _parameters(target), argument_types(target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    from_data = runtime if path == "data" else set()  # these keys belong to the loaders
+    from_data = runtime if path == "data" or path.startswith(f"{PARTS}.") else set()  # these keys belong to the loaders
     prefix = f"{path}." if path else ""
     for key, value in node.items():
         where = f"{prefix}{key}"
@@ -191,7 +195,7 @@ def _signature_findings(
                 yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
             yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
-    for key in sorted(from_data - set(node)):
+    for key in sorted(from_data - set(node)) if path == "data" else ():
         yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
         for key, parameter in parameters.items():

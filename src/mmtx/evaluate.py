@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from mmtx.act import Episode
+from mmtx.batch import Batch
 from mmtx.data.base import Source
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
@@ -15,6 +16,9 @@ from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.playing import play, play_metrics
 from mmtx.world import Playable
+
+Totals = dict[str, tuple[torch.Tensor, list[str]]]
+"""For each objective, its summed `Score.vector` and the names of its stats."""
 
 
 @torch.no_grad()
@@ -32,36 +36,47 @@ def evaluate_learner(
     Raises:
         InvalidValue: without these names there is nothing left to hear or to predict.
     """
-    _check_drop(learner, drop)
-    acting = {} if drop else acting_metrics(data.source, split, play(learner, data.source, split))
-    loader = data.eval_loader(split, rank=0, num_ranks=1)
-    if loader is None:
-        return acting or None
-    totals: dict[str, torch.Tensor] = {}
-    stats: dict[str, list[str]] = {}
+    _check_drop(learner, data.source, drop)
+    acting: dict[str, float] = {}
+    for part, source in data.source.parts.items() if not drop else ():
+        acting |= acting_metrics(source, under(split, part), play(learner, source, split))
+    summed: dict[str, Totals] = {}
     left_out = torch.zeros(2, dtype=torch.long)
-    for batches in loader:
-        left_out += count_left_out(batches)
-        batch = batches[0]
-        batch = batch.without({name: torch.ones(len(batch), dtype=torch.bool) for name in drop})
-        for name, score in learner(batch).items():
-            totals[name] = totals[name] + score.vector() if name in totals else score.vector()
-            stats[name] = list(score.stats)
-    metrics = stage_metrics(learner, split, {name: (totals[name], stats[name]) for name in totals})
+    for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
+        summed[part] = {}
+        for batches in loader:
+            left_out += count_left_out(batches)
+            add_scores(summed[part], learner(_without(batches[0], drop)))
     count, seen = (int(value) for value in left_out)
     check_left_out(count, seen, data.max_bad_share)
-    return metrics | acting | ({f"{split}/skipped_samples": float(count)} if count else {})
+    skipped = {f"{split}/skipped_samples": float(count)} if count else {}
+    return parts_metrics(learner, split, summed) | acting | skipped or None
 
 
-def _check_drop(learner: Learner, drop: Sequence[str]) -> None:
+def add_scores(totals: Totals, scores: Mapping[str, Score]) -> None:
+    """Adds the scores of a batch to those of others."""
+    for name, score in scores.items():
+        before = totals[name][0] if name in totals else 0.0
+        totals[name] = before + score.vector(), list(score.stats)
+
+
+def _without(batch: Batch, drop: Sequence[str]) -> Batch:
+    everywhere = torch.ones(len(batch), dtype=torch.bool)
+    return batch.without({name: everywhere for name in drop if name in batch})
+
+
+def _check_drop(learner: Learner, source: Source, drop: Sequence[str]) -> None:
     names = learner.model.names
     for name in drop:
         if name not in names:
             raise InvalidValue("drop", list(drop), f"names {name}, which is not in the set", f"one of {names}")
         if learner.predicts(name):
             raise InvalidValue("drop", list(drop), f"would leave out {name}, which is to be predicted")
-    if drop and not set(names) - set(drop):
-        raise InvalidValue("drop", list(drop), "leaves nothing of the set", f"some of {names}")
+    for part, own in source.parts.items():
+        here = [name for name in names if name in own.specs]
+        if drop and not set(here) - set(drop):
+            whole = f"what the set has of data.parts.{part}" if part else "the set"
+            raise InvalidValue("drop", list(drop), f"leaves nothing of {whole}", f"some of {here}")
 
 
 def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:
@@ -72,19 +87,47 @@ def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode
     return {f"{stage}/{metric}": value for metric, value in play_metrics(source, played).items()}
 
 
-def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Tensor, list[str]]]) -> dict[str, float]:
-    """Metrics of added-up scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
-    objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
+def parts_metrics(learner: Learner, stage: str, parts: Mapping[str, Totals]) -> dict[str, float]:
+    """`stage_metrics` of every part of the data, named ``stage/part/...``, and ``stage/loss`` of all of it; of data
+    that has no parts, `stage_metrics`.
 
     Args:
         learner: whose objectives they are.
         stage: ``train``, ``val`` or ``test``.
-        parts: for each objective, its summed `Score.vector` and the names of its stats.
+        parts: sums of each part.
+    """
+    if list(parts) == [""]:
+        return stage_metrics(learner, stage, parts[""])
+    metrics: dict[str, float] = {}
+    whole: Totals = {}
+    for part, totals in parts.items():
+        metrics |= stage_metrics(learner, under(stage, part), totals)
+        for name, (vector, stats) in totals.items():
+            whole[name] = (whole[name][0] if name in whole else 0.0) + vector, stats
+    key = f"{stage}/loss"
+    return metrics | {name: value for name, value in stage_metrics(learner, stage, whole).items() if name == key}
+
+
+def under(stage: str, part: str) -> str:
+    """What the metrics of a part of the data begin with."""
+    return f"{stage}/{part}" if part else stage
+
+
+def stage_metrics(learner: Learner, stage: str, parts: Totals) -> dict[str, float]:
+    """Metrics of added-up scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
+    objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
+    Where one of several had nothing to predict, it is left out, and so are short names, which might be its own.
+
+    Args:
+        learner: whose objectives they are.
+        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
+        parts: sums of the objectives.
     """
     metrics: dict[str, float] = {}
     owners: dict[str, list[float]] = {}
     total = 0.0
-    for name, (vector, names) in parts.items():
+    counted = {name: sums for name, sums in parts.items() if len(parts) == 1 or sums[0][1]}
+    for name, (vector, names) in counted.items():
         objective = learner.objective(name)
         own = objective.metrics(Score.from_vector(vector, names))
         total += objective.weight * own["loss"]
@@ -92,5 +135,6 @@ def stage_metrics(learner: Learner, stage: str, parts: dict[str, tuple[torch.Ten
         metrics |= {f"{prefix}/{metric}": value for metric, value in own.items()}
         for metric, value in own.items():
             owners.setdefault(metric, []).append(value)
-    metrics |= {f"{stage}/{metric}": values[0] for metric, values in owners.items() if len(values) == 1}
-    return metrics | {f"{stage}/loss": total} if parts else metrics
+    if len(counted) == len(parts):
+        metrics |= {f"{stage}/{metric}": values[0] for metric, values in owners.items() if len(values) == 1}
+    return metrics | {f"{stage}/loss": total} if metrics else metrics

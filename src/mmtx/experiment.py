@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,8 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
+    if learner is not None and data is not None and len(data.source.parts) > 1:
+        collector.messages += _parts_findings(learner, data.source, training)
     if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
         collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:
@@ -260,16 +262,36 @@ def construct_source(config: Config) -> Source:
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
+    return _source(node, "data", plugins)
+
+
+def _source(node: Any, path: str, plugins: Sequence[str]) -> Source:
+    if not isinstance(node, Mapping) or "_target_" not in node:
+        raise InvalidValue(path, node, "is no dataset")
     if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
-        raise UserError(f"data._target_={node['_target_']} is no dataset")
+        raise UserError(f"{path}._target_={node['_target_']} is no dataset")
+    if isinstance(node.get("parts"), Mapping):
+        parts = {part: _source(child, f"{path}.parts.{part}", plugins) for part, child in node["parts"].items()}
+        node = {**node, "parts": parts}
     try:
         return _is(Source, construct(node, plugins))
     except InvalidValue as error:
-        raise error.under("data") from None
+        raise error.under(path) from None
 
 
 def _source_node(config: Config) -> Config:
-    return {key: value for key, value in config["data"].items() if key not in check.RUNTIME["data"]}
+    """The node of the dataset, and of its parts, without the keys of the loader."""
+    node = _without_loader(config["data"])
+    parts = node.get("parts")
+    if isinstance(parts, Mapping):
+        node["parts"] = {part: _without_loader(child) for part, child in parts.items()}
+    return node
+
+
+def _without_loader(node: Any) -> Any:
+    if not isinstance(node, Mapping):
+        return node
+    return {key: value for key, value in node.items() if key not in check.RUNTIME["data"]}
 
 
 def data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None = None) -> DataModule:
@@ -287,6 +309,25 @@ def _modality_dropout(config: Config, learner: Learner | None) -> ModalityDropou
         if learner is not None and learner.predicts(name):
             raise InvalidValue(f"modality_dropout.{name}", shares[name], "would leave out what is to be predicted")
     return dropout
+
+
+def _parts_findings(learner: Learner, source: Source, training: Training | None) -> Iterator[str]:
+    """What is wrong between the parts of a mixture and the rest."""
+    applying = {part: learner.applying(own.specs) for part, own in source.parts.items()}
+    for part, own in source.parts.items():
+        offers, model = ", ".join(own.specs), learner.model
+        for key, names in (("modality", model.decoded), ("encode", model.encoded)):
+            if names and not any(name in own.specs for name in names):
+                yield f"data.parts.{part} offers none of {key}=[{','.join(names)}]; it has {offers}"
+        if not applying[part]:
+            objectives = ",".join(learner.objectives)
+            yield f"data.parts.{part} gives objective=[{objectives}] nothing to predict; it has {offers}"
+    for name in learner.objectives:
+        if not any(name in objectives for objectives in applying.values()):
+            needs = ", ".join(learner.objective(name).needs)
+            yield f"objective.{name} needs {needs}, which no part of the data has together"
+    if training is not None and training.is_sharded:
+        yield "trainer.strategy=fsdp2 needs as many batches on every rank, and a mixture does not give them; use ddp"
 
 
 def _check_steps(training: Training, data: DataModule) -> None:

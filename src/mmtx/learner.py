@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import torch
@@ -37,9 +37,13 @@ class Learner(nn.Module):
         self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
 
     def forward(self, batch: Batch) -> dict[str, Score]:
-        """The score of every objective."""
+        """The score of every objective that applies to the batch."""
         with self.model.sharing():
-            return {name: objective(self.model, batch) for name, objective in self.objectives.items()}
+            return {name: self.objective(name)(self.model, batch) for name in self.applying(batch)}
+
+    def applying(self, names: Batch | Container[str]) -> list[str]:
+        """The objectives that have what they need in a batch, or in data of these names."""
+        return [name for name in self.objectives if self.objective(name).applies(names)]
 
     def objective(self, name: str) -> Objective:
         objective = self.objectives[name]

@@ -110,7 +110,7 @@ class MultimodalTransformer(nn.Module):
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The set that the encoder hears."""
-        parts = tuple((id(batch[name]), id(batch.lengths[name])) for name in self.encoded)
+        parts = tuple((id(batch[name]), id(batch.lengths[name])) for name in self.encoded if name in batch)
         key = ("set", batch.is_packed, parts)
         return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
 
@@ -149,7 +149,7 @@ class MultimodalTransformer(nn.Module):
     def count_tokens(self, batch: Batch) -> tuple[int, int]:
         """Real tokens of the set, and how many it has with padding, from the lengths on the host."""
         real = places = 0
-        for name in self.names:
+        for name in (name for name in self.names if name in batch):
             lengths = batch.lengths[name] if batch.host_lengths is None else batch.host_lengths[name]
             counts = self.tokenizer(name).num_tokens(lengths)
             real, places = real + int(counts.sum()), places + len(batch) * int(counts.max())
@@ -185,7 +185,7 @@ class MultimodalTransformer(nn.Module):
 
     def _join(self, batch: Batch, names: list[str], memory: TokenSet | None) -> TokenSet:
         groups, place = {}, {}
-        for name in names:
+        for name in (name for name in names if name in batch):
             groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
             place[name] = self._place(name, groups[name])
         clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Sequence
 
 from mmtx.act import Episode, roll_out
+from mmtx.data.base import Source
 from mmtx.film import Filmed
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
@@ -19,9 +20,16 @@ FIRST_SEED = {"val": 1_000_000_000, "test": 1_500_000_000}
 
 
 def acting_objective(learner: Learner, source: object) -> Action | None:
-    """The objective that acts, if there is one and the data has a world to act in."""
-    acts = next((objective for objective in learner.objectives.values() if isinstance(objective, Action)), None)
-    return acts if isinstance(source, Playable) and source.can_play and acts is not None else None
+    """The objective that acts, if there is one for this data and the data has a world to act in."""
+    if not isinstance(source, Playable) or not source.can_play:
+        return None
+    acting = [objective for objective in learner.objectives.values() if isinstance(objective, Action)]
+    return next((objective for objective in acting if objective.applies(names_of(learner, source))), None)
+
+
+def names_of(learner: Learner, source: object) -> list[str]:
+    """What a learner has heard of that this data offers: all, unless the data is a part of a mixture."""
+    return [name for name in learner.specs if not isinstance(source, Source) or name in source.specs]
 
 
 def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -> list[list[Episode]]:
@@ -48,7 +56,7 @@ def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -
 
 def returns_asked(learner: Learner, objective: Action, source: Playable) -> list[float] | list[None]:
     """What it is asked for, each once; ``[None]`` where the set holds no ``return``."""
-    if "return" not in learner.model.names:
+    if "return" not in learner.model.names or "return" not in names_of(learner, source):
         return [None]
     return list(dict.fromkeys(objective.target_returns or [source.best_return]))
 
@@ -82,7 +90,7 @@ def play_seeds(
             episodes += roll_out(
                 learner.model,
                 objective,
-                learner.specs,
+                {name: learner.specs[name] for name in names_of(learner, source)},
                 Filmed(world) if filmed else world,
                 some,
                 target_returns=None if target is None else [target] * len(some),

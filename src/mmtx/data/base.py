@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
+from mmtx.data.sampler import Order, Stream
 
 
 @runtime_checkable
@@ -49,6 +50,15 @@ class Source(ABC):
     @abstractmethod
     def test(self) -> Split | None:
         """Never looked at in training; None if there is none."""
+
+    @property
+    def parts(self) -> Mapping[str, Source]:
+        """The datasets that are evaluated, and acted in, each for itself: this one alone, without a name."""
+        return {"": self}
+
+    def order(self, num_samples: int, seed: int) -> Stream:
+        """Which of so many training samples comes when."""
+        return Order(num_samples, seed)
 
 
 class Samples:

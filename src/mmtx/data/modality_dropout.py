@@ -40,9 +40,11 @@ class ModalityDropout:
         """The batch of these draws, with what its samples lose left out."""
         if not self.shares or not draws:
             return batch
-        present = {name: batch.present(name).tolist() for name in self.names}
-        lost = [self.lost(draw, [name for name in self.names if present[name][row]]) for row, draw in enumerate(draws)]
-        return batch.without({name: torch.tensor([name in names for names in lost]) for name in self.shares})
+        present = {name: batch.present(name).tolist() for name in self.names if name in batch}
+        lost = [self.lost(draw, [name for name in present if present[name][row]]) for row, draw in enumerate(draws)]
+        return batch.without(
+            {name: torch.tensor([name in names for names in lost]) for name in self.shares if name in batch}
+        )
 
     def lost(self, draw: Draw, present: Sequence[str]) -> set[str]:
         """The names that one sample loses of those that it has."""

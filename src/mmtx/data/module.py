@@ -6,6 +6,7 @@ import hashlib
 import random
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy
@@ -17,7 +18,8 @@ from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.left_out import LEFT_OUT
 from mmtx.data.modality_dropout import ModalityDropout
-from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, seed_everything_for
+from mmtx.data.parted import PartedSplit
+from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
 from mmtx.data.worker import in_worker
 from mmtx.errors import InvalidValue, UserError
 
@@ -92,7 +94,7 @@ class DataModule:
     ) -> Batches:
         """Steps `first_step` to `num_steps` of the stream; `timeout_s` is how long to wait for a worker's batch."""
         sampler = TrainSampler(
-            Order(self.num_train, self.seed),
+            self.source.order(self.num_train, self.seed),
             num_steps=num_steps,
             batch_size=self.batch_size,
             accumulate=accumulate,
@@ -100,7 +102,8 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
-        return self._loader(self._fetch(self._train, self.batch_size, self.modality_dropout), sampler, timeout_s)
+        fetch = self._fetch(self._train, self.specs, self.batch_size, self.modality_dropout)
+        return self._loader(fetch, sampler, timeout_s)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -115,26 +118,41 @@ class DataModule:
     def _hash(self, split: Split) -> str:
         last = len(split) - 1
         draws = [Draw(0, i) for i in sorted({last * i // (FINGERPRINTED - 1) for i in range(FINGERPRINTED)})]
-        made = self._fetch(split, len(draws)).__getitems__(draws)
+        made = self._fetch(split, self.specs, len(draws)).__getitems__(draws)
         if isinstance(made, UserError):
             raise made
         digest = hashlib.sha256()
-        for name, fields in sorted(made[0].fields.items()):
-            for key, value in sorted(fields.items()):
-                digest.update(f"{name}.{key} {tuple(value.shape)} {value.dtype}".encode())
-                digest.update(value.contiguous().numpy().tobytes())
+        for batch in made:
+            for name, fields in sorted(batch.fields.items()):
+                for key, value in sorted(fields.items()):
+                    digest.update(f"{name}.{key} {tuple(value.shape)} {value.dtype}".encode())
+                    digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
-        """Batches of ``val``, ``test``, or ``train`` in its own order; None if there is no such split."""
-        samples = {"train": self.source.train, "val": self.source.val, "test": self.source.test}[split]()
-        if samples is None:
-            return None
-        sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-        return self._loader(self._fetch(samples, self.eval_batch_size), sampler)
+    def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
+        """For each part of the source that has the split (``val``, ``test``, or ``train`` in its own order), its
+        batches."""
+        loaders = {}
+        for part, source in self.source.parts.items():
+            samples = {"train": source.train, "val": source.val, "test": source.test}[split]()
+            if samples is not None:
+                sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
+                specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
+                loaders[part] = self._loader(self._fetch(samples, specs, self.eval_batch_size), sampler)
+        return loaders
 
-    def _fetch(self, split: Split, batch_size: int, modality_dropout: ModalityDropout | None = None) -> _Fetch:
-        return _Fetch(split, self.specs, batch_size, self.seed, self.packing, self._skips, modality_dropout)
+    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
+        """The same of a source that has no parts; None if there is no such split."""
+        return self.eval_loaders(split, rank=rank, num_ranks=num_ranks).get("")
+
+    def _fetch(
+        self,
+        split: Split,
+        specs: Mapping[str, Spec],
+        batch_size: int,
+        modality_dropout: ModalityDropout | None = None,
+    ) -> _Fetch:
+        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -171,6 +189,21 @@ class Batches:
             yield batches
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Draws from one dataset, whose sample 0 has the index `first`."""
+
+    split: Split
+    specs: Mapping[str, Spec]
+    draws: list[Draw]
+    first: int
+
+    def blocks(self, size: int) -> Iterator[list[Draw]]:
+        """The draws in blocks of a size; an empty one where there are no draws."""
+        for start in range(0, max(len(self.draws), 1), size):
+            yield self.draws[start : start + size]
+
+
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
@@ -188,10 +221,13 @@ class _Fetch(Dataset[list[Batch]]):
         self.packing, self.skips, self.modality_dropout = packing, skips, modality_dropout
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
-        blocks = [draws[i : i + self.batch_size] for i in range(0, len(draws), self.batch_size)] or [[]]
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
-            return [self._finish(self._batch(block), block) for block in blocks]
+            return [
+                self._finish(self._batch(group, block), block)
+                for group in self._groups(draws)
+                for block in group.blocks(self.batch_size)
+            ]
         except UserError as error:
             return error
         finally:
@@ -199,25 +235,39 @@ class _Fetch(Dataset[list[Batch]]):
             random.setstate(states[1])
             numpy.random.set_state(states[2])
 
+    def _groups(self, draws: list[Draw]) -> Iterator[_Group]:
+        """The draws of each part, since samples of two parts share no batch."""
+        if not isinstance(self.split, PartedSplit):
+            yield _Group(self.split, self.specs, draws, 0)
+            return
+        of_part: dict[str, list[Draw]] = {}
+        for draw in draws:
+            of_part.setdefault(self.split.locate(draw.index)[0], []).append(draw)
+        for part in sorted(of_part):
+            specs = {name: spec for name, spec in self.specs.items() if name in self.split.names[part]}
+            yield _Group(self.split.splits[part], specs, of_part[part], self.split.first[part])
+
     def _finish(self, batch: Batch, draws: list[Draw]) -> Batch:
         if self.modality_dropout is not None:
             batch = self.modality_dropout(batch, draws)
         return batch.packed() if self.packing else batch
 
-    def _batch(self, draws: list[Draw]) -> Batch:
-        if isinstance(self.split, BatchSplit) and draws:
-            return self.split.batch([draw.index for draw in draws], self.specs)
-        samples = [self._sample(draw) for draw in draws]
+    def _batch(self, group: _Group, draws: list[Draw]) -> Batch:
+        if isinstance(group.split, BatchSplit) and draws:
+            ids = [draw.index for draw in draws]
+            own = [index - group.first for index in ids]
+            return replace(group.split.batch(own, group.specs), ids=torch.tensor(ids))
+        samples = [self._sample(group, draw) for draw in draws]
         ids = [LEFT_OUT if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
-        return collate([sample or {} for sample in samples], self.specs, size=max(len(draws), 1), ids=ids)
+        return collate([sample or {} for sample in samples], group.specs, size=max(len(draws), 1), ids=ids)
 
-    def _sample(self, draw: Draw) -> Sample | None:
+    def _sample(self, group: _Group, draw: Draw) -> Sample | None:
         """One sample; None where it cannot be read and may be left out."""
         seed_everything_for(self.seed, draw)
         try:
-            sample = self.split[draw.index]
+            sample = group.split[draw.index - group.first]
             if self.skips:
-                collate([sample], self.specs, ids=[draw.index])  # one that fits nothing spoils its batch
+                collate([sample], group.specs, ids=[draw.index])  # one that fits nothing spoils its batch
             return sample
         except UserError as error:
             told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"

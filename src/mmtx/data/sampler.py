@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
@@ -30,6 +31,15 @@ def mix(*numbers: int) -> int:
     return state >> 1
 
 
+@runtime_checkable
+class Stream(Protocol):
+    """An endless stream of samples, a pure function of a seed: the same for every number of ranks and workers."""
+
+    def stream(self, start: int) -> Iterator[Draw]:
+        """From place `start` on."""
+        ...
+
+
 @dataclass(frozen=True)
 class Order:
     """An endless stream of samples: epoch after epoch, each in an order of its own, nothing dropped between.
@@ -47,6 +57,13 @@ class Order:
             places = slice(max(start - first, 0), min(stop - first, self.num_samples))
             for index in self.permutation(epoch)[places].tolist():
                 yield Draw(epoch, index)
+
+    def stream(self, start: int) -> Iterator[Draw]:
+        """From place `start` on, an epoch at a time."""
+        while True:
+            stop = (start // self.num_samples + 1) * self.num_samples
+            yield from self.draws(start, stop)
+            start = stop
 
     def permutation(self, epoch: int) -> torch.Tensor:
         return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
@@ -71,7 +88,7 @@ class TrainSampler(Sampler[list[Draw]]):
 
     def __init__(
         self,
-        order: Order,
+        order: Stream,
         *,
         num_steps: int,
         batch_size: int,
@@ -88,17 +105,11 @@ class TrainSampler(Sampler[list[Draw]]):
 
     def __iter__(self) -> Iterator[list[Draw]]:
         size = self.batch_size * self.accumulate * self.num_ranks
-        stream = self._stream(self.first_step * size)
+        stream = self.order.stream(self.first_step * size)
         for _ in range(self.first_step, self.num_steps):
             step = [next(stream) for _ in range(size)]
             blocks = [step[i : i + self.batch_size] for i in range(0, size, self.batch_size)]
             yield [draw for block in blocks[self.rank :: self.num_ranks] for draw in block]
-
-    def _stream(self, start: int) -> Iterator[Draw]:
-        while True:
-            stop = (start // self.order.num_samples + 1) * self.order.num_samples
-            yield from self.order.draws(start, stop)
-            start = stop
 
 
 class EvalSampler(Sampler[list[Draw]]):

@@ -82,6 +82,10 @@ class Action(Objective):
     def is_discrete(self) -> bool:
         return self.field == "class"
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.labels, self.read)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.lengths[self.action].sum() * (1 if self.is_discrete else self.size)
 

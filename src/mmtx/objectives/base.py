@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -72,6 +72,15 @@ class Objective(nn.Module, ABC):
     def __init__(self, *, weight: float) -> None:
         super().__init__()
         self.weight = weight
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names without which there is nothing to predict, or nothing to predict it from."""
+        return self.labels
+
+    def applies(self, names: Batch | Container[str]) -> bool:
+        """Whether data of these names, or a batch, has what this objective needs. Parts of a mixture may not."""
+        return all(name in names for name in self.needs)
 
     @abstractmethod
     def count(self, batch: Batch) -> Int[Tensor, ""]:

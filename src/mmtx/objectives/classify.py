@@ -69,6 +69,10 @@ class Classify(Objective):
         for part in (self.pooler, self.head):
             initialise(part, std=model.backbone.init_std)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.labels, *self.pool.names)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()
 

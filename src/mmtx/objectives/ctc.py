@@ -56,6 +56,10 @@ class CTC(Objective):
         self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)
         initialise(self.head, std=model.backbone.init_std)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.labels, self.source)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self._targets(batch)[1].sum()
 

@@ -43,6 +43,10 @@ class NextToken(Objective):
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (self.text,)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
 

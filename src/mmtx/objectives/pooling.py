@@ -15,6 +15,11 @@ from mmtx.tokens import Encoded
 class Pool(ABC):
     """One vector per sample."""
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names that are read, where it is not the whole set."""
+        return ()
+
     @abstractmethod
     def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]: ...
 
@@ -60,6 +65,10 @@ class SummaryPool(Pool):
 
     def __init__(self, *, name: str) -> None:
         self.name = name
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (self.name,)
 
     def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
         return encoded.summaries(self.name)[:, 0]

@@ -79,6 +79,10 @@ class Seq2Seq(Objective):
         self.text, self.references, self.text_metrics = text, references, metrics
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        return (*self.labels, self.text)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
 

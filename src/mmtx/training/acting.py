@@ -26,7 +26,7 @@ def show_acting(folder: Path, step: int, source: Playable, played: Sequence[Sequ
         source: the data.
         played: the episodes of the test, for each return that was asked for.
     """
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record(episode, FIRST_SEED["test"] + i)) for some in played for i, episode in enumerate(some)]
     (folder / "episodes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     shown: dict[str, Path] = {}

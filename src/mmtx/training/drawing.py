@@ -21,7 +21,7 @@ MOST_SPECTROGRAMS = 4
 
 
 def draw(learner: Learner, objective: Objective, batch: Batch, examples: list[Example], path: Path) -> Path | None:
-    """Draws what a person can look at: pictures if the set has any, else sound; None if there is neither.
+    """Draws what a person can look at: pictures if the batch has any, else sound; None if there is neither.
 
     Args:
         learner: in eval mode.
@@ -31,21 +31,21 @@ def draw(learner: Learner, objective: Objective, batch: Batch, examples: list[Ex
         path: of the picture.
     """
     for name, tokenizer in learner.model.tokenizers.items():
-        if isinstance(tokenizer, Image):
+        if isinstance(tokenizer, Image) and name in batch:
             pixels = batch[name]["pixels"].cpu()
             if tokenizer.is_ragged:  # of several pictures, the last
                 pixels = pixels[torch.arange(len(pixels)), (batch.lengths[name].cpu() - 1).clamp(min=0)]
             return _draw_pictures(tokenizer, pixels, examples, path)
     for name, tokenizer in learner.model.tokenizers.items():
-        if isinstance(tokenizer, Audio):
+        if isinstance(tokenizer, Audio) and name in batch:
             return _draw_sounds(learner, objective, name, tokenizer, batch, examples, path)
     return None
 
 
 def sounds(learner: Learner, batch: Batch) -> list[tuple[Tensor, int]] | None:
-    """The waveform of each sample and its rate in Hz; None if the set has no sound."""
+    """The waveform of each sample and its rate in Hz; None if the batch has none."""
     for name, tokenizer in learner.model.tokenizers.items():
-        if isinstance(tokenizer, Audio):
+        if isinstance(tokenizer, Audio) and name in batch:
             rows = zip(batch[name]["waveform"].cpu(), batch.lengths[name].tolist(), strict=True)
             return [(row[:length], tokenizer.spectrogram.sample_rate_hz) for row, length in rows]
     return None

@@ -16,7 +16,7 @@ from mmtx.batch import Batch
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
-from mmtx.evaluate import acting_metrics, stage_metrics
+from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
 from mmtx.learner import Learner
 from mmtx.playing import play
 from mmtx.training.ema import WeightAverage
@@ -35,7 +35,7 @@ class EvaluatedModule(pl.LightningModule):
         average: of the weights, if there is one.
         validated: the step of the last whole validation.
         num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
-        played: the episodes of the last evaluation, for each return that was asked for.
+        played: the episodes of the last evaluation by part of the data, for each return that was asked for.
     """
 
     def __init__(self, *, learner: Learner, data: DataModule, seed: int) -> None:
@@ -45,31 +45,32 @@ class EvaluatedModule(pl.LightningModule):
         self.average: WeightAverage | None = None
         self.validated: int | None = None
         self.num_filmed = 0
-        self.played: list[list[Episode]] = []
+        self.played: dict[str, list[list[Episode]]] = {}
         self._sharded = False
-        self._totals: dict[str, Tensor] = {}
-        self._stats: dict[str, list[str]] = {}
+        self._parts: list[str] = []
+        self._totals: dict[str, Totals] = {}
         self._left_out_of = torch.zeros(2)
         self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
 
     def val_dataloader(self) -> Any:
-        return self._eval_loader("val")
+        return self._eval_loaders("val")
 
     def test_dataloader(self) -> Any:
-        return self._eval_loader("test")
+        return self._eval_loaders("test")
 
-    def _eval_loader(self, split: str) -> Any:
-        loader = self.data.eval_loader(split, rank=self.global_rank, num_ranks=self.trainer.world_size)
-        return [] if loader is None else loader
+    def _eval_loaders(self, split: str) -> Any:
+        loaders = self.data.eval_loaders(split, rank=self.global_rank, num_ranks=self.trainer.world_size)
+        self._parts = list(loaders)
+        return list(loaders.values())
 
-    def validation_step(self, batches: list[Batch], _: int) -> None:
-        self._add_to_totals(batches)
+    def validation_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
+        self._add_to_totals(batches, self._parts[dataloader_idx])
 
-    def test_step(self, batches: list[Batch], _: int) -> None:
-        self._add_to_totals(batches)
+    def test_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
+        self._add_to_totals(batches, self._parts[dataloader_idx])
 
     def on_validation_epoch_start(self) -> None:
-        self._totals, self._stats, self._left_out_of = {}, {}, torch.zeros(2, device=self.device)
+        self._totals, self._left_out_of = {}, torch.zeros(2, device=self.device)
         seed_step(self.seed, self.global_step, self.global_rank)
         self._swap_average()
         self._gather(True)
@@ -84,17 +85,14 @@ class EvaluatedModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
-    def _add_to_totals(self, batches: list[Batch]) -> None:
+    def _add_to_totals(self, batches: list[Batch], part: str) -> None:
         self._left_out_of += count_left_out(batches).to(self.device)
         for batch in batches:
-            for name, score in self.learner(batch).items():
-                vector = score.vector()
-                self._totals[name] = self._totals[name] + vector if name in self._totals else vector
-                self._stats[name] = list(score.stats)
+            add_scores(self._totals.setdefault(part, {}), self.learner(batch))
 
     def _end_evaluation(self, stage: str) -> None:
-        parts = {name: (total, self._stats[name]) for name, total in self._totals.items()}
-        metrics = self._metrics(stage, parts) | self._skipped(stage)
+        summed = {part: self._summed(totals) for part, totals in self._totals.items()}
+        metrics = parts_metrics(self.learner, stage, summed) | self._skipped(stage)
         self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
@@ -125,8 +123,11 @@ class EvaluatedModule(pl.LightningModule):
         if not self.trainer.is_global_zero:
             return {}
         num_filmed = self.num_filmed if stage == "test" else 0
-        self.played = play(self.learner, self.data.source, stage, num_filmed=num_filmed)
-        return acting_metrics(self.data.source, stage, self.played)
+        metrics: dict[str, float] = {}
+        for part, source in self.data.source.parts.items():
+            self.played[part] = play(self.learner, source, stage, num_filmed=num_filmed)
+            metrics |= acting_metrics(source, under(stage, part), self.played[part])
+        return metrics
 
     def _gather(self, whole: bool) -> None:
         """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
@@ -152,9 +153,8 @@ class EvaluatedModule(pl.LightningModule):
         if self.average is not None:
             self.average.swap(self.learner)
 
-    def _metrics(self, stage: str, parts: dict[str, tuple[Tensor, list[str]]]) -> dict[str, float]:
-        summed = {name: (self._sum_over_ranks(vector).cpu(), stats) for name, (vector, stats) in parts.items()}
-        return stage_metrics(self.learner, stage, summed)
+    def _summed(self, totals: Totals) -> Totals:
+        return {name: (self._sum_over_ranks(vector).cpu(), stats) for name, (vector, stats) in totals.items()}
 
     def _publish(self, metrics: dict[str, float]) -> None:
         if not metrics:

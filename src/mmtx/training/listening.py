@@ -40,8 +40,8 @@ def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Fl
 
 
 def draw_listening(model: MultimodalTransformer, batch: Batch, path: Path) -> Path | None:
-    """Draws `listening`; None if the backbone hears one name only."""
-    if len(model.decoded) < 2:
+    """Draws `listening`; None if the backbone hears one name of the batch only."""
+    if sum(name in batch for name in model.decoded) < 2:
         return None
     from matplotlib.figure import Figure
 

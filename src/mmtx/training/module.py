@@ -18,6 +18,7 @@ from mmtx.batch import Batch
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
+from mmtx.evaluate import Totals, stage_metrics
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.alarms import Alarm
@@ -147,11 +148,12 @@ class MultimodalModule(EvaluatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         counts = self._sum_over_ranks(self._counts(batches))
         optimizer.zero_grad()
-        scores, losses = None, []
+        scores: dict[str, Score] = {}
+        losses = []
         for index, batch in enumerate(batches):
             with nullcontext() if index == len(batches) - 1 else self._without_sync():
                 new = self.learner(batch)
-                loss = self._loss(new, counts)
+                loss = self._loss(new, counts) + (self._touch() if index == len(batches) - 1 else 0.0)
                 self.manual_backward(loss)
             scores = _add(scores, new)
             losses.append(loss.detach())
@@ -159,7 +161,7 @@ class MultimodalModule(EvaluatedModule):
         if scaler_of(self) is None:
             self._clip()
         if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, batches, scores or {})
+            self._update(optimizer, batches, scores)
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
@@ -228,17 +230,31 @@ class MultimodalModule(EvaluatedModule):
         return summed[: len(values)]
 
     def _counts(self, batches: list[Batch]) -> Tensor:
-        names = self.learner.objectives
-        counts = [[self.learner.objective(name).count(batch) for batch in batches] for name in names]
-        return torch.stack([torch.stack(each).sum() for each in counts]).float()
+        counts = torch.zeros(len(self.learner.objectives), device=self.device)
+        for index, name in enumerate(self.learner.objectives):
+            objective = self.learner.objective(name)
+            for batch in filter(objective.applies, batches):
+                counts[index] += objective.count(batch)
+        return counts
 
     def _loss(self, scores: dict[str, Score], counts: Tensor) -> Tensor:
         """What this micro-batch adds to the mean over the step; ranks are averaged afterwards, hence their number."""
+        count_of = dict(zip(self.learner.objectives, counts, strict=True))
         losses = [
-            self.learner.objective(name).weight * score.loss_sum * (self.trainer.world_size / count.clamp(min=1))
-            for (name, score), count in zip(scores.items(), counts, strict=True)
+            self.learner.objective(name).weight
+            * score.loss_sum
+            * (self.trainer.world_size / count_of[name].clamp(min=1))
+            for name, score in scores.items()
         ]
         return torch.stack(losses).sum()
+
+    def _touch(self) -> Tensor | float:
+        """Nothing, of every parameter that learns. Ranks wait for each other's gradients, also where one of them had no
+        samples of a part; and a parameter without a gradient would miss the weight decay of the step."""
+        if len(self.data.source.parts) == 1:
+            return 0.0
+        learnt = [parameter for parameter in self.learner.parameters() if parameter.requires_grad]
+        return 0.0 * torch.stack([parameter.flatten()[0] for parameter in learnt]).sum()
 
     def _without_sync(self) -> Any:
         """Leaves gradients of all but the last micro-batch unreduced, where the strategy can."""
@@ -248,16 +264,17 @@ class MultimodalModule(EvaluatedModule):
     def _count_tokens(self, batch: Batch) -> None:
         """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
         to be read, unless the host knows them: then places count as tokens."""
+        model = self.learner.model
         if self.device.type == "cpu" or batch.is_packed:
-            real, places = self.learner.model.count_tokens(batch)
+            real, places = model.count_tokens(batch)
             self._tokens, self._places = self._tokens + real, self._places + places
             return
-        for name in self.learner.model.names:
+        for name in (name for name in model.names if name in batch):
             lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            self._tokens += int(self.learner.model.tokenizer(name).num_tokens(lengths).sum())
+            self._tokens += int(model.tokenizer(name).num_tokens(lengths).sum())
 
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
-        metrics = self._metrics("train", {name: (score.vector(), list(score.stats)) for name, score in scores.items()})
+        metrics = stage_metrics(self.learner, "train", self._summed(self._of_all_ranks(scores)))
         now = time.perf_counter()
         metrics["train/lr"] = lr
         metrics["train/tokens_per_second"] = self._tokens * self.trainer.world_size / max(now - self._clock, 1e-9)
@@ -270,6 +287,20 @@ class MultimodalModule(EvaluatedModule):
         if self._left_out:
             metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
+
+    def _of_all_ranks(self, scores: dict[str, Score]) -> Totals:
+        """This rank's sums for every objective, as long as those of a rank that had samples for it."""
+        stats = {name: list(score.stats) for name, score in scores.items()}
+        if len(self.data.source.parts) > 1 and self.trainer.world_size > 1:
+            of_ranks = [stats] * self.trainer.world_size
+            torch.distributed.all_gather_object(of_ranks, stats)
+            stats = {name: names for of_rank in of_ranks for name, names in of_rank.items()}
+        totals: Totals = {}
+        for name in self.learner.objectives:
+            names = stats.get(name, [])
+            nothing = torch.zeros(2 + 2 * len(names), dtype=torch.double, device=self.device)
+            totals[name] = scores[name].vector() if name in scores else nothing, names
+        return totals
 
     # ---------------------------------------------------------------- checkpoint
 
@@ -289,12 +320,12 @@ def is_sharded(trainer: pl.Trainer) -> bool:
     return isinstance(trainer.strategy, ModelParallelStrategy)
 
 
-def _add(total: dict[str, Score] | None, new: dict[str, Score]) -> dict[str, Score]:
-    if total is None:
-        return new
-    return {
-        name: Score.from_vector(total[name].vector() + score.vector(), list(score.stats)) for name, score in new.items()
+def _add(total: dict[str, Score], new: dict[str, Score]) -> dict[str, Score]:
+    both = {
+        name: Score.from_vector(total[name].vector() + score.vector(), list(score.stats)) if name in total else score
+        for name, score in new.items()
     }
+    return total | both
 
 
 def _padded_length(batch: Batch, name: str, learner: Learner) -> int:

@@ -61,21 +61,23 @@ class Samples(Callback):
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        source = pl_module.data.source
-        if pl_module.played and isinstance(source, Playable):
-            folder, step = Path(trainer.default_root_dir) / "samples", trainer.global_step
-            pictures = show_acting(folder, step, source, pl_module.played)
+        for part, played in pl_module.played.items():
+            source = pl_module.data.source.parts[part]
+            if not played or not isinstance(source, Playable):
+                continue
+            folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
+            pictures = {_named(part, key): path for key, path in show_acting(folder, step, source, played).items()}
             for logger in trainer.loggers:
                 log = getattr(logger, "log_pictures", None)
                 if log is not None:
                     log(pictures, step)
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
-        loader = module.data.eval_loader("val", rank=0, num_ranks=1) or module.data.eval_loader(
-            "train", rank=0, num_ranks=1
-        )
-        assert loader is not None
-        batch: Batch = next(iter(loader))[0]
+        seen, held_out = (module.data.eval_loaders(split, rank=0, num_ranks=1) for split in ("train", "val"))
+        for part, loader in (seen | held_out).items():
+            self._write_part(trainer, module, part, next(iter(loader))[0])
+
+    def _write_part(self, trainer: pl.Trainer, module: MultimodalModule, part: str, batch: Batch) -> None:
         real = (batch.ids >= 0).nonzero()[:, 0] if batch.ids is not None else torch.arange(len(batch))
         spread = torch.linspace(0, len(real) - 1, min(self.num_samples, len(real))).round().long()
         batch = batch.select(real[spread]).to(module.device)
@@ -83,22 +85,28 @@ class Samples(Callback):
         was_training = learner.training
         learner.eval()
         with torch.no_grad(), module.averaged():
-            self._show(trainer, learner, batch)
+            self._show(trainer, learner, part, batch)
         learner.train(was_training)
 
-    def _show(self, trainer: pl.Trainer, learner: Learner, batch: Batch) -> None:
-        examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.objectives}
+    def _show(self, trainer: pl.Trainer, learner: Learner, part: str, batch: Batch) -> None:
+        examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.applying(batch)}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
-        draw_listening(learner.model, batch, folder / f"listening_step{trainer.global_step:06d}.png")
-        for name, of_objective in examples.items():
+        listening = folder / f"{_named(part, 'listening')}_step{trainer.global_step:06d}.png"
+        draw_listening(learner.model, batch, listening)
+        for objective, of_objective in examples.items():
+            name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             _write_texts(stem.with_suffix(".jsonl"), of_objective)
-            picture = draw(learner, learner.objective(name), batch, of_objective, stem.with_suffix(".png"))
+            picture = draw(learner, learner.objective(objective), batch, of_objective, stem.with_suffix(".png"))
             for logger in trainer.loggers:
                 log = getattr(logger, "log_samples", None)
                 if log is not None:
                     log(name, of_objective, picture, sounds(learner, batch), trainer.global_step)
+
+
+def _named(part: str, name: str) -> str:
+    return f"{part}_{name}" if part else name
 
 
 def _write_texts(path: Path, examples: list[Example]) -> None:

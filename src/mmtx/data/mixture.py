@@ -1,0 +1,179 @@
+"""Several datasets as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from math import isfinite
+
+from mmtx.batch import Field, Spec, Vocabulary
+from mmtx.data.base import Source, Split
+from mmtx.data.mixture_order import MixtureOrder
+from mmtx.data.parted import PartedSplit
+from mmtx.data.renamed import renamed
+from mmtx.data.sampler import Stream
+from mmtx.errors import InvalidValue, UserError
+
+Weight = float | int | list[float | int]
+
+
+class Mixture(Source):
+    """The names of all its parts. A sample is one of some part, and has the names of that part alone; an objective is
+    learnt from the parts that have what it needs, and every part is evaluated, and acted in, for itself.
+
+    A name that several parts have is one modality of all of them, such as text: they have to agree on its fields, its
+    vocabulary and its labels. Where they do not, or where the same word means two things, rename it in one of them.
+
+    Args:
+        parts: the datasets, by the names that their metrics bear.
+        weights: how often samples of each part are drawn, relative to their sum: a number, or two, of the beginning
+            and of the end of `schedule_samples`, with a straight line between. Empty: as `temperature` says.
+        temperature: parts are drawn in proportion to their size to the power of 1 / temperature (Devlin et al. 2018):
+            1 draws all samples alike, a large one all parts alike. null: 1.
+        schedule_samples: samples over which weights change; null where none does.
+        names: for a part, new names by those that it has.
+    """
+
+    def __init__(
+        self,
+        *,
+        parts: Mapping[str, Source],
+        weights: dict[str, Weight],
+        temperature: float | None,
+        schedule_samples: int | None,
+        names: dict[str, dict[str, str]],
+    ) -> None:
+        if not parts:
+            raise InvalidValue("parts", {}, "is empty", "data.parts.NAME, a dataset each")
+        _check_known("names", names, parts)
+        self._parts = {part: _renamed(part, source, names.get(part, {})) for part, source in parts.items()}
+        self._names = {part: set(source.specs) for part, source in self._parts.items()}
+        self._train = PartedSplit({part: source.train() for part, source in self._parts.items()}, self._names)
+        for part, split in self._train.splits.items():
+            if not len(split):
+                raise InvalidValue(f"parts.{part}", "{...}", "is empty: it has no training samples")
+        self._specs = _merged(self._parts)
+        self._weights = _line(weights, parts) if weights else self._by_size(temperature)
+        if weights and temperature is not None:
+            raise InvalidValue("temperature", temperature, "says nothing beside data.weights", "null")
+        changing = any(first != last for first, last in self._weights)
+        if changing != (schedule_samples is not None) or (schedule_samples or 1) < 1:
+            problem = "must be at least 1 where weights change, and null where none does"
+            raise InvalidValue("schedule_samples", schedule_samples, problem)
+        self._schedule_samples = schedule_samples or 1
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        return self._specs
+
+    @property
+    def parts(self) -> Mapping[str, Source]:
+        return self._parts
+
+    def train(self) -> PartedSplit:
+        return self._train
+
+    def val(self) -> Split | None:
+        return self._parted({part: source.val() for part, source in self._parts.items()})
+
+    def test(self) -> Split | None:
+        return self._parted({part: source.test() for part, source in self._parts.items()})
+
+    def order(self, num_samples: int, seed: int) -> Stream:
+        sizes = [len(split) for split in self._train.splits.values()]
+        return MixtureOrder(sizes=sizes, weights=self._weights, schedule_samples=self._schedule_samples, seed=seed)
+
+    def _parted(self, splits: Mapping[str, Split | None]) -> PartedSplit | None:
+        there = {part: split for part, split in splits.items() if split is not None}
+        return PartedSplit(there, self._names) if there else None
+
+    def _by_size(self, temperature: float | None) -> list[tuple[float, float]]:
+        if temperature is not None and not (temperature > 0 and isfinite(temperature)):
+            raise InvalidValue("temperature", temperature, "must be more than 0, and finite")
+        weights = [len(split) ** (1 / (temperature or 1.0)) for split in self._train.splits.values()]
+        return [(weight, weight) for weight in weights]
+
+
+def _renamed(part: str, source: Source, names: Mapping[str, str]) -> Source:
+    try:
+        return renamed(source, names)
+    except InvalidValue as error:
+        raise error.under(f"names.{part}") from None
+
+
+def _check_known(key: str, given: Mapping[str, object], parts: Mapping[str, Source]) -> None:
+    for part, value in given.items():
+        if part not in parts:
+            raise InvalidValue(f"{key}.{part}", value, "is of a part that is not there", ", ".join(parts))
+
+
+def _line(weights: Mapping[str, Weight], parts: Mapping[str, Source]) -> list[tuple[float, float]]:
+    """First and last weight of each part, checked."""
+    _check_known("weights", weights, parts)
+    lines = []
+    for part in parts:
+        if part not in weights:
+            raise InvalidValue(
+                "weights", dict(weights), f"says nothing of {part}", f"data.weights.{part}=0 leaves it out"
+            )
+        given = weights[part]
+        both = given if isinstance(given, list) else [given, given]
+        numbers = all(isinstance(w, int | float) and isfinite(w) and w >= 0 for w in both)
+        if len(both) != 2 or not numbers:
+            raise InvalidValue(f"weights.{part}", given, "must be a number that is at least 0, or two: [first, last]")
+        lines.append((float(both[0]), float(both[1])))
+    if not all(sum(ends) for ends in zip(*lines, strict=True)):
+        raise InvalidValue("weights", dict(weights), "are all 0 at the beginning or at the end")
+    return lines
+
+
+# --- one name of several parts ----------------------------------------------------------------------------------------
+
+
+def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
+    merged: dict[str, Spec] = {}
+    owner: dict[str, str] = {}
+    for part, source in parts.items():
+        for name, spec in source.specs.items():
+            if name not in merged:
+                merged[name], owner[name] = spec, part
+                continue
+            differing = _difference(merged[name], spec)
+            if differing:
+                raise UserError(
+                    f"the parts {owner[name]} and {part} both offer '{name}' but differ in {differing}: "
+                    f"rename it in one of them, data.names.{part}={{{name}: another_name}}"
+                )
+            fields = {key: _wider(field, spec.fields[key]) for key, field in merged[name].fields.items()}
+            merged[name] = replace(merged[name], fields=fields)
+    return merged
+
+
+def _difference(one: Spec, other: Spec) -> str | None:
+    """What keeps two specs from being one."""
+    if set(one.fields) != set(other.fields):
+        return f"their fields, {', '.join(one.fields)} and {', '.join(other.fields)}"
+    for key, field in one.fields.items():
+        again = other.fields[key]
+        if (field.shape, field.dtype, field.rising) != (again.shape, again.dtype, again.rising):
+            return f"the field {key}, {field.shape} of {field.dtype} and {again.shape} of {again.dtype}"
+        if (field.num_classes is None) != (again.num_classes is None):
+            return f"the field {key}, which has classes in one of them"
+    if _state(one.vocabulary) != _state(other.vocabulary):
+        return "how its text becomes ids (data/vocabulary=bytes is the same for all, where texts have an end)"
+    for key in ("labels", "sample_rate_hz", "trim_db"):
+        if getattr(one, key) != getattr(other, key):
+            return f"{key}, {getattr(one, key)} and {getattr(other, key)}"
+    return None
+
+
+def _state(vocabulary: Vocabulary | None) -> object:
+    return None if vocabulary is None else (type(vocabulary), vocabulary.state())
+
+
+def _wider(one: Field, other: Field) -> Field:
+    def larger(key: str) -> int | None:
+        both = (getattr(one, key), getattr(other, key))
+        return None if None in both else max(both)
+
+    return replace(one, num_classes=larger("num_classes"), max_length=larger("max_length"))

@@ -1,0 +1,79 @@
+"""Which sample of which part of a mixture comes when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy
+import torch
+
+from mmtx.data.sampler import Draw, Order, mix
+
+BLOCK = 1024
+"""Places of the stream in which every part has its share, to a sample."""
+
+
+class MixtureOrder:
+    """An endless stream of samples of several parts, a pure function of the seed.
+
+    In every block of `BLOCK` places each part has its share, rounded so that what is lost in one block is made up for
+    in the next; within the block, parts are shuffled. The samples of a part come in the order that the part has alone:
+    epoch after epoch.
+
+    Args:
+        sizes: samples of each part; their indices lie end to end.
+        weights: of each part at the beginning of the schedule and at its end, relative to their sum.
+        schedule_samples: places over which weights go from the first to the last.
+        seed: of the order.
+    """
+
+    def __init__(
+        self, *, sizes: Sequence[int], weights: Sequence[tuple[float, float]], schedule_samples: int, seed: int
+    ) -> None:
+        self._sizes, self._weights = list(sizes), numpy.array(weights)
+        self._schedule_samples, self._seed = schedule_samples, seed
+
+    def stream(self, start: int) -> Iterator[Draw]:
+        """From place `start` on. What came before is counted, not drawn."""
+        drawn = numpy.zeros(len(self._sizes), dtype=int)
+        streams: list[Iterator[Draw]] = []
+        for block, counts in enumerate(self.counts()):
+            skipped = min(max(start - block * BLOCK, 0), BLOCK)
+            if skipped == BLOCK:
+                drawn += counts
+                continue
+            parts = self._shuffled(block, counts)
+            if not streams:
+                drawn += numpy.bincount(parts[:skipped], minlength=len(drawn))
+                streams = [self._stream_of(part, count) for part, count in enumerate(drawn.tolist())]
+            for part in parts[skipped:].tolist():
+                yield next(streams[part])
+
+    def counts(self) -> Iterator[numpy.ndarray]:
+        """How many samples of each part are in every block, one block after the other."""
+        carry, block = numpy.zeros(len(self._sizes)), 0
+        while True:
+            want = BLOCK * self._shares(block) + carry
+            counts = numpy.floor(want).clip(min=0).astype(int)
+            while counts.sum() < BLOCK:
+                counts[(want - counts).argmax()] += 1
+            while counts.sum() > BLOCK:
+                counts[numpy.where(counts > 0, want - counts, numpy.inf).argmin()] -= 1
+            carry, block = want - counts, block + 1
+            yield counts
+
+    def _shares(self, block: int) -> numpy.ndarray:
+        first, last = self._weights.T
+        done = min(block * BLOCK / self._schedule_samples, 1.0)
+        weights = (1 - done) * first + done * last
+        return weights / weights.sum()
+
+    def _shuffled(self, block: int, counts: numpy.ndarray) -> numpy.ndarray:
+        """The part of every place of a block."""
+        generator = torch.Generator().manual_seed(mix(self._seed, -1, block))
+        return numpy.repeat(numpy.arange(len(counts)), counts)[torch.randperm(BLOCK, generator=generator).numpy()]
+
+    def _stream_of(self, part: int, start: int) -> Iterator[Draw]:
+        first, own = sum(self._sizes[:part]), Order(self._sizes[part], mix(self._seed, part))
+        for draw in own.stream(start):
+            yield Draw(draw.epoch, first + draw.index)

@@ -1,0 +1,155 @@
+"""A dataset under other names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from jaxtyping import Shaped
+from torch import Tensor
+
+from mmtx.batch import Batch, Sample, Spec
+from mmtx.data.base import BatchSplit, Source, Split
+from mmtx.errors import InvalidValue
+from mmtx.world import Observation, Outcome, Playable, World
+
+Value = TypeVar("Value")
+Rename = Callable[[Mapping[str, Value]], dict[str, Value]]
+
+KEPT = ("return", "reward")
+"""Names that what acts goes by."""
+
+
+def renamed(source: Source, names: Mapping[str, str]) -> Source:
+    """The same dataset, and the same world if it has one, with some of its names replaced.
+
+    Args:
+        source: the dataset.
+        names: new ones by those it has.
+
+    Raises:
+        InvalidValue: it has no such name, or two would be the same.
+    """
+    if not names:
+        return source
+    for old, new in names.items():
+        if old not in source.specs:
+            raise InvalidValue(old, new, "renames what is not there", ", ".join(source.specs))
+        if new in source.specs and new not in names:
+            raise InvalidValue(old, new, "is a name that the data has already")
+        if isinstance(source, Playable) and old in KEPT:
+            raise InvalidValue(old, new, "renames what a model that acts goes by; it has to stay")
+    if len(set(names.values())) < len(names):
+        raise InvalidValue("names", dict(names), "gives one name twice")
+    return RenamedPlayable(source, names) if isinstance(source, Playable) else Renamed(source, names)
+
+
+class Renamed(Source):
+    """See `renamed`."""
+
+    def __init__(self, source: Source, names: Mapping[str, str]) -> None:
+        self.source, self.names = source, dict(names)
+
+    def rename(self, by_name: Mapping[str, Value]) -> dict[str, Value]:
+        """The same values under the new names."""
+        return {self.names.get(name, name): value for name, value in by_name.items()}
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        return self.rename(self.source.specs)
+
+    def train(self) -> Split:
+        return self._split(self.source.train())
+
+    def val(self) -> Split | None:
+        split = self.source.val()
+        return None if split is None else self._split(split)
+
+    def test(self) -> Split | None:
+        split = self.source.test()
+        return None if split is None else self._split(split)
+
+    def _split(self, split: Split) -> Split:
+        if isinstance(split, BatchSplit):
+            return _BatchSplit(split, self.rename, self.source.specs)
+        return _Split(split, self.rename)
+
+
+class RenamedPlayable(Renamed, Playable):
+    """See `renamed`."""
+
+    def world(self, num_episodes: int) -> World:
+        return _World(self._played.world(num_episodes), self.rename)
+
+    @property
+    def can_play(self) -> bool:
+        return self._played.can_play
+
+    @property
+    def best_return(self) -> float:
+        return self._played.best_return
+
+    @property
+    def mean_return(self) -> float | None:
+        return self._played.mean_return
+
+    @property
+    def return_scale(self) -> float:
+        return self._played.return_scale
+
+    @property
+    def reference_returns(self) -> tuple[float, float] | None:
+        return self._played.reference_returns
+
+    @property
+    def _played(self) -> Playable:
+        assert isinstance(self.source, Playable)
+        return self.source
+
+
+class _Split:
+    def __init__(self, split: Split, rename: Rename) -> None:
+        self.split, self.rename = split, rename
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.rename(self.split[index])
+
+
+class _BatchSplit(_Split):
+    split: BatchSplit
+
+    def __init__(self, split: BatchSplit, rename: Rename, specs: Mapping[str, Spec]) -> None:
+        super().__init__(split, rename)
+        self.specs = specs
+
+    def batch(self, indices: Sequence[int], specs: Mapping[str, Spec]) -> Batch:
+        own = {name: spec for name, spec in self.specs.items() if set(self.rename({name: None})) & set(specs)}
+        batch, rename = self.split.batch(indices, own), self.rename
+        return replace(batch, fields=rename(batch.fields), lengths=rename(batch.lengths), full=rename(batch.full))
+
+
+class _World(World):
+    def __init__(self, world: World, rename: Rename) -> None:
+        self._world, self._rename = world, rename
+
+    @property
+    def max_steps(self) -> int:
+        return self._world.max_steps
+
+    def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
+        observation, constants = self._world.reset(seeds)
+        return list(map(self._rename, observation)), list(map(self._rename, constants))
+
+    def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
+        outcome = self._world.step(actions)
+        return replace(outcome, observation=list(map(self._rename, outcome.observation)))
+
+    def frame(self, index: int) -> Shaped[Tensor, "3 height width"] | None:
+        return self._world.frame(index)
+
+    def close(self) -> None:
+        self._world.close()

@@ -1,0 +1,52 @@
+"""A model that has learnt from several datasets acts in the world of one."""
+
+from __future__ import annotations
+
+import torch
+from builders import POSITIONS, action, backbone, model, series, text, text_spec
+from test_act import ALL, SPECS, Toy, made_learner
+
+from mmtx.data.renamed import renamed
+from mmtx.learner import Learner
+from mmtx.nn.positions import Learned
+from mmtx.playing import acting_objective, play
+from mmtx.tokens import Clock
+
+NEW = {"action": "move", "state": "seen"}
+
+
+def learner_of(names: list[str], specs: dict, **changes: object) -> Learner:
+    """As `made_learner` of tests/test_act.py, under other names or with more of them."""
+    torch.manual_seed(0)
+    tokenizers = {n: series(specs[n]) if "times" in specs[n].fields else text(specs[n]) for n in names}
+    body = backbone(positions=POSITIONS["learned"], init_std=0.6)
+    whole = model(tokenizers, body, clocks={"step": Clock(embedding=Learned)})
+    objective = action(whole, specs, val_episodes=5, test_episodes=7, **changes)
+    return Learner(model=whole, objectives={"act": objective}, specs=specs).eval()
+
+
+def test_names_of_a_world_may_be_others() -> None:
+    source = renamed(Toy(), NEW)
+    names = [NEW.get(name, name) for name in ALL]
+    there = learner_of(names, dict(source.specs), action="move", read="seen", target_returns=[4.0])
+    assert play(there, source, "test") == play(made_learner(target_returns=[4.0]), Toy(), "test")
+
+
+def test_what_other_data_has_is_not_heard() -> None:
+    specs = {"prose": text_spec(max_length=6), **SPECS}
+    learner = learner_of(["prose", *ALL], specs, target_returns=[4.0])
+    heard: set[str] = set()
+    tokenize = learner.model.tokenize
+    learner.model.tokenize = lambda batch: (heard.update(batch.fields), tokenize(batch))[1]  # type: ignore
+    played = play(learner, Toy(), "test")
+    assert len(played[0]) == 7 and heard == set(ALL)
+
+
+def test_each_world_has_its_own_objective() -> None:
+    source = renamed(Toy(), NEW)
+    specs = {**SPECS, **source.specs}
+    whole = learner_of([*ALL, "seen", "move"], specs)
+    moves = action(whole.model, specs, action="move", read="seen")
+    both = Learner(model=whole.model, objectives={"act": whole.objective("act"), "moves": moves}, specs=specs)
+    assert acting_objective(both, source) is moves
+    assert acting_objective(both, Toy()) is both.objective("act")
