@@ -29,6 +29,7 @@ CORE = {
 ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
+    "help": set(),
     "redaction": set(),
     "plain_yaml": {"errors"},
     "batch": set(),
@@ -85,7 +86,7 @@ ROOMS: dict[str, set[str]] = {
     "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
-    | {"check", "compose", "data", "evaluate", "experiment", "interop", "learner", "report", "run", "sweep"}
+    | {"check", "compose", "data", "evaluate", "experiment", "help", "interop", "learner", "report", "run", "sweep"}
     | {"training", "write"},
     "__init__": {"experiment", "interop", "run"},
 }

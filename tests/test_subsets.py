@@ -138,7 +138,7 @@ def test_reliance_on_a_part_is_measured_by_leaving_it_out(of_three: tuple[Experi
     assert whole is not None
     assert deaf is not None
     assert whole["val/loss"] != deaf["val/loss"]
-    loader = data.eval_loader("val", rank=0, num_ranks=1)
+    loader = data.eval_loaders("val", rank=0, num_ranks=1)[""]
     assert loader is not None
     vectors = []
     for (batch,) in loader:
@@ -205,7 +205,7 @@ def test_modality_dropout_is_a_pure_function_of_the_draw_and_leaves_something() 
         before = torch.stack([other.lengths[name] > 0 for name in ("image", "audio", "text")])
         assert (present <= before).all()
         assert present.any(0).equal(before.any(0)), "who had something still has something"
-    loader = data.eval_loader("train", rank=0, num_ranks=1)
+    loader = data.eval_loaders("train", rank=0, num_ranks=1)[""]
     assert loader is not None
     assert any((batch.lengths["image"] > 0).any() for (batch,) in loader), "evaluation drops nothing"
 

@@ -148,8 +148,8 @@ def data_part(config: Config) -> Config:
 
 def model_part(config: Config) -> Config:
     """What of a config, besides the data, the model and its objectives are made from."""
-    parts = ("modality", "backbone", "encode", "encoder", "objective", "type_embeddings", "clocks")
-    return {part: config[part] for part in parts}
+    parts = ("modality", "backbone", "encode", "encoder", "objective", "type_embeddings", "clocks", "freeze", "lora")
+    return {part: config.get(part) for part in parts}
 
 
 def build(overrides: Sequence[str] = ()) -> Experiment:

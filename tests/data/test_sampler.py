@@ -153,12 +153,12 @@ def test_evaluation_covers_everything_once_in_equal_numbers_of_batches(num_sampl
 
 
 def test_evaluation_batches_of_all_ranks_have_something_to_collate():
-    loaders = [module().eval_loader("val", rank=rank, num_ranks=3) for rank in range(3)]
+    loaders = [module().eval_loaders("val", rank=rank, num_ranks=3)[""] for rank in range(3)]
     batches = [[batch for item in loader for batch in item] for loader in loaders]
     assert [len(rank) for rank in batches] == [1, 1, 1]
     assert [rank[0].ids.tolist() for rank in batches] == [[0, 1, 2, 3], [4, 5, 6], [-1]]
     assert batches[2][0].lengths["number"].tolist() == [0]
-    assert module().eval_loader("test", rank=0, num_ranks=1) is None
+    assert module().eval_loaders("test", rank=0, num_ranks=1) == {}
 
 
 def training(num_workers=0, num_ranks=1, accumulate=2, num_steps=12, first_step=0, seed=3):
@@ -213,7 +213,7 @@ for num_workers in (0, 2):
     for split in ("train", "val"):
         data = module(num_workers=num_workers)
         loaders = {"train": data.train_loader(num_steps=3, accumulate=1, rank=0, num_ranks=1),
-                   "val": data.eval_loader("val", rank=0, num_ranks=1)}
+                   "val": data.eval_loaders("val", rank=0, num_ranks=1)[""]}
         loader = loaders[split]
         list(loader)
         assert states() == before, (num_workers, split)

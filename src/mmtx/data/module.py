@@ -131,7 +131,7 @@ class DataModule:
 
     def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
         """For each part of the source that has the split (``val``, ``test``, or ``train`` in its own order), its
-        batches."""
+        batches. A source that has no parts is one, nameless part."""
         loaders = {}
         for part, source in self.source.parts.items():
             samples = {"train": source.train, "val": source.val, "test": source.test}[split]()
@@ -140,10 +140,6 @@ class DataModule:
                 specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
                 loaders[part] = self._loader(self._fetch(samples, specs, self.eval_batch_size), sampler)
         return loaders
-
-    def eval_loader(self, split: str, *, rank: int, num_ranks: int) -> Batches | None:
-        """The same of a source that has no parts; None if there is no such split."""
-        return self.eval_loaders(split, rank=rank, num_ranks=num_ranks).get("")
 
     def _fetch(
         self,
