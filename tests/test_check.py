@@ -9,7 +9,8 @@ from mmtx.compose import compose, expand_sweep, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 
-ENCODED = ["modality=[image,text]", "objective=[seq2seq]", "encode=[image]"]
+SPELT = ["experiment=spell_digits"]
+ENCODED = [*SPELT, "objective=[seq2seq]", "encode=[image]"]
 DOORS = ["data=key_to_door", "data.num_episodes=50", "modality=[return,state,action]", "objective=[action]"]
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -26,9 +27,9 @@ MISTAKES = [
     (["modality.image.patch_size=3"], ["modality.image.patch_size=3", "8 x 8", "2, 4"]),
     (["modality=[imagee]"], ["modality=imagee", "'image'"]),
     (["modality=[]"], ["modality=[]"]),
-    (["modality=[text]", "modality.image.patch_size=4"], ["modality.image.patch_size", "[text]"]),
+    ([*SPELT, "modality=[text]", "modality.image.patch_size=4"], ["modality.image.patch_size", "[text]"]),
     (["objective=[classify]", "modality=[image]", "objective.classify.label=lable"], ["label=lable", "label"]),
-    (["objective.next_token.text=txt"], ["text=txt", "image, text"]),
+    ([*SPELT, "objective.next_token.text=txt"], ["text=txt", "image, text"]),
     (["data=digitz"], ["data=digitz", "'digits'"]),
     (["experiment=vit"], ["experiment=vit", "vit_digits"]),
     (["data=text_file", "modality=[text]", "objective=[next_token]"], ["data.path", "missing"]),
@@ -37,7 +38,7 @@ MISTAKES = [
     (["data.batch_size=0"], ["data.batch_size=0"]),
     (["data.packing=3"], ["data.packing=3", "neither true nor false"]),
     (["~data.packing"], ["data.packing is missing"]),
-    (["modality_dropout={radar: 0.5}"], ["modality_dropout.radar=0.5", "[image, text]"]),
+    ([*SPELT, "modality_dropout={radar: 0.5}"], ["modality_dropout.radar=0.5", "[image, text]"]),
     (["optim.lr=nan"], ["optim.lr=nan"]),
     (["optim.lr=-1"], ["optim.lr=-1"]),
     (["optim.schedule.final=2"], ["optim.schedule.final=2"]),

@@ -21,12 +21,13 @@ def losses(run):
 
 
 @pytest.fixture(scope="module")
-def quickstart(tmp_path_factory):
-    """One short run of the quickstart, with a batch too small to be quick and too large to be exact."""
-    folder = tmp_path_factory.mktemp("quickstart")
-    done = mmtx("train", "trainer.max_steps=6", "checkpoint.every_steps=3", *TINY, cwd=folder)
+def finished(tmp_path_factory):
+    """One short run, with a batch too small to be quick and too large to be exact."""
+    folder = tmp_path_factory.mktemp("finished")
+    words = ["experiment=spell_digits", "trainer.max_steps=6", "checkpoint.every_steps=3"]
+    done = mmtx("train", *words, *TINY, cwd=folder)
     assert done.returncode == 0, text_of(done)
-    (run,) = (folder / "runs" / "quickstart").iterdir()
+    (run,) = (folder / "runs" / "spell_digits").iterdir()
     return done, run
 
 
@@ -45,19 +46,19 @@ def test_every_command_explains_itself(command, tmp_path):
     assert f"usage: mmtx {command}" in done.stdout
 
 
-def test_the_run_directory_is_printed_first_and_last(quickstart):
-    done, run = quickstart
+def test_the_run_directory_is_printed_first_and_last(finished):
+    done, run = finished
     printed = done.stdout.splitlines()
     assert printed[0] == printed[-1] == f"run directory: {run}"
     assert any(line.startswith("samples: ") and Path(line[9:]).is_file() for line in printed)
 
 
-def test_the_run_directory_holds_what_the_design_says(quickstart):
-    _, run = quickstart
+def test_the_run_directory_holds_what_the_design_says(finished):
+    _, run = finished
     status = json.loads((run / "status.json").read_text())
     assert status["state"] == "finished" and status["error"] is None and status["ended"] >= status["started"]
     environment = json.loads((run / "environment.json").read_text())
-    assert environment["command"].startswith("mmtx train trainer.max_steps=6")
+    assert environment["command"].startswith("mmtx train experiment=spell_digits trainer.max_steps=6")
     assert environment["versions"]["torch"] and environment["seed"] == 0
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["trainer"]["max_steps"] == 6 and config["backbone"]["dim"] == 32
@@ -70,15 +71,15 @@ def test_the_run_directory_holds_what_the_design_says(quickstart):
     assert list((run / "samples").glob("*.png"))
 
 
-def test_a_saved_config_repeats_the_run(quickstart, tmp_path):
-    _, run = quickstart
+def test_a_saved_config_repeats_the_run(finished, tmp_path):
+    _, run = finished
     done = mmtx("train", "--config", str(run / "config.yaml"), "run_dir=again", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     assert losses(tmp_path / "again") == losses(run)
 
 
-def test_evaluate_gives_the_metrics_of_the_run(quickstart, tmp_path):
-    _, run = quickstart
+def test_evaluate_gives_the_metrics_of_the_run(finished, tmp_path):
+    _, run = finished
     final = json.loads((run / "metrics.json").read_text())
     for split in ("test", "val"):
         done = mmtx("evaluate", str(run), f"split={split}", cwd=tmp_path)
@@ -89,10 +90,10 @@ def test_evaluate_gives_the_metrics_of_the_run(quickstart, tmp_path):
     assert json.loads(done.stdout)["test/loss"] > 0
 
 
-def test_generate_reads_a_picture(quickstart, tmp_path):
+def test_generate_reads_a_picture(finished, tmp_path):
     from PIL import Image
 
-    _, run = quickstart
+    _, run = finished
     Image.new("RGB", (30, 20), (200, 10, 10)).save(tmp_path / "picture.png")
     first = mmtx("generate", str(run), "image=picture.png", "seed=3", cwd=tmp_path)
     assert first.returncode == 0, text_of(first)
@@ -121,7 +122,7 @@ def test_generate_continues_a_text_past_its_context(tmp_path):
 
 
 def test_several_objectives_are_logged_by_name(tmp_path):
-    chosen = ["objective=[classify,next_token]", "trainer.max_steps=2", "run_dir=run"]
+    chosen = ["experiment=spell_digits", "objective=[classify,next_token]", "trainer.max_steps=2", "run_dir=run"]
     done = mmtx("train", *chosen, *TINY, cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
@@ -130,8 +131,8 @@ def test_several_objectives_are_logged_by_name(tmp_path):
 
 
 def test_a_sweep_runs_every_combination_in_a_process_of_its_own(tmp_path):
-    words = ["-m", "modality=[image],[image,text]", "objective=[classify]", "trainer.max_steps=1", "run_dir=sweep"]
-    done = mmtx("train", *words, *TINY, cwd=tmp_path)
+    words = ["experiment=spell_digits", "modality=[image],[image,text]", "objective=[classify]", "trainer.max_steps=1"]
+    done = mmtx("train", "-m", *words, "run_dir=sweep", *TINY, cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     runs = sorted(file.parent for file in (tmp_path / "sweep").glob("*/config.yaml"))
     assert len(runs) == 2
@@ -146,8 +147,8 @@ def test_a_sweep_with_a_mistake_starts_nothing(tmp_path):
     assert not (tmp_path / "sweep").exists()
 
 
-def test_a_run_directory_is_never_overwritten(quickstart, tmp_path):
-    _, run = quickstart
+def test_a_run_directory_is_never_overwritten(finished, tmp_path):
+    _, run = finished
     before = (run / "metrics.jsonl").read_bytes()
     done = mmtx("train", f"run_dir={run}", *TINY, cwd=tmp_path)
     assert done.returncode == 2 and "already holds a run" in done.stderr

@@ -15,7 +15,7 @@ from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import decay_groups
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
 
-RAGGED = ["experiment=quickstart", *TINY, "trainer.max_steps=4", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]
+RAGGED = ["experiment=spell_digits", *TINY, "trainer.max_steps=4", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]
 """Names have three to five letters, so every batch is ragged, and micro-batches hold unequal numbers of targets."""
 
 
@@ -154,7 +154,7 @@ def test_the_moving_average_by_hand():
 
 
 def test_only_matrices_that_multiply_are_decayed():
-    learner = build(["experiment=quickstart", *TINY]).learner
+    learner = build(["experiment=spell_digits", *TINY]).learner
     decayed, rest = decay_groups(learner)
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
     decayed, rest = {names[id(p)] for p in decayed}, {names[id(p)] for p in rest}

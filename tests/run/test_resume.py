@@ -12,7 +12,7 @@ from run_cli import TINY
 from small_data import shrink_data
 
 WORDS = [
-    *("train", "experiment=quickstart", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]"),
+    *("train", "experiment=spell_digits", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]"),
     *("objective=[classify,next_token]", "backbone.dropout=0.2", "optim.ema_decay=0.9", "optim.warmup_steps=3"),
     *("data.batch_size=8", "data/augment=affine", "trainer.max_steps=10", "trainer.val_every_steps=5"),
     *("trainer.accumulate_grad_batches=2", "checkpoint.every_steps=3", "data.num_val=24", "data.eval_batch_size=12"),
