@@ -400,9 +400,11 @@ def _print_results(run: RunDirectory) -> None:
         ]
         if shown:
             print("  ".join(shown))
-    pictures = sorted(run.samples.glob("*.png")) or sorted(run.samples.glob("*.jsonl"))
-    if pictures:
-        print(f"samples: {pictures[-1]}")
+    steps = {sample: sample.stem.rpartition("_step")[2] for sample in run.samples.glob("*_step*")}
+    drawn = [sample for sample in steps if sample.suffix == ".png"] or list(steps)
+    for sample in sorted(drawn):
+        if steps[sample] == max(steps.values()):
+            print(f"samples: {sample}")
 
 
 if __name__ == "__main__":
