@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -177,6 +178,17 @@ def test_the_rule_finds(room: str, source: str) -> None:
 )
 def test_the_rule_lets_pass(room: str, source: str) -> None:
     assert offences(source, room, f"mmtx.{room}") == []
+
+
+def test_what_makes_a_set_of_tokens_knows_no_modality_by_name() -> None:
+    """That a return, a state and an action of one step follow each other is what the rule of clocks gives."""
+    blind = ("batch", "tokens", "connectivity", "crossing", "renderings", "model", "learner", "nn")
+    files = [file for room in blind for file in (SOURCE / f"{room}.py", *(SOURCE / room).glob("*.py")) if file.exists()]
+    told = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
+    assert len(files) >= 15
+    for file in files:
+        code = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
+        assert not [line for line in code if told.search(line) or "triple" in line], file
 
 
 WITHOUT = """
