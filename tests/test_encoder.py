@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -304,6 +305,22 @@ def test_sharing_ends_and_tells_batches_apart() -> None:
         raise RuntimeError("stop")
     whole(batch)
     assert len(calls) == 26, "nor after an error"
+
+
+def test_one_stack_too_hears_a_batch_once() -> None:
+    """Two objectives that read the same set of one stack; what they learn is what two passes teach."""
+    results = []
+    for together in (True, False):
+        learner, batch, calls = dictation([]), dictated(), []
+        learner.model.backbone.register_forward_hook(lambda *args, calls=calls: calls.append(args))
+        objectives = [learner.objective("ctc"), learner.objective("ctc")]
+        with learner.model.sharing() if together else nullcontext():
+            sum(objective(learner.model, batch).loss_sum for objective in objectives).backward()
+        results.append((gradients(learner), len(calls)))
+    (shared, once), (separate, twice) = results
+    assert (once, twice) == (1, 2)
+    for name, grad in separate.items():
+        torch.testing.assert_close(shared[name], grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def test_prefix_of_the_same_tokenizers() -> None:

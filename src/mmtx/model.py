@@ -110,8 +110,7 @@ class MultimodalTransformer(nn.Module):
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The set that the encoder hears."""
-        parts = tuple((id(batch[name]), id(batch.lengths[name])) for name in self.encoded if name in batch)
-        key = ("set", batch.is_packed, parts)
+        key = ("set", *_identity(batch, self.encoded))
         return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
 
     def encode(self, token_set: TokenSet) -> Encoded:
@@ -136,7 +135,8 @@ class MultimodalTransformer(nn.Module):
         return self._once(("memory", id(token_set)), compute, keep=token_set)
 
     def forward(self, batch: Batch) -> Encoded:
-        return self.encode(self.tokenize(batch))
+        key = ("heard", *_identity(batch, self.names))
+        return self._once(key, lambda: self.encode(self.tokenize(batch)), keep=batch)
 
     def hear(self, batch: Batch, name: str) -> Encoded:
         """Hidden states with those of one name among them, at the least cost: an encoded name needs no decoding."""
@@ -157,7 +157,7 @@ class MultimodalTransformer(nn.Module):
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Within, the memory of a batch is computed once, however many objectives listen to it."""
+        """Within, what the stacks make of a batch is computed once, however many objectives read it."""
         self._shared = {}
         try:
             yield
@@ -215,6 +215,11 @@ class MultimodalTransformer(nn.Module):
             shown = self.clock_embeddings[clock](tokens.time.flatten()[:, None])
             place = place + shown.unflatten(0, tokens.time.shape)
         return place
+
+
+def _identity(batch: Batch, names: Iterable[str]) -> tuple[Any, ...]:
+    """Of what a batch has under these names: not its values, which nobody compares, but which tensors they are."""
+    return batch.is_packed, *((id(batch[name]), id(batch.lengths[name])) for name in names if name in batch)
 
 
 def check_encode(encode: list[str], names: Iterable[str]) -> list[str]:
