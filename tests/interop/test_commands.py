@@ -104,6 +104,35 @@ def test_programs(name: str, tmp_path: Path) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gpt2", "vit-classes"])
+def test_onnx(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Another run time computes the same from the file alone, for another number of samples too; it names what it gives."""
+    runtime = pytest.importorskip("onnxruntime")
+    make, changes, inputs_for = CASES[name]
+    theirs = make(**changes)
+    to_program(mmtx.from_pretrained(saved(theirs, tmp_path / "public")), tmp_path / "model.onnx", "onnx")
+    assert "torch.onnx" not in capfd.readouterr().out
+    learner = mmtx.from_pretrained(tmp_path / "public")
+    family, config = family_of(learner)
+    own = inputs_for(theirs)[0]
+    inputs = {key: own[key][:, : value.shape[1]] for key, value in family.example(config).items()}
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["logits"]
+    (actual,) = session.run(names, {key: value.numpy() for key, value in inputs.items()})
+    expected = mmtx.interop.forward(learner, **inputs).logits
+    torch.testing.assert_close(torch.from_numpy(actual), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(theirs(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_onnx_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmtx.interop.programs.find_spec", lambda package: None)
+    ours = mmtx.from_pretrained(saved(gpt2(), tmp_path / "public"))
+    with pytest.raises(UserError, match=r"needs onnx and onnxscript: pip install 'mmtx\[onnx\]'"):
+        to_program(ours, tmp_path / "model.onnx", "onnx")
+    assert not (tmp_path / "model.onnx").exists()
+
+
 def test_a_program_needs_names_that_python_can_write(tmp_path: Path) -> None:
     ours = mmtx.from_pretrained(saved(CASES["decision-transformer"][0](), tmp_path / "public"))
     with pytest.raises(UserError, match="cannot write a set with the name 'return'"):
