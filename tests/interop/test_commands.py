@@ -18,9 +18,10 @@ from small_data import small_tokenizer, write_sound  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.cli import main  # noqa: E402
+from mmtx.compose import compose  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.exporting import family_of  # noqa: E402
-from mmtx.run.exchange import to_program  # noqa: E402
+from mmtx.run.exchange import shape_of, to_program  # noqa: E402
 
 
 def test_import_generate_export(tmp_path: Path) -> None:
@@ -81,6 +82,17 @@ def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest
     expected = theirs(ids, attention_mask=mask).logits
     actual = mmtx.interop.forward(learner, input_ids=ids, attention_mask=mask).logits
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2-odd-heads", "bert-masked", "t5-1.1", "vit-odd-heads", "whisper-128"])
+def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Path) -> None:
+    make, changes, _ = CASES[name]
+    learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
+    names = f"modality=[{','.join(learner.model.names)}]"
+    config = compose([names, "data=parallel_text" if "source" in names else "data=av_digits", *shape_of(learner).split()])
+    assert config["backbone"] == learner.config["backbone"]
+    assert config["encode"] == learner.config["encode"]
+    assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]
 
 
 def test_sound_in_text_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

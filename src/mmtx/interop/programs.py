@@ -29,7 +29,7 @@ class Program(nn.Module):
 
 
 def write_program(learner: Learner, file: Path, kind: str) -> None:
-    """Writes a program of unpadded inputs; the size of the batch is open.
+    """Writes a program of unpadded inputs; the size of the batch and the lengths of texts are open.
 
     Args:
         learner: of a public family.
@@ -48,7 +48,7 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
     example = family.example(config)
     program = Program(learner.eval(), family, config, list(example)).eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = (tuple({0: batch} for _ in example),)
+    shapes = (tuple({0: batch, **_open_length(value)} for value in example.values()),)
     with torch.no_grad():  # in the translation too: with gradients, attention is made of other operations
         exported = torch.export.export(program, tuple(example.values()), dynamic_shapes=shapes)
         if kind == "torch_export":
@@ -59,6 +59,11 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
         made = torch.onnx.export(exported, **names, dynamo=True, verbose=False)
     assert made is not None
     made.save(str(file))
+
+
+def _open_length(value: Tensor) -> dict[int, Any]:
+    """Texts may be of any length that the model can take."""
+    return {} if value.is_floating_point() else {1: torch.export.Dim.DYNAMIC}
 
 
 def _require_onnx() -> None:
