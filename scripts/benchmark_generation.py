@@ -1,10 +1,10 @@
 """Generation from an imported GPT-2 shape, against `transformers`' own ``generate`` with its cache.
 
 ``python scripts/benchmark_generation.py 124m|small|small-1000 [--pairs N] [--cpu-time]``: 64 ids of prompt, 128 new
-ones, batch 1, the same weights in float32, greedy, theirs with SDPA and in inference mode, one thread unless OMP_NUM_THREADS
-says otherwise. Both must write the same ids, else nothing is timed. Prints the median ratio theirs / ours with its 95%
-interval and ours against ours beside it; then what limits it: the time in which all weights are read once, what share
-of it each side reaches, and the products of `torch` with those weights as they stand in their file.
+ones, batch 1, the same weights in float32, greedy, theirs with SDPA and in inference mode; one thread unless
+OMP_NUM_THREADS says otherwise. Both must write the same ids, else nothing is timed. Prints the median ratio theirs /
+ours with its 95% interval and ours against ours beside it; then what limits it: the time in which all weights are read
+once, how near to it each side comes, and the products of `torch` with those weights as files have them.
 """
 
 from __future__ import annotations
