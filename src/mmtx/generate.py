@@ -15,6 +15,7 @@ from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import LayerCache
+from mmtx.nn.layout import input_by_input
 from mmtx.tokens import TokenSet
 
 Logits = Callable[[Tensor], Tensor]
@@ -98,16 +99,17 @@ def generate(
         raise ValueError(f"the prompts under '{text}' must have at least 1 token")
     decoder = TextDecoder(model, logits, batch, text, start=shortest, stop=longest + max_new_tokens, cache=cache)
     ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
-    for column in range(shortest, longest + max_new_tokens):
-        new = sampling.draw(decoder.scores(), generator)
-        if end is not None:
-            new = torch.where(ended, end, new)
-        if column < longest:  # longer prompts go on as they are
-            new = torch.where(column < lengths, prompt[:, column], new)
-        decoder.append(new)
-        ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
-        if bool(ended.all()):
-            break
+    with input_by_input(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
+        for column in range(shortest, longest + max_new_tokens):
+            new = sampling.draw(decoder.scores(), generator)
+            if end is not None:
+                new = torch.where(ended, end, new)
+            if column < longest:  # longer prompts go on as they are
+                new = torch.where(column < lengths, prompt[:, column], new)
+            decoder.append(new)
+            ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
+            if bool(ended.all()):
+                break
     written = decoder.written.tolist()
     return [
         _until(row[start : start + max_new_tokens], end) for row, start in zip(written, lengths.tolist(), strict=True)

@@ -134,7 +134,7 @@ usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
   hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
   safetensors   a file of the weights by the names that mmtx has for them
   torch_export  a program for torch.export.load
-  onnx          a program for ONNX (needs onnxscript)
+  onnx          a program for ONNX (extra `onnx`)
 """,
     "list": """\
 usage: mmtx list [GROUP]

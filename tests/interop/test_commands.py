@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -18,9 +19,10 @@ from small_data import small_tokenizer, write_sound  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.cli import main  # noqa: E402
+from mmtx.compose import compose  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.exporting import family_of  # noqa: E402
-from mmtx.run.exchange import to_program  # noqa: E402
+from mmtx.run.exchange import shape_of, to_program  # noqa: E402
 
 
 def test_import_generate_export(tmp_path: Path) -> None:
@@ -83,6 +85,19 @@ def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", ["gpt2-odd-heads", "bert-masked", "t5-1.1", "vit-odd-heads", "whisper-128"])
+def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Path) -> None:
+    make, changes, _ = CASES[name]
+    learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
+    names = f"modality=[{','.join(learner.model.names)}]"
+    config = compose(
+        [names, "data=parallel_text" if "source" in names else "data=av_digits", *shape_of(learner).split()]
+    )
+    assert config["backbone"] == learner.config["backbone"]
+    assert config["encode"] == learner.config["encode"]
+    assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]
+
+
 def test_sound_in_text_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["import", str(saved(whisper(), tmp_path / "public")), "run"]) == 0
@@ -91,17 +106,53 @@ def test_sound_in_text_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caps
     assert "[00:00.000 --> 00:00.500]" in capsys.readouterr().out
 
 
+@pytest.fixture
+def symbolic(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a program is written, sizes are symbols, which are no integers for those who check types."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80"])
-def test_programs(name: str, tmp_path: Path) -> None:
-    """A program gives what the model gives, for another number of samples too."""
+def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
+    """A program gives what the model gives, for another number of samples too, and for texts of another length."""
     make, changes, _ = CASES[name]
     ours = mmtx.from_pretrained(saved(make(**changes), tmp_path / "public"))
     to_program(ours, tmp_path / "model.pt2", "torch_export")
     family, config = family_of(ours)
     inputs = {key: value[:1].repeat(3, *[1] * (value.ndim - 1)) for key, value in family.example(config).items()}
+    inputs = {key: value if value.is_floating_point() else value[:, :5] for key, value in inputs.items()}
     program = torch.export.load(tmp_path / "model.pt2").module()
     for actual, expected in zip(program(*inputs.values()), mmtx.interop.forward(ours, **inputs).values(), strict=True):
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "vit-classes"])
+def test_onnx(name: str, tmp_path: Path, symbolic: None, capfd: pytest.CaptureFixture[str]) -> None:
+    """Another run time computes the same from the file alone, for inputs of another shape too."""
+    runtime = pytest.importorskip("onnxruntime")
+    make, changes, inputs_for = CASES[name]
+    theirs = make(**changes)
+    to_program(mmtx.from_pretrained(saved(theirs, tmp_path / "public")), tmp_path / "model.onnx", "onnx")
+    assert "torch.onnx" not in capfd.readouterr().out
+    learner = mmtx.from_pretrained(tmp_path / "public")
+    family, config = family_of(learner)
+    own = inputs_for(theirs)[0]
+    inputs = {key: own[key] for key in family.example(config)}
+    session = runtime.InferenceSession(tmp_path / "model.onnx")
+    names = [output.name for output in session.get_outputs()]
+    assert names == ["logits"]
+    (actual,) = session.run(names, {key: value.numpy() for key, value in inputs.items()})
+    expected = mmtx.interop.forward(learner, **inputs).logits
+    torch.testing.assert_close(torch.from_numpy(actual), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(theirs(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_onnx_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mmtx.interop.programs.find_spec", lambda package: None)
+    ours = mmtx.from_pretrained(saved(gpt2(), tmp_path / "public"))
+    with pytest.raises(UserError, match=r"needs onnx and onnxscript: pip install 'mmtx\[onnx\]'"):
+        to_program(ours, tmp_path / "model.onnx", "onnx")
+    assert not (tmp_path / "model.onnx").exists()
 
 
 def test_a_program_needs_names_that_python_can_write(tmp_path: Path) -> None:

@@ -84,6 +84,20 @@ def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
     assert len({tuple(row) for row in mine}) > 1
 
 
+def test_long_texts_are_written_as_without_a_cache(tmp_path: Path) -> None:
+    """So long that matrices are laid out anew, for one text; what learns afterwards finds them as they were."""
+    learner = mmtx.from_pretrained(saved(sharp(gpt2(n_positions=64)), tmp_path))
+    batch = text_batch("text", torch.randint(3, VOCAB, (1, 4)), None)
+    before = {key: (value.data_ptr(), value.stride()) for key, value in learner.state_dict().items()}
+    cached, anew = (
+        generate(learner.model, scores(learner), batch, "text", max_new_tokens=50, cache=cache)
+        for cache in (True, False)
+    )
+    assert cached == anew
+    assert {key: (value.data_ptr(), value.stride()) for key, value in learner.state_dict().items()} == before
+    learner(text_batch("text", torch.randint(3, VOCAB, (2, 9)), None))["next_token"].loss_sum.backward()
+
+
 @pytest.mark.parametrize("num_beams", [2, 4])
 @pytest.mark.parametrize("name", END)
 def test_beams(name: str, num_beams: int, tmp_path: Path) -> None:

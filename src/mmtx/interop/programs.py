@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Program(nn.Module):
 
 
 def write_program(learner: Learner, file: Path, kind: str) -> None:
-    """Writes a program of unpadded inputs; the size of the batch is open.
+    """Writes a program of unpadded inputs; the size of the batch and the lengths of texts are open.
 
     Args:
         learner: of a public family.
@@ -38,6 +39,8 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
     Raises:
         UserError: it is of no public family, or what ONNX needs is not installed.
     """
+    if kind == "onnx":
+        _require_onnx()
     family, config = family_of(learner)
     reserved = [name for name in learner.model.names if iskeyword(name)]
     if reserved:  # torch.export writes a program of Python, in which modules are attributes
@@ -45,14 +48,25 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
     example = family.example(config)
     program = Program(learner.eval(), family, config, list(example)).eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = (tuple({0: batch} for _ in example),)
-    with torch.no_grad():
+    shapes = (tuple({0: batch, **_open_length(value)} for value in example.values()),)
+    with torch.no_grad():  # in the translation too: with gradients, attention is made of other operations
         exported = torch.export.export(program, tuple(example.values()), dynamic_shapes=shapes)
-    if kind == "torch_export":
-        torch.export.save(exported, file)
-        return
-    try:
-        import onnxscript  # noqa: F401
-    except ImportError:
-        raise UserError("--format onnx needs onnxscript: pip install onnx onnxscript") from None
-    torch.onnx.export(exported, input_names=list(example), dynamo=True).save(str(file))  # type: ignore[union-attr]
+        if kind == "torch_export":
+            torch.export.save(exported, file)
+            return
+        outputs = list(family.forward(learner, config, **example))
+        names = {"input_names": list(example), "output_names": outputs}
+        made = torch.onnx.export(exported, **names, dynamo=True, verbose=False)
+    assert made is not None
+    made.save(str(file))
+
+
+def _open_length(value: Tensor) -> dict[int, Any]:
+    """Texts may be of any length that the model can take."""
+    return {} if value.is_floating_point() else {1: torch.export.Dim.DYNAMIC}
+
+
+def _require_onnx() -> None:
+    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
+    if missing:
+        raise UserError(f"--format onnx needs {' and '.join(missing)}: pip install 'mmtx[onnx]'")

@@ -21,11 +21,13 @@ class LayerCache:
 
     Attributes:
         memory: keys and values of the memory; None until a first call has computed them.
+        bias: of queries, keys and values side by side, likewise.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.length = capacity, 0
         self.memory: tuple[Tensor, Tensor] | None = None
+        self.bias: Tensor | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
@@ -120,7 +122,7 @@ class Attention(nn.Module):
         """
         if memory is not None:
             return self._listen(x, rendering, cache, memory)
-        parts = F.linear(x, self.qkv.weight, self._bias()).split(self.widths, dim=-1)
+        parts = F.linear(x, self.qkv.weight, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._normalise_queries(self._heads(parts[0])), *self._keys_and_values(parts[1], parts[2])
         if rotary is not None:
             q, k = rotate(q, rotary), rotate(k, rotary)
@@ -157,11 +159,16 @@ class Attention(nn.Module):
     def _heads(self, x: Float[Tensor, "B N width"]) -> Float[Tensor, "B heads N E"]:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
-    def _bias(self) -> Tensor | None:
+    def _bias(self, cache: LayerCache | None = None) -> Tensor | None:
+        if cache is not None and cache.bias is not None:
+            return cache.bias
         if not self.biases:
             return None
         parts = [
             self.biases[name] if name in self.biases else self.qkv.weight.new_zeros(width)
             for name, width in zip(LINEARS[:3], self.widths, strict=True)
         ]
-        return torch.cat(parts)
+        bias = torch.cat(parts)
+        if cache is not None:
+            cache.bias = bias
+        return bias

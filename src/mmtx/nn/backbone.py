@@ -215,6 +215,8 @@ class Residual(nn.Module):
     def forward(
         self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None = None
     ) -> Float[Tensor, "B N D"]:
+        if self.scale is None and not self.training:
+            return x + added
         added = self.dropout(added)
         if self.scale is not None:
             added = added * self.scale

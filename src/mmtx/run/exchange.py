@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
+from mmtx.compose import compose
 from mmtx.errors import InvalidValue
 from mmtx.interop.exporting import write_public
 from mmtx.interop.programs import write_program
@@ -71,13 +74,31 @@ FORMATS: dict[str, Callable[[str, str], None]] = {
 
 
 def shape_of(learner: Learner) -> str:
-    """The overrides that give another run a backbone of the same shape."""
+    """The overrides that give another run stacks of the same shape: all that differs from the family's own choice."""
     assert learner.config is not None
-    backbone, fresh = learner.config["backbone"], ("dim", "num_layers", "num_heads")
-    values = [f"backbone={learner.config['name']}", *(f"backbone.{key}={backbone[key]}" for key in fresh)]
-    mlp = backbone["mlp"]
-    values += [f"backbone.mlp.{key}={mlp[key]}" for key in ("expansion", "multiple_of", "gated")]
-    return " ".join([*values, f"backbone.norm.eps={backbone['norm']['eps']}"])
+    choice = f"backbone={learner.config['name']}"
+    usual, config = _leaves(compose([choice])["backbone"]), _leaves(learner.config["backbone"])
+    size = {key: config[key] for key in ("dim", "num_layers", "num_heads")}
+    unusual = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
+    words = [choice, *(f"backbone.{key}={_word(value)}" for key, value in {**size, **unusual}.items())]
+    words += [f"~backbone.{key}" for key in usual if key not in config]
+    if learner.config["encode"]:
+        words.append(f"encode={_word(learner.config['encode'])}")
+        words += [f"encoder.{key}={_word(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
+    return " ".join(words)
+
+
+def _leaves(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """``{path: value}`` of a tree."""
+    leaves: dict[str, Any] = {}
+    for key, value in node.items():
+        leaves |= _leaves(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
+    return leaves
+
+
+def _word(value: Any) -> str:
+    """A value as the command line takes it."""
+    return json.dumps(value, separators=(",", ":")).replace('"', "")
 
 
 def _merged(run: Learner | Path | str) -> Learner:
