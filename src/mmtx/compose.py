@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,27 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
-    return with_overrides(config, overrides)
+    return with_overrides(completed(config), overrides)
+
+
+def completed(config: Mapping[str, Any]) -> Config:
+    """A saved config with the keys that have come since, as ``train.yaml`` has them: its own and those of the loader
+    (``data.packing``). Their defaults are what was done before they came. One line says so."""
+    defaults = read_yaml(config_directory() / "train.yaml")
+    data, added = (
+        config.get("data"),
+        {key: defaults[key] for key in defaults if key not in {*config, "defaults", "data"}},
+    )
+    loader = {key: value for key, value in defaults["data"].items() if isinstance(data, Mapping) and key not in data}
+    if added or loader:
+        lines = [f"{key}={value}" for key, value in (added | {f"data.{key}": loader[key] for key in loader}).items()]
+        _say_once(f"mmtx: saved before these keys existed, taken as their defaults: {' '.join(lines)}")
+    return {**config, **added, **({"data": {**data, **loader}} if loader else {})}
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:

@@ -1,9 +1,12 @@
 """Which sample comes when does not depend on who asks, and neither does what is in it."""
 
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -16,6 +19,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix
+from mmtx.data.worker import Desk
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -261,3 +265,37 @@ def test_a_users_mistake_arrives_with_its_sample(num_workers):
     data = module(Failing(), num_workers=num_workers)
     with pytest.raises(UserError, match=r"^sample \d+: path=.* is damaged$"):
         list(data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1))
+
+
+class Deadly(Noisy):
+    """Sample 11 is the end of the worker that makes it."""
+
+    def _make(self, i):
+        if i == 11:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._make(i)
+
+
+def test_what_a_worker_was_on_when_it_died_is_known():
+    data = module(Deadly(), num_workers=2)
+    try:  # keeps no traceback, which would keep the other worker
+        told = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
+    except RuntimeError as error:
+        told = str(error)
+    assert data.desk.samples(told) == [11]
+
+
+def test_what_workers_that_hang_are_on_is_known():
+    desk = Desk()
+    hangs = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(7), time.sleep(60)), daemon=True)
+    idle = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(-1), time.sleep(60)), daemon=True)
+    for worker in (hangs, idle):
+        worker.start()
+    deadline = time.monotonic() + 30
+    while desk.samples("DataLoader timed out") != [7]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for worker in (hangs, idle):
+        worker.kill()
+        worker.join()
+    assert desk.samples("DataLoader timed out") == []

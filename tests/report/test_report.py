@@ -54,7 +54,8 @@ def test_what_the_command_prints_and_writes(sweep, tmp_path):
     (first,) = [line for line in lines if re.match(r"\s+1\s+3e-3", line)]
     assert "0.3050 ± 0.0071  2" in first
     assert any("lr=1e-2" in line and "failed" in line and "out of memory" in line for line in lines)
-    assert f"best: mmtx train experiment=vit_digits trainer.max_steps=30 optim.lr=3e-3 seed=2\n      {sweep}/lr=3e-3,seed=2" in done.stdout
+    typed = "mmtx train experiment=vit_digits trainer.max_steps=30 optim.lr=3e-3 seed=2"
+    assert f"best: {typed}\n      {sweep}/lr=3e-3,seed=2" in done.stdout
 
     with (sweep / "report.csv").open() as file:
         table = list(csv.DictReader(file))
