@@ -17,6 +17,7 @@ import torch
 
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
+from mmtx.data.mixture import Mixture
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix
 from mmtx.data.worker import Desk
@@ -299,3 +300,32 @@ def test_what_workers_that_hang_are_on_is_known():
         worker.kill()
         worker.join()
     assert desk.samples("DataLoader timed out") == []
+
+
+class Million(Source):
+    """A million samples, which cost nothing to make."""
+
+    specs = {"number": Spec({"value": Field((), torch.long)})}
+
+    def train(self):
+        return Samples(10**6, lambda i: {"number": {"value": torch.tensor(i)}})
+
+    def val(self):
+        return None
+
+    def test(self):
+        return None
+
+
+def first_batch_seconds(source, first_step):
+    data, begun = module(source, names=["number"], batch_size=64), time.process_time()
+    loader = data.train_loader(num_steps=10**6, accumulate=1, rank=0, num_ranks=1, first_step=first_step)
+    next(iter(loader))
+    return time.process_time() - begun
+
+
+def test_deep_in_an_epoch_the_first_batch_is_there_as_soon_as_at_its_start():
+    at_once = {"parts": {"one": Million()}, "weights": {}, "temperature": None, "schedule_samples": None, "names": {}}
+    for source in (Million(), Mixture(**at_once)):
+        seconds = {step: min(first_batch_seconds(source, step) for _ in range(3)) for step in (0, 900_000 // 64)}
+        assert seconds[900_000 // 64] - seconds[0] < 0.2, seconds
