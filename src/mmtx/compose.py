@@ -231,16 +231,17 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
 def completed(config: Mapping[str, Any]) -> Config:
     """A saved config with the keys that have come since, as ``train.yaml`` has them: its own and those of the loader
     (``data.packing``). Their defaults are what was done before they came. One line says so."""
-    defaults = read_yaml(config_directory() / "train.yaml")
-    data, added = (
-        config.get("data"),
-        {key: defaults[key] for key in defaults if key not in {*config, "defaults", "data"}},
-    )
-    loader = {key: value for key, value in defaults["data"].items() if isinstance(data, Mapping) and key not in data}
-    if added or loader:
-        lines = [f"{key}={value}" for key, value in (added | {f"data.{key}": loader[key] for key in loader}).items()]
+    defaults, data = read_yaml(config_directory() / "train.yaml"), config.get("data")
+    added = {key: value for key, value in defaults.items() if key not in {*config, "defaults", "data"}}
+    filled = {**config, **added}
+    if isinstance(data, Mapping):
+        loader = {key: value for key, value in defaults["data"].items() if key not in data}
+        filled["data"] = {**data, **loader}
+        added |= {f"data.{key}": value for key, value in loader.items()}
+    if added:
+        lines = [f"{key}={value}" for key, value in added.items()]
         _say_once(f"mmtx: saved before these keys existed, taken as their defaults: {' '.join(lines)}")
-    return {**config, **added, **({"data": {**data, **loader}} if loader else {})}
+    return filled
 
 
 @cache
