@@ -3,13 +3,15 @@
     python scripts/soak.py FOLDER --faults 200 --seed 0
 
 Every run is stopped by one fault after another until it finishes, and must then equal the reference bit for bit. Ends
-in a table; the exit code is 1 if anything was lost. Faults and their places are those of tests/run/kills.py.
+in a table, also when it is interrupted; the exit code is 1 if anything was lost. Faults and their places are those of
+tests/run/kills.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import contextlib
 import random
 import shutil
 import sys
@@ -54,11 +56,12 @@ def main() -> int:
         done = kills.run([*WORDS, *more, f"run_dir=whole {name}"], cwd)
         assert done["code"] == 0, done["said"]
     table, lost, number = collections.Counter(), [], 0
-    while sum(table.values()) < options.faults:
-        number += 1
-        name = random.choice(list(SETS))
-        table += soak_one(number, name, options.folder, lost)
-        print(f"{sum(table.values())} faults, {number} runs, {len(lost)} lost", flush=True)
+    with contextlib.suppress(KeyboardInterrupt):
+        while sum(table.values()) < options.faults:
+            number += 1
+            name = random.choice(list(SETS))
+            table += soak_one(number, name, options.folder, lost)
+            print(f"{sum(table.values())} faults, {number} runs, {len(lost)} lost", flush=True)
     print_table(table, number, lost)
     return 1 if lost else 0
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,28 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
-    return with_overrides(config, overrides)
+    return with_overrides(completed(config), overrides)
+
+
+def completed(config: Mapping[str, Any]) -> Config:
+    """A saved config with the keys that have come since, as ``train.yaml`` has them: its own and those of the loader
+    (``data.packing``). Their defaults are what was done before they came. One line says so."""
+    defaults, data = read_yaml(config_directory() / "train.yaml"), config.get("data")
+    added = {key: value for key, value in defaults.items() if key not in {*config, "defaults", "data"}}
+    filled = {**config, **added}
+    if isinstance(data, Mapping):
+        loader = {key: value for key, value in defaults["data"].items() if key not in data}
+        filled["data"] = {**data, **loader}
+        added |= {f"data.{key}": value for key, value in loader.items()}
+    if added:
+        lines = [f"{key}={value}" for key, value in added.items()]
+        _say_once(f"mmtx: saved before these keys existed, taken as their defaults: {' '.join(lines)}")
+    return filled
+
+
+@cache
+def _say_once(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:

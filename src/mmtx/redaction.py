@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SECRET = re.compile(r"(^|[_.])(api_?key|key|token|secret|passw(or)?d|credentials?)$", re.IGNORECASE)
@@ -20,13 +20,17 @@ LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 def redacted(content: Any) -> Any:
     """The same texts, in nested dictionaries and lists as well, with ``${oc.env:NAME}`` for what the environment keeps
     secret: a config that is read again gets it from there. Logins in addresses become ``***``."""
+    return _replaced(content, sorted(_secrets().items(), key=lambda item: -len(item[0])))
+
+
+def _replaced(content: Any, secrets: Sequence[tuple[str, str]]) -> Any:
     if isinstance(content, Mapping):
-        return {redacted(key): redacted(value) for key, value in content.items()}
+        return {_replaced(key, secrets): _replaced(value, secrets) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [redacted(value) for value in content]
+        return [_replaced(value, secrets) for value in content]
     if not isinstance(content, str):
         return content
-    for value, name in sorted(_secrets().items(), key=lambda item: -len(item[0])):
+    for value, name in secrets:
         content = content.replace(value, f"${{oc.env:{name}}}")
     return LOGIN.sub("***", content)
 

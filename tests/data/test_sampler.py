@@ -1,9 +1,12 @@
 """Which sample comes when does not depend on who asks, and neither does what is in it."""
 
+import multiprocessing
 import os
 import random
+import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from itertools import chain
 from pathlib import Path
@@ -14,8 +17,10 @@ import torch
 
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
+from mmtx.data.mixture import Mixture
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix
+from mmtx.data.worker import Desk
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -261,3 +266,66 @@ def test_a_users_mistake_arrives_with_its_sample(num_workers):
     data = module(Failing(), num_workers=num_workers)
     with pytest.raises(UserError, match=r"^sample \d+: path=.* is damaged$"):
         list(data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1))
+
+
+class Deadly(Noisy):
+    """Sample 11 is the end of the worker that makes it."""
+
+    def _make(self, i):
+        if i == 11:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super()._make(i)
+
+
+def test_what_a_worker_was_on_when_it_died_is_known():
+    data = module(Deadly(), num_workers=2)
+    try:  # keeps no traceback, which would keep the other worker
+        told = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
+    except RuntimeError as error:
+        told = str(error)
+    assert data.desk.samples(told) == [11]
+
+
+def test_what_workers_that_hang_are_on_is_known():
+    desk = Desk()
+    hangs = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(7), time.sleep(60)), daemon=True)
+    idle = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(-1), time.sleep(60)), daemon=True)
+    for worker in (hangs, idle):
+        worker.start()
+    deadline = time.monotonic() + 30
+    while desk.samples("DataLoader timed out") != [7]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    for worker in (hangs, idle):
+        worker.kill()
+        worker.join()
+    assert desk.samples("DataLoader timed out") == []
+
+
+class Million(Source):
+    """A million samples, which cost nothing to make."""
+
+    specs = {"number": Spec({"value": Field((), torch.long)})}
+
+    def train(self):
+        return Samples(10**6, lambda i: {"number": {"value": torch.tensor(i)}})
+
+    def val(self):
+        return None
+
+    def test(self):
+        return None
+
+
+def first_batch_seconds(source, first_step):
+    data, begun = module(source, names=["number"], batch_size=64), time.process_time()
+    loader = data.train_loader(num_steps=10**6, accumulate=1, rank=0, num_ranks=1, first_step=first_step)
+    next(iter(loader))
+    return time.process_time() - begun
+
+
+def test_deep_in_an_epoch_the_first_batch_is_there_as_soon_as_at_its_start():
+    at_once = {"parts": {"one": Million()}, "weights": {}, "temperature": None, "schedule_samples": None, "names": {}}
+    for source in (Million(), Mixture(**at_once)):
+        seconds = {step: min(first_batch_seconds(source, step) for _ in range(3)) for step in (0, 900_000 // 64)}
+        assert seconds[900_000 // 64] - seconds[0] < 0.2, seconds

@@ -19,7 +19,7 @@ import torch
 import mmtx.cli
 import mmtx.experiment  # noqa: F401
 from mmtx.data import module as data_module
-from mmtx.run import checkpoint_file, checkpoints, job, ranks, resume  # noqa: F401
+from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoints import Checkpoints
 from mmtx.training.module import MultimodalModule
@@ -32,7 +32,7 @@ POINTS = {
     "test.step": (MultimodalModule, "test_step"),
     "ckpt.begin": (checkpoints, "capture"),
     "ckpt.open": (checkpoint_file.torch, "save"),
-    "ckpt.half": (_Hashed, "write"),
+    "ckpt.half": (_Hashed, "_take"),
     "ckpt.synced": (checkpoint_file, "_put_in_place"),
     "ckpt.renamed": (checkpoint_file, "sync_directory"),
     "ckpt.before_link": (checkpoints, "link"),
@@ -45,6 +45,13 @@ def no_space(*_):
     raise OSError(28, "No space left on device")
 
 
+def term_all():
+    """The run and all of its ranks, each of which leads a session of its own."""
+    if "RANK" in os.environ:
+        os.killpg(os.getpgid(os.getppid()), signal.SIGTERM)
+    os.killpg(0, signal.SIGTERM)
+
+
 def poison(module):
     with torch.no_grad():
         for parameter in module.learner.parameters():
@@ -55,7 +62,7 @@ def poison(module):
 DEEDS = {
     "kill": lambda *_: os.kill(os.getpid(), signal.SIGKILL),
     "term": lambda *_: os.kill(os.getpid(), signal.SIGTERM),
-    "term_all": lambda *_: os.killpg(0, signal.SIGTERM),
+    "term_all": lambda *_: term_all(),
     "interrupt": lambda *_: os.kill(os.getpid(), signal.SIGINT),
     "requeue": lambda *_: os.kill(os.getpid(), signal.SIGUSR1),
     "no_space": no_space,
@@ -84,34 +91,27 @@ def arm(at, nth=1, do="kill", rank=0, times=1):
 class Forked:
     """Stands in for the `Popen` of a rank: a fork of this process, which is armed as it is."""
 
-    def __init__(self, command, env):
-        self.returncode = None
+    def __init__(self, command, *, env, pass_fds, **_):
         self.pid = os.fork()
         if self.pid == 0:
+            os.setsid()
+            for descriptor in range(3, 1024):
+                with contextlib.suppress(OSError):
+                    if descriptor not in pass_fds and not os.get_inheritable(descriptor):
+                        os.close(descriptor)  # as a new program would: a lifeline's other end is the parent's alone
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
             sys.argv = command[2:]
-            leave(job.main)
-
-    def poll(self):
-        if self.returncode is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-            self.returncode = os.waitstatus_to_exitcode(status) if pid else None
-        return self.returncode
+            leave(worker.main)
 
     def wait(self):
-        while self.poll() is None:
-            time.sleep(0.02)
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
     def send_signal(self, number):
         with contextlib.suppress(ProcessLookupError):
-            if self.poll() is None:
-                os.kill(self.pid, number)
-
-    def kill(self):
-        self.send_signal(signal.SIGKILL)
+            os.kill(self.pid, number)
 
 
 def leave(call):
@@ -143,7 +143,7 @@ def run(words, cwd, **point):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        ranks.subprocess = types.SimpleNamespace(Popen=Forked)
+        children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
         if point:
             arm(**point)
         leave(lambda: mmtx.cli.main(words))

@@ -207,7 +207,7 @@ def test_what_is_not_a_number_is_told_and_kept(stopped):
 def test_stopped_anywhere_else_and_resumed_is_the_same_run(name, more_stopped):
     told = {
         "out of memory": "out of memory: ",
-        "a worker dies": "DataLoader worker",
+        "a worker dies": "it was on sample ",
         "a worker hangs": "timed out",
         "the disk is full at every save": "No space left on device",
     }
@@ -285,7 +285,26 @@ DATA = {
     "sound": ("audio_manifest", ["modality=[audio]", "objective=[ctc]"]),
     "trajectories": ("trajectories", ["modality=[return,state,action]", "objective=[action]"]),
     "sound and its text": ("fsdd", ["modality=[audio,text]", "objective=[next_token]", *RESAMPLED]),
+    "a mixture": (
+        "mixture",
+        [
+            *("modality=[text,image,state,action]", "objective=[next_token,classify,action]"),
+            *("data.names={digits:{text:name}}", "modality.image.patch_size=4", "trainer.accumulate_grad_batches=2"),
+        ],
+    ),
 }
+PARTS = {"prose": "text_file", "digits": "digits", "steps": "trajectories"}
+
+
+def small_data(name, folder, monkeypatch):
+    if name != "mixture":
+        return shrink_data(name, folder, monkeypatch)
+    words = ["data.parts.digits.num_val=24"]
+    for part, source in PARTS.items():
+        small = shrink_data(source, folder, monkeypatch)
+        words += [f"+data@data.parts.{part}={source}"]
+        words += [word.replace("data.", f"data.parts.{part}.", 1) for word in small]
+    return words
 
 
 @pytest.mark.slow
@@ -294,13 +313,13 @@ DATA = {
 def test_any_data_goes_on_as_it_was(kind, workers, tmp_path, monkeypatch):
     name, chosen = DATA[kind]
     (tmp_path / "data").mkdir()
-    words = [*BASIC, f"data={name}", *chosen, *shrink_data(name, tmp_path / "data", monkeypatch)]
+    words = [*BASIC, f"data={name}", *chosen, *small_data(name, tmp_path / "data", monkeypatch)]
     words = [word for word in words if not word.startswith("data.num_workers")]
     words.append(f"data.num_workers={workers}")
     done = play(
         [
             {"cwd": str(tmp_path), "words": [*words, "run_dir=whole"]},
-            {"cwd": str(tmp_path), "words": [*words, "run_dir=run"], "at": "step.after_backward", "nth": 8},
+            {"cwd": str(tmp_path), "words": [*words, "run_dir=run"], "at": "step.before_update", "nth": 8},
             {"cwd": str(tmp_path), "words": ["resume", "run"]},
         ]
     )

@@ -2,8 +2,10 @@
 
 import fcntl
 import json
+import shutil
 
 import pytest
+import torch
 import yaml
 from run_cli import TINY
 from test_resume import play
@@ -69,6 +71,38 @@ def test_another_config(run):
             resume(run.path)
     finally:
         run.config.write_text(before)
+
+
+def test_a_config_from_before_a_key_existed(run, stopped, tmp_path):
+    """Top-level keys and those of the loader come from ``train.yaml``, in the run and in its checkpoint; others do
+    not."""
+    from mmtx.run.checkpoint_file import write_checkpoint
+
+    old = tmp_path / "run"
+    shutil.copytree(run.path, old)
+    config = yaml.safe_load(run.config.read_text())
+    for key in ("freeze", "hint", "modality_dropout"):
+        del config[key]
+    for key in ("packing", "on_bad_sample"):
+        del config["data"][key]
+    (old / "config.yaml").write_text(yaml.safe_dump(config))
+    for file in {file.resolve() for file in (old / "checkpoints").glob("*.ckpt")}:
+        content = torch.load(file, weights_only=True)
+        write_checkpoint(file, {**content, "mmtx": {**content["mmtx"], "config": config}})
+    del config["data"]["context"]
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(config))
+    words = [
+        ["evaluate", str(old), "split=val"],
+        ["resume", str(old)],
+        ["train", "--config", str(tmp_path / "other.yaml")],
+    ]
+    evaluated, resumed, other = play([{"cwd": str(stopped), "words": each} for each in words])
+    said = (
+        "taken as their defaults: freeze=[] hint=None modality_dropout={} data.packing=False data.on_bad_sample=raise"
+    )
+    assert evaluated["code"] == 0 and evaluated["said"].count(said) == 1, evaluated["said"]
+    assert resumed["code"] == 0 and resumed["said"].count(said) == 1, resumed["said"]
+    assert other["code"] == 2 and "data.context" in other["said"], other["said"]
 
 
 def test_a_run_that_goes_on_elsewhere(run):

@@ -1,5 +1,6 @@
 """The same jobs by submitit (its local mode, and a SLURM that is not one) and by a Ray of this machine."""
 
+import json
 import logging
 import os
 import signal
@@ -9,6 +10,7 @@ import threading
 import time
 
 import pytest
+from run_cli import TINY, mmtx, text_of
 from test_drive import drive, make_sweep
 
 from mmtx.errors import InvalidValue
@@ -138,3 +140,31 @@ def test_more_than_the_cluster_has_is_refused(tmp_path, monkeypatch):
 
     with pytest.raises(InvalidValue, match="num_gpus=64.0 is more than"):
         Ray(address=None, num_gpus=64.0, num_cpus=1.0, demand=demand(tmp_path, 1))
+
+
+TRAINING = [
+    *("train", "-m", "experiment=vit_digits", *TINY, "trainer.max_epochs=null", "trainer.max_steps=10"),
+    *("optim.lr=1e-3,3e-3", "logger=[]", "callbacks=[]", "trainer.accelerator=cpu"),
+]
+
+
+def results(folder, launcher):
+    done = mmtx(*TRAINING, f"hydra/launcher={launcher}", f"run_dir={launcher}", cwd=folder, timeout=400)
+    assert done.returncode == 0, text_of(done)
+    found = {}
+    for job in read_sweep(folder / launcher).jobs:
+        lines = [json.loads(line) for line in (folder / launcher / job.name / "metrics.jsonl").read_text().splitlines()]
+        last = json.loads((folder / launcher / job.name / "metrics.json").read_text())
+        clock = ("time", "train/tokens_per_second")
+        found[job.name] = [{key: v for key, v in line.items() if key not in clock} for line in [*lines, last]]
+    return found
+
+
+@pytest.mark.slow
+def test_training_there_gives_the_numbers_of_training_here(tmp_path):
+    for package in ("submitit", "ray"):
+        pytest.importorskip(package)
+    here = results(tmp_path, "slots")
+    assert len(here) == 2 and all(len(lines) > 10 and "test/loss" in lines[-1] for lines in here.values())
+    assert results(tmp_path, "submitit_local") == here
+    assert results(tmp_path, "ray") == here

@@ -81,6 +81,17 @@ def test_no_slot_is_shared_and_none_is_idle_while_a_job_waits(tmp_path):
     raise AssertionError(f"{excess:.0%} above the ideal schedule")
 
 
+def test_the_record_of_a_long_sweep_is_written_as_fast_as_jobs_come(tmp_path):
+    """It is written twice for every job; 0.03 s each time, and four times that with the type checks of the tests."""
+    sweep = make_sweep(tmp_path, [""] * 1000)
+    seconds = []
+    for _ in range(3):
+        begun = time.process_time()
+        sweep.write()
+        seconds.append(time.process_time() - begun)
+    assert min(seconds) < 0.4, seconds
+
+
 def test_the_record_says_what_became_of_each(tmp_path):
     says = """echo '{"state": "failed", "error": "OutOfMemoryError: CUDA out of memory"}' > %s/2/status.json; exit 1"""
     scripts = ["exit 0", "exit 3", says % tmp_path, "kill -9 $$", "exit 143", "sleep 60"]

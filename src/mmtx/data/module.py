@@ -20,7 +20,7 @@ from mmtx.data.left_out import LEFT_OUT
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.parted import PartedSplit
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
-from mmtx.data.worker import in_worker
+from mmtx.data.worker import Desk, in_worker
 from mmtx.errors import InvalidValue, UserError
 
 ON_BAD_SAMPLE = {"raise": False, "skip": True}
@@ -70,6 +70,7 @@ class DataModule:
             raise InvalidValue("max_bad_share", max_bad_share, "must lie in 0..1")
         self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
         self.source, self.seed, self.num_workers = source, seed, num_workers
+        self.desk = Desk() if num_workers else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.packing, self.modality_dropout = packing, modality_dropout
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
@@ -148,7 +149,7 @@ class DataModule:
         batch_size: int,
         modality_dropout: ModalityDropout | None = None,
     ) -> _Fetch:
-        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout)
+        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout, self.desk)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -212,9 +213,10 @@ class _Fetch(Dataset[list[Batch]]):
         packing: bool,
         skips: bool,
         modality_dropout: ModalityDropout | None,
+        desk: Desk | None,
     ) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
-        self.packing, self.skips, self.modality_dropout = packing, skips, modality_dropout
+        self.packing, self.skips, self.modality_dropout, self.desk = packing, skips, modality_dropout, desk
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
@@ -227,6 +229,7 @@ class _Fetch(Dataset[list[Batch]]):
         except UserError as error:
             return error
         finally:
+            self._note(-1)
             torch.set_rng_state(states[0])
             random.setstate(states[1])
             numpy.random.set_state(states[2])
@@ -250,6 +253,7 @@ class _Fetch(Dataset[list[Batch]]):
 
     def _batch(self, group: _Group, draws: list[Draw]) -> Batch:
         if isinstance(group.split, BatchSplit) and draws:
+            self._note(draws[0].index)
             ids = [draw.index for draw in draws]
             own = [index - group.first for index in ids]
             return replace(group.split.batch(own, group.specs), ids=torch.tensor(ids))
@@ -259,6 +263,7 @@ class _Fetch(Dataset[list[Batch]]):
 
     def _sample(self, group: _Group, draw: Draw) -> Sample | None:
         """One sample; None where it cannot be read and may be left out."""
+        self._note(draw.index)
         seed_everything_for(self.seed, draw)
         try:
             sample = group.split[draw.index - group.first]
@@ -274,6 +279,10 @@ class _Fetch(Dataset[list[Batch]]):
         except Exception as error:
             error.add_note(f"when sample {draw.index} was made")
             raise
+
+    def _note(self, index: int) -> None:
+        if self.desk is not None:
+            self.desk.note(index)
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:

@@ -1,13 +1,44 @@
-"""What a process that serves another does about signals, and about the death of the one it serves."""
+"""What a process that serves another does about signals and about the death of the one it serves, and what it leaves
+behind when it dies itself."""
 
 from __future__ import annotations
 
 import ctypes
 import multiprocessing
+import os
+import re
 import signal
 import sys
+from collections.abc import Iterator
+
+import torch
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+ROWS = 4096  # more than there are workers, so that no two of them share one
+
+
+class Desk:
+    """The sample that each worker is on, in memory that it shares with the process that started it."""
+
+    def __init__(self) -> None:
+        self._rows = torch.full((ROWS, 2), -1, dtype=torch.long).share_memory_()
+
+    def note(self, index: int) -> None:
+        """This process begins the sample of an index; -1: it is idle."""
+        self._rows[os.getpid() % ROWS] = torch.tensor((os.getpid(), index))
+
+    def samples(self, told: str) -> list[int]:
+        """Indices of the samples of the workers whose deaths torch tells; of all that live where it names none."""
+        named = re.search(r"\(pid(?:\(s\))? ([0-9, ]+)\)", told)
+        pids = {int(pid) for pid in named[1].split(",")} if named else {*_alive()}
+        return sorted(int(index) for pid, index in self._rows.tolist() if pid in pids and index >= 0)
+
+
+def _alive() -> Iterator[int]:
+    for child in multiprocessing.active_children():
+        if child.pid is not None:
+            yield child.pid
 
 
 def end_with_parent(number: int) -> None:

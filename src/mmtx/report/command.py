@@ -65,7 +65,7 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         parts += [paragraph(_explained(comparison)), html_table(*table.ranking(comparison), mark_first=True)]
     typed = table.command(comparison)
     if typed and comparison.best_run:
-        parts += [heading("Best"), code(typed), paragraph(f"its best run: {comparison.best_run.path}")]
+        parts += [heading("Best"), code(typed), paragraph(f"as in {comparison.best_run.path}")]
     for attribution in found:
         parts += [heading(_named("What each modality brought", attribution))]
         parts += [picture(subset_picture(attribution, comparison.metric), "metric of each set of modalities")]

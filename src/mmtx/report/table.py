@@ -11,7 +11,7 @@ from io import StringIO
 from pathlib import Path
 
 from mmtx.report.attribution import Attribution
-from mmtx.report.comparison import SEED, Comparison, Setting, rounded
+from mmtx.report.comparison import Comparison, Setting, rounded
 
 Rows = list[list[str]]
 
@@ -94,11 +94,10 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def command(comparison: Comparison) -> str | None:
-    """What to type for the best setting, with the first of its seeds."""
-    if not comparison.settings:
+    """What to type for the best run of the best setting, its seed included."""
+    run = comparison.best_run
+    if run is None:
         return None
-    runs = comparison.settings[0].runs
-    run = min(runs, key=lambda run: run.config.get(SEED, 0))
     if run.sweep is None:
         return shlex.join(["mmtx", "train", "--config", str(_relative(run.path / "config.yaml"))])
     swept = {override.partition("=")[0].lstrip("+") for override in run.overrides}

@@ -114,22 +114,24 @@ class _Hashed:
     def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor, lasting: bool) -> None:
         self._stream, self._pool, self._lasting = stream, pool, lasting
         self._digest, self._size, self._hashing = hashlib.sha256(), 0, deque[Future[None]]()
-        self._error: OSError | None = None
+        self._error: Exception | None = None
 
     def write(self, data: Any) -> int:
         size = memoryview(data).nbytes
-        if self._error is not None:
-            return size
+        if self._error is None:
+            try:
+                self._take(data, size)
+            except Exception as error:
+                self._error = error
+        return size
+
+    def _take(self, data: Any, size: int) -> None:
         large = size > HASHED_IN_PLACE
         self._hashing.append(self._pool.submit(self._digest.update, data if large else bytes(data)))
-        try:
-            self._stream.write(data)
-        except OSError as error:
-            self._error = error
+        self._stream.write(data)
         if large and not self._lasting:
             self._wait()
         self._size += size
-        return size
 
     def flush(self) -> None:
         """torch asks for it; the file is flushed once, at the end."""

@@ -190,8 +190,11 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
     """The error as a user can read it, if it tells of memory that is exhausted, of a worker that died or hangs, or of a
     rank that has gone."""
     if str(error).startswith("DataLoader "):
+        told, desk = str(error).splitlines()[0], experiment.data.desk
+        samples = desk.samples(told) if desk is not None else []
+        where = f"it was on sample {' and '.join(map(str, samples))}; " if samples else ""
         hint = "look at what reads the data, and at memory; data.num_workers=0 shows the error itself"
-        return ProcessDied(f"{str(error).splitlines()[0]} (trainer.data_timeout_s bounds the wait); {hint}")
+        return ProcessDied(f"{told} (trainer.data_timeout_s bounds the wait); {where}{hint}")
     if "by peer" in str(error):
         return ProcessDied("another rank has ended")
     if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):

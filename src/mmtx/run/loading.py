@@ -12,7 +12,7 @@ import torch
 
 from mmtx import check
 from mmtx.batch import Field, Spec
-from mmtx.compose import Config
+from mmtx.compose import Config, completed
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
@@ -83,6 +83,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in ("config", "specs", "fingerprint"))]
         if not all(isinstance(part, dict) for part in parts):
             raise TypeError("a part of it is no dictionary")
+        checkpoint["mmtx"]["config"] = completed(checkpoint["mmtx"]["config"])
     return checkpoint
 
 

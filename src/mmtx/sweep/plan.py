@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmtx.compose import Composer, Config, expand_sweep, read_config, read_or_compose, with_overrides
+from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
 from mmtx.sweep.record import Job
@@ -80,11 +81,16 @@ class TrialPlanner:
     def __init__(self, fixed: Sequence[str], config_file: str | None) -> None:
         self._fixed, self._config_file = fixed, config_file
         self._experiment: Experiment | None = None
+        self._asked: deque[list[str]] = deque()
+        self._configs = _compose_all(iter(self._asked.popleft, None), config_file)  # files are read for the first only
 
     def __call__(self, number: int, overrides: Sequence[str]) -> Planned:
         """Raises UserError with everything that is wrong with the job."""
         every = [*self._fixed, *overrides]
-        config = read_or_compose(self._config_file, every)
+        self._asked.append(every)
+        config = next(self._configs)
+        if isinstance(config, UserError):
+            raise config
         self._experiment = assemble(config, like=self._experiment)
         short = slug([_rounded(override) for override in overrides])
         name = f"{number:03},{short}-{_short_hash(every, self._config_file)}"
@@ -115,7 +121,7 @@ def _short_hash(overrides: Sequence[str], config_file: str | None) -> str:
     return hashlib.sha256(json.dumps([sorted(overrides), config_file]).encode()).hexdigest()[:6]
 
 
-def _compose_all(lists: Sequence[Sequence[str]], config_file: str | None) -> Iterator[Config | UserError]:
+def _compose_all(lists: Iterable[Sequence[str]], config_file: str | None) -> Iterator[Config | UserError]:
     if config_file is not None:
         saved = read_config(config_file)
         for overrides in lists:

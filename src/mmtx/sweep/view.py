@@ -42,7 +42,7 @@ class View(ABC):
 class Lines(View):
     """A line for everything that happens."""
 
-    seconds = 1.0
+    seconds = 0.25
 
     def say(self, text: str) -> None:
         print(text, flush=True)
