@@ -60,8 +60,9 @@ def result_of(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "train/loss" in line]
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    losses = {key: [step.get(key, 0.0) for step in steps] for key in steps[0] if key.endswith("/loss")}
-    return losses | {"norm": [step["train/grad_norm"] for step in steps]}, weights
+    compared = ("train/loss", "train/tokens/", "train/grad_norm")
+    keys = {key for step in steps for key in step if key.startswith(compared) or key.endswith("/loss")}
+    return {key: [step.get(key, 0.0) for step in steps] for key in sorted(keys)}, weights
 
 
 def assert_equal_runs(one, other):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
 from mmtx.training.evaluated import EvaluatedModule
 from mmtx.training.numbers import Watch, keep_batches
-from mmtx.training.optimisation import Optimisation, clip
+from mmtx.training.optimisation import Optimisation, clip, grad_norm
 from mmtx.training.state import restore, scaler_of
 
 
@@ -80,6 +79,7 @@ class MultimodalModule(EvaluatedModule):
         self.alarms: set[Alarm] = set()
         self.is_between_steps = True
         self._grad_norm: Tensor | None = None
+        self._grad_norms: dict[str, Tensor] = {}
         self._left_out = 0
 
     # ---------------------------------------------------------------- set-up
@@ -173,9 +173,8 @@ class MultimodalModule(EvaluatedModule):
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        for batch in batches:
-            self._count_tokens(batch)
-        if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
+        self.throughput.count(batches)
+        if self._is_logged(self.global_step):
             self._log_training(scores, lr)
         self.is_between_steps = True
 
@@ -184,7 +183,13 @@ class MultimodalModule(EvaluatedModule):
         if scaler_of(self) is not None:
             self._clip()
 
+    def _is_logged(self, step: int) -> bool:
+        return step % self.log_every_steps == 0 or step in (1, self.total_steps)
+
     def _clip(self) -> None:
+        model = self.learner.model
+        if self._is_logged(self.global_step + 1):
+            self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
     # ---------------------------------------------------------------- what ranks agree on
@@ -261,29 +266,14 @@ class MultimodalModule(EvaluatedModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _count_tokens(self, batch: Batch) -> None:
-        """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
-        to be read, unless the host knows them: then places count as tokens."""
-        model = self.learner.model
-        if self.device.type == "cpu" or batch.is_packed:
-            real, places = model.count_tokens(batch)
-            self._tokens, self._places = self._tokens + real, self._places + places
-            return
-        for name in (name for name in model.names if name in batch):
-            lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            self._tokens += int(model.tokenizer(name).num_tokens(lengths).sum())
-
     def _log_training(self, scores: dict[str, Score], lr: float) -> None:
         metrics = stage_metrics(self.learner, "train", self._summed(self._of_all_ranks(scores)))
-        now = time.perf_counter()
+        metrics |= self.throughput.metrics(self._sum_over_ranks)
         metrics["train/lr"] = lr
-        metrics["train/tokens_per_second"] = self._tokens * self.trainer.world_size / max(now - self._clock, 1e-9)
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
-        if self._places:
-            metrics["train/fill"] = self._tokens / self._places
-        self._clock, self._tokens, self._places = now, 0, 0
+            metrics |= {f"train/grad_norm/{name}": float(norm) for name, norm in self._grad_norms.items()}
         if self._left_out:
             metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
@@ -327,7 +317,3 @@ def _add(total: dict[str, Score], new: dict[str, Score]) -> dict[str, Score]:
     }
     return total | both
 
-
-def _padded_length(batch: Batch, name: str, learner: Learner) -> int:
-    ragged = [key for key, field in learner.specs[name].fields.items() if field.ragged]
-    return batch[name][ragged[0]].shape[1] if ragged else 1
