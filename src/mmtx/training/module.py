@@ -316,4 +316,3 @@ def _add(total: dict[str, Score], new: dict[str, Score]) -> dict[str, Score]:
         for name, score in new.items()
     }
     return total | both
-
