@@ -99,6 +99,17 @@ def test_every_part_is_trained_evaluated_and_shown(trained):
     assert found == {"prose_next_token", "digits_classify", "steps_action"}
 
 
+def test_training_says_how_each_part_is_learnt(trained):
+    """Here each part has an objective of its own, so that its loss is the part's."""
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    of = {"prose": "next_token", "digits": "classify", "steps": "action"}
+    for step in (line for line in lines if "train/loss" in line):
+        losses = {part: step[f"train/{part}/loss"] for part in of if f"train/{part}/loss" in step}
+        assert losses == {part: step[f"train/{of[part]}/loss"] for part in losses}
+        assert step["train/loss"] == pytest.approx(sum(losses.values()))
+        assert step["train/tokens/image"] == 0 or step["train/digits/accuracy"] == step["train/classify/accuracy"]
+
+
 def test_what_was_saved_gives_the_same_evaluation(trained):
     done = mmtx("evaluate", "run", cwd=trained.parent)
     assert done.returncode == 0, text_of(done)

@@ -17,7 +17,7 @@ from mmtx.batch import Batch
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
-from mmtx.evaluate import Totals, stage_metrics
+from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.alarms import Alarm
@@ -148,25 +148,25 @@ class MultimodalModule(EvaluatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         counts = self._sum_over_ranks(self._counts(batches))
         optimizer.zero_grad()
-        scores: dict[str, Score] = {}
+        totals: dict[str, Totals] = {}
         losses = []
         for index, batch in enumerate(batches):
             with nullcontext() if index == len(batches) - 1 else self._without_sync():
                 new = self.learner(batch)
                 loss = self._loss(new, counts) + (self._touch() if index == len(batches) - 1 else 0.0)
                 self.manual_backward(loss)
-            scores = _add(scores, new)
+            add_scores(totals.setdefault(batch.part, {}), new)
             losses.append(loss.detach())
         self._grad_norm = None
         if scaler_of(self) is None:
             self._clip()
         if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, batches, scores)
+            self._update(optimizer, batches, totals)
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(self, optimizer: Any, batches: list[Batch], scores: dict[str, Score]) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], totals: dict[str, Totals]) -> None:
         self.is_between_steps = False
         optimizer.step()
         lr = float(self.scheduler.get_last_lr()[0])
@@ -175,7 +175,7 @@ class MultimodalModule(EvaluatedModule):
             self.average.update(self.learner)
         self.throughput.count(batches)
         if self._is_logged(self.global_step):
-            self._log_training(scores, lr)
+            self._log_training(totals, lr)
         self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -266,8 +266,8 @@ class MultimodalModule(EvaluatedModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _log_training(self, scores: dict[str, Score], lr: float) -> None:
-        metrics = stage_metrics(self.learner, "train", self._summed(self._of_all_ranks(scores)))
+    def _log_training(self, totals: dict[str, Totals], lr: float) -> None:
+        metrics = self._training_metrics(totals)
         metrics |= self.throughput.metrics(self._sum_over_ranks)
         metrics["train/lr"] = lr
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
@@ -278,19 +278,32 @@ class MultimodalModule(EvaluatedModule):
             metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
 
-    def _of_all_ranks(self, scores: dict[str, Score]) -> Totals:
-        """This rank's sums for every objective, as long as those of a rank that had samples for it."""
-        stats = {name: list(score.stats) for name, score in scores.items()}
-        if len(self.data.source.parts) > 1 and self.trainer.world_size > 1:
-            of_ranks = [stats] * self.trainer.world_size
-            torch.distributed.all_gather_object(of_ranks, stats)
-            stats = {name: names for of_rank in of_ranks for name, names in of_rank.items()}
-        totals: Totals = {}
-        for name in self.learner.objectives:
-            names = stats.get(name, [])
-            nothing = torch.zeros(2 + 2 * len(names), dtype=torch.double, device=self.device)
-            totals[name] = scores[name].vector() if name in scores else nothing, names
-        return totals
+    def _training_metrics(self, totals: dict[str, Totals]) -> dict[str, float]:
+        """Of this step on all ranks, ``train/...``; where the data has parts, ``train/<part>/...`` too."""
+        metrics: dict[str, float] = {}
+        whole: Totals = {}
+        for part, own in self._of_all_ranks(totals).items():
+            metrics |= stage_metrics(self.learner, under("train", part), own) if part else {}
+            add_totals(whole, own)
+        nothing: tuple[Tensor, list[str]] = torch.zeros(2, dtype=torch.double), []
+        return metrics | stage_metrics(
+            self.learner, "train", {name: whole.get(name, nothing) for name in self.learner.objectives}
+        )
+
+    def _of_all_ranks(self, totals: dict[str, Totals]) -> dict[str, Totals]:
+        """The sums of each part, added up over ranks, some of which may have had no samples of it."""
+        own = {
+            part: {name: (vector.cpu(), stats) for name, (vector, stats) in of_part.items()}
+            for part, of_part in totals.items()
+        }
+        of_ranks = [own] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(of_ranks, own)
+        summed: dict[str, Totals] = {}
+        for of_rank in of_ranks:
+            for part, of_part in of_rank.items():
+                add_totals(summed.setdefault(part, {}), of_part)
+        return summed
 
     # ---------------------------------------------------------------- checkpoint
 
@@ -308,11 +321,3 @@ class MultimodalModule(EvaluatedModule):
 def is_sharded(trainer: pl.Trainer) -> bool:
     """Whether parameters are spread over ranks, so that modules can only be called as a whole."""
     return isinstance(trainer.strategy, ModelParallelStrategy)
-
-
-def _add(total: dict[str, Score], new: dict[str, Score]) -> dict[str, Score]:
-    both = {
-        name: Score.from_vector(total[name].vector() + score.vector(), list(score.stats)) if name in total else score
-        for name, score in new.items()
-    }
-    return total | both
