@@ -46,6 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"batch", "crossing", "errors", "modalities", "model", "nn", "tokens"},
     "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
     "learner": {"batch", "model", "objectives"},
+    "mismatches": {"batch", "data", "learner", "modalities", "model"},
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
     "playing": {"act", "data", "film", "learner", "objectives", "world"},
@@ -68,7 +69,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "check": {"errors", "redaction"},
     "compose": {"check", "errors", "plain_yaml"},
-    "experiment": CORE | {"check", "compose", "data", "learner", "training"},
+    "experiment": CORE | {"check", "compose", "data", "learner", "mismatches", "training"},
     "interop": CORE | {"compose", "data", "experiment", "learner"},
     "run": CORE
     | {

@@ -94,6 +94,7 @@ class Batch:
         ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it; -2 for one
             that could not be read, and has nothing in it either.
         host_lengths: `lengths` as the host knows them, wherever the batch is; given where tokens are to be packed.
+        part: of a mixture that all samples are of; empty where the data is no mixture.
     """
 
     fields: dict[str, dict[str, Tensor]]
@@ -101,6 +102,7 @@ class Batch:
     full: dict[str, bool] = field(default_factory=dict)
     ids: Int[Tensor, " B"] | None = None
     host_lengths: Mapping[str, Int[Tensor, " B"]] | None = None
+    part: str = ""
 
     def __len__(self) -> int:
         return next(iter(self.lengths.values())).shape[0]
@@ -165,6 +167,7 @@ class Batch:
             {name: lengths[index] for name, lengths in self.lengths.items()},
             self.full,
             None if self.ids is None else self.ids[index],
+            part=self.part,
         )
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
@@ -180,6 +183,7 @@ class Batch:
             self.full,
             None if self.ids is None else move(self.ids),
             self.host_lengths,
+            self.part,
         )
 
 

@@ -55,9 +55,13 @@ def evaluate_learner(
 
 def add_scores(totals: Totals, scores: Mapping[str, Score]) -> None:
     """Adds the scores of a batch to those of others."""
-    for name, score in scores.items():
-        before = totals[name][0] if name in totals else 0.0
-        totals[name] = before + score.vector(), list(score.stats)
+    add_totals(totals, {name: (score.vector(), list(score.stats)) for name, score in scores.items()})
+
+
+def add_totals(totals: Totals, more: Totals) -> None:
+    """Adds sums to others."""
+    for name, (vector, stats) in more.items():
+        totals[name] = (totals[name][0] if name in totals else 0.0) + vector, stats
 
 
 def _without(batch: Batch, drop: Sequence[str]) -> Batch:
@@ -102,8 +106,7 @@ def parts_metrics(learner: Learner, stage: str, parts: Mapping[str, Totals]) -> 
     whole: Totals = {}
     for part, totals in parts.items():
         metrics |= stage_metrics(learner, under(stage, part), totals)
-        for name, (vector, stats) in totals.items():
-            whole[name] = (whole[name][0] if name in whole else 0.0) + vector, stats
+        add_totals(whole, totals)
     key = f"{stage}/loss"
     return metrics | {name: value for name, value in stage_metrics(learner, stage, whole).items() if name == key}
 

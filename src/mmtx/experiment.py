@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
+from mmtx.mismatches import mismatches
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.lora import LoRA, freeze
 from mmtx.tokens import Clock
@@ -131,8 +132,11 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         attempt(group, partial(construct, config.get(group), plugins))
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
-    if learner is not None and data is not None and len(data.source.parts) > 1:
-        collector.messages += _parts_findings(learner, data.source, training)
+    if learner is not None and data is not None:
+        collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []
+        if training is not None and training.is_sharded and len(data.source.parts) > 1:
+            problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
+            collector.messages.append(f"trainer.strategy={training.strategy} {problem}")
     if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
         collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:
@@ -309,25 +313,6 @@ def _modality_dropout(config: Config, learner: Learner | None) -> ModalityDropou
         if learner is not None and learner.predicts(name):
             raise InvalidValue(f"modality_dropout.{name}", shares[name], "would leave out what is to be predicted")
     return dropout
-
-
-def _parts_findings(learner: Learner, source: Source, training: Training | None) -> Iterator[str]:
-    """What is wrong between the parts of a mixture and the rest."""
-    applying = {part: learner.applying(own.specs) for part, own in source.parts.items()}
-    for part, own in source.parts.items():
-        offers, model = ", ".join(own.specs), learner.model
-        for key, names in (("modality", model.decoded), ("encode", model.encoded)):
-            if names and not any(name in own.specs for name in names):
-                yield f"data.parts.{part} offers none of {key}=[{','.join(names)}]; it has {offers}"
-        if not applying[part]:
-            objectives = ",".join(learner.objectives)
-            yield f"data.parts.{part} gives objective=[{objectives}] nothing to predict; it has {offers}"
-    for name in learner.objectives:
-        if not any(name in objectives for objectives in applying.values()):
-            needs = ", ".join(learner.objective(name).needs)
-            yield f"objective.{name} needs {needs}, which no part of the data has together"
-    if training is not None and training.is_sharded:
-        yield "trainer.strategy=fsdp2 needs as many batches on every rank, and a mixture does not give them; use ddp"
 
 
 def _check_steps(training: Training, data: DataModule) -> None:

@@ -117,6 +117,7 @@ usage: mmtx generate RUN|CKPT [key=value ...]
   cache=true            keep keys and values (the text is the same without, only slower)
 
 of a model that acts (objective=[action]), a line of JSON for every episode, and one that sums them up:
+  part=NAME             of a mixture, where it is to act: needed where several parts can be acted in
   episodes=10           of each return that is asked for
   target_return=null    what to ask for, one or several: target_return=[500,100]; null: as the run's objective says
   out=FILE.gif          a film of the first episode

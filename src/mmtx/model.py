@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
@@ -146,14 +146,19 @@ class MultimodalTransformer(nn.Module):
         memory = self.remember(token_set)
         return split(memory.hidden, memory.connectivity, token_set.places)
 
-    def count_tokens(self, batch: Batch) -> tuple[int, int]:
-        """Real tokens of the set, and how many it has with padding, from the lengths on the host."""
-        real = places = 0
-        for name in (name for name in self.names if name in batch):
-            lengths = batch.lengths[name] if batch.host_lengths is None else batch.host_lengths[name]
-            counts = self.tokenizer(name).num_tokens(lengths)
-            real, places = real + int(counts.sum()), places + len(batch) * int(counts.max())
-        return real, places
+    def count_tokens(self, batch: Batch) -> Int[Tensor, "names 2"]:
+        """Of each name of the set, the real tokens of the batch, and how many it would have with padding."""
+        known = batch.lengths if batch.host_lengths is None else batch.host_lengths
+        counts = {name: self.tokenizer(name).num_tokens(known[name]) for name in self.names if name in batch}
+        nothing = next(iter(known.values())).new_zeros(1)
+        of_each = [counts.get(name, nothing) for name in self.names]
+        return torch.stack([torch.stack([count.sum(), len(batch) * count.max()]) for count in of_each])
+
+    def own_parameters(self, name: str) -> list[nn.Parameter]:
+        """What only this name of the set uses: its tokenizer, its type and its positions."""
+        own = [*self.tokenizer(name).parameters()]
+        own += [self.type_embeddings[name]] if name in self.type_embeddings else []
+        return own + [*self.position_embeddings[name].parameters()] if name in self.position_embeddings else own
 
     @contextmanager
     def sharing(self) -> Iterator[None]:

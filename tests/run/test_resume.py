@@ -46,7 +46,11 @@ def lines(run):
     """The log and the final metrics, without what a clock says."""
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found.append(json.loads((run / "metrics.json").read_text()))
-    return [{key: v for key, v in line.items() if key not in ("time", "train/tokens_per_second")} for line in found]
+    return [{key: v for key, v in line.items() if not by_a_clock(key)} for line in found]
+
+
+def by_a_clock(key):
+    return key == "time" or key.startswith("train/tokens_per_second")
 
 
 def final_state(run):
@@ -57,7 +61,7 @@ def final_state(run):
     def walk(node, path):
         if isinstance(node, dict):
             for key, child in node.items():
-                if key not in ("train/tokens_per_second", "config"):
+                if key != "config" and not by_a_clock(key):
                     walk(child, f"{path}/{key}")
         elif isinstance(node, list | tuple):
             for index, child in enumerate(node):

@@ -60,8 +60,9 @@ def result_of(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "train/loss" in line]
     weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    losses = {key: [step.get(key, 0.0) for step in steps] for key in steps[0] if key.endswith("/loss")}
-    return losses | {"norm": [step["train/grad_norm"] for step in steps]}, weights
+    compared = ("train/loss", "train/tokens/", "train/grad_norm")
+    keys = {key for step in steps for key in step if key.startswith(compared) or key.endswith("/loss")}
+    return {key: [step.get(key, 0.0) for step in steps] for key in sorted(keys)}, weights
 
 
 def assert_equal_runs(one, other):
@@ -96,6 +97,17 @@ def test_every_part_is_trained_evaluated_and_shown(trained):
     assert None not in metrics.values()
     found = {path.name.partition("_step")[0] for path in (trained / "samples").glob("*.jsonl")}
     assert found == {"prose_next_token", "digits_classify", "steps_action"}
+
+
+def test_training_says_how_each_part_is_learnt(trained):
+    """Here each part has an objective of its own, so that its loss is the part's."""
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    of = {"prose": "next_token", "digits": "classify", "steps": "action"}
+    for step in (line for line in lines if "train/loss" in line):
+        losses = {part: step[f"train/{part}/loss"] for part in of if f"train/{part}/loss" in step}
+        assert losses == {part: step[f"train/{of[part]}/loss"] for part in losses}
+        assert step["train/loss"] == pytest.approx(sum(losses.values()))
+        assert step["train/tokens/image"] == 0 or step["train/digits/accuracy"] == step["train/classify/accuracy"]
 
 
 def test_what_was_saved_gives_the_same_evaluation(trained):

@@ -19,11 +19,45 @@ ACTS = ["modality=[return,state,action]", "objective=[action]", "backbone/positi
 FEW = ["objective.action.val_episodes=2", "objective.action.test_episodes=3", "trainer.max_steps=3"]
 CARTPOLE = ["data=rollouts", "data.num_episodes=12", "data.max_steps=60", "objective.action.target_returns=[30,10]"]
 
+MIXED = """
+# @package _global_
+defaults:
+  - /data@data.parts.pole: rollouts
+  - /data@data.parts.door: key_to_door
+  - /data@data.parts.digits: digits
+  - override /data: mixture
+  - override /data/augment@data.parts.digits.augment: none
+  - override /modality: [image, return, state, action]
+  - override /backbone/positions: none
+  - override /objective: [classify, action]
+name: mixed
+data:
+  names: {door: {state: seen, action: move}}
+  parts: {pole: {num_episodes: 12, max_steps: 60}, door: {size: 4, num_episodes: 40}}
+modality:
+  image: {patch_size: 4}
+  seen: &series {_target_: mmtx.modalities.series.Series, clock: step, squash: false}
+  move: *series
+objective:
+  move:
+    _target_: mmtx.objectives.action.Action
+    weight: 1.0
+    action: move
+    read: seen
+    squash: false
+    dropout: 0.0
+    val_episodes: 2
+    test_episodes: 3
+    target_returns: null
+    temperature: 0.0
+"""
+"""Two worlds with names of their own, and data without any."""
 
-def trained(folder, *overrides):
+
+def trained(folder, *overrides, acts=ACTS):
     """A run, and what keeps its data in a folder of its own."""
     env = {"XDG_CACHE_HOME": str(folder / "cache")}
-    done = mmtx("train", *ACTS, *FEW, *overrides, "run_dir=run", cwd=folder, env=env)
+    done = mmtx("train", *acts, *FEW, *overrides, "run_dir=run", cwd=folder, env=env)
     assert done.returncode == 0, text_of(done)
     return folder, env
 
@@ -36,6 +70,14 @@ def pole(tmp_path_factory):
 @pytest.fixture(scope="module")
 def door(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("door"), "data=key_to_door", "data.size=4", "data.num_episodes=40")
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mixed")
+    (folder / "conf" / "experiment").mkdir(parents=True)
+    (folder / "conf" / "experiment" / "mixed.yaml").write_text(MIXED.strip() + "\n")
+    return trained(folder, acts=["experiment=mixed", *TINY[:3]])
 
 
 def generated(run, *options):
@@ -177,3 +219,34 @@ def test_models_that_write_do_not_act(monkeypatch):
     monkeypatch.setattr("mmtx.write.command.load", lambda place, plugins: SimpleNamespace(objectives={}))
     with pytest.raises(InvalidValue, match="episodes=3 is for models that act"):
         write("run", {**DEFAULTS, "prompt": "be", "episodes": 3})
+
+
+@pytest.mark.parametrize("part", ["pole", "door"])
+def test_a_mixture_acts_in_the_part_that_is_asked_for(part, mixed, ask):
+    code, printed = ask(mixed, f"part={part}", "episodes=3", "seed=1500000000")
+    assert code == 0, printed
+    episodes, (summary,) = parsed(printed)
+    known = json.loads((mixed[0] / "run" / "metrics.json").read_text())
+    assert summary["return"] == statistics.fmean(episode["return"] for episode in episodes)
+    assert summary["return"] == known[f"test/{part}/return"], "the episodes of the test, by their seeds"
+    assert summary["episode_length"] == known[f"test/{part}/episode_length"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "can act in several parts of its data: say which, part=pole or part=door"),
+        (["part=digits"], "part=digits is no part of the data that can be acted in; nearest: one of pole, door"),
+        (["part="], "part= is no part of the data that can be acted in"),
+        (["part=door", "prompt=hello"], "part=door is for models that act"),
+    ],
+    ids=["none", "other", "empty", "prompt"],
+)
+def test_which_part_is_meant_has_to_be_said(options, said, mixed, ask):
+    code, message = ask(mixed, *options)
+    assert code == 2 and said in message, message
+
+
+def test_data_without_parts_has_none_to_choose(pole, ask):
+    code, message = ask(pole, "part=pole")
+    assert code == 2 and "part=pole is no part of the data that can be acted in" in message

@@ -190,6 +190,7 @@ class Batches:
 class _Group:
     """Draws from one dataset, whose sample 0 has the index `first`."""
 
+    part: str
     split: Split
     specs: Mapping[str, Spec]
     draws: list[Draw]
@@ -222,7 +223,7 @@ class _Fetch(Dataset[list[Batch]]):
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
             return [
-                self._finish(self._batch(group, block), block)
+                self._finish(replace(self._batch(group, block), part=group.part), block)
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]
@@ -237,14 +238,14 @@ class _Fetch(Dataset[list[Batch]]):
     def _groups(self, draws: list[Draw]) -> Iterator[_Group]:
         """The draws of each part, since samples of two parts share no batch."""
         if not isinstance(self.split, PartedSplit):
-            yield _Group(self.split, self.specs, draws, 0)
+            yield _Group("", self.split, self.specs, draws, 0)
             return
         of_part: dict[str, list[Draw]] = {}
         for draw in draws:
             of_part.setdefault(self.split.locate(draw.index)[0], []).append(draw)
         for part in sorted(of_part):
             specs = {name: spec for name, spec in self.specs.items() if name in self.split.names[part]}
-            yield _Group(self.split.splits[part], specs, of_part[part], self.split.first[part])
+            yield _Group(part, self.split.splits[part], specs, of_part[part], self.split.first[part])
 
     def _finish(self, batch: Batch, draws: list[Draw]) -> Batch:
         if self.modality_dropout is not None:

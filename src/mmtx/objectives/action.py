@@ -67,6 +67,9 @@ class Action(Objective):
             raise InvalidValue("action", action, "has no class or values for each step")
         if "times" in spec.fields and "times" not in model.tokenizer(read).spec.fields:
             raise InvalidValue("read", read, "has no tokens of every step")
+        steps = model.tokenizer(read).spec.max_length
+        if "times" in spec.fields and steps != spec.max_length:
+            raise InvalidValue("read", read, f"has up to {steps} steps in the data, and {action} {spec.max_length}")
         _check_not_told(model, read, action)
         self.tokens_per_step = int(model.tokenizer(read).num_tokens(torch.ones(1, dtype=torch.long)))
         field = spec.fields[self.field]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, und
 from mmtx.learner import Learner
 from mmtx.playing import play
 from mmtx.training.ema import WeightAverage
+from mmtx.training.throughput import Throughput
 
 
 class EvaluatedModule(pl.LightningModule):
@@ -34,6 +34,7 @@ class EvaluatedModule(pl.LightningModule):
         metrics: the newest of each, by name.
         average: of the weights, if there is one.
         validated: the step of the last whole validation.
+        throughput: tokens of training since the last row of the log or the last evaluation.
         num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
         played: the episodes of the last evaluation by part of the data, for each return that was asked for.
     """
@@ -50,7 +51,7 @@ class EvaluatedModule(pl.LightningModule):
         self._parts: list[str] = []
         self._totals: dict[str, Totals] = {}
         self._left_out_of = torch.zeros(2)
-        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0
+        self.throughput = Throughput(learner.model)
 
     def val_dataloader(self) -> Any:
         return self._eval_loaders("val")
@@ -96,7 +97,7 @@ class EvaluatedModule(pl.LightningModule):
         self._publish(metrics | self._act(stage))
         self._gather(False)
         self._swap_average()
-        self._clock, self._tokens, self._places = time.perf_counter(), 0, 0  # time spent here is not training
+        self.throughput.restart()  # time spent here is not training
 
     def _skipped(self, stage: str) -> dict[str, float]:
         """How many samples could not be read, where there were any.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ from mmtx.batch import Batch
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sampler import seed_step
-from mmtx.evaluate import Totals, stage_metrics
+from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
 from mmtx.training.evaluated import EvaluatedModule
 from mmtx.training.numbers import Watch, keep_batches
-from mmtx.training.optimisation import Optimisation, clip
+from mmtx.training.optimisation import Optimisation, clip, grad_norm
 from mmtx.training.state import restore, scaler_of
 
 
@@ -80,6 +79,7 @@ class MultimodalModule(EvaluatedModule):
         self.alarms: set[Alarm] = set()
         self.is_between_steps = True
         self._grad_norm: Tensor | None = None
+        self._grad_norms: dict[str, Tensor] = {}
         self._left_out = 0
 
     # ---------------------------------------------------------------- set-up
@@ -148,35 +148,34 @@ class MultimodalModule(EvaluatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         counts = self._sum_over_ranks(self._counts(batches))
         optimizer.zero_grad()
-        scores: dict[str, Score] = {}
+        totals: dict[str, Totals] = {}
         losses = []
         for index, batch in enumerate(batches):
             with nullcontext() if index == len(batches) - 1 else self._without_sync():
                 new = self.learner(batch)
                 loss = self._loss(new, counts) + (self._touch() if index == len(batches) - 1 else 0.0)
                 self.manual_backward(loss)
-            scores = _add(scores, new)
+            add_scores(totals.setdefault(batch.part, {}), new)
             losses.append(loss.detach())
         self._grad_norm = None
         if scaler_of(self) is None:
             self._clip()
         if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, batches, scores)
+            self._update(optimizer, batches, totals)
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(self, optimizer: Any, batches: list[Batch], scores: dict[str, Score]) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], totals: dict[str, Totals]) -> None:
         self.is_between_steps = False
         optimizer.step()
         lr = float(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
-        for batch in batches:
-            self._count_tokens(batch)
-        if self.global_step % self.log_every_steps == 0 or self.global_step in (1, self.total_steps):
-            self._log_training(scores, lr)
+        self.throughput.count(batches)
+        if self._is_logged(self.global_step):
+            self._log_training(totals, lr)
         self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -184,7 +183,13 @@ class MultimodalModule(EvaluatedModule):
         if scaler_of(self) is not None:
             self._clip()
 
+    def _is_logged(self, step: int) -> bool:
+        return step % self.log_every_steps == 0 or step in (1, self.total_steps)
+
     def _clip(self) -> None:
+        model = self.learner.model
+        if self._is_logged(self.global_step + 1):
+            self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
     # ---------------------------------------------------------------- what ranks agree on
@@ -261,46 +266,44 @@ class MultimodalModule(EvaluatedModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _count_tokens(self, batch: Batch) -> None:
-        """Real tokens of the set, and places for them in a padded computation. On an accelerator, lengths would have
-        to be read, unless the host knows them: then places count as tokens."""
-        model = self.learner.model
-        if self.device.type == "cpu" or batch.is_packed:
-            real, places = model.count_tokens(batch)
-            self._tokens, self._places = self._tokens + real, self._places + places
-            return
-        for name in (name for name in model.names if name in batch):
-            lengths = torch.full((len(batch),), _padded_length(batch, name, self.learner))
-            self._tokens += int(model.tokenizer(name).num_tokens(lengths).sum())
-
-    def _log_training(self, scores: dict[str, Score], lr: float) -> None:
-        metrics = stage_metrics(self.learner, "train", self._summed(self._of_all_ranks(scores)))
-        now = time.perf_counter()
+    def _log_training(self, totals: dict[str, Totals], lr: float) -> None:
+        metrics = self._training_metrics(totals)
+        metrics |= self.throughput.metrics(self._sum_over_ranks)
         metrics["train/lr"] = lr
-        metrics["train/tokens_per_second"] = self._tokens * self.trainer.world_size / max(now - self._clock, 1e-9)
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
         if self._grad_norm is not None:
             metrics["train/grad_norm"] = float(self._grad_norm)
-        if self._places:
-            metrics["train/fill"] = self._tokens / self._places
-        self._clock, self._tokens, self._places = now, 0, 0
+            metrics |= {f"train/grad_norm/{name}": float(norm) for name, norm in self._grad_norms.items()}
         if self._left_out:
             metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
 
-    def _of_all_ranks(self, scores: dict[str, Score]) -> Totals:
-        """This rank's sums for every objective, as long as those of a rank that had samples for it."""
-        stats = {name: list(score.stats) for name, score in scores.items()}
-        if len(self.data.source.parts) > 1 and self.trainer.world_size > 1:
-            of_ranks = [stats] * self.trainer.world_size
-            torch.distributed.all_gather_object(of_ranks, stats)
-            stats = {name: names for of_rank in of_ranks for name, names in of_rank.items()}
-        totals: Totals = {}
-        for name in self.learner.objectives:
-            names = stats.get(name, [])
-            nothing = torch.zeros(2 + 2 * len(names), dtype=torch.double, device=self.device)
-            totals[name] = scores[name].vector() if name in scores else nothing, names
-        return totals
+    def _training_metrics(self, totals: dict[str, Totals]) -> dict[str, float]:
+        """Of this step on all ranks, ``train/...``; where the data has parts, ``train/<part>/...`` too."""
+        metrics: dict[str, float] = {}
+        whole: Totals = {}
+        for part, own in self._of_all_ranks(totals).items():
+            metrics |= stage_metrics(self.learner, under("train", part), own) if part else {}
+            add_totals(whole, own)
+        nothing: tuple[Tensor, list[str]] = torch.zeros(2, dtype=torch.double), []
+        return metrics | stage_metrics(
+            self.learner, "train", {name: whole.get(name, nothing) for name in self.learner.objectives}
+        )
+
+    def _of_all_ranks(self, totals: dict[str, Totals]) -> dict[str, Totals]:
+        """The sums of each part, added up over ranks, some of which may have had no samples of it."""
+        own = {
+            part: {name: (vector.cpu(), stats) for name, (vector, stats) in of_part.items()}
+            for part, of_part in totals.items()
+        }
+        of_ranks = [own] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(of_ranks, own)
+        summed: dict[str, Totals] = {}
+        for of_rank in of_ranks:
+            for part, of_part in of_rank.items():
+                add_totals(summed.setdefault(part, {}), of_part)
+        return summed
 
     # ---------------------------------------------------------------- checkpoint
 
@@ -318,16 +321,3 @@ class MultimodalModule(EvaluatedModule):
 def is_sharded(trainer: pl.Trainer) -> bool:
     """Whether parameters are spread over ranks, so that modules can only be called as a whole."""
     return isinstance(trainer.strategy, ModelParallelStrategy)
-
-
-def _add(total: dict[str, Score], new: dict[str, Score]) -> dict[str, Score]:
-    both = {
-        name: Score.from_vector(total[name].vector() + score.vector(), list(score.stats)) if name in total else score
-        for name, score in new.items()
-    }
-    return total | both
-
-
-def _padded_length(batch: Batch, name: str, learner: Learner) -> int:
-    ragged = [key for key, field in learner.specs[name].fields.items() if field.ragged]
-    return batch[name][ragged[0]].shape[1] if ragged else 1

@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
     "length_penalty": None,
     "resample": False,
     "overlap_seconds": 1.0,
+    "part": None,
     "episodes": 10,
     "target_return": None,
     "out": None,
@@ -35,10 +36,10 @@ DEFAULTS: dict[str, Any] = {
 }
 """The options of the command."""
 
-TEXTS = ("prompt", "image", "audio", "out")
+TEXTS = ("prompt", "image", "audio", "out", "part")
 """Options whose values are taken as they are written."""
 
-OF_ACTING = ("episodes", "target_return", "out")
+OF_ACTING = ("part", "episodes", "target_return", "out")
 OF_BOTH = ("seed", "cache", "plugins")
 
 
@@ -55,11 +56,11 @@ def write(place: str, options: Mapping[str, Any]) -> str:
     learner = load(place, options["plugins"])
     objectives = list(learner.objectives.values())
     given = [key for key, default in DEFAULTS.items() if options[key] != default and key not in OF_BOTH]
-    acts = next((o for o in objectives if isinstance(o, Action)), None)
-    if acts is not None and set(given) <= set(OF_ACTING):
+    acts = any(isinstance(o, Action) for o in objectives)
+    if acts and set(given) <= set(OF_ACTING):
         from mmtx.write.episodes import write_episodes
 
-        return write_episodes(place, learner, acts, options)
+        return write_episodes(place, learner, options)
     for key in given:
         if key in OF_ACTING:
             raise InvalidValue(key, options[key], "is for models that act, and given nothing to write about")
@@ -77,7 +78,7 @@ def write(place: str, options: Mapping[str, Any]) -> str:
         return translate(place, learner, seq2seq, options)
     if any(isinstance(o, CTC) for o in objectives):
         raise UserError("this model writes down what it hears: audio=FILE")
-    if acts is not None:
+    if acts:
         others = ", ".join(key for key in given if key not in OF_ACTING)
         raise UserError(f"{place} acts, and writes no text: it takes {', '.join(OF_ACTING)}, not {others}")
     raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")

@@ -9,26 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.act import Episode
+from mmtx.data.base import Source
 from mmtx.data.episodes import FIRST_DATA_SEED
 from mmtx.errors import InvalidValue, UserError
 from mmtx.experiment import construct_source
 from mmtx.film import Filmed, write_gif
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
-from mmtx.playing import play_seeds, record, returns_asked, summed_up
+from mmtx.playing import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import read_checkpoint
 from mmtx.run.metrics import finite
 from mmtx.world import Playable
 
 
-def write_episodes(place: str, learner: Learner, objective: Action, options: Mapping[str, Any]) -> str:
+def write_episodes(place: str, learner: Learner, options: Mapping[str, Any]) -> str:
     """A line of JSON for every episode, and one that sums them up for each return that was asked for.
 
     Raises:
         UserError: there is nothing to act in, or an option cannot be.
     """
-    seeds, source = _seeds(options), _source(place, options)
+    seeds, (source, objective) = _seeds(options), _stage(place, learner, options)
     targets = _targets(learner, objective, source, options["target_return"])
     film = None if options["out"] is None else _film_file(options["out"], source, seeds[0])
     filmed, cache = int(film is not None), bool(options["cache"])
@@ -53,27 +54,42 @@ def _seeds(options: Mapping[str, Any]) -> range:
     return range(first, first + count)
 
 
-def _source(place: str, options: Mapping[str, Any]) -> Playable:
-    """The data of the run.
+def _stage(place: str, learner: Learner, options: Mapping[str, Any]) -> tuple[Playable, Action]:
+    """The data in whose world it is to act, and the objective that acts there. Of a mixture, one part.
 
     Raises:
-        UserError: it cannot be made, or has no world.
+        UserError: it cannot be made, has no world, or it is not said which part is meant.
     """
     config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
-    source = construct_source({**config, "plugins": options["plugins"]})
+    source, given = construct_source({**config, "plugins": options["plugins"]}), options["part"]
+    acting = {part: (own, acting_objective(learner, own)) for part, own in source.parts.items()}
+    there = {part: (own, acts) for part, (own, acts) in acting.items() if isinstance(own, Playable) and acts}
+    if not there:
+        raise UserError(f"{place} has nothing to act in: {_lack(source)}")
+    if given is not None and (given not in there or not given):
+        hint = f"one of {', '.join(there)}" if len(source.parts) > 1 else None
+        raise InvalidValue("part", given, "is no part of the data that can be acted in", hint)
+    if given is None and len(there) > 1:
+        choices = " or ".join(f"part={part}" for part in there)
+        raise UserError(f"{place} can act in several parts of its data: say which, {choices}")
+    return there[given] if given is not None else next(iter(there.values()))
+
+
+def _lack(source: Source) -> str:
+    """Why nothing can be played."""
+    if len(source.parts) > 1:
+        return f"no part of its data ({', '.join(source.parts)}) has an environment"
     if not isinstance(source, Playable):
-        raise UserError(f"{place} has nothing to act in: {type(source).__name__} is data without an environment")
-    if not source.can_play:
-        raise UserError(f"{place} has nothing to act in: its data names no environment (data.env=null)")
-    return source
+        return f"{type(source).__name__} is data without an environment"
+    return "its data names no environment (data.env=null)"
 
 
 def _targets(learner: Learner, objective: Action, source: Playable, given: Any) -> Sequence[float] | Sequence[None]:
     """What is asked for: as given, or as the objective has it."""
     if given is None:
         return returns_asked(learner, objective, source)
-    if "return" not in learner.model.names:
-        names = ", ".join(learner.model.names)
+    if returns_asked(learner, objective, source) == [None]:
+        names = ", ".join(name for name in learner.model.names if name in names_of(learner, source))
         raise InvalidValue("target_return", given, f"cannot be asked for: no 'return' is in the set, which is {names}")
     try:
         targets = [float(target) for target in (given if isinstance(given, list) else [given])]

@@ -1,0 +1,64 @@
+"""What is wrong between data, set and objectives, each of which is right for itself."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from mmtx.batch import Spec, fake_batch
+from mmtx.data.base import Source
+from mmtx.learner import Learner
+from mmtx.modalities.base import Tokenizer
+from mmtx.model import MultimodalTransformer
+
+
+def mismatches(learner: Learner, source: Source) -> list[str]:
+    """Findings, each a sentence that says what to change."""
+    found = [*_of_parts(learner, source)] if len(source.parts) > 1 else []
+    for part in source.parts.values():
+        found += _of_clocks(learner.model, part.specs)
+    return found
+
+
+def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
+    """Parts of a mixture that say nothing to the set or the objectives; objectives that no part has anything for."""
+    applying = {part: learner.applying(own.specs) for part, own in source.parts.items()}
+    for part, own in source.parts.items():
+        offers, model = ", ".join(own.specs), learner.model
+        for key, names in (("modality", model.decoded), ("encode", model.encoded)):
+            if names and not any(name in own.specs for name in names):
+                yield f"data.parts.{part} offers none of {key}=[{','.join(names)}]; it has {offers}"
+        if not applying[part]:
+            objectives = ",".join(learner.objectives)
+            yield f"data.parts.{part} gives objective=[{objectives}] nothing to predict; it has {offers}"
+    for name in learner.objectives:
+        if not any(name in objectives for objectives in applying.values()):
+            needs = ", ".join(learner.objective(name).needs)
+            yield f"objective.{name} needs {needs}, which no part of the data has together"
+
+
+def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
+    """Names of one clock that last unequally long. What is one moment, such as a picture, goes with any."""
+    names = [name for name in model.names if name in specs]
+    for clock, count in Counter(model.clock_of[name] for name in names).items():
+        on_clock = [name for name in names if model.clock_of[name] == clock] if count > 1 else []
+        lasting = {name: _lasting(model.tokenizer(name), specs[name]) for name in on_clock}
+        several = {name: (items, times) for name, (items, times) in lasting.items() if items > 1}
+        if len(set(several.values())) > 1:
+            told = ", ".join(f"{name} {items} (of {times})" for name, (items, times) in several.items())
+            yield (
+                f"modality: on the clock '{clock}', names differ in how many moments they have: {told}; "
+                f"make them equal in the data, or give one a clock of its own, modality.{list(several)[-1]}.clock=null"
+            )
+
+
+def _lasting(tokenizer: Tokenizer, spec: Spec) -> tuple[int, int]:
+    """Moments of the longest sample, and of what they may be a part of."""
+    batch, learns = fake_batch({"": spec}, 1, ragged=False), tokenizer.training
+    with torch.no_grad():
+        items = tokenizer.eval()(batch[""], batch.lengths[""], True).num_items
+    tokenizer.train(learns)
+    times = spec.fields.get("times")
+    return items, items if times is None else times.num_classes or items

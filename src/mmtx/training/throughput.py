@@ -1,0 +1,55 @@
+"""How many tokens of each name a step has, and how many go through in a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.model import MultimodalTransformer
+
+
+class Throughput:
+    """Counts tokens from one row of the log to the next.
+
+    They are added up where the lengths are, and read when a row is written: no step waits for the device.
+
+    Args:
+        model: whose set is counted.
+    """
+
+    def __init__(self, model: MultimodalTransformer) -> None:
+        self._model = model
+        self.restart()
+
+    def restart(self) -> None:
+        """From here on, as if nothing had been counted."""
+        self._began = time.perf_counter()
+        self._since: Int[Tensor, "names 2"] | int = 0
+
+    def count(self, batches: Sequence[Batch]) -> None:
+        """Takes note of the micro-batches of a step."""
+        self._step = torch.stack([self._model.count_tokens(batch) for batch in batches]).sum(0)
+        self._since = self._since + self._step
+
+    def metrics(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> dict[str, float]:
+        """Of all ranks. All of them have to ask, after at least one step.
+
+        Returns:
+            ``train/tokens/<name>``: real tokens of the last step, and ``train/fill``: their share of what a padded set
+            would hold; ``train/tokens_per_second``, of all names and of each, since the last time.
+        """
+        assert isinstance(self._since, Tensor)
+        seconds = max(time.perf_counter() - self._began, 1e-9)
+        step, since = sum_over_ranks(torch.stack([self._step, self._since]).double()).cpu()
+        self.restart()
+        (real, places), all_real = step.sum(0).tolist(), since[:, 0].tolist()
+        metrics = {"train/tokens_per_second": sum(all_real) / seconds, "train/fill": real / max(places, 1)}
+        for name, tokens, all_tokens in zip(self._model.names, step[:, 0].tolist(), all_real, strict=True):
+            metrics[f"train/tokens/{name}"] = tokens
+            metrics[f"train/tokens_per_second/{name}"] = all_tokens / seconds
+        return metrics
