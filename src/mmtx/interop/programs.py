@@ -55,8 +55,7 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
             torch.export.save(exported, file)
             return
         outputs = list(family.forward(learner, config, **example))
-        names = {"input_names": list(example), "output_names": outputs}
-        made = torch.onnx.export(exported, **names, dynamo=True, verbose=False)
+        made = torch.onnx.export(exported, input_names=list(example), output_names=outputs, dynamo=True, verbose=False)
     assert made is not None
     made.save(str(file))
 
