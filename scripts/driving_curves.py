@@ -3,7 +3,7 @@
 Left: models that learn from one sensor more each time. Right: sensors are taken from two models that know all of them,
 in the test only, the mean over all choices of so many; one of the two has learnt with modality dropout.
 
-    python scripts/driving_curves.py FOLDER [--steps 1500] [--seed 1] [--dropout 0.3]
+    python scripts/driving_curves.py FOLDER [--steps 1000] [--seed 1] [--dropout 0.3]
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def draw(brought: list[float], left: dict[str, list[float]], file: Path) -> None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--steps", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dropout", type=float, default=0.3)
     given = parser.parse_args()

@@ -155,7 +155,8 @@ class MultimodalModule(EvaluatedModule):
                 new = self.learner(batch)
                 loss = self._loss(new, counts) + (self._touch() if index == len(batches) - 1 else 0.0)
                 self.manual_backward(loss)
-            add_scores(totals.setdefault(batch.part, {}), new)
+            if self._is_logged(self.global_step + 1):
+                add_scores(totals.setdefault(batch.part, {}), new)
             losses.append(loss.detach())
         self._grad_norm = None
         if scaler_of(self) is None:
