@@ -54,9 +54,9 @@ def learnt(run):
     return [{key: value for key, value in line.items() if key != "train/fill"} for line in lines(run)]
 
 
-def final_state(run):
-    """Every value of the state that a run ended with, less what a clock says."""
-    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+def final_state(run, name="last"):
+    """Every value of the state that a run ended with, or was best with, less what a clock says."""
+    checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     flat = {}
 
     def walk(node, path):
@@ -76,14 +76,15 @@ def final_state(run):
 
 def assert_same_run(one, other):
     assert lines(one) == lines(other)
-    mine, theirs = final_state(one), final_state(other)
-    assert mine.keys() == theirs.keys()
-    different = [
-        key
-        for key, value in mine.items()
-        if not (torch.equal(value, theirs[key]) if isinstance(value, torch.Tensor) else value == theirs[key])
-    ]
-    assert not different
+    for name in ("last", "best"):
+        mine, theirs = final_state(one, name), final_state(other, name)
+        assert mine.keys() == theirs.keys()
+        different = [
+            key
+            for key, value in mine.items()
+            if not (torch.equal(value, theirs[key]) if isinstance(value, torch.Tensor) else value == theirs[key])
+        ]
+        assert not different, f"{name}.ckpt: {different}"
     assert json.loads((one / "status.json").read_text())["state"] == "finished"
 
 
@@ -98,7 +99,7 @@ STOPS = {
         -9,
     ),
     "half of a checkpoint": ({"at": "ckpt.half", "nth": 900}, -9),
-    "written, without its names": ({"at": "ckpt.before_link", "nth": 3}, -9),
+    "written, without any name": ({"at": "ckpt.before_link", "nth": 3}, -9),
     "with workers": ({"at": "step.before_update", "nth": 7, "more": WORKERS}, -9),
     "asked in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
     "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
@@ -114,7 +115,10 @@ MORE_STOPS = {
     "half of the first": ({"at": "ckpt.half", "nth": 20}, -9),
     "opening the second": ({"at": "ckpt.open", "nth": 2}, -9),
     "written, not renamed": ({"at": "ckpt.synced", "nth": 2}, -9),
-    "renamed, not on disk": ({"at": "ckpt.renamed", "nth": 3}, -9),
+    "named, not in place": ({"at": "ckpt.renamed", "nth": 3}, -9),
+    "renamed, not on disk": ({"at": "ckpt.renamed", "nth": 4}, -9),
+    "the best has its name, the last has not": ({"at": "ckpt.before_link", "nth": 7}, -9),
+    "before the last names": ({"at": "ckpt.before_link", "nth": 8}, -9),
     "before the names of the first": ({"at": "ckpt.before_link", "nth": 1}, -9),
     "before pruning": ({"at": "ckpt.before_prune", "nth": 3}, -9),
     "written while training goes on": (
