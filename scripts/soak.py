@@ -15,6 +15,7 @@ import contextlib
 import random
 import shutil
 import sys
+import traceback
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests" / "run")]
@@ -91,8 +92,8 @@ def soak_one(number: int, name: str, folder: Path, lost: list[str]) -> collectio
         assert done["code"] == 0, done["said"][-2000:]
         assert_same_run(folder / directory, folder / f"whole {name}")
         shutil.rmtree(folder / directory)
-    except Exception as error:
-        lost.append(f"{directory} {name}: {error}")
+    except Exception:
+        lost.append(f"{directory} {name}: {traceback.format_exc()[-2000:]}")
     return table
 
 

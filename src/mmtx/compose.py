@@ -304,7 +304,8 @@ class _hydra:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
 
-        GlobalHydra.instance().clear()
+        self._global = GlobalHydra.instance()
+        self._global.clear()
         initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
         loader = GlobalHydra.instance().config_loader()
         own = Path.cwd() / "conf"
@@ -315,9 +316,7 @@ class _hydra:
         return loader
 
     def __exit__(self, *_: object) -> None:
-        from hydra.core.global_hydra import GlobalHydra
-
-        GlobalHydra.instance().clear()
+        self._global.clear()  # imports nothing: it may be the end of the program
 
 
 def _compose(overrides: Sequence[str], config_name: str = "train") -> Any:

@@ -35,7 +35,7 @@ POINTS = {
     "ckpt.half": (_Hashed, "_take"),
     "ckpt.synced": (checkpoint_file, "_put_in_place"),
     "ckpt.renamed": (checkpoint_file, "sync_directory"),
-    "ckpt.before_link": (checkpoints, "link"),
+    "ckpt.before_link": (checkpoint_file, "link"),
     "ckpt.before_prune": (Checkpoints, "_prune"),
     "data.batch": (data_module._Fetch, "_batch"),
 }

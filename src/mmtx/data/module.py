@@ -180,10 +180,13 @@ class Batches:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        for batches in self._loader:
-            if isinstance(batches, UserError):
-                raise batches
-            yield batches
+        try:
+            for batches in self._loader:
+                if isinstance(batches, UserError):
+                    raise batches
+                yield batches
+        except (ConnectionError, EOFError) as error:
+            raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -28,8 +28,13 @@ class CheckpointError(UserError):
     """A checkpoint cannot be written or read."""
 
 
-def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
+def write_checkpoint(file: Path, content: dict[str, Any], names: Sequence[Path] = ()) -> None:
     """Writes beside the file, to disk, and only then over it. What was there before stays until the new one is safe.
+
+    Args:
+        file: by which a run that goes on finds it.
+        content: of the checkpoint.
+        names: others that it gets first: whoever finds the file finds them renewed.
 
     Raises:
         CheckpointError: it cannot be written; nothing has changed.
@@ -44,7 +49,7 @@ def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
             hashed.finish()
             stream.flush()
             os.fsync(stream.fileno())
-        _put_in_place(partial, file)
+        _put_in_place(partial, file, names)
     except OSError as error:
         needed = partial.stat().st_size if partial.exists() else 0
         with contextlib.suppress(OSError):
@@ -52,7 +57,11 @@ def write_checkpoint(file: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"cannot write {file}: {error.strerror}{_room(file.parent, needed)}") from None
 
 
-def _put_in_place(partial: Path, file: Path) -> None:
+def _put_in_place(partial: Path, file: Path, names: Sequence[Path]) -> None:
+    for name in names:
+        link(partial, name)
+    if names:
+        sync_directory(file.parent)
     os.replace(partial, file)
     sync_directory(file.parent)
 

@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_map
 
-from mmtx.run.checkpoint_file import CheckpointError, link, sync_directory, write_checkpoint
+from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.interrupt import Interrupted
 from mmtx.run.metrics import MetricsLog
@@ -148,14 +148,11 @@ class Checkpoints(Callback):
 
     def _write(self, content: dict[str, Any], best: bool) -> None:
         file = self.run.checkpoints / f"step-{content['mmtx']['step']:08d}.ckpt"
-        write_checkpoint(file, content)
+        write_checkpoint(file, content, [*([self.run.best] if best else []), self.run.last])
         try:
-            for name in (self.run.last, *((self.run.best,) if best else ())):
-                link(file, name)
-            sync_directory(self.run.checkpoints)
             self._prune()
         except OSError as error:
-            raise CheckpointError(f"cannot name or remove checkpoints beside {file}: {error.strerror}") from None
+            raise CheckpointError(f"cannot remove checkpoints beside {file}: {error.strerror}") from None
         self.run.note_checkpoint(content["mmtx"]["step"])
 
     def _prune(self) -> None:
