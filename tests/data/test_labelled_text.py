@@ -49,6 +49,17 @@ def test_every_text_once(kind: str, tmp_path: Path) -> None:
     assert specs["text"].fields["ids"].max_length == 12
 
 
+def test_quotes(tmp_path: Path) -> None:
+    """They hold commas and ends of lines in a .csv, and are letters in a .tsv."""
+    (tmp_path / "a.csv").write_text('text,label\n"one, two\nthree ""four""",a\n' + "five,b\n" * 9)
+    (tmp_path / "a.tsv").write_text('text\tlabel\n"one, two\ta\n' + "five\tb\n" * 9)
+    for kind, first in (("csv", 'one, two\nthree "four"'), ("tsv", '"one, two')):
+        source = made(tmp_path / f"a.{kind}", val_fraction=0.0, test_fraction=0.0, max_length=40)
+        samples = source.train()
+        texts = [source.vocabulary.decode(samples[i]["text"]["ids"].tolist()) for i in range(len(samples))]
+        assert sorted(texts) == sorted([first, *["five"] * 9])
+
+
 def test_long_texts_lose_their_end(tmp_path: Path) -> None:
     source = made(table(tmp_path, "csv"), max_length=6, val_fraction=0.0, test_fraction=0.0)
     assert source.val() is None
@@ -62,6 +73,8 @@ def test_long_texts_lose_their_end(tmp_path: Path) -> None:
     [
         ("text,label\na,b\n", {}, "has 1 classes in its column 'label'"),
         ("words,label\na,b\n", {}, "record 1 has no 'text' and 'label'"),
+        ("text,label\na,b\nc,d,e\n", {}, "record 2 has more fields"),
+        ('text,label\na,b\n"c,d\n', {}, "line 3: unexpected end of data"),
         ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must hold"),
         ("text,label\na,b\nc,d\n", {"val_fraction": 1.0}, "val_fraction=1.0 must lie"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -22,7 +23,8 @@ class LabelledText(Source):
     """Names: ``text``, ``label``. A text stands between the marks of its vocabulary; longer ones lose their end.
 
     Args:
-        path: a table with a header (``.csv``, ``.tsv``) or a line of JSON for each text (``.jsonl``).
+        path: a table with a header (``.csv``; ``.tsv``, in which quotes are letters like others) or a line of JSON for
+            each text (``.jsonl``).
         text: name of its column of texts.
         label: name of its column of classes; they are numbered in the order of their spelling.
         vocabulary: how text becomes ids.
@@ -99,11 +101,28 @@ def _rows(file: Path, text: str, label: str) -> Iterator[tuple[str, str]]:
     if file.suffix.lower() == ".jsonl":
         rows: Sequence[Mapping[str, object]] = [_object(file, line) for line in content.splitlines() if line.strip()]
     else:
-        rows = list(csv.DictReader(content.splitlines(), delimiter="\t" if file.suffix.lower() == ".tsv" else ","))
+        rows = _table(file, content)
     for number, row in enumerate(rows, start=1):
         if row.get(text) is None or row.get(label) is None:
             raise UserError(f"{file}: record {number} has no '{text}' and '{label}'; set data.text and data.label")
         yield str(row[text]), str(row[label])
+
+
+def _table(file: Path, content: str) -> list[dict[str, str]]:
+    tabs = file.suffix.lower() == ".tsv"
+    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ","}
+    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True, **style)
+    rows: list[dict[str, str]] = []
+    try:
+        for row in reader:
+            if None in row:
+                raise UserError(
+                    f"{file}: record {len(rows) + 1} has more fields than the header: quote what holds a comma"
+                )
+            rows.append(row)
+    except csv.Error as error:
+        raise UserError(f"{file}: line {reader.reader.line_num}: {error}") from None
+    return rows
 
 
 def _object(file: Path, line: str) -> dict[str, object]:
