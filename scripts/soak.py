@@ -80,7 +80,8 @@ def soak_one(number: int, name: str, folder: Path, lost: list[str]) -> collectio
         if name == "two ranks" and not place.startswith("ckpt"):
             fault["rank"] = random.randint(0, 1)
         done = kills.run(words, str(folder), **fault)
-        table[place, deed, done["code"]] += 1
+        if done["code"]:  # else the run has ended before it came by, or got over it
+            table[place, deed, done["code"]] += 1
         if "Traceback" in done["said"] and name != "two ranks":
             lost.append(f"{directory} {name} {fault}: {done['said'][-2000:]}")
         if done["code"] == 0:

@@ -55,6 +55,7 @@ class Checkpoints(Callback):
         self.run, self.contents, self.keep, self.monitor, self.mode = run, contents, keep, monitor, mode
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best: float | None = None
+        self._best_before: float | None = None
         self._pool = ThreadPoolExecutor(1) if asynchronous else None
         self._writing: Future[None] | None = None
         self._failures, self._last_time = 0, time.monotonic()
@@ -82,12 +83,8 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        value = pl_module.metrics.get(self.monitor) if self.monitor else None
-        if value is None or value != value:
-            return
-        if self.best is None or (value < self.best if self.mode == "min" else value > self.best):
-            self.best = value
-            self._save(pl_module, best=True)
+        if trainer.strategy.broadcast(self._is_best(pl_module)):
+            self._save(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._save(pl_module)
@@ -113,9 +110,20 @@ class Checkpoints(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.best = state.get("best")
 
-    def _save(self, module: MultimodalModule, best: bool = False) -> None:
+    def _is_best(self, module: MultimodalModule) -> bool:
+        """Whether the state is validated, and better than that of ``best.ckpt``."""
+        value = module.metrics.get(self.monitor) if self.monitor else None
+        if module.validated != module.global_step or value is None or value != value:
+            return False
+        return self.best is None or (value < self.best if self.mode == "min" else value > self.best)
+
+    def _save(self, module: MultimodalModule) -> None:
         self._last_time = time.monotonic()
         module.raised.discard(Alarm.SAVE)
+        self._look_after_writing(wait=True)
+        self._best_before, best = self.best, self._is_best(module)
+        if best:
+            self.best = module.metrics[str(self.monitor)]
         state = capture(module)
         if not module.trainer.is_global_zero:
             return
@@ -123,7 +131,6 @@ class Checkpoints(Callback):
         described = {**self.contents, "step": module.global_step, "metrics": dict(module.metrics)}
         described["log_lines"] = sum(log.secure() for log in logs)
         content = {"mmtx": described, **state}
-        self._look_after_writing(wait=True)
         if self._pool is None:
             self._writing = Future()
             try:
@@ -141,6 +148,8 @@ class Checkpoints(Callback):
             return
         error, self._writing = self._writing.exception(), None
         self._failures = self._failures + 1 if error else 0
+        if error:
+            self.best = self._best_before  # what was not written is still to be named
         if isinstance(error, CheckpointError):
             print(f"mmtx: {error}; checkpoints from before are kept", file=sys.stderr, flush=True)
         elif error:
