@@ -53,7 +53,7 @@ NEEDS = {
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
-        "speech": ["modality=[speech,view,action]", *OBEYS[1:], "data.speech=true"],
+        "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
     },
 }
 NEEDS_DATA = {

@@ -303,7 +303,9 @@ class _hydra:
     def __enter__(self) -> Any:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
+        from omegaconf import OmegaConf
 
+        OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
         self._global = GlobalHydra.instance()
         self._global.clear()
         initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
@@ -329,6 +331,11 @@ def _unknown_choices(group: str, value: Any, known: Sequence[str]) -> Iterator[s
     for choice in value if isinstance(value, list) else [value]:
         if choice is not None and str(choice) not in known:
             yield f"{group}={choice}: there is no such {group}; {nearest(str(choice), known)}"
+
+
+def _in_set(name: str, *, _root_: Any) -> bool:
+    """``${in_set:NAME}``: whether a name was chosen for the set, for data that is made only where it is wanted."""
+    return "_target_" in (_root_.modality.get(name) or {})
 
 
 def _drop_unchosen(config: Config, values: Sequence[str]) -> Iterator[str]:

@@ -10,6 +10,7 @@ import pytest
 import torch
 from contracts import check_source
 
+from mmtx.compose import compose
 from mmtx.data import babyai_demonstrations, babyai_speech, babyai_world, synthesis
 from mmtx.data.babyai import BabyAI
 from mmtx.data.babyai_demonstrations import episode_seed
@@ -330,6 +331,13 @@ def test_more_seeds_than_episodes_are_refused():
 
 
 # --- speech -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("names", "spoken"), [("mission,view,action", False), ("speech,view,action", True)])
+def test_the_set_says_whether_missions_are_said_aloud(names, spoken):
+    keys = ["experiment=babyai_local", f"modality=[{names}]"]
+    assert compose(keys)["data"]["speech"] is spoken
+    assert compose([*keys, f"data.speech={not spoken}"])["data"]["speech"] is not spoken
 
 
 def test_missions_are_said_by_the_speakers_of_the_split(monkeypatch):
