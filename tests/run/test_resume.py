@@ -138,6 +138,7 @@ MORE_STOPS = {
     "the whole group asked, with workers": ({"at": "step.start", "nth": 4, "do": "term_all", "more": WORKERS}, 143),
     "out of memory": ({"at": "step.start", "nth": 5, "do": "out_of_memory"}, 2),
     "out of memory when the best is saved": ({"at": "ckpt.open", "nth": 5, "do": "out_of_memory"}, 2),
+    "out of memory before the best is saved": ({"at": "ckpt.begin", "nth": 5, "do": "out_of_memory"}, 2),
     "out of memory in a save": ({"at": "ckpt.before_link", "nth": 3, "do": "out_of_memory"}, 2),
     "a worker dies": ({"at": "data.batch", "nth": 4, "more": WORKERS}, 1),
     "a worker hangs": (

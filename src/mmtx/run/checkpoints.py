@@ -124,13 +124,13 @@ class Checkpoints(Callback):
         self._best_before, best = self.best, self._is_best(module)
         if best:
             self.best = module.metrics[str(self.monitor)]
-        state = capture(module)
+        try:
+            content = self._content(module)
+        except BaseException:
+            self.best = self._best_before
+            raise
         if not module.trainer.is_global_zero:
             return
-        logs = [logger for logger in module.trainer.loggers if isinstance(logger, MetricsLog)]
-        described = {**self.contents, "step": module.global_step, "metrics": dict(module.metrics)}
-        described["log_lines"] = sum(log.secure() for log in logs)
-        content = {"mmtx": described, **state}
         if self._pool is None:
             self._writing = Future()
             try:
@@ -141,6 +141,14 @@ class Checkpoints(Callback):
             self._look_after_writing(wait=True)
         else:
             self._writing = self._pool.submit(self._write, tree_map(_copy, content), best)
+
+    def _content(self, module: MultimodalModule) -> dict[str, Any]:
+        """What is written. All ranks take part, rank 0 gets it."""
+        state = capture(module)
+        logs = [logger for logger in module.trainer.loggers if isinstance(logger, MetricsLog)]
+        described = {**self.contents, "step": module.global_step, "metrics": dict(module.metrics)}
+        described["log_lines"] = sum(log.secure() for log in logs)
+        return {"mmtx": described, **state}
 
     def _look_after_writing(self, wait: bool) -> None:
         """Hears how the last write ended, if it has ended."""

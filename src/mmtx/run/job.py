@@ -25,7 +25,7 @@ from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, Interrupted, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
-from mmtx.run.ranks import run_ranks
+from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -51,11 +51,12 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
         if experiment.training.num_devices == 1 or started_by_launcher():
             return execute(experiment, run, checkpoint)
         code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
-        if code < 0:
+        told = code < 0 or reason == NOT_BEGUN
+        if told:
             hint = " (as the kernel does where memory runs out)" if code == -signal.SIGKILL else ""
             print(f"mmtx: {reason}{hint}; the other ranks were ended", file=sys.stderr)
-        if code < 0 or (code and run.state() == "running"):  # what the others then said of it is not the cause
-            run.set_status("failed", reason)
+        if told or (code and run.state() == "running"):  # what the others then said of it is not the cause
+            run.set_status("interrupted" if code in INTERRUPTED else "failed", reason)
         return code if code >= 0 else 1
 
 
@@ -98,7 +99,7 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         if error.number == signal.SIGUSR1 and is_main():
             requeue()
     elif isinstance(error, KeyboardInterrupt):
-        code, state, told = 130, "interrupted", "stopped before the first step or after the last"
+        code, state, told = 130, "interrupted", NOT_BEGUN
     elif isinstance(error, UserError):
         code = 2
     elif not isinstance(error, ProcessDied):

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmtx.run.children import Children, describe_exit
@@ -20,7 +20,11 @@ GRACE_SECONDS = 10.0
 OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
 """By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
 
-INTERRUPTED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
+PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+INTERRUPTED = tuple(128 + number for number in PASSED_ON)
+
+
+NOT_BEGUN = "stopped before the first step or after the last"
 
 
 def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[int, str | None]:
@@ -28,47 +32,57 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
 
     Returns:
         The exit code, 0 if all ranks ended well, and else what happened to the first that did not. The others are then
-        given `GRACE_SECONDS`, unless the run was interrupted and they are saving.
+        given `GRACE_SECONDS`, unless the run was interrupted and they are saving. A rank that a signal which was passed
+        on has killed had nothing to save yet: so it stands for the run.
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
     mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
     command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
     ranks = Children(grace_s=0)
-    for rank in range(num_ranks):
-        environment = {"OMP_NUM_THREADS": threads, **mine, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-        ranks.start(str(rank), command, environment, log=None)
     try:
-        with _passing_on(ranks):
-            return _wait(ranks)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: each lets it in when it can end by it
+        for rank in range(num_ranks):
+            environment = {"OMP_NUM_THREADS": threads, **mine, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
+            ranks.start(str(rank), command, environment, log=None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        with _passing_on(ranks) as passed:
+            return _wait(ranks, passed)
     finally:
         for name in ranks.names:
             ranks.kill(name)
 
 
-def _wait(ranks: Children) -> tuple[int, str | None]:
-    code, reason = 0, None
+def _wait(ranks: Children, passed: Sequence[int]) -> tuple[int, str | None]:
+    code, reason, unsaved = 0, None, False
     deadline: float | None = None
     while ranks.names:
         left = None if deadline is None else deadline - time.monotonic()
         if left is not None and left <= 0:
             break
         for rank, ended in ranks.wait(left):
-            if ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
+            if -ended in passed and not unsaved:  # the others then fail for want of it
+                code, reason, unsaved = 128 - ended, NOT_BEGUN, True
+                deadline = time.monotonic() + GRACE_SECONDS
+            elif not unsaved and ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
                 code, reason = ended, f"rank {rank} {describe_exit(ended)}"
                 deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
     return code, reason
 
 
 @contextlib.contextmanager
-def _passing_on(ranks: Children) -> Iterator[None]:
+def _passing_on(ranks: Children) -> Iterator[Sequence[int]]:
+    """Gives the signals that have been passed on."""
+    passed: list[int] = []
+
     def send(number: int, _: object) -> None:
+        passed.append(number)
         for name in ranks.names:
             ranks.signal(name, number)
 
-    previous = {number: signal.signal(number, send) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+    previous = {number: signal.signal(number, send) for number in PASSED_ON}
     try:
-        yield
+        yield passed
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,9 @@ def command(run_dir: Path) -> list[str]:
 
 def main() -> int:
     lifeline.hold()
+    if "RANK" in os.environ:  # until there is something to save, Ctrl-C ends it wherever it waits for other ranks
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     from mmtx.run import job  # brings torch with it: seconds in which the parent may die
     from mmtx.run.directory import RunDirectory
 
