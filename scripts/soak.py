@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import os
 import random
 import shutil
 import sys
 import traceback
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # the ranks are forks, and a fork of a process whose OpenMP has threads would hang
 sys.path[:0] = [str(Path(__file__).parents[1] / "tests"), str(Path(__file__).parents[1] / "tests" / "run")]
 
 import kills  # noqa: E402
