@@ -1,9 +1,11 @@
 """Steps, sums and counts: the same gradient however the global batch is cut."""
 
+import contextlib
 import json
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from run_cli import TINY, mmtx, text_of
 
 from mmtx.compose import compose
@@ -11,6 +13,7 @@ from mmtx.experiment import assemble, build
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.run.loading import load
+from mmtx.training import trainer
 from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import decay_groups
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
@@ -152,6 +155,43 @@ def test_the_moving_average_by_hand():
     assert float(module.weight) == pytest.approx(expected)
     average.swap(module)
     assert float(module.weight) == 5.0
+
+
+def test_a_shared_embedding_is_averaged_under_all_its_names(tmp_path):
+    for name in ("source", "target"):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"ab c{i % 7} de" for i in range(60)) + "\n")
+    files = [f"data.{name}={tmp_path}/{name}.txt" for name in ("source", "target")]
+    words = ["experiment=translation", *files, "modality.target.share=source", *TINY[:3], "optim.ema_decay=0.5"]
+    experiment = assemble(compose([*words, "trainer.max_steps=3", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]))
+    run = RunDirectory(tmp_path / "run")
+    prepare(experiment.config, run)
+    assert execute(experiment, run) == 0
+    average = torch.load(run.last, weights_only=True)["average"]
+    source, target = (load(run.path).model.tokenizers[name].embedding.weight for name in ("source", "target"))
+    assert torch.equal(source, average["model.tokenizers.source.embedding.weight"]) and torch.equal(source, target)
+
+
+def test_the_moving_average_of_half_precision_moves():
+    module = torch.nn.Linear(1, 1, bias=False).bfloat16()
+    torch.nn.init.constant_(module.weight, 1.0)
+    average = WeightAverage(module, 0.999)
+    torch.nn.init.constant_(module.weight, 2.0)
+    for _ in range(5000):
+        average.update(module)
+    average.swap(module)
+    assert average.is_swapped and float(module.weight) == pytest.approx(2.0, abs=0.02)
+    average.swap(module)
+    assert float(module.weight) == 2.0 and not average.is_swapped
+
+
+def test_a_loss_scaler_changes_no_gradient(whole, tmp_path, monkeypatch):
+    """Clipped is what the gradient is, not what the scaler has made of it. A scaler of the CPU stands in for CUDA's."""
+    scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=65536.0))
+    make = trainer.pl.Trainer
+    with_scaler = lambda precision, **keys: make(plugins=[scaled], **keys)  # noqa: E731
+    monkeypatch.setattr(trainer.pl, "Trainer", with_scaler)
+    monkeypatch.setattr(scaled, "forward_context", contextlib.nullcontext)  # float16 would round
+    assert_equal_runs(train_here(tmp_path / "run", "data.batch_size=16"), whole)
 
 
 def test_only_matrices_that_multiply_are_decayed():

@@ -6,7 +6,7 @@ Axes as in `connectivity`.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,12 @@ def attention_maps(stack: Backbone, part: str) -> Iterator[list[Float[Tensor, "B
         x, rendering, *rest = args
         return (x, Recording(rendering, weights), *rest), kwargs
 
+    # what is compiled already would not look at hooks
+    eager = torch.compiler.set_stance("force_eager") if stack.is_compiled else nullcontext()
     hooks = [getattr(block, part).register_forward_pre_hook(record, with_kwargs=True) for block in stack.blocks]
     try:
-        yield weights
+        with eager:
+            yield weights
     finally:
         for hook in hooks:
             hook.remove()

@@ -10,6 +10,7 @@ import torch
 from builders import POSITIONS, attention, backbone, mlp
 from torch import Tensor, nn
 
+from mmtx.attention_maps import attention_maps
 from mmtx.connectivity import Connectivity, Shape
 from mmtx.crossing import Memory
 from mmtx.errors import InvalidValue
@@ -125,6 +126,9 @@ def test_compiled_blocks_keep_their_names_and_values(x: Tensor, monkeypatch: pyt
     assert compiled_with == list(compiled.blocks)
     assert compiled.state_dict().keys() == plain.state_dict().keys()
     torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
+    with attention_maps(compiled, "attention") as weights:
+        compiled(x, one_item())
+    assert len(weights) == 1  # what a graph was made of before is looked at all the same
 
 
 @pytest.mark.parametrize(

@@ -109,6 +109,7 @@ class Backbone(nn.Module):
                 raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
+        self.is_compiled = compile
         if compile:
             for block in self.blocks:
                 block.compile()  # in place, so that state-dict keys stay clean

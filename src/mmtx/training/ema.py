@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Keeps ``average = decay · average + (1 - decay) · weights``.
+    """Keeps ``average = decay · average + (1 - decay) · weights``, in float32: half precision would not move.
 
     Early on, when there is little to average, the decay is ``(1 + updates) / (10 + updates)`` if that is smaller.
 
@@ -17,31 +17,38 @@ class WeightAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        self.decay, self.updates, self.is_swapped = decay, 0, False
-        self._names = [name for name, _ in module.named_parameters()]
-        self._average = [parameter.detach().clone() for parameter in module.parameters()]
+        self.decay, self.updates = decay, 0
+        self._average = [parameter.detach().float().clone() for parameter in module.parameters()]
+        places = {id(parameter): place for place, parameter in enumerate(module.parameters())}
+        named = module.named_parameters(remove_duplicate=False)  # a shared one has several names
+        self._places = {name: places[id(parameter)] for name, parameter in named}
+        self._weights: list[Tensor] | None = None
+
+    @property
+    def is_swapped(self) -> bool:
+        return self._weights is not None
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._average, [p.detach() for p in module.parameters()], 1 - decay)
+        torch._foreach_lerp_(self._average, [p.detach().float() for p in module.parameters()], 1 - decay)
 
     @torch.no_grad()
     def swap(self, module: nn.Module) -> None:
-        """Exchanges weights and average; a second call exchanges them back."""
-        self.is_swapped = not self.is_swapped
-        for parameter, average in zip(module.parameters(), self._average, strict=True):
-            kept = parameter.detach().clone()
-            parameter.copy_(average)
-            average.copy_(kept)
+        """Puts the average in the place of the weights; a second call puts them back."""
+        parameters = list(module.parameters())
+        kept = [parameter.detach().clone() for parameter in parameters] if self._weights is None else None
+        for parameter, value in zip(parameters, self._weights or self._average, strict=True):
+            parameter.copy_(value)
+        self._weights = kept
 
     def state_dict(self) -> dict[str, Tensor | int]:
-        return {"updates": self.updates, **dict(zip(self._names, self._average, strict=True))}
+        return {"updates": self.updates, **{name: self._average[place] for name, place in self._places.items()}}
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         self.updates = int(state["updates"])
-        for name, average in zip(self._names, self._average, strict=True):
+        for name, place in self._places.items():
             value = state[name]
             assert isinstance(value, Tensor)
-            average.copy_(value)
+            self._average[place].copy_(value)

@@ -180,8 +180,9 @@ class MultimodalModule(EvaluatedModule):
         self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Clips where a loss scaler has just divided the gradients again."""
-        if scaler_of(self) is not None:
+        """Clips where there is a loss scaler: of true gradients, which Lightning leaves to a fused optimiser."""
+        if (scaler := scaler_of(self)) is not None:
+            scaler.unscale_(optimizer)
             self._clip()
 
     def _is_logged(self, step: int) -> bool:
