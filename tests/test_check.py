@@ -12,6 +12,7 @@ from mmtx.experiment import assemble
 SPELT = ["experiment=spell_digits"]
 ENCODED = [*SPELT, "objective=[seq2seq]", "encode=[image]"]
 DOORS = ["data=key_to_door", "data.num_episodes=50", "modality=[return,state,action]", "objective=[action]"]
+ROTARY = ["backbone/positions=rotary"]
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
     (["+backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -47,6 +48,17 @@ MISTAKES = [
     (["trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "cpu"]),
     (["trainr.max_steps=1"], ["trainr", "'trainer'"]),
     (["seed=a"], ["seed=a", "an integer"]),
+    (["seed=-1"], ["seed=-1", "4294967295"]),
+    (["callbacks.samples.num_samples=-2"], ["callbacks.samples.num_samples=-2", "at least 1"]),
+    (["checkpoint.mode=best"], ["checkpoint.mode=best", "min, max"]),
+    (["checkpoint.keep=0"], ["checkpoint.keep=0", "at least 1"]),
+    (["checkpoint.every_steps=0"], ["checkpoint.every_steps=0", "at least 1"]),
+    (["logger.wandb.mode=of"], ["logger.wandb.mode=of", "online, offline, disabled"]),
+    (["logger.wandb.checkpoints=[first]"], ["logger.wandb.checkpoints", "first"]),
+    (["data.eval_batch_size=0"], ["data.eval_batch_size=0", "at least 1"]),
+    (["backbone.window=-1"], ["backbone.window=-1", "at least 1"]),
+    (["encoder.num_layers=3"], ["encoder={'num_layers': 3}", "encode=[NAME]"]),
+    ([*ROTARY, "backbone.positions.rotary.axes=[row,foo]"], ["backbone.positions.rotary.axes=", "time, row, column"]),
     (["seed=1,2"], ["seed=1,2", "-m"]),
     (["name=a=b"], ["name=a=b"]),
     ([*ENCODED, "encode=[sound]"], ["encode=['sound'] names sound", "['image', 'text']"]),

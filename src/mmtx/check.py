@@ -281,6 +281,8 @@ def describe(annotation: Any) -> str:
         return words[annotation]
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
+    if origin is typing.Literal:
+        return f"one of {', '.join(map(str, arguments))}"
     if (origin or annotation) in (list, tuple, Sequence):
         return "a list"
     return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"

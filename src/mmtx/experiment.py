@@ -31,6 +31,10 @@ STAND_IN_DIM = 768
 """Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
 
 
+SEEDS = 2**32
+"""What numpy's generators take."""
+
+
 @dataclass(frozen=True)
 class Experiment:
     """The objects of one config."""
@@ -52,7 +56,7 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
     With ``_partial_: true`` it is a callable that waits for the rest of its arguments.
     """
     if isinstance(node, Mapping):
-        children = {key: construct(child, plugins) for key, child in node.items() if not str(key).startswith("_")}
+        children = {str(key): _child(str(key), child, plugins) for key, child in node.items() if str(key)[:1] != "_"}
         if "_target_" not in node:
             return children
         target = check.resolve(str(node["_target_"]), plugins)
@@ -63,6 +67,13 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
     if isinstance(node, list):
         return [construct(child, plugins) for child in node]
     return node
+
+
+def _child(key: str, node: Any, plugins: Sequence[str]) -> Any:
+    try:
+        return construct(node, plugins)
+    except InvalidValue as error:
+        raise error if error.key.startswith(f"{key}.") else error.under(key) from None
 
 
 class Collector:
@@ -108,6 +119,11 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
     for key, ok in (("modality", "at least one name"), ("objective", "at least one objective")):
         if not config.get(key):
             collector.messages.append(f"{key}=[] is empty; choose {ok}")
+    seed = config.get("seed")
+    if isinstance(seed, int) and not 0 <= seed < SEEDS:
+        collector.messages.append(f"seed={seed} must lie in 0..{SEEDS - 1}")
+    if config.get("encoder") and not config.get("encode"):
+        collector.messages.append(f"encoder={config['encoder']} is of no use: nothing is encoded; add encode=[NAME]")
     if config.get("log_every_steps") is not None and not _at_least_one(config["log_every_steps"]):
         collector.messages.append(f"log_every_steps={config['log_every_steps']} must be at least 1")
     optimisation = attempt("optim", lambda: _is(Optimisation, construct(config["optim"], plugins)))
@@ -128,8 +144,9 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         names = list(learner.specs if learner is not None else config["modality"])
         absence = attempt("modality_dropout", lambda: _modality_dropout(config, learner))
         data = attempt("data", lambda: data_module(config, source, names, absence))
-    for group in ("callbacks", "checkpoint", "logger"):
+    for group in ("callbacks", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
+    attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
     if learner is not None and data is not None:

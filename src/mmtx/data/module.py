@@ -59,8 +59,8 @@ class DataModule:
         max_bad_share: float,
         modality_dropout: ModalityDropout | None = None,
     ) -> None:
-        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size or batch_size)):
-            if value < 1:
+        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value is not None and value < 1:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")

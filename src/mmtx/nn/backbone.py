@@ -230,10 +230,12 @@ class Residual(nn.Module):
 
 def layer_windows(num_layers: int, window: int | None, pattern: str | None) -> list[int | None]:
     """The window of each layer: None where it hears all."""
+    if window is not None and window < 1:
+        raise InvalidValue("window", window, "must be at least 1")
     if pattern is None:
         return [None] * num_layers
     if not pattern or set(pattern) - {"L", "G"}:
         raise InvalidValue("window_pattern", pattern, "must be letters L (local) and G (global)", "LLLG")
-    if "L" in pattern and (window is None or window < 1):
-        raise InvalidValue("window", window, f"must be at least 1 for the local layers of window_pattern={pattern}")
+    if "L" in pattern and window is None:
+        raise InvalidValue("window", window, f"must be given for the local layers of window_pattern={pattern}")
     return [window if pattern[layer % len(pattern)] == "L" else None for layer in range(num_layers)]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_map
 
+from mmtx.errors import InvalidValue
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.interrupt import Interrupted
@@ -30,8 +31,6 @@ class Checkpoints(Callback):
     enough to rebuild the model, or to continue the run, with no other file.
 
     Args:
-        run: where to.
-        contents: stored beside the state: config, specs, the data's fingerprint.
         every_steps: optimiser steps between saves; None: not by steps.
         every_minutes: between saves; None: not by time.
         keep: newest checkpoints that stay.
@@ -43,22 +42,36 @@ class Checkpoints(Callback):
     def __init__(
         self,
         *,
-        run: RunDirectory,
-        contents: dict[str, Any],
         every_steps: int | None,
         every_minutes: float | None,
         keep: int,
         monitor: str | None,
-        mode: str,
+        mode: Literal["min", "max"],
         asynchronous: bool,
     ) -> None:
-        self.run, self.contents, self.keep, self.monitor, self.mode = run, contents, keep, monitor, mode
+        for key, value, least in (("every_steps", every_steps, 1), ("keep", keep, 1)):
+            if value is not None and value < least:
+                raise InvalidValue(key, value, f"must be at least {least}")
+        if every_minutes is not None and not every_minutes > 0:
+            raise InvalidValue("every_minutes", every_minutes, "must be above 0, or null")
+        self.keep, self.monitor, self.mode = keep, monitor, mode
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best: float | None = None
+        self._told = False
         self._best_before: float | None = None
         self._pool = ThreadPoolExecutor(1) if asynchronous else None
         self._writing: Future[None] | None = None
         self._failures, self._last_time = 0, time.monotonic()
+
+    def of(self, run: RunDirectory, contents: dict[str, Any]) -> Checkpoints:
+        """From now on those of a run.
+
+        Args:
+            run: where to.
+            contents: stored beside the state: config, specs, the data's fingerprint.
+        """
+        self.run, self.contents = run, contents
+        return self
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._last_time = time.monotonic()
@@ -83,6 +96,12 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
+        if self.monitor is not None and self.monitor not in pl_module.metrics and not self._told:
+            self._told = True
+            if trainer.is_global_zero:
+                known = ", ".join(key for key in pl_module.metrics if key.startswith("val/"))
+                told = f"checkpoint.monitor={self.monitor} is not logged, so there is no best.ckpt; there is {known}"
+                print(f"mmtx: warning: {told}", file=sys.stderr, flush=True)
         if trainer.strategy.broadcast(self._is_best(pl_module)):
             self._save(pl_module)
 
@@ -174,7 +193,7 @@ class Checkpoints(Callback):
 
     def _prune(self) -> None:
         """What is best keeps its other name."""
-        for file in self.run.step_files()[max(self.keep, 1) :]:
+        for file in self.run.step_files()[self.keep :]:
             file.unlink(missing_ok=True)
 
 

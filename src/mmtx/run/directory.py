@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -48,7 +49,9 @@ class RunDirectory:
         except OSError as error:
             raise UserError(f"run_dir={self.path} cannot be made: {error.strerror}; choose another run_dir") from None
         if self.status.exists():
-            raise UserError(f"run_dir={self.path} already holds a run; choose another run_dir, or remove it")
+            again = f"`mmtx resume {shlex.quote(str(self.path))}` goes on with it"
+            way = "it is finished" if self.state() == "finished" else again
+            raise UserError(f"run_dir={self.path} already holds a run: {way}; for another, choose another run_dir")
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:

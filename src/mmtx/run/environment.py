@@ -35,16 +35,19 @@ def describe(seed: int) -> dict[str, Any]:
 
 
 def _git() -> dict[str, Any] | None:
-    """Commit of the working directory, and whether it has changes that are not committed."""
-    try:
-        commit = _run("git", "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_run("git", "status", "--porcelain"))}
-    except (OSError, subprocess.SubprocessError):
-        return None
+    """Commit of the working directory, or else of the checkout that mmtx runs from, and whether it has changes that are
+    not committed."""
+    for folder in (Path.cwd(), Path(__file__).parent):
+        try:
+            commit = _run(folder, "git", "rev-parse", "HEAD")
+            return {"commit": commit, "dirty": bool(_run(folder, "git", "status", "--porcelain"))}
+        except (OSError, subprocess.SubprocessError):
+            continue
+    return None
 
 
-def _run(*command: str) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=Path.cwd())
+def _run(folder: Path, *command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True, cwd=folder)
     return done.stdout.strip()
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import shlex
 import signal
 import sys
 import traceback
@@ -110,7 +111,8 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         with contextlib.suppress(OSError):  # the reason may be that the directory is gone
             if run.state() != "failed":
                 run.set_status(state, told)
-        kept = f"; step {run.checkpointed} is saved: mmtx resume {run.path}" if run.checkpointed is not None else ""
+        again = f"mmtx resume {shlex.quote(str(run.path))}"
+        kept = f"; step {run.checkpointed} is saved: {again}" if run.checkpointed is not None else ""
         said = redacted(str(error) if isinstance(error, UserError | ProcessDied) else told)
         print(f"mmtx: {said}{kept}", file=sys.stderr)
     return code
@@ -138,7 +140,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
-    callbacks += [construct(config["checkpoint"], plugins)(run=run, contents=contents(experiment)), interrupt]
+    callbacks += [construct(config["checkpoint"], plugins)().of(run, contents(experiment)), interrupt]
     training, total_steps = experiment.training, experiment.total_steps
     module = MultimodalModule(
         learner=experiment.learner,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
@@ -51,11 +52,15 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
         UserError: there is no run, it is in use, its config or data have changed, or it has no valid checkpoint left.
     """
     run = RunDirectory(run_dir)
+    if not run.path.is_dir():
+        raise UserError(f"{run_dir} is {'no folder' if run.path.exists() else 'not there'}; name a run or a sweep")
     if not run.config.is_file():
         raise UserError(f"{run_dir} holds no run, and no sweep: there is neither config.yaml nor sweep.json in it")
     for override in overrides:
         if not _is_free(override.partition("=")[0].lstrip("+")):
-            raise UserError(f"{override} would be another run; a run that goes on may change {', '.join(FREE)}")
+            told = f"{override} would be another run; a run that goes on may change {', '.join(FREE)}"
+            config, start = shlex.quote(str(run.config)), shlex.quote(f"init_from={run.path}")
+            raise UserError(f"{told}. A new run from its weights: mmtx train --config {config} {start} {override}")
     if run.state() == "finished":
         print(f"{run.path} is finished; nothing is left to do")
         return 0

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
-from mmtx.errors import InvalidValue
 from mmtx.objectives.base import Example
 from mmtx.run.interrupt import Interrupted
 from mmtx.run.record import RunRecord, read_run
@@ -20,7 +20,6 @@ from mmtx.run.wandb_identity import AGENT, agent_run_id, identity, remember
 from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
 from mmtx.run.wandb_server import reachable, why_offline
 
-CHECKPOINTS = ("best", "last")
 INIT_SECONDS = 10.0
 START_SECONDS = 30.0
 LOG_SECONDS = 10.0
@@ -44,9 +43,6 @@ class WandbLog(Logger):
         tags: for filtering, beside those of a sweep.
         mode: ``online``, ``offline`` or ``disabled``; None: online if possible.
         checkpoints: which are kept as artifacts: ``best``, ``last``.
-
-    Raises:
-        InvalidValue: a checkpoint that no run writes.
     """
 
     def __init__(
@@ -57,13 +53,10 @@ class WandbLog(Logger):
         project: str,
         entity: str | None,
         tags: list[str],
-        mode: str | None,
-        checkpoints: list[str],
+        mode: Literal["online", "offline", "disabled"] | None,
+        checkpoints: list[Literal["best", "last"]],
     ) -> None:
         super().__init__()
-        for name in checkpoints:
-            if name not in CHECKPOINTS:
-                raise InvalidValue("checkpoints", name, f"is none of {', '.join(CHECKPOINTS)}")
         self._run_dir, self._config, self._checkpoints = run_dir, config, checkpoints
         self._project, self._entity, self._tags = project, entity, tags
         self._mode = mode or os.environ.get("WANDB_MODE")
@@ -156,7 +149,8 @@ class WandbLog(Logger):
         self._run = self._init(record, mode)
         remember(self._run_dir, id=self._run.id, project=self._run.project, entity=self._run.entity or None)
         if mode == "offline":
-            _say(f"{f'{why}; ' if why else ''}logging offline; `mmtx sync {self._run_dir}` uploads the run")
+            upload = f"`mmtx sync {shlex.quote(str(self._run_dir))}` uploads the run"
+            _say(f"{f'{why}; ' if why else ''}logging offline; {upload}")
 
     def _init(self, record: RunRecord, mode: str) -> Any:
         import wandb
@@ -209,7 +203,7 @@ class WandbLog(Logger):
             self._broken = True
             _say(
                 f"W&B failed to {what} ({failure}); going on without it; metrics.jsonl has everything, "
-                f"and `mmtx sync {self._run_dir}` uploads it"
+                f"and `mmtx sync {shlex.quote(str(self._run_dir))}` uploads it"
             )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import fcntl
 import inspect
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,6 +139,10 @@ def check_launcher(overrides: Sequence[str]) -> Config:
     found += check.node_findings(policy, "hydra.launcher", set())
     if found:
         raise ConfigErrors([finding.message for finding in found])
+    try:
+        construct(policy)
+    except InvalidValue as error:
+        raise error.under("hydra.launcher") from None
     return config
 
 
@@ -149,6 +154,8 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
     """
     if not overrides:
         return None
+    if not any(word.startswith("sweeper=") for word in overrides):
+        raise UserError(f"hydra.{overrides[0]} is of a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
     check.resolve(config["_target_"])  # which says what is not installed
     found = check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS)
@@ -172,7 +179,7 @@ def _run(sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequen
             view.say(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
     view.say(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
     if code:
-        view.say(f"`mmtx resume {sweep.path}` runs what is not done")
+        view.say(f"`mmtx resume {shlex.quote(str(sweep.path))}` runs what is not done")
     return code
 
 
@@ -224,7 +231,7 @@ def _grown(sweep: Sweep, asked: Sweep) -> Sweep:
         UserError: the command lacks jobs of it, or searches elsewhere: it is another sweep.
     """
     known, before, words = {job.name: job for job in sweep.jobs}, split(sweep.command), split(asked.command)
-    advice = f"choose another run_dir, or `mmtx resume {sweep.path}`"
+    advice = f"choose another run_dir, or `mmtx resume {shlex.quote(str(sweep.path))}`"
     if before.sweeper or words.sweeper:
         if set(before.jobs) != set(words.jobs) or bool(before.sweeper) != bool(words.sweeper):
             raise UserError(f"run_dir={sweep.path} holds another sweep, of {' '.join(before.jobs)}; {advice}")

@@ -59,8 +59,9 @@ def draw_listening(model: MultimodalTransformer, batch: Batch, path: Path) -> Pa
             for column in range(len(names)):
                 share = float(shares[row, column])
                 colour = "white" if share < 0.6 else "black"
-                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=7, color=colour)
+                told = f"{100 * share:.0f}" if share else "–"  # exactly nothing is what the rule forbids
+                axes.text(column, row, told, ha="center", va="center", fontsize=7, color=colour)
     figure.supylabel("listens", fontsize=9)
-    figure.supxlabel("to: % of its attention", fontsize=9)
+    figure.supxlabel("to: % of its attention (–: it may not)", fontsize=9)
     figure.savefig(path, dpi=110)
     return path

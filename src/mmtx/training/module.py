@@ -52,6 +52,7 @@ class MultimodalModule(EvaluatedModule):
         alarms: what any rank wanted when they last agreed.
         is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
             is logged.
+        logged: the step of the training metrics that were logged last.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class MultimodalModule(EvaluatedModule):
         self._grad_norm: Tensor | None = None
         self._grad_norms: dict[str, Tensor] = {}
         self._left_out = 0
+        self.logged: int | None = None
 
     # ---------------------------------------------------------------- set-up
 
@@ -269,6 +271,7 @@ class MultimodalModule(EvaluatedModule):
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
     def _log_training(self, totals: dict[str, Totals], lr: float) -> None:
+        self.logged = self.global_step
         metrics = self._training_metrics(totals)
         metrics |= self.throughput.metrics(self._sum_over_ranks)
         metrics["train/lr"] = lr

@@ -49,7 +49,8 @@ class Progress(Callback):
 
     def _print(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._last_line = time.monotonic()
-        print(f"step {trainer.global_step}/{pl_module.total_steps}  {summary(pl_module.metrics)}", flush=True)
+        at = pl_module.logged if pl_module.logged != trainer.global_step else None
+        print(f"step {trainer.global_step}/{pl_module.total_steps}  {summary(pl_module.metrics, at)}", flush=True)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -57,9 +58,10 @@ class Progress(Callback):
             self._bar = None
 
 
-def summary(metrics: dict[str, float]) -> str:
-    """Losses, the validation's metrics, and speed, in one line."""
-    parts = [f"loss {metrics['train/loss']:.4g}"] if "train/loss" in metrics else []
+def summary(metrics: dict[str, float], at: int | None = None) -> str:
+    """Losses, the validation's metrics, and speed, in one line; `at` is the step of the training loss if another."""
+    of = "" if at is None else f" (step {at})"
+    parts = [f"loss {metrics['train/loss']:.4g}{of}"] if "train/loss" in metrics else []
     for name, value in metrics.items():
         stage, *_, metric = name.split("/")
         if stage == "val" and (name == "val/loss" or metric in SHOWN):

@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
+from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.training.acting import show_acting
@@ -33,6 +34,9 @@ class Samples(Callback):
     """
 
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
+        for key, value in (("num_samples", num_samples), ("every_validations", every_validations)):
+            if value is not None and value < 1:
+                raise InvalidValue(key, value, "must be at least 1")
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 

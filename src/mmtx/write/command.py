@@ -39,6 +39,9 @@ DEFAULTS: dict[str, Any] = {
 TEXTS = ("prompt", "image", "audio", "out", "part")
 """Options whose values are taken as they are written."""
 
+INTEGERS = {"max_new_tokens": 1, "index": 0, "beam_size": 1, "episodes": 1, "top_k": 1, "seed": 0}
+"""Options that are whole numbers, and the least that each may be."""
+
 OF_ACTING = ("part", "episodes", "target_return", "out")
 OF_BOTH = ("seed", "cache", "plugins")
 
@@ -49,10 +52,7 @@ def write(place: str, options: Mapping[str, Any]) -> str:
     Raises:
         UserError: it does neither, or something it needs is not given.
     """
-    for key, least in (("max_new_tokens", 1), ("index", 0), ("beam_size", 1), ("episodes", 1)):
-        value = options[key]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise InvalidValue(key, value, f"must be an integer of at least {least}")
+    _check(options)
     learner = load(place, options["plugins"])
     objectives = list(learner.objectives.values())
     given = [key for key, default in DEFAULTS.items() if options[key] != default and key not in OF_BOTH]
@@ -82,6 +82,21 @@ def write(place: str, options: Mapping[str, Any]) -> str:
         others = ", ".join(key for key in given if key not in OF_ACTING)
         raise UserError(f"{place} acts, and writes no text: it takes {', '.join(OF_ACTING)}, not {others}")
     raise UserError(f"{place} writes no text: its objectives are {', '.join(learner.objectives)}")
+
+
+def _check(options: Mapping[str, Any]) -> None:
+    """Raises InvalidValue for what is not of its type."""
+    for key, least in INTEGERS.items():
+        value = options[key]
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise InvalidValue(key, value, f"must be an integer of at least {least}")
+    for key in ("temperature", "top_p", "length_penalty", "overlap_seconds"):
+        value = options[key]
+        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
+            raise InvalidValue(key, value, "must be a number")
+    for key in ("resample", "cache"):
+        if not isinstance(options[key], bool):
+            raise InvalidValue(key, options[key], "is neither true nor false")
 
 
 def _transcribe(learner: Learner, options: Mapping[str, Any]) -> str:

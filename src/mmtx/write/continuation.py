@@ -31,6 +31,9 @@ def continue_text(place: str, learner: Learner, objective: NextToken, options: M
     Raises:
         UserError: something it needs is not given.
     """
+    for key in ("beam_size", "length_penalty"):
+        if options[key] is not None:
+            raise InvalidValue(key, options[key], "is for models that read one text and write another (seq2seq)")
     sampling = Sampling(float(options["temperature"]), options["top_k"], options["top_p"])
     vocabulary = objective.head.vocabulary
     assert vocabulary is not None
@@ -62,6 +65,8 @@ def rest_of_set(learner: Learner, place: str, names: list[str], options: Mapping
         return {}
     image = options["image"]
     if image is not None:
+        if options["index"] is not None:
+            raise InvalidValue("index", options["index"], "is a sample of the data; give it, or image=FILE")
         name = next((n for n in names if isinstance(learner.model.tokenizers[n], Image)), None)
         if name is None or len(names) > 1:
             raise UserError(f"image=FILE gives a picture; this set needs {', '.join(names)}: use index=N")
