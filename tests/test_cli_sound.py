@@ -77,6 +77,9 @@ def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(listener):
         ("audio=empty", "holds no sound files"),
         ("audio=list.csv", "row 2: path gone.wav is not a file"),
         ("prompt=two", "this model writes from audio; give audio=FILE or index=N"),
+        ("temperature=hot", "temperature=hot must be a number"),
+        ("top_k=many", "top_k=many must be an integer of at least 1"),
+        ("cache=maybe", "cache=maybe is neither true nor false"),
         ("beam_size=0", "beam_size=0 must be an integer of at least 1"),
     ],
 )

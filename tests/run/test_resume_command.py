@@ -44,7 +44,7 @@ def test_it_is_interrupted(run):
 
 
 def test_a_folder_without_a_run(run):
-    with pytest.raises(UserError, match="nowhere holds no run"):
+    with pytest.raises(UserError, match="nowhere is not there"):
         resume(run.path / "nowhere")
 
 

@@ -15,7 +15,6 @@ from run_cli import TINY, mmtx, text_of
 from run_directories import write_sweep
 from wandb_server import KEY, wandb_server
 
-from mmtx.errors import InvalidValue
 from mmtx.run.interrupt import Interrupted
 from mmtx.run.record import read_run
 from mmtx.run.wandb_file import read_wandb_file
@@ -220,11 +219,6 @@ def test_how_a_run_ended_is_marked(tmp_path, error, said_by_sweep, state):
     assert opened._run.summary == {"state": state}
     assert opened._run.tags == (("mine",) if state == "finished" else ("mine", state))
     assert Run.ended == (0 if state == "finished" else 1)
-
-
-def test_a_checkpoint_that_no_run_writes_is_refused(tmp_path):
-    with pytest.raises(InvalidValue, match="checkpoints=first is none of best, last"):
-        log(tmp_path, checkpoints=["first"])
 
 
 def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):

@@ -8,7 +8,7 @@ import pytest
 from mmtx.compose import Composer, compose, describe_options, expand_sweep
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import assemble
-from mmtx.sweep.command import check_launcher, split
+from mmtx.sweep.command import check_launcher, check_sweeper, split
 from mmtx.sweep.engine import Demand
 from mmtx.sweep.plan import plan, slug
 from mmtx.sweep.slots import make_slots
@@ -71,10 +71,14 @@ def test_the_launcher_is_asked_for_by_hydras_names():
     for wrong, said in (
         (["launcher=slot"], "did you mean 'slots'"),
         (["launcher.device=auto"], "did you mean 'devices'"),
+        (["launcher.on_failure=cry"], "hydra.launcher.on_failure=cry"),
+        (["launcher.max_failures=-1"], "hydra.launcher.max_failures=-1"),
         (["launcher.job_timeout=soon"], "job_timeout=soon is not"),
     ):
-        with pytest.raises(ConfigErrors, match=said):
+        with pytest.raises(UserError, match=said):
             check_launcher(wrong)
+    with pytest.raises(UserError, match="add hydra/sweeper=optuna"):
+        check_sweeper(["sweeper.n_trials=3"])
 
 
 def slots(devices, per_job=1, jobs_per_device=1, num_jobs=99, on_cpu=False):
