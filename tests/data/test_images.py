@@ -275,8 +275,8 @@ def server(monkeypatch):
         running.daemon_threads = True
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{running.server_address[1]}/"
-        monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", address))  # nobody is at the first
-        monkeypatch.setattr(fashion_mnist, "MIRRORS", (address,))
+        monkeypatch.setattr(mnist.MNIST, "mirrors", ("http://127.0.0.1:9/", address))  # nobody is at the first
+        monkeypatch.setattr(fashion_mnist.FashionMNIST, "mirrors", (address,))
         monkeypatch.setattr(cifar10, "ADDRESS", f"{address}cifar-10-python.tar.gz")
         yield Handler
         running.shutdown()
