@@ -16,7 +16,7 @@ from mmtx.data.base import Samples, Source, Split
 from mmtx.data.stratified import hold_out
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_fraction
 
 
 class LabelledText(Source):
@@ -46,9 +46,8 @@ class LabelledText(Source):
         test_fraction: float,
         split_seed: int,
     ) -> None:
-        for key, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 <= share < 1:
-                raise InvalidValue(key, share, "must lie in [0, 1)")
+        check_fraction("val_fraction", val_fraction)
+        check_fraction("test_fraction", test_fraction)
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must hold two marks and an id")
         rows = list(_rows(Path(path).expanduser(), text, label))

@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from mmtx.errors import InvalidValue
+
+
+@runtime_checkable
+class OfFile(Protocol):
+    """A sample that lies in a file of its own, or shares it with others."""
+
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def label(self) -> int | None: ...
+
+
+Item = TypeVar("Item", bound=OfFile)
+
+
+def held_out(items: Sequence[Item], key: str, fraction: float, total: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """What is kept and what is held out, stratified by class. The samples of one file stay together.
+
+    Args:
+        items: to be dealt out.
+        key: that the fraction is given by.
+        fraction: of the total.
+        total: files of which it is a fraction.
+        seed: which ones.
+    """
+    if not fraction:
+        return list(items), []
+    files: dict[Path, int] = {}
+    for item in items:
+        files.setdefault(item.file, item.label or 0)
+    classes = torch.tensor(list(files.values()))
+    count = min(round(total * fraction), len(files) - len(classes.unique()))
+    if count < 1:
+        raise InvalidValue(key, fraction, f"of {total} files holds none out, as training keeps one of every class")
+    places = list(files)
+    held = {places[i] for i in hold_out(classes, count, seed)[1].tolist()}
+    return [item for item in items if item.file not in held], [item for item in items if item.file in held]
 
 
 def hold_out(
