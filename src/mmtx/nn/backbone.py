@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         final_norm: normalise the output of the last block.
         dropout: of the embedding and of what each half adds.
         drop_path: chance of leaving out what a half adds for a whole sample (Huang et al. 2016, arXiv 1603.09382),
-            rising linearly from 0 to this value with depth.
+            rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
         layer_scale: initial value of a learned scale on what each half adds (Touvron et al. 2021, arXiv 2103.17239).
         window: reach of local layers, in positions.
         window_pattern: one letter a layer, repeated over the depth: G hears all, L is local; None: all hear all.
