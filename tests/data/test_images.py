@@ -597,7 +597,7 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         (["train/cat/a.png", "val/dog/b.png"], r"val/dog is a class that training lacks; it has cat"),
         (["train/cat/a.png", "val/cat/"], r"val has no images of cat"),
         (["train/cat/a.png", "val/"], r"val has no images of cat"),
-        (["cat/a.png", "dog/b.png"], r"^test_fraction=0.1 of 2 files holds none out"),
+        (["cat/a.png", "dog/b.png"], r"^test_fraction=0.1 of 2 samples holds none out"),
     ],
 )
 def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
