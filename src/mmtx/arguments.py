@@ -56,7 +56,7 @@ def refuse(others: Sequence[str], known: Collection[str]) -> None:
         raise UserError(f"unknown key {others[0]}; {nearest(others[0].partition('=')[0], known)}")
 
 
-def take(arguments: Sequence[str], flag: str, example: str) -> tuple[str | None, list[str]]:
+def take(arguments: Sequence[str], flag: str, needs: str) -> tuple[str | None, list[str]]:
     """The value of ``--flag VALUE`` or ``--flag=VALUE``, and the other arguments."""
     value, others, rest = None, [], iter(arguments)
     for argument in rest:
@@ -66,13 +66,13 @@ def take(arguments: Sequence[str], flag: str, example: str) -> tuple[str | None,
             continue
         value = own if equals else next(rest, None)
         if value is None:
-            raise UserError(f"{flag} needs a value: {flag} {example}")
+            raise UserError(f"{flag} needs {needs}")
     return value, others
 
 
 def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], str | None]:
     """The file of ``--config FILE``, whether there is ``-m``, the overrides, and the directory of ``run_dir=``."""
-    config_file, others = take(arguments, "--config", "RUN/config.yaml")
+    config_file, others = take(arguments, "--config", "a file: --config RUN/config.yaml")
     overrides, run_dir = [], None
     for argument in others:
         key, equals, value = argument.partition("=")

@@ -181,7 +181,7 @@ def import_public(arguments: list[str]) -> int:
 def export(arguments: list[str]) -> int:
     from mmtx.run.exchange import FORMATS
 
-    form, places = take(arguments, "--format", "hf")
+    form, places = take(arguments, "--format", "a format: --format onnx")
     form = "hf" if form is None else form
     if form not in FORMATS:
         raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
