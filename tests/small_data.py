@@ -59,8 +59,8 @@ def publish_small(monkeypatch):
     """Stands in for what is published: small files, and their checksums. ``{dataset: {name in the layout: bytes}}``."""
     idx_files, cifar_files = small_idx_files(), small_cifar_files()
     checksums = tuple(md5(content) for content in idx_files.values())
-    monkeypatch.setattr(mnist, "MD5S", checksums)
-    monkeypatch.setattr(fashion_mnist, "MD5S", checksums)
+    monkeypatch.setattr(mnist.MNIST, "md5s", checksums)
+    monkeypatch.setattr(fashion_mnist.FashionMNIST, "md5s", checksums)
     monkeypatch.setattr(cifar10, "TRAIN_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TRAIN_MD5S})
     monkeypatch.setattr(cifar10, "TEST_MD5S", {name: md5(cifar_files[name]) for name in cifar10.TEST_MD5S})
     archive = tar_of(cifar_files)  # whose header holds the time

@@ -31,6 +31,7 @@ ROOMS: dict[str, set[str]] = {
     # room: the rooms that it may import, besides itself
     "errors": set(),
     "help": set(),
+    "arguments": {"errors"},
     "redaction": set(),
     "plain_yaml": {"errors"},
     "batch": set(),
@@ -88,8 +89,7 @@ ROOMS: dict[str, set[str]] = {
     "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
-    | {"check", "compose", "data", "evaluate", "experiment", "help", "interop", "learner", "report", "run", "sweep"}
-    | {"training", "write"},
+    | {"arguments", "compose", "experiment", "help", "interop", "report", "run", "sweep", "training", "write"},
     "__init__": {"experiment", "interop", "run"},
 }
 OUTSIDE: dict[str, set[str]] = {

@@ -47,6 +47,24 @@ class ProcessDied(Exception):
     """A process that the run needs has died or hangs. Nothing in the config is to blame: one line, exit code 1."""
 
 
+def check_within(key: str, value: int | float, low: int | float, high: int | float) -> None:
+    """Raises `InvalidValue` where a number lies outside of its limits, themselves included."""
+    if not low <= value <= high:
+        raise InvalidValue(key, value, f"must lie in {low}..{high}", str(min(max(value, low), high)))
+
+
+def check_fraction(key: str, value: int | float) -> None:
+    """Raises `InvalidValue` where a number is not a fraction that leaves something: 0 is one, 1 is none."""
+    if not 0 <= value < 1:
+        raise InvalidValue(key, value, "must lie in [0, 1)")
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few of a list of names."""
+    names = list(names)
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"
+
+
 def nearest(word: str, choices: Iterable[str]) -> str:
     """``did you mean 'dim'?``, or the list of choices when none is close."""
     choices = sorted(choices)

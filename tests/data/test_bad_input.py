@@ -22,10 +22,10 @@ from mmtx.data.base import Samples, Source
 from mmtx.data.decode_image import decode_image
 from mmtx.data.gunzip import gunzip
 from mmtx.data.left_out import LEFT_OUT, check_left_out, count_left_out
-from mmtx.data.limits import FREE_BYTES
 from mmtx.data.module import DataModule
 from mmtx.data.sound_file import read_sound
 from mmtx.data.trajectories import read_recording
+from mmtx.data.unpacked import FREE_BYTES
 from mmtx.errors import UserError
 
 MOST_GROWTH = 64 << 20

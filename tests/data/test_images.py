@@ -275,8 +275,8 @@ def server(monkeypatch):
         running.daemon_threads = True
         threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
         address = f"http://127.0.0.1:{running.server_address[1]}/"
-        monkeypatch.setattr(mnist, "MIRRORS", ("http://127.0.0.1:9/", address))  # nobody is at the first
-        monkeypatch.setattr(fashion_mnist, "MIRRORS", (address,))
+        monkeypatch.setattr(mnist.MNIST, "mirrors", ("http://127.0.0.1:9/", address))  # nobody is at the first
+        monkeypatch.setattr(fashion_mnist.FashionMNIST, "mirrors", (address,))
         monkeypatch.setattr(cifar10, "ADDRESS", f"{address}cifar-10-python.tar.gz")
         yield Handler
         running.shutdown()
@@ -597,7 +597,7 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         (["train/cat/a.png", "val/dog/b.png"], r"val/dog is a class that training lacks; it has cat"),
         (["train/cat/a.png", "val/cat/"], r"val has no images of cat"),
         (["train/cat/a.png", "val/"], r"val has no images of cat"),
-        (["cat/a.png", "dog/b.png"], r"^test_fraction=0.1 of 2 images holds none out"),
+        (["cat/a.png", "dog/b.png"], r"^test_fraction=0.1 of 2 samples holds none out"),
     ],
 )
 def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):

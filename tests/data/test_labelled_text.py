@@ -77,6 +77,7 @@ def test_long_texts_lose_their_end(tmp_path: Path) -> None:
         ('text,label\na,b\n"c,d\n', {}, "line 3: unexpected end of data"),
         ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must hold"),
         ("text,label\na,b\nc,d\n", {"val_fraction": 1.0}, "val_fraction=1.0 must lie"),
+        ("text,label\na,b\nc,d\n", {"test_fraction": 0.6}, "test_fraction=0.6 of 2 samples holds none out"),
     ],
 )
 def test_tables_that_cannot_be(content: str, changes: dict[str, Any], message: str, tmp_path: Path) -> None:

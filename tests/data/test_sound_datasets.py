@@ -120,8 +120,8 @@ def test_a_sample_of_fsdd_is_its_file(digits):
         ({"test_speakers": ["bop"]}, "^test_speakers=bop is not a speaker; did you mean 'bob'"),
         ({"test_speakers": ["ann", "bob"]}, "^test_speakers=.*leaves no speaker to train on"),
         ({"test_speakers": []}, "^test_speakers=.* names nobody; nearest: null"),
-        ({"val_fraction": 1.0}, "^val_fraction=1.0 must lie in 0..1"),
-        ({"val_fraction": 0.001}, "^val_fraction=0.001 of 60 recordings holds none out"),
+        ({"val_fraction": 1.0}, r"^val_fraction=1.0 must lie in \[0, 1\)"),
+        ({"val_fraction": 0.001}, "^val_fraction=0.001 of 60 samples holds none out"),
         ({"sample_rate_hz": 10}, "^sample_rate_hz=10 must lie in 1000..192000"),
         ({"max_seconds": float("nan")}, "^max_seconds=nan must be at least 0.01"),
         ({"max_seconds": 0.0}, "^max_seconds=0.0 must be at least 0.01"),
@@ -378,8 +378,8 @@ def test_bad_values_of_a_manifest_are_named(folder):
         ({"path": folder / "train.txt"}, "^path=.*train.txt must end with .csv or .jsonl"),
         ({"path": train, "val_path": folder / "none.csv"}, "^val_path=.*none.csv is not a file"),
         ({"path": train, "val_fraction": 0.5, "test_fraction": 0.5}, "^val_fraction=0.5 leaves no training with test_"),
-        ({"path": train, "test_fraction": -0.1}, "^test_fraction=-0.1 must lie in 0..1"),
-        ({"path": train, "val_fraction": 0.01}, "^val_fraction=0.01 of 20 recordings holds none out"),
+        ({"path": train, "test_fraction": -0.1}, r"^test_fraction=-0.1 must lie in \[0, 1\)"),
+        ({"path": train, "val_fraction": 0.01}, "^val_fraction=0.01 of 20 samples holds none out"),
         ({"path": train, "max_seconds": 0.1}, "^19 problems with .*train.csv:"),
     ]:
         with pytest.raises(UserError, match=problem):

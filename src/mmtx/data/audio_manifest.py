@@ -10,18 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtx.data.recordings import (
-    Recording,
-    Recordings,
-    check_fraction,
-    check_sound_keys,
-    held_out,
-    refuse_together,
-)
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
 from mmtx.data.sound_file import check_sound
+from mmtx.data.stratified import held_out
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, nearest
+from mmtx.errors import InvalidValue, UserError, check_fraction, nearest
 
 COLUMNS = ("path", "text", "label")
 

@@ -14,8 +14,8 @@ from mmtx.data.babyai_view import Codes, Look, Picture
 from mmtx.data.babyai_windows import MissionWindows, PerEpisode
 from mmtx.data.babyai_world import BabyAIWorld
 from mmtx.data.base import Source, Split
-from mmtx.data.limits import check_within
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import check_within
 from mmtx.world import Playable
 
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")

@@ -16,8 +16,8 @@ from mmtx.data.babyai_level import Level, written
 from mmtx.data.babyai_speech import Speakers
 from mmtx.data.babyai_view import Look
 from mmtx.data.clips import LOUDEST
-from mmtx.data.limits import check_within
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import check_within
 from mmtx.world import Observation, Outcome, World
 
 FRAME_CELL_PIXELS = 16

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue
+from mmtx.errors import check_within
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -40,8 +40,7 @@ class Digits(Source):
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
 
-        if not 10 <= num_val <= 1000:
-            raise InvalidValue("num_val", num_val, "must lie in 10..1000")
+        check_within("num_val", num_val, 10, 1000)
         bunch = load_digits()
         self._pixels = (torch.tensor(bunch.images) * 255 / 16).round().to(torch.uint8)[:, None]
         self._classes = torch.tensor(bunch.target)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_fraction
 
 SENSORS = ("camera", "radar", "map", "vehicle", "speed")
 VEHICLES = ("car", "van", "lorry", "sports car")
@@ -70,8 +70,7 @@ class Driving(Source):
         for split, count in counts.items():
             if count < 1:
                 raise InvalidValue(f"num_{split}", count, "must be at least 1", "1")
-        if not 0 <= failures < 1:
-            raise InvalidValue("failures", failures, "must lie in [0, 1)")
+        check_fraction("failures", failures)
         self._moments = {split: _draw(count, _generator(split_seed, split)) for split, count in counts.items()}
         self._works = {
             split: _working(count, failures, _generator(split_seed, f"{split} failures"))

@@ -14,11 +14,10 @@ from torch import Tensor
 
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
-from mmtx.data.limits import check_within
 from mmtx.data.recorded import Recorded, laid_out
 from mmtx.data.stratified import hold_out
 from mmtx.data.windows import StepTable, Windows
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_fraction, check_within
 from mmtx.world import Playable, World
 
 FIRST_DATA_SEED = 2**31
@@ -150,8 +149,7 @@ class Windowing:
             raise InvalidValue("context", self.context, f"must lie in 1..{self.max_steps} (max_steps)", nearest)
         if not 0 < self.return_scale < float("inf"):
             raise InvalidValue("return_scale", self.return_scale, "must be more than 0, and finite")
-        if not 0 <= self.val_fraction < 1:
-            raise InvalidValue("val_fraction", self.val_fraction, "must lie in 0..1, less than 1")
+        check_fraction("val_fraction", self.val_fraction)
 
     def parts(self, count: int) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
         """Which of so many episodes are learned from, and which are held out."""

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtx.data.digits import NAMES
-from mmtx.data.recordings import Recording, Recordings, check_fraction, check_sound_keys, held_out, some
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.stratified import held_out
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, nearest
+from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, some
 
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 PATTERN = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>0|[1-9][0-9]*)\.wav")

@@ -28,36 +28,34 @@ class IdxImages(LabelledImages):
     they hold. Nothing is written there.
 
     Args:
+        path: the folder that holds ``<dataset>/raw``; None: the cache folder, to which the files are downloaded.
+        augment: applied to training pictures, uint8 ``(1, H, W)``.
+        num_val: pictures of the training part that are held out to watch training.
+        split_seed: which ones.
+
+    Attributes:
         dataset: name of its folder.
         mirrors: addresses of folders that have the packed files.
         md5s: of the unpacked `FILES`.
-        path: the folder; None: the cache folder, to which the files are downloaded.
         labels: names of the classes.
-        augment: applied to training pictures, uint8 ``(1, H, W)``.
-        num_val: pictures of the training part that are held out.
-        split_seed: which ones.
     """
 
+    dataset: str
+    mirrors: tuple[str, ...]
+    md5s: tuple[str, str, str, str]
+    labels: tuple[str, ...]
+
     def __init__(
-        self,
-        *,
-        dataset: str,
-        mirrors: tuple[str, ...],
-        md5s: tuple[str, str, str, str],
-        path: str | None,
-        labels: tuple[str, ...],
-        augment: Callable[[Tensor], Tensor] | None,
-        num_val: int,
-        split_seed: int,
+        self, *, path: str | None, augment: Callable[[Tensor], Tensor] | None, num_val: int, split_seed: int
     ) -> None:
         folder = None if path is None else Path(path).expanduser()
         train_pixels, train_classes, test_pixels, test_classes = (
-            _read(folder, dataset, name, mirrors, md5) for name, md5 in zip(FILES, md5s, strict=True)
+            _read(folder, self.dataset, name, self.mirrors, md5) for name, md5 in zip(FILES, self.md5s, strict=True)
         )
         super().__init__(
             train=(train_pixels[:, None], train_classes.long()),
             test=(test_pixels[:, None], test_classes.long()),
-            labels=labels,
+            labels=self.labels,
             augment=augment,
             num_val=num_val,
             split_seed=split_seed,

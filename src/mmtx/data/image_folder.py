@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,15 +14,19 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.decode_image import decode_image
-from mmtx.data.stratified import hold_out
-from mmtx.errors import InvalidValue, UserError
+from mmtx.data.stratified import held_out
+from mmtx.errors import InvalidValue, UserError, check_fraction, check_within, some
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
 MOST_PIXELS = 89_000_000
 """Pillow refuses pictures of twice as many by itself."""
 
-Labelled = list[tuple[Path, int]]
-"""Files, and the class of each."""
+
+class Picture(NamedTuple):
+    """A file, and its class."""
+
+    file: Path
+    label: int
 
 
 class ImageFolder(Source):
@@ -59,20 +64,18 @@ class ImageFolder(Source):
             raise InvalidValue("size", size, "must be at least 1 pixel")
         if channels not in (1, 3):
             raise InvalidValue("channels", channels, "must be 1 (grey) or 3 (RGB)")
-        if not 1 <= max_pixels <= MOST_PIXELS:
-            raise InvalidValue("max_pixels", max_pixels, f"must lie in 1..{MOST_PIXELS}")
-        for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 <= fraction < 1:
-                raise InvalidValue(key, fraction, "must lie in 0..1, less than 1")
+        check_within("max_pixels", max_pixels, 1, MOST_PIXELS)
+        check_fraction("val_fraction", val_fraction)
+        check_fraction("test_fraction", test_fraction)
         if val_fraction + test_fraction >= 1:
             raise InvalidValue("val_fraction", val_fraction, f"leaves no training with test_fraction={test_fraction}")
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise InvalidValue("path", path, "is not a folder")
         self._augment, self._shape, self._max_pixels = augment, (channels, size, size), max_pixels
-        self._train: Labelled
-        self._val: Labelled = []
-        self._test: Labelled = []
+        self._train: list[Picture]
+        self._val: list[Picture] = []
+        self._test: list[Picture] = []
         if _is_split(folder):
             self._labels = _class_folders(folder / "train")
             self._train, self._val, self._test = (
@@ -84,9 +87,9 @@ class ImageFolder(Source):
             self._labels = _class_folders(folder)
             self._train = _images(folder, self._labels)
             total = len(self._train)
-            self._train, self._test = _held_out(self._train, "test_fraction", test_fraction, total, split_seed)
+            self._train, self._test = held_out(self._train, "test_fraction", test_fraction, total, split_seed)
         if not self._val:
-            self._train, self._val = _held_out(self._train, "val_fraction", val_fraction, total, split_seed)
+            self._train, self._val = held_out(self._train, "val_fraction", val_fraction, total, split_seed)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -104,10 +107,10 @@ class ImageFolder(Source):
     def test(self) -> Split | None:
         return self._split(self._test, None) if self._test else None
 
-    def _split(self, images: Labelled, augment: Callable[[Tensor], Tensor] | None) -> Split:
+    def _split(self, images: list[Picture], augment: Callable[[Tensor], Tensor] | None) -> Split:
         return Samples(len(images), partial(self._sample, images, augment))
 
-    def _sample(self, images: Labelled, augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
+    def _sample(self, images: list[Picture], augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
         file, label = images[i]
         pixels = decode_image(file, size=self._shape[1:], channels=self._shape[0], max_pixels=self._max_pixels)
         return {
@@ -123,7 +126,7 @@ def _is_split(folder: Path) -> bool:
         return False
     others = [entry.name for entry in _visible(folder) if entry.is_dir() and entry.name not in ("train", "val", "test")]
     if others:
-        raise UserError(f"{folder} holds {_some(others)} beside train/; data.path takes train/, val/ and test/ only")
+        raise UserError(f"{folder} holds {some(others)} beside train/; data.path takes train/, val/ and test/ only")
     return True
 
 
@@ -134,25 +137,25 @@ def _class_folders(folder: Path) -> tuple[str, ...]:
     return labels
 
 
-def _images(folder: Path, labels: tuple[str, ...]) -> Labelled:
+def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
     """All images of a folder of class folders, in the order of their names."""
-    images: Labelled = []
+    images: list[Picture] = []
     strays = [entry.name for entry in _visible(folder) if _is_image(entry)]
     for place in (entry for entry in _visible(folder) if entry.is_dir()):
         if place.name not in labels:
-            raise UserError(f"{place} is a class that training lacks; it has {_some(labels)}")
+            raise UserError(f"{place} is a class that training lacks; it has {some(labels)}")
         files = _visible(place)
         strays += [f"{place.name}/{file.name}" for file in files if not _is_image(file)]
-        images += [(file, labels.index(place.name)) for file in files if _is_image(file)]
+        images += [Picture(file, labels.index(place.name)) for file in files if _is_image(file)]
     if strays:
         raise UserError(
-            f"{folder} holds {_some(strays)}, where only folders of images belong "
+            f"{folder} holds {some(strays)}, where only folders of images belong "
             f"({' '.join(SUFFIXES)}); take them out of data.path"
         )
-    found = Counter(label for _, label in images)
+    found = Counter(image.label for image in images)
     empty = [label for i, label in enumerate(labels) if not found[i] and (folder / label).is_dir()]
     if empty or not images:
-        raise UserError(f"{folder} has no images of {_some(empty or labels)}; take out or fill the folder (data.path)")
+        raise UserError(f"{folder} has no images of {some(empty or labels)}; take out or fill the folder (data.path)")
     return images
 
 
@@ -162,19 +165,3 @@ def _visible(folder: Path) -> list[Path]:
 
 def _is_image(entry: Path) -> bool:
     return entry.suffix.lower() in SUFFIXES and entry.is_file()
-
-
-def _some(names: list[str] | tuple[str, ...]) -> str:
-    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"
-
-
-def _held_out(images: Labelled, key: str, fraction: float, total: int, seed: int) -> tuple[Labelled, Labelled]:
-    """What is kept and what is held out, which is a fraction of the total."""
-    if not fraction:
-        return images, []
-    classes = torch.tensor([label for _, label in images])
-    count = min(round(total * fraction), len(images) - len(classes.unique()))
-    if count < 1:
-        raise InvalidValue(key, fraction, f"of {total} images holds none out, as training keeps one of every class")
-    kept, held = hold_out(classes, count, seed)
-    return [images[i] for i in kept.tolist()], [images[i] for i in held.tolist()]

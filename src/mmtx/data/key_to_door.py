@@ -11,14 +11,13 @@ from torch import Tensor
 
 from mmtx.batch import Sample
 from mmtx.data.episodes import Episodes, EpisodeSource, Standardise, Windowing, check_generated_keys, data_seed
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_within
 from mmtx.world import Observation, Outcome, World
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Rows and columns of the four actions: up, down, left, right."""
 
 NUM_ROOMS, KEY_ROOM, DOOR_ROOM = 3, 0, 2
-STATE_SIZE = NUM_ROOMS + 4
 
 PIXELS_PER_CELL, WALL = 16, 0.3
 FLOOR, AGENT, KEY, DOOR = (0.95, 0.95, 0.95), (0.8, 0.2, 0.2), (0.9, 0.7, 0.1), (0.4, 0.25, 0.1)
@@ -213,8 +212,7 @@ def _door_cell(size: int) -> tuple[int, int]:
 
 
 def _check_rooms(size: int, room_steps: Sequence[int]) -> None:
-    if not 2 <= size <= 100:
-        raise InvalidValue("size", size, "must lie in 2..100 cells", str(min(max(size, 2), 100)))
+    check_within("size", size, 2, 100)
     if len(room_steps) != NUM_ROOMS:
         raise InvalidValue("room_steps", room_steps, f"must give the steps in each of {NUM_ROOMS} rooms")
     if min(room_steps) < 0 or not room_steps[KEY_ROOM] or not room_steps[DOOR_ROOM]:

@@ -13,10 +13,10 @@ import torch
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.stratified import hold_out
+from mmtx.data.stratified import hold_out_share
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_fraction
 
 
 class LabelledText(Source):
@@ -46,9 +46,8 @@ class LabelledText(Source):
         test_fraction: float,
         split_seed: int,
     ) -> None:
-        for key, share in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-            if not 0 <= share < 1:
-                raise InvalidValue(key, share, "must lie in [0, 1)")
+        check_fraction("val_fraction", val_fraction)
+        check_fraction("test_fraction", test_fraction)
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must hold two marks and an id")
         rows = list(_rows(Path(path).expanduser(), text, label))
@@ -58,8 +57,8 @@ class LabelledText(Source):
         self._texts = [content for content, _ in rows]
         self._classes = torch.tensor([self.labels.index(name) for _, name in rows])
         self.max_length, self.vocabulary = max_length, vocabulary
-        rest, test = hold_out(self._classes, round(test_fraction * len(rows)), split_seed)
-        train, val = hold_out(self._classes[rest], round(val_fraction * len(rows)), split_seed + 1)
+        rest, test = hold_out_share(self._classes, "test_fraction", test_fraction, len(rows), split_seed)
+        train, val = hold_out_share(self._classes[rest], "val_fraction", val_fraction, len(rows), split_seed + 1)
         self._parts = {"train": rest[train].tolist(), "val": rest[val].tolist(), "test": test.tolist()}
         learnt = [self._texts[i] for i in self._parts["train"]]
         vocabulary.fit(learnt, marks=True, held_out=[self._texts[i] for i in (*rest[val].tolist(), *test.tolist())])

@@ -17,8 +17,8 @@ class MixtureOrder:
     """An endless stream of samples of several parts, a pure function of the seed.
 
     In every block of `BLOCK` places each part has its share, rounded so that what is lost in one block is made up for
-    in the next; within the block, parts are shuffled. The samples of a part come in the order that the part has alone:
-    epoch after epoch.
+    in the next; within the block, parts are shuffled. The samples of a part come epoch after epoch, as `Order` has
+    them, from a seed of the part's own.
 
     Args:
         sizes: samples of each part; their indices lie end to end.

@@ -21,7 +21,7 @@ from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.parted import PartedSplit
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
 from mmtx.data.worker import Desk, in_worker
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_within
 
 ON_BAD_SAMPLE = {"raise": False, "skip": True}
 FINGERPRINTED = 8
@@ -66,8 +66,7 @@ class DataModule:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
         if on_bad_sample not in ON_BAD_SAMPLE:
             raise InvalidValue("on_bad_sample", on_bad_sample, f"is none of {', '.join(ON_BAD_SAMPLE)}")
-        if not 0 <= max_bad_share <= 1:
-            raise InvalidValue("max_bad_share", max_bad_share, "must lie in 0..1")
+        check_within("max_bad_share", max_bad_share, 0, 1)
         self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.desk = Desk() if num_workers else None

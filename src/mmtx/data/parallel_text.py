@@ -15,7 +15,7 @@ from mmtx.data.gunzip import gunzip
 from mmtx.data.text_file import read_text
 from mmtx.data.text_pairs import IdLists, TextPairs, TextPart, encode_all
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_fraction
 
 
 class ParallelText(TextPairs):
@@ -62,8 +62,7 @@ class ParallelText(TextPairs):
     ) -> None:
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must be at least 3, for a text and its two marks")
-        if not 0 <= val_fraction < 1:
-            raise InvalidValue("val_fraction", val_fraction, "must lie in 0..1, less than 1")
+        check_fraction("val_fraction", val_fraction)
         given = read_pairs("source", source, "target", target)
         val = read_pairs("val_source", val_source, "val_target", val_target)
         test = read_pairs("test_source", test_source, "test_target", test_target)

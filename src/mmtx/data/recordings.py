@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,8 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
-from mmtx.data.stratified import hold_out
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_within
 
 RATES_HZ = (1000, 192_000)
 MOST_PROBLEMS = 10
@@ -143,42 +142,9 @@ class Recordings(Source):
 
 def check_sound_keys(*, sample_rate_hz: int, max_seconds: float) -> None:
     """Checks the keys that all datasets of recordings share, before any file is looked at."""
-    if not RATES_HZ[0] <= sample_rate_hz <= RATES_HZ[1]:
-        raise InvalidValue("sample_rate_hz", sample_rate_hz, f"must lie in {RATES_HZ[0]}..{RATES_HZ[1]}")
+    check_within("sample_rate_hz", sample_rate_hz, *RATES_HZ)
     if not SHORTEST_SECONDS <= max_seconds < math.inf:
         raise InvalidValue("max_seconds", max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")
-
-
-def check_fraction(key: str, fraction: float) -> None:
-    """Checks a fraction that is to be held out; 0 is nothing."""
-    if not 0 <= fraction < 1:
-        raise InvalidValue(key, fraction, "must lie in 0..1, less than 1")
-
-
-def held_out(
-    recordings: Sequence[Recording], key: str, fraction: float, total: int, seed: int
-) -> tuple[list[Recording], list[Recording]]:
-    """What is kept and what is held out of recordings, stratified by class. The recordings of one file stay together.
-
-    Args:
-        recordings: to be dealt out.
-        key: that the fraction is given by.
-        fraction: of the total.
-        total: files of which it is a fraction.
-        seed: which ones.
-    """
-    if not fraction:
-        return list(recordings), []
-    files: dict[Path, int] = {}
-    for recording in recordings:
-        files.setdefault(recording.file, recording.label or 0)
-    classes = torch.tensor(list(files.values()))
-    count = min(round(total * fraction), len(files) - len(classes.unique()))
-    if count < 1:
-        raise InvalidValue(key, fraction, f"of {total} recordings holds none out, as training keeps one of every class")
-    places = list(files)
-    held = {places[i] for i in hold_out(classes, count, seed)[1].tolist()}
-    return [r for r in recordings if r.file not in held], [r for r in recordings if r.file in held]
 
 
 def refuse_together(problems: Sequence[str], where: str) -> None:
@@ -190,9 +156,3 @@ def refuse_together(problems: Sequence[str], where: str) -> None:
     more = [f"and {len(problems) - MOST_PROBLEMS} more"] * (len(problems) > MOST_PROBLEMS)
     lines = [f"    - {problem}" for problem in problems[:MOST_PROBLEMS]] + [f"    {line}" for line in more]
     raise UserError("\n".join([f"{len(problems)} problems with {where}:", *lines]))
-
-
-def some(names: Iterable[str]) -> str:
-    """The first few of a list of names."""
-    names = list(names)
-    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:5])} and {len(names) - 5} more"

@@ -16,10 +16,10 @@ from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.clips import LOUDEST, Clips
 from mmtx.data.digits import NAMES
-from mmtx.data.limits import check_within
 from mmtx.data.made_once import Arrays, made_once
 from mmtx.data.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.errors import check_within
 
 RECIPE = 1
 """Counted up where the same settings give other clips, so that no cache from before is taken."""

@@ -2,9 +2,67 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar, runtime_checkable
+
 import torch
 from jaxtyping import Int64
 from torch import Tensor
+
+from mmtx.errors import InvalidValue
+
+
+@runtime_checkable
+class OfFile(Protocol):
+    """A sample that lies in a file of its own, or shares it with others."""
+
+    @property
+    def file(self) -> Path: ...
+
+    @property
+    def label(self) -> int | None: ...
+
+
+Item = TypeVar("Item", bound=OfFile)
+
+
+def held_out(items: Sequence[Item], key: str, fraction: float, total: int, seed: int) -> tuple[list[Item], list[Item]]:
+    """What is kept and what is held out, stratified by class. The samples of one file stay together.
+
+    Args:
+        items: to be dealt out.
+        key: that the fraction is given by.
+        fraction: of the total.
+        total: files of which it is a fraction.
+        seed: which ones.
+
+    Raises:
+        InvalidValue: that would be none of them.
+    """
+    if not fraction:
+        return list(items), []
+    files: dict[Path, int] = {}
+    for item in items:
+        files.setdefault(item.file, item.label or 0)
+    places = list(files)
+    _, index = hold_out_share(torch.tensor(list(files.values())), key, fraction, total, seed)
+    held = {places[i] for i in index.tolist()}
+    return [item for item in items if item.file not in held], [item for item in items if item.file in held]
+
+
+def hold_out_share(
+    classes: Int64[Tensor, " N"], key: str, fraction: float, total: int, seed: int
+) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
+    """Splits ``0..N-1`` as `hold_out` does, by a fraction of the total: nothing is held out for 0, else something.
+
+    Raises:
+        InvalidValue: that would be nothing.
+    """
+    count = min(round(total * fraction), len(classes) - len(classes.unique()))
+    if fraction and count < 1:
+        raise InvalidValue(key, fraction, f"of {total} samples holds none out, as training keeps one of every class")
+    return hold_out(classes, count, seed)
 
 
 def hold_out(

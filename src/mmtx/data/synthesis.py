@@ -25,8 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torchaudio.transforms import Resample
 
-from mmtx.data.limits import check_within
-from mmtx.errors import InvalidValue, UserError, nearest
+from mmtx.errors import InvalidValue, UserError, check_within, nearest
 
 NATIVE_RATE_HZ = 22050
 """Samples per second that espeak-ng makes."""

@@ -16,8 +16,8 @@ import numpy
 
 from mmtx.data.episodes import Episodes, EpisodeSource, Windowing
 from mmtx.data.gym_world import GymWorld, check_env
-from mmtx.data.limits import check_unpacked
 from mmtx.data.recorded import Recorded
+from mmtx.data.unpacked import check_unpacked
 from mmtx.errors import InvalidValue, UserError
 from mmtx.world import World
 

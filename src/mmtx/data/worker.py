@@ -15,11 +15,15 @@ import torch
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-ROWS = 4096  # more than there are workers, so that no two of them share one
+ROWS = 4096  # many more than there are workers, so that two of them hardly ever share one
 
 
 class Desk:
-    """The sample that each worker is on, in memory that it shares with the process that started it."""
+    """The sample that each worker is on, in memory that it shares with the process that started it.
+
+    Where two workers share a row, since their process ids are a multiple of `ROWS` apart, the one that noted last is
+    known, and never named for the other.
+    """
 
     def __init__(self) -> None:
         self._rows = torch.full((ROWS, 2), -1, dtype=torch.long).share_memory_()

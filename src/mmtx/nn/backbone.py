@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mmtx.connectivity import Connectivity, Packing
 from mmtx.crossing import Crossing, Memory
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_fraction
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Positions, RotaryTable
@@ -36,7 +36,7 @@ class Backbone(nn.Module):
         final_norm: normalise the output of the last block.
         dropout: of the embedding and of what each half adds.
         drop_path: chance of leaving out what a half adds for a whole sample (Huang et al. 2016, arXiv 1603.09382),
-            rising linearly from 0 to this value with depth.
+            rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
         layer_scale: initial value of a learned scale on what each half adds (Touvron et al. 2021, arXiv 2103.17239).
         window: reach of local layers, in positions.
         window_pattern: one letter a layer, repeated over the depth: G hears all, L is local; None: all hear all.
@@ -74,9 +74,8 @@ class Backbone(nn.Module):
         for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
             if value < 1:
                 raise InvalidValue(key, value, "must be at least 1")
-        for key, share in (("dropout", dropout), ("drop_path", drop_path)):
-            if not 0 <= share < 1:
-                raise InvalidValue(key, share, "must lie in [0, 1)")
+        check_fraction("dropout", dropout)
+        check_fraction("drop_path", drop_path)
         self.cross_attention = cross_attention
         self.dim, self.positions, self.init_std = dim, positions, init_std
         self.windows = layer_windows(num_layers, window, window_pattern)

@@ -1,18 +1,13 @@
-"""The numbers that a key may have."""
+"""How much may come out of a packed file that is read by another's library."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from mmtx.errors import InvalidValue, UserError
+from mmtx.data.gunzip import LARGEST_RATIO
+from mmtx.errors import UserError
 
-LARGEST_RATIO, FREE_BYTES = 200, 32 << 20
-
-
-def check_within(key: str, value: int, low: int, high: int) -> None:
-    """Raises `InvalidValue` where a number lies outside of its limits, themselves included."""
-    if not low <= value <= high:
-        raise InvalidValue(key, value, f"must lie in {low}..{high}", str(min(max(value, low), high)))
+FREE_BYTES = 32 << 20
 
 
 def check_unpacked(file: Path, size: int) -> None:

@@ -1,0 +1,67 @@
+"""What stands on the command line is read in one way by every command."""
+
+import re
+
+import pytest
+
+from mmtx.arguments import Places, parse, parse_run, refuse, take
+from mmtx.errors import UserError
+
+ONE = Places(1, 1, "name one")
+SOME = Places(1, None, "name some")
+KNOWN = {"split": "test", "temperature": 1.0, "prompt": None, "drop": None}
+
+
+def test_places_options_and_what_is_left():
+    words = ["drop=[a,b]", "run", "temperature=1e-3", "prompt=1: 2=3", "data.path=x"]
+    assert parse(words, ONE, KNOWN, texts=("prompt",)) == (
+        ["run"],
+        {"split": "test", "temperature": 0.001, "prompt": "1: 2=3", "drop": ["a", "b"]},
+        ["data.path=x"],
+    )
+    assert parse(["run", "temperature=null"], ONE, KNOWN)[1]["temperature"] is None
+    assert parse(["run", "heads=12"], ONE, None) == (["run"], {"heads": 12}, [])
+
+
+def test_what_lies_there_is_a_place_though_it_reads_like_an_option(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "seed=1").mkdir()
+    assert parse(["seed=1", "seed=2"], SOME, {"seed": 0}) == (["seed=1"], {"seed": 2}, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "places"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
+)
+def test_other_places_than_a_command_takes(words, places):
+    with pytest.raises(UserError, match=f"^{places.wanted}$"):
+        parse(words, places, KNOWN)
+
+
+def test_what_is_no_option():
+    refuse([], KNOWN)
+    with pytest.raises(UserError, match=r"^unknown key splt=val; did you mean 'split'\?"):
+        refuse(["splt=val"], KNOWN)
+
+
+@pytest.mark.parametrize("words", [["a", "--format", "onnx", "b"], ["--format=onnx", "a", "b"]], ids=" ".join)
+def test_a_flag_and_its_value(words):
+    assert take(words, "--format", "a name") == ("onnx", ["a", "b"])
+
+
+def test_a_flag_that_is_not_there_or_has_no_value():
+    assert take(["a", "--other"], "--format", "a name") == (None, ["a", "--other"])
+    with pytest.raises(UserError, match="^--format needs a name$"):
+        take(["a", "--format"], "--format", "a name")
+
+
+@pytest.mark.parametrize("key", ["run_dir", "+run_dir", "hydra.run.dir", "hydra.sweep.dir"])
+def test_the_words_of_a_run(key):
+    words = ["seed=1,2", "-m", f"{key}='a b'", "--config", "c.yaml", "~logger"]
+    assert parse_run(words) == ("c.yaml", True, ["seed=1,2", "~logger"], "a b")
+    assert parse_run([f"{key}=null"]) == (None, False, [], None)
+
+
+@pytest.mark.parametrize("word", ["seed", "--seed=1", "-x"])
+def test_words_that_a_run_cannot_read(word):
+    with pytest.raises(UserError, match=re.escape(f"cannot read '{word}'")):
+        parse_run(["seed=1", word])
