@@ -19,7 +19,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.mixture import Mixture
 from mmtx.data.module import DataModule
-from mmtx.data.sampler import Draw, EvalSampler, Order, TrainSampler, mix, seed_everything_for, seed_step
+from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix
 from mmtx.data.worker import Desk
 from mmtx.errors import InvalidValue, UserError
 
@@ -92,17 +92,6 @@ def test_mix_tells_its_numbers_apart():
     assert len(set(numbers)) == 12**3
     assert all(0 <= number < 2**63 for number in numbers)
     assert mix(-1, 2**64 + 5) == mix(2**64 - 1, 5), "any integer will do"
-
-
-def test_what_a_step_draws_is_not_what_a_sample_draws():
-    def drawn(seed_for, *numbers):
-        seed_for(*numbers)
-        return float(torch.rand(())), random.random(), float(numpy.random.rand())
-
-    samples = {drawn(seed_everything_for, 7, Draw(epoch, index)) for epoch in range(6) for index in range(6)}
-    steps = {drawn(seed_step, 7, step, rank) for step in range(6) for rank in range(6)}
-    assert len(samples) == len(steps) == 36
-    assert not samples & steps
 
 
 def test_the_stream_is_a_function_of_seed_and_place():

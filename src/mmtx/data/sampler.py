@@ -128,19 +128,15 @@ class EvalSampler(Sampler[list[Draw]]):
             yield [Draw(0, i) for i in range(start, min(start + self.batch_size, self.num_samples))]
 
 
-SAMPLES, STEPS = 1, 2
-"""Set the numbers of a sample apart from those of a step: one of them is (epoch, index), the other (step, rank)."""
-
-
 def seed_everything_for(seed: int, draw: Draw) -> None:
     """Seeds the host's generators for one sample, so that augmentation does not depend on who makes it when."""
-    _seed_host(mix(seed, SAMPLES, draw.epoch, draw.index))
+    _seed_host(mix(seed, draw.epoch, draw.index))
 
 
 def seed_step(seed: int, step: int, rank: int) -> None:
     """Seeds every generator for one optimiser step of one rank, so that dropout is a function of these three, and a run
     that continues has nothing to remember."""
-    number = mix(seed, STEPS, step, rank)
+    number = mix(seed, step, rank)
     _seed_host(number)
     if torch.cuda.is_initialized():
         torch.cuda.manual_seed(number)
