@@ -37,7 +37,7 @@ MISTAKES = [
     (["experiment=gpt_shakespeare", "data.path=/no/such/file"], ["data.path=/no/such/file"]),
     (["data=image_folder", "data.path=."], ["data"]),
     (["data.batch_size=0"], ["data.batch_size=0"]),
-    (["data.packing=3"], ["data.packing=3", "neither true nor false"]),
+    (["data.packing=3"], ["data.packing=3", "not true or false"]),
     (["~data.packing"], ["data.packing is missing"]),
     ([*SPELT, "modality_dropout={radar: 0.5}"], ["modality_dropout.radar=0.5", "[image, text]"]),
     (["optim.lr=nan"], ["optim.lr=nan"]),

@@ -21,8 +21,18 @@ TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "ligh
 
 PYTHONS = {*sys.stdlib_module_names, "__main__", ""}
 
+LOADER = {
+    "batch_size": int,
+    "eval_batch_size": int | None,
+    "num_workers": int,
+    "packing": bool,
+    "on_bad_sample": str,
+    "max_bad_share": float,
+}
+"""Keys beside those of a dataset that say how it is loaded."""
+
 RUNTIME = {
-    "data": {"batch_size", "eval_batch_size", "num_workers", "packing", "on_bad_sample", "max_bad_share"},
+    "data": set(LOADER),
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},
@@ -186,7 +196,11 @@ def _signature_findings(
     prefix = f"{path}." if path else ""
     for key, value in node.items():
         where = f"{prefix}{key}"
-        if key in ("_target_", "_partial_") or key in from_data:
+        if key in ("_target_", "_partial_"):
+            continue
+        if key in from_data:
+            if not conforms(value, LOADER[key]):
+                yield Finding(where, f"{where}={_shown(value)} is not {describe(LOADER[key])}")
             continue
         if key not in parameters or (key in runtime and not from_data):
             if not open_ended:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 RUN = Places(1, 1, "name one run directory or checkpoint, and then key=value")
 RUNS = Places(1, None, "name at least one directory of a run or a sweep")
+STOPPED = Places(1, 1, "name the directory of one run or sweep, and then key=value")
 IMPORT = Places(2, 2, "name a public model and the run directory that it becomes: mmtx import PATH OUT")
 EXPORT = Places(2, 2, "name a run and where it goes: mmtx export RUN OUT")
 
@@ -85,7 +86,7 @@ def train(arguments: list[str]) -> int:
 def resume(arguments: list[str]) -> int:
     from pathlib import Path
 
-    (place,), _, overrides = parse(arguments, RUN, {})
+    (place,), _, overrides = parse(arguments, STOPPED, {})
     if (Path(place) / "sweep.json").is_file():
         from mmtx.sweep.command import resume_sweep
 
@@ -94,7 +95,8 @@ def resume(arguments: list[str]) -> int:
     from mmtx.run.resume import resume as resume_run
 
     run = RunDirectory(place)
-    print(f"run directory: {run.path}", flush=True)
+    if run.config.is_file():
+        print(f"run directory: {run.path}", flush=True)
     code = resume_run(Path(place), overrides)
     if code == 0:
         _print_results(run)
@@ -195,6 +197,9 @@ def list_options(arguments: list[str]) -> int:
     from mmtx.compose import describe_options
 
     described = describe_options()
+    arguments = [argument.removeprefix("hydra/") for argument in arguments]
+    if len(arguments) > 1:
+        raise UserError(f"name one group, not {', '.join(arguments)}")
     if arguments and arguments[0] not in described:
         raise UserError(f"there is no group '{arguments[0]}'; {nearest(arguments[0], described)}")
     for group, choices in described.items():

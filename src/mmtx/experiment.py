@@ -174,7 +174,13 @@ def model_part(config: Config) -> Config:
 
 
 def build(overrides: Sequence[str] = ()) -> Experiment:
-    """The objects of ``mmtx train [overrides]``, ready to be used from Python."""
+    """The objects of ``mmtx train [overrides]``, ready to be used from Python.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    if isinstance(overrides, str):
+        raise UserError(f"build takes a list of overrides: build([{overrides!r}])")
     return assemble(compose(overrides))
 
 
@@ -318,8 +324,6 @@ def _without_loader(node: Any) -> Any:
 def data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None = None) -> DataModule:
     """Loaders over a source, by the keys of a config's ``data``."""
     loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
-    if not isinstance(loader["packing"], bool):
-        raise InvalidValue("packing", loader["packing"], "is neither true nor false")
     return DataModule(source=source, names=names, seed=config["seed"], modality_dropout=absence, **loader)
 
 

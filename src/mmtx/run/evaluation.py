@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtx.compose import with_overrides
-from mmtx.errors import InvalidValue, UserError
+from mmtx import check
+from mmtx.compose import Config, with_overrides
+from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import construct_source, data_module
 from mmtx.run.directory import newest_checkpoint
@@ -18,6 +19,9 @@ from mmtx.run.subset import load_set
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
 """The options of the command."""
+
+READ = ("data", "seed", "plugins")
+"""What of a config the command reads; the rest is the checkpoint's."""
 
 
 def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -37,8 +41,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     if options["checkpoint"] is not None:
         place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(place)
-    # whose code may run is for the user to say, and not for a checkpoint
-    config = with_overrides({**read_checkpoint(file)["mmtx"]["config"], "plugins": []}, overrides)
+    config = _config(read_checkpoint(file)["mmtx"]["config"], overrides)
     source = construct_source(config)
     if options["modality"] is None:
         learner = load(file, config["plugins"])
@@ -46,11 +49,29 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
         learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
         if fresh:
             print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
-    data = data_module(config, source, list(learner.specs))
+    try:
+        data = data_module(config, source, list(learner.specs))
+    except InvalidValue as error:
+        raise error.under("data") from None
     metrics = evaluate_learner(learner, data, split, _names("drop", options["drop"] or []))
     if metrics is None:
         raise UserError(f"the data has no split '{split}'; choose split=val or split=train")
     return finite(metrics)
+
+
+def _config(saved: Config, overrides: Sequence[str]) -> Config:
+    """A run's config with other data. Whose code may run is for the user to say, and not for a checkpoint."""
+    for override in overrides:
+        key = override.partition("=")[0].lstrip("+").partition(".")[0]
+        if key in saved and key not in READ:
+            raise UserError(f"{override} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)} and data.*")
+        if key not in saved:
+            raise UserError(f"unknown key {override}; {nearest(key, [*DEFAULTS, *READ])}")
+    config = with_overrides({**saved, "plugins": []}, overrides)
+    found = [f.message for f in check.findings(config) if f.path.partition(".")[0] in READ]
+    if found:
+        raise ConfigErrors(found)
+    return config
 
 
 def _names(key: str, value: object) -> list[str]:

@@ -1,0 +1,36 @@
+"""What ``mmtx evaluate`` takes, and what it refuses: its numbers must be those that were asked for."""
+
+import pytest
+from run_cli import TINY, mmtx, text_of
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluation")
+    words = ["experiment=vit_digits", "run_dir=run", "logger=[]", "callbacks=[]", "trainer.max_steps=2", *TINY]
+    done = mmtx("train", *words, cwd=folder)
+    assert done.returncode == 0, text_of(done)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("spilt=val", "did you mean 'split'?"),
+        ("drp=[image]", "did you mean 'drop'?"),
+        ("backbone.dim=64", "backbone.dim=64 would be another model"),
+        ("data.batch_sizee=3", "did you mean 'batch_size'?"),
+        ("data.batch_size=0", "data.batch_size=0 must be at least 1"),
+        ("data.num_workers=abc", "data.num_workers=abc is not an integer"),
+        ("seed=abc", "seed=abc is not an integer"),
+        ("split=tset", "split=tset is none of"),
+    ],
+)
+def test_what_it_does_not_read_is_refused(folder, option, said):
+    done = mmtx("evaluate", "run", option, cwd=folder)
+    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, text_of(done)
+
+
+def test_other_keys_of_the_data_are_taken(folder):
+    done = mmtx("evaluate", "run", "split=val", "data.eval_batch_size=7", cwd=folder)
+    assert done.returncode == 0 and '"val/loss"' in done.stdout, text_of(done)
