@@ -28,7 +28,7 @@ def evaluate_learner(
     """``{"<split>/<metric>": value}``, named as in training; None if the data has no such split.
 
     Args:
-        learner: in eval mode.
+        learner: in eval mode, on the device to compute on.
         data: whose split is read, on one process.
         split: ``train``, ``val`` or ``test``.
         drop: names that all samples are to lack; the learner then does not act, since worlds cannot be told to.
@@ -41,12 +41,14 @@ def evaluate_learner(
     for part, source in data.source.parts.items() if not drop else ():
         acting |= acting_metrics(source, under(split, part), play(learner, source, split))
     summed: dict[str, Totals] = {}
+    device = next(learner.parameters()).device
     left_out = torch.zeros(2, dtype=torch.long)
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
-        summed[part] = {}
+        totals: Totals = {}
         for batches in loader:
             left_out += count_left_out(batches)
-            add_scores(summed[part], learner(_without(batches[0], drop)))
+            add_scores(totals, learner(_without(batches[0], drop).to(device)))
+        summed[part] = {name: (vector.cpu(), stats) for name, (vector, stats) in totals.items()}
     count, seen = (int(value) for value in left_out)
     check_left_out(count, seen, data.max_bad_share)
     skipped = {f"{split}/skipped_samples": float(count)} if count else {}

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mmtx import check
 from mmtx.compose import Config, with_overrides
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
@@ -53,6 +55,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
         data = data_module(config, source, list(learner.specs))
     except InvalidValue as error:
         raise error.under("data") from None
+    learner.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = evaluate_learner(learner, data, split, _names("drop", options["drop"] or []))
     if metrics is None:
         raise UserError(f"the data has no split '{split}'; choose split=val or split=train")
