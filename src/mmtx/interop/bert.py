@@ -21,12 +21,18 @@ from mmtx.interop.family import (
     hidden_width,
     text_batch,
 )
-from mmtx.interop.links import Link, Weights, both, same, stacked
+from mmtx.interop.links import Link, Weights, both, encoder_block, same
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.masked_token import MaskedToken
 
-PARTS = ("query", "key", "value")
+BLOCK = {
+    "attention.out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "mlp.up": "intermediate.dense",
+    "mlp.down": "output.dense",
+    "mlp_norm": "output.LayerNorm",
+}
 
 
 class BERT(Family):
@@ -140,7 +146,8 @@ class BERT(Family):
         if config["type_vocab_size"]:
             links.append(same(f"{text}.segment_embedding.weight", "bert.embeddings.token_type_embeddings.weight"))
         for layer in range(config["num_hidden_layers"]):
-            links += _block(f"model.backbone.blocks.{layer}", f"bert.encoder.layer.{layer}")
+            block, there = f"model.backbone.blocks.{layer}", f"bert.encoder.layer.{layer}"
+            links += encoder_block(block, there, attention="attention.self", names=BLOCK)
         if config["add_pooling_layer"]:
             links += both("objectives.classify.pooler.0", "bert.pooler.dense")
         return links + _heads(config["architectures"][0])
@@ -173,22 +180,6 @@ class BERT(Family):
             elif config["add_pooling_layer"]:
                 outputs["pooler_output"] = pooled
         return outputs
-
-
-def _block(here: str, there: str) -> list[Link]:
-    attention = f"{there}.attention.self"
-    links = [stacked(f"{here}.attention.qkv.weight", [f"{attention}.{part}.weight" for part in PARTS])]
-    links += [same(f"{here}.attention.biases.{part}", f"{attention}.{part}.bias") for part in PARTS]
-    names = {
-        "attention.out": "attention.output.dense",
-        "attention_norm": "attention.output.LayerNorm",
-        "mlp.up": "intermediate.dense",
-        "mlp.down": "output.dense",
-        "mlp_norm": "output.LayerNorm",
-    }
-    for ours, theirs in names.items():
-        links += both(f"{here}.{ours}", f"{there}.{theirs}")
-    return links
 
 
 def _heads(kind: str) -> list[Link]:

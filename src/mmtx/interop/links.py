@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmtx.errors import UserError
+
 Weights = dict[str, Tensor]
 Several = Sequence[Tensor]
+PARTS = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,32 @@ def reshaped(ours: str, theirs: str, our_shape: Sequence[int], their_shape: Sequ
 
 def shared(ours: Sequence[str], theirs: str) -> Link:
     """One of theirs stands in several places of ours."""
-    return Link(tuple(ours), (theirs,), lambda t: [t[0]] * len(ours), lambda o: [o[0]])
+
+    def write(several: Several) -> Several:
+        first, *others = several
+        if not first.is_meta and not all(torch.equal(first, other) for other in others):
+            raise UserError(f"{' and '.join(ours)} differ; there they are one, {theirs}")
+        return [first]
+
+    return Link(tuple(ours), (theirs,), lambda t: [t[0]] * len(ours), write)
+
+
+def encoder_block(
+    ours: str, theirs: str, *, attention: str, names: Mapping[str, str], biases: Sequence[str] = PARTS
+) -> list[Link]:
+    """A block whose queries, keys and values come from three linear maps there.
+
+    Args:
+        ours: prefix of the block's keys.
+        theirs: prefix there.
+        attention: what the three maps lie in, there.
+        names: ``{ours: theirs}`` of the block's other parts.
+        biases: which of the three have one.
+    """
+    maps = {part: f"{theirs}.{attention}.{part}" for part in PARTS}
+    links = [stacked(f"{ours}.attention.qkv.weight", [f"{name}.weight" for name in maps.values()])]
+    links += [same(f"{ours}.attention.biases.{part}", f"{maps[part]}.bias") for part in biases]
+    return links + [link for here, there in names.items() for link in both(f"{ours}.{here}", f"{theirs}.{there}")]
 
 
 def idle(theirs: str, shape: Sequence[int]) -> Link:

@@ -14,12 +14,18 @@ from mmtx.batch import Batch, Field, Spec
 from mmtx.errors import UserError
 from mmtx.interop.bert import label_spec, labels_of
 from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
-from mmtx.interop.links import Link, Several, Weights, both, reshaped, same, stacked
+from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.classify import Classify
 
-PARTS = ("query", "key", "value")
+BLOCK = {
+    "attention.out": "attention.output.dense",
+    "attention_norm": "layernorm_before",
+    "mlp.up": "intermediate.dense",
+    "mlp.down": "output.dense",
+    "mlp_norm": "layernorm_after",
+}
 TIMM_HEAD_DIM = 64
 """Width of a head in timm's own sizes; its state does not say."""
 
@@ -134,8 +140,10 @@ class ViT(Family):
             ),
             *both("model.backbone.final_norm", "vit.layernorm"),
         ]
+        biases = PARTS if config["qkv_bias"] else ()
         for layer in range(config["num_hidden_layers"]):
-            links += _block(f"model.backbone.blocks.{layer}", f"vit.encoder.layer.{layer}", config["qkv_bias"])
+            block, there = f"model.backbone.blocks.{layer}", f"vit.encoder.layer.{layer}"
+            links += encoder_block(block, there, attention="attention.attention", names=BLOCK, biases=biases)
         if config["add_pooling_layer"]:
             links += both("objectives.classify.pooler.0", "vit.pooler.dense")
         if config["architectures"] == ["ViTForImageClassification"]:
@@ -169,23 +177,6 @@ def _read_positions(theirs: Several) -> Several:
 def _write_positions(ours: Several) -> Several:
     readout, table = ours
     return [readout[None].contiguous(), torch.cat([torch.zeros_like(table[:1]), table])[None]]
-
-
-def _block(here: str, there: str, has_bias: bool) -> list[Link]:
-    attention = f"{there}.attention.attention"
-    links = [stacked(f"{here}.attention.qkv.weight", [f"{attention}.{part}.weight" for part in PARTS])]
-    if has_bias:
-        links += [same(f"{here}.attention.biases.{part}", f"{attention}.{part}.bias") for part in PARTS]
-    names = {
-        "attention.out": "attention.output.dense",
-        "attention_norm": "layernorm_before",
-        "mlp.up": "intermediate.dense",
-        "mlp.down": "output.dense",
-        "mlp_norm": "layernorm_after",
-    }
-    for ours, theirs in names.items():
-        links += both(f"{here}.{ours}", f"{there}.{theirs}")
-    return links
 
 
 def _sides(config: Config) -> tuple[int, int]:
