@@ -76,6 +76,7 @@ class BERT(Family):
         (r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."),
     )
     unused = r"position_ids$|^cls\.predictions\.decoder\."
+    added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)

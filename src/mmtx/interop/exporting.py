@@ -3,36 +3,42 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mmtx.errors import UserError
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
 from mmtx.interop.importing import lay_out
-from mmtx.interop.links import write
+from mmtx.interop.links import Link, Weights, write
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "window", "multiple_of"),
-    *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "share", "augment", "context"),
-    *("val_episodes", "test_episodes", "target_returns", "temperature", "share", "prompt", "suppress", "references"),
+    *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
+    *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt", "suppress", "references"),
+    *("objective.masked_token.share",),
 }
-"""Keys that change nothing in what the weights say."""
+"""Keys, or paths, that change nothing in what the weights say."""
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
     """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``.
 
     Raises:
-        UserError: the model is of no public family, with what stands in the way.
+        UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
+            no place for.
     """
     family, config = family_of(learner)
+    links, state = family.links(config), _folded(family, learner)
+    _check_nothing_is_left(family, links, state)
     rest = (learner.origin or {}).get("rest")
-    weights = write(family.links(config), learner.state_dict(), rest)
+    weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
     place = Path(folder).expanduser()
@@ -44,6 +50,31 @@ def write_public(learner: Learner, folder: Path | str) -> None:
         tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
         if isinstance(tokenizer, str):
             (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def _folded(family: Family, learner: Learner) -> Weights:
+    """A learner's state, with the embeddings of types in whatever else of the family is added to the same tokens."""
+    state, dim = dict(learner.state_dict()), learner.model.backbone.dim
+    for name in learner.model.names:
+        key, tables = f"model.type_embeddings.{name}", family.added.get(name, ())
+        kind = state.setdefault(key, next(learner.parameters()).new_zeros(dim))
+        if tables and kind.any():
+            state |= {table: state[table] + kind for table in tables}
+            state[key] = torch.zeros_like(kind)
+    return state
+
+
+def _check_nothing_is_left(family: Family, links: Sequence[Link], state: Weights) -> None:
+    """Raises UserError if the family has no place for something that the model has learnt."""
+    linked = {key for link in links for key in link.ours}
+    left = [key for key, value in state.items() if key not in linked and value.any()]
+    if not left:
+        return
+    lines = [f"{family.name} has no place for {', '.join(left)}; without that it would be another model"]
+    if any(key.startswith("model.type_embeddings.") for key in left):
+        lines.append("  - a model that is trained with type_embeddings=false has no embeddings of types")
+    lines.append("  - --format safetensors writes everything, under the names of mmtx")
+    raise UserError("\n".join(lines))
 
 
 def family_of(learner: Learner) -> tuple[Family, Config]:
@@ -80,7 +111,7 @@ def _config_of(family: Family, learner: Learner) -> Config:
 
 def _unlike(ours: Any, again: Any, path: str) -> list[str]:
     """Where two trees differ in what matters."""
-    if path.rpartition(".")[2] in FREE:
+    if path in FREE or path.rpartition(".")[2] in FREE:
         return []
     if isinstance(ours, Mapping) and isinstance(again, Mapping):
         return [line for key in {**ours, **again} for line in _unlike(ours.get(key), again.get(key), f"{path}.{key}")]

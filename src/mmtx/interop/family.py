@@ -84,6 +84,10 @@ class Family(ABC):
     unused: ClassVar[str] = "(?!)"
     """Pattern of keys that hold nothing, or a second time what another holds."""
 
+    added: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """``{name of the set: keys of ours}`` of which every token of the name has one added, and no other token has: there
+    the embedding of its type is added in the family's files, which have none."""
+
     def canonical(self, weights: Weights) -> Weights:
         """Weights under the names that public files have."""
         renamed: Weights = {}

@@ -86,6 +86,7 @@ class GPT2(Family):
     same = {**BODY_SAME, "backbone.dim": "n_embd", "modality.text.context": "n_positions"}
     renames = ((r"^(?=wte|wpe|h\.|ln_f)", "transformer."),)
     unused = UNUSED
+    added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def canonical(self, weights: Weights) -> Weights:
         weights = super().canonical(weights)

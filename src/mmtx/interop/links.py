@@ -103,7 +103,7 @@ def read(links: Sequence[Link], weights: Mapping[str, Tensor]) -> Weights:
     """Our weights, from theirs."""
     ours: Weights = {}
     for link in links:
-        if link.ours:
+        if link.ours and not (link.optional and link.theirs[0] not in weights):
             ours |= zip(link.ours, link.read([weights[key] for key in link.theirs]), strict=True)
     return ours
 

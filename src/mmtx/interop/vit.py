@@ -74,6 +74,8 @@ class ViT(Family):
         (r"\.mlp\.fc2\.", ".output.dense."),
     )
 
+    added = {"image": ("model.tokenizers.image.readouts", "model.position_embeddings.image.table.weight")}
+
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
         patch = config["patch_size"]
