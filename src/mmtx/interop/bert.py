@@ -33,6 +33,7 @@ BLOCK = {
     "mlp.down": "output.dense",
     "mlp_norm": "output.LayerNorm",
 }
+MAYBE_WITHOUT_POOLER = ("BertModel", "BertForMaskedLM")
 
 
 class BERT(Family):
@@ -75,7 +76,11 @@ class BERT(Family):
         (r"\.beta$", ".bias"),
         (r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."),
     )
-    unused = r"position_ids$|^cls\.predictions\.decoder\."
+    unused = r"position_ids$"
+    copies = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
     added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
@@ -89,7 +94,8 @@ class BERT(Family):
         elif "classifier.weight" in weights:
             kind = "BertForSequenceClassification"
             config["num_labels"] = len(weights["classifier.weight"])
-        return {**config, "architectures": [kind], "add_pooling_layer": "bert.pooler.dense.weight" in weights}
+        has_pooler = "bert.pooler.dense.weight" in weights or kind not in MAYBE_WITHOUT_POOLER
+        return {**config, "architectures": [kind], "add_pooling_layer": has_pooler}
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim, longest = config["vocab_size"], config["hidden_size"], config["max_position_embeddings"]
@@ -127,13 +133,14 @@ class BERT(Family):
             ("masked_token", "classify"): "BertForPreTraining",
             ("classify",): "BertForSequenceClassification" if pooler else "BertModel",
         }
+        kind = kinds[tuple(objectives)]
         return self.to_same(ours) | {
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "max_position_embeddings": at(ours, "modality.text.context") or specs["text"].fields["ids"].max_length,
             "vocab_size": specs["text"].fields["ids"].num_classes,
-            "architectures": [kinds[tuple(objectives)]],
-            "add_pooling_layer": pooler,
+            "architectures": [kind],
+            "add_pooling_layer": pooler or kind not in MAYBE_WITHOUT_POOLER,
             **labels_of(specs),
         }
 

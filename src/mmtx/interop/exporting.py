@@ -28,7 +28,8 @@ FREE = {
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
-    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``.
+    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``; of pictures
+    ``preprocessor_config.json``.
 
     Raises:
         UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
@@ -44,8 +45,10 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
     write_safetensors(weights, place / "model.safetensors")
-    said = {"model_type": family.name, "dtype": "float32", **config}
-    (place / "config.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside = family.beside(learner.config or {}, learner.specs)
+    for name, said in {"config": {"model_type": family.name, "dtype": "float32", **config}, **beside}.items():
+        text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+        (place / f"{name}.json").write_text(text, encoding="utf-8")
     for spec in learner.specs.values():
         tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
         if isinstance(tokenizer, str):
@@ -93,7 +96,7 @@ def family_of(learner: Learner) -> tuple[Family, Config]:
             return family, _config_of(family, learner)
         except KeyError as error:
             reasons.append(f"{family.name}: there is no {str(error.args[0])}")
-        except (UserError, AssertionError, IndexError, AttributeError, TypeError) as error:
+        except (UserError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
             reasons.append(f"{family.name}: {error}")
     raise UserError("\n".join(["this model is of no public family:", *(f"  - {reason}" for reason in reasons)]))
 
@@ -102,11 +105,25 @@ def _config_of(family: Family, learner: Learner) -> Config:
     """The config that would be imported as the learner's own."""
     assert learner.config is not None
     config = {**family.defaults, **family.config(learner.config, learner.specs)}
-    again = lay_out(family, family.describe(config, Files(None, "", {})))
-    found = [line for key in COMPARED for line in _unlike(learner.config[key], again[key], key)]
+    beside = family.beside(learner.config, learner.specs)
+    again = lay_out(family, family.describe(config, Files(None, "", beside)))
+    pairs = [(key, learner.config[key], again[key]) for key in COMPARED]
+    pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
+    found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]
     if found:
         raise UserError("; ".join(found))
     return config
+
+
+def _clocks(config: Config) -> Config:
+    """Those that a name of the set is on."""
+    on = {node["clock"] or name for name, node in config["modality"].items()}
+    return {clock: node for clock, node in config["clocks"].items() if clock in on}
+
+
+def _order(config: Config) -> list[str]:
+    """Of the names in one stack, by which ties on a clock are broken; an encoder stands by itself."""
+    return [name for name in config["modality"] if name not in config["encode"]]
 
 
 def _unlike(ours: Any, again: Any, path: str) -> list[str]:
@@ -115,5 +132,7 @@ def _unlike(ours: Any, again: Any, path: str) -> list[str]:
         return []
     if isinstance(ours, Mapping) and isinstance(again, Mapping):
         return [line for key in {**ours, **again} for line in _unlike(ours.get(key), again.get(key), f"{path}.{key}")]
+    if isinstance(ours, float | int) and isinstance(again, list):  # one for every channel
+        return [] if again and all(ours == each for each in again) else [f"{path}={ours}, there {again}"]
     is_near = isinstance(ours, float | int) and isinstance(again, float | int) and abs(ours - again) < 1e-9
     return [] if ours == again or is_near else [f"{path}={ours}, there {again}"]

@@ -137,7 +137,11 @@ def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[st
 
 
 def differences(
-    links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor], unused: str
+    links: Sequence[Link],
+    state: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    unused: str,
+    copies: Mapping[str, str],
 ) -> Iterator[str]:
     """Everything in which a file is not what its config says.
 
@@ -146,6 +150,7 @@ def differences(
         state: of the learner.
         weights: of the file.
         unused: keys that match this may be there and are not read.
+        copies: keys that may be there if they hold what another holds.
     """
     expected = write(links, {key: value.to("meta") for key, value in state.items()})
     optional = {key for link in links if link.optional for key in link.theirs}
@@ -155,7 +160,10 @@ def differences(
         elif key not in weights and key not in optional:
             yield f"{key} {list(wanted.shape)} is missing"
     for key in weights:
-        if key not in expected and not re.search(unused, key):
+        if key in copies:
+            if key not in expected and not torch.equal(weights[key], weights.get(copies[key], weights[key])):
+                yield f"{key} is another than {copies[key]}; mmtx has one for both"
+        elif key not in expected and not re.search(unused, key):
             yield f"{key} {list(weights[key].shape)} belongs to nothing"
 
 

@@ -122,6 +122,14 @@ class ViT(Family):
             **labels_of(specs),
         }
 
+    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """How pixels are prepared."""
+        channels, rows, columns = specs["image"].fields["pixels"].shape
+        given = {key: at(ours, f"modality.image.{key}") for key in ("mean", "std")}
+        each = {key: value if isinstance(value, list) else [value] * channels for key, value in given.items()}
+        prepared = {"image_processor_type": "ViTImageProcessor", "size": {"height": rows, "width": columns}}
+        return {"preprocessor_config": {**prepared, "image_mean": each["mean"], "image_std": each["std"]}}
+
     def links(self, config: Config) -> list[Link]:
         image, dim, patch, channels = (
             "model.tokenizers.image",

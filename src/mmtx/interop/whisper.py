@@ -68,7 +68,7 @@ class Whisper(Family):
         "modality.audio.spectrogram.n_mels": "num_mel_bins",
     }
     renames = ((r"^(?=(encoder|decoder)\.(?!.*blocks))", "model."),)
-    unused = r"^proj_out\.weight$"
+    copies = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
     added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
