@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +13,26 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import CASES, saved, t5  # noqa: E402
+from public import CASES, bert, decision_transformer, gpt2, saved, t5, vit, vit_inputs, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.experiment import rebuild  # noqa: E402
 
-FOLDED = [name for name in CASES if not name.startswith("t5") and "headless" not in name]
+FOLDED = [
+    ("gpt2-untied", True),
+    ("gpt2-headless", False),
+    ("bert-masked", True),
+    ("bert-classes", True),
+    ("bert-pooler", False),
+    ("vit-classes", True),
+    ("vit-pooler", False),
+    ("whisper-128", True),
+    ("whisper-headless", False),
+    ("decision-transformer", True),
+    ("decision-transformer-plain", False),
+]
+"""Cases, and whether they are exported as if they were trained here."""
 
 
 @pytest.fixture(autouse=True)
@@ -35,39 +51,31 @@ def with_types(learner: Any) -> Any:
     return learner
 
 
-def outputs(given: Any, real: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Of real tokens; the decision transformer's heads for states and returns are not learnt here."""
-    found = {}
-    for key in ("logits", "prediction_logits", "seq_relationship_logits", "pooler_output", "action_preds"):
-        if key in given:
-            value = given[key]
-            found[key] = value[real] if real is not None and value.ndim == 3 else value
-    return found or {"last_hidden_state": given["last_hidden_state"]}
+KEYS = ("logits", "prediction_logits", "seq_relationship_logits", "pooler_output", "action_preds", "last_hidden_state")
 
 
-@pytest.mark.parametrize("is_own", [False, True], ids=["imported", "own"])
-@pytest.mark.parametrize("name", FOLDED)
+@pytest.mark.parametrize(("name", "is_own"), FOLDED)
 def test_embeddings_of_types_are_exported(name: str, is_own: bool, tmp_path: Path) -> None:
     """`transformers` computes the same from what was written, and so does mmtx when it reads it again."""
     make, changes, make_inputs = CASES[name]
     theirs = make(**changes)
-    imported = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
+    learner = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
     inputs, real = make_inputs(theirs)
-    before = outputs(mmtx.interop.forward(imported, **inputs), real)
-    learner = with_types(imported)
+    before = mmtx.interop.forward(learner, **inputs)
+    with_types(learner)
     if is_own:
         learner.origin = None
-    learnt = outputs(mmtx.interop.forward(learner, **inputs), real)
+    learnt = mmtx.interop.forward(learner, **inputs)
     mmtx.to_pretrained(learner, tmp_path / "written")
-    more = {"add_pooling_layer": False} if name == "bert-plain" else {}
-    reloaded = type(theirs).from_pretrained(tmp_path / "written", **more).eval()
-    again = outputs(reloaded(**inputs), real)
-    back = outputs(mmtx.interop.forward(mmtx.from_pretrained(tmp_path / "written"), **inputs), real)
-    for key, value in learnt.items():
-        assert (value - before[key]).abs().max() > 1e-2
-        size = max(1.0, value.abs().max().item())
-        torch.testing.assert_close(again[key] / size, value / size, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(back[key] / size, value / size, atol=1e-5, rtol=1e-5)
+    reloaded = type(theirs).from_pretrained(tmp_path / "written").eval()(**inputs)
+    back = mmtx.interop.forward(mmtx.from_pretrained(tmp_path / "written"), **inputs)
+    key = next(key for key in KEYS if key in learnt)
+    here = real if real is not None and learnt[key].ndim == 3 else slice(None)
+    expected = learnt[key][here]
+    size = max(1.0, expected.abs().max().item())
+    assert (expected - before[key][here]).abs().max() > 1e-2
+    for actual in (getattr(reloaded, key), back[key]):
+        torch.testing.assert_close(actual[here] / size, expected / size, atol=1e-5, rtol=1e-5)
 
 
 def test_no_place_for_the_type_of_a_text_without_positions(tmp_path: Path) -> None:
@@ -121,3 +129,74 @@ def test_no_place_for_a_head(name: str, tmp_path: Path) -> None:
         ours.objective("classify").head.weight.normal_()
     with pytest.raises(UserError, match=r"has no place for objectives.classify.head.weight; without that"):
         mmtx.to_pretrained(ours, tmp_path / "written")
+
+
+def as_state_return_action(config: Any) -> None:
+    config["modality"] = {name: config["modality"][name] for name in ("state", "return", "action")}
+
+
+def with_a_clock(config: Any) -> None:
+    embedding = {"_target_": "mmtx.nn.positions.Sinusoidal", "_partial_": True, "base": 1e4}
+    config["clocks"]["text"] = {"_target_": "mmtx.tokens.Clock", "mutual": False, "embedding": embedding}
+
+
+def without_pooler(config: Any) -> None:
+    config["objective"]["classify"]["pooler"] = False
+
+
+def changed(learner: Any, change: Callable[[Any], None]) -> Any:
+    """A learner of a changed config, with the same weights where it has them."""
+    config = copy.deepcopy(dict(learner.config))
+    change(config)
+    ours = rebuild(config, learner.specs)
+    ours.load_state_dict(learner.state_dict(), strict=False)
+    return ours
+
+
+@pytest.mark.parametrize(
+    ("make", "change", "message"),
+    [
+        (
+            decision_transformer,
+            as_state_return_action,
+            r"decision_transformer: modality=\['state', 'return', 'action'\]",
+        ),
+        (gpt2, with_a_clock, r"gpt2: clocks.text="),
+        (
+            lambda: bert(kind=transformers.BertForPreTraining),
+            without_pooler,
+            r"bert: objective.classify.pooler=False, there True",
+        ),
+    ],
+    ids=["order", "clock", "pooler"],
+)
+def test_what_no_weight_tells(make: Any, change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
+    """The weights are those of the family; what the model makes of them is another thing."""
+    imported = mmtx.from_pretrained(saved(make(), tmp_path / "public"))
+    mmtx.to_pretrained(changed(imported, lambda config: None), tmp_path / "same")
+    with pytest.raises(UserError, match=message):
+        mmtx.to_pretrained(changed(imported, change), tmp_path / "written")
+
+
+@pytest.mark.parametrize("mean", [0.2, [0.1, 0.2, 0.3]], ids=["one", "each"])
+def test_how_pixels_are_prepared(mean: Any, tmp_path: Path) -> None:
+    def prepare(config: Any) -> None:
+        config["modality"]["image"]["mean"] = mean
+
+    theirs = vit()
+    ours = changed(mmtx.from_pretrained(saved(theirs, tmp_path / "public")), prepare)
+    mmtx.to_pretrained(ours, tmp_path / "written")
+    written = json.loads((tmp_path / "written" / "preprocessor_config.json").read_text())
+    assert written["image_mean"] == (mean if isinstance(mean, list) else [mean] * 3)
+    back = mmtx.from_pretrained(tmp_path / "written")
+    for read in (ours, back):
+        assert torch.equal(read.model.tokenizers["image"].mean, ours.model.tokenizers["image"].mean)
+    inputs, _ = vit_inputs(theirs)
+    torch.testing.assert_close(mmtx.interop.forward(back, **inputs).logits, theirs(**inputs).logits)
+
+
+def test_what_is_never_written_stays_so(tmp_path: Path) -> None:
+    folder = saved(whisper(), tmp_path / "public")
+    (folder / "generation_config.json").write_text(json.dumps({"suppress_tokens": [3, 4]}))
+    mmtx.to_pretrained(mmtx.from_pretrained(folder), tmp_path / "written")
+    assert mmtx.from_pretrained(tmp_path / "written").config["objective"]["seq2seq"]["suppress"] == [3, 4]

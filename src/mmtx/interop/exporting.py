@@ -45,8 +45,10 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
     write_safetensors(weights, place / "model.safetensors")
-    beside = family.beside(learner.config or {}, learner.specs)
-    for name, said in {"config": {"model_type": family.name, "dtype": "float32", **config}, **beside}.items():
+    assert learner.config is not None
+    beside = family.beside(learner.config, learner.specs)
+    beside["config"] = {"model_type": family.name, "dtype": "float32", **config, **beside.get("config", {})}
+    for name, said in beside.items():
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         (place / f"{name}.json").write_text(text, encoding="utf-8")
     for spec in learner.specs.values():
@@ -118,7 +120,7 @@ def _config_of(family: Family, learner: Learner) -> Config:
 def _clocks(config: Config) -> Config:
     """Those that a name of the set is on."""
     on = {node["clock"] or name for name, node in config["modality"].items()}
-    return {clock: node for clock, node in config["clocks"].items() if clock in on}
+    return {clock: node for clock, node in (config["clocks"] or {}).items() if clock in on}
 
 
 def _order(config: Config) -> list[str]:

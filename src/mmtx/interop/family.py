@@ -119,7 +119,7 @@ class Family(ABC):
         """Undoes `describe`. Raises KeyError or UserError where ours is nothing of this family."""
 
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """Small files by name, of what its config.json does not say."""
+        """Small files by name, of what a config there does not say; ``config`` is laid over it."""
         return {}
 
     @abstractmethod

@@ -91,8 +91,9 @@ class ViT(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         rows, columns = _sides(config)
-        prepared = files.said.get("preprocessor_config", {})
-        channels = config["num_channels"]
+        prepared, channels = files.said.get("preprocessor_config", {}), config["num_channels"]
+        if prepared.get("do_normalize") is False:
+            prepared = {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             "backbone.attention.bias": [*PARTS, "out"] if config["qkv_bias"] else ["out"],

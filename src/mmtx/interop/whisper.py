@@ -130,9 +130,13 @@ class Whisper(Family):
             "eos_token_id": vocabulary.end,
             "pad_token_id": vocabulary.end,
             "bos_token_id": vocabulary.end,
-            "suppress_tokens": at(ours, "objective.seq2seq.suppress") or None,
             "is_encoder_decoder": True,
         }
+
+    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """Tokens that are never written; some files say it elsewhere."""
+        suppressed = at(ours, "objective.seq2seq.suppress")
+        return {"config": {"suppress_tokens": suppressed}} if suppressed else {}
 
     def links(self, config: Config) -> list[Link]:
         def with_sinusoids(ours: Several) -> Several:
