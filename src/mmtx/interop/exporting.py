@@ -117,13 +117,13 @@ def _config_of(family: Family, learner: Learner) -> Config:
     return config
 
 
-def _clocks(config: Config) -> Config:
+def _clocks(config: Mapping[str, Any]) -> Config:
     """Those that a name of the set is on."""
     on = {node["clock"] or name for name, node in config["modality"].items()}
     return {clock: node for clock, node in (config["clocks"] or {}).items() if clock in on}
 
 
-def _order(config: Config) -> list[str]:
+def _order(config: Mapping[str, Any]) -> list[str]:
     """Of the names in one stack, by which ties on a clock are broken; an encoder stands by itself."""
     return [name for name in config["modality"] if name not in config["encode"]]
 

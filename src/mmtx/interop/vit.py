@@ -125,7 +125,7 @@ class ViT(Family):
 
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
         """How pixels are prepared."""
-        channels, rows, columns = specs["image"].fields["pixels"].shape
+        channels, rows, columns = (size or 0 for size in specs["image"].fields["pixels"].shape)
         given = {key: at(ours, f"modality.image.{key}") for key in ("mean", "std")}
         each = {key: value if isinstance(value, list) else [value] * channels for key, value in given.items()}
         prepared = {"image_processor_type": "ViTImageProcessor", "size": {"height": rows, "width": columns}}
