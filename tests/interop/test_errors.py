@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, gpt2, saved, vit  # noqa: E402
+from public import bert, gpt2, saved, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -138,6 +138,28 @@ def test_model_bin_of_nothing(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(content)
     with pytest.raises(UserError, match="it may be cut or altered"):
         read_model_bin(tmp_path / "model.bin")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (bert, r"decoder.weight is another than bert.embeddings.word_embeddings.weight; mmtx has one for both"),
+        (whisper, r"proj_out.weight is another than model.decoder.embed_tokens.weight"),
+    ],
+    ids=["bert", "whisper"],
+)
+def test_a_head_of_its_own_where_mmtx_has_none(make: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        mmtx.from_pretrained(saved(make(tie_word_embeddings=False), tmp_path))
+
+
+def test_a_bert_without_the_pooler_that_its_head_reads(tmp_path: Path) -> None:
+    def edit(weights: dict[str, Any]) -> None:
+        del weights["bert.pooler.dense.weight"], weights["bert.pooler.dense.bias"]
+
+    folder = saved(bert(kind=transformers.BertForSequenceClassification), tmp_path)
+    with pytest.raises(UserError, match=r"bert.pooler.dense.weight \[24, 24\] is missing"):
+        mmtx.from_pretrained(change(folder, edit))
 
 
 def test_padding_in_front(tmp_path: Path) -> None:

@@ -21,12 +21,19 @@ from mmtx.interop.family import (
     hidden_width,
     text_batch,
 )
-from mmtx.interop.links import Link, Weights, both, same, stacked
+from mmtx.interop.links import Link, Weights, both, encoder_block, same
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.masked_token import MaskedToken
 
-PARTS = ("query", "key", "value")
+BLOCK = {
+    "attention.out": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "mlp.up": "intermediate.dense",
+    "mlp.down": "output.dense",
+    "mlp_norm": "output.LayerNorm",
+}
+MAYBE_WITHOUT_POOLER = ("BertModel", "BertForMaskedLM")
 
 
 class BERT(Family):
@@ -69,7 +76,12 @@ class BERT(Family):
         (r"\.beta$", ".bias"),
         (r"^(?=embeddings\.|encoder\.|pooler\.)", "bert."),
     )
-    unused = r"position_ids$|^cls\.predictions\.decoder\."
+    unused = r"position_ids$"
+    copies = {
+        "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
+        "cls.predictions.decoder.bias": "cls.predictions.bias",
+    }
+    added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
@@ -82,7 +94,8 @@ class BERT(Family):
         elif "classifier.weight" in weights:
             kind = "BertForSequenceClassification"
             config["num_labels"] = len(weights["classifier.weight"])
-        return {**config, "architectures": [kind], "add_pooling_layer": "bert.pooler.dense.weight" in weights}
+        has_pooler = "bert.pooler.dense.weight" in weights or kind not in MAYBE_WITHOUT_POOLER
+        return {**config, "architectures": [kind], "add_pooling_layer": has_pooler}
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim, longest = config["vocab_size"], config["hidden_size"], config["max_position_embeddings"]
@@ -120,13 +133,14 @@ class BERT(Family):
             ("masked_token", "classify"): "BertForPreTraining",
             ("classify",): "BertForSequenceClassification" if pooler else "BertModel",
         }
+        kind = kinds[tuple(objectives)]
         return self.to_same(ours) | {
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "max_position_embeddings": at(ours, "modality.text.context") or specs["text"].fields["ids"].max_length,
             "vocab_size": specs["text"].fields["ids"].num_classes,
-            "architectures": [kinds[tuple(objectives)]],
-            "add_pooling_layer": pooler,
+            "architectures": [kind],
+            "add_pooling_layer": pooler or kind not in MAYBE_WITHOUT_POOLER,
             **labels_of(specs),
         }
 
@@ -140,7 +154,8 @@ class BERT(Family):
         if config["type_vocab_size"]:
             links.append(same(f"{text}.segment_embedding.weight", "bert.embeddings.token_type_embeddings.weight"))
         for layer in range(config["num_hidden_layers"]):
-            links += _block(f"model.backbone.blocks.{layer}", f"bert.encoder.layer.{layer}")
+            block, there = f"model.backbone.blocks.{layer}", f"bert.encoder.layer.{layer}"
+            links += encoder_block(block, there, attention="attention.self", names=BLOCK)
         if config["add_pooling_layer"]:
             links += both("objectives.classify.pooler.0", "bert.pooler.dense")
         return links + _heads(config["architectures"][0])
@@ -173,22 +188,6 @@ class BERT(Family):
             elif config["add_pooling_layer"]:
                 outputs["pooler_output"] = pooled
         return outputs
-
-
-def _block(here: str, there: str) -> list[Link]:
-    attention = f"{there}.attention.self"
-    links = [stacked(f"{here}.attention.qkv.weight", [f"{attention}.{part}.weight" for part in PARTS])]
-    links += [same(f"{here}.attention.biases.{part}", f"{attention}.{part}.bias") for part in PARTS]
-    names = {
-        "attention.out": "attention.output.dense",
-        "attention_norm": "attention.output.LayerNorm",
-        "mlp.up": "intermediate.dense",
-        "mlp.down": "output.dense",
-        "mlp_norm": "output.LayerNorm",
-    }
-    for ours, theirs in names.items():
-        links += both(f"{here}.{ours}", f"{there}.{theirs}")
-    return links
 
 
 def _heads(kind: str) -> list[Link]:

@@ -41,6 +41,7 @@ class DecisionTransformer(Family):
     same = {**BODY_SAME, "backbone.dim": "hidden_size", "objective.action.squash": "action_tanh"}
     renames = ((r"^transformer\.", "encoder."),)
     unused = UNUSED
+    added = {name: (f"model.tokenizers.{name}.projection.bias",) for name in NAMES}
 
     def describe(self, config: Config, files: Files) -> Described:
         dim, context = config["hidden_size"], max(1, config["n_positions"] // 3)

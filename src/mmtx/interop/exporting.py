@@ -3,47 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mmtx.errors import UserError
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
 from mmtx.interop.importing import lay_out
-from mmtx.interop.links import write
+from mmtx.interop.links import Link, Weights, write
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "window", "multiple_of"),
-    *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "share", "augment", "context"),
-    *("val_episodes", "test_episodes", "target_returns", "temperature", "share", "prompt", "suppress", "references"),
+    *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
+    *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt", "suppress", "references"),
+    *("objective.masked_token.share",),
 }
-"""Keys that change nothing in what the weights say."""
+"""Keys, or paths, that change nothing in what the weights say."""
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
-    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``.
+    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``; of pictures
+    ``preprocessor_config.json``.
 
     Raises:
-        UserError: the model is of no public family, with what stands in the way.
+        UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
+            no place for.
     """
     family, config = family_of(learner)
+    links, state = family.links(config), _folded(family, learner)
+    _check_nothing_is_left(family, links, state)
     rest = (learner.origin or {}).get("rest")
-    weights = write(family.links(config), learner.state_dict(), rest)
+    weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
     place = Path(folder).expanduser()
     place.mkdir(parents=True, exist_ok=True)
     write_safetensors(weights, place / "model.safetensors")
-    said = {"model_type": family.name, "dtype": "float32", **config}
-    (place / "config.json").write_text(json.dumps(said, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    assert learner.config is not None
+    beside = family.beside(learner.config, learner.specs)
+    beside["config"] = {"model_type": family.name, "dtype": "float32", **config, **beside.get("config", {})}
+    for name, said in beside.items():
+        text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
+        (place / f"{name}.json").write_text(text, encoding="utf-8")
     for spec in learner.specs.values():
         tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
         if isinstance(tokenizer, str):
             (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+
+
+def _folded(family: Family, learner: Learner) -> Weights:
+    """A learner's state, with the embeddings of types in whatever else of the family is added to the same tokens."""
+    state, dim = dict(learner.state_dict()), learner.model.backbone.dim
+    for name in learner.model.names:
+        key, tables = f"model.type_embeddings.{name}", family.added.get(name, ())
+        kind = state.setdefault(key, next(learner.parameters()).new_zeros(dim))
+        if tables and kind.any():
+            state |= {table: state[table] + kind for table in tables}
+            state[key] = torch.zeros_like(kind)
+    return state
+
+
+def _check_nothing_is_left(family: Family, links: Sequence[Link], state: Weights) -> None:
+    """Raises UserError if the family has no place for something that the model has learnt."""
+    linked = {key for link in links for key in link.ours}
+    left = [key for key, value in state.items() if key not in linked and value.any()]
+    if not left:
+        return
+    lines = [f"{family.name} has no place for {', '.join(left)}; without that it would be another model"]
+    if any(key.startswith("model.type_embeddings.") for key in left):
+        lines.append("  - a model that is trained with type_embeddings=false has no embeddings of types")
+    lines.append("  - --format safetensors writes everything, under the names of mmtx")
+    raise UserError("\n".join(lines))
 
 
 def family_of(learner: Learner) -> tuple[Family, Config]:
@@ -62,7 +98,7 @@ def family_of(learner: Learner) -> tuple[Family, Config]:
             return family, _config_of(family, learner)
         except KeyError as error:
             reasons.append(f"{family.name}: there is no {str(error.args[0])}")
-        except (UserError, AssertionError, IndexError, AttributeError, TypeError) as error:
+        except (UserError, AssertionError, IndexError, AttributeError, TypeError, ValueError) as error:
             reasons.append(f"{family.name}: {error}")
     raise UserError("\n".join(["this model is of no public family:", *(f"  - {reason}" for reason in reasons)]))
 
@@ -71,18 +107,34 @@ def _config_of(family: Family, learner: Learner) -> Config:
     """The config that would be imported as the learner's own."""
     assert learner.config is not None
     config = {**family.defaults, **family.config(learner.config, learner.specs)}
-    again = lay_out(family, family.describe(config, Files(None, "", {})))
-    found = [line for key in COMPARED for line in _unlike(learner.config[key], again[key], key)]
+    beside = family.beside(learner.config, learner.specs)
+    again = lay_out(family, family.describe(config, Files(None, "", beside)))
+    pairs = [(key, learner.config[key], again[key]) for key in COMPARED]
+    pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
+    found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]
     if found:
         raise UserError("; ".join(found))
     return config
 
 
+def _clocks(config: Mapping[str, Any]) -> Config:
+    """Those that a name of the set is on."""
+    on = {node["clock"] or name for name, node in config["modality"].items()}
+    return {clock: node for clock, node in (config["clocks"] or {}).items() if clock in on}
+
+
+def _order(config: Mapping[str, Any]) -> list[str]:
+    """Of the names in one stack, by which ties on a clock are broken; an encoder stands by itself."""
+    return [name for name in config["modality"] if name not in config["encode"]]
+
+
 def _unlike(ours: Any, again: Any, path: str) -> list[str]:
     """Where two trees differ in what matters."""
-    if path.rpartition(".")[2] in FREE:
+    if path in FREE or path.rpartition(".")[2] in FREE:
         return []
     if isinstance(ours, Mapping) and isinstance(again, Mapping):
         return [line for key in {**ours, **again} for line in _unlike(ours.get(key), again.get(key), f"{path}.{key}")]
+    if isinstance(ours, float | int) and isinstance(again, list):  # one for every channel
+        return [] if again and all(ours == each for each in again) else [f"{path}={ours}, there {again}"]
     is_near = isinstance(ours, float | int) and isinstance(again, float | int) and abs(ours - again) < 1e-9
     return [] if ours == again or is_near else [f"{path}={ours}, there {again}"]

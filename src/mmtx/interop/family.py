@@ -81,8 +81,14 @@ class Family(ABC):
     """What its architecture without a head is called."""
     prefix: ClassVar[str] = ""
     """Of all keys of the body, where there is a head; files of a body alone go without."""
+    copies: ClassVar[Mapping[str, str]] = {}
+    """``{key: key of what it holds a second time}``; a file may lack them."""
     unused: ClassVar[str] = "(?!)"
-    """Pattern of keys that hold nothing, or a second time what another holds."""
+    """Pattern of keys that hold nothing."""
+
+    added: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """``{name of the set: keys of ours}`` of which every token of the name has one added, and no other token has: there
+    the embedding of its type is added in the family's files, which have none."""
 
     def canonical(self, weights: Weights) -> Weights:
         """Weights under the names that public files have."""
@@ -111,6 +117,10 @@ class Family(ABC):
     @abstractmethod
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
         """Undoes `describe`. Raises KeyError or UserError where ours is nothing of this family."""
+
+    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """Small files by name, of what a config there does not say; ``config`` is laid over it."""
+        return {}
 
     @abstractmethod
     def links(self, config: Config) -> list[Link]: ...

@@ -20,11 +20,9 @@ from mmtx.interop.family import (
     hidden_width,
     text_batch,
 )
-from mmtx.interop.links import Link, Weights, both, cut, same, transposed
+from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
 from mmtx.learner import Learner
 from mmtx.objectives.next_token import NextToken
-
-PARTS = ("query", "key", "value")
 
 
 def body_links(num_layers: int, there: str) -> list[Link]:
@@ -88,6 +86,7 @@ class GPT2(Family):
     same = {**BODY_SAME, "backbone.dim": "n_embd", "modality.text.context": "n_positions"}
     renames = ((r"^(?=wte|wpe|h\.|ln_f)", "transformer."),)
     unused = UNUSED
+    added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def canonical(self, weights: Weights) -> Weights:
         weights = super().canonical(weights)

@@ -64,7 +64,7 @@ def _learner(family: Family, weights: Weights, said: Config, files: Files, where
     described = family.describe(config, files)
     learner = rebuild(lay_out(family, described, files), described.specs)
     links, state = family.links(config), learner.state_dict()
-    found = list(differences(links, state, weights, family.unused))
+    found = list(differences(links, state, weights, family.unused, family.copies))
     if found:
         raise UserError(
             "\n".join([f"{where} is not the {family.name} that its config says:", *(f"  - {line}" for line in found)])

@@ -9,8 +9,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from mmtx.errors import UserError
+
 Weights = dict[str, Tensor]
 Several = Sequence[Tensor]
+PARTS = ("query", "key", "value")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,32 @@ def reshaped(ours: str, theirs: str, our_shape: Sequence[int], their_shape: Sequ
 
 def shared(ours: Sequence[str], theirs: str) -> Link:
     """One of theirs stands in several places of ours."""
-    return Link(tuple(ours), (theirs,), lambda t: [t[0]] * len(ours), lambda o: [o[0]])
+
+    def write(several: Several) -> Several:
+        first, *others = several
+        if not first.is_meta and not all(torch.equal(first, other) for other in others):
+            raise UserError(f"{' and '.join(ours)} differ; there they are one, {theirs}")
+        return [first]
+
+    return Link(tuple(ours), (theirs,), lambda t: [t[0]] * len(ours), write)
+
+
+def encoder_block(
+    ours: str, theirs: str, *, attention: str, names: Mapping[str, str], biases: Sequence[str] = PARTS
+) -> list[Link]:
+    """A block whose queries, keys and values come from three linear maps there.
+
+    Args:
+        ours: prefix of the block's keys.
+        theirs: prefix there.
+        attention: what the three maps lie in, there.
+        names: ``{ours: theirs}`` of the block's other parts.
+        biases: which of the three have one.
+    """
+    maps = {part: f"{theirs}.{attention}.{part}" for part in PARTS}
+    links = [stacked(f"{ours}.attention.qkv.weight", [f"{name}.weight" for name in maps.values()])]
+    links += [same(f"{ours}.attention.biases.{part}", f"{maps[part]}.bias") for part in biases]
+    return links + [link for here, there in names.items() for link in both(f"{ours}.{here}", f"{theirs}.{there}")]
 
 
 def idle(theirs: str, shape: Sequence[int]) -> Link:
@@ -75,7 +103,7 @@ def read(links: Sequence[Link], weights: Mapping[str, Tensor]) -> Weights:
     """Our weights, from theirs."""
     ours: Weights = {}
     for link in links:
-        if link.ours:
+        if link.ours and not (link.optional and link.theirs[0] not in weights):
             ours |= zip(link.ours, link.read([weights[key] for key in link.theirs]), strict=True)
     return ours
 
@@ -109,7 +137,11 @@ def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[st
 
 
 def differences(
-    links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor], unused: str
+    links: Sequence[Link],
+    state: Mapping[str, Tensor],
+    weights: Mapping[str, Tensor],
+    unused: str,
+    copies: Mapping[str, str],
 ) -> Iterator[str]:
     """Everything in which a file is not what its config says.
 
@@ -118,6 +150,7 @@ def differences(
         state: of the learner.
         weights: of the file.
         unused: keys that match this may be there and are not read.
+        copies: keys that may be there if they hold what another holds.
     """
     expected = write(links, {key: value.to("meta") for key, value in state.items()})
     optional = {key for link in links if link.optional for key in link.theirs}
@@ -127,7 +160,10 @@ def differences(
         elif key not in weights and key not in optional:
             yield f"{key} {list(wanted.shape)} is missing"
     for key in weights:
-        if key not in expected and not re.search(unused, key):
+        if key in copies:
+            if key not in expected and not torch.equal(weights[key], weights.get(copies[key], weights[key])):
+                yield f"{key} is another than {copies[key]}; mmtx has one for both"
+        elif key not in expected and not re.search(unused, key):
             yield f"{key} {list(weights[key].shape)} belongs to nothing"
 
 

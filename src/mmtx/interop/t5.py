@@ -58,7 +58,8 @@ class T5(Family):
         "backbone.norm.eps": "layer_norm_epsilon",
         "encoder.num_layers": "num_layers",
     }
-    unused = r"^(encoder|decoder)\.embed_tokens\.weight$|EncDecAttention\.relative_attention_bias"
+    copies = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
+    unused = r"EncDecAttention\.relative_attention_bias"
 
     def canonical(self, weights: Weights) -> Weights:
         weights = super().canonical(weights)

@@ -14,12 +14,18 @@ from mmtx.batch import Batch, Field, Spec
 from mmtx.errors import UserError
 from mmtx.interop.bert import label_spec, labels_of
 from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
-from mmtx.interop.links import Link, Several, Weights, both, reshaped, same, stacked
+from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.classify import Classify
 
-PARTS = ("query", "key", "value")
+BLOCK = {
+    "attention.out": "attention.output.dense",
+    "attention_norm": "layernorm_before",
+    "mlp.up": "intermediate.dense",
+    "mlp.down": "output.dense",
+    "mlp_norm": "layernorm_after",
+}
 TIMM_HEAD_DIM = 64
 """Width of a head in timm's own sizes; its state does not say."""
 
@@ -68,6 +74,8 @@ class ViT(Family):
         (r"\.mlp\.fc2\.", ".output.dense."),
     )
 
+    added = {"image": ("model.tokenizers.image.readouts", "model.position_embeddings.image.table.weight")}
+
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
         patch = config["patch_size"]
@@ -83,8 +91,9 @@ class ViT(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         rows, columns = _sides(config)
-        prepared = files.said.get("preprocessor_config", {})
-        channels = config["num_channels"]
+        prepared, channels = files.said.get("preprocessor_config", {}), config["num_channels"]
+        if prepared.get("do_normalize") is False:
+            prepared = {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             "backbone.attention.bias": [*PARTS, "out"] if config["qkv_bias"] else ["out"],
@@ -114,6 +123,14 @@ class ViT(Family):
             **labels_of(specs),
         }
 
+    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """How pixels are prepared."""
+        channels, rows, columns = (size or 0 for size in specs["image"].fields["pixels"].shape)
+        given = {key: at(ours, f"modality.image.{key}") for key in ("mean", "std")}
+        each = {key: value if isinstance(value, list) else [value] * channels for key, value in given.items()}
+        prepared = {"image_processor_type": "ViTImageProcessor", "size": {"height": rows, "width": columns}}
+        return {"preprocessor_config": {**prepared, "image_mean": each["mean"], "image_std": each["std"]}}
+
     def links(self, config: Config) -> list[Link]:
         image, dim, patch, channels = (
             "model.tokenizers.image",
@@ -134,8 +151,10 @@ class ViT(Family):
             ),
             *both("model.backbone.final_norm", "vit.layernorm"),
         ]
+        biases = PARTS if config["qkv_bias"] else ()
         for layer in range(config["num_hidden_layers"]):
-            links += _block(f"model.backbone.blocks.{layer}", f"vit.encoder.layer.{layer}", config["qkv_bias"])
+            block, there = f"model.backbone.blocks.{layer}", f"vit.encoder.layer.{layer}"
+            links += encoder_block(block, there, attention="attention.attention", names=BLOCK, biases=biases)
         if config["add_pooling_layer"]:
             links += both("objectives.classify.pooler.0", "vit.pooler.dense")
         if config["architectures"] == ["ViTForImageClassification"]:
@@ -169,23 +188,6 @@ def _read_positions(theirs: Several) -> Several:
 def _write_positions(ours: Several) -> Several:
     readout, table = ours
     return [readout[None].contiguous(), torch.cat([torch.zeros_like(table[:1]), table])[None]]
-
-
-def _block(here: str, there: str, has_bias: bool) -> list[Link]:
-    attention = f"{there}.attention.attention"
-    links = [stacked(f"{here}.attention.qkv.weight", [f"{attention}.{part}.weight" for part in PARTS])]
-    if has_bias:
-        links += [same(f"{here}.attention.biases.{part}", f"{attention}.{part}.bias") for part in PARTS]
-    names = {
-        "attention.out": "attention.output.dense",
-        "attention_norm": "layernorm_before",
-        "mlp.up": "intermediate.dense",
-        "mlp.down": "output.dense",
-        "mlp_norm": "layernorm_after",
-    }
-    for ours, theirs in names.items():
-        links += both(f"{here}.{ours}", f"{there}.{theirs}")
-    return links
 
 
 def _sides(config: Config) -> tuple[int, int]:

@@ -22,7 +22,7 @@ from mmtx.interop.family import (
     hidden_width,
     text_batch,
 )
-from mmtx.interop.links import Link, Weights, both, same, stacked
+from mmtx.interop.links import Link, Several, Weights, both, same, stacked
 from mmtx.learner import Learner
 from mmtx.nn.positions import Sinusoidal
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -68,7 +68,8 @@ class Whisper(Family):
         "modality.audio.spectrogram.n_mels": "num_mel_bins",
     }
     renames = ((r"^(?=(encoder|decoder)\.(?!.*blocks))", "model."),)
-    unused = r"^proj_out\.weight$"
+    copies = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
+    added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
@@ -77,8 +78,8 @@ class Whisper(Family):
         for key, known in marks.items():
             if config.get(key) is None:
                 config[key] = known
-        given, wanted = weights.get(POSITIONS), sinusoids(config["max_source_positions"], config["d_model"])
-        if given is not None and given.shape == wanted.shape and (given - wanted).abs().max() > 1e-2:
+        given, (count, dim) = weights.get(POSITIONS), (config["max_source_positions"], config["d_model"])
+        if given is not None and given.shape == (count, dim) and _beyond_sinusoids(given)[1] > 1e-2:
             raise UserError(f"{POSITIONS} are no sinusoids; mmtx computes them and cannot take others")
         return config
 
@@ -129,16 +130,22 @@ class Whisper(Family):
             "eos_token_id": vocabulary.end,
             "pad_token_id": vocabulary.end,
             "bos_token_id": vocabulary.end,
-            "suppress_tokens": at(ours, "objective.seq2seq.suppress") or None,
             "is_encoder_decoder": True,
         }
 
+    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """Tokens that are never written; some files say it elsewhere."""
+        suppressed = at(ours, "objective.seq2seq.suppress")
+        return {"config": {"suppress_tokens": suppressed}} if suppressed else {}
+
     def links(self, config: Config) -> list[Link]:
-        table = (config["max_source_positions"], config["d_model"])
+        def with_sinusoids(ours: Several) -> Several:
+            return [sinusoids(config["max_source_positions"], config["d_model"]).to(ours[0].device) + ours[0]]
+
         links = [
             same("model.tokenizers.text.embedding.weight", "model.decoder.embed_tokens.weight"),
             same("model.position_embeddings.text.table.weight", "model.decoder.embed_positions.weight"),
-            Link((), (POSITIONS,), lambda theirs: [], lambda ours: [sinusoids(*table)], optional=True),
+            Link(("model.type_embeddings.audio",), (POSITIONS,), _type_of_sound, with_sinusoids, optional=True),
         ]
         for name in ("conv1", "conv2"):
             links += both(f"model.tokenizers.audio.stem.{name}", f"model.encoder.{name}")
@@ -177,6 +184,18 @@ def with_features(batch: Any, features: Tensor) -> Any:
 
 def sinusoids(count: int, dim: int) -> Tensor:
     return Sinusoidal((count,), dim, base=1e4)(torch.arange(count)[:, None])
+
+
+def _beyond_sinusoids(table: Tensor) -> tuple[Tensor, Tensor]:
+    """What all rows of a table have beyond sinusoids, ``(D,)``, and the most that any of them has beyond that."""
+    beyond = table - sinusoids(*table.shape).to(table.device)
+    return beyond.mean(0), (beyond - beyond.mean(0)).abs().max()
+
+
+def _type_of_sound(theirs: Several) -> Several:
+    """The embedding of the type, which the family adds to its sinusoids; nothing, where it is less than rounding."""
+    common, rounding = _beyond_sinusoids(theirs[0])
+    return [common if common.abs().max() > rounding else torch.zeros_like(common)]
 
 
 def default_marks(size: int) -> tuple[int, int]:
