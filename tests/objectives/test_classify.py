@@ -15,7 +15,7 @@ from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
 from mmtx.objectives.classify import Classify
-from mmtx.objectives.pooling import MeanPool, SummaryPool
+from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
 
 SPECS = {"image": image_spec(), "text": text_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
 
@@ -47,7 +47,9 @@ def pictures(present: list[int], labelled: list[int], classes: list[int]) -> Bat
     return merge(image_batch(present), texts, labels)
 
 
-@pytest.mark.parametrize("pool", [MeanPool(), SummaryPool(name="image")], ids=["mean", "summary"])
+@pytest.mark.parametrize(
+    "pool", [MeanPool(), SummaryPool(name="image"), FirstPool(name="text")], ids=["mean", "summary", "first"]
+)
 @pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.1}], ids=["plain", "smooth"])
 def test_contract(pool: Any, changes: dict[str, Any]) -> None:
     whole = made_model()

@@ -21,7 +21,9 @@ from builders import (
     model,
     text,
 )
+from contracts import check_needs
 
+from mmtx.batch import fake_batch
 from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue
 from mmtx.objectives.base import Example
@@ -84,6 +86,12 @@ def test_who_lacks_one_takes_no_part():
     assert score.count == 3
     torch.testing.assert_close(score.vector(), subset.vector())
     assert objective.examples(whole, partly)[1] == Example("", "")
+
+
+@pytest.mark.parametrize("label", ["label", None])
+def test_needs_both_names_and_its_label(label):
+    whole = made_model()
+    check_needs(made(whole, label=label), whole, fake_batch(SPECS, 5))
 
 
 def test_where_nobody_has_both_the_loss_is_zero_and_all_parameters_stay():

@@ -59,7 +59,8 @@ class Classify(Objective):
         if mixup and model.encoded:
             raise InvalidValue("mixup", mixup, f"would not mix {model.encoded[0]}, which is encoded", "0")
         pool.check(model)
-        self.labels, self.label, self.pool = (label,), label, pool
+        self.labels, self.reads = (label,), pool.names
+        self.label, self.pool = label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.names = spec.labels
         dim = model.backbone.dim
@@ -68,10 +69,6 @@ class Classify(Objective):
         self.head = nn.Linear(dim, spec.fields["class"].num_classes)
         for part in (self.pooler, self.head):
             initialise(part, std=model.backbone.init_std)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (*self.labels, *self.pool.names)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()

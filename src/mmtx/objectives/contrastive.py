@@ -74,7 +74,7 @@ class Contrastive(Objective):
         if not 1 / MAX_SCALE <= temperature <= 1:
             raise InvalidValue("temperature", temperature, f"must lie in [{1 / MAX_SCALE:g}, 1]")
         self.first, self.second, self.label = first, second, label
-        self.labels = (label,) if label is not None else ()
+        self.labels, self.reads = (label,) if label is not None else (), (first, second)
         self.names = specs[label].labels if label is not None else None
         self.pool = MeanPool()
         self.projections = nn.ModuleDict({name: nn.Linear(model.backbone.dim, size, bias=False) for name in self.pair})

@@ -54,7 +54,8 @@ class MaskedToken(Objective):
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
             raise InvalidValue("share", share, "must lie in (0, 1]")
-        self.text, self.mask, self.share, self.vocab_size = text, mask, share, tokenizer.vocab_size
+        self.text, self.reads = text, (text,)
+        self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
         self.transform = nn.Sequential(nn.Linear(dim, dim), activation, nn.LayerNorm(dim, eps=norm_eps))

@@ -39,13 +39,9 @@ class NextToken(Objective):
         self.head = TextHead(
             specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
         )
-        self.text, vocabulary = text, self.head.vocabulary
+        self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.text,)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
