@@ -159,6 +159,15 @@ def test_the_temperature_has_an_end():
     torch.testing.assert_close(objective(whole, batch).loss_sum, sharpest)
 
 
+def test_no_parameter_is_a_scalar_which_fsdp_cannot_shard_and_older_states_load():
+    objective = made(made_model(), temperature=0.5)
+    assert all(parameter.dim() for parameter in objective.parameters())
+    state = {key: value.clone() for key, value in objective.state_dict().items()}
+    other = made(made_model(), temperature=0.07)
+    other.load_state_dict({**state, "log_scale": state["log_scale"][0]})
+    assert other.log_scale.equal(objective.log_scale)
+
+
 def test_examples_name_classes():
     whole, batch = made_model(), pairs()
     for label, names in ((None, [f"sample {i}" for i in range(5)]), ("label", ["cat", "dog", "owl", "dog", "cat"])):
