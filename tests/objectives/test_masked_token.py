@@ -71,6 +71,17 @@ def test_loss_by_hand(training: bool) -> None:
     torch.testing.assert_close(score.loss_sum, loss)
 
 
+def test_packed_rows_are_packed_and_say_the_same() -> None:
+    """The loss is computed on real tokens only, and so are the examples."""
+    whole, objective = made()
+    batch, shapes = text_batch([20, 3, 1, 2]), []
+    expected = objective(whole, batch).vector(), objective.examples(whole, batch)
+    whole.backbone.blocks[0].register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape)))
+    torch.testing.assert_close(objective(whole, batch.packed()).vector(), expected[0])
+    assert objective.examples(whole, batch.packed()) == expected[1]
+    assert shapes == [(1, 26, 24)] * 2
+
+
 def test_eight_in_ten_become_the_mask() -> None:
     _, objective = made(share=1.0)
     ids = torch.randint(1, 9, (400, 50))

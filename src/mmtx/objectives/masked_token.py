@@ -67,9 +67,7 @@ class MaskedToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
-        hidden_ids = self._hide(ids, chosen)
-        fields = {**batch[self.text], "ids": hidden_ids}
-        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        inputs = batch.with_values(self.text, ids=self._hide(ids, chosen))
         logits = self.logits(model, model(inputs).tokens(self.text))
         targets = ids.masked_fill(~chosen, -100)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
@@ -82,8 +80,7 @@ class MaskedToken(Objective):
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
-        fields = {**batch[self.text], "ids": ids.masked_fill(chosen, self.mask)}
-        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        inputs = batch.with_values(self.text, ids=ids.masked_fill(chosen, self.mask))
         best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
