@@ -288,7 +288,8 @@ class TextDecoder:
         if self._cached is not None and self.written.shape[1] <= self._cached.room:
             return self._logits(self._cached.last_hidden(self.written))
         cropped = self.written[:, -self._context :]
-        encoded = self._model(_with_text(self._batch, self._text, cropped))
+        with self._model.sharing():  # no later step asks for what this one computes
+            encoded = self._model(_with_text(self._batch, self._text, cropped))
         return self._logits(encoded.tokens(self._text)[:, -1])
 
     def append(self, ids: Int[Tensor, " B"]) -> None:

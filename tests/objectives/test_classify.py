@@ -145,7 +145,7 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     torch.manual_seed(5)
     score = objective(whole, batch)
     torch.manual_seed(5)
-    share = objective._shares(batch.present("label"))
+    share = objective._shares(whole, batch)
     assert share is not None and share[0] == share[3] == 1.0  # the last has no label to share
     assert 0 < share[1] < 1 and 0 < share[2] < 1
     pixels = batch["image"]["pixels"].float()
@@ -157,7 +157,17 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     loss = share * F.cross_entropy(logits, target, reduction="none")
     loss = loss + (1 - share) * F.cross_entropy(logits, target.flip(0), reduction="none")
     torch.testing.assert_close(score.loss_sum, loss[:3].sum())
-    assert objective._shares(batch.present("label")) is None  # not in evaluation
+    assert objective._shares(whole, batch) is None  # not in evaluation
+
+
+def test_mixup_leaves_alone_who_has_other_names_than_its_partner():
+    """A picture is not mixed with none, nor its target with that of somebody who has none."""
+    whole = model({"image": image(), "other": image()})
+    objective = made(whole, mixup=0.4).train()
+    labels = Batch({"label": {"class": torch.zeros(6, dtype=torch.long)}}, {"label": torch.ones(6, dtype=torch.long)})
+    batch = merge(image_batch([1, 0, 0, 0, 1, 1]), image_batch([1, 1, 1, 1, 1, 0], name="other"), labels)
+    share = objective._shares(whole, batch)
+    assert (share == 1).tolist() == [True, True, False, False, True, True]
 
 
 def test_mixup_refuses_what_it_would_not_mix():
