@@ -46,7 +46,7 @@ ROOMS: dict[str, set[str]] = {
     "generate": {"batch", "crossing", "errors", "modalities", "model", "nn", "tokens"},
     "objectives": {"batch", "errors", "generate", "modalities", "model", "nn", "tokens"},
     "learner": {"batch", "model", "objectives"},
-    "mismatches": {"batch", "data", "learner", "modalities", "model"},
+    "mismatches": {"batch", "data", "learner", "modalities", "model", "objectives"},
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
     "playing": {"act", "data", "film", "learner", "objectives", "world"},
