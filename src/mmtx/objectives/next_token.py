@@ -64,7 +64,11 @@ class NextToken(Objective):
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
-        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        metrics = {"loss": loss}
+        if (
+            not self.head.label_smoothing or "accuracy" in score.stats
+        ):  # in training, a smoothed loss says nothing of it
+            metrics["perplexity"] = math.exp(min(loss, 700.0))
         metrics |= {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}
         if "bytes" in score.stats:
             num_bytes = max(float(score.stats["bytes"][0]), 1.0)
