@@ -65,9 +65,8 @@ class NextToken(Objective):
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
         metrics = {"loss": loss}
-        if (
-            not self.head.label_smoothing or "accuracy" in score.stats
-        ):  # in training, a smoothed loss says nothing of it
+        is_smoothed = self.head.label_smoothing > 0 and "accuracy" not in score.stats  # in training
+        if not is_smoothed:
             metrics["perplexity"] = math.exp(min(loss, 700.0))
         metrics |= {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}
         if "bytes" in score.stats:
