@@ -79,12 +79,12 @@ def test_a_text_has_to_fit_into_its_context() -> None:
     whole, data = ["image", "text"], uneven(5, 20)
     with pytest.raises(ConfigErrors) as raised:
         of(data, whole, "modality.text.context=7", objectives=("next_token",))
-    told = "modality.text.context=7 is shorter than the data's longest text, of 9 tokens; at least 8, or"
+    told = "modality.text.context=7 is too short for texts of the data, which have up to 9 tokens; at least 8, or"
     assert raised.value.findings == [f"{told} modality.text.context=null"]
     of(data, whole, "modality.text.context=8", objectives=("next_token",))
-    with pytest.raises(ConfigErrors, match="of 9 tokens; at least 9, or modality"):
+    with pytest.raises(ConfigErrors, match="up to 9 tokens; at least 9, or modality"):
         of(data, whole, "modality.text.context=8")
-    with pytest.raises(ConfigErrors, match="of 9 tokens; at least 9, or modality"):
+    with pytest.raises(ConfigErrors, match="up to 9 tokens; at least 9, or modality"):
         of(data, whole, "modality.text.context=8", objectives=("next_token", "classify"))
     of(data, whole, "modality.text.context=9", objectives=("next_token", "classify"))
 

@@ -65,7 +65,7 @@ def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
         least = longest - 1 if written and all(name in texts for texts in written) else longest
         if isinstance(tokenizer, Text) and tokenizer.context < least:
             key = f"modality.{name}.context"
-            told = f"{key}={tokenizer.context} is shorter than the data's longest text, of {longest} tokens"
+            told = f"{key}={tokenizer.context} is too short for texts of the data, which have up to {longest} tokens"
             yield f"{told}; at least {least}, or {key}=null"
 
 
