@@ -9,8 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding import Logits
 from mmtx.errors import InvalidValue
-from mmtx.generate import Logits, beam_search, generate
+from mmtx.generate import beam_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
