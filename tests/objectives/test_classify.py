@@ -134,6 +134,18 @@ def test_a_label_needs_classes() -> None:
         made(made_model(), specs=specs)
 
 
+@pytest.mark.parametrize(("mixup", "passes"), [(0.0, 1), (0.4, 2)])
+def test_shares_the_pass_of_other_objectives_unless_it_mixes(mixup: float, passes: int) -> None:
+    whole, calls = model({"image": image()}), []
+    whole.backbone.register_forward_hook(lambda *args: calls.append(args))
+    labels = Batch({"label": {"class": torch.tensor([0, 1])}}, {"label": torch.tensor([1, 1])})
+    batch = merge(image_batch([1, 1]), labels)
+    with whole.sharing():
+        for share in (0.0, mixup):
+            made(whole, mixup=share).train()(whole, batch)
+    assert len(calls) == passes
+
+
 def test_mixup_is_mixing_the_pixels_and_the_targets():
     torch.manual_seed(0)
     whole = model({"image": image(summary=True)}, backbone(positions=POSITIONS["learned"]))
