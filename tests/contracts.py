@@ -124,6 +124,7 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
     partly = _shortened(batch, specs, some_absent)
     nobody = collate([], specs, size=3)
     assert set(objective.labels) <= set(specs)
+    check_needs(objective, model, batch)
     for training in (True, False):
         objective.train(training)
         model.train(training)
@@ -213,6 +214,18 @@ def _check_score(objective: Objective, model: MultimodalTransformer, batch: Batc
     for key, parameter in objective.named_parameters():
         assert parameter.grad is not None, f"{key} is not in the graph"
     objective.metrics(score)  # of nothing, too
+
+
+def check_needs(objective: Objective, model: MultimodalTransformer, batch: Batch) -> None:
+    """Where a whole batch lacks a name, as those of a mixture do, the objective does not apply, or does without it."""
+    assert objective.applies(batch)
+    for name in batch.fields:
+        fields, lengths = dict(batch.fields), dict(batch.lengths)
+        del fields[name], lengths[name]
+        less = replace(batch, fields=fields, lengths=lengths)
+        heard = all(any(each in less for each in stack) for stack in (model.decoded, model.encoded) if stack)
+        if heard and objective.applies(less):  # parts that offer a stack nothing are refused before
+            _check_score(objective, model, less)
 
 
 def _score(objective: Objective, model: MultimodalTransformer, batch: Batch) -> Score:

@@ -51,6 +51,13 @@ def test_other_content_keeps_no_old_promise(batch: Batch) -> None:
     assert promised.full["text"]
 
 
+def test_other_values_keep_what_is_known_of_the_lengths(batch: Batch) -> None:
+    packed = batch.packed()
+    changed = packed.with_values("text", ids=torch.zeros(3, 3, dtype=torch.long))
+    assert not changed["text"]["ids"].any() and packed["text"]["ids"].any()
+    assert changed.host_lengths is packed.host_lengths and changed.lengths is packed.lengths
+
+
 def test_select_takes_some_samples(batch: Batch) -> None:
     some = batch.select(slice(1, 3))
     assert len(some) == 2

@@ -36,6 +36,7 @@ from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Sinusoidal
+from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.tokens import Encoded
 
 BACKBONES: dict[str, dict[str, Any]] = {
@@ -321,6 +322,40 @@ def test_one_stack_too_hears_a_batch_once() -> None:
     assert (once, twice) == (1, 2)
     for name, grad in separate.items():
         torch.testing.assert_close(shared[name], grad, atol=1e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_a_sharing_within_another_knows_more_and_leaves_nothing_behind() -> None:
+    learner, batch, calls = dictation(["audio"]), dictated(), []
+    whole = learner.model
+    assert whole.encoder is not None
+    whole.encoder.register_forward_hook(lambda *args: calls.append(args))
+    other = another(batch, "audio", everywhere=True)
+    with whole.sharing():
+        whole(batch)
+        with whole.sharing():
+            whole(batch)
+            whole(other)
+            whole(other)
+        assert len(calls) == 2
+        whole(batch)
+        assert len(calls) == 2
+        whole(other)
+        assert len(calls) == 3
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+@pytest.mark.parametrize("encode", [["audio"], []], ids=["encoder", "prefix"])
+def test_decoding_without_a_cache_leaves_nothing_to_share(encode: list[str], beam_size: int) -> None:
+    """Else every step's forward would be kept until the objectives are done."""
+    learner, batch = dictation(encode), dictated()
+    objective = learner.objective("seq2seq")
+    assert isinstance(objective, Seq2Seq)
+    objective.search_with(beam_size, 0.0)
+    with learner.model.sharing():
+        learner.model(batch)
+        before = set(learner.model._shared or ())
+        objective.write(learner.model, batch, cache=False)
+        assert len(before) == (3 if encode else 1) and set(learner.model._shared or ()) == before
 
 
 def test_prefix_of_the_same_tokenizers() -> None:

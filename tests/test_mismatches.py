@@ -74,6 +74,32 @@ def test_actions_need_a_step_to_be_read_from() -> None:
         of(uneven(7, 20), ["state"], objectives=("action",))
 
 
+def test_a_text_has_to_fit_into_its_context() -> None:
+    """Nine ids at most, of which the last is only predicted."""
+    whole, data = ["image", "text"], uneven(5, 20)
+    with pytest.raises(ConfigErrors) as raised:
+        of(data, whole, "modality.text.context=7", objectives=("next_token",))
+    told = "modality.text.context=7 is too short for texts of the data, which have up to 9 tokens; at least 8, or"
+    assert raised.value.findings == [f"{told} modality.text.context=null"]
+    of(data, whole, "modality.text.context=8", objectives=("next_token",))
+    with pytest.raises(ConfigErrors, match="up to 9 tokens; at least 9, or modality"):
+        of(data, whole, "modality.text.context=8")
+    with pytest.raises(ConfigErrors, match="up to 9 tokens; at least 9, or modality"):
+        of(data, whole, "modality.text.context=8", objectives=("next_token", "classify"))
+    of(data, whole, "modality.text.context=9", objectives=("next_token", "classify"))
+
+
+def test_a_backbone_that_nothing_reads_is_said() -> None:
+    words, data = ["encode=[audio]", "objective.ctc.source=audio"], uneven(5, 20)
+    with pytest.raises(ConfigErrors) as raised:
+        of(data, ["audio", "text"], *words, objectives=("ctc",))
+    (message,) = raised.value.findings
+    assert message.startswith("encode=[audio]: nothing reads what the backbone makes of text, as objective=[ctc] reads")
+    of(data, ["audio", "text"], *words, objectives=("ctc", "next_token"))
+    of(data, ["audio", "text"], *words, "freeze=[model.backbone.*]", objectives=("ctc",))
+    of(data, ["audio"], objectives=("ctc",))
+
+
 def mixture(**parts: dict[str, Any]) -> dict[str, Any]:
     keys = {"weights": {}, "temperature": None, "schedule_samples": None, "names": {}}
     return {"_target_": "mmtx.data.mixture.Mixture", "parts": parts, **keys}

@@ -143,6 +143,10 @@ class Batch:
             host_lengths={**self.host_lengths, name: host_lengths} if known else None,  # type: ignore[dict-item]
         )
 
+    def with_values(self, name: str, **values: Tensor) -> Batch:
+        """The same batch with other values in some fields of one name, for as many positions as it had."""
+        return replace(self, fields={**self.fields, name: {**self.fields[name], **values}})
+
     def without(self, absent: Mapping[str, Bool[Tensor, " B"]]) -> Batch:
         """The same batch, in which some samples lack some names.
 

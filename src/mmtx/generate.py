@@ -1,25 +1,19 @@
-"""One cached decoder for every text that a model writes: greedy, sampled, or by beam search."""
+"""Texts that a model writes: greedy, sampled, or by beam search."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.crossing import Memory
+from mmtx.decoding import Logits, TextDecoder
 from mmtx.errors import InvalidValue
-from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.attention import LayerCache
 from mmtx.nn.layout import input_by_input
-from mmtx.tokens import TokenSet
-
-Logits = Callable[[Tensor], Tensor]
-"""From hidden states to scores of the next id."""
 
 
 @dataclass(frozen=True)
@@ -188,21 +182,33 @@ def beam_search(
     alive = torch.zeros(count, 1, device=prompt.device)  # log-probability of what each beam keeps
     for step in range(max_new_tokens):
         scores = alive[..., None] + decoder.scores().float().log_softmax(-1).unflatten(0, (count, -1))
-        vocabulary = scores.shape[-1]
-        best, index = scores.flatten(1).topk(min(2 * beam_size, scores[0].numel()))
-        width = alive.shape[1]
-        kept = []
-        for b, beam in enumerate(beams):
-            candidates = list(zip(best[b].tolist(), index[b].tolist(), strict=True))
-            kept.append(beam.advance(decoder.written[b * width : (b + 1) * width, start:], candidates, vocabulary, end))
+        found = _best(scores, 2 * beam_size)
+        written = decoder.written[:, start:].unflatten(0, (count, -1))
+        kept = [beam.advance(own, ids, end) for beam, own, ids in zip(beams, written, found, strict=True)]
         if all(beam.is_over for beam in beams) or step == max_new_tokens - 1:
             break
-        parents = torch.tensor([[b * width + i // vocabulary for _, i in row] for b, row in enumerate(kept)])
-        new = torch.tensor([[i % vocabulary for _, i in row] for row in kept], device=prompt.device)
-        alive = torch.tensor([[value for value, _ in row] for row in kept], device=prompt.device)
+        rows = torch.arange(count)[:, None] * scores.shape[1]  # where each beam's hypotheses begin
+        parents = rows + torch.tensor([[each.parent for each in row] for row in kept])
+        new = torch.tensor([[each.id for each in row] for row in kept], device=prompt.device)
+        alive = torch.tensor([[each.log_probability for each in row] for row in kept], device=prompt.device)
         decoder.select(parents.flatten().to(prompt.device))
         decoder.append(new.flatten())
     return [beam.best() for beam in beams]
+
+
+class _Candidate(NamedTuple):
+    """One more id behind one of a beam's hypotheses."""
+
+    log_probability: float
+    parent: int
+    id: int
+
+
+def _best(scores: Float[Tensor, "B K V"], count: int) -> list[list[_Candidate]]:
+    """The most probable candidates of each beam, the best first."""
+    best, index = scores.flatten(1).topk(min(count, scores[0].numel()))
+    rows = zip(best.tolist(), index.tolist(), strict=True)
+    return [[_Candidate(p, *divmod(i, scores.shape[-1])) for p, i in zip(*row, strict=True)] for row in rows]
 
 
 class _Beam:
@@ -213,24 +219,19 @@ class _Beam:
         self.is_over = False
         self._best: Hypothesis | None = None
 
-    def advance(
-        self, written: Int[Tensor, "K n"], candidates: list[tuple[float, int]], vocabulary: int, end: int
-    ) -> list[tuple[float, int]]:
-        """Ends what the candidates end, and gives `size` of those that go on, as (log-probability, index)."""
+    def advance(self, written: Int[Tensor, "K n"], candidates: list[_Candidate], end: int) -> list[_Candidate]:
+        """Ends what the candidates end, and gives `size` of those that go on."""
         length = written.shape[1] + 1
-        going_on = [(value, i) for value, i in candidates if i % vocabulary != end][: self.size]
-        going_on += [(float("-inf"), candidates[0][1] // vocabulary * vocabulary)] * (self.size - len(going_on))
+        going_on = [each for each in candidates if each.id != end][: self.size]
+        going_on += [_Candidate(float("-inf"), candidates[0].parent, 0)] * (self.size - len(going_on))
         if self.is_over:
             return going_on
-        for value, i in candidates[: self.size]:
-            if i % vocabulary == end:
-                self._offer(Hypothesis(written[i // vocabulary].tolist(), value, value / self._penalty(length)))
-        if length == self.max_new_tokens:
-            for value, i in going_on:
-                ids = [*written[i // vocabulary].tolist(), i % vocabulary]
-                self._offer(Hypothesis(ids, value, value / self._penalty(length)))
+        over = [each for each in candidates[: self.size] if each.id == end]
+        for log_probability, parent, last in [*over, *(going_on if length == self.max_new_tokens else [])]:
+            ids = written[parent].tolist() + ([] if last == end else [last])
+            self._offer(Hypothesis(ids, log_probability, log_probability / self._penalty(length)))
         if self._best is not None:
-            self.is_over = going_on[0][0] / self._penalty(self.max_new_tokens) <= self._best.score
+            self.is_over = going_on[0].log_probability / self._penalty(self.max_new_tokens) <= self._best.score
         return going_on
 
     def best(self) -> Hypothesis:
@@ -243,105 +244,3 @@ class _Beam:
 
     def _penalty(self, length: int) -> float:
         return ((5 + length) / 6) ** self.length_penalty
-
-
-class TextDecoder:
-    """Scores of the next id of one text of the set, one column after another.
-
-    What the text listens to (an encoder's memory, a picture before it) is computed once where there is a cache.
-
-    Args:
-        model: in eval mode.
-        logits: from hidden states to scores of the next id.
-        batch: the whole set.
-        text: name of the text.
-        start: columns of the text that are given.
-        stop: columns that may be written in all.
-        cache: keep keys and values of earlier tokens, as long as nothing is cropped.
-    """
-
-    def __init__(
-        self,
-        model: MultimodalTransformer,
-        logits: Logits,
-        batch: Batch,
-        text: str,
-        *,
-        start: int,
-        stop: int,
-        cache: bool,
-    ) -> None:
-        self.written: Int[Tensor, "B n"] = batch[text]["ids"][:, :start]
-        self._model, self._logits, self._batch, self._text = model, logits, batch, text
-        tokenizer = model.tokenizer(text)
-        assert isinstance(tokenizer, Text)
-        self._tokenizer, self._context = tokenizer, tokenizer.context
-        room = min(stop - 1, self._context)
-        self._cached = None
-        if cache and start <= room and _cache_can_grow(model, text):
-            blank = self.written.new_zeros(len(self.written), room - start)
-            whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
-            self._cached = _Cached(model, tokenizer, whole, room)
-
-    def scores(self) -> Float[Tensor, "B V"]:
-        """Scores of the id that follows what is written."""
-        if self._cached is not None and self.written.shape[1] <= self._cached.room:
-            return self._logits(self._cached.last_hidden(self.written))
-        cropped = self.written[:, -self._context :]
-        encoded = self._model(_with_text(self._batch, self._text, cropped))
-        return self._logits(encoded.tokens(self._text)[:, -1])
-
-    def append(self, ids: Int[Tensor, " B"]) -> None:
-        self.written = torch.cat([self.written, ids[:, None]], dim=1)
-
-    def select(self, index: Int[Tensor, " rows"]) -> None:
-        """Goes on with some rows, in any order, any number of times."""
-        self.written, self._batch = self.written[index], self._batch.select(index)
-        if self._cached is not None:
-            self._cached.select(index)
-
-
-class _Cached:
-    """Hidden states of the newest column, every token computed once."""
-
-    def __init__(self, model: MultimodalTransformer, tokenizer: Text, whole: TokenSet, room: int) -> None:
-        self.room = room
-        self._backbone, self._tokenizer = model.backbone, tokenizer
-        self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
-        self._memory: Memory | None = model.remember(whole.memory) if whole.memory is not None else None
-        self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
-        self._before = len(self._connectivity) - room  # tokens that stand before the text
-        self._computed = 0
-
-    def last_hidden(self, written: Int[Tensor, "B n"]) -> Float[Tensor, "B D"]:
-        stop = self._before + written.shape[1]
-        connectivity = self._connectivity.prefix(stop)
-        if self._computed == 0:
-            x = self._content[:, :stop] + self._place[:, :stop]
-        else:
-            x = self._tokenizer.embed(written[:, -1:]) + self._place[:, stop - 1 : stop]
-            connectivity = connectivity.tail(1)
-        self._computed = stop
-        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1]
-
-    def select(self, index: Int[Tensor, " rows"]) -> None:
-        self._content, self._connectivity = self._content[index], self._connectivity.select(index)
-        if self._place.shape[0] > 1:
-            self._place = self._place[index]
-        if self._memory is not None:
-            self._memory = self._memory.select(index)
-        for layer in self._cache:
-            layer.select(index)
-
-
-def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
-    """New tokens stand at the end, and nothing that stands before them listens to them."""
-    tokenizer, names = model.tokenizer(text), model.decoded
-    clocks = [model.clock_of[name] for name in names]
-    alone = names[-1] == text and clocks.count(clocks[-1]) == 1
-    return alone and isinstance(tokenizer, Text) and tokenizer.causal
-
-
-def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:
-    lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
-    return batch.with_name(text, {**batch[text], "ids": ids}, lengths, full=True)

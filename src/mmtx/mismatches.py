@@ -11,15 +11,17 @@ from mmtx.batch import Spec, fake_batch
 from mmtx.data.base import Source
 from mmtx.learner import Learner
 from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.text_head import TextHead
 
 
 def mismatches(learner: Learner, source: Source) -> list[str]:
     """Findings, each a sentence that says what to change."""
     found = [*_of_parts(learner, source)] if len(source.parts) > 1 else []
     for part in source.parts.values():
-        found += _of_clocks(learner.model, part.specs)
-    return found
+        found += [*_of_clocks(learner.model, part.specs), *_of_texts(learner, part.specs)]
+    return [*dict.fromkeys(found), *_of_stacks(learner)]
 
 
 def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
@@ -52,6 +54,31 @@ def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Itera
                 f"modality: on the clock '{clock}', names differ in how many moments they have: {told}; "
                 f"make them equal in the data, or give one a clock of its own, modality.{list(several)[-1]}.clock=null"
             )
+
+
+def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
+    """Texts that may be longer than their context. One that is only written is heard without its last id."""
+    objectives = [learner.objective(name) for name in learner.objectives]
+    written = [{part.text for part in each.modules() if isinstance(part, TextHead)} for each in objectives]
+    for name in (name for name in learner.model.names if name in specs):
+        tokenizer, longest = learner.model.tokenizer(name), specs[name].max_length
+        least = longest - 1 if written and all(name in texts for texts in written) else longest
+        if isinstance(tokenizer, Text) and tokenizer.context < least:
+            key = f"modality.{name}.context"
+            told = f"{key}={tokenizer.context} is too short for texts of the data, which have up to {longest} tokens"
+            yield f"{told}; at least {least}, or {key}=null"
+
+
+def _of_stacks(learner: Learner) -> Iterator[str]:
+    """A backbone that is to learn, and that no objective listens to."""
+    model, read = learner.model, [learner.objective(name).reads for name in learner.objectives]
+    learns = any(parameter.requires_grad for parameter in model.backbone.parameters())
+    if learns and model.encoded and all(names and set(names) <= set(model.encoded) for names in read):
+        objectives, encode, rest = (",".join(names) for names in (learner.objectives, model.encoded, model.decoded))
+        yield (
+            f"encode=[{encode}]: nothing reads what the backbone makes of {rest}, as objective=[{objectives}] reads "
+            f"the encoder alone; set modality=[{encode}] encode=[], or add an objective that reads {rest}"
+        )
 
 
 def _lasting(tokenizer: Tokenizer, spec: Spec) -> tuple[int, int]:

@@ -162,12 +162,15 @@ class MultimodalTransformer(nn.Module):
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Within, what the stacks make of a batch is computed once, however many objectives read it."""
-        self._shared = {}
+        """Within, what the stacks make of a batch is computed once, however many objectives read it; sets of only some
+        of its names are not remembered. At its end all is forgotten but what was known before it began: within another,
+        it gives what that one remembers and adds nothing to it."""
+        before = self._shared
+        self._shared = dict(before or {})
         try:
             yield
         finally:
-            self._shared = None
+            self._shared = before
 
     def _share_embeddings(self) -> None:
         for name in self.names:

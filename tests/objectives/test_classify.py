@@ -15,7 +15,7 @@ from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
 from mmtx.objectives.classify import Classify
-from mmtx.objectives.pooling import MeanPool, SummaryPool
+from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
 
 SPECS = {"image": image_spec(), "text": text_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
 
@@ -47,7 +47,9 @@ def pictures(present: list[int], labelled: list[int], classes: list[int]) -> Bat
     return merge(image_batch(present), texts, labels)
 
 
-@pytest.mark.parametrize("pool", [MeanPool(), SummaryPool(name="image")], ids=["mean", "summary"])
+@pytest.mark.parametrize(
+    "pool", [MeanPool(), SummaryPool(name="image"), FirstPool(name="text")], ids=["mean", "summary", "first"]
+)
 @pytest.mark.parametrize("changes", [{}, {"label_smoothing": 0.1}], ids=["plain", "smooth"])
 def test_contract(pool: Any, changes: dict[str, Any]) -> None:
     whole = made_model()
@@ -132,6 +134,18 @@ def test_a_label_needs_classes() -> None:
         made(made_model(), specs=specs)
 
 
+@pytest.mark.parametrize(("mixup", "passes"), [(0.0, 1), (0.4, 2)])
+def test_shares_the_pass_of_other_objectives_unless_it_mixes(mixup: float, passes: int) -> None:
+    whole, calls = model({"image": image()}), []
+    whole.backbone.register_forward_hook(lambda *args: calls.append(args))
+    labels = Batch({"label": {"class": torch.tensor([0, 1])}}, {"label": torch.tensor([1, 1])})
+    batch = merge(image_batch([1, 1]), labels)
+    with whole.sharing():
+        for share in (0.0, mixup):
+            made(whole, mixup=share).train()(whole, batch)
+    assert len(calls) == passes
+
+
 def test_mixup_is_mixing_the_pixels_and_the_targets():
     torch.manual_seed(0)
     whole = model({"image": image(summary=True)}, backbone(positions=POSITIONS["learned"]))
@@ -143,7 +157,7 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     torch.manual_seed(5)
     score = objective(whole, batch)
     torch.manual_seed(5)
-    share = objective._shares(batch.present("label"))
+    share = objective._shares(whole, batch)
     assert share is not None and share[0] == share[3] == 1.0  # the last has no label to share
     assert 0 < share[1] < 1 and 0 < share[2] < 1
     pixels = batch["image"]["pixels"].float()
@@ -155,7 +169,17 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     loss = share * F.cross_entropy(logits, target, reduction="none")
     loss = loss + (1 - share) * F.cross_entropy(logits, target.flip(0), reduction="none")
     torch.testing.assert_close(score.loss_sum, loss[:3].sum())
-    assert objective._shares(batch.present("label")) is None  # not in evaluation
+    assert objective._shares(whole, batch) is None  # not in evaluation
+
+
+def test_mixup_leaves_alone_who_has_other_names_than_its_partner():
+    """A picture is not mixed with none, nor its target with that of somebody who has none."""
+    whole = model({"image": image(), "other": image()})
+    objective = made(whole, mixup=0.4).train()
+    labels = Batch({"label": {"class": torch.zeros(6, dtype=torch.long)}}, {"label": torch.ones(6, dtype=torch.long)})
+    batch = merge(image_batch([1, 0, 0, 0, 1, 1]), image_batch([1, 1, 1, 1, 1, 0], name="other"), labels)
+    share = objective._shares(whole, batch)
+    assert (share == 1).tolist() == [True, True, False, False, True, True]
 
 
 def test_mixup_refuses_what_it_would_not_mix():

@@ -21,7 +21,9 @@ from builders import (
     model,
     text,
 )
+from contracts import check_needs
 
+from mmtx.batch import fake_batch
 from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue
 from mmtx.objectives.base import Example
@@ -84,6 +86,12 @@ def test_who_lacks_one_takes_no_part():
     assert score.count == 3
     torch.testing.assert_close(score.vector(), subset.vector())
     assert objective.examples(whole, partly)[1] == Example("", "")
+
+
+@pytest.mark.parametrize("label", ["label", None])
+def test_needs_both_names_and_its_label(label):
+    whole = made_model()
+    check_needs(made(whole, label=label), whole, fake_batch(SPECS, 5))
 
 
 def test_where_nobody_has_both_the_loss_is_zero_and_all_parameters_stay():
@@ -149,6 +157,15 @@ def test_the_temperature_has_an_end():
     with torch.no_grad():
         objective.log_scale += 1
     torch.testing.assert_close(objective(whole, batch).loss_sum, sharpest)
+
+
+def test_no_parameter_is_a_scalar_which_fsdp_cannot_shard_and_older_states_load():
+    objective = made(made_model(), temperature=0.5)
+    assert all(parameter.dim() for parameter in objective.parameters())
+    state = {key: value.clone() for key, value in objective.state_dict().items()}
+    other = made(made_model(), temperature=0.07)
+    other.load_state_dict({**state, "log_scale": state["log_scale"][0]})
+    assert other.log_scale.equal(objective.log_scale)
 
 
 def test_examples_name_classes():

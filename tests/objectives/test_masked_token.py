@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import Letters, model, text, text_batch, text_spec
+from builders import Letters, image, image_spec, model, text, text_batch, text_spec
 from contracts import check_objective
 from torch import nn
 
@@ -18,8 +18,8 @@ SPECS = {"text": text_spec(11, 20, Letters())}
 """Letters has nine letters; 9 begins a text and 10 ends it."""
 
 
-def made(**changes: Any) -> tuple[Any, MaskedToken]:
-    whole = model({"text": text(SPECS["text"], causal=changes.pop("causal", False))})
+def made(whole: Any = None, **changes: Any) -> tuple[Any, MaskedToken]:
+    whole = whole or model({"text": text(SPECS["text"], causal=changes.pop("causal", False))})
     keys = {"weight": 1.0, "text": "text", "mask": 0, "share": 0.25, "activation": nn.GELU(), "norm_eps": 1e-12}
     return whole, MaskedToken(specs=SPECS, model=whole, **{**keys, **changes}).eval()
 
@@ -27,6 +27,11 @@ def made(**changes: Any) -> tuple[Any, MaskedToken]:
 def test_contract() -> None:
     whole, objective = made()
     check_objective(objective, whole, SPECS)
+
+
+def test_needs_its_text_beside_a_picture() -> None:
+    whole = model({"text": text(SPECS["text"], causal=False), "image": image()})
+    check_objective(made(whole)[1], whole, {**SPECS, "image": image_spec()})
 
 
 @pytest.mark.parametrize("training", [True, False])
@@ -64,6 +69,17 @@ def test_loss_by_hand(training: bool) -> None:
     logits = states @ whole.tokenizers["text"].embedding.weight.T + objective.bias
     loss = F.cross_entropy(logits[chosen], ids[chosen], reduction="sum")
     torch.testing.assert_close(score.loss_sum, loss)
+
+
+def test_packed_rows_are_packed_and_say_the_same() -> None:
+    """The loss is computed on real tokens only, and so are the examples."""
+    whole, objective = made()
+    batch, shapes = text_batch([20, 3, 1, 2]), []
+    expected = objective(whole, batch).vector(), objective.examples(whole, batch)
+    whole.backbone.blocks[0].register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape)))
+    torch.testing.assert_close(objective(whole, batch.packed()).vector(), expected[0])
+    assert objective.examples(whole, batch.packed()) == expected[1]
+    assert shapes == [(1, 26, 24)] * 2
 
 
 def test_eight_in_ten_become_the_mask() -> None:

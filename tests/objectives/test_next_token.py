@@ -112,6 +112,16 @@ def test_equals_a_computation_by_hand(tied: bool) -> None:
     assert metrics["accuracy"] == pytest.approx(right / total)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_perplexity_is_never_that_of_a_smoothed_loss(smoothing: float) -> None:
+    whole = made_model()
+    objective = made(whole, label_smoothing=smoothing)
+    batch = captions([5, 2, 8])
+    exact = objective.metrics(objective(whole, batch))["perplexity"]
+    training = objective.train().metrics(objective(whole, batch))
+    assert "loss" in training and training.get("perplexity") == (None if smoothing else pytest.approx(exact))
+
+
 def test_label_smoothing_is_for_training() -> None:
     whole = made_model()
     objective = made(whole, label_smoothing=0.3)

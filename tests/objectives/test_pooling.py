@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
-from mmtx.objectives.pooling import MeanPool, SummaryPool
+from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
 from mmtx.tokens import Encoded, Place, pack
 
 
@@ -30,6 +30,14 @@ def test_summary_is_the_first_token_of_its_name() -> None:
     places = {"text": Place(0, 2, 0, 0), "image": Place(2, 6, 1, 1)}
     encoded = Encoded(hidden, torch.ones(1, 6, dtype=torch.bool), places)
     assert SummaryPool(name="image")(encoded).equal(hidden[:, 2])
+
+
+def test_first_is_the_first_token_of_its_name_after_its_readouts() -> None:
+    hidden = torch.randn(2, 6, 3)
+    places = {"text": Place(0, 2, 0, 0), "image": Place(2, 6, 1, 1)}
+    encoded = Encoded(hidden, torch.ones(1, 6, dtype=torch.bool), places)
+    assert FirstPool(name="text")(encoded).equal(hidden[:, 0])
+    assert FirstPool(name="image")(encoded).equal(hidden[:, 4])
 
 
 def test_pooling_does_not_see_how_rows_are_packed() -> None:

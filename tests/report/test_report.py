@@ -11,8 +11,9 @@ from run_cli import mmtx, text_of
 from run_directories import curve, write_run, write_sweep
 
 from mmtx.errors import InvalidValue, UserError
+from mmtx.objectives.text_metrics import CharacterErrorRate, PhonemeErrorRate, WordErrorRate
 from mmtx.report.command import DEFAULTS, write_report
-from mmtx.report.comparison import compare, in_order, rounded
+from mmtx.report.comparison import LOWER_IS_BETTER, compare, in_order, rounded
 from mmtx.report.pictures import is_logarithmic
 from mmtx.report.table import plus_minus, spread
 from mmtx.run.record import find_runs, read_run
@@ -81,11 +82,33 @@ def test_another_metric_with_its_own_direction(sweep):
 
 @pytest.mark.parametrize(
     ("metric", "maximise"),
-    [("val/loss", False), ("test/x/perplexity", False), ("val/wer", False), ("val/bleu", True), ("val/return", True)],
+    [
+        ("val/loss", False),
+        ("test/x/perplexity", False),
+        ("val/wer", False),
+        ("test/per", False),
+        ("val/ctc/too_long", False),
+        ("val/bleu", True),
+        ("val/return", True),
+    ],
 )
 def test_the_direction_follows_from_the_metric(tmp_path, metric, maximise):
     write_run(tmp_path / "r", [{"step": 1, metric: 1.0}])
     assert compare(find_runs([tmp_path]), metric, None).maximise == maximise
+
+
+@pytest.mark.parametrize("metric", ["test/episode_length", "train/grad_norm/text"])
+def test_where_it_does_not_follow_one_has_to_say_it(tmp_path, metric):
+    write_run(tmp_path / "r", [{"step": 1, metric: 1.0}])
+    with pytest.raises(InvalidValue, match=f"metric={metric} is not better for being more or less; say mode="):
+        compare(find_runs([tmp_path]), metric, None)
+    assert compare(find_runs([tmp_path]), metric, "max").maximise
+    assert not compare(find_runs([tmp_path]), metric, "min").maximise
+
+
+@pytest.mark.parametrize("metric", [WordErrorRate, CharacterErrorRate, PhonemeErrorRate])
+def test_every_error_rate_is_better_lower(metric):
+    assert metric.name in LOWER_IS_BETTER
 
 
 def test_broken_lines_and_files_are_passed_over(tmp_path):

@@ -62,6 +62,7 @@ class Text(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
+        """Raises InvalidValue if a text is longer than the context."""
         ids = fields["ids"]
         length = ids.shape[1]
         if length > self.context:

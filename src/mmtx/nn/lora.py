@@ -69,7 +69,7 @@ def freeze(module: nn.Module, patterns: list[str]) -> None:
     Raises:
         InvalidValue: a pattern matches none, or nothing is left to learn.
     """
-    parameters = dict(module.named_parameters())
+    parameters = dict(module.named_parameters(remove_duplicate=False))  # what two share goes by either name
     for pattern in patterns:
         matching = [name for name in parameters if fnmatchcase(name, pattern)]
         if not matching:

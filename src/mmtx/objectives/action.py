@@ -75,7 +75,8 @@ class Action(Objective):
         field = spec.fields[self.field]
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
-        self.labels, self.action, self.read, self.squash = (action,), action, read, squash
+        self.labels, self.reads = (action,), (read,)
+        self.action, self.read, self.squash = action, read, squash
         self.names, self.size = spec.labels, size or 0
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, self.size)
@@ -84,10 +85,6 @@ class Action(Objective):
     @property
     def is_discrete(self) -> bool:
         return self.field == "class"
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (*self.labels, self.read)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.lengths[self.action].sum() * (1 if self.is_discrete else self.size)

@@ -69,6 +69,9 @@ class Objective(nn.Module, ABC):
     labels: tuple[str, ...] = ()
     """Names of the data that this objective reads besides the set."""
 
+    reads: tuple[str, ...] = ()
+    """Names of the set without whose tokens it has nothing to read; empty where any will do."""
+
     def __init__(self, *, weight: float) -> None:
         super().__init__()
         self.weight = weight
@@ -76,7 +79,7 @@ class Objective(nn.Module, ABC):
     @property
     def needs(self) -> tuple[str, ...]:
         """Names without which there is nothing to predict, or nothing to predict it from."""
-        return self.labels
+        return (*self.labels, *self.reads)
 
     def applies(self, names: Batch | Container[str]) -> bool:
         """Whether data of these names, or a batch, has what this objective needs. Parts of a mixture may not."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -59,7 +59,8 @@ class Classify(Objective):
         if mixup and model.encoded:
             raise InvalidValue("mixup", mixup, f"would not mix {model.encoded[0]}, which is encoded", "0")
         pool.check(model)
-        self.labels, self.label, self.pool = (label,), label, pool
+        self.labels, self.reads = (label,), pool.names
+        self.label, self.pool = label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
         self.names = spec.labels
         dim = model.backbone.dim
@@ -69,21 +70,13 @@ class Classify(Objective):
         for part in (self.pooler, self.head):
             initialise(part, std=model.backbone.init_std)
 
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (*self.labels, *self.pool.names)
-
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         target, present = batch[self.label]["class"], batch.present(self.label)
-        token_set = model.tokenize(batch)
-        share = self._shares(present)
-        if share is not None:
-            own = share[:, None, None].to(token_set.content.dtype)
-            token_set = token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0))
-        logits = self._read(model.encode(token_set))
+        share = self._shares(model, batch)
+        logits = self._read(model(batch) if share is None else _mixed(model, batch, share))
         loss = self._loss(logits, target)
         if share is not None:
             loss = share * loss + (1 - share) * self._loss(logits, target.flip(0))
@@ -117,13 +110,25 @@ class Classify(Objective):
         smoothing = self.label_smoothing if self.training else 0.0
         return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
 
-    def _shares(self, present: Bool[Tensor, " B"]) -> Float[Tensor, " B"] | None:
-        """How much of each sample stays its own; the rest is its partner's, the sample as far from the other end."""
+    def _shares(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"] | None:
+        """How much of each sample stays its own; the rest is its partner's, the sample as far from the other end. All
+        of it where one of the two has no label, or lacks a name that the other has."""
         if not (self.training and self.mixup):
             return None
+        present = batch.present(self.label)
+        mixed = present & present.flip(0)
+        for name in (name for name in model.names if name in batch):
+            mixed = mixed & (batch.present(name) == batch.present(name).flip(0))
         concentration = torch.full(present.shape, self.mixup, device=present.device)
         share = torch.distributions.Beta(concentration, concentration).sample()
-        return torch.where(present & present.flip(0), share, 1.0)
+        return torch.where(mixed, share, 1.0)
 
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else str(index)
+
+
+def _mixed(model: MultimodalTransformer, batch: Batch, share: Float[Tensor, " B"]) -> Encoded:
+    """What the model makes of tokens that are each sample's own to this share, and else its partner's."""
+    token_set = model.tokenize(batch)
+    own = share[:, None, None].to(token_set.content.dtype)
+    return model.encode(token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0)))

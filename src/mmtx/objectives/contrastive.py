@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -74,11 +75,11 @@ class Contrastive(Objective):
         if not 1 / MAX_SCALE <= temperature <= 1:
             raise InvalidValue("temperature", temperature, f"must lie in [{1 / MAX_SCALE:g}, 1]")
         self.first, self.second, self.label = first, second, label
-        self.labels = (label,) if label is not None else ()
+        self.labels, self.reads = (label,) if label is not None else (), (first, second)
         self.names = specs[label].labels if label is not None else None
         self.pool = MeanPool()
         self.projections = nn.ModuleDict({name: nn.Linear(model.backbone.dim, size, bias=False) for name in self.pair})
-        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / temperature)))
+        self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)]))  # FSDP shards no scalars
         initialise(self.projections, std=model.backbone.init_std)
 
     @property
@@ -137,6 +138,13 @@ class Contrastive(Objective):
 
     def _both(self, batch: Batch) -> Bool[Tensor, " B"]:
         return batch.present(self.first) & batch.present(self.second)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
+        """Also from checkpoints in which the scale is a scalar, as it once was."""
+        key = f"{prefix}log_scale"
+        if key in state_dict:
+            state_dict[key] = state_dict[key].reshape(-1)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _alike(self, batch: Batch) -> Bool[Tensor, "B B"]:
         """Which samples show the same."""

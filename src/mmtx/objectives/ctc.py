@@ -50,15 +50,12 @@ class CTC(Objective):
         _check_not_told(model, source, text)
         metrics = metrics or {}
         check_metrics(metrics)
-        self.labels, self.source, self.text = (text,), source, text
+        self.labels, self.reads = (text,), (source,)
+        self.source, self.text = source, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
         self.blank = spec.vocabulary.size
         self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)
         initialise(self.head, std=model.backbone.init_std)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (*self.labels, self.source)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self._targets(batch)[1].sum()

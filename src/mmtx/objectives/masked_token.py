@@ -54,7 +54,8 @@ class MaskedToken(Objective):
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
             raise InvalidValue("share", share, "must lie in (0, 1]")
-        self.text, self.mask, self.share, self.vocab_size = text, mask, share, tokenizer.vocab_size
+        self.text, self.reads = text, (text,)
+        self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
         self.transform = nn.Sequential(nn.Linear(dim, dim), activation, nn.LayerNorm(dim, eps=norm_eps))
@@ -66,9 +67,7 @@ class MaskedToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
-        hidden_ids = self._hide(ids, chosen)
-        fields = {**batch[self.text], "ids": hidden_ids}
-        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        inputs = batch.with_values(self.text, ids=self._hide(ids, chosen))
         logits = self.logits(model, model(inputs).tokens(self.text))
         targets = ids.masked_fill(~chosen, -100)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
@@ -81,8 +80,7 @@ class MaskedToken(Objective):
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
-        fields = {**batch[self.text], "ids": ids.masked_fill(chosen, self.mask)}
-        inputs = batch.with_name(self.text, fields, batch.lengths[self.text], batch.full.get(self.text, False))
+        inputs = batch.with_values(self.text, ids=ids.masked_fill(chosen, self.mask))
         best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [

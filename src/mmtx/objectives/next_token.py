@@ -39,13 +39,9 @@ class NextToken(Objective):
         self.head = TextHead(
             specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
         )
-        self.text, vocabulary = text, self.head.vocabulary
+        self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (self.text,)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
@@ -68,7 +64,10 @@ class NextToken(Objective):
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
-        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+        metrics = {"loss": loss}
+        is_smoothed = self.head.label_smoothing > 0 and "accuracy" not in score.stats  # in training
+        if not is_smoothed:
+            metrics["perplexity"] = math.exp(min(loss, 700.0))
         metrics |= {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}
         if "bytes" in score.stats:
             num_bytes = max(float(score.stats["bytes"][0]), 1.0)

@@ -15,10 +15,8 @@ from mmtx.tokens import Encoded
 class Pool(ABC):
     """One vector per sample."""
 
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names that are read, where it is not the whole set."""
-        return ()
+    names: tuple[str, ...] = ()
+    """Names that are read, where it is not the whole set."""
 
     @abstractmethod
     def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]: ...
@@ -47,7 +45,7 @@ class FirstPool(Pool):
     """
 
     def __init__(self, *, name: str) -> None:
-        self.name = name
+        self.name, self.names = name, (name,)
 
     def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
         return encoded.tokens(self.name)[:, 0]
@@ -64,11 +62,7 @@ class SummaryPool(Pool):
     """
 
     def __init__(self, *, name: str) -> None:
-        self.name = name
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (self.name,)
+        self.name, self.names = name, (name,)
 
     def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
         return encoded.summaries(self.name)[:, 0]

@@ -9,8 +9,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding import Logits
 from mmtx.errors import InvalidValue
-from mmtx.generate import Logits, beam_search, generate
+from mmtx.generate import beam_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
@@ -71,17 +72,13 @@ class Seq2Seq(Objective):
         if length_penalty < 0:
             raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
-        self.labels = (references,) if references is not None else ()
+        self.labels, self.reads = (references,) if references is not None else (), (text,)
         for key, ids in (("prompt", prompt), ("suppress", suppress)):
             if not all(0 <= i < self.head.vocab_size for i in ids):
                 raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
         self.prompt, self.suppress = prompt, suppress
         self.text, self.references, self.text_metrics = text, references, metrics
         self.beam_size, self.length_penalty = beam_size, length_penalty
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        return (*self.labels, self.text)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)

@@ -13,7 +13,12 @@ from mmtx.errors import InvalidValue, nearest
 from mmtx.run.record import RunRecord
 
 SEED = "seed"
-LOWER_IS_BETTER = frozenset({"loss", "perplexity", "bits_per_byte", "wer", "cer", "error"})
+LOWER_IS_BETTER = frozenset(
+    {"loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "ter", "error", "too_long"}
+    | {"skipped_samples", "skipped_steps", "loss_spikes"}
+)
+NEITHER_IS_BETTER = frozenset({"episode_length", "episodes", "epoch", "lr", "grad_norm", "tokens"})
+"""Here one has to say what is wanted: an episode is long where one is to survive, and short where one is to arrive."""
 NAMED_GROUPS = ("modality", "objective")
 """Groups of which several may be chosen: what is chosen is the list of their names."""
 UNINTERESTING = ("run_dir", "logger", "callbacks", "checkpoint")
@@ -95,7 +100,7 @@ def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) 
         mode: ``max`` or ``min``; None: by the nature of the metric.
 
     Raises:
-        InvalidValue: no run has logged such a metric; or `mode` is neither.
+        InvalidValue: no run has logged such a metric; `mode` is neither, or not given where it does not follow.
     """
     if mode not in (None, "min", "max"):
         raise InvalidValue("mode", mode, "is neither min nor max")
@@ -106,7 +111,7 @@ def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) 
     metric = metric or (monitored[0] if monitored else "val/loss")
     if monitored and metric == monitored[0]:
         mode = mode or monitored[1]
-    maximise = mode == "max" if mode else metric.rpartition("/")[2] not in LOWER_IS_BETTER
+    maximise = mode == "max" if mode else _more_is_better(metric)
     values = _values(records)
     axes = tuple(dict.fromkeys(axis for of_run in values for axis in of_run if axis != SEED))
     settings = _settings(records, values, axes, metric)
@@ -144,6 +149,13 @@ def in_order(values: Sequence[str]) -> list[str]:
     if None in numbers.values():
         return once
     return sorted(once, key=lambda value: numbers[value] or 0.0)
+
+
+def _more_is_better(metric: str) -> bool:
+    """By the nature of the metric. Raises InvalidValue if that does not say."""
+    if NEITHER_IS_BETTER & set(metric.split("/")):
+        raise InvalidValue("metric", metric, "is not better for being more or less; say mode=max or mode=min")
+    return metric.rpartition("/")[2] not in LOWER_IS_BETTER
 
 
 def _monitored(records: Sequence[RunRecord]) -> tuple[str, str] | None:
