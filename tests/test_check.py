@@ -48,6 +48,7 @@ MISTAKES = [
     (["trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "cpu"]),
     (["trainr.max_steps=1"], ["trainr", "'trainer'"]),
     (["seed=a"], ["seed=a", "an integer"]),
+    (["objective=[classify]", "modality=[image]", "objective.classify.weight=-1"], ["objective.classify.weight=-1"]),
     (["seed=-1"], ["seed=-1", "4294967295"]),
     (["callbacks.samples.num_samples=-2"], ["callbacks.samples.num_samples=-2", "at least 1"]),
     (["checkpoint.mode=best"], ["checkpoint.mode=best", "min, max"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 
 
@@ -74,6 +76,8 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
+        if not (math.isfinite(weight) and weight >= 0):
+            raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight
 
     @property
