@@ -204,10 +204,11 @@ class History:
 
 
 class Listener:
-    """What the model makes of the steps so far. Keys and values of earlier steps are kept as long as that is exact:
+    """What the model makes of the steps so far.
 
-    while no step has left the window, and where no token of an earlier step hears anything that comes later: steps
-    are on the last clock of the set, actions come last in their step, and none of both goes through an encoder.
+    Keys and values of earlier steps are kept as long as that is exact: while no step has left the window, and where no
+    token of an earlier step hears anything that comes later: steps are on the last clock of the set, actions come last
+    in their step, and none of both goes through an encoder.
 
     Args:
         model: in eval mode.

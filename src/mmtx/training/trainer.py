@@ -26,7 +26,7 @@ class Training:
     Args:
         max_steps: optimiser steps; None: as many as `max_epochs` gives. The smaller of the two ends the run.
         max_epochs: passes over the training samples.
-        accelerator: auto, cpu, gpu.
+        accelerator: auto, cpu, gpu, cuda, mps.
         devices: how many, or auto.
         num_nodes: machines.
         strategy: with several devices, ``ddp`` (auto) or ``fsdp2``.
