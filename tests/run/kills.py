@@ -26,7 +26,7 @@ from mmtx.training.module import MultimodalModule
 
 POINTS = {
     "step.start": (MultimodalModule, "training_step"),
-    "step.after_backward": (MultimodalModule, "_is_finite"),
+    "step.after_backward": (MultimodalModule, "_agreed_loss"),
     "step.before_update": (MultimodalModule, "_update"),
     "val.step": (MultimodalModule, "validation_step"),
     "test.step": (MultimodalModule, "test_step"),

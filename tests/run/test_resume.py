@@ -137,6 +137,7 @@ MORE_STOPS = {
     "asked by SLURM": ({"at": "step.start", "nth": 4, "do": "requeue"}, 138),
     "the whole group asked, with workers": ({"at": "step.start", "nth": 4, "do": "term_all", "more": WORKERS}, 143),
     "out of memory": ({"at": "step.start", "nth": 5, "do": "out_of_memory"}, 2),
+    "out of memory before the update": ({"at": "step.before_update", "nth": 7, "do": "out_of_memory"}, 2),
     "out of memory when the best is saved": ({"at": "ckpt.open", "nth": 5, "do": "out_of_memory"}, 2),
     "out of memory before the best is saved": ({"at": "ckpt.begin", "nth": 5, "do": "out_of_memory"}, 2),
     "out of memory in a save": ({"at": "ckpt.before_link", "nth": 3, "do": "out_of_memory"}, 2),

@@ -77,6 +77,8 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None =
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
     try:
         metrics = _train(experiment, run, checkpoint)
+    except RuntimeError as error:
+        return _ended(explained(error, experiment), run)
     except BaseException as error:
         return _ended(error, run)
     finally:

@@ -163,15 +163,21 @@ class MultimodalModule(EvaluatedModule):
         self._grad_norm = None
         if scaler_of(self) is None:
             self._clip()
-        if self._is_finite(torch.stack(losses), batches):
-            self._update(optimizer, batches, totals)
+        mean_loss, left_out = self._agreed_loss(torch.stack(losses), batches)
+        if mean_loss is not None:
+            self._update(optimizer, batches, totals, mean_loss, left_out)
         else:
+            self._left_out += left_out
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(self, optimizer: Any, batches: list[Batch], totals: dict[str, Totals]) -> None:
-        self.is_between_steps = False
+    def _update(
+        self, optimizer: Any, batches: list[Batch], totals: dict[str, Totals], loss: float, left_out: int
+    ) -> None:
+        self.is_between_steps = False  # from here on, what is kept is of the new step
         optimizer.step()
+        self._left_out += left_out
+        self._say(self.watch.good(loss, self.global_step))
         lr = float(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
         if self.average is not None:
@@ -198,8 +204,9 @@ class MultimodalModule(EvaluatedModule):
 
     # ---------------------------------------------------------------- what ranks agree on
 
-    def _is_finite(self, losses: Tensor, batches: list[Batch]) -> bool:
-        """Whether loss and gradient are numbers on all ranks. The only place where a step waits for the device.
+    def _agreed_loss(self, losses: Tensor, batches: list[Batch]) -> tuple[float | None, int]:
+        """The loss of all ranks, None where it or a gradient is no number; and how many samples they could not read.
+        The only place where a step waits for the device.
 
         Raises:
             NotFinite: they are not, once too often.
@@ -209,12 +216,10 @@ class MultimodalModule(EvaluatedModule):
         left_out = count_left_out(batches)[0]
         loss, norm_sum, bad = self.agree(torch.stack([losses.sum(), norm.to(losses), left_out.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
-        self._left_out += int(bad)
         seen = max(step * self.samples_per_step, self.data.num_train)
-        check_left_out(self._left_out, seen, self.data.max_bad_share)
+        check_left_out(self._left_out + int(bad), seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
-            self._say(self.watch.good(loss / num_ranks, step))
-            return True
+            return loss / num_ranks, int(bad)
         folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
         if math.isfinite(loss) or not all(map(math.isfinite, own)):
             samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
@@ -224,7 +229,7 @@ class MultimodalModule(EvaluatedModule):
         ids = sorted(i for of_rank in of_ranks for i in of_rank)
         told = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
         self._say(self.watch.bad(told, step))
-        return False
+        return None, int(bad)
 
     def _say(self, text: str | None) -> None:
         if text and self.trainer.is_global_zero:
