@@ -216,11 +216,11 @@ def test_a_sweep_file_is_its_lines_and_the_command_line_wins():
     assert words.jobs == ["optim.lr=tag(log,interval(1e-4,1e-1))", "seed=1"]
     assert words.sweeper == ["sweeper=optuna", "sweeper.n_trials=3"]
     assert check_sweeper(words.sweeper)["n_trials"] == 3
-    assert check_sweeper(["sweeper/pruner=asha"])["pruner"]["reduction_factor"] == 4
+    assert check_sweeper(["sweeper=optuna", "sweeper/pruner=asha"])["pruner"]["reduction_factor"] == 4
     for wrong, said in (
         (["sweeper=optun"], "did you mean 'optuna'"),
-        (["sweeper.n_trial=3"], "did you mean 'n_trials'"),
-        (["sweeper.pruner.warm=3"], "unknown key hydra.sweeper.pruner.warm"),
+        (["sweeper=optuna", "sweeper.n_trial=3"], "did you mean 'n_trials'"),
+        (["sweeper=optuna", "sweeper.pruner.warm=3"], "unknown key hydra.sweeper.pruner.warm"),
     ):
         with pytest.raises(ConfigErrors, match=said):
             check_sweeper(wrong)
