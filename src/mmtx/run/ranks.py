@@ -22,8 +22,6 @@ OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "S
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 INTERRUPTED = tuple(128 + number for number in PASSED_ON)
-
-
 NOT_BEGUN = "stopped before the first step or after the last"
 
 
@@ -41,11 +39,10 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
     command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
     ranks = Children(grace_s=0)
     try:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited: each lets it in when it can end by it
-        for rank in range(num_ranks):
-            environment = {"OMP_NUM_THREADS": threads, **mine, **address, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            ranks.start(str(rank), command, environment, log=None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        with _held_back():
+            for rank in range(num_ranks):
+                own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
+                ranks.start(str(rank), command, {"OMP_NUM_THREADS": threads, **mine, **address, **own}, log=None)
         with _passing_on(ranks) as passed:
             return _wait(ranks, passed)
     finally:
@@ -68,6 +65,16 @@ def _wait(ranks: Children, passed: Sequence[int]) -> tuple[int, str | None]:
                 code, reason = ended, f"rank {rank} {describe_exit(ended)}"
                 deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
     return code, reason
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[None]:
+    """Within, Ctrl-C waits. Processes that are started here inherit that, and let it in once they can end by it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 @contextlib.contextmanager
