@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache as remembered
 from itertools import product
 from typing import Any
@@ -55,7 +56,7 @@ def prompts(length: int, samples: int = 2, seed: int = 0, name: str = "text") ->
 
 
 class Recorder:
-    """Scores by the text's own embedding, and remembers them."""
+    """Scores by the text's own embedding, and remembers those of what follows the newest id."""
 
     def __init__(self, whole: MultimodalTransformer, name: str = "text") -> None:
         tokenizer = whole.tokenizers[name]
@@ -64,8 +65,9 @@ class Recorder:
         self.scores: list[Tensor] = []
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        self.scores.append(self.tokenizer.logits(hidden))
-        return self.scores[-1]
+        scores = self.tokenizer.logits(hidden)
+        self.scores.append(scores[:, 0])
+        return scores
 
 
 def assert_cache_changes_nothing(
@@ -143,6 +145,67 @@ def test_a_text_that_hears_its_future() -> None:
     assert_cache_changes_nothing(whole, prompts(2), max_new_tokens=5)
 
 
+@dataclass(frozen=True)
+class Recorded(Sampling):
+    """Remembers what it draws from."""
+
+    drawn_from: list[Tensor] = field(default_factory=list)
+
+    def draw(self, logits: Tensor, generator: torch.Generator | None) -> Tensor:
+        self.drawn_from.append(logits)
+        return super().draw(logits, generator)
+
+
+SETS: dict[str, Callable[[dict[str, Any]], tuple[MultimodalTransformer, Batch]]] = {
+    "text": lambda changes: (model({"text": repetitive()}, backbone(**changes)), prompts(5, samples=1)),
+    "caption": lambda changes: (
+        model({"image": image(), "text": repetitive()}, backbone(**changes)),
+        merge(image_batch([1]), prompts(5, samples=1)),
+    ),
+    "translation": lambda changes: (
+        listener({"source": words(causal=False), "text": repetitive()}, ["source"], **changes),
+        merge(text_batch([4], name="source"), prompts(5, samples=1)),
+    ),
+}
+
+
+def repetitive() -> Text:
+    return text(text_spec(max_length=24))
+
+
+@backbones
+@pytest.mark.parametrize("make", SETS.values(), ids=SETS.keys())
+def test_a_text_alone_is_computed_ahead(changes: dict[str, Any], make: Any) -> None:
+    """Token for token and score for score as one by one."""
+    torch.manual_seed(1)
+    whole, batch = make({"init_std": 0.3, **changes})
+    results = []
+    for cache in (True, False):
+        logits, sampling = Recorder(whole), Recorded(temperature=0.3)
+        generator = torch.Generator().manual_seed(3)
+        written = generate(
+            whole, logits, batch, "text", max_new_tokens=24, sampling=sampling, generator=generator, cache=cache
+        )
+        results.append((written, torch.stack(sampling.drawn_from), len(logits.scores)))
+    (ahead, ahead_scores, calls), (one_by_one, scores, all_calls) = results
+    assert ahead == one_by_one
+    torch.testing.assert_close(ahead_scores, scores, atol=1e-4, rtol=1e-4)
+    assert calls <= all_calls == 24
+
+
+def test_a_text_that_repeats_itself_takes_few_calls() -> None:
+    """It is guessed 15 ids ahead, as far as there is room."""
+    whole = model({"text": text(text_spec(max_length=40))}, backbone(positions=POSITIONS["learned"]))
+    columns: list[int] = []
+
+    def always_three(hidden: Tensor) -> Tensor:
+        columns.append(hidden.shape[1])
+        return torch.nn.functional.one_hot(torch.full(hidden.shape[:2], 3), 11).float()
+
+    assert generate(whole, always_three, prompts(1, samples=1), "text", max_new_tokens=41) == [[3] * 41]
+    assert columns == [1, 1, 1, 16, 16, 5, 1]
+
+
 @pytest.mark.parametrize("length", [1, CONTEXT - 1, CONTEXT, CONTEXT + 1, 2 * CONTEXT])
 def test_prompts_of_any_length(length: int) -> None:
     whole = model({"text": words()}, backbone(positions=POSITIONS["learned"]))
@@ -196,7 +259,7 @@ def test_one_seed_one_text() -> None:
 def scripted(script: list[list[int]], vocab_size: int = 11) -> Callable[[Tensor], Tensor]:
     """Scores that make greedy decoding write the script, a list of ids per sample."""
     steps = iter(zip(*script, strict=True))
-    return lambda hidden: torch.nn.functional.one_hot(torch.tensor(next(steps)), vocab_size).float()
+    return lambda hidden: torch.nn.functional.one_hot(torch.tensor(next(steps)), vocab_size).float()[:, None]
 
 
 @pytest.mark.parametrize("cache", [True, False])

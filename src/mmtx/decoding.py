@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.crossing import Memory
+from mmtx.lookup import Lookup
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import LayerCache
@@ -22,7 +23,8 @@ Logits = Callable[[Tensor], Tensor]
 class TextDecoder:
     """Scores of the next id of one text of the set, one column after another.
 
-    What the text listens to (an encoder's memory, a picture before it) is computed once where there is a cache.
+    What the text listens to (an encoder's memory, a picture before it) is computed once where there is a cache. A text
+    that is written alone is moreover computed several columns at a time where `Lookup` guesses them.
 
     Args:
         model: in eval mode.
@@ -51,33 +53,53 @@ class TextDecoder:
         assert isinstance(tokenizer, Text)
         self._tokenizer, self._context = tokenizer, tokenizer.context
         room = min(stop - 1, self._context)
-        self._cached = None
+        self._cached: _Cached | None = None
+        self._lookup: Lookup | None = None
+        self._guess: list[int] = []  # the next ids, perhaps
+        self._scores: list[Tensor] = []  # of the id that follows what is written, and of those that follow the guess
         if cache and start <= room and _cache_can_grow(model, text):
             blank = self.written.new_zeros(len(self.written), room - start)
             whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
             self._cached = _Cached(model, tokenizer, whole, room)
+            if len(self.written) == 1:
+                self._lookup = Lookup(self.written[0].tolist())
 
     def scores(self) -> Float[Tensor, "B V"]:
         """Scores of the id that follows what is written."""
-        if self._cached is not None and self.written.shape[1] <= self._cached.room:
-            return self._logits(self._cached.last_hidden(self.written))
-        cropped = self.written[:, -self._context :]
-        with self._model.sharing():  # no later step asks for what this one computes
-            encoded = self._model(_with_text(self._batch, self._text, cropped))
-        return self._logits(encoded.tokens(self._text)[:, -1])
+        if not self._scores:
+            self._scores = list(self._compute().unbind(1))
+        return self._scores[0]
 
     def append(self, ids: Int[Tensor, " B"]) -> None:
         self.written = torch.cat([self.written, ids[:, None]], dim=1)
+        is_right = False
+        if self._lookup is not None:
+            new = int(ids[0])
+            self._lookup.append(new)
+            is_right = self._guess[:1] == [new]
+        self._guess, self._scores = (self._guess[1:], self._scores[1:]) if is_right else ([], [])
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Goes on with some rows, in any order, any number of times."""
         self.written, self._batch = self.written[index], self._batch.select(index)
+        self._lookup, self._guess, self._scores = None, [], []
         if self._cached is not None:
             self._cached.select(index)
 
+    def _compute(self) -> Float[Tensor, "B k V"]:
+        """The next scores, and those after each id of a new guess."""
+        left = self._cached.room - self.written.shape[1] if self._cached is not None else -1
+        if self._cached is not None and left >= 0:
+            self._guess = self._lookup.guess(left) if self._lookup is not None else []
+            return self._logits(self._cached.hidden(self.written, self._guess))
+        cropped = self.written[:, -self._context :]
+        with self._model.sharing():  # no later step asks for what this one computes
+            encoded = self._model(_with_text(self._batch, self._text, cropped))
+        return self._logits(encoded.tokens(self._text)[:, -1:])
+
 
 class _Cached:
-    """Hidden states of the newest column, every token computed once."""
+    """Hidden states of the newest columns, every token computed once."""
 
     def __init__(self, model: MultimodalTransformer, tokenizer: Text, whole: TokenSet, room: int) -> None:
         self.room = room
@@ -86,18 +108,23 @@ class _Cached:
         self._memory: Memory | None = model.remember(whole.memory) if whole.memory is not None else None
         self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
         self._before = len(self._connectivity) - room  # tokens that stand before the text
-        self._computed = 0
+        self._has_begun = False
 
-    def last_hidden(self, written: Int[Tensor, "B n"]) -> Float[Tensor, "B D"]:
-        stop = self._before + written.shape[1]
+    def hidden(self, written: Int[Tensor, "B n"], guess: list[int]) -> Float[Tensor, "B k D"]:
+        """Of the newest id, and of each id of a guess behind it (that of the call before is forgotten)."""
+        newest = self._before + written.shape[1] - 1
+        stop = newest + 1 + len(guess)
+        columns = torch.cat([written[:, -1:], written.new_tensor([guess] * len(written))], dim=1)
+        x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
         connectivity = self._connectivity.prefix(stop)
-        if self._computed == 0:
-            x = self._content[:, :stop] + self._place[:, :stop]
+        if self._has_begun:
+            connectivity = connectivity.tail(1 + len(guess))
+            for layer in self._cache:
+                layer.length = newest
         else:
-            x = self._tokenizer.embed(written[:, -1:]) + self._place[:, stop - 1 : stop]
-            connectivity = connectivity.tail(1)
-        self._computed = stop
-        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1]
+            x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
+        self._has_begun = True
+        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(guess) :]
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         self._content, self._connectivity = self._content[index], self._connectivity.select(index)

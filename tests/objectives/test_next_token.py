@@ -243,7 +243,9 @@ def test_an_example_is_right_if_its_ids_are() -> None:
     objective = made(whole)
     batch = begun(["ab"])
     script = iter([ENDING.begin, 0, 1, ENDING.end, ENDING.end])
-    objective.head.logits = lambda model, hidden: torch.nn.functional.one_hot(torch.tensor([next(script)]), 11).float()
+    objective.head.logits = lambda model, hidden: torch.nn.functional.one_hot(
+        torch.tensor([[next(script)]]), 11
+    ).float()
     (example,) = objective.examples(whole, batch)
     assert example.predicted == example.truth == "ab"
     assert example.right is False

@@ -46,6 +46,6 @@ def _is_tall(matrix: nn.Parameter) -> bool:
 def _by_inputs(matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
     """In blocks that fit into a cache."""
     columns = matrix.new_empty(matrix.shape[1], matrix.shape[0])
-    for start in range(0, len(matrix), 64):
-        columns[:, start : start + 64] = matrix[start : start + 64].T
+    for start in range(0, len(matrix), 256):
+        columns[:, start : start + 256] = matrix[start : start + 256].T
     return columns.T
