@@ -50,6 +50,7 @@ MISTAKES = [
     (["seed=a"], ["seed=a", "an integer"]),
     (["objective=[classify]", "modality=[image]", "objective.classify.weight=-1"], ["objective.classify.weight=-1"]),
     (["seed=-1"], ["seed=-1", "4294967295"]),
+    (["plugins=[no_such_lab]"], ["plugins=[no_such_lab]", "not there"]),
     (["callbacks.samples.num_samples=-2"], ["callbacks.samples.num_samples=-2", "at least 1"]),
     (["checkpoint.mode=best"], ["checkpoint.mode=best", "min, max"]),
     (["checkpoint.keep=0"], ["checkpoint.keep=0", "at least 1"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import importlib
+import importlib.util
 import inspect
 import os
 import sys
@@ -91,8 +91,7 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
         root = target.partition(".")[0]
         hint = "" if root in PYTHONS else f"; if you trust the package, add plugins=[{root}]"
         raise UserError(f"_target_={target} is not a class of mmtx{hint}")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())  # a user's package may lie in the working directory
+    _look_where_mmtx_was_started()
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, ValueError) as error:
@@ -103,6 +102,12 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     if not inspect.isclass(found) or not is_trusted(found.__module__):
         raise UserError(f"_target_={target} is not a class of its package")
     return found
+
+
+def _look_where_mmtx_was_started() -> None:
+    """A user's package may lie in the working directory."""
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
 
 
 @dataclass(frozen=True)
@@ -133,6 +138,7 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
             node = encoder_node(config)
         if isinstance(node, Mapping):
             found += _node_findings(node, str(group), RUNTIME.get(str(group), set()), plugins)
+    found += _missing_packages(plugins)
     found += _secrets_in_clear(config, "")
     of_backbone = {finding.path.partition(".")[2] for finding in found if finding.path.startswith("backbone.")}
     return [  # what the encoder has from the backbone is said of the backbone
@@ -140,6 +146,15 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
         for finding in found
         if not (finding.path.startswith("encoder.") and finding.path.partition(".")[2] in of_backbone)
     ]
+
+
+def _missing_packages(plugins: Sequence[Any]) -> Iterator[Finding]:
+    _look_where_mmtx_was_started()
+    for plugin in plugins:
+        root = str(plugin).partition(".")[0]
+        if root not in sys.modules and (not root or importlib.util.find_spec(root) is None):
+            hint = "install it, or start mmtx in the folder that holds it"
+            yield Finding("plugins", f"plugins=[{plugin}] names a package that is not there: {hint}")
 
 
 def _secrets_in_clear(node: Any, path: str) -> Iterator[Finding]:
