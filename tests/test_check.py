@@ -51,6 +51,8 @@ MISTAKES = [
     (["objective=[classify]", "modality=[image]", "objective.classify.weight=-1"], ["objective.classify.weight=-1"]),
     (["seed=-1"], ["seed=-1", "4294967295"]),
     (["plugins=[no_such_lab]"], ["plugins=[no_such_lab]", "not there"]),
+    (["plugins=my_lab"], ["1 problem", "plugins=my_lab", "a list"]),
+    (["plugins=[3]"], ["plugins=[3]", "not a list"]),
     (["callbacks.samples.num_samples=-2"], ["callbacks.samples.num_samples=-2", "at least 1"]),
     (["checkpoint.mode=best"], ["checkpoint.mode=best", "min, max"]),
     (["checkpoint.keep=0"], ["checkpoint.keep=0", "at least 1"]),

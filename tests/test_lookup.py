@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtx.lookup import WORTH, Lookup
+from mmtx.lookup import REACH, WORTH, Lookup
 
 texts = st.lists(st.integers(0, 3), max_size=60)
 
 
-def guesses(ids: list[int], reach: int = 15) -> list[tuple[int, list[int]]]:
+def guesses(ids: list[int]) -> list[tuple[int, list[int]]]:
     """Column and ids of all guesses that are made while the text is written as the decoder does: a guess is followed as
     long as it is right, and then comes one id more."""
-    lookup, column, made = Lookup(ids[:1], reach), 1, []
+    lookup, column, made = Lookup(ids[:1]), 1, []
     while column < len(ids):
         guess = lookup.guess(len(ids) - column)
         if guess:
@@ -33,10 +34,10 @@ def accepted(ids: list[int], column: int, guess: list[int]) -> int:
     return hits.index(False) if False in hits else len(hits)
 
 
-@given(texts, st.integers(1, 20))
-def test_a_guess_is_how_the_text_went_on_before(ids: list[int], reach: int) -> None:
-    for column, guess in guesses(ids, reach):
-        assert 1 <= len(guess) <= min(reach, len(ids) - column)
+@given(texts)
+def test_a_guess_is_how_the_text_went_on_before(ids: list[int]) -> None:
+    for column, guess in guesses(ids):
+        assert 1 <= len(guess) <= min(REACH, len(ids) - column)
         before = ids[:column]
         sources = [j for j in range(2, column) if ids[j - 2 : j] == before[-2:]]
         assert any(guess == continued(before, j, len(guess)) for j in sources)
@@ -56,7 +57,7 @@ def test_what_repeats_itself_is_guessed_right(period: int) -> None:
     made = guesses(ids)
     assert made[0][0] <= 2 * period + 2
     assert all(guess == ids[column : column + len(guess)] for column, guess in made)
-    assert [b - a for (a, _), (b, _) in pairwise(made)] == [16] * (len(made) - 1)
+    assert [b - a for (a, _), (b, _) in pairwise(made)] == [REACH + 1] * (len(made) - 1)
 
 
 def test_what_never_repeats_itself_is_never_guessed() -> None:
@@ -64,9 +65,9 @@ def test_what_never_repeats_itself_is_never_guessed() -> None:
 
 
 @given(st.randoms(use_true_random=False))
-def test_guesses_that_do_not_pay_become_rare(random: object) -> None:
+def test_guesses_that_do_not_pay_become_rare(random: Random) -> None:
     """Each needs twice as many ids in a row that were right, or as many that paid before."""
-    ids = [random.randrange(3) for _ in range(400)]  # type: ignore[attr-defined]
+    ids = [random.randrange(3) for _ in range(400)]
     made = guesses(ids)
     paid = sum(accepted(ids, column, guess) >= WORTH for column, guess in made)
     assert len(made) - paid <= paid + 9, "2 ** 9 ids in a row would have to be right"

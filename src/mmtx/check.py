@@ -132,7 +132,7 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
         config: the whole tree, resolved.
     """
     found = list(_signature_findings(config, top_level, path="", runtime=set(), partial=False))
-    plugins = list(config.get("plugins") or [])
+    plugins = packages(config)
     for group, node in config.items():
         if group == "encoder":
             node = encoder_node(config)
@@ -148,10 +148,16 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def _missing_packages(plugins: Sequence[Any]) -> Iterator[Finding]:
+def packages(config: Mapping[str, Any]) -> list[str]:
+    """Those that the user lists under ``plugins``; none where that is no list of names, which is a finding."""
+    given = config.get("plugins")
+    return [plugin for plugin in given if isinstance(plugin, str)] if isinstance(given, list) else []
+
+
+def _missing_packages(plugins: Sequence[str]) -> Iterator[Finding]:
     _look_where_mmtx_was_started()
     for plugin in plugins:
-        root = str(plugin).partition(".")[0]
+        root = plugin.partition(".")[0]
         if root not in sys.modules and (not root or importlib.util.find_spec(root) is None):
             hint = "install it, or start mmtx in the folder that holds it"
             yield Finding("plugins", f"plugins=[{plugin}] names a package that is not there: {hint}")

@@ -108,7 +108,6 @@ class _Cached:
         self._memory: Memory | None = model.remember(whole.memory) if whole.memory is not None else None
         self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
         self._before = len(self._connectivity) - room  # tokens that stand before the text
-        self._has_begun = False
 
     def hidden(self, written: Int[Tensor, "B n"], guess: list[int]) -> Float[Tensor, "B k D"]:
         """Of the newest id, and of each id of a guess behind it (that of the call before is forgotten)."""
@@ -117,13 +116,12 @@ class _Cached:
         columns = torch.cat([written[:, -1:], written.new_tensor([guess] * len(written))], dim=1)
         x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
         connectivity = self._connectivity.prefix(stop)
-        if self._has_begun:
+        if self._cache[0].length:
             connectivity = connectivity.tail(1 + len(guess))
             for layer in self._cache:
                 layer.length = newest
         else:
             x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
-        self._has_begun = True
         return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(guess) :]
 
     def select(self, index: Int[Tensor, " rows"]) -> None:

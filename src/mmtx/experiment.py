@@ -114,7 +114,7 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
 
     found = check.findings(config)
     collector = Collector(found)
-    attempt, plugins = collector.attempt, list(config.get("plugins") or [])
+    attempt, plugins = collector.attempt, check.packages(config)
     config = _without(config, [finding.path for finding in found if finding.unknown])
     for key, ok in (("modality", "at least one name"), ("objective", "at least one objective")):
         if not config.get(key):
@@ -285,7 +285,7 @@ def construct_source(config: Config) -> Source:
     Raises:
         UserError: it cannot be made.
     """
-    node, plugins = _source_node(config), list(config["plugins"])
+    node, plugins = _source_node(config), check.packages(config)
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])

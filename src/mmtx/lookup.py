@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+REACH = 15
+"""Ids that are guessed at a time."""
+
 WORTH = 3
 """Ids that a guess must get right to pay for the columns that were computed with it (measured on a CPU)."""
 
@@ -18,11 +21,9 @@ class Lookup:
 
     Args:
         ids: of the text so far.
-        reach: ids that are guessed at a time.
     """
 
-    def __init__(self, ids: Sequence[int], reach: int = 15) -> None:
-        self.reach = reach
+    def __init__(self, ids: Sequence[int]) -> None:
         self._ids: list[int] = []
         self._after: dict[int, int] = {}  # where the id stood last, plus 1
         self._source = 0  # column from which the next id would be copied; 0: none
@@ -47,7 +48,7 @@ class Lookup:
             paid = len(self._ids) - 1 - self._guessed_at >= WORTH
             self._least = max(1, self._least // 2) if paid else self._least * 2
             self._guessed_at = 0
-        count = min(self.reach, most)
+        count = min(REACH, most)
         if not self._source or self._right < self._least or count < 1:
             return []
         self._guessed_at = len(self._ids)
