@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 import numpy
@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec, fake_batch
+from mmtx.data.agreement import difference
 from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.learnt import Learnt
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
@@ -90,6 +92,55 @@ def _equal(one: Sample, other: Sample) -> bool:
         and all(torch.equal(value, other[name][key]) for key, value in one[name].items())
         for name in one
     )
+
+
+def check_learns(
+    whole: Callable[[], Source],
+    part: Callable[[], Source],
+    names: Collection[str] | None = None,
+    splits: Collection[str] = ("train",),
+) -> None:
+    """What a dataset learns from its data goes through `Source.learnt`, so that a run can hand it to the next.
+
+    Args:
+        whole: makes the dataset.
+        part: makes it of a part of the same data, in which less can be learnt.
+        names: whose encodings are compared; None: all.
+        splits: of the part, whose samples are all in some split of the whole, without augmentation.
+    """
+    first = _made(whole, Learnt())
+    handed = Learnt.of_run(first.specs, first.learnt.state())
+    second = _made(part, handed)
+    assert not handed.missing, "a source asks for what its like did not learn"
+    for name, spec in first.specs.items():
+        assert difference(spec, second.specs[name]) is None, f"{name} is declared otherwise"
+    compared = set(first.specs if names is None else names)
+    known = _encodings(first, ("train", "val", "test"), compared)
+    strange = _encodings(second, splits, compared) - known
+    assert not strange, f"what is learnt outside of Source.learnt encodes {sorted({name for name, _ in strange})} anew"
+
+
+def learns(whole: Callable[[], Source], part: Callable[[], Source]) -> bool:
+    """Whether the part of the data teaches anything else than the whole: else `check_learns` shows nothing."""
+    one, other = _made(whole, Learnt()), _made(part, Learnt())
+    states = [{key: str(value) for key, value in each.learnt.state().items()} for each in (one, other)]
+    return states[0] != states[1] or any(difference(spec, other.specs[name]) for name, spec in one.specs.items())
+
+
+def _made(make: Callable[[], Source], learnt: Learnt) -> Source:
+    with learnt.handed_over():
+        return make()
+
+
+def _encodings(source: Source, splits: Collection[str], names: Collection[str]) -> set[tuple[str, bytes]]:
+    made = {"train": source.train, "val": source.val, "test": source.test}
+    samples = [_draw(split, i, 1) for each in splits for split in [made[each]()] if split for i in range(len(split))]
+    return {
+        (name, b"".join(fields[key].contiguous().numpy().tobytes() for key in sorted(fields)))
+        for sample in samples
+        for name, fields in sample.items()
+        if name in names
+    }
 
 
 def check_tokenizer(tokenizer: Tokenizer) -> None:

@@ -55,6 +55,7 @@ def train(arguments: list[str]) -> int:
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.job import is_main, prepare, start
+    from mmtx.run.source import learnt_for
     from mmtx.training.trainer import started_by_launcher
 
     if is_sweep:
@@ -65,7 +66,7 @@ def train(arguments: list[str]) -> int:
     if started_by_launcher() and run_dir is None:
         raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
-    experiment = assemble(config)
+    experiment = assemble(config, learnt_for(config))
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
     if int(os.environ.get("SLURM_RESTART_COUNT", "0")) and run.config.is_file():
         return resume([str(run.path)])
@@ -108,6 +109,7 @@ def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
     from mmtx.compose import read_or_compose
     from mmtx.experiment import assemble
+    from mmtx.run.source import learnt_for
 
     if is_sweep:
         from mmtx.sweep.command import check_launcher, check_sweeper, plan_sweep, split
@@ -119,7 +121,8 @@ def check(arguments: list[str]) -> int:
             print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
         return 0
     _refuse_sweep(overrides)
-    experiment = assemble(read_or_compose(config_file, overrides))
+    config = read_or_compose(config_file, overrides)
+    experiment = assemble(config, learnt_for(config))
     if experiment.config.get("init_from"):
         from mmtx.run.initial import initialise_from
 

@@ -14,6 +14,7 @@ from mmtx import check
 from mmtx.batch import Spec
 from mmtx.compose import Config, compose
 from mmtx.data.base import Source
+from mmtx.data.learnt import Learnt, within
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
@@ -71,7 +72,8 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
 
 def _child(key: str, node: Any, plugins: Sequence[str]) -> Any:
     try:
-        return construct(node, plugins)
+        with within(key):
+            return construct(node, plugins)
     except InvalidValue as error:
         raise error if error.key.startswith(f"{key}.") else error.under(key) from None
 
@@ -98,11 +100,12 @@ class Collector:
         return None
 
 
-def assemble(config: Config, like: Experiment | None = None) -> Experiment:
+def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | None = None) -> Experiment:
     """The objects of a config.
 
     Args:
         config: resolved.
+        learnt: what the run that is continued, or that the model begins with, learnt from its data.
         like: an experiment whose data and model are taken where the same config would make them: many jobs of a sweep
             are checked with one model.
 
@@ -137,7 +140,7 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
         learner = like.learner if model_part(like.config) == model_part(config) else None
     if learner is None:
         backbone, encoder = make_stacks(config, attempt, plugins)
-        source = source or attempt("data", lambda: construct_source(config))
+        source = source or attempt("data", lambda: construct_source(config, learnt))
         if source is not None:
             learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
     if source is not None:
@@ -164,7 +167,7 @@ def assemble(config: Config, like: Experiment | None = None) -> Experiment:
 
 def data_part(config: Config) -> Config:
     """What of a config the dataset is made from."""
-    return {"plugins": config["plugins"], "data": _source_node(config)}
+    return {"plugins": config["plugins"], "data": _source_node(config), "init_from": config.get("init_from")}
 
 
 def model_part(config: Config) -> Config:
@@ -279,29 +282,38 @@ def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
     raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
 
 
-def construct_source(config: Config) -> Source:
+def construct_source(config: Config, learnt: Learnt | None = None) -> Source:
     """The dataset of a config, without the keys of its loader.
 
+    Args:
+        config: resolved.
+        learnt: what a run learnt from its data; None: nothing is known yet.
+
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made, or the run does not know what it holds.
     """
     node, plugins = _source_node(config), check.packages(config)
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
-    return _source(node, "data", plugins)
+    return _source(node, "data", plugins, learnt or Learnt())
 
 
-def _source(node: Any, path: str, plugins: Sequence[str]) -> Source:
+def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Source:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
     if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
         raise UserError(f"{path}._target_={node['_target_']} is no dataset")
     if isinstance(node.get("parts"), Mapping):
-        parts = {part: _source(child, f"{path}.parts.{part}", plugins) for part, child in node["parts"].items()}
+        names = node["names"] if isinstance(node.get("names"), Mapping) else {}
+        parts = {
+            part: _source(child, f"{path}.parts.{part}", plugins, learnt.under(f"parts.{part}", names.get(part) or {}))
+            for part, child in node["parts"].items()
+        }
         node = {**node, "parts": parts}
     try:
-        return _is(Source, construct(node, plugins))
+        with learnt.handed_over():
+            return _is(Source, construct(node, plugins))
     except InvalidValue as error:
         raise error.under(path) from None
 

@@ -138,13 +138,18 @@ def test_parts_are_evaluated_each_for_itself():
 
 
 def test_a_name_of_two_parts_is_one_modality():
-    parts = {"a": Numbers(3, num_classes=4), "b": Numbers(3, num_classes=9, max_length=5)}
+    parts = {"a": Numbers(3, num_classes=4), "b": Numbers(3, num_classes=4, max_length=5)}
     made = mixture(parts)
     assert made.specs["number"].fields["value"].max_length == 5
-    assert made.specs["number"].fields["value"].num_classes == 9
     apart = mixture(parts, names={"b": {"number": "other"}})
-    assert apart.specs["number"].fields["value"].num_classes == 4
     assert apart.train()[4] == {"other": {"value": torch.tensor([1])}}
+
+
+def test_codes_without_names_have_to_be_as_many_in_both_parts():
+    parts = {"a": Numbers(3, num_classes=4), "b": Numbers(3, num_classes=9)}
+    with pytest.raises(UserError, match="differ in the field value, 4 and 9 classes without names: rename it"):
+        mixture(parts)
+    assert mixture(parts, names={"b": {"number": "other"}}).specs["other"].fields["value"].num_classes == 9
 
 
 @pytest.mark.parametrize(

@@ -71,10 +71,12 @@ class AudioManifest(Recordings):
         wanted = [column for column in ("text", "label") if column in learn.columns]
         problems = [problem for manifest in manifests for problem in manifest.problems(wanted)]
         problems += _shared_files(manifests)
-        problems += _unknown_labels(learn, manifests[1:]) if "label" in wanted else []
+        labels = None
+        if "label" in wanted:
+            labels = self.learnt.classes("label", sorted({row.label for row in learn.rows if row.label}))
+            problems += _unknown_labels(labels, manifests[1:])
         problems += _bad_sounds(manifests, sample_rate_hz, resample, max_seconds)
         refuse_together(problems, " and ".join(str(manifest.file) for manifest in manifests))
-        labels = tuple(sorted({row.label for row in learn.rows})) if "label" in wanted else None
         recordings = learn.recordings(wanted, labels)
         total = len({row.sound for row in learn.rows})
         watching = val.recordings(wanted, labels) if val else []
@@ -258,8 +260,7 @@ def _shared_files(manifests: Sequence[_Manifest]) -> Iterator[str]:
             first.setdefault(row.sound, f"{manifest.file}, {row.where}")
 
 
-def _unknown_labels(learn: _Manifest, others: Sequence[_Manifest]) -> Iterator[str]:
-    known = {row.label for row in learn.rows if row.label}
+def _unknown_labels(known: Sequence[str], others: Sequence[_Manifest]) -> Iterator[str]:
     for manifest in others:
         for row in manifest.rows:
             if row.label and row.label not in known:

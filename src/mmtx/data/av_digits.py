@@ -56,7 +56,10 @@ class AVDigits(Source):
             )
             if images is not None and clips is not None
         }
-        self._blur = _Blur(self._parts["train"].pixels, picture_energy)
+        self._blur = None
+        if picture_energy < 1:
+            kept = self.learnt.statistic("image", "components", lambda: _components(self._parts["train"].pixels))
+            self._blur = _Blur(kept, picture_energy)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -85,7 +88,8 @@ class AVDigits(Source):
 
     def _sample(self, pairs: _Pairs, i: int, augment: Callable[[Tensor], Tensor], generator: torch.Generator) -> Sample:
         clip = pairs.clips[i]
-        pixels = self._blur(augment(pairs.picture(int(clip["label"]["class"]), generator)))
+        pixels = augment(pairs.picture(int(clip["label"]["class"]), generator))
+        pixels = pixels if self._blur is None else self._blur(pixels)
         waveform = clip["audio"]["waveform"]
         if self.snr_db is not None:
             waveform = _drown(waveform, self.snr_db, generator)
@@ -118,20 +122,22 @@ class _Pairs:
 class _Blur:
     """What is left of a picture of its first principal components."""
 
-    def __init__(self, pixels: UInt8[Tensor, "N C H W"], energy: float) -> None:
-        flat = pixels.flatten(1).double()
-        self.mean, self.axes = flat.mean(0), None
-        if energy < 1:
-            centred = flat - self.mean
-            variances, axes = torch.linalg.eigh(centred.T @ centred)  # rising
-            shares = variances.flip(0).cumsum(0) / variances.sum()
-            self.axes = axes.flip(1)[:, : max(1, int((shares <= energy).sum()))]
+    def __init__(self, components: Mapping[str, Tensor], energy: float) -> None:
+        shares = components["variances"].cumsum(0) / components["variances"].sum()
+        self.mean, self.axes = components["mean"], components["axes"][:, : max(1, int((shares <= energy).sum()))]
 
     def __call__(self, pixels: UInt8[Tensor, "C H W"]) -> UInt8[Tensor, "C H W"]:
-        if self.axes is None:
-            return pixels
         kept = (pixels.flatten().double() - self.mean) @ self.axes @ self.axes.T + self.mean
         return kept.round().clamp(0, 255).to(torch.uint8).view_as(pixels)
+
+
+def _components(pixels: UInt8[Tensor, "N C H W"]) -> dict[str, Tensor]:
+    """The principal components of pictures: their ``mean``, and their ``axes`` with the ``variances`` along them,
+    falling."""
+    flat = pixels.flatten(1).double()
+    mean = flat.mean(0)
+    variances, axes = torch.linalg.eigh((flat - mean).T @ (flat - mean))
+    return {"mean": mean, "variances": variances.flip(0), "axes": axes.flip(1)}
 
 
 def _drown(waveform: Float[Tensor, " samples"], snr_db: float, generator: torch.Generator) -> Float[Tensor, " samples"]:

@@ -78,7 +78,8 @@ class BabyAI(Source, Playable):
         self._said = {split: spoken(held, self._speakers[split]) for split, held in self._shown.items() if speech}
         self.num_redrawn = sum(int(held.num_redrawn) for held in self._shown.values())
         shown = self._shown["train"]
-        vocabulary.fit(shown.texts[shown.mission].tolist(), marks=True, held_out=language())
+        texts = shown.texts[shown.mission].tolist()
+        self.learnt.vocabulary("mission", vocabulary, texts, marks=True, held_out=language())
 
     @property
     def specs(self) -> Mapping[str, Spec]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
+from mmtx.data.learnt import Learnt
 from mmtx.data.sampler import Order, Stream
 
 
@@ -33,7 +34,18 @@ class Source(ABC):
 
     Subclasses are constructed from the keys of their yaml, less those of the loader, and raise a `UserError` where
     there is nothing to read.
+
+    Attributes:
+        learnt: through which a dataset learns whatever it learns from its data (vocabularies, classes, statistics), so
+            that it belongs to the run. It is there before ``__init__`` runs.
     """
+
+    learnt: Learnt
+
+    def __new__(cls, *args: Any, **keys: Any) -> Source:
+        source = super().__new__(cls)
+        source.learnt = Learnt.here()
+        return source
 
     @property
     @abstractmethod

@@ -46,7 +46,8 @@ class CaptionedDigits(Source):
             raise InvalidValue("phrasings", phrasings, "must hold at least one", '["a {}"]')
         self.pictures, self.vocabulary, self.augment, self.seed = pictures, vocabulary, augment, split_seed
         captions = [[phrasing.replace("{}", name) for phrasing in phrasings] for name in NAMES]
-        vocabulary.fit([caption for each in captions for caption in each], marks=True)
+        texts = [caption for each in captions for caption in each]
+        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
         begin, end = vocabulary.begin, vocabulary.end
         assert begin is not None and end is not None
         ids = [[[*vocabulary.encode(caption), end] for caption in each] for each in captions]

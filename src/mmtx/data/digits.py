@@ -45,7 +45,7 @@ class Digits(Source):
         self._pixels = (torch.tensor(bunch.images) * 255 / 16).round().to(torch.uint8)[:, None]
         self._classes = torch.tensor(bunch.target)
         self.vocabulary, self.augment = vocabulary, augment
-        vocabulary.fit(NAMES, marks=True)
+        self.learnt.vocabulary("text", vocabulary, NAMES, marks=True)
         assert vocabulary.begin is not None and vocabulary.end is not None
         self._names = [torch.tensor([vocabulary.begin, *vocabulary.encode(n), vocabulary.end]) for n in NAMES]
 

@@ -175,10 +175,19 @@ class EpisodeSource(Source, Playable):
 
     def __init__(self, episodes: Episodes, windowing: Windowing) -> None:
         self.episodes, self.context, self.max_steps = episodes, windowing.context, windowing.max_steps
-        self._return_scale = windowing.return_scale
+        self._return_scale = self.learnt.setting("return", "return_scale", windowing.return_scale)
         kept, self._held = windowing.parts(len(episodes))
         self._learned = episodes.steps_of(kept)
-        self.standardise = Standardise.to(episodes.observations[self._learned])
+        self.standardise = Standardise(
+            **self.learnt.statistic(
+                "state",
+                "mean and standard deviation",
+                lambda: vars(Standardise.to(episodes.observations[self._learned])),
+                lambda kept: _other_size(len(kept["mean"]), episodes.observations.shape[1]),
+            )
+        )
+        self._best_return = self.learnt.fact("return", "best", lambda: float(episodes.returns.max()))
+        self._mean_return = self.learnt.fact("return", "mean", lambda: float(episodes.returns.mean()))
         self._steps = self._step_table()
 
     @property
@@ -190,11 +199,11 @@ class EpisodeSource(Source, Playable):
 
     @property
     def best_return(self) -> float:
-        return float(self.episodes.returns.max())
+        return self._best_return
 
     @property
     def mean_return(self) -> float:
-        return float(self.episodes.returns.mean())
+        return self._mean_return
 
     @property
     def return_scale(self) -> float:
@@ -236,6 +245,10 @@ class EpisodeSource(Source, Playable):
             "action": {self._action_key: episodes.actions},
         }
         return StepTable({name: {**values, "times": episodes.times} for name, values in fields.items()})
+
+
+def _other_size(kept: int, size: int) -> str | None:
+    return None if kept == size else f"observations of this data have {size} numbers, and those of the run {kept}"
 
 
 def check_generated_keys(*, num_episodes: int, split_seed: int) -> None:

@@ -62,8 +62,9 @@ class G2P(TextPairs):
             raise InvalidValue("num_test", num_test, problem)
         words = sorted(spoken, key=lambda word: hashlib.sha256(f"{split_seed} {word}".encode()).digest())
         held, learnt = words[:num_held], words[num_held:]
-        source_vocabulary.fit(learnt, marks=True, held_out=held)
-        target_vocabulary.fit(_ways(spoken, learnt), marks=True, held_out=_ways(spoken, held))
+        self.learnt.vocabulary("source", source_vocabulary, learnt, marks=True, held_out=held)
+        unseen = _ways(spoken, held)
+        self.learnt.vocabulary("target", target_vocabulary, _ways(spoken, learnt), marks=True, held_out=unseen)
         spellings, ways = encode_all(source_vocabulary, words), encode_all(target_vocabulary, _ways(spoken, words))
         ways_per_word = torch.tensor([len(spoken[word]) for word in words])
         assert target_vocabulary.begin is not None

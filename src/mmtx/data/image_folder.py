@@ -77,14 +77,14 @@ class ImageFolder(Source):
         self._val: list[Picture] = []
         self._test: list[Picture] = []
         if _is_split(folder):
-            self._labels = _class_folders(folder / "train")
+            self._labels = self.learnt.classes("label", _class_folders(folder / "train"))
             self._train, self._val, self._test = (
                 _images(folder / part, self._labels) if (folder / part).is_dir() else []
                 for part in ("train", "val", "test")
             )
             total = len(self._train)
         else:
-            self._labels = _class_folders(folder)
+            self._labels = self.learnt.classes("label", _class_folders(folder))
             self._train = _images(folder, self._labels)
             total = len(self._train)
             self._train, self._test = held_out(self._train, "test_fraction", test_fraction, total, split_seed)

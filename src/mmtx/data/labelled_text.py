@@ -51,7 +51,7 @@ class LabelledText(Source):
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must hold two marks and an id")
         rows = list(_rows(Path(path).expanduser(), text, label))
-        self.labels = tuple(sorted({name for _, name in rows}))
+        self.labels = self.learnt.classes("label", sorted({name for _, name in rows}))
         if len(self.labels) < 2:
             raise InvalidValue("path", path, f"has {len(self.labels)} classes in its column '{label}'; at least 2")
         self._texts = [content for content, _ in rows]
@@ -61,7 +61,8 @@ class LabelledText(Source):
         train, val = hold_out_share(self._classes[rest], "val_fraction", val_fraction, len(rows), split_seed + 1)
         self._parts = {"train": rest[train].tolist(), "val": rest[val].tolist(), "test": test.tolist()}
         learnt = [self._texts[i] for i in self._parts["train"]]
-        vocabulary.fit(learnt, marks=True, held_out=[self._texts[i] for i in (*rest[val].tolist(), *test.tolist())])
+        unseen = [self._texts[i] for i in (*self._parts["val"], *self._parts["test"])]
+        self.learnt.vocabulary("text", vocabulary, learnt, marks=True, held_out=unseen)
 
     @property
     def specs(self) -> Mapping[str, Spec]:

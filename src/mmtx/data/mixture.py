@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite
 
-from mmtx.batch import Field, Spec, Vocabulary
+from mmtx.batch import Field, Spec
+from mmtx.data.agreement import difference
 from mmtx.data.base import Source, Split
 from mmtx.data.mixture_order import MixtureOrder
 from mmtx.data.parted import PartedSplit
@@ -138,7 +139,7 @@ def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
             if name not in merged:
                 merged[name], owner[name] = spec, part
                 continue
-            differing = _difference(merged[name], spec)
+            differing = difference(merged[name], spec)
             if differing:
                 raise UserError(
                     f"the parts {owner[name]} and {part} both offer '{name}' but differ in {differing}: "
@@ -147,28 +148,6 @@ def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
             fields = {key: _wider(field, spec.fields[key]) for key, field in merged[name].fields.items()}
             merged[name] = replace(merged[name], fields=fields)
     return merged
-
-
-def _difference(one: Spec, other: Spec) -> str | None:
-    """What keeps two specs from being one."""
-    if set(one.fields) != set(other.fields):
-        return f"their fields, {', '.join(one.fields)} and {', '.join(other.fields)}"
-    for key, field in one.fields.items():
-        again = other.fields[key]
-        if (field.shape, field.dtype, field.rising) != (again.shape, again.dtype, again.rising):
-            return f"the field {key}, {field.shape} of {field.dtype} and {again.shape} of {again.dtype}"
-        if (field.num_classes is None) != (again.num_classes is None):
-            return f"the field {key}, which has classes in one of them"
-    if _state(one.vocabulary) != _state(other.vocabulary):
-        return "how its text becomes ids (data/vocabulary=bytes is the same for all, where texts have an end)"
-    for key in ("labels", "sample_rate_hz", "trim_db"):
-        if getattr(one, key) != getattr(other, key):
-            return f"{key}, {getattr(one, key)} and {getattr(other, key)}"
-    return None
-
-
-def _state(vocabulary: Vocabulary | None) -> object:
-    return None if vocabulary is None else (type(vocabulary), vocabulary.state())
 
 
 def _wider(one: Field, other: Field) -> Field:

@@ -70,7 +70,7 @@ class ParallelText(TextPairs):
         vocabularies = {"source": source_vocabulary, "target": target_vocabulary}
         for name, vocabulary in vocabularies.items():
             unseen = [text for pairs in (drawn, val, test) for text in pairs.texts[name]]
-            vocabulary.fit(kept.texts[name], marks=True, held_out=unseen)
+            self.learnt.vocabulary(name, vocabulary, kept.texts[name], marks=True, held_out=unseen)
         train, num_train = _short_ones(kept, vocabularies, max_length)
         part, num_drawn = _short_ones(drawn, vocabularies, max_length)
         self.num_too_long = num_train + num_drawn

@@ -48,6 +48,8 @@ class Pretrained(TextVocabulary):
         made._use(tokenizer, begin, end, list(prefix), size)
         return made
 
+    is_learnt = False
+
     @property
     def size(self) -> int:
         return self._size
@@ -120,6 +122,8 @@ class Numbers(TextVocabulary):
 
     def __init__(self, *, size: int, begin: int | None, end: int | None) -> None:
         self.load({"size": size, "begin": begin, "end": end})
+
+    is_learnt = False
 
     @property
     def size(self) -> int:

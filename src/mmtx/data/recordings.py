@@ -84,7 +84,7 @@ class Recordings(Source):
         held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
         texts = [recording.text for recording in train if recording.text is not None]
         if texts:
-            vocabulary.fit(texts, marks=True, held_out=held_out)
+            self.learnt.vocabulary("text", vocabulary, texts, marks=True, held_out=held_out)
             self._longest_text = max(len(self._ids(text)) for text in {*texts, *held_out})
 
     @property

@@ -72,7 +72,8 @@ class SpokenDigits(Source):
         check_within("num_test", num_test, 0, 1_000_000)
         check_within("sample_rate_hz", sample_rate_hz, 8000, 48000)
         self.vocabulary, self.max_digits, self.sample_rate_hz = vocabulary, max_digits, sample_rate_hz
-        vocabulary.fit(NAMES if max_digits == 1 else [" ".join(NAMES)], marks=True)
+        texts = NAMES if max_digits == 1 else [" ".join(NAMES)]
+        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
         draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
         counts = {"train": num_train, "val": num_val, "test": num_test}
         self._clips = _cached(draw, {split: count for split, count in counts.items() if count})

@@ -33,7 +33,7 @@ class TextStream(Source):
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
-        vocabulary.fit([text[:cut]], marks=False, held_out=[text[cut:]])
+        self.learnt.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
         self.vocabulary, self.context = vocabulary, context
         self._train = torch.tensor(vocabulary.encode(text[:cut]), dtype=torch.int32)
         self._val = torch.tensor(vocabulary.encode(text[cut:]), dtype=torch.int32)

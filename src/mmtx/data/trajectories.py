@@ -8,7 +8,8 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,10 @@ class Trajectories(EpisodeSource):
             num_actions=recording.num_actions if num_actions is None else num_actions,
             max_steps=max_steps,
         )
+        found = episodes.num_actions
+        if found is not None and num_actions is None:
+            kept = self.learnt.statistic("action", "classes", lambda: found, partial(_more_classes, found))
+            episodes = replace(episodes, num_actions=kept)
         super().__init__(episodes, windowing)
         if self.env is not None:
             self._check_world(self.env, file, is_named=env is not None)
@@ -126,6 +131,10 @@ class Trajectories(EpisodeSource):
                 raise
             hint = f"to learn without acting, read its steps alone: data=trajectories data.path={_steps_of(file)}"
             raise UserError(f"{error}; it is the environment that {file} names; {hint}") from None
+
+
+def _more_classes(found: int, kept: int) -> str | None:
+    return None if found <= kept else f"this data has {found} classes, and that of the run {kept}"
 
 
 def read_recording(file: Path) -> Recording:

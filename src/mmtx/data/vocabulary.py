@@ -10,9 +10,13 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from mmtx.batch import Vocabulary
 from mmtx.errors import InvalidValue, UserError
 
 BEGIN, END = "<begin>", "<end>"
+
+AROUND_TEXTS = ("marks", "begin", "end", "prefix", "size")
+"""Keys of states that say how a text begins and ends, not what its ids stand for."""
 
 
 class TextVocabulary(ABC):
@@ -32,6 +36,11 @@ class TextVocabulary(ABC):
     @abstractmethod
     def end(self) -> int | None:
         """Id that ends a text."""
+
+    @property
+    def is_learnt(self) -> bool:
+        """Whether `fit` learns the symbols from the texts; else the config gives them."""
+        return True
 
     @abstractmethod
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
@@ -58,6 +67,22 @@ class TextVocabulary(ABC):
 
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None: ...
+
+
+def described(vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a vocabulary is and knows, as JSON."""
+    return {"kind": kind_of(vocabulary), "state": vocabulary.state()}
+
+
+def kind_of(vocabulary: Vocabulary) -> str:
+    """The full name of its class."""
+    return f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
+
+
+def same_ids(one: Vocabulary, other: Vocabulary) -> bool:
+    """Whether each id stands for the same in both, whatever texts begin and end with."""
+    states = [{key: v for key, v in each.state().items() if key not in AROUND_TEXTS} for each in (one, other)]
+    return kind_of(one) == kind_of(other) and states[0] == states[1]
 
 
 class Symbols(TextVocabulary):
@@ -151,6 +176,8 @@ class Words(Symbols):
 class Bytes(TextVocabulary):
     """The 256 bytes of UTF-8: writes anything, learns nothing."""
 
+    is_learnt = False
+
     def __init__(self) -> None:
         self._marks = False
 
@@ -201,6 +228,10 @@ class BPE(TextVocabulary):
         self.vocab_size, self.path = vocab_size, path
         self._tokenizer: Any = None
         self._cuts_at_lines = False
+
+    @property
+    def is_learnt(self) -> bool:
+        return self.path is None
 
     @property
     def size(self) -> int:

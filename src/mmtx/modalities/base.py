@@ -23,6 +23,10 @@ class Tokenizer(nn.Module, ABC):
         clock: modalities on one clock share its time; None: a clock of its own.
     """
 
+    coded: tuple[str, ...] = ()
+    """Parameters that have a row for each code of the data: for each class, or each id of a vocabulary. A model that
+    begins with another's weights takes these rows by the names of the codes."""
+
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__()
         self.spec, self.dim, self.clock = spec, dim, clock

@@ -39,7 +39,7 @@ class Series(Tokenizer):
         else:
             if own or field.num_classes is None:
                 raise ValueError("the data's field 'class' must be one class per step and declare num_classes")
-            self.projection = nn.Embedding(field.num_classes, dim)
+            self.projection, self.coded = nn.Embedding(field.num_classes, dim), ("projection.weight",)
 
     @property
     def extent(self) -> tuple[int, ...]:

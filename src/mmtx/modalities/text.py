@@ -25,6 +25,8 @@ class Text(Tokenizer):
             an embedding each; where a sample lacks the field, all are of the first kind. 0: none.
     """
 
+    coded = ("embedding.weight",)
+
     def __init__(
         self,
         *,

@@ -78,6 +78,7 @@ class Action(Objective):
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
         self.names, self.size = spec.labels, size or 0
+        self.coded = {"head.weight": action, "head.bias": action} if self.is_discrete else {}
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, self.size)
         initialise(self.head, std=model.backbone.init_std)

@@ -66,6 +66,10 @@ class Objective(nn.Module, ABC):
 
     Args:
         weight: of this objective's mean loss in the total.
+
+    Attributes:
+        coded: parameters that have a row for each code of the data, such as a head's, and the name of the data that
+            the codes are of. A model that begins with another's weights takes these rows by the names of the codes.
     """
 
     labels: tuple[str, ...] = ()
@@ -76,6 +80,7 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
+        self.coded: dict[str, str] = {}
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight

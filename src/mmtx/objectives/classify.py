@@ -62,7 +62,7 @@ class Classify(Objective):
         self.labels, self.reads = (label,), pool.names
         self.label, self.pool = label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.names = spec.labels
+        self.names, self.coded = spec.labels, {"head.weight": label, "head.bias": label}
         dim = model.backbone.dim
         self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)

@@ -54,6 +54,7 @@ class CTC(Objective):
         self.source, self.text = source, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
         self.blank = spec.vocabulary.size
+        self.coded = {"head.weight": text, "head.bias": text}
         self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)
         initialise(self.head, std=model.backbone.init_std)
 

@@ -59,6 +59,7 @@ class MaskedToken(Objective):
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
         self.transform = nn.Sequential(nn.Linear(dim, dim), activation, nn.LayerNorm(dim, eps=norm_eps))
+        self.coded = {"bias": text}
         self.bias = nn.Parameter(torch.zeros(tokenizer.vocab_size))
         initialise(self.transform, std=model.backbone.init_std)
 

@@ -40,6 +40,7 @@ class NextToken(Objective):
             specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
         )
         self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
+        self.coded = {"head.projection.weight": text}
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 

@@ -60,7 +60,7 @@ class Seq2Seq(Objective):
         self.head = TextHead(
             specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
         )
-        vocabulary = self.head.vocabulary
+        vocabulary, self.coded = self.head.vocabulary, {"head.projection.weight": text}
         if vocabulary is None or vocabulary.begin is None or vocabulary.end is None:
             raise InvalidValue(
                 "text", text, "names a text without begin and end; a stream takes objective=[next_token]"

@@ -124,6 +124,12 @@ class RunDirectory:
         self.write_json(self.status, known)
 
 
+def is_run(place: Path | str) -> bool:
+    """Whether a place is a run directory or checkpoint of mmtx, rather than a model of a public family."""
+    path = Path(place).expanduser()
+    return path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
+
+
 def newest_checkpoint(place: Path | str) -> Path:
     """The checkpoint meant by a run directory or a file.
 

@@ -13,10 +13,11 @@ from mmtx import check
 from mmtx.compose import Config, with_overrides
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
-from mmtx.experiment import construct_source, data_module
+from mmtx.experiment import data_module
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import load, read_checkpoint
 from mmtx.run.metrics import finite
+from mmtx.run.source import source_for
 from mmtx.run.subset import load_set
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
@@ -43,8 +44,9 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     if options["checkpoint"] is not None:
         place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(place)
-    config = _config(read_checkpoint(file)["mmtx"]["config"], overrides)
-    source = construct_source(config)
+    checkpoint = read_checkpoint(file)
+    config = _config(checkpoint["mmtx"]["config"], overrides)
+    source = source_for(checkpoint, config)
     if options["modality"] is None:
         learner = load(file, config["plugins"])
     else:

@@ -12,11 +12,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from mmtx.batch import Spec
+from mmtx.data.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.lora import merge_updates
 from mmtx.nn.positions import Learned
+from mmtx.run.directory import is_run
 from mmtx.run.loading import load
 
 UPDATED = ".parametrizations.weight.original"
@@ -29,6 +32,7 @@ class Report:
 
     Attributes:
         matched: taken as they are.
+        by_name: rows taken by the names of classes that both know, and how many of all.
         resampled: tables of positions, made longer or shorter.
         new: of this run alone.
         left: of the other alone.
@@ -36,15 +40,16 @@ class Report:
 
     place: str
     matched: list[str] = field(default_factory=list)
+    by_name: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"init_from={self.place}: {len(self.matched)} weights matched"]
-        for what in ("resampled", "new", "left"):
+        for what in ("by_name", "resampled", "new", "left"):
             names = getattr(self, what)
-            lines += [f"  {what}: {', '.join(names)}"] if names else []
+            lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
         return "\n".join(lines)
 
 
@@ -52,8 +57,9 @@ class Report:
 def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
     """Takes over, in place, every weight that another learner has by the same name and shape.
 
-    Objectives may have other names. Tables of positions are resampled; embeddings of types that are new begin at zero,
-    so that the names that were there before are heard as before.
+    Objectives may have other names. Rows that belong to classes go by the classes' names, never by their places; a
+    table of another vocabulary's ids is not taken. Tables of positions are resampled; embeddings of types that are new
+    begin at zero, so that the names that were there before are heard as before.
 
     Args:
         learner: of this run.
@@ -69,10 +75,18 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
     made = (other.origin or {}).get("made", ())  # of no public weights
     theirs = {key: value for key, value in other.state_dict().items() if key not in made}
     ours, report = learner.state_dict(), Report(place)
-    taken = set()
+    codes, their_codes, taken = _coded(learner), _coded(other), set()
     for key, value in ours.items():
-        name = _counterpart(key.replace(UPDATED, ".weight"), value, theirs)
-        if name is not None and theirs[name].shape == value.shape:
+        own = key.replace(UPDATED, ".weight")
+        name = _counterpart(own, value, theirs, is_coded=own in codes)
+        rows = None
+        if name is not None and own in codes and name in their_codes:
+            rows = _shared_rows(learner.specs[codes[own]], other.specs[their_codes[name]])
+        if name is not None and rows and theirs[name].shape[1:] == value.shape[1:]:
+            mine, others = zip(*rows, strict=True)
+            value[list(mine)] = theirs[name][list(others)]
+            report.by_name.append(f"{key} ({len(rows)} of {len(value)})")
+        elif name is not None and rows is None and theirs[name].shape == value.shape:
             value.copy_(theirs[name])
             report.matched.append(key)
         elif name is not None and _is_table(key) and theirs[name].shape[1] == value.shape[1]:
@@ -97,19 +111,48 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
 
 def _other(place: str, plugins: list[str]) -> Learner:
     path = Path(place).expanduser()
-    is_run = path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
-    return load(path, plugins) if is_run else from_pretrained(path)
+    return load(path, plugins) if is_run(path) else from_pretrained(path)
 
 
-def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor]) -> str | None:
-    """The same name there; of an objective's weights, the only one that is called so in any objective."""
+def _coded(learner: Learner) -> dict[str, str]:
+    """The weights that have a row for each code of a name of the data, with that name."""
+    tokenizers = {
+        f"model.tokenizers.{name}.{key}": name
+        for name in learner.model.names
+        for key in learner.model.tokenizer(name).coded
+    }
+    objectives = {
+        f"objectives.{name}.{key}": of
+        for name in learner.objectives
+        for key, of in learner.objective(name).coded.items()
+    }
+    return {**tokenizers, **objectives}
+
+
+def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:
+    """The codes of classes that both know, as each counts them; None where all codes mean the same, as far as there are
+    names to tell."""
+    if own.vocabulary is not None and other.vocabulary is not None:
+        return None if same_ids(own.vocabulary, other.vocabulary) else []
+    if own.vocabulary is not None or other.vocabulary is not None:
+        return []
+    if own.labels == other.labels:
+        return None
+    places = {label: code for code, label in enumerate(other.labels or ())}
+    return [(code, places[label]) for code, label in enumerate(own.labels or ()) if label in places]
+
+
+def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_coded: bool) -> str | None:
+    """The same name there; of an objective's weights, the only one that is called so in any objective. Where rows go by
+    their names, there may be more or fewer."""
     if key in theirs:
         return key
     if not key.startswith("objectives."):
         return None
     rest = key.split(".", 2)[2]
     alike = [k for k, v in theirs.items() if k.startswith("objectives.") and k.split(".", 2)[2] == rest]
-    return alike[0] if len(alike) == 1 and theirs[alike[0]].shape == value.shape else None
+    first = 1 if is_coded else 0
+    return alike[0] if len(alike) == 1 and theirs[alike[0]].shape[first:] == value.shape[first:] else None
 
 
 def _is_table(key: str) -> bool:

@@ -27,6 +27,7 @@ from mmtx.run.interrupt import Interrupt, Interrupted, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
+from mmtx.run.source import learnt_for
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -70,7 +71,7 @@ def begin(run: RunDirectory) -> int:
     config = read_config(run.config)
     sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
     prepare(config, run)
-    return start(assemble(config), run)
+    return start(assemble(config, learnt_for(config)), run)
 
 
 def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
@@ -247,4 +248,5 @@ def quieten() -> None:
 def main() -> int:
     """One rank of a run: its directory, and the checkpoint to go on from if there is one."""
     run = RunDirectory(Path(sys.argv[1]))
-    return execute(assemble(read_config(run.config)), run, Path(sys.argv[2]) if len(sys.argv) > 2 else None)
+    config, checkpoint = read_config(run.config), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    return execute(assemble(config, learnt_for(config, checkpoint)), run, checkpoint)

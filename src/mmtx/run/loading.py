@@ -14,6 +14,7 @@ from mmtx import check
 from mmtx.batch import Field, Spec
 from mmtx.compose import Config, completed
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.data.vocabulary import described as described_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
@@ -30,6 +31,7 @@ def contents(experiment: Experiment) -> dict[str, Any]:
     samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
     return {
         **described(redacted(experiment.config), experiment.learner),
+        "learnt": experiment.data.source.learnt.state(),
         "samples_per_step": samples,
         "fingerprint": experiment.data.fingerprint(),
     }
@@ -38,7 +40,14 @@ def contents(experiment: Experiment) -> dict[str, Any]:
 def described(config: Config, learner: Learner) -> dict[str, Any]:
     """What `load` needs, also of a learner that was not trained here."""
     specs = {name: _spec_state(spec) for name, spec in learner.specs.items()}
-    return {"format": FORMAT, "config": config, "specs": specs, "fingerprint": {}, "origin": learner.origin}
+    return {
+        "format": FORMAT,
+        "config": config,
+        "specs": specs,
+        "learnt": {},
+        "fingerprint": {},
+        "origin": learner.origin,
+    }
 
 
 def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
@@ -81,6 +90,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} has format {written}; this version of mmtx reads {FORMAT}")
     with _as_written(file):
         parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in ("config", "specs", "fingerprint"))]
+        parts.append(checkpoint["mmtx"].setdefault("learnt", {}))  # older ones hold none
         if not all(isinstance(part, dict) for part in parts):
             raise TypeError("a part of it is no dictionary")
         checkpoint["mmtx"]["config"] = completed(checkpoint["mmtx"]["config"])
@@ -123,8 +133,6 @@ def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spec_state(spec: Spec) -> dict[str, Any]:
-    vocabulary = spec.vocabulary
-    kind = f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
     return {
         "fields": {
             key: {
@@ -137,7 +145,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
             for key, field in spec.fields.items()
         },
         "labels": list(spec.labels) if spec.labels else None,
-        "vocabulary": {"kind": kind, "state": vocabulary.state()} if vocabulary is not None else None,
+        "vocabulary": described_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
         "trim_db": spec.trim_db,
     }

@@ -17,6 +17,7 @@ from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import is_main, keep_global_batch, start
 from mmtx.run.loading import contents, read_checkpoint
+from mmtx.run.source import learnt_for
 
 FREE = (
     "callbacks",
@@ -71,7 +72,7 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
 def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
     config = read_config(run.config, overrides)
     checkpoint = find_checkpoint(run)
-    experiment = assemble(config)
+    experiment = assemble(config, learnt_for(config, checkpoint))
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)
     else:

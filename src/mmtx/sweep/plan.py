@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
+from mmtx.run.source import learnt_for
 from mmtx.sweep.record import Job
 
 LONGEST_SLUG = 100
@@ -54,7 +55,7 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
         config = configs[index]
         assert config is not None
         try:
-            experiment = assemble(config, like=experiment)
+            experiment = assemble(config, learnt_for(config), like=experiment)
         except UserError as error:
             _note(found, error, [lists[index][i] for i in swept])
             continue
@@ -91,7 +92,7 @@ class TrialPlanner:
         config = next(self._configs)
         if isinstance(config, UserError):
             raise config
-        self._experiment = assemble(config, like=self._experiment)
+        self._experiment = assemble(config, learnt_for(config), like=self._experiment)
         short = slug([_rounded(override) for override in overrides])
         name = f"{number:03},{short}-{_short_hash(every, self._config_file)}"
         return Planned(Job(name, list(overrides), steps=self._experiment.total_steps), config)

@@ -14,13 +14,13 @@ from mmtx.data.collate import collate
 from mmtx.data.decode_image import decode_image
 from mmtx.data.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
-from mmtx.experiment import construct_source
 from mmtx.generate import Sampling, generate
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.next_token import NextToken
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import read_checkpoint
+from mmtx.run.source import source_for
 
 DEFAULT_NEW_TOKENS = 200
 
@@ -71,8 +71,8 @@ def rest_of_set(learner: Learner, place: str, names: list[str], options: Mapping
         if name is None or len(names) > 1:
             raise UserError(f"image=FILE gives a picture; this set needs {', '.join(names)}: use index=N")
         return {name: {"pixels": read_picture(image, learner.specs[name].fields["pixels"].shape)}}
-    config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
-    source = construct_source({**config, "plugins": options["plugins"]})
+    checkpoint = read_checkpoint(newest_checkpoint(place))
+    source = source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": options["plugins"]})
     split = source.test() or source.val() or source.train()
     number = options["index"] or 0
     if number >= len(split):

@@ -12,7 +12,6 @@ from mmtx.act import Episode
 from mmtx.data.base import Source
 from mmtx.data.episodes import FIRST_DATA_SEED
 from mmtx.errors import InvalidValue, UserError
-from mmtx.experiment import construct_source
 from mmtx.film import Filmed, write_gif
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
@@ -20,6 +19,7 @@ from mmtx.playing import acting_objective, names_of, play_seeds, record, returns
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import read_checkpoint
 from mmtx.run.metrics import finite
+from mmtx.run.source import source_for
 from mmtx.world import Playable
 
 
@@ -60,8 +60,8 @@ def _stage(place: str, learner: Learner, options: Mapping[str, Any]) -> tuple[Pl
     Raises:
         UserError: it cannot be made, has no world, or it is not said which part is meant.
     """
-    config: dict[str, Any] = read_checkpoint(newest_checkpoint(place))["mmtx"]["config"]
-    source, given = construct_source({**config, "plugins": options["plugins"]}), options["part"]
+    checkpoint, given = read_checkpoint(newest_checkpoint(place)), options["part"]
+    source = source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": options["plugins"]})
     acting = {part: (own, acting_objective(learner, own)) for part, own in source.parts.items()}
     there = {part: (own, acts) for part, (own, acts) in acting.items() if isinstance(own, Playable) and acts}
     if not there:
