@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtx.batch import Batch, Sample, Spec, fake_batch
 from mmtx.data.agreement import difference
@@ -146,6 +146,7 @@ def _encodings(source: Source, splits: Collection[str], names: Collection[str]) 
 def check_tokenizer(tokenizer: Tokenizer) -> None:
     """What `join` and the model take for granted of a tokenizer."""
     tokenizer.eval()
+    check_coded(tokenizer, dict.fromkeys(tokenizer.coded, "name"), {"name": tokenizer.spec})
     specs, size = {"name": tokenizer.spec}, 4
     longest, short = fake_batch(specs, size, ragged=False), fake_batch(specs, size, seed=1)
     some_absent = _shortened(short, specs, {"name": short.lengths["name"] * torch.tensor([0, 1, 1, 1])})
@@ -176,6 +177,7 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
     nobody = collate([], specs, size=3)
     assert set(objective.labels) <= set(specs)
     check_needs(objective, model, batch)
+    check_coded(objective, objective.coded, {name: specs[name] for name in objective.needs})
     for training in (True, False):
         objective.train(training)
         model.train(training)
@@ -193,6 +195,20 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
         assert all(isinstance(example, Example) for example in examples)
     assert len(objective.examples(model, nobody)) == len(nobody)
     assert all(example.right is None for example in objective.examples(model, nobody)), "nothing is right or wrong"
+
+
+def check_coded(module: nn.Module, coded: Mapping[str, str], specs: Mapping[str, Spec]) -> None:
+    """Parameters with a row for each code of the data are declared, so that another run takes them by names."""
+    counts = {
+        name: [field.num_classes for key, field in spec.fields.items() if key in ("class", "ids")]
+        for name, spec in specs.items()
+    }
+    for key, parameter in module.named_parameters():
+        names = [name for name, count in counts.items() if parameter.dim() and len(parameter) in count]
+        assert not names or coded.get(key) in names, f"{key} has a row for each code of {names}: declare it in `coded`"
+    for key, name in coded.items():
+        rows = [len(parameter) for own, parameter in module.named_parameters() if own == key]
+        assert name in specs and all(row >= (counts[name][0] or 0) for row in rows), f"coded: {key} of {name}"
 
 
 def _tokenize(tokenizer: Tokenizer, batch: Batch) -> Tokens:
