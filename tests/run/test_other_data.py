@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from small_data import small_episodes
+from small_data import small_audio_manifest, small_episodes
 
 from mmtx.batch import Batch
 from mmtx.compose import compose
@@ -113,6 +113,16 @@ def test_classes_that_have_other_names_take_nothing_from_places(tmp_path, seen):
     config = compose([*of_pictures(folder), *TINY, f"init_from={seen}"])
     learner = assemble(config, learnt_for(config)).learner
     assert "objectives.classify.head.weight" in initialise_from(learner, str(seen), []).new
+
+
+def test_data_with_nothing_to_predict_is_refused(tmp_path):
+    words = small_audio_manifest(tmp_path)
+    set_of_run = ["data=audio_manifest", "modality=[audio]", "objective=[classify]"]
+    run = saved(tmp_path / "run", [*set_of_run, *words, *ALL])
+    rows = [row.rpartition(",")[0] for row in (tmp_path / "train.csv").read_text().splitlines()]
+    (tmp_path / "texts.csv").write_text("\n".join(rows))
+    with pytest.raises(UserError, match="this data has nothing to predict for any objective; it has audio, text"):
+        evaluated(run, "train", f"data.path={tmp_path / 'texts.csv'}")
 
 
 # --- texts ------------------------------------------------------------------------------------------------------------

@@ -11,9 +11,11 @@ import torch
 
 from mmtx import check
 from mmtx.compose import Config, with_overrides
+from mmtx.data.base import Source
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
+from mmtx.learner import Learner
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import load, read_checkpoint
 from mmtx.run.metrics import finite
@@ -53,12 +55,15 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
         learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
         if fresh:
             print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
+    drop = _names("drop", options["drop"] or [])
+    if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
+        _check_names(learner, source, drop)
     try:
         data = data_module(config, source, list(learner.specs))
     except InvalidValue as error:
         raise error.under("data") from None
     learner.to("cuda" if torch.cuda.is_available() else "cpu")
-    metrics = evaluate_learner(learner, data, split, _names("drop", options["drop"] or []))
+    metrics = evaluate_learner(learner, data, split, drop)
     if metrics is None:
         raise UserError(f"the data has no split '{split}'; choose split=val or split=train")
     return finite(metrics)
@@ -77,6 +82,21 @@ def _config(saved: Config, overrides: Sequence[str]) -> Config:
     if found:
         raise ConfigErrors(found)
     return config
+
+
+def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
+    """Raises UserError if the data lacks names of the set; names the objectives that it has nothing for."""
+    missing = [name for name in learner.model.names if name not in source.specs and name not in drop]
+    if missing:
+        lacks = f"the set of the run holds {', '.join(missing)}, and this data has {', '.join(source.specs)} only"
+        raise UserError(f"{lacks}; to measure what the run is worth without: drop=[{','.join(missing)}]")
+    applying = learner.applying(source.specs)
+    for name in learner.objectives:
+        if name not in applying:
+            needs = ", ".join(learner.objective(name).needs)
+            print(f"mmtx: warning: {name} needs {needs}, which this data does not have; not evaluated", file=sys.stderr)
+    if not applying:
+        raise UserError(f"this data has nothing to predict for any objective; it has {', '.join(source.specs)}")
 
 
 def _names(key: str, value: object) -> list[str]:
