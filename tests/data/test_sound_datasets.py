@@ -346,7 +346,7 @@ def test_bad_lines_of_jsonl_are_named(folder):
     with pytest.raises(UserError) as caught:
         manifest(folder / "a.jsonl")
     said = [line.partition("a.jsonl, ")[2] for line in str(caught.value).splitlines()[1:]]
-    wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is empty", "5: path is not a string"]
+    wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is missing", "5: path is 3, not a text"]
     assert len(said) == len(wanted)
     assert all(line.startswith(f"line {problem}") for line, problem in zip(said, wanted, strict=True)), said
     (folder / "a.jsonl").write_text("x")
@@ -357,9 +357,9 @@ def test_bad_lines_of_jsonl_are_named(folder):
 @pytest.mark.parametrize(
     "content, problem",
     [
-        ("", "^path=.* lists no recordings"),
-        ("path,text\n", "^path=.* lists no recordings"),
-        ("file,text\na.wav,b\n", "needs a column path, and text or label or both; its first row, .* has file, text"),
+        ("", "^path=.* holds no rows"),
+        ("path,text\n", "^path=.* holds no rows"),
+        ("file,text\na.wav,b\n", "needs a column path, and text or label or both; it has file, text"),
         ("path,words\na.wav,b\n", "needs a column path, and text or label or both; .* has path, words"),
         ("path,text,text\na.wav,b,c\n", "has a column twice: text"),
         ('path,text\na.wav,"b\n', r"a.csv, row 2 \(up to line 2\) is not CSV.*: unexpected end of data"),
@@ -375,7 +375,7 @@ def test_bad_values_of_a_manifest_are_named(folder):
     train = folder / "train.csv"
     for changed, problem in [
         ({"path": folder / "none.csv"}, "^path=.*none.csv is not a file"),
-        ({"path": folder / "train.txt"}, "^path=.*train.txt must end with .csv or .jsonl"),
+        ({"path": folder / "train.txt"}, "^path=.*train.txt must end with one of .csv .tsv .jsonl"),
         ({"path": train, "val_path": folder / "none.csv"}, "^val_path=.*none.csv is not a file"),
         ({"path": train, "val_fraction": 0.5, "test_fraction": 0.5}, "^val_fraction=0.5 leaves no training with test_"),
         ({"path": train, "test_fraction": -0.1}, r"^test_fraction=-0.1 must lie in \[0, 1\)"),

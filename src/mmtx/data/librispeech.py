@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from mmtx.data.public_archive import PublicArchive
-from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, nearest
+from mmtx.errors import InvalidValue, nearest, refuse_together
 
 FOLDER = "LibriSpeech"
 ADDRESS = "http://www.openslr.org/resources/12/"

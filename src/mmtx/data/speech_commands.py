@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmtx.data.public_archive import PublicArchive
-from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, some
+from mmtx.errors import InvalidValue, UserError, refuse_together, some
 
 FOLDER = "SpeechCommands/speech_commands_v0.02"
 ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"

@@ -19,6 +19,7 @@ from mmtx.batch import Batch
 from mmtx.data.audio_manifest import listed_sounds
 from mmtx.data.collate import collate
 from mmtx.data.sound_file import read_sound, sound_header, trim_silence
+from mmtx.data.table import KINDS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
@@ -154,7 +155,7 @@ def _files(given: Path) -> list[Path]:
         return found
     if not given.is_file():
         raise InvalidValue("audio", given, "is not a file or folder")
-    return listed_sounds(given) if given.suffix.lower() in (".csv", ".jsonl") else [given]
+    return listed_sounds(given) if given.suffix.lower() in KINDS else [given]
 
 
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:
