@@ -6,11 +6,13 @@ import io
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy
@@ -426,6 +428,99 @@ def test_modes(tmp_path, case, expected):
     assert (pixels - torch.tensor(expected)[:, None]).abs().max() <= 2, pixels[:, 0]
     grey = round(0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2])
     assert (decode(file, channels=1).int() - grey).abs().max() <= 2
+
+
+def chunk(name, content, checksum=None):
+    checksum = zlib.crc32(name + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def png(colour_type, bits, samples, *chunks):
+    """The bytes of a PNG file, by its specification; samples are (height, width, channels)."""
+    height, width = samples.shape[:2]
+    digits = [[f"{value:0{bits}b}" for value in row] for row in samples.reshape(height, -1).tolist()]
+    lines = ["".join(row) + "0" * (-len(row) * bits % 8) for row in digits]
+    packed = b"".join(b"\0" + int(line, 2).to_bytes(len(line) // 8, "big") for line in lines)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+    )
+
+
+GREYS, COLOURS, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize(
+    "colour_type, bits",
+    [
+        *[(GREYS, bits) for bits in (1, 2, 4, 8, 16)],
+        *[(PALETTE, bits) for bits in (1, 2, 4, 8)],
+        *[(kind, bits) for kind in (COLOURS, GREY_ALPHA, COLOUR_ALPHA) for bits in (8, 16)],
+    ],
+)
+def test_every_kind_of_png_by_arithmetic(tmp_path, colour_type, bits, transparent):
+    """With and without a transparent value, in the lower half of the picture and its neighbour value beside it."""
+    generator, most = numpy.random.default_rng(bits), 2**bits - 1
+    channels = {GREYS: 1, COLOURS: 3, PALETTE: 1, GREY_ALPHA: 2, COLOUR_ALPHA: 4}[colour_type]
+    samples = generator.integers(0, most + 1, (8, 8, channels))
+    eight = samples >> 8 if bits == 16 else samples * 255 // most
+    chunks, alpha = [], numpy.full((8, 8, 1), 255)
+    if colour_type == PALETTE:
+        colours, alphas = generator.integers(0, 256, (most + 1, 3)), generator.integers(0, 256, (most + 1, 1))
+        chunks, eight = [chunk(b"PLTE", bytes(colours.ravel().tolist()))], colours[samples[..., 0]]
+        if transparent:
+            chunks, alpha = [*chunks, chunk(b"tRNS", bytes(alphas.ravel().tolist()))], alphas[samples[..., 0]]
+    elif colour_type in (GREY_ALPHA, COLOUR_ALPHA):
+        eight, alpha = eight[..., :-1], eight[..., -1:]
+    elif transparent:
+        key = samples[0, 0]
+        samples[4:], samples[4:, ::2] = key, key ^ 1
+        eight = samples >> 8 if bits == 16 else samples * 255 // most
+        chunks, alpha = [chunk(b"tRNS", key.astype(">u2").tobytes())], 255 * (samples != key).any(-1, keepdims=True)
+    (tmp_path / "a.png").write_bytes(png(colour_type, bits, samples, *chunks))
+    if (colour_type, bits, transparent) == (COLOURS, 16, True):
+        with pytest.raises(UserError, match="16 bits of colour and a transparent one; convert it to 8 bits"):
+            decode(tmp_path / "a.png")
+        return
+    shown = (eight * (alpha / 255) + 255 * (1 - alpha / 255)).round()
+    expected = torch.from_numpy(numpy.broadcast_to(shown, (8, 8, 3)).astype(numpy.uint8)).permute(2, 0, 1)
+    assert decode(tmp_path / "a.png").equal(expected)
+
+
+def test_chunks_that_show_nothing_do_not_matter(tmp_path):
+    """However large or broken they are; those that change the picture must be whole, as must what follows them."""
+    samples = numpy.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    orientation = turn.tobytes().removeprefix(b"Exif\0\0")
+    plain = png(COLOURS, 8, samples)
+    (tmp_path / "plain.png").write_bytes(plain)
+    pixels = decode(tmp_path / "plain.png")
+    profile = b"name\0\0" + zlib.compress(bytes(3_000_000))
+    for ancillary in (
+        [chunk(b"iCCP", profile)],
+        [chunk(b"iCCP", b"rubbish")],
+        [chunk(b"zTXt", profile)] * 30,
+        [chunk(b"tEXt", b"x" * 2_000_000)],
+        [chunk(b"tIME", b"", checksum=0), chunk(b"gAMA", b"", checksum=1)],
+        [chunk(b"acTL", struct.pack(">II", 9, 0))],
+    ):
+        (tmp_path / "a.png").write_bytes(png(COLOURS, 8, samples, *ancillary) + b"rubbish")
+        assert decode(tmp_path / "a.png").equal(pixels)
+    (tmp_path / "a.png").write_bytes(png(COLOURS, 8, samples, chunk(b"eXIf", orientation)))
+    assert decode(tmp_path / "a.png").equal(pixels.rot90(-1, (1, 2)))
+    broken = plain.replace(plain[-16:-12], bytes(4))  # the checksum of the samples
+    for content in (png(COLOURS, 8, samples, chunk(b"eXIf", orientation, checksum=0)), broken):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(UserError, match="a.png cannot be read .*the checksum of its chunk (eXIf|IDAT) is wrong"):
+            decode(tmp_path / "a.png")
+
+
+def test_floating_point_has_no_white(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"Pf\n8 8\n-1.0\n" + numpy.full((8, 8), 0.5, "<f4").tobytes())
+    with pytest.raises(UserError, match="a.ppm cannot be read as an image: it holds floating-point numbers"):
+        decode(tmp_path / "a.ppm")
 
 
 def test_the_orientation_of_exif_is_applied(tmp_path):
