@@ -681,11 +681,9 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         ([], r"^path=.* holds no class folders"),
         (["cat/"], r"has no images of cat;"),
         (["cat/a.png", "dog/"], r"has no images of dog;"),
-        (
-            ["cat/a.png", "cat/b.txt", "dog/c.png", "dog/d.tif"],
-            r"holds cat/b.txt, dog/d.tif, where only folders of images",
-        ),
-        (["cat/a.png", *(f"cat/{i}.txt" for i in range(8))], r"holds cat/0.txt, cat/1.txt, .*cat/4.txt and 3 more"),
+        (["cat/a.png", "dog/c.png", "dog/d.tif"], r"holds dog/d.tif, where only folders of images"),
+        (["cat/a.png", *(f"cat/{i}.tif" for i in range(8))], r"holds cat/0.tif, cat/1.tif, .*cat/4.tif and 3 more"),
+        (["cat/a.txt", "dog/c.png"], r"has no images of cat;"),
         (["cat/a.png", "cat/inner/b.png"], r"holds cat/inner, where only folders of images"),
         (["cat/a.png", "b.png"], r"holds b.png, where only folders of images"),
         (["train/cat/a.png", "validation/cat/b.png"], r"holds validation beside train/"),
@@ -700,9 +698,62 @@ def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
         file = tmp_path / name
         file.mkdir(parents=True) if name.endswith("/") else file.parent.mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
-            file.write_bytes(b"never read")
+            file.write_bytes(f"never read, {name}".encode())
     with pytest.raises(UserError, match=message):
         image_folder(tmp_path)
+
+
+def test_what_is_no_picture_is_left_out_and_named(tmp_path, capsys):
+    """A picture is one by what it holds where its name does not show; one that cannot be read is never left out."""
+    folder_of(tmp_path, {"cat": 3, "dog": 3})
+    (tmp_path / "cat/0.png").rename(tmp_path / "cat/0.png.1")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "dog/a.jfif", format="JPEG")
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "dog/photo", format="WEBP")
+    for junk in ("._cat", "cat/._1.png", "cat/.DS_Store", "cat/Thumbs.db", "dog/desktop.ini", "__MACOSX/cat/a.png"):
+        (tmp_path / junk).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / junk).write_bytes(b"left by a system")
+    source = image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    assert classes_of(source.train()) == [3, 5] and capsys.readouterr().err == ""
+    for odd in ("README.md", "cat/1.txt", "cat/list.csv"):
+        (tmp_path / odd).write_text("words,and words\n")
+    assert len(image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0).train()) == 8
+    assert (
+        capsys.readouterr().err == f"{tmp_path}: 3 files left out, as no picture: README.md, cat/1.txt, cat/list.csv\n"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "dog/scan.dat", format="TIFF")
+    (tmp_path / "cat/loop.png").symlink_to("loop.png")
+    with pytest.raises(UserError, match="holds cat/loop.png, dog/scan.dat, where only folders of images"):
+        image_folder(tmp_path)
+
+
+def test_one_picture_under_two_paths_is_in_one_split(tmp_path):
+    """A link, a hard link or a copy of it; given splits that share one are refused."""
+    folder_of(tmp_path, {"cat": 12, "dog": 12})
+    for i in range(12):
+        (tmp_path / f"cat/z{i}.png").symlink_to(tmp_path / f"cat/{i}.png")
+        (tmp_path / f"dog/z{i}.png").hardlink_to(tmp_path / f"dog/{i}.png")
+        (tmp_path / f"dog/y{i}.png").write_bytes((tmp_path / f"dog/{i}.png").read_bytes())
+    for seed in range(3):
+        source = image_folder(tmp_path, val_fraction=0.25, test_fraction=0.25, split_seed=seed)
+        splits = [source.train(), source.val(), source.test()]
+        assert [classes_of(split) for split in splits] == [[12, 18], [6, 9], [6, 9]]
+        assert len(set().union(*map(pixels_of, splits))) == sum(len(pixels_of(split)) for split in splits) == 24
+    folder_of(tmp_path / "split", {"train/cat": 2, "train/dog": 2, "val/cat": 1, "test/dog": 2})
+    (tmp_path / "split/val/cat/0.png").unlink()
+    (tmp_path / "split/val/cat/a.png").write_bytes((tmp_path / "split/train/dog/1.png").read_bytes())
+    (tmp_path / "split/test/dog/1.png").unlink()
+    (tmp_path / "split/test/dog/1.png").symlink_to(tmp_path / "split/train/dog/0.png")
+    with pytest.raises(UserError) as caught:
+        image_folder(tmp_path / "split")
+    place = tmp_path / "split"
+    assert str(caught.value).splitlines() == [
+        f"2 problems with {place}:",
+        *(
+            f"    - {place}/{one} holds the same as {place}/train/dog/{i}.png, which is in another split; "
+            "take one of them out"
+            for one, i in (("val/cat/a.png", 1), ("test/dog/1.png", 0))
+        ),
+    ]
 
 
 @pytest.mark.parametrize(

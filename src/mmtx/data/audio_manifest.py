@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtx.data.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.same_content import first_of_same
 from mmtx.data.sound_file import check_sound
 from mmtx.data.stratified import held_out
 from mmtx.data.table import Row, Table, read_table
@@ -19,9 +20,10 @@ class AudioManifest(Recordings):
 
     A manifest is a table (``.csv``, ``.tsv``, ``.jsonl``), as `mmtx.data.table.read_table` reads it: ``path`` (of a
     sound file, from the manifest's folder or absolute), ``text``, ``label``; what else it has is ignored. A file may
-    stand in it several times, with several texts, and is never dealt out to two splits. The classes are the labels of
-    the training manifest, in the order of their names. Everything that is wrong with a manifest is reported at once,
-    and so is what the headers of the sound files say; files are decoded when they are asked for.
+    stand in it several times, with several texts, and is never dealt out to two splits; nor are files that hold the
+    same. The classes are the labels of the training manifest, in the order of their names. Everything that is wrong
+    with a manifest is reported at once, and so is what the headers of the sound files say; files are decoded when they
+    are asked for.
 
     Args:
         path: the training manifest.
@@ -63,17 +65,18 @@ class AudioManifest(Recordings):
         test = _Manifest.read("test_path", test_path, learn.has) if test_path else None
         manifests = [manifest for manifest in (learn, val, test) if manifest is not None]
         problems = [problem for manifest in manifests for problem in manifest.problems(learn.has)]
-        problems += _shared_files(manifests)
+        first = first_of_same(sound for manifest in manifests for _, sound in manifest.sounds())
+        problems += _shared_files(manifests, first)
         labels = None
         if "label" in learn.has:
             labels = self.learnt.classes("label", sorted(learn.labels))
             problems += _unknown_labels(labels, manifests[1:])
         problems += _bad_sounds(manifests, sample_rate_hz, resample, max_seconds)
         refuse_together(problems, " and ".join(str(manifest.file) for manifest in manifests))
-        recordings = learn.recordings(labels)
+        recordings = learn.recordings(labels, first)
         total = len({recording.file for recording in recordings})
-        watching = val.recordings(labels) if val else []
-        testing = test.recordings(labels) if test else []
+        watching = val.recordings(labels, first) if val else []
+        testing = test.recordings(labels, first) if test else []
         if test is None:
             recordings, testing = held_out(recordings, "test_fraction", test_fraction, total, split_seed)
         if val is None:
@@ -144,10 +147,11 @@ class _Manifest:
             if "path" in row.values:
                 yield row, self.file.parent / row.values["path"].strip()
 
-    def recordings(self, labels: tuple[str, ...] | None) -> list[Recording]:
+    def recordings(self, labels: tuple[str, ...] | None, first: Mapping[Path, Path]) -> list[Recording]:
+        """With one path, the `first`, for all files that hold the same."""
         numbers = {label: number for number, label in enumerate(labels or ())}
         return [
-            Recording(sound, row.values.get("text"), numbers.get(row.values.get("label", "")))
+            Recording(first[sound], row.values.get("text"), numbers.get(row.values.get("label", "")))
             for row, sound in self.sounds()
         ]
 
@@ -156,15 +160,17 @@ def _listed(columns: Iterable[str]) -> str:
     return ", ".join(sorted(columns)) or "none"
 
 
-def _shared_files(manifests: Sequence[_Manifest]) -> Iterator[str]:
+def _shared_files(manifests: Sequence[_Manifest], first: Mapping[Path, Path]) -> Iterator[str]:
     """Recordings that are in two manifests, which would train on what is to be held out."""
-    first: dict[Path, str] = {}
+    places: dict[Path, tuple[Path, str]] = {}
     for manifest in manifests:
         for row, sound in manifest.sounds():
-            if sound in first:
-                yield f"{row.where}: path {row.values['path']} is in {first[sound]}, too"
+            other, where = places.get(first[sound], (sound, ""))
+            if where:
+                named = "is" if sound == other else f"holds the same as {other}, which is"
+                yield f"{row.where}: path {row.values['path']} {named} in {where}, too"
         for row, sound in manifest.sounds():
-            first.setdefault(sound, row.where)
+            places.setdefault(first[sound], (sound, row.where))
 
 
 def _unknown_labels(known: Sequence[str], others: Sequence[_Manifest]) -> Iterator[str]:

@@ -60,6 +60,15 @@ def decode_image(
     raise UserError(f"{file} has {count}; data.max_pixels={max_pixels}: shrink it, or raise data.max_pixels")
 
 
+def image_format(file: Path) -> str | None:
+    """The format of a picture, one of the `FORMATS` or another, by what the file holds; None if it is none."""
+    try:
+        with Image.open(file) as image:
+            return image.format
+    except Exception:  # Pillow's readers raise whatever they come across
+        return None
+
+
 def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
     """Of every sample the upper 8 bits, and white where it is transparent; `stored` is how a PNG file has them."""
     if image.mode == "F":

@@ -18,6 +18,7 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.data.audio_manifest import listed_sounds
 from mmtx.data.collate import collate
+from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.sound_file import read_sound, sound_header, trim_silence
 from mmtx.data.table import KINDS
 from mmtx.errors import InvalidValue, UserError
@@ -27,6 +28,7 @@ from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
 
 SUFFIXES = (".wav", ".flac", ".ogg")
+"""Files that are taken for sounds by their names alone."""
 WINDOWS_AT_ONCE = 16
 FILES_AT_ONCE = 64
 LONGEST_SECONDS = 24 * 3600.0
@@ -149,13 +151,26 @@ def joined(texts: Sequence[str], shares: Sequence[float]) -> list[str]:
 
 def _files(given: Path) -> list[Path]:
     if given.is_dir():
-        found = sorted(file for file in given.iterdir() if file.suffix.lower() in SUFFIXES)
+        inside = look_into(given).files
+        found = [file for file in inside if _is_sound(file)]
         if not found:
-            raise InvalidValue("audio", given, f"holds no sound files ({', '.join(SUFFIXES)})")
+            raise InvalidValue("audio", given, f"holds no sound files ({', '.join(SUFFIXES)} and others)")
+        report_left_out(given, [file for file in inside if file not in found], "sound file that can be read")
         return found
     if not given.is_file():
         raise InvalidValue("audio", given, "is not a file or folder")
     return listed_sounds(given) if given.suffix.lower() in KINDS else [given]
+
+
+def _is_sound(file: Path) -> bool:
+    """By its name, or by what it holds."""
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        sound_header(file)
+    except UserError:
+        return False
+    return True
 
 
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:
