@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import glob
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -89,20 +88,23 @@ def read_text(file: Path) -> str:
     """The text of a UTF-8 file, byte for byte (line ends as they are; a leading byte-order mark is dropped).
 
     Raises:
-        UserError: it may not be read, or its bytes are not UTF-8, with the offset of the first that is not.
+        UserError: it may not be read, or its bytes are not UTF-8, with the offset of the first that is not; or so many
+            of them are 0 that it is UTF-16.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or data.count(0) * 4 > len(data):
-        raise UserError(f"{file} is not UTF-8 but UTF-16 or UTF-32; convert it first")
     try:
-        return data.decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it first"
         ) from None
+    if data.count(0) * 4 > len(data):
+        counts = f"{data.count(0)} of its {len(data)} bytes are 0, as in UTF-16"
+        raise UserError(f"{file} is not UTF-8: {counts}; convert it first")
+    return text
 
 
 def _files(entry: str) -> list[Path]:
