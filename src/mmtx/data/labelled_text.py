@@ -18,6 +18,8 @@ from mmtx.errors import InvalidValue, check_fraction, nearest, refuse_together
 class LabelledText(Source):
     """Names: ``text``, ``label``. A text stands between the marks of its vocabulary; longer ones lose their end.
 
+    Rows are dealt out one by one: a text that the table holds twice may be in two splits.
+
     Args:
         path: a table (``.csv``, ``.tsv``, ``.jsonl``), as `mmtx.data.table.read_table` reads it.
         text: name of its column of texts.

@@ -54,7 +54,7 @@ def transcribe(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, An
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
     given = Path(options["audio"]).expanduser()
-    files = _files(given)
+    files = sound_files(given)
     write = _writing(learner, writer, options)
     overlap, began, heard_s = round(float(options["overlap_seconds"]) * rate), time.perf_counter(), 0.0
     lines: list[str] = []
@@ -149,7 +149,12 @@ def joined(texts: Sequence[str], shares: Sequence[float]) -> list[str]:
     return [" ".join(part) for part in parts]
 
 
-def _files(given: Path) -> list[Path]:
+def sound_files(given: Path) -> list[Path]:
+    """The file itself, those that a manifest lists, or those in a folder, of which a line on stderr names the others.
+
+    Raises:
+        UserError: there are none.
+    """
     if given.is_dir():
         inside = look_into(given).files
         found = [file for file in inside if _is_sound(file)]
