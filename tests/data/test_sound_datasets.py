@@ -378,6 +378,9 @@ def test_bad_lines_of_jsonl_are_named(folder):
     wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is missing", "5: path is 3, not a text"]
     assert len(said) == len(wanted)
     assert all(line.startswith(f"line {problem}") for line, problem in zip(said, wanted, strict=True)), said
+    (folder / "a.jsonl").write_text('{"path": "a\\u0000.wav", "text": "a"}')
+    with pytest.raises(UserError, match=r"a.jsonl, line 1: path: .* (does not exist|cannot be read)"):
+        manifest(folder / "a.jsonl")
     (folder / "a.jsonl").write_text("x")
     with pytest.raises(UserError, match=r"a.jsonl, line 1 is not JSON"):
         manifest(folder / "a.jsonl")

@@ -74,7 +74,7 @@ def _of_each(read: Callable[[Path], Read], files: Sequence[Path]) -> list[Read |
 def _attempt(read: Callable[[Path], Read], file: Path) -> Read | None:
     try:
         return read(file)
-    except OSError:
+    except (OSError, ValueError):  # the latter of a name with a NUL
         return None
 
 
