@@ -90,8 +90,9 @@ def write_sound(file, seconds=0.15, rate=16_000, seed=0, channels=1):
 
 
 def small_fsdd(folder, speakers=("ann", "bob"), indices=range(8)):
-    for seed, (digit, speaker, index) in enumerate(itertools.product(range(10), speakers, indices)):
-        write_sound(folder / f"{digit}_{speaker}_{index}.wav", 0.1 + 0.01 * index, 8000, seed)
+    for digit, speaker, index in itertools.product(range(10), speakers, indices):
+        name = f"{digit}_{speaker}_{index}.wav"
+        write_sound(folder / name, 0.1 + 0.01 * index, 8000, list(name.encode()))
     return [f"data.path={folder}", "data.max_seconds=0.2"]
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+MOST_PROBLEMS = 10
+"""So many are named in one error, the others counted."""
 
 
 class UserError(ValueError):
@@ -57,6 +60,17 @@ def check_fraction(key: str, value: int | float) -> None:
     """Raises `InvalidValue` where a number is not a fraction that leaves something: 0 is one, 1 is none."""
     if not 0 <= value < 1:
         raise InvalidValue(key, value, "must lie in [0, 1)")
+
+
+def refuse_together(problems: Sequence[str], where: str) -> None:
+    """Raises one error for all problems, if there are any: the first are named, the others counted."""
+    if not problems:
+        return
+    if len(problems) == 1:
+        raise UserError(problems[0])
+    more = [f"and {len(problems) - MOST_PROBLEMS} more"] * (len(problems) > MOST_PROBLEMS)
+    lines = [f"    - {problem}" for problem in problems[:MOST_PROBLEMS]] + [f"    {line}" for line in more]
+    raise UserError("\n".join([f"{len(problems)} problems with {where}:", *lines]))
 
 
 def some(names: Iterable[str]) -> str:

@@ -6,11 +6,13 @@ import io
 import os
 import pickle
 import random
+import struct
 import subprocess
 import sys
 import tarfile
 import threading
 import time
+import zlib
 from pathlib import Path
 
 import numpy
@@ -428,6 +430,99 @@ def test_modes(tmp_path, case, expected):
     assert (decode(file, channels=1).int() - grey).abs().max() <= 2
 
 
+def chunk(name, content, checksum=None):
+    checksum = zlib.crc32(name + content) if checksum is None else checksum
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", checksum)
+
+
+def png(colour_type, bits, samples, *chunks):
+    """The bytes of a PNG file, by its specification; samples are (height, width, channels)."""
+    height, width = samples.shape[:2]
+    digits = [[f"{value:0{bits}b}" for value in row] for row in samples.reshape(height, -1).tolist()]
+    lines = ["".join(row) + "0" * (-len(row) * bits % 8) for row in digits]
+    packed = b"".join(b"\0" + int(line, 2).to_bytes(len(line) // 8, "big") for line in lines)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, colour_type, 0, 0, 0))
+    return (
+        b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(packed)) + chunk(b"IEND", b"")
+    )
+
+
+GREYS, COLOURS, PALETTE, GREY_ALPHA, COLOUR_ALPHA = 0, 2, 3, 4, 6
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+@pytest.mark.parametrize(
+    "colour_type, bits",
+    [
+        *[(GREYS, bits) for bits in (1, 2, 4, 8, 16)],
+        *[(PALETTE, bits) for bits in (1, 2, 4, 8)],
+        *[(kind, bits) for kind in (COLOURS, GREY_ALPHA, COLOUR_ALPHA) for bits in (8, 16)],
+    ],
+)
+def test_every_kind_of_png_by_arithmetic(tmp_path, colour_type, bits, transparent):
+    """With and without a transparent value, in the lower half of the picture and its neighbour value beside it."""
+    generator, most = numpy.random.default_rng(bits), 2**bits - 1
+    channels = {GREYS: 1, COLOURS: 3, PALETTE: 1, GREY_ALPHA: 2, COLOUR_ALPHA: 4}[colour_type]
+    samples = generator.integers(0, most + 1, (8, 8, channels))
+    eight = samples >> 8 if bits == 16 else samples * 255 // most
+    chunks, alpha = [], numpy.full((8, 8, 1), 255)
+    if colour_type == PALETTE:
+        colours, alphas = generator.integers(0, 256, (most + 1, 3)), generator.integers(0, 256, (most + 1, 1))
+        chunks, eight = [chunk(b"PLTE", bytes(colours.ravel().tolist()))], colours[samples[..., 0]]
+        if transparent:
+            chunks, alpha = [*chunks, chunk(b"tRNS", bytes(alphas.ravel().tolist()))], alphas[samples[..., 0]]
+    elif colour_type in (GREY_ALPHA, COLOUR_ALPHA):
+        eight, alpha = eight[..., :-1], eight[..., -1:]
+    elif transparent:
+        key = samples[0, 0]
+        samples[4:], samples[4:, ::2] = key, key ^ 1
+        eight = samples >> 8 if bits == 16 else samples * 255 // most
+        chunks, alpha = [chunk(b"tRNS", key.astype(">u2").tobytes())], 255 * (samples != key).any(-1, keepdims=True)
+    (tmp_path / "a.png").write_bytes(png(colour_type, bits, samples, *chunks))
+    if (colour_type, bits, transparent) == (COLOURS, 16, True):
+        with pytest.raises(UserError, match="16 bits of colour and a transparent one; convert it to 8 bits"):
+            decode(tmp_path / "a.png")
+        return
+    shown = (eight * (alpha / 255) + 255 * (1 - alpha / 255)).round()
+    expected = torch.from_numpy(numpy.broadcast_to(shown, (8, 8, 3)).astype(numpy.uint8)).permute(2, 0, 1)
+    assert decode(tmp_path / "a.png").equal(expected)
+
+
+def test_chunks_that_show_nothing_do_not_matter(tmp_path):
+    """However large or broken they are; those that change the picture must be whole, as must what follows them."""
+    samples = numpy.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    orientation = turn.tobytes().removeprefix(b"Exif\0\0")
+    plain = png(COLOURS, 8, samples)
+    (tmp_path / "plain.png").write_bytes(plain)
+    pixels = decode(tmp_path / "plain.png")
+    profile = b"name\0\0" + zlib.compress(bytes(3_000_000))
+    for ancillary in (
+        [chunk(b"iCCP", profile)],
+        [chunk(b"iCCP", b"rubbish")],
+        [chunk(b"zTXt", profile)] * 30,
+        [chunk(b"tEXt", b"x" * 2_000_000)],
+        [chunk(b"tIME", b"", checksum=0), chunk(b"gAMA", b"", checksum=1)],
+        [chunk(b"acTL", struct.pack(">II", 9, 0))],
+    ):
+        (tmp_path / "a.png").write_bytes(png(COLOURS, 8, samples, *ancillary) + b"rubbish")
+        assert decode(tmp_path / "a.png").equal(pixels)
+    (tmp_path / "a.png").write_bytes(png(COLOURS, 8, samples, chunk(b"eXIf", orientation)))
+    assert decode(tmp_path / "a.png").equal(pixels.rot90(-1, (1, 2)))
+    broken = plain.replace(plain[-16:-12], bytes(4))  # the checksum of the samples
+    for content in (png(COLOURS, 8, samples, chunk(b"eXIf", orientation, checksum=0)), broken):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(UserError, match="a.png cannot be read .*the checksum of its chunk (eXIf|IDAT) is wrong"):
+            decode(tmp_path / "a.png")
+
+
+def test_floating_point_has_no_white(tmp_path):
+    (tmp_path / "a.ppm").write_bytes(b"Pf\n8 8\n-1.0\n" + numpy.full((8, 8), 0.5, "<f4").tobytes())
+    with pytest.raises(UserError, match="a.ppm cannot be read as an image: it holds floating-point numbers"):
+        decode(tmp_path / "a.ppm")
+
+
 def test_the_orientation_of_exif_is_applied(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise: what was left comes to the top
@@ -586,11 +681,9 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         ([], r"^path=.* holds no class folders"),
         (["cat/"], r"has no images of cat;"),
         (["cat/a.png", "dog/"], r"has no images of dog;"),
-        (
-            ["cat/a.png", "cat/b.txt", "dog/c.png", "dog/d.tif"],
-            r"holds cat/b.txt, dog/d.tif, where only folders of images",
-        ),
-        (["cat/a.png", *(f"cat/{i}.txt" for i in range(8))], r"holds cat/0.txt, cat/1.txt, .*cat/4.txt and 3 more"),
+        (["cat/a.png", "dog/c.png", "dog/d.tif"], r"holds dog/d.tif, where only folders of images"),
+        (["cat/a.png", *(f"cat/{i}.tif" for i in range(8))], r"holds cat/0.tif, cat/1.tif, .*cat/4.tif and 3 more"),
+        (["cat/a.txt", "dog/c.png"], r"has no images of cat;"),
         (["cat/a.png", "cat/inner/b.png"], r"holds cat/inner, where only folders of images"),
         (["cat/a.png", "b.png"], r"holds b.png, where only folders of images"),
         (["train/cat/a.png", "validation/cat/b.png"], r"holds validation beside train/"),
@@ -605,9 +698,62 @@ def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
         file = tmp_path / name
         file.mkdir(parents=True) if name.endswith("/") else file.parent.mkdir(parents=True, exist_ok=True)
         if not name.endswith("/"):
-            file.write_bytes(b"never read")
+            file.write_bytes(f"never read, {name}".encode())
     with pytest.raises(UserError, match=message):
         image_folder(tmp_path)
+
+
+def test_what_is_no_picture_is_left_out_and_named(tmp_path, capsys):
+    """A picture is one by what it holds where its name does not show; one that cannot be read is never left out."""
+    folder_of(tmp_path, {"cat": 3, "dog": 3})
+    (tmp_path / "cat/0.png").rename(tmp_path / "cat/0.png.1")
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "dog/a.jfif", format="JPEG")
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "dog/photo", format="WEBP")
+    for junk in ("._cat", "cat/._1.png", "cat/.DS_Store", "cat/Thumbs.db", "dog/desktop.ini", "__MACOSX/cat/a.png"):
+        (tmp_path / junk).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / junk).write_bytes(b"left by a system")
+    source = image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    assert classes_of(source.train()) == [3, 5] and capsys.readouterr().err == ""
+    for odd in ("README.md", "cat/1.txt", "cat/list.csv"):
+        (tmp_path / odd).write_text("words,and words\n")
+    assert len(image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0).train()) == 8
+    assert (
+        capsys.readouterr().err == f"{tmp_path}: 3 files left out, as no picture: README.md, cat/1.txt, cat/list.csv\n"
+    )
+    Image.new("RGB", (8, 8)).save(tmp_path / "dog/scan.dat", format="TIFF")
+    (tmp_path / "cat/loop.png").symlink_to("loop.png")
+    with pytest.raises(UserError, match="holds cat/loop.png, dog/scan.dat, where only folders of images"):
+        image_folder(tmp_path)
+
+
+def test_one_picture_under_two_paths_is_in_one_split(tmp_path):
+    """A link, a hard link or a copy of it; given splits that share one are refused."""
+    folder_of(tmp_path, {"cat": 12, "dog": 12})
+    for i in range(12):
+        (tmp_path / f"cat/z{i}.png").symlink_to(tmp_path / f"cat/{i}.png")
+        (tmp_path / f"dog/z{i}.png").hardlink_to(tmp_path / f"dog/{i}.png")
+        (tmp_path / f"dog/y{i}.png").write_bytes((tmp_path / f"dog/{i}.png").read_bytes())
+    for seed in range(3):
+        source = image_folder(tmp_path, val_fraction=0.25, test_fraction=0.25, split_seed=seed)
+        splits = [source.train(), source.val(), source.test()]
+        assert [classes_of(split) for split in splits] == [[12, 18], [6, 9], [6, 9]]
+        assert len(set().union(*map(pixels_of, splits))) == sum(len(pixels_of(split)) for split in splits) == 24
+    folder_of(tmp_path / "split", {"train/cat": 2, "train/dog": 2, "val/cat": 1, "test/dog": 2})
+    (tmp_path / "split/val/cat/0.png").unlink()
+    (tmp_path / "split/val/cat/a.png").write_bytes((tmp_path / "split/train/dog/1.png").read_bytes())
+    (tmp_path / "split/test/dog/1.png").unlink()
+    (tmp_path / "split/test/dog/1.png").symlink_to(tmp_path / "split/train/dog/0.png")
+    with pytest.raises(UserError) as caught:
+        image_folder(tmp_path / "split")
+    place = tmp_path / "split"
+    assert str(caught.value).splitlines() == [
+        f"2 problems with {place}:",
+        *(
+            f"    - {place}/{one} holds the same as {place}/train/dog/{i}.png, which is in another split; "
+            "take one of them out"
+            for one, i in (("val/cat/a.png", 1), ("test/dog/1.png", 0))
+        ),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -72,9 +72,13 @@ def test_long_texts_lose_their_end(tmp_path: Path) -> None:
     ("content", "changes", "message"),
     [
         ("text,label\na,b\n", {}, "has 1 classes in its column 'label'"),
-        ("words,label\na,b\n", {}, "record 1 has no 'text' and 'label'"),
-        ("text,label\na,b\nc,d,e\n", {}, "record 2 has more fields"),
-        ('text,label\na,b\n"c,d\n', {}, "line 3: unexpected end of data"),
+        ("words,label\na,b\n", {}, "^text=text is not a column of .*t.csv; choose from: label, words"),
+        ("text,label\na,b\nc,d,e\n", {}, "row 3 has 3 fields, and the header 2; text with commas goes in quotes"),
+        (
+            'text,label\na,b\n"c,d\n',
+            {},
+            r"row 3 \(up to line 3\) is not CSV.*: unexpected end of data",
+        ),
         ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must hold"),
         ("text,label\na,b\nc,d\n", {"val_fraction": 1.0}, "val_fraction=1.0 must lie"),
         ("text,label\na,b\nc,d\n", {"test_fraction": 0.6}, "test_fraction=0.6 of 2 samples holds none out"),

@@ -147,12 +147,18 @@ def test_bad_folders_of_fsdd_are_named(digits, tmp_path_factory):
     small_fsdd(empty / "recordings", indices=[0, 5])
     with pytest.raises(InvalidValue, match="nearest: .*recordings$"):
         fsdd(empty)
-    (digits / "README.md").write_text("is ignored")
+    (digits / "README.md").write_text("is named, and left out")
     (digits / "._0_ann_0.wav").write_bytes(b"is hidden")
     fsdd(digits)
     write_sound(digits / "ten_ann_0.wav", rate=8000)
     write_sound(digits / "1_ann_05.WAV", rate=8000)
     with pytest.raises(UserError, match="holds 1_ann_05.WAV, ten_ann_0.wav, where WAV files are called {digit}_"):
+        fsdd(digits)
+
+
+def test_recordings_of_the_test_are_not_among_those_of_training(digits):
+    shutil.copy(digits / "3_ann_0.wav", digits / "3_ann_6.wav")
+    with pytest.raises(UserError, match="3_ann_0.wav holds the same as .*3_ann_6.wav, which is in another split"):
         fsdd(digits)
 
 
@@ -265,15 +271,38 @@ def test_rows_of_one_file_stay_together(folder):
     assert len(set.union(*map(files_of, parts))) == sum(len(files_of(part)) for part in parts) == 10
 
 
+def test_one_sound_under_two_paths_is_in_one_split(folder):
+    rows = []
+    for i in range(10):
+        (folder / f"link{i}.wav").symlink_to(folder / "sounds" / f"{i}.wav")
+        shutil.copy(folder / "sounds" / f"{i}.wav", folder / f"copy{i}.flac")
+        rows += [f"sounds/{i}.wav,one", f"sounds/../link{i}.wav,two", f"copy{i}.flac,three"]
+    path = listing(folder, "twice.csv", rows)
+    for seed in range(3):
+        source = manifest(path, val_fraction=0.3, test_fraction=0.2, split_seed=seed)
+        parts = [sounds_of(split) for split in (source.train(), source.val(), source.test())]
+        assert [len(part) for part in parts] == [5, 3, 2] and len(set.union(*parts)) == 10
+        assert [len(split) for split in (source.train(), source.val(), source.test())] == [15, 9, 6]
+    (folder / "held").mkdir()
+    val = listing(folder / "held", "val.csv", ["../copy3.flac,a", "../link4.wav,b"])
+    with pytest.raises(UserError) as caught:
+        manifest(listing(folder, "one.csv", rows[::3]), val_path=val)
+    said, sounds = str(caught.value).splitlines(), folder / "sounds"
+    first = f"path ../copy3.flac holds the same as {sounds}/3.wav, which is in {folder}/one.csv, row 5, too"
+    assert (
+        said[1] == f"    - {val}, row 2: {first}" and f"holds the same as {sounds}/4.wav" in said[2] and len(said) == 3
+    )
+
+
 def test_given_manifests_are_the_splits(folder):
     val = listing(folder, "val.csv", ["sounds/a.wav,held out,odd"], "path,text,label")
     test = folder / "more" / "test.jsonl"
-    write_sound(folder / "sounds" / "a.wav")
+    write_sound(folder / "sounds" / "a.wav", seed=100)
     absolute = folder / "more" / "c.wav"
-    write_sound(absolute)
+    write_sound(absolute, seed=101)
     rows = [{"path": "b.wav", "text": "bé", "label": "even"}, {"path": str(absolute), "text": "c", "label": "odd"}]
     test.write_text("".join(json.dumps(row) + "\n\n" for row in rows))
-    write_sound(test.parent / "b.wav")
+    write_sound(test.parent / "b.wav", seed=102)
     source = manifest(folder / "train.csv", val_path=val, test_path=test, val_fraction=0.9, test_fraction=0.9)
     assert [len(source.train()), len(source.val()), len(source.test())] == [20, 1, 2]
     assert texts_of(source, source.test()) == ["bé", "c"], "characters that are held out can be written"
@@ -346,9 +375,12 @@ def test_bad_lines_of_jsonl_are_named(folder):
     with pytest.raises(UserError) as caught:
         manifest(folder / "a.jsonl")
     said = [line.partition("a.jsonl, ")[2] for line in str(caught.value).splitlines()[1:]]
-    wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is empty", "5: path is not a string"]
+    wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is missing", "5: path is 3, not a text"]
     assert len(said) == len(wanted)
     assert all(line.startswith(f"line {problem}") for line, problem in zip(said, wanted, strict=True)), said
+    (folder / "a.jsonl").write_text('{"path": "a\\u0000.wav", "text": "a"}')
+    with pytest.raises(UserError, match=r"a.jsonl, line 1: path: .* (does not exist|cannot be read)"):
+        manifest(folder / "a.jsonl")
     (folder / "a.jsonl").write_text("x")
     with pytest.raises(UserError, match=r"a.jsonl, line 1 is not JSON"):
         manifest(folder / "a.jsonl")
@@ -357,9 +389,9 @@ def test_bad_lines_of_jsonl_are_named(folder):
 @pytest.mark.parametrize(
     "content, problem",
     [
-        ("", "^path=.* lists no recordings"),
-        ("path,text\n", "^path=.* lists no recordings"),
-        ("file,text\na.wav,b\n", "needs a column path, and text or label or both; its first row, .* has file, text"),
+        ("", "^path=.* holds no rows"),
+        ("path,text\n", "^path=.* holds no rows"),
+        ("file,text\na.wav,b\n", "needs a column path, and text or label or both; it has file, text"),
         ("path,words\na.wav,b\n", "needs a column path, and text or label or both; .* has path, words"),
         ("path,text,text\na.wav,b,c\n", "has a column twice: text"),
         ('path,text\na.wav,"b\n', r"a.csv, row 2 \(up to line 2\) is not CSV.*: unexpected end of data"),
@@ -375,7 +407,7 @@ def test_bad_values_of_a_manifest_are_named(folder):
     train = folder / "train.csv"
     for changed, problem in [
         ({"path": folder / "none.csv"}, "^path=.*none.csv is not a file"),
-        ({"path": folder / "train.txt"}, "^path=.*train.txt must end with .csv or .jsonl"),
+        ({"path": folder / "train.txt"}, "^path=.*train.txt must end with one of .csv .tsv .jsonl"),
         ({"path": train, "val_path": folder / "none.csv"}, "^val_path=.*none.csv is not a file"),
         ({"path": train, "val_fraction": 0.5, "test_fraction": 0.5}, "^val_fraction=0.5 leaves no training with test_"),
         ({"path": train, "test_fraction": -0.1}, r"^test_fraction=-0.1 must lie in \[0, 1\)"),
@@ -426,6 +458,21 @@ def test_contract_of_speech_commands(spoken):
     assert (
         commands(spoken).specs["label"].labels.index("zero") == 34 and len(commands(spoken).specs["label"].labels) == 35
     )
+
+
+def test_files_that_systems_leave_are_no_recordings(spoken, tmp_path_factory, capsys):
+    inner, library = spoken / "SpeechCommands" / "speech_commands_v0.02", tmp_path_factory.mktemp("library")
+    small_librispeech(library)
+    chapter = next((library / "LibriSpeech" / "dev-clean").glob("*/1"))
+    for place in (inner, inner / "yes", library / "LibriSpeech" / "dev-clean", chapter.parent, chapter):
+        for junk in ("._00000001_nohash_0.wav", "._a.flac", ".DS_Store", "Thumbs.db"):
+            (place / junk).write_bytes(b"no sound")
+        (place / "__MACOSX").mkdir()
+    assert len(commands(spoken).train()) == 12 and len(books(library).val()) == 8
+    assert capsys.readouterr().err == ""
+    (inner / "yes" / "00000001_nohash_0.WAV").write_bytes(b"")
+    commands(spoken)
+    assert "a file left out, as no recording <speaker>_nohash_<number>.wav: yes/00000001" in capsys.readouterr().err
 
 
 def test_speech_commands_are_split_as_torchaudio_does(spoken):

@@ -120,6 +120,21 @@ def test_files_are_joined_in_the_order_given(tmp_path, monkeypatch):
     assert whole("~/[ab].txt") == "aaaaabbbbb"
 
 
+def test_a_file_is_read_once(tmp_path, capsys):
+    """Under whatever paths: what is held out must not have been read before."""
+    for name, content in {"a.txt": "abcde" * 4, "b.txt": "fghij" * 4, "copy.txt": "abcde" * 4}.items():
+        (tmp_path / name).write_text(content)
+    (tmp_path / "link.txt").symlink_to("b.txt")
+    paths = [str(tmp_path / "b.txt"), str(tmp_path / "*.txt"), str(tmp_path / "b.txt")]
+    source = text_file(paths, context=19, val_fraction=0.5)
+    ids = [split[0]["text"]["ids"].tolist() for split in (source.train(), source.val())]
+    assert [source.vocabulary.decode(each) for each in ids] == ["fghij" * 4, "abcde" * 4]
+    said = f"leaves out 4 files that it has read already, as {tmp_path}/copy.txt, {tmp_path}/link.txt\n"
+    assert capsys.readouterr().err.endswith(said)
+    text_file([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")], context=19, val_fraction=0.5)
+    assert capsys.readouterr().err == ""
+
+
 def test_a_path_to_nothing_is_named(tmp_path):
     with pytest.raises(InvalidValue, match=r"^path=.*nothing\*.txt is neither a file nor a pattern that matches any"):
         text_file(str(tmp_path / "nothing*.txt"))

@@ -112,9 +112,15 @@ def test_merges_are_learnt_from_the_training_part_only(tmp_path):
 
 def test_packed_files_are_the_same(tmp_path):
     files = write(tmp_path, source=ENGLISH, target=GERMAN)
-    (tmp_path / "packed.gz").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "target").read_bytes()))
-    plain, packed = parallel(**files), parallel(source=files["source"], target=str(tmp_path / "packed.gz"))
+    (tmp_path / "packed.GZ").write_bytes(gzip.compress(b"\xef\xbb\xbf" + (tmp_path / "target").read_bytes()))
+    plain, packed = parallel(**files), parallel(source=files["source"], target=str(tmp_path / "packed.GZ"))
     assert pairs(plain, plain.train()) == pairs(packed, packed.train())
+
+
+def test_training_pairs_that_are_measured_are_named(tmp_path, capsys):
+    files = write(tmp_path, source=ENGLISH, target=GERMAN, test_source=ENGLISH, test_target=GERMAN)
+    assert len(parallel(**files).test()) == len(ENGLISH)
+    assert capsys.readouterr().err == "data.test_source holds the training pairs: what test/ says has been learnt\n"
 
 
 def test_only_line_ends_end_a_line(tmp_path):

@@ -683,7 +683,8 @@ def test_what_is_seen_in_the_rooms():
 
 
 def write_npz(file, arrays):
-    numpy.savez(file, **arrays)
+    with open(file, "wb") as stream:  # by its name, NumPy would add an end
+        numpy.savez(stream, **arrays)
     return file
 
 
@@ -718,13 +719,13 @@ BOX, DISCRETE = {"type": "Box", "shape": [2], "dtype": "float32"}, {"type": "Dis
 
 
 @pytest.mark.parametrize("names", [{}, {"terminations": "terminals", "truncations": "timeouts"}])
-@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".h5"])
+@pytest.mark.parametrize("suffix", [".npz", ".hdf5", ".h5", ".NPZ", ".HDF5"])
 @pytest.mark.parametrize("size", [None, 3])
 def test_files_hold_what_was_written(tmp_path, suffix, names, size):
     given = recorded(size=size)
     arrays = {**flat(given), "truncations": numpy.zeros(61, dtype=bool)}
     arrays = {names.get(key, key): value for key, value in arrays.items()}
-    file = (write_npz if suffix == ".npz" else write_hdf5)(tmp_path / f"file{suffix}", arrays)
+    file = (write_npz if suffix.lower() == ".npz" else write_hdf5)(tmp_path / f"file{suffix}", arrays)
     source = trajectories(file)
     check_source(source)
     wanted = episodes_of(given)

@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from random_sets import examples
 
 from mmtx.errors import InvalidValue
-from mmtx.write.transcript import joined, windows
+from mmtx.write.transcript import joined, sound_files, windows
+
+
+def test_sounds_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By their names or by what they hold; what is left out is named, unless a system left it behind."""
+    sounds = [tmp_path / name for name in ("a.wav", "b.FLAC", "c.aiff", "d.mp3", "e", "f.wav.1")]
+    for file, kind in zip(sounds, ("WAV", "FLAC", "AIFF", "MP3", "OGG", "WAV"), strict=True):
+        soundfile.write(file, numpy.zeros(1600), 16_000, format=kind)
+    for junk in ("._a.wav", ".DS_Store", "Thumbs.db"):
+        (tmp_path / junk).write_bytes(b"no sound")
+    assert sound_files(tmp_path) == sounds
+    assert capsys.readouterr().err == ""
+    (tmp_path / "notes.txt").write_text("words")
+    (tmp_path / "song.m4a").write_bytes(b"\0\0\0\x20ftypM4A " + bytes(99))
+    assert sound_files(tmp_path) == sounds
+    left_out = "2 files left out, as no sound file that can be read: notes.txt, song.m4a"
+    assert capsys.readouterr().err == f"{tmp_path}: {left_out}\n"
+    (tmp_path / "list.tsv").write_text("text\tpath\none\td.mp3\n")
+    assert sound_files(tmp_path / "list.tsv") == [tmp_path / "d.mp3"]
 
 
 @examples(100)

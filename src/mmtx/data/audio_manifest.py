@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.same_content import first_of_same
 from mmtx.data.sound_file import check_sound
 from mmtx.data.stratified import held_out
-from mmtx.data.text_file import read_text
+from mmtx.data.table import Row, Table, read_table
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, check_fraction, nearest
-
-COLUMNS = ("path", "text", "label")
+from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, refuse_together
 
 
 class AudioManifest(Recordings):
     """Names: ``audio``, and ``text`` or ``label`` or both, as the training manifest has them.
 
-    A manifest is a CSV file with a header, or a JSONL file with an object per line: ``path`` (of a sound file, from
-    the manifest's folder or absolute), ``text``, ``label``; what else it has is ignored. A file may stand in it several
-    times, with several texts, and is never dealt out to two splits. The classes are the labels of the training
-    manifest, in the order of their names. Everything that is wrong with a manifest is reported at once, and so is what
-    the headers of the sound files say; files are decoded when they are asked for.
+    A manifest is a table (``.csv``, ``.tsv``, ``.jsonl``), as `mmtx.data.table.read_table` reads it: ``path`` (of a
+    sound file, from the manifest's folder or absolute), ``text``, ``label``; what else it has is ignored. A file may
+    stand in it several times, with several texts, and is never dealt out to two splits; nor are files that hold the
+    same. The classes are the labels of the training manifest, in the order of their names. Everything that is wrong
+    with a manifest is reported at once, and so is what the headers of the sound files say; files are decoded when they
+    are asked for.
 
     Args:
         path: the training manifest.
@@ -65,22 +61,22 @@ class AudioManifest(Recordings):
         if from_train >= 1:
             raise InvalidValue("val_fraction", val_fraction, f"leaves no training with test_fraction={test_fraction}")
         learn = _Manifest.read("path", path)
-        val = _Manifest.read("val_path", val_path) if val_path else None
-        test = _Manifest.read("test_path", test_path) if test_path else None
+        val = _Manifest.read("val_path", val_path, learn.has) if val_path else None
+        test = _Manifest.read("test_path", test_path, learn.has) if test_path else None
         manifests = [manifest for manifest in (learn, val, test) if manifest is not None]
-        wanted = [column for column in ("text", "label") if column in learn.columns]
-        problems = [problem for manifest in manifests for problem in manifest.problems(wanted)]
-        problems += _shared_files(manifests)
+        problems = [problem for manifest in manifests for problem in manifest.problems(learn.has)]
+        first = first_of_same(sound for manifest in manifests for _, sound in manifest.sounds())
+        problems += _shared_files(manifests, first)
         labels = None
-        if "label" in wanted:
-            labels = self.learnt.classes("label", sorted({row.label for row in learn.rows if row.label}))
+        if "label" in learn.has:
+            labels = self.learnt.classes("label", sorted(learn.labels))
             problems += _unknown_labels(labels, manifests[1:])
         problems += _bad_sounds(manifests, sample_rate_hz, resample, max_seconds)
         refuse_together(problems, " and ".join(str(manifest.file) for manifest in manifests))
-        recordings = learn.recordings(wanted, labels)
-        total = len({row.sound for row in learn.rows})
-        watching = val.recordings(wanted, labels) if val else []
-        testing = test.recordings(wanted, labels) if test else []
+        recordings = learn.recordings(labels, first)
+        total = len({recording.file for recording in recordings})
+        watching = val.recordings(labels, first) if val else []
+        testing = test.recordings(labels, first) if test else []
         if test is None:
             recordings, testing = held_out(recordings, "test_fraction", test_fraction, total, split_seed)
         if val is None:
@@ -105,168 +101,86 @@ def listed_sounds(path: Path) -> list[Path]:
     Raises:
         UserError: it cannot be read, or a row names no file, all rows together.
     """
-    found = list(READERS[path.suffix.lower()](path))
-    problems = [f"{path}, {where} {row}" for where, row in found if isinstance(row, str)]
-    rows = [(where, row.get("path")) for where, row in found if isinstance(row, dict)]
-    problems += [f"{path}, {where}: path is missing" for where, sound in rows if not sound]
-    problems += [
-        f"{path}, {where}: path {sound} is not a file"
-        for where, sound in rows
-        if sound and not (path.parent / sound).is_file()
-    ]
-    refuse_together(problems, str(path))
-    return [path.parent / sound for _, sound in rows if sound]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One row of a manifest; fields that it lacks are empty, those of a wrong type are None."""
-
-    where: str
-    sound: Path
-    values: Mapping[str, str | None]
-
-    @property
-    def label(self) -> str:
-        return self.values.get("label") or ""
+    table = read_table("audio", str(path), texts=["path"], labels=[])
+    if "path" not in table.columns:
+        raise UserError(f"{path} needs a column path; it has {_listed(table.columns)}")
+    rows = [(row.where, row.values["path"].strip()) for row in table.rows if "path" in row.values]
+    lost = [f"{where}: path {sound} is not a file" for where, sound in rows if not (path.parent / sound).is_file()]
+    refuse_together([*table.problems, *lost], str(path))
+    return [path.parent / sound for _, sound in rows]
 
 
 @dataclass(frozen=True)
 class _Manifest:
-    """A file of rows.
+    """A table of recordings; `has` are those of the wanted columns that it has: text or label or both."""
 
-    Attributes:
-        file: where it lies.
-        columns: those of `COLUMNS` that it has in any row.
-        rows: those that could be read.
-        broken: what is wrong with the others.
-    """
-
-    file: Path
-    columns: set[str]
-    rows: Sequence[_Row]
-    broken: Sequence[str]
+    table: Table
+    has: Sequence[str]
 
     @classmethod
-    def read(cls, key: str, path: str) -> _Manifest:
-        file = Path(path).expanduser()
-        if file.suffix.lower() not in READERS:
-            raise InvalidValue(key, path, f"must end with {' or '.join(READERS)}: it is a manifest of recordings")
-        if not file.is_file():
-            raise InvalidValue(key, path, "is not a file")
-        found = list(READERS[file.suffix.lower()](file))
-        broken = [f"{file}, {where} {row}" for where, row in found if isinstance(row, str)]
-        rows = [
-            _Row(where, file.parent / (row.get("path") or ""), row) for where, row in found if isinstance(row, dict)
-        ]
-        if not rows:
-            refuse_together(broken, str(file))
-            raise InvalidValue(key, path, "lists no recordings")
-        columns = {column for row in rows for column in row.values}
-        if "path" not in columns or not columns & {"text", "label"}:
-            raise UserError(f"{file} needs a column path, and text or label or both; it has {_listed(columns)}")
-        return cls(file, columns & set(COLUMNS), rows, broken)
+    def read(cls, key: str, path: str, wanted: Sequence[str] = ("text", "label")) -> _Manifest:
+        texts = ["path", *(column for column in wanted if column == "text")]
+        table = read_table(key, path, texts=texts, labels=[column for column in wanted if column == "label"])
+        if "path" not in table.columns or not {"text", "label"} & set(table.columns):
+            raise UserError(
+                f"{table.file} needs a column path, and text or label or both; it has {_listed(table.columns)}"
+            )
+        return cls(table, [column for column in wanted if column in table.columns])
+
+    @property
+    def file(self) -> Path:
+        return self.table.file
+
+    @property
+    def labels(self) -> set[str]:
+        return {row.values["label"] for row in self.table.rows if "label" in row.values}
 
     def problems(self, wanted: Sequence[str]) -> Iterator[str]:
-        """Rows that cannot be read; columns and values that are missing, given those that training has."""
-        yield from self.broken
-        lacking = [column for column in wanted if column not in self.columns]
-        for column in lacking:
-            yield f"{self.file} has no column {column}, which the training manifest has"
-        for row in self.rows:
-            for column in ("path", *wanted):
-                value = row.values.get(column, "")
-                if value is None:
-                    yield f"{self.file}, {row.where}: {column} is not a string"
-                elif not value.strip() and column not in lacking:
-                    yield f"{self.file}, {row.where}: {column} is empty"
+        yield from self.table.problems
+        for column in wanted:
+            if column not in self.has:
+                yield f"{self.file} has no column {column}, which the training manifest has"
 
-    def recordings(self, wanted: Sequence[str], labels: tuple[str, ...] | None) -> list[Recording]:
+    def sounds(self) -> Iterator[tuple[Row, Path]]:
+        """Rows whose path can be read, and where it leads."""
+        for row in self.table.rows:
+            if "path" in row.values:
+                yield row, self.file.parent / row.values["path"].strip()
+
+    def recordings(self, labels: tuple[str, ...] | None, first: Mapping[Path, Path]) -> list[Recording]:
+        """With one path, the `first`, for all files that hold the same."""
         numbers = {label: number for number, label in enumerate(labels or ())}
         return [
-            Recording(row.sound, row.values["text"] if "text" in wanted else None, numbers.get(row.label))
-            for row in self.rows
+            Recording(first[sound], row.values.get("text"), numbers.get(row.values.get("label", "")))
+            for row, sound in self.sounds()
         ]
-
-
-Rows = Iterator[tuple[str, dict[str, str | None] | str]]
-"""Where each row stands, and its values, or what is wrong with it, as a predicate."""
-
-
-def _csv_rows(file: Path) -> Rows:
-    reader = csv.reader(io.StringIO(read_text(file), newline=""), strict=True)
-    header: list[str] = []
-    number = 0
-    try:
-        for number, values in enumerate(filter(None, reader), start=1):  # empty lines are no rows
-            if number == 1:
-                header = [name.strip() for name in values]
-                _check_header(file, header)
-            elif len(values) == len(header):
-                yield f"row {number}", dict(zip(header, values, strict=True))
-            else:
-                problem = f"has {len(values)} fields, and the header {len(header)}; text with commas goes in quotes"
-                yield f"row {number}", problem
-    except csv.Error as error:
-        yield f"row {number + 1}", f"(up to line {reader.line_num}) is not CSV, nor is what follows: {error}"
-
-
-def _check_header(file: Path, header: Sequence[str]) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if twice:
-        raise UserError(f"{file} has a column twice: {', '.join(twice)}")
-    if "path" not in header or not {"text", "label"} & set(header):
-        raise UserError(
-            f"{file} needs a column path, and text or label or both; its first row, the header, has {_listed(header)}"
-        )
-
-
-def _jsonl_rows(file: Path) -> Rows:
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield f"line {number}", f"is not JSON: {error}"
-            continue
-        if isinstance(values, dict):
-            yield f"line {number}", {key: _text(key, value) for key, value in values.items()}
-        else:
-            yield f"line {number}", 'is not an object, as {"path": "a.wav", "text": "yes"} is'
-
-
-READERS: dict[str, Callable[[Path], Rows]] = {".csv": _csv_rows, ".jsonl": _jsonl_rows}
-
-
-def _text(key: str, value: Any) -> str | None:
-    if key == "label" and isinstance(value, int):
-        return str(value)
-    return value if isinstance(value, str) else None
 
 
 def _listed(columns: Iterable[str]) -> str:
     return ", ".join(sorted(columns)) or "none"
 
 
-def _shared_files(manifests: Sequence[_Manifest]) -> Iterator[str]:
+def _shared_files(manifests: Sequence[_Manifest], first: Mapping[Path, Path]) -> Iterator[str]:
     """Recordings that are in two manifests, which would train on what is to be held out."""
-    first: dict[Path, str] = {}
+    places: dict[Path, tuple[Path, str]] = {}
     for manifest in manifests:
-        for row in manifest.rows:
-            if row.values.get("path") and row.sound in first:
-                yield f"{manifest.file}, {row.where}: path {row.values['path']} is in {first[row.sound]}, too"
-        for row in manifest.rows:
-            first.setdefault(row.sound, f"{manifest.file}, {row.where}")
+        for row, sound in manifest.sounds():
+            other, where = places.get(first[sound], (sound, ""))
+            if where:
+                named = "is" if sound == other else f"holds the same as {other}, which is"
+                yield f"{row.where}: path {row.values['path']} {named} in {where}, too"
+        for row, sound in manifest.sounds():
+            places.setdefault(first[sound], (sound, row.where))
 
 
 def _unknown_labels(known: Sequence[str], others: Sequence[_Manifest]) -> Iterator[str]:
     for manifest in others:
-        for row in manifest.rows:
-            if row.label and row.label not in known:
+        for row in manifest.table.rows:
+            label = row.values.get("label")
+            if label is not None and label not in known:
                 yield (
-                    f"{manifest.file}, {row.where}: label {row.label} is not among the {len(known)} of the training "
-                    f"manifest; {nearest(row.label, known)}"
+                    f"{row.where}: label {label} is not among the {len(known)} of the training manifest; "
+                    f"{nearest(label, known)}"
                 )
 
 
@@ -276,11 +190,11 @@ def _bad_sounds(
     """What the headers of the files say is wrong; a file is looked at once."""
     seen: set[Path] = set()
     for manifest in manifests:
-        for row in manifest.rows:
-            if not (row.values.get("path") or "").strip() or row.sound in seen:
+        for row, sound in manifest.sounds():
+            if sound in seen:
                 continue
-            seen.add(row.sound)
+            seen.add(sound)
             try:
-                check_sound(row.sound, sample_rate_hz=sample_rate_hz, resample=resample, max_seconds=max_seconds)
+                check_sound(sound, sample_rate_hz=sample_rate_hz, resample=resample, max_seconds=max_seconds)
             except UserError as error:
-                yield f"{manifest.file}, {row.where}: path: {error}"
+                yield f"{row.where}: path: {error}"

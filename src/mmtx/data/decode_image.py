@@ -9,10 +9,14 @@ import numpy
 import torch
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
+from mmtx.data.png_chunks import needed_chunks
 from mmtx.errors import UserError
 
+GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
+"""How much a step of grey is in 8 bits, where PNG stores fewer."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
 
 
@@ -37,9 +41,11 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-            with Image.open(file, formats=FORMATS) as image:
+            with open(file, "rb") as stream, Image.open(needed_chunks(stream), formats=FORMATS) as image:
                 if image.width * image.height <= max_pixels:
-                    picture = _eight_bits(ImageOps.exif_transpose(image)).convert("RGB" if channels == 3 else "L")
+                    stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
+                    upright = ImageOps.exif_transpose(image)
+                    picture = _eight_bits(upright, stored).convert("RGB" if channels == 3 else "L")
                     filled = ImageOps.fit(picture, size[::-1], method=Image.Resampling.BICUBIC)
                     return torch.from_numpy(numpy.array(filled).reshape(*size, channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
@@ -47,14 +53,35 @@ def decode_image(
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
     except Image.UnidentifiedImageError:
         raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)})") from None
+    except ValueError as error:
+        raise UserError(f"{file} cannot be read as an image: {error}") from None
     except Exception as error:  # Pillow's decoders raise whatever they come across
         raise UserError(f"{file} cannot be read as an image: {type(error).__name__}: {error}") from None
     raise UserError(f"{file} has {count}; data.max_pixels={max_pixels}: shrink it, or raise data.max_pixels")
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def image_format(file: Path) -> str | None:
+    """The format of a picture, one of the `FORMATS` or another, by what the file holds; None if it is none."""
+    try:
+        with Image.open(file) as image:
+            return image.format
+    except Exception:  # Pillow's readers raise whatever they come across
+        return None
+
+
+def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
+    """Of every sample the upper 8 bits, and white where it is transparent; `stored` is how a PNG file has them."""
+    if image.mode == "F":
+        raise ValueError("it holds floating-point numbers, of which none is white; convert it to 8 or 16 bits")
+    key = image.info.get("transparency")
+    if key is not None and stored == "RGB;16B":
+        raise ValueError("it has 16 bits of colour and a transparent one; convert it to 8 bits, or to an alpha channel")
     if image.mode.startswith("I"):
-        return Image.fromarray((numpy.asarray(image).astype(numpy.int64) >> 8).clip(0, 255).astype(numpy.uint8))
+        samples = numpy.asarray(image).astype(numpy.int64)
+        return Image.fromarray(numpy.where(samples == key, 255, (samples >> 8).clip(0, 255)).astype(numpy.uint8))
+    if key is not None and stored in GREY_STEPS:  # the samples are stretched to 8 bits, and their key is not
+        image = image.convert("L")
+        image.info["transparency"] = key * GREY_STEPS[stored]
     if image.has_transparency_data:
         shown = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown)

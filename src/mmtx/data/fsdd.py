@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmtx.data.digits import NAMES
+from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.same_content import first_of_splits
 from mmtx.data.stratified import held_out
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, some
@@ -21,7 +24,8 @@ NUM_TEST = 5
 class FSDD(Recordings):
     """Names: ``audio``, ``text`` (the digit's English name), ``label`` (the digit).
 
-    In `path` lie files ``{digit}_{speaker}_{index}.wav``; what else lies there is ignored, unless it is a WAV file.
+    In `path` lie files ``{digit}_{speaker}_{index}.wav``, no two alike in training and test; what else lies there is
+    left out, and a line on stderr names it, unless it is a WAV file.
     With the official split, indices 0 to 4 are for the test and the others to train on, so that a speaker of the test
     has been heard in training. With `test_speakers`, everything that these say is for the test, and everything that
     the others say is to train on. Recordings are decoded at the start and kept in memory (15 MB per 1,000).
@@ -62,12 +66,13 @@ class FSDD(Recordings):
                 f"{folder} has no recordings of {', '.join(missing)} to train on, of {len(learn)}; all ten digits are "
                 f"needed (data.path): {ADDRESS} has them"
             )
-        recordings = [one.recording for one in learn]
+        first = first_of_splits([[one.file for one in part] for part in (learn, test)], str(folder))
+        recordings = [one.recording(first) for one in learn]
         train, val = held_out(recordings, "val_fraction", val_fraction, len(recordings), split_seed)
         super().__init__(
             train=train,
             val=val,
-            test=[one.recording for one in test],
+            test=[one.recording(first) for one in test],
             labels=NAMES,
             vocabulary=vocabulary,
             sample_rate_hz=sample_rate_hz,
@@ -85,9 +90,9 @@ class _Spoken:
     speaker: str
     index: int
 
-    @property
-    def recording(self) -> Recording:
-        return Recording(self.file, NAMES[self.digit], self.digit)
+    def recording(self, first: Mapping[Path, Path]) -> Recording:
+        """With one path, the `first`, for all files that hold the same."""
+        return Recording(first[self.file], NAMES[self.digit], self.digit)
 
 
 def _listed(folder: Path) -> list[_Spoken]:
@@ -108,12 +113,12 @@ def _listed(folder: Path) -> list[_Spoken]:
             f"{folder} holds {some(strays)}, where WAV files are called {{digit}}_{{speaker}}_{{index}}.wav, as "
             f"7_theo_12.wav; rename them, or take them out of data.path"
         )
+    report_left_out(folder, [file for file in look_into(folder).files if file not in files], "WAV file")
     return [_spoken(file) for file in files]
 
 
 def _wavs(folder: Path) -> list[Path]:
-    entries = (entry for entry in folder.iterdir() if not entry.name.startswith("."))
-    return sorted(entry for entry in entries if entry.suffix.lower() == ".wav")
+    return [file for file in look_into(folder).files if file.suffix.lower() == ".wav"]
 
 
 def _spoken(file: Path) -> _Spoken:

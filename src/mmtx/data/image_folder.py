@@ -13,11 +13,18 @@ from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.decode_image import decode_image
+from mmtx.data.decode_image import FORMATS, decode_image, image_format
+from mmtx.data.folder import look_into, report_left_out
+from mmtx.data.same_content import first_of_splits
 from mmtx.data.stratified import held_out
 from mmtx.errors import InvalidValue, UserError, check_fraction, check_within, some
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
+OTHER_SUFFIXES = (
+    *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".tga", ".psd", ".ico", ".exr", ".hdr"),
+    *(".dng", ".cr2", ".nef", ".arw", ".pfm", ".pcx"),
+)
+"""Files that are taken for pictures by their names alone: those that can be read, and those that cannot."""
 MOST_PIXELS = 89_000_000
 """Pillow refuses pictures of twice as many by itself."""
 
@@ -34,8 +41,9 @@ class ImageFolder(Source):
 
     `path` holds the class folders, and samples are dealt out to training, validation and test by the fractions,
     stratified; or it holds ``train/``, and perhaps ``val/`` and ``test/``, with the class folders in them. Then only a
-    missing ``val/`` is made up for, by `val_fraction` of the training part. Hidden files are ignored. Files are decoded
-    when they are asked for.
+    missing ``val/`` is made up for, by `val_fraction` of the training part. Files that hold the same are never dealt
+    out to two splits, and must not lie in two of these folders. Hidden files are ignored; what is no picture is left
+    out, and a line on stderr names it. Files are decoded when they are asked for.
 
     Args:
         path: the folder.
@@ -73,20 +81,20 @@ class ImageFolder(Source):
         if not folder.is_dir():
             raise InvalidValue("path", path, "is not a folder")
         self._augment, self._shape, self._max_pixels = augment, (channels, size, size), max_pixels
-        self._train: list[Picture]
-        self._val: list[Picture] = []
-        self._test: list[Picture] = []
-        if _is_split(folder):
+        is_split = _is_split(folder)
+        if is_split:
             self._labels = self.learnt.classes("label", _class_folders(folder / "train"))
-            self._train, self._val, self._test = (
+            parts = [
                 _images(folder / part, self._labels) if (folder / part).is_dir() else []
                 for part in ("train", "val", "test")
-            )
-            total = len(self._train)
+            ]
         else:
             self._labels = self.learnt.classes("label", _class_folders(folder))
-            self._train = _images(folder, self._labels)
-            total = len(self._train)
+            parts = [_images(folder, self._labels), [], []]
+        first = first_of_splits([[picture.file for picture in part] for part in parts], str(folder))
+        self._train, self._val, self._test = ([Picture(first[file], label) for file, label in part] for part in parts)
+        total = len({picture.file for picture in self._train})
+        if not is_split:
             self._train, self._test = held_out(self._train, "test_fraction", test_fraction, total, split_seed)
         if not self._val:
             self._train, self._val = held_out(self._train, "val_fraction", val_fraction, total, split_seed)
@@ -121,37 +129,49 @@ class ImageFolder(Source):
 
 def _is_split(folder: Path) -> bool:
     """Whether there are class folders within ``train/``, rather than pictures of the class train."""
-    inside = _visible(folder / "train") if (folder / "train").is_dir() else []
-    if not any(entry.is_dir() for entry in inside):
+    places = look_into(folder).folders
+    if not any(place.name == "train" and look_into(place).folders for place in places):
         return False
-    others = [entry.name for entry in _visible(folder) if entry.is_dir() and entry.name not in ("train", "val", "test")]
+    others = [place.name for place in places if place.name not in ("train", "val", "test")]
     if others:
         raise UserError(f"{folder} holds {some(others)} beside train/; data.path takes train/, val/ and test/ only")
     return True
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    labels = tuple(entry.name for entry in _visible(folder) if entry.is_dir())
+    labels = tuple(place.name for place in look_into(folder).folders)
     if not labels:
         raise InvalidValue("path", folder, "holds no class folders: pictures lie in one folder per class")
+    for label in labels:
+        if any("\ud800" <= letter <= "\udfff" for letter in label):  # bytes that are no letters
+            raise UserError(f"{folder} holds a class folder {label!r}, whose name is not UTF-8; rename it")
     return labels
 
 
 def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
     """All images of a folder of class folders, in the order of their names."""
+    top = look_into(folder)
     images: list[Picture] = []
-    strays = [entry.name for entry in _visible(folder) if _is_image(entry)]
-    for place in (entry for entry in _visible(folder) if entry.is_dir()):
+    strays = [*filter(_is_image, top.files), *top.others]
+    left_out = [file for file in top.files if file not in strays]
+    for place in top.folders:
         if place.name not in labels:
             raise UserError(f"{place} is a class that training lacks; it has {some(labels)}")
-        files = _visible(place)
-        strays += [f"{place.name}/{file.name}" for file in files if not _is_image(file)]
-        images += [Picture(file, labels.index(place.name)) for file in files if _is_image(file)]
+        inside, label = look_into(place), labels.index(place.name)
+        strays += [*inside.folders, *inside.others]
+        for file in inside.files:
+            if _is_image(file):
+                images.append(Picture(file, label))
+            elif file.suffix.lower() in OTHER_SUFFIXES or image_format(file):
+                strays.append(file)
+            else:
+                left_out.append(file)
     if strays:
         raise UserError(
-            f"{folder} holds {some(strays)}, where only folders of images belong "
-            f"({' '.join(SUFFIXES)}); take them out of data.path"
+            f"{folder} holds {some(str(stray.relative_to(folder)) for stray in strays)}, where only folders of images "
+            f"belong ({' '.join(SUFFIXES)}); take them out of data.path"
         )
+    report_left_out(folder, left_out, "picture")
     found = Counter(image.label for image in images)
     empty = [label for i, label in enumerate(labels) if not found[i] and (folder / label).is_dir()]
     if empty or not images:
@@ -159,9 +179,6 @@ def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
     return images
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
-
-
-def _is_image(entry: Path) -> bool:
-    return entry.suffix.lower() in SUFFIXES and entry.is_file()
+def _is_image(file: Path) -> bool:
+    """By its name, or by what it holds."""
+    return file.suffix.lower() in SUFFIXES or image_format(file) in FORMATS

@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.stratified import hold_out_share
-from mmtx.data.text_file import read_text
+from mmtx.data.table import read_table
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, check_fraction
+from mmtx.errors import InvalidValue, check_fraction, nearest, refuse_together
 
 
 class LabelledText(Source):
     """Names: ``text``, ``label``. A text stands between the marks of its vocabulary; longer ones lose their end.
 
+    Rows are dealt out one by one: a text that the table holds twice may be in two splits.
+
     Args:
-        path: a table with a header (``.csv``; ``.tsv``, in which quotes are letters like others) or a line of JSON for
-            each text (``.jsonl``).
+        path: a table (``.csv``, ``.tsv``, ``.jsonl``), as `mmtx.data.table.read_table` reads it.
         text: name of its column of texts.
         label: name of its column of classes; they are numbered in the order of their spelling.
         vocabulary: how text becomes ids.
@@ -50,7 +47,7 @@ class LabelledText(Source):
         check_fraction("test_fraction", test_fraction)
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must hold two marks and an id")
-        rows = list(_rows(Path(path).expanduser(), text, label))
+        rows = _rows(path, {"text": text, "label": label})
         self.labels = self.learnt.classes("label", sorted({name for _, name in rows}))
         if len(self.labels) < 2:
             raise InvalidValue("path", path, f"has {len(self.labels)} classes in its column '{label}'; at least 2")
@@ -93,41 +90,11 @@ class LabelledText(Source):
         return {"text": {"ids": torch.tensor([begin, *ids, end])}, "label": {"class": self._classes[part[i]].clone()}}
 
 
-def _rows(file: Path, text: str, label: str) -> Iterator[tuple[str, str]]:
-    """Text and class of every line."""
-    if not file.is_file():
-        raise InvalidValue("path", file, "is not a file")
-    content = read_text(file)
-    if file.suffix.lower() == ".jsonl":
-        rows: Sequence[Mapping[str, object]] = [_object(file, line) for line in content.splitlines() if line.strip()]
-    else:
-        rows = _table(file, content)
-    for number, row in enumerate(rows, start=1):
-        if row.get(text) is None or row.get(label) is None:
-            raise UserError(f"{file}: record {number} has no '{text}' and '{label}'; set data.text and data.label")
-        yield str(row[text]), str(row[label])
-
-
-def _table(file: Path, content: str) -> list[dict[str, str]]:
-    tabs = file.suffix.lower() == ".tsv"
-    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ","}
-    reader = csv.DictReader(io.StringIO(content, newline=""), strict=True, **style)
-    rows: list[dict[str, str]] = []
-    try:
-        for row in reader:
-            if None in row:
-                raise UserError(
-                    f"{file}: record {len(rows) + 1} has more fields than the header: quote what holds a comma"
-                )
-            rows.append(row)
-    except csv.Error as error:
-        raise UserError(f"{file}: line {reader.reader.line_num}: {error}") from None
-    return rows
-
-
-def _object(file: Path, line: str) -> dict[str, object]:
-    try:
-        found = json.loads(line)
-    except ValueError as error:
-        raise UserError(f"{file}: a line is not JSON: {error}") from None
-    return found if isinstance(found, dict) else {}
+def _rows(path: str, columns: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Text and class of every row; `columns` are the names of theirs."""
+    table = read_table("path", path, texts=[columns["text"]], labels=[columns["label"]])
+    for key, column in columns.items():
+        if column not in table.columns:
+            raise InvalidValue(key, column, f"is not a column of {table.file}; {nearest(column, table.columns)}")
+    refuse_together(table.problems, str(table.file))
+    return [(row.values[columns["text"]], row.values[columns["label"]]) for row in table.rows]

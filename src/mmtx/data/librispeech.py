@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
+from mmtx.data.folder import look_into
 from mmtx.data.public_archive import PublicArchive
-from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, nearest
+from mmtx.errors import InvalidValue, nearest, refuse_together
 
 FOLDER = "LibriSpeech"
 ADDRESS = "http://www.openslr.org/resources/12/"
@@ -108,8 +109,8 @@ def _recordings(folder: Path) -> list[Recording]:
     problems: list[str] = []
     recordings = [
         recording
-        for chapter in sorted(folder.glob("*/*"))
-        if chapter.is_dir()
+        for speaker in look_into(folder).folders
+        for chapter in look_into(speaker).folders
         for recording in _of_chapter(chapter, problems)
     ]
     if not recordings and not problems:
@@ -121,7 +122,7 @@ def _recordings(folder: Path) -> list[Recording]:
 def _of_chapter(chapter: Path, problems: list[str]) -> Iterator[Recording]:
     """Recordings of a chapter; what is wrong with it is added to `problems`."""
     file = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-    sounds = {entry.stem: entry for entry in sorted(chapter.glob("*.flac"))}
+    sounds = {entry.stem: entry for entry in look_into(chapter).files if entry.suffix == ".flac"}
     if not file.is_file():
         problems.append(f"{file} is missing, the texts of {len(sounds)} recordings")
         return
@@ -139,8 +140,7 @@ def _of_chapter(chapter: Path, problems: list[str]) -> Iterator[Recording]:
 def _texts(file: Path, problems: list[str]) -> dict[str, tuple[int, str]]:
     """The line and the text of every recording of a chapter."""
     texts: dict[str, tuple[int, str]] = {}
-    lines: Sequence[str] = read_text(file).splitlines()
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         name, _, text = line.strip().partition(" ")
         if name in texts:
             problems.append(f"{file}, line {number}: {name} stands there twice")

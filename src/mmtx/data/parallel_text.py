@@ -66,6 +66,9 @@ class ParallelText(TextPairs):
         given = read_pairs("source", source, "target", target)
         val = read_pairs("val_source", val_source, "val_target", val_target)
         test = read_pairs("test_source", test_source, "test_target", test_target)
+        for key, pairs in (("val", val), ("test", test)):
+            if pairs.texts == given.texts:
+                print(f"data.{key}_source holds the training pairs: what {key}/ says has been learnt", file=sys.stderr)
         kept, drawn = _hold_out(given, 0.0 if len(val) else val_fraction, split_seed)
         vocabularies = {"source": source_vocabulary, "target": target_vocabulary}
         for name, vocabulary in vocabularies.items():
@@ -153,7 +156,7 @@ def _read_lines(key: str, path: str) -> list[str]:
     file = Path(path).expanduser()
     if not file.is_file():
         raise InvalidValue(key, path, "is not a file")
-    text = _unpacked(key, file) if file.suffix == ".gz" else read_text(file)
+    text = _unpacked(key, file) if file.suffix.lower() == ".gz" else read_text(file)
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")] if text else []
 
 

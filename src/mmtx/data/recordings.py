@@ -17,11 +17,9 @@ from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.errors import InvalidValue, UserError, check_within, refuse_together
 
 RATES_HZ = (1000, 192_000)
-MOST_PROBLEMS = 10
-"""So many are named, the others counted."""
 
 
 @dataclass(frozen=True)
@@ -145,14 +143,3 @@ def check_sound_keys(*, sample_rate_hz: int, max_seconds: float) -> None:
     check_within("sample_rate_hz", sample_rate_hz, *RATES_HZ)
     if not SHORTEST_SECONDS <= max_seconds < math.inf:
         raise InvalidValue("max_seconds", max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")
-
-
-def refuse_together(problems: Sequence[str], where: str) -> None:
-    """Raises one error for all problems, if there are any: the first are named, the others counted."""
-    if not problems:
-        return
-    if len(problems) == 1:
-        raise UserError(problems[0])
-    more = [f"and {len(problems) - MOST_PROBLEMS} more"] * (len(problems) > MOST_PROBLEMS)
-    lines = [f"    - {problem}" for problem in problems[:MOST_PROBLEMS]] + [f"    {line}" for line in more]
-    raise UserError("\n".join([f"{len(problems)} problems with {where}:", *lines]))

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
-from mmtx.data.wav_chunk import DataChunk, find_data_chunk
+from mmtx.data.data_chunk import DataChunk, find_data_chunk
 from mmtx.errors import UserError
 
 SHORTEST_SECONDS = 0.01
@@ -30,10 +30,7 @@ MOST_SAID = 0xFFFFFFF0
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile gives more than this where the header does not say how many there are."""
 
-KINDS = {
-    ".wav": "WAV", ".wave": "WAV", ".flac": "FLAC", ".ogg": "Ogg", ".oga": "Ogg", ".opus": "Ogg", ".mp3": "MP3",
-    ".aif": "AIFF", ".aiff": "AIFF", ".m4a": "MP4", ".mp4": "MP4",
-}  # fmt: skip
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS")
 READABLE = "WAV, FLAC, Ogg, and what else libsndfile reads"
 
 
@@ -56,7 +53,7 @@ def sound_header(file: Path) -> SoundHeader:
     """What a sound file says of itself, without decoding it.
 
     Raises:
-        UserError: it is missing, empty, cut short (where that shows without decoding: WAV), or not a sound file.
+        UserError: it is missing, empty, cut short (where that shows without decoding, as in WAV), or not a sound file.
     """
     with _opened(file) as sound:
         return _header(sound)
@@ -77,11 +74,12 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
     """The samples of a sound file: mono, in [-1, 1].
 
     Several channels are mixed down to their mean. What overshoots 1 a little, as decoded lossy formats and resampling
-    do, is clipped. A WAV whose header does not say how many samples there are (see `find_data_chunk`) is read to its
+    do, is clipped. A file whose header does not say how many samples there are (see `find_data_chunk`) is read to its
     end. An Ogg or MP3 file that was cut off between two of its pages is a shorter sound: nothing in it tells.
 
     Args:
-        file: WAV, FLAC, Ogg, or another kind that libsndfile knows.
+        file: WAV, FLAC, Ogg, or another kind that libsndfile knows, by what it holds, whatever its name ends with;
+            ID3 tags may precede it.
         sample_rate_hz: wanted.
         resample: convert from other rates, with torchaudio's windowed sinc, rather than refuse them.
         max_seconds: longer sounds are refused. No more than this is ever decoded or held in memory.
@@ -133,13 +131,17 @@ def _opened(file: Path) -> Iterator[Any]:
             raise UserError(f"{file} does not exist")
         if not file.is_file():  # opening a pipe would wait for its writer
             raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}, not a sound file")
-        with open(file, "rb") as stream:
+        with open(file, "rb", buffering=0) as stream:
             length = file.stat().st_size
-            _check_kind(file, stream, length)
-            chunk = find_data_chunk(stream, length)
+            start = _start(file, stream, length)
+            chunk = find_data_chunk(stream, start, length)
             _check_chunk(file, chunk)
-            source = _WithSize(stream, chunk) if chunk is not None and chunk.claimed is None else file
-            with soundfile.SoundFile(source) as sound:
+            stream.seek(0)
+            unsaid = chunk if chunk is not None and chunk.claimed is None else None
+            # without a name, by whose end libsndfile would take words for samples
+            source = _View(stream, start, unsaid) if start or unsaid else stream.fileno()
+            with soundfile.SoundFile(source, closefd=False) as sound:
+                sound.seekable = lambda: False  # it would seek after every block, which fails in FLAC of unknown length
                 yield sound
     except UserError:
         raise
@@ -154,36 +156,20 @@ def _header(sound: Any) -> SoundHeader:
     return SoundHeader(sound.samplerate, sound.frames if sound.frames < UNKNOWN_FRAMES else None, sound.channels)
 
 
-def _check_kind(file: Path, stream: BinaryIO, length: int) -> None:
-    """The beginning of a file says what it is; its name must not say something else."""
+def _start(file: Path, stream: BinaryIO, length: int) -> int:
+    """Where a sound begins: after ID3 tags."""
     if not length:
         raise UserError(f"{file} is empty (0 bytes)")
-    kind, named = _kind(stream.read(12)), KINDS.get(file.suffix.lower())
-    if kind == "MP4":
-        raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
-    if kind is not None and named is not None and kind != named:
-        article = "an" if kind[0] in "AMO" else "a"
-        raise UserError(
-            f"{file} is {article} {kind} file, though its name ends with {file.suffix}; convert it to {named}, or "
-            f"rename it"
-        )
-
-
-def _kind(head: bytes) -> str | None:
-    """What the first 12 bytes of a file say that it is."""
-    if head[8:12] == b"WAVE":
-        return "WAV"
-    if head[:4] == b"FORM" and head[8:11] == b"AIF":
-        return "AIFF"
+    start, head = 0, stream.read(12)
+    while head[:3] == b"ID3":
+        size = sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
+        start += 10 + size + 10 * bool(head[5] & 0x10)  # the last is a footer
+        stream.seek(start)
+        head = stream.read(12)
     if head[4:8] == b"ftyp":
-        return "MP4"
-    magics = {b"fLaC": "FLAC", b"OggS": "Ogg", b"ID3": "MP3"}
-    for magic, kind in magics.items():
-        if head.startswith(magic):
-            return kind
-    # eleven bits set; then the version, and the layer, of which MP3 is number three
-    is_frame = len(head) > 1 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
-    return "MP3" if is_frame else None
+        raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
+    is_mp3 = head[:1] == b"\xff"
+    return start if head[:4] in MAGICS or is_mp3 else 0  # in zeros before the first frame, libsndfile finds its way
 
 
 def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
@@ -253,14 +239,14 @@ def _check_values(file: Path, samples: numpy.ndarray) -> None:
         )
 
 
-class _WithSize(io.RawIOBase):
-    """A WAV file whose data chunk says the size that it really has."""
+class _View(io.RawIOBase):
+    """A file from some byte on, in which the chunk of samples, if one is given, says the size that it really has."""
 
-    def __init__(self, stream: BinaryIO, chunk: DataChunk) -> None:
-        stream.seek(0)
-        self._stream, self._at = stream, chunk.size_at
-        size = min(chunk.there, MOST_SAID)
-        self._size = size.to_bytes(4, "big" if chunk.byteorder == "big" else "little")
+    def __init__(self, stream: BinaryIO, start: int, chunk: DataChunk | None) -> None:
+        self._stream, self._start = stream, start
+        self._at = chunk.size_at if chunk else 0
+        self._size = min(chunk.there, MOST_SAID).to_bytes(4, chunk.byteorder) if chunk else b""
+        self.seek(0)
 
     def readable(self) -> bool:
         return True
@@ -269,10 +255,10 @@ class _WithSize(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset, whence)
+        return self._stream.seek(offset + self._start * (whence == io.SEEK_SET), whence) - self._start
 
     def tell(self) -> int:
-        return self._stream.tell()
+        return self._stream.tell() - self._start
 
     def readinto(self, buffer: Any) -> int:
         at = self._stream.tell()

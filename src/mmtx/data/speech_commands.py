@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.public_archive import PublicArchive
-from mmtx.data.recordings import Recording, Recordings, check_sound_keys, refuse_together
+from mmtx.data.recordings import Recording, Recordings, check_sound_keys
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, some
+from mmtx.errors import InvalidValue, UserError, refuse_together, some
 
 FOLDER = "SpeechCommands/speech_commands_v0.02"
 ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
@@ -78,15 +79,16 @@ def _folder(path: str | None) -> Path:
 
 def _files(folder: Path) -> dict[str, Recording]:
     """All recordings, by ``word/file.wav``."""
-    places = [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith((".", "_"))]
-    strays = sorted(place.name for place in places if place.name not in WORDS)
+    places = [place for place in look_into(folder).folders if not place.name.startswith("_")]
+    strays = [place.name for place in places if place.name not in WORDS]
     if strays:
         raise UserError(f"{folder} holds {some(strays)}, not among the {len(WORDS)} words; take them out of data.path")
+    inside = [file for place in places for file in look_into(place).files]
+    sounds = [file for file in inside if file.suffix == ".wav" and SPEAKER_MARK in file.name]
+    report_left_out(folder, sorted({*inside} - {*sounds}), "recording <speaker>_nohash_<number>.wav")
     return {
-        f"{place.name}/{file.name}": Recording(file, place.name, WORDS.index(place.name))
-        for place in sorted(places)
-        for file in place.iterdir()
-        if file.suffix == ".wav" and SPEAKER_MARK in file.name
+        f"{file.parent.name}/{file.name}": Recording(file, file.parent.name, WORDS.index(file.parent.name))
+        for file in sounds
     }
 
 

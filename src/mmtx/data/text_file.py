@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,8 +12,9 @@ import torch
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
+from mmtx.data.same_content import first_of_same
 from mmtx.data.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, some
 
 
 class TextStream(Source):
@@ -68,6 +70,9 @@ class TextStream(Source):
 class TextFile(TextStream):
     """A file, several files, or a pattern (``data.path=books/*.txt``), joined in the order given.
 
+    Of files that hold the same, the first is read, as the others might be among what is held out; a line on stderr
+    names them.
+
     Args:
         path: file, pattern, or list of them.
         vocabulary: how text becomes ids.
@@ -79,7 +84,7 @@ class TextFile(TextStream):
         self, *, path: str | Sequence[str], vocabulary: TextVocabulary, context: int, val_fraction: float
     ) -> None:
         paths = [path] if isinstance(path, str) else list(path)
-        text = "".join(read_text(file) for entry in paths for file in _files(entry))
+        text = "".join(read_text(file) for file in _once([file for entry in paths for file in _files(entry)]))
         where = f"data.path={path}"
         super().__init__(text=text, vocabulary=vocabulary, context=context, val_fraction=val_fraction, where=where)
 
@@ -88,15 +93,23 @@ def read_text(file: Path) -> str:
     """The text of a UTF-8 file, byte for byte (line ends as they are; a leading byte-order mark is dropped).
 
     Raises:
-        UserError: the bytes are not UTF-8, with the offset of the first that is not.
+        UserError: it may not be read, or its bytes are not UTF-8, with the offset of the first that is not; or so many
+            of them are 0 that it is UTF-16.
     """
-    data = file.read_bytes()
     try:
-        return data.decode("utf-8-sig")
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    try:
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
             f"{file} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it first"
         ) from None
+    if data.count(0) * 4 > len(data):
+        counts = f"{data.count(0)} of its {len(data)} bytes are 0, as in UTF-16"
+        raise UserError(f"{file} is not UTF-8: {counts}; convert it first")
+    return text
 
 
 def _files(entry: str) -> list[Path]:
@@ -107,3 +120,15 @@ def _files(entry: str) -> list[Path]:
     if not found:
         raise InvalidValue("path", entry, "is neither a file nor a pattern that matches any")
     return found
+
+
+def _once(files: Sequence[Path]) -> list[Path]:
+    first = first_of_same(files)
+    kept = list(dict.fromkeys(first.values()))
+    if len(kept) < len(files):
+        copies = [str(file) for file, original in first.items() if file != original]
+        names = f", as {some(copies)}" if copies else ""
+        print(
+            f"data=text_file leaves out {len(files) - len(kept)} files that it has read already{names}", file=sys.stderr
+        )
+    return kept

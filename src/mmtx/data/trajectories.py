@@ -147,9 +147,10 @@ def read_recording(file: Path) -> Recording:
         return _read_minari(file)
     if not file.is_file():
         raise InvalidValue("path", file, "is not there")
-    if file.suffix not in READERS:
+    read = READERS.get(file.suffix.lower())
+    if read is None:
         raise InvalidValue("path", file, f"is not a folder of Minari's, and does not end in {', '.join(READERS)}")
-    return READERS[file.suffix](file)
+    return read(file)
 
 
 def _read_npz(file: Path) -> Recording:

@@ -18,7 +18,9 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.data.audio_manifest import listed_sounds
 from mmtx.data.collate import collate
+from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.sound_file import read_sound, sound_header, trim_silence
+from mmtx.data.table import KINDS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
@@ -26,6 +28,7 @@ from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
 
 SUFFIXES = (".wav", ".flac", ".ogg")
+"""Files that are taken for sounds by their names alone."""
 WINDOWS_AT_ONCE = 16
 FILES_AT_ONCE = 64
 LONGEST_SECONDS = 24 * 3600.0
@@ -51,7 +54,7 @@ def transcribe(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, An
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
     given = Path(options["audio"]).expanduser()
-    files = _files(given)
+    files = sound_files(given)
     write = _writing(learner, writer, options)
     overlap, began, heard_s = round(float(options["overlap_seconds"]) * rate), time.perf_counter(), 0.0
     lines: list[str] = []
@@ -146,15 +149,33 @@ def joined(texts: Sequence[str], shares: Sequence[float]) -> list[str]:
     return [" ".join(part) for part in parts]
 
 
-def _files(given: Path) -> list[Path]:
+def sound_files(given: Path) -> list[Path]:
+    """The file itself, those that a manifest lists, or those in a folder, of which a line on stderr names the others.
+
+    Raises:
+        UserError: there are none.
+    """
     if given.is_dir():
-        found = sorted(file for file in given.iterdir() if file.suffix.lower() in SUFFIXES)
+        inside = look_into(given).files
+        found = [file for file in inside if _is_sound(file)]
         if not found:
-            raise InvalidValue("audio", given, f"holds no sound files ({', '.join(SUFFIXES)})")
+            raise InvalidValue("audio", given, f"holds no sound files ({', '.join(SUFFIXES)} and others)")
+        report_left_out(given, [file for file in inside if file not in found], "sound file that can be read")
         return found
     if not given.is_file():
         raise InvalidValue("audio", given, "is not a file or folder")
-    return listed_sounds(given) if given.suffix.lower() in (".csv", ".jsonl") else [given]
+    return listed_sounds(given) if given.suffix.lower() in KINDS else [given]
+
+
+def _is_sound(file: Path) -> bool:
+    """By its name, or by what it holds."""
+    if file.suffix.lower() in SUFFIXES:
+        return True
+    try:
+        sound_header(file)
+    except UserError:
+        return False
+    return True
 
 
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:

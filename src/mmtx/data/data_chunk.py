@@ -1,0 +1,116 @@
+"""Where the samples of a sound file lie, and how many bytes its header says they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, NamedTuple
+
+NOT_SAID = ((0x7F000000, 0x80000000), (0xFF000000, 0xFFFFFFFF))
+"""Sizes that programs write to a pipe, where they do not know them yet: the largest that 31 or 32 bits hold, less what
+comes before the samples or a round number. SoX, arecord and ffmpeg have one each."""
+ELSEWHERE = 0xFFFFFFFF
+"""In RF64: the size stands in another chunk."""
+MOST_CHUNKS = 1000
+"""So that a file of nothing but zeros does not take for ever."""
+
+
+@dataclass(frozen=True)
+class DataChunk:
+    """The part of a sound file that holds its samples.
+
+    Attributes:
+        size_at: offset in bytes of the 32 bits that hold its size.
+        byteorder: ``little`` or ``big``.
+        claimed: bytes that it says it has; None where a program wrote it that did not know, and never came back.
+        there: bytes from its beginning to the end of the file.
+    """
+
+    size_at: int
+    byteorder: Literal["little", "big"]
+    claimed: int | None
+    there: int
+
+
+def find_data_chunk(stream: BinaryIO, start: int, length: int) -> DataChunk | None:
+    """The chunk with the samples, or None if there is none, or the file is neither WAV, Wave64, AIFF nor AU.
+
+    A size that no file has, or of 0 in a file whose outer size is wrong too, is what recorders leave that write to a
+    pipe or are killed: it is not said, and samples reach to the end of the file. A size of 0 in a file whose outer size
+    is right means that there are no samples.
+
+    Args:
+        stream: the file, opened for reading bytes.
+        start: where the sound begins in it, after tags.
+        length: of the file in bytes.
+    """
+    stream.seek(start)
+    head = stream.read(16)
+    if head[:4] in (b".snd", b"dns."):
+        return _of_au(head, start, length)
+    layout = _layout(head)
+    if layout is None:
+        return None
+    elsewhere: int | None = None
+    for chunk in _chunks(stream, start, layout):
+        if chunk.name == b"ds64":
+            stream.seek(chunk.begin + 8)
+            elsewhere = int.from_bytes(stream.read(8), "little")
+        if chunk.name in (b"data", b"SSND"):
+            there = length - chunk.begin
+            closed = start + 8 + int.from_bytes(head[4:8], layout.byteorder) == length
+            size = elsewhere if elsewhere is not None and chunk.size == ELSEWHERE else chunk.size
+            unknown = layout.size_bytes == 4 and (_is_not_said(size, there) or (size == 0 and not closed))
+            return DataChunk(chunk.size_at, layout.byteorder, None if unknown else size, there)
+    return None
+
+
+def _of_au(head: bytes, start: int, length: int) -> DataChunk:
+    order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
+    size, there = int.from_bytes(head[8:12], order), length - start - int.from_bytes(head[4:8], order)
+    return DataChunk(start + 8, order, None if _is_not_said(size, there) else size, there)
+
+
+def _is_not_said(size: int, there: int) -> bool:
+    return size > there and any(least <= size <= most for least, most in NOT_SAID)
+
+
+class _Layout(NamedTuple):
+    """How the chunks of a file follow each other: bytes of a name and of a size; bytes that a size counts of these two;
+    and what chunks begin at a multiple of."""
+
+    byteorder: Literal["little", "big"]
+    first: int
+    name_bytes: int
+    size_bytes: int
+    counted: int
+    aligned: int
+
+
+def _layout(head: bytes) -> _Layout | None:
+    if head[:4] in (b"RIFF", b"RF64", b"BW64", b"RIFX") and head[8:12] == b"WAVE":
+        return _Layout("big" if head[:4] == b"RIFX" else "little", 12, 4, 4, 0, 2)
+    if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
+        return _Layout("big", 12, 4, 4, 0, 2)
+    if head[:4] == b"riff" and head[4:8] == b"\x2e\x91\xcf\x11":  # Wave64: names are GUIDs
+        return _Layout("little", 40, 16, 8, 24, 8)
+    return None
+
+
+class _Chunk(NamedTuple):
+    name: bytes
+    size_at: int
+    begin: int
+    size: int
+
+
+def _chunks(stream: BinaryIO, start: int, layout: _Layout) -> Iterator[_Chunk]:
+    at = start + layout.first
+    for _ in range(MOST_CHUNKS):
+        stream.seek(at)
+        head = stream.read(layout.name_bytes + layout.size_bytes)
+        if len(head) < layout.name_bytes + layout.size_bytes:
+            return
+        size = max(0, int.from_bytes(head[layout.name_bytes :], layout.byteorder) - layout.counted)
+        yield _Chunk(head[:4], at + layout.name_bytes, at + len(head), size)
+        at += len(head) + size + -(len(head) + size) % layout.aligned
