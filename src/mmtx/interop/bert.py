@@ -127,7 +127,9 @@ class BERT(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim, longest = config["vocab_size"], config["hidden_size"], config["max_position_embeddings"]
-        vocabulary = files.vocabulary(size=size, begin=files.token("[CLS]"), end=files.token("[SEP]"))
+        vocabulary = files.vocabulary(
+            size=size, begin=files.mark("cls_token", "[CLS]"), end=files.mark("sep_token", "[SEP]")
+        )
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], dim),
             "modality.text.causal": False,
@@ -137,7 +139,7 @@ class BERT(Family):
         if kind in ("BertForMaskedLM", "BertForPreTraining"):
             chosen.append("masked_token")
             values |= {
-                "objective.masked_token.mask": files.token("[MASK]", default=min(103, size - 1)),
+                "objective.masked_token.mask": _mask(files, size),
                 "objective.masked_token.activation": activation(config["hidden_act"]),
                 "objective.masked_token.norm_eps": config["layer_norm_eps"],
             }
@@ -218,6 +220,14 @@ class BERT(Family):
             elif config["add_pooling_layer"]:
                 outputs["pooler_output"] = pooled
         return outputs
+
+
+def _mask(files: Files, size: int) -> int:
+    """Id of the mask; without a tokenizer, as BERT has it. Raises UserError where the tokenizer has none."""
+    found = files.mark("mask_token", "[MASK]") if files.tokenizer is not None else min(103, size - 1)
+    if found is None:
+        raise UserError("this BERT predicts masked ids, and its tokenizer has no token [MASK]; name it as mask_token")
+    return found
 
 
 def _has(weights: Weights, head: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from mmtx.data.known_keys import defaults
+from mmtx.data.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
@@ -56,7 +57,18 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     for spec in learner.specs.values():
         tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
         if isinstance(tokenizer, str):
-            (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+            _write_tokenizer(tokenizer, place)
+
+
+def _write_tokenizer(tokenizer: str, place: Path) -> None:
+    if not SentencePieces.wrote(tokenizer):
+        (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        return
+    pieces = SentencePieces.from_str(tokenizer)
+    count = len(pieces.sentinels)
+    (place / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
+    if count:
+        (place / "tokenizer_config.json").write_text(json.dumps({"extra_ids": count}) + "\n", encoding="utf-8")
 
 
 def _folded(family: Family, learner: Learner) -> Weights:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -30,25 +30,28 @@ class Files:
     Attributes:
         tokenizer: of the `tokenizers` library, or None.
         place: where it was found.
+        spelt: how its tokens of some roles are spelt (``cls_token``), as far as its files say.
         said: content of the small files beside (``generation_config``, ``preprocessor_config``), by name.
     """
 
     tokenizer: Any
     place: str
     said: Mapping[str, Config]
+    spelt: Mapping[str, str] = field(default_factory=dict)
 
     def vocabulary(self, *, size: int, begin: int | None, end: int | None, prefix: Sequence[int] = ()) -> Vocabulary:
         if self.tokenizer is None:
             return Numbers(size=size, begin=begin, end=end)
         return Pretrained.of(self.tokenizer, begin=begin, end=end, prefix=prefix, size=size)
 
-    def token(self, *spelt: str, default: int | None = None) -> int | None:
-        """Id of the first of these tokens that there is."""
-        for token in spelt if self.tokenizer is not None else ():
-            found = self.tokenizer.token_to_id(token)
-            if found is not None:
-                return found
-        return default
+    def token(self, spelt: str, default: int | None = None) -> int | None:
+        """Id of a token; the default where there is no tokenizer, or no such token in it."""
+        found = self.tokenizer.token_to_id(spelt) if self.tokenizer is not None else None
+        return default if found is None else found
+
+    def mark(self, role: str, usual: str) -> int | None:
+        """Id of the token of a role, which is spelt as usual unless the files have it otherwise."""
+        return self.token(self.spelt.get(role, usual))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import torch
 
 from mmtx.compose import Config, compose
 from mmtx.data.known_keys import refusals
-from mmtx.data.tokenizer_files import find_tokenizer
+from mmtx.data.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.interop.common_keys import GENERATION
@@ -187,7 +187,7 @@ def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
     tokenizer = find_tokenizer(file.parent)
     if tokenizer is None and vocab_size in (ENGLISH, MANY, V3):
         tokenizer = _openai_tokenizer(vocab_size)
-    return Files(tokenizer, str(file.parent.absolute()), side)
+    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent))
 
 
 def _openai_tokenizer(vocab_size: int) -> Any:
