@@ -95,7 +95,11 @@ class GPT2(Family):
         "eos_token_id": used("ends a text; one id", 50256),
         "tie_word_embeddings": used("whether the head is the embedding; a head that is in the file goes before", True),
     }
-    generation: ClassVar[Keys] = {**WRITING, **SUPPRESSED}
+    generation: ClassVar[Keys] = {
+        **WRITING,
+        **SUPPRESSED,
+        "decoder_start_token_id": harmless("of models that read one text and write another"),
+    }
     aliases: ClassVar[Mapping[str, str]] = {
         "hidden_size": "n_embd",
         "max_position_embeddings": "n_positions",
