@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -66,6 +67,7 @@ def generate(
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
     end: int | None = None,
+    not_first: Sequence[int] = (),
     cache: bool = True,
 ) -> list[list[int]]:
     """Continues one text of the set.
@@ -82,6 +84,7 @@ def generate(
         sampling: how ids are drawn.
         generator: source of randomness, on the device of the model.
         end: id that ends a text; it is not part of the result.
+        not_first: ids that nothing new begins with.
         cache: keep keys and values of earlier tokens.
 
     Returns:
@@ -95,7 +98,7 @@ def generate(
     ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
     with input_by_input(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
         for column in range(shortest, longest + max_new_tokens):
-            new = sampling.draw(decoder.scores(), generator)
+            new = sampling.draw(_without(decoder.scores(), not_first, lengths == column), generator)
             if end is not None:
                 new = torch.where(ended, end, new)
             if column < longest:  # longer prompts go on as they are
@@ -108,6 +111,14 @@ def generate(
     return [
         _until(row[start : start + max_new_tokens], end) for row, start in zip(written, lengths.tolist(), strict=True)
     ]
+
+
+def _without(scores: Float[Tensor, "B V"], ids: Sequence[int], rows: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
+    """Scores at which some rows never take some ids."""
+    if not ids or not bool(rows.any()):
+        return scores
+    without = scores.index_fill(-1, torch.tensor(ids, device=scores.device), float("-inf"))
+    return torch.where(rows[:, None], without, scores)
 
 
 def _is_over(
@@ -148,6 +159,7 @@ def beam_search(
     length_penalty: float,
     max_new_tokens: int,
     end: int,
+    not_first: Sequence[int] = (),
     cache: bool = True,
 ) -> list[Hypothesis]:
     """The best continuation of each text that a beam finds.
@@ -164,6 +176,7 @@ def beam_search(
         length_penalty: 0 takes the most probable text; above 0 longer ones gain.
         max_new_tokens: upper limit; what is still alive then counts as it is.
         end: id that ends a text.
+        not_first: ids that nothing new begins with.
         cache: keep keys and values of earlier tokens.
     """
     if beam_size < 1:
@@ -181,7 +194,9 @@ def beam_search(
     beams = [_Beam(beam_size, length_penalty, max_new_tokens) for _ in range(count)]
     alive = torch.zeros(count, 1, device=prompt.device)  # log-probability of what each beam keeps
     for step in range(max_new_tokens):
-        scores = alive[..., None] + decoder.scores().float().log_softmax(-1).unflatten(0, (count, -1))
+        here = decoder.scores()
+        here = _without(here, not_first, torch.full((len(here),), step == 0, device=here.device))
+        scores = alive[..., None] + here.float().log_softmax(-1).unflatten(0, (count, -1))
         found = _best(scores, 2 * beam_size)
         written = decoder.written[:, start:].unflatten(0, (count, -1))
         kept = [beam.advance(own, ids, end) for beam, own, ids in zip(beams, written, found, strict=True)]

@@ -23,7 +23,7 @@ from PIL import Image
 from small_data import publish_small, small_cifar_files, write
 
 from mmtx.data import cifar10, fashion_mnist, mnist, public_file
-from mmtx.data.decode_image import decode_image
+from mmtx.data.decode_image import FILL, Fit, decode_image
 from mmtx.data.digits import Digits
 from mmtx.data.image_folder import ImageFolder
 from mmtx.data.labelled_images import LabelledImages
@@ -606,7 +606,7 @@ def folder_of(folder, counts):
 
 
 def image_folder(
-    path, size=4, channels=3, augment=None, val_fraction=0.2, test_fraction=0.1, split_seed=0, max_pixels=1000
+    path, size=4, channels=3, augment=None, val_fraction=0.2, test_fraction=0.1, split_seed=0, max_pixels=1000, fit=FILL
 ):
     return ImageFolder(
         path=str(path),
@@ -617,6 +617,7 @@ def image_folder(
         test_fraction=test_fraction,
         split_seed=split_seed,
         max_pixels=max_pixels,
+        fit=fit,
     )
 
 
@@ -779,3 +780,30 @@ def test_bad_values_are_named(tmp_path, key, value):
 def test_an_image_folder_can_go_to_a_process_that_was_not_forked(tmp_path):
     split = image_folder(folder_of(tmp_path, {"cat": 5, "dog": 5}), augment=noisy, test_fraction=0.2).train()
     assert len(pickle.loads(pickle.dumps(split))) == len(split)
+
+
+@pytest.mark.parametrize(("width", "height"), [(40, 31), (17, 52)])
+def test_fit_is_that_of_public_models(width, height):
+    """Cut as timm cuts, stretched as the processors of `transformers` do: equal to the pixel."""
+    noise = numpy.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(numpy.uint8)
+    picture = Image.fromarray(noise)
+    transforms = pytest.importorskip("torchvision.transforms")
+    modes = transforms.InterpolationMode
+    cut = transforms.Compose([transforms.Resize(13, modes.BICUBIC), transforms.CenterCrop(12)])
+    fitted = Fit(stretch=False, side=13, resample="bicubic").apply(picture, (12, 12))
+    assert numpy.array_equal(numpy.array(fitted), numpy.array(cut(picture)))
+    stretched = transforms.Resize((12, 16), modes.BILINEAR)(picture)
+    fitted = Fit(stretch=True, side=None, resample="bilinear").apply(picture, (12, 16))
+    assert numpy.array_equal(numpy.array(fitted), numpy.array(stretched))
+
+
+def test_fits_that_cannot_be(tmp_path):
+    folder_of(tmp_path, {"cat": 3, "dog": 3})
+    with pytest.raises(InvalidValue, match=r"resample=sinc is none of nearest"):
+        Fit(resample="sinc")
+    with pytest.raises(InvalidValue, match=r"fit.side=3 leaves less than size=4"):
+        image_folder(tmp_path, fit=Fit(side=3))
+    source = image_folder(tmp_path, fit=Fit(stretch=True))
+    expected = Image.open(sorted((tmp_path / "cat").iterdir())[0]).resize((4, 4), Image.Resampling.BICUBIC)
+    everything = [split[i]["image"]["pixels"] for split in (source.train(), source.val()) for i in range(len(split))]
+    assert any(torch.equal(torch.from_numpy(numpy.array(expected)).permute(2, 0, 1), pixels) for pixels in everything)

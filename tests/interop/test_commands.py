@@ -90,11 +90,13 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
     make, changes, _ = CASES[name]
     learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
     names = f"modality=[{','.join(learner.model.names)}]"
-    config = compose(
-        [names, "data=parallel_text" if "source" in names else "data=av_digits", *shape_of(learner).split()]
-    )
+    data = {"source": "parallel_text", "image": "image_folder"}.get(learner.model.names[0], "av_digits")
+    config = compose([names, f"data={data}", *shape_of(learner).split()])
     assert config["backbone"] == learner.config["backbone"]
     assert config["encode"] == learner.config["encode"]
+    assert config["data"].get("fit") == learner.config["data"].get("fit")
+    if "image" in config["modality"]:
+        assert {**config["modality"]["image"], "summary": True} == learner.config["modality"]["image"]
     assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]
 
 

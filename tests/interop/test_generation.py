@@ -121,6 +121,23 @@ def test_suppressed_ids_are_never_written(tmp_path: Path) -> None:
     assert {word for text in written for word in text.split()} <= {"0", "1", str(VOCAB - 1)}
 
 
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_ids_that_no_text_begins_with(num_beams: int, tmp_path: Path) -> None:
+    """The first of a text alone; later it may be any, as `transformers` has it."""
+    model, inputs, batch, _ = case("whisper")
+    learner = mmtx.from_pretrained(saved(model, tmp_path))
+    rows = theirs_written(model, inputs, 2, max_new_tokens=6)
+    first = sorted({row[0] for row in rows if row})
+    options = {"num_beams": num_beams, "length_penalty": 0.0, "early_stopping": "never"} if num_beams > 1 else {}
+    expected = theirs_written(model, inputs, 2, max_new_tokens=6, begin_suppress_tokens=[2, *first], **options)
+    objective = learner.objective("seq2seq")
+    objective.prompt, objective.suppress_first, objective.beam_size = [], [2, *first], num_beams
+    written = objective.write(learner.model, batch, max_new_tokens=6)
+    wanted = [[number for number in row if number not in (1, 2)] for row in expected]
+    assert [[int(word) for word in text.split()] for text in written] == wanted
+    assert expected != rows
+
+
 def test_the_prompt_of_a_decoder_is_not_part_of_the_text(tmp_path: Path) -> None:
     model, _, batch, _ = case("whisper")
     learner = mmtx.from_pretrained(saved(model, tmp_path))

@@ -10,12 +10,13 @@ import pytest
 
 transformers = pytest.importorskip("transformers")
 
-from public import gpt2, saved, whisper  # noqa: E402
+from public import gpt2, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
 from mmtx.data.tokenizer_files import find_tokenizer  # noqa: E402
+from mmtx.data.vocabulary import BPE  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.tiktoken import from_ranks  # noqa: E402
 
@@ -120,19 +121,173 @@ def test_whisper(name: str) -> None:
         assert tokenizer.decode(ids) == text
 
 
-def test_pieces(tmp_path: Path) -> None:
+PIECES = ["the lowest things", "newer  and low", " ﬁne ½ newest ", "a<sep>b <s> 2024", "Ünknown 日本", "tab\there", ""]
+
+
+def pieces(folder: Path, name: str, **options: Any) -> Any:
+    """A small model of SentencePiece under a name, and its library's processor."""
     spm = pytest.importorskip("sentencepiece")
-    pytest.importorskip("google.protobuf")
-    (tmp_path / "text.txt").write_text("the low lower lowest of the newer and newest things\n" * 50)
+    (folder / "text.txt").write_text("the low lower lowest of the newer and newest things 12 7\n" * 50)
     spm.SentencePieceTrainer.train(
-        input=str(tmp_path / "text.txt"), model_prefix=str(tmp_path / "spiece"), vocab_size=40, minloglevel=2,
-        hard_vocab_limit=False,        pad_id=0, eos_id=1, unk_id=2, bos_id=-1,
+        input=str(folder / "text.txt"), model_prefix=str(folder / "made"), minloglevel=2, hard_vocab_limit=False,
+        **{"vocab_size": 40, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1, **options},
     )  # fmt: skip
-    theirs = spm.SentencePieceProcessor(model_file=str(tmp_path / "spiece.model"))
+    (folder / "made.model").rename(folder / name)
+    return spm.SentencePieceProcessor(model_file=str(folder / name))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"model_type": "bpe"},
+        {"model_type": "word", "vocab_size": 12},
+        {"model_type": "char"},
+        {"byte_fallback": True, "vocab_size": 300},
+        {"normalization_rule_name": "identity", "remove_extra_whitespaces": False, "add_dummy_prefix": False},
+        {"normalization_rule_name": "nfkc_cf", "split_digits": True},
+        {"user_defined_symbols": ["<sep>"], "control_symbols": ["<s>"], "bos_id": -1},
+    ],
+    ids=str,
+)
+def test_pieces(options: dict[str, Any], tmp_path: Path) -> None:
+    """Every kind of model and rule, as the library reads it; saved with a run, too."""
+    theirs = pieces(tmp_path, "tokenizer.model", **options)
+    vocabulary = Pretrained(path=str(tmp_path), begin=None, end="</s>", prefix=[], size=None)
+    again = Pretrained.__new__(Pretrained)
+    again.load(json.loads(json.dumps(vocabulary.state())))
+    for text in PIECES:
+        ids = theirs.encode(text)
+        assert vocabulary.encode(text) == again.encode(text) == ids
+        assert vocabulary.decode([*ids, 1]) == theirs.decode(ids)
+    assert vocabulary.byte_lengths()[1] == 0
+
+
+def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
+    """And come out again with its weights."""
+    theirs = pieces(saved(t5(vocab_size=200), tmp_path), "spiece.model")
     tokenizer = find_tokenizer(tmp_path)
     assert tokenizer.token_to_id("<extra_id_0>") == theirs.get_piece_size() + 99
-    for text in ("the lowest things", "newer  and low", "ﬁne newest"):
-        assert tokenizer.encode(text, add_special_tokens=False).ids == theirs.encode(text)
+    assert tokenizer.encode("low <extra_id_0>").ids == theirs.encode("low <extra_id_0>")
+    mmtx.to_pretrained(mmtx.from_pretrained(tmp_path), tmp_path / "again")
+    assert (tmp_path / "again" / "spiece.model").read_bytes() == (tmp_path / "spiece.model").read_bytes()
+    assert find_tokenizer(tmp_path / "again").get_vocab_size() == tokenizer.get_vocab_size()
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "message"),
+    [
+        ("sentencepiece.bpe.model", {}, "its numbers are shifted"),
+        ("spiece.model", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer reads spiece.model otherwise"),
+        ("spiece.model", {"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs="),
+        ("spiece.model", {"added_tokens_decoder": {"999": {"content": "covid"}}}, "'covid' is no piece"),
+    ],
+)
+def test_pieces_that_are_read_otherwise(name: str, said: dict[str, Any], message: str, tmp_path: Path) -> None:
+    pieces(tmp_path, name)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    with pytest.raises(UserError, match=message):
+        find_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"strip_accents": False},
+        {"do_lower_case": False, "strip_accents": True},
+        {"tokenize_chinese_chars": False},
+        {"do_lower_case": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
+def test_what_bert_does_with_letters(said: dict[str, Any], name: str, tmp_path: Path) -> None:
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "möchte", "mochte", "ich", "Ich", "中", "国", "中国"]
+    if name == "vocab.txt":
+        (tmp_path / name).write_text("\n".join(words), encoding="utf-8")
+    else:
+        theirs = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
+        theirs.backend_tokenizer.save(str(tmp_path / name))
+    config = {"tokenizer_class": "BertTokenizer", **said}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    expected = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **said)
+    vocabulary = Pretrained(path=str(tmp_path), begin="[CLS]", end="[SEP]", prefix=[], size=None)
+    for text in ("Ich möchte", "中国 ich"):
+        assert vocabulary.encode(text) == expected.encode(text, add_special_tokens=False)
+
+
+ADDED = [{"lstrip": True}, {"rstrip": True}, {"single_word": True}, {"normalized": False}, {"special": True}]
+
+
+@pytest.mark.parametrize("flags", [None, *ADDED], ids=str)
+def test_words_that_were_added(flags: dict[str, bool] | None, tmp_path: Path) -> None:
+    """By ``added_tokens.json``, and with flags; a special one is not read out of a text."""
+    folder = byte_pairs(tmp_path)
+    first = json.loads((folder / "added_tokens.json").read_text())["<|endoftext|>"]
+    if flags is None:
+        (folder / "added_tokens.json").write_text(json.dumps({"<|endoftext|>": first, "covid19": first + 1}))
+    else:
+        usual = {"lstrip": False, "rstrip": False, "single_word": False, "normalized": True, "special": False}
+        entries = {str(first): {"content": "<|endoftext|>", "special": True}}
+        entries[str(first + 1)] = {"content": "covid19", **usual, **flags}
+        (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": entries}))
+    theirs = transformers.GPT2Tokenizer.from_pretrained(folder)
+    vocabulary = Pretrained(path=str(folder), begin=None, end="<|endoftext|>", prefix=[], size=None)
+    for text in ("low covid19 lower", "covid199", "xcovid19."):
+        ids = theirs.encode(text)
+        assert (vocabulary.encode(text) == ids) is not (flags == {"special": True})
+        assert vocabulary.decode(ids) == theirs.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("stored", ["truncation", "padding", "nothing"])
+def test_what_a_tokenizer_json_has_stored_is_not_done_to_texts(stored: str, tmp_path: Path) -> None:
+    tokenizer = find_tokenizer(byte_pairs(tmp_path))
+    if stored == "truncation":
+        tokenizer.enable_truncation(3)
+    if stored == "padding":
+        tokenizer.enable_padding(length=64, pad_id=0, pad_token="!")
+    file = tmp_path / "tokenizer.json"
+    tokenizer.save(str(file))
+    text = "the newest lower than the newer"
+    own = BPE(vocab_size=300, path=str(file))
+    own.fit([], marks=False)
+    for vocabulary in (own, Pretrained(path=str(file), begin=None, end=None, prefix=[], size=None)):
+        assert vocabulary.decode(vocabulary.encode(text)) == text
+        assert 0 not in vocabulary.encode(text)
+
+
+def test_letters_that_a_tokenizer_lacks(tmp_path: Path) -> None:
+    """Pairs that were learnt without all bytes, and words without an unknown one, leave out nothing."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.train_from_iterator(["the quick fox\n"] * 9, trainers.BpeTrainer(vocab_size=60, show_progress=False))
+    tokenizer.add_tokens(["ZZ"])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    own = BPE(vocab_size=300, path=str(tmp_path / "tokenizer.json"))
+    own.fit([], marks=False)
+    for vocabulary in (own, Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)):
+        assert vocabulary.decode(vocabulary.encode("the ZZ fox\n")) == "the ZZ fox\n"
+        with pytest.raises(UserError, match=r"the character 'é' at offset 2 cannot be written"):
+            vocabulary.encode("the"[:2] + "é")
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1}, unk_token="?"))
+    words.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match="cannot write 'c'"):
+        Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None).encode("c")
+
+
+def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
+    """A special token beyond it comes out of no text; another would."""
+    folder = byte_pairs(saved(gpt2(vocab_size=290), tmp_path))
+    tokenizer = find_tokenizer(folder)
+    tokenizer.add_special_tokens([f"<|{i}|>" for i in range(290 - tokenizer.get_vocab_size() + 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    mmtx.from_pretrained(folder)
+    tokenizer.add_tokens(["covid19"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"vocabulary.size=290 .* has 'covid19' at 291"):
+        mmtx.from_pretrained(folder)
 
 
 @pytest.mark.parametrize(

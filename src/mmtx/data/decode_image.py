@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy
@@ -13,17 +14,57 @@ from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
 from mmtx.data.png_chunks import needed_chunks
-from mmtx.errors import UserError
+from mmtx.errors import InvalidValue, UserError
 
 GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """How much a step of grey is in 8 bits, where PNG stores fewer."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
 
 
+@dataclass(frozen=True)
+class Fit:
+    """How a picture of any shape comes to the size that a model reads.
+
+    Args:
+        stretch: width and height are resized each by itself; else the shorter side is, and the middle cut out.
+        side: what the shorter side (both, with `stretch`) is resized to before the middle is cut out, in pixels; null:
+            to the size itself.
+        resample: one of Pillow's filters: nearest, bilinear, bicubic, lanczos, box, hamming.
+    """
+
+    stretch: bool = False
+    side: int | None = None
+    resample: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if self.resample.upper() not in Image.Resampling.__members__:
+            names = ", ".join(name.lower() for name in Image.Resampling.__members__)
+            raise InvalidValue("resample", self.resample, f"is none of {names}")
+
+    def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
+        """`size` is height and width."""
+        method, (height, width) = Image.Resampling[self.resample.upper()], size
+        if self.side is None:
+            if self.stretch:
+                return picture.resize((width, height), method)
+            return ImageOps.fit(picture, (width, height), method=method)
+        resized = picture.resize(self._before_the_cut(picture, self.side), method)
+        left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
+        return resized.crop((left, top, left + width, top + height))
+
+    def _before_the_cut(self, picture: Image.Image, side: int) -> tuple[int, int]:
+        """Width and height; the longer one is rounded down, as torchvision does."""
+        short = min(picture.size)
+        return (side, side) if self.stretch else (side * picture.width // short, side * picture.height // short)
+
+
+FILL = Fit()
+
+
 def decode_image(
-    file: Path, *, size: tuple[int, int], channels: int, max_pixels: int
+    file: Path, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
 ) -> UInt8[Tensor, "C height width"]:
-    """The first picture of a file: upright, resized until it fills `size`, its middle cut out.
+    """The first picture of a file: upright, and brought to `size`.
 
     What it holds besides 8 bits of grey or RGB is converted: the orientation of EXIF is applied; transparency (of
     palettes, too) goes onto white; of 16 bits the upper 8 stay; CMYK becomes RGB without a colour profile; grey is
@@ -34,6 +75,7 @@ def decode_image(
         size: height and width in pixels.
         channels: 1 or 3.
         max_pixels: refuses larger pictures by their header, before they take memory.
+        fit: how it comes to `size`.
 
     Raises:
         UserError: the file cannot be read, is damaged, is something else, or has too many pixels.
@@ -46,8 +88,8 @@ def decode_image(
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     upright = ImageOps.exif_transpose(image)
                     picture = _eight_bits(upright, stored).convert("RGB" if channels == 3 else "L")
-                    filled = ImageOps.fit(picture, size[::-1], method=Image.Resampling.BICUBIC)
-                    return torch.from_numpy(numpy.array(filled).reshape(*size, channels)).permute(2, 0, 1)
+                    fitted = numpy.array(fit.apply(picture, size))
+                    return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # at the header, too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None

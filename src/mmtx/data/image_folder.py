@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.decode_image import FORMATS, decode_image, image_format
+from mmtx.data.decode_image import FILL, FORMATS, Fit, decode_image, image_format
 from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.same_content import first_of_splits
 from mmtx.data.stratified import held_out
@@ -47,7 +47,8 @@ class ImageFolder(Source):
 
     Args:
         path: the folder.
-        size: side of the square in pixels: the shorter side is resized to it and the middle cut out.
+        size: side of the square in pixels.
+        fit: how a picture comes to it.
         channels: 1 for grey or 3 for RGB.
         augment: applied to training pictures, uint8 ``(channels, size, size)``.
         val_fraction: held out to watch training; 0: nothing.
@@ -67,9 +68,12 @@ class ImageFolder(Source):
         test_fraction: float,
         split_seed: int,
         max_pixels: int,
+        fit: Fit = FILL,  # runs of before have none
     ) -> None:
         if size < 1:
             raise InvalidValue("size", size, "must be at least 1 pixel")
+        if fit.side is not None and fit.side < size:
+            raise InvalidValue("fit.side", fit.side, f"leaves less than size={size}", str(size))
         if channels not in (1, 3):
             raise InvalidValue("channels", channels, "must be 1 (grey) or 3 (RGB)")
         check_within("max_pixels", max_pixels, 1, MOST_PIXELS)
@@ -80,7 +84,7 @@ class ImageFolder(Source):
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise InvalidValue("path", path, "is not a folder")
-        self._augment, self._shape, self._max_pixels = augment, (channels, size, size), max_pixels
+        self._augment, self._shape, self._max_pixels, self._fit = augment, (channels, size, size), max_pixels, fit
         is_split = _is_split(folder)
         if is_split:
             self._labels = self.learnt.classes("label", _class_folders(folder / "train"))
@@ -120,7 +124,10 @@ class ImageFolder(Source):
 
     def _sample(self, images: list[Picture], augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
         file, label = images[i]
-        pixels = decode_image(file, size=self._shape[1:], channels=self._shape[0], max_pixels=self._max_pixels)
+        channels, *size = self._shape
+        pixels = decode_image(
+            file, size=(size[0], size[1]), channels=channels, max_pixels=self._max_pixels, fit=self._fit
+        )
         return {
             "image": {"pixels": augment(pixels) if augment else pixels},
             "label": {"class": torch.tensor(label)},

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmtx.data.sentence_pieces import SentencePieces
 from mmtx.data.tokenizer_files import find_tokenizer
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.data.whole_texts import WholeTexts
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -68,20 +69,14 @@ class Pretrained(TextVocabulary):
         self._marks = marks
 
     def encode(self, text: str) -> list[int]:
-        return [*self._prefix, *self._tokenizer.encode(text, add_special_tokens=False).ids]
+        return [*self._prefix, *self._texts.encode(text)]
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def byte_lengths(self) -> list[int]:
         """Of byte-level tokens one for each character they are spelt with; of others, of their spelling."""
-        added = self._tokenizer.get_added_tokens_decoder()
-        lengths = []
-        for i in range(self.size):
-            token = self._tokenizer.id_to_token(i) or ""
-            own = len(token) if self._is_byte_level else len(token.removeprefix("##").replace("▁", " ").encode())
-            lengths.append(0 if i in added and added[i].special else own)
-        return lengths
+        return [self._texts.byte_length(i) for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -96,19 +91,21 @@ class Pretrained(TextVocabulary):
     def load(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
-        tokenizer = Tokenizer.from_str(state["tokenizer"])
+        text = state["tokenizer"]
+        tokenizer = SentencePieces.from_str(text) if SentencePieces.wrote(text) else Tokenizer.from_str(text)
         self._use(tokenizer, state["begin"], state["end"], list(state["prefix"]), state["size"])
         self._marks = state["marks"]
 
     def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.encode_special_tokens = True
-        self._tokenizer, self._begin, self._end, self._prefix = tokenizer, begin, end, prefix
+        self._tokenizer, self._texts = tokenizer, WholeTexts(tokenizer)
+        self._begin, self._end, self._prefix = begin, end, prefix
         self._size, self._marks = size or tokenizer.get_vocab_size(), True
         if self._size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self._size:
             raise InvalidValue("vocabulary.size", self._size, "does not hold the marks of the vocabulary")
-        self._is_byte_level = '"ByteLevel"' in json.dumps(json.loads(tokenizer.to_str())["decoder"])
+        token, number = self._texts.last()
+        if number >= self._size:
+            problem = f"is the number of ids of the model, and its tokenizer has {token!r} at {number}"
+            raise InvalidValue("vocabulary.size", self._size, f"{problem}: take the token out, or resize the embedding")
 
 
 class Numbers(TextVocabulary):

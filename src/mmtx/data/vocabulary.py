@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.batch import Vocabulary
+from mmtx.data.whole_texts import WholeTexts
 from mmtx.errors import InvalidValue, UserError
 
 BEGIN, END = "<begin>", "<end>"
@@ -249,21 +250,19 @@ class BPE(TextVocabulary):
         if self.path is None:
             self._use(_learn(texts, self.vocab_size, marks))
         else:
-            self._use(_read_tokenizer(self.path))
-            self._tokenizer.add_special_tokens([BEGIN, END] if marks else [])
+            tokenizer = _read_tokenizer(self.path)
+            tokenizer.add_special_tokens([BEGIN, END] if marks else [])
+            self._use(tokenizer)
 
     def encode(self, text: str) -> list[int]:
         pieces = _pieces(text) if self._cuts_at_lines else [text]
-        return [i for piece in pieces for i in self._tokenizer.encode(piece, add_special_tokens=False).ids]
+        return [i for piece in pieces for i in self._texts.encode(piece)]
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def byte_lengths(self) -> list[int]:
-        added = self._tokenizer.get_added_tokens_decoder()  # spelled as they are, others with one character per byte
-        tokens = [self._tokenizer.id_to_token(i) or "" for i in range(self.size)]
-        lengths = [len(token.encode()) if i in added else len(token) for i, token in enumerate(tokens)]
-        return [0 if i in added and added[i].special else length for i, length in enumerate(lengths)]
+        return [self._texts.byte_length(i) for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
         return {"tokenizer": self._tokenizer.to_str()}
@@ -274,8 +273,7 @@ class BPE(TextVocabulary):
         self._use(Tokenizer.from_str(state["tokenizer"]))
 
     def _use(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._tokenizer.encode_special_tokens = True  # not part of its JSON
+        self._tokenizer, self._texts = tokenizer, WholeTexts(tokenizer)
         parts = json.loads(tokenizer.to_str())
         before = parts["pre_tokenizer"] or {}
         plain = before.get("type") == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]

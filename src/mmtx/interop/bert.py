@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
+from mmtx.data.known_keys import Keys, every, harmless, only, used
+from mmtx.errors import UserError
+from mmtx.interop.classes import check_classes, label_spec, labels_of
+from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
 from mmtx.interop.family import (
     Config,
     Described,
@@ -34,6 +38,14 @@ BLOCK = {
     "mlp_norm": "output.LayerNorm",
 }
 MAYBE_WITHOUT_POOLER = ("BertModel", "BertForMaskedLM")
+HEADS = {
+    "BertModel": (),
+    "BertForMaskedLM": ("cls.predictions",),
+    "BertForNextSentencePrediction": ("cls.seq_relationship",),
+    "BertForPreTraining": ("cls.predictions", "cls.seq_relationship"),
+    "BertForSequenceClassification": ("classifier",),
+}
+"""Of each kind, where its weights lie; a file may have more heads than its kind reads."""
 
 
 class BERT(Family):
@@ -42,24 +54,35 @@ class BERT(Family):
     name = "bert"
     body = "BertModel"
     prefix = "bert."
-    defaults = {
-        "vocab_size": 30522,
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-        "max_position_embeddings": 512,
-        "type_vocab_size": 2,
-        "initializer_range": 0.02,
-        "layer_norm_eps": 1e-12,
-        "position_embedding_type": "absolute",
-        "is_decoder": False,
-        "add_cross_attention": False,
+    kinds = tuple(HEADS)
+    keys: ClassVar[Keys] = {
+        **CLASSES,
+        **DECODER_FLAGS,
+        **encoder_decoder(False),
+        "vocab_size": used("ids", 30522),
+        "hidden_size": used("width", 768),
+        "num_hidden_layers": used("layers", 12),
+        "num_attention_heads": used("heads", 12),
+        "intermediate_size": used("width of the feed-forward half", 3072),
+        "hidden_act": used("activation", "gelu"),
+        "hidden_dropout_prob": used("dropout", 0.1),
+        "attention_probs_dropout_prob": used("dropout of attention", 0.1),
+        "classifier_dropout": used("dropout before a head for classes; null: as `hidden_dropout_prob`"),
+        "max_position_embeddings": used("context", 512),
+        "type_vocab_size": used("segments", 2),
+        "initializer_range": used("new weights", 0.02),
+        "layer_norm_eps": used("normalisation", 1e-12),
+        "position_embedding_type": only("absolute", note="positions of another kind"),
+        "tie_word_embeddings": used("false: the file must have a head, equal to the embedding", True),
+        "add_pooling_layer": used("written by mmtx; the weights show it"),
+        "directionality": only("bidi", note="attention in both directions"),
+        "pooler_type": only("first_token_transform", note="pooling"),
+        **every(
+            "pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head",
+            harmless("of a pooler that BERT does not have"),
+        ),
     }
-    fixed = {"position_embedding_type": "absolute", "is_decoder": False, "add_cross_attention": False}
+    generation = SILENT
     same = {
         "backbone.dim": "hidden_size",
         "backbone.num_layers": "num_hidden_layers",
@@ -85,21 +108,28 @@ class BERT(Family):
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
-        masked, follows = "cls.predictions.bias" in weights, "cls.seq_relationship.weight" in weights
-        kind = "BertModel"
-        if masked:
-            kind = "BertForPreTraining" if follows else "BertForMaskedLM"
-        elif follows:
-            kind = "BertForNextSentencePrediction"
-        elif "classifier.weight" in weights:
-            kind = "BertForSequenceClassification"
-            config["num_labels"] = len(weights["classifier.weight"])
+        heads = {head for head in ("cls.predictions", "cls.seq_relationship", "classifier") if _has(weights, head)}
+        missing = [head for head in HEADS[config["architectures"][0]] if head not in heads]
+        if config["tie_word_embeddings"] is False and _lacks_its_decoder(weights, heads):
+            missing.append("cls.predictions.decoder.weight (tie_word_embeddings=False)")
+        if missing:
+            kind = config["architectures"][0]
+            raise UserError(f"this {kind} lacks its head: {missing[0]} is missing; without one it is a BertModel")
+        kind = next((kind for kind, its in HEADS.items() if set(its) == heads), None)
+        if kind is None:
+            raise UserError(f"this bert has heads {', '.join(sorted(heads))}; mmtx reads {', '.join(self.kinds)}")
+        if kind == "BertForSequenceClassification":
+            rows = len(weights["classifier.weight"])
+            check_classes({**config, "architectures": [kind]}, rows)
+            config["num_labels"] = rows
         has_pooler = "bert.pooler.dense.weight" in weights or kind not in MAYBE_WITHOUT_POOLER
         return {**config, "architectures": [kind], "add_pooling_layer": has_pooler}
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim, longest = config["vocab_size"], config["hidden_size"], config["max_position_embeddings"]
-        vocabulary = files.vocabulary(size=size, begin=files.token("[CLS]"), end=files.token("[SEP]"))
+        vocabulary = files.vocabulary(
+            size=size, begin=files.mark("cls_token", "[CLS]"), end=files.mark("sep_token", "[SEP]")
+        )
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], dim),
             "modality.text.causal": False,
@@ -109,20 +139,22 @@ class BERT(Family):
         if kind in ("BertForMaskedLM", "BertForPreTraining"):
             chosen.append("masked_token")
             values |= {
-                "objective.masked_token.mask": files.token("[MASK]", default=min(103, size - 1)),
+                "objective.masked_token.mask": _mask(files, size),
                 "objective.masked_token.activation": activation(config["hidden_act"]),
                 "objective.masked_token.norm_eps": config["layer_norm_eps"],
             }
         if kind != "BertForMaskedLM":
             chosen.append("classify")
             values["objective.classify.pooler"] = config["add_pooling_layer"]
-            values["objective.classify.dropout"] = config["hidden_dropout_prob"]
+            own = config.get("classifier_dropout")
+            values["objective.classify.dropout"] = config["hidden_dropout_prob"] if own is None else own
         choices = ["data=labelled_text", "modality=[text]", "backbone=bert", f"objective=[{','.join(chosen)}]"]
         if "classify" in chosen:
             choices.append("objective/pool@objective.classify.pool=first")
         specs = {"text": Spec({"ids": Field((None,), torch.long, size, longest)}, vocabulary=vocabulary)}
         if "classify" in chosen:
-            specs["label"] = label_spec(config)
+            rows = config["num_labels"] if kind == "BertForSequenceClassification" else None
+            specs["label"] = label_spec(config, rows)
         return Described(choices, values, specs)
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
@@ -190,6 +222,22 @@ class BERT(Family):
         return outputs
 
 
+def _mask(files: Files, size: int) -> int:
+    """Id of the mask; without a tokenizer, as BERT has it. Raises UserError where the tokenizer has none."""
+    found = files.mark("mask_token", "[MASK]") if files.tokenizer is not None else min(103, size - 1)
+    if found is None:
+        raise UserError("this BERT predicts masked ids, and its tokenizer has no token [MASK]; name it as mask_token")
+    return found
+
+
+def _has(weights: Weights, head: str) -> bool:
+    return any(key.startswith(f"{head}.") for key in weights)
+
+
+def _lacks_its_decoder(weights: Weights, heads: set[str]) -> bool:
+    return "cls.predictions" in heads and "cls.predictions.decoder.weight" not in weights
+
+
 def _heads(kind: str) -> list[Link]:
     links: list[Link] = []
     if kind in ("BertForMaskedLM", "BertForPreTraining"):
@@ -201,23 +249,3 @@ def _heads(kind: str) -> list[Link]:
     if kind == "BertForSequenceClassification":
         links += both("objectives.classify.head", "classifier")
     return links
-
-
-def label_spec(config: Config) -> Spec:
-    """Of the classes that a config names; two where it names none."""
-    names = config.get("id2label") or {}
-    count = config.get("num_labels") or len(names) or 2
-    labels = tuple(str(names[str(i)]) for i in range(count)) if len(names) == count and "0" in names else None
-    return Spec({"class": Field((), torch.long, count)}, labels=labels)
-
-
-def labels_of(specs: Mapping[str, Spec]) -> Config:
-    """Undoes `label_spec`."""
-    label = specs.get("label")
-    if label is None:
-        return {}
-    names = label.labels or tuple(f"LABEL_{i}" for i in range(label.fields["class"].num_classes or 0))
-    return {
-        "id2label": {str(i): name for i, name in enumerate(names)},
-        "label2id": {name: i for i, name in enumerate(names)},
-    }

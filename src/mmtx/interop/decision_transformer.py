@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
+from mmtx.data.known_keys import Keys, harmless, used
 from mmtx.errors import UserError
+from mmtx.interop.common_keys import SILENT
 from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
-from mmtx.interop.gpt2 import BODY_DEFAULTS, BODY_FIXED, BODY_SAME, UNUSED, body_links
+from mmtx.interop.gpt2 import BODY_KEYS, BODY_SAME, UNUSED, body_links
 from mmtx.interop.links import Link, Several, both, idle, same
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
@@ -24,20 +26,26 @@ class DecisionTransformer(Family):
     """Its heads for the next state and return are not trained there; here they are kept as they are."""
 
     name = "decision_transformer"
-    defaults = {
-        **BODY_DEFAULTS,
-        "state_dim": 17,
-        "act_dim": 4,
-        "hidden_size": 128,
-        "max_ep_len": 4096,
-        "action_tanh": True,
-        "vocab_size": 1,
-        "n_layer": 3,
-        "n_head": 1,
-        "activation_function": "relu",
-        "architectures": ["DecisionTransformerModel"],
+    kinds = ("DecisionTransformerModel",)
+    keys: ClassVar[Keys] = {
+        **BODY_KEYS,
+        "state_dim": used("numbers of a state", 17),
+        "act_dim": used("numbers of an action", 4),
+        "hidden_size": used("width", 128),
+        "max_ep_len": used("steps of an episode", 4096),
+        "action_tanh": used("squashes actions", True),
+        "vocab_size": used("rows of an embedding that nothing reads", 1),
+        "n_layer": used("layers", 3),
+        "n_head": used("heads", 1),
+        "activation_function": used("activation", "relu"),
+        "tie_word_embeddings": harmless("there is no head for ids"),
     }
-    fixed = BODY_FIXED
+    generation = SILENT
+    aliases: ClassVar[Mapping[str, str]] = {
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
     same = {**BODY_SAME, "backbone.dim": "hidden_size", "objective.action.squash": "action_tanh"}
     renames = ((r"^transformer\.", "encoder."),)
     unused = UNUSED

@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from mmtx.data.known_keys import defaults
+from mmtx.data.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
@@ -21,7 +23,8 @@ COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "window", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
-    *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt", "suppress", "references"),
+    *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
+    *("suppress", "suppress_first", "references"),
     *("objective.masked_token.share",),
 }
 """Keys, or paths, that change nothing in what the weights say."""
@@ -54,7 +57,18 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     for spec in learner.specs.values():
         tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
         if isinstance(tokenizer, str):
-            (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+            _write_tokenizer(tokenizer, place)
+
+
+def _write_tokenizer(tokenizer: str, place: Path) -> None:
+    if not SentencePieces.wrote(tokenizer):
+        (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        return
+    pieces = SentencePieces.from_str(tokenizer)
+    count = len(pieces.sentinels)
+    (place / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
+    if count:
+        (place / "tokenizer_config.json").write_text(json.dumps({"extra_ids": count}) + "\n", encoding="utf-8")
 
 
 def _folded(family: Family, learner: Learner) -> Weights:
@@ -106,9 +120,10 @@ def family_of(learner: Learner) -> tuple[Family, Config]:
 def _config_of(family: Family, learner: Learner) -> Config:
     """The config that would be imported as the learner's own."""
     assert learner.config is not None
-    config = {**family.defaults, **family.config(learner.config, learner.specs)}
+    own = family.config(learner.config, learner.specs)
+    config = {**defaults(family.keys), "architectures": [family.kinds[0]], **own}
     beside = family.beside(learner.config, learner.specs)
-    again = lay_out(family, family.describe(config, Files(None, "", beside)))
+    again = lay_out(family, family.describe({**config, **beside.get("generation_config", {})}, Files(None, "", beside)))
     pairs = [(key, learner.config[key], again[key]) for key in COMPARED]
     pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
     found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +13,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.data.known_keys import Keys, defaults, used
 from mmtx.data.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
+from mmtx.interop.common_keys import CONFIG
 from mmtx.interop.links import Link, Weights
 from mmtx.learner import Learner
 
@@ -28,25 +30,28 @@ class Files:
     Attributes:
         tokenizer: of the `tokenizers` library, or None.
         place: where it was found.
+        spelt: how its tokens of some roles are spelt (``cls_token``), as far as its files say.
         said: content of the small files beside (``generation_config``, ``preprocessor_config``), by name.
     """
 
     tokenizer: Any
     place: str
     said: Mapping[str, Config]
+    spelt: Mapping[str, str] = field(default_factory=dict)
 
     def vocabulary(self, *, size: int, begin: int | None, end: int | None, prefix: Sequence[int] = ()) -> Vocabulary:
         if self.tokenizer is None:
             return Numbers(size=size, begin=begin, end=end)
         return Pretrained.of(self.tokenizer, begin=begin, end=end, prefix=prefix, size=size)
 
-    def token(self, *spelt: str, default: int | None = None) -> int | None:
-        """Id of the first of these tokens that there is."""
-        for token in spelt if self.tokenizer is not None else ():
-            found = self.tokenizer.token_to_id(token)
-            if found is not None:
-                return found
-        return default
+    def token(self, spelt: str, default: int | None = None) -> int | None:
+        """Id of a token; the default where there is no tokenizer, or no such token in it."""
+        found = self.tokenizer.token_to_id(spelt) if self.tokenizer is not None else None
+        return default if found is None else found
+
+    def mark(self, role: str, usual: str) -> int | None:
+        """Id of the token of a role, which is spelt as usual unless the files have it otherwise."""
+        return self.token(self.spelt.get(role, usual))
 
 
 @dataclass(frozen=True)
@@ -69,10 +74,16 @@ class Family(ABC):
 
     name: ClassVar[str]
     """The ``model_type`` of its config.json."""
-    defaults: ClassVar[Config]
-    """What a config.json may leave out."""
-    fixed: ClassVar[Config] = {}
-    """Keys that must have a value, since mmtx has no switch for them."""
+    keys: ClassVar[Keys]
+    """Of its config.json: every key that is known. An unknown one is refused."""
+    generation: ClassVar[Keys]
+    """Of its generation_config.json; its values go before those of config.json."""
+    preprocessor: ClassVar[Keys] = {}
+    """Of its preprocessor_config.json."""
+    aliases: ClassVar[Mapping[str, str]] = {}
+    """Other names of keys in config.json."""
+    kinds: ClassVar[Sequence[str]]
+    """Architectures that mmtx reads, the usual one first."""
     same: ClassVar[Mapping[str, str]]
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
@@ -97,19 +108,39 @@ class Family(ABC):
             for pattern, replacement in self.renames:
                 key = re.sub(pattern, replacement, key)
             renamed[key] = value
+        for copy, original in self.copies.items():  # of one tensor with two names, a file may hold either
+            if copy in renamed:
+                renamed.setdefault(original, renamed[copy])
         return renamed
 
     def complete(self, config: Config, weights: Weights) -> Config:
-        """The config with all that it leaves out, some of which only the weights tell.
+        """The config with all that it leaves out, some of which only the weights show.
 
         Raises:
             UserError: it asks for what mmtx cannot do.
         """
-        config = {**self.defaults, **config}
-        wrong = [f"{key}={config[key]} (mmtx can {value})" for key, value in self.fixed.items() if config[key] != value]
-        if wrong:
-            raise UserError(f"this {self.name} has {', '.join(wrong)}")
-        return config
+        config = dict(config)
+        for alias, key in self.aliases.items():
+            value = config.pop(alias, None)
+            if value is not None and config.setdefault(key, value) != value:
+                raise UserError(f"this {self.name} has {key}={config[key]} and {alias}={value}, which are one")
+        return {**defaults(self.keys), **config, "architectures": [self._kind(config.get("architectures"))]}
+
+    def _kind(self, declared: Any) -> str:
+        """The architecture that a config declares, by the name that it has today."""
+        if not declared:
+            return self.kinds[0]
+        name = re.sub("^(TF|Flax)", "", declared[0])
+        name = RENAMED.get(name, name)
+        if name not in self.kinds or len(declared) > 1:
+            raise UserError(f"this {self.name} is a {', '.join(declared)}; mmtx reads {', '.join(self.kinds)}")
+        return name
+
+    @classmethod
+    def config_keys(cls) -> Keys:
+        """Of its config.json, other names and what older versions kept there included."""
+        aliases = {alias: used(f"another name of `{key}`") for alias, key in cls.aliases.items()}
+        return {**CONFIG, **cls.generation, **aliases, **cls.keys}
 
     @abstractmethod
     def describe(self, config: Config, files: Files) -> Described: ...
@@ -138,6 +169,20 @@ class Family(ABC):
 
     def to_same(self, ours: Mapping[str, Any]) -> Config:
         return {key: at(ours, path) for path, key in self.same.items()}
+
+
+RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
+"""Architectures that had another name once."""
+
+
+def one_id(config: Mapping[str, Any], key: str) -> int | None:
+    """An id that may stand in a list. Raises UserError where several stand there."""
+    value = config.get(key)
+    if not isinstance(value, list):
+        return value
+    if len(value) > 1:
+        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={value[0]}")
+    return value[0] if value else None
 
 
 ACTIVATIONS: dict[str, Config] = {

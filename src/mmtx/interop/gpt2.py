@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
+from mmtx.data.known_keys import Keys, as_in, every, harmless, only, used
+from mmtx.errors import UserError
+from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
 from mmtx.interop.family import (
     Config,
     Described,
@@ -18,6 +21,7 @@ from mmtx.interop.family import (
     at,
     feed_forward,
     hidden_width,
+    one_id,
     text_batch,
 )
 from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
@@ -42,21 +46,31 @@ def body_links(num_layers: int, there: str) -> list[Link]:
     return links
 
 
-BODY_DEFAULTS: Config = {
-    "n_layer": 12,
-    "n_head": 12,
-    "n_inner": None,
-    "n_positions": 1024,
-    "layer_norm_epsilon": 1e-5,
-    "resid_pdrop": 0.1,
-    "embd_pdrop": 0.1,
-    "attn_pdrop": 0.1,
-    "initializer_range": 0.02,
-    "scale_attn_weights": True,
-    "scale_attn_by_inverse_layer_idx": False,
-    "add_cross_attention": False,
+BODY_KEYS: Keys = {
+    **NO_CLASSES,
+    **DECODER_FLAGS,
+    **encoder_decoder(False),
+    "n_layer": used("layers", 12),
+    "n_head": used("heads", 12),
+    "n_inner": used("width of the feed-forward half; null: 4 times that of the model", None),
+    "n_positions": used("context", 1024),
+    "n_ctx": as_in("n_positions", "the context once more"),
+    "activation_function": used("activation", "gelu_new"),
+    "layer_norm_epsilon": used("normalisation", 1e-5),
+    "resid_pdrop": used("dropout", 0.1),
+    "embd_pdrop": as_in("resid_pdrop", "dropout of embeddings; mmtx has one for both", 0.1),
+    "attn_pdrop": used("dropout of attention", 0.1),
+    "initializer_range": used("new weights", 0.02),
+    "scale_attn_weights": used("attention", True),
+    "scale_attn_by_inverse_layer_idx": only(False, note="attention scaled by layer"),
+    "reorder_and_upcast_attn": harmless("precision of attention in half-precision training"),
+    "n_special": only(0, note="ids beside the vocabulary"),
+    "predict_special_tokens": harmless("of the first versions; nothing reads it any more"),
+    **every(
+        "summary_type summary_use_proj summary_activation summary_proj_to_labels summary_first_dropout",
+        harmless("the head of GPT2DoubleHeadsModel, which is refused"),
+    ),
 }
-BODY_FIXED: Config = {"scale_attn_by_inverse_layer_idx": False, "add_cross_attention": False}
 BODY_SAME = {
     "backbone.num_layers": "n_layer",
     "backbone.num_heads": "n_head",
@@ -73,35 +87,37 @@ class GPT2(Family):
     name = "gpt2"
     body = "GPT2Model"
     prefix = "transformer."
-    defaults = {
-        **BODY_DEFAULTS,
-        "n_embd": 768,
-        "vocab_size": 50257,
-        "activation_function": "gelu_new",
-        "eos_token_id": 50256,
-        "tie_word_embeddings": True,
-        "architectures": ["GPT2LMHeadModel"],
+    kinds = ("GPT2LMHeadModel", "GPT2Model")
+    keys: ClassVar[Keys] = {
+        **BODY_KEYS,
+        "n_embd": used("width", 768),
+        "vocab_size": used("ids", 50257),
+        "eos_token_id": used("ends a text; one id", 50256),
+        "tie_word_embeddings": used("whether the head is the embedding; a head that is in the file goes before", True),
     }
-    fixed = BODY_FIXED
+    generation: ClassVar[Keys] = {
+        **WRITING,
+        **SUPPRESSED,
+        "decoder_start_token_id": harmless("of models that read one text and write another"),
+    }
+    aliases: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    }
     same = {**BODY_SAME, "backbone.dim": "n_embd", "modality.text.context": "n_positions"}
     renames = ((r"^(?=wte|wpe|h\.|ln_f)", "transformer."),)
     unused = UNUSED
     added = {"text": ("model.position_embeddings.text.table.weight",)}
 
-    def canonical(self, weights: Weights) -> Weights:
-        weights = super().canonical(weights)
-        head, own = weights.get("lm_head.weight"), weights.get("transformer.wte.weight")
-        if head is not None and own is not None and torch.equal(head, own):
-            del weights["lm_head.weight"]
-        return weights
-
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
-        return {**config, "tie_word_embeddings": "lm_head.weight" not in weights}
+        return {**config, "tie_word_embeddings": tie(weights, "transformer.wte.weight", config["tie_word_embeddings"])}
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim = config["vocab_size"], config["n_embd"]
-        vocabulary = files.vocabulary(size=size, begin=None, end=_within(config["eos_token_id"], size))
+        vocabulary = files.vocabulary(size=size, begin=None, end=_within(one_id(config, "eos_token_id"), size))
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim),
             "objective.next_token.tied": config["tie_word_embeddings"],
@@ -145,6 +161,24 @@ class GPT2(Family):
         objective = learner.objective("next_token")
         assert isinstance(objective, NextToken)
         return {"logits": objective.head.logits(learner.model, hidden)}
+
+
+def tie(weights: Weights, embedding: str, says: bool) -> bool:
+    """Whether the head is the embedding: what a file holds goes before what its config `says`. Of the two names that
+    the same weight has, ``lm_head.weight`` is taken out of the weights, or stands for the other where that is missing.
+
+    Raises:
+        UserError: each has its own, and the file lacks the head's.
+    """
+    head = weights.get("lm_head.weight")
+    if head is None:
+        if not says:
+            raise UserError("tie_word_embeddings=False, but lm_head.weight is missing: the head has no weights")
+        return True
+    if says and torch.equal(weights.setdefault(embedding, head), head):
+        del weights["lm_head.weight"]
+        return True
+    return False
 
 
 def _within(number: Any, size: int) -> int | None:

@@ -12,18 +12,20 @@ from typing import Any
 import torch
 
 from mmtx.compose import Config, compose
-from mmtx.data.tokenizer_files import find_tokenizer
+from mmtx.data.known_keys import refusals
+from mmtx.data.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
+from mmtx.interop.common_keys import GENERATION
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
 from mmtx.interop.links import Weights, differences, lost, read
-from mmtx.interop.vit import from_timm
+from mmtx.interop.timm_vit import from_timm
 from mmtx.interop.weights import read_weights, weights_file
 from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
 from mmtx.learner import Learner
 
-SIDE_FILES = ("generation_config", "preprocessor_config", "config")
+SIDE_FILES = ("generation_config", "preprocessor_config")
 
 
 def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> Learner:
@@ -35,28 +37,67 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
 
     Args:
         path: folder, or file of weights; small files are looked for beside it.
-        more: laid over the model's own config (``num_attention_heads`` of a timm state, which does not say).
+        more: laid over the model's own config (``num_attention_heads`` of a timm state, which does not say), or over
+            a file beside it (``generation_config.num_beams``).
 
     Raises:
-        UserError: with every difference between the file and its config.
+        UserError: with every difference between the file and its config, or every key that mmtx does not know or
+            cannot follow.
     """
     place = Path(path).expanduser()
     if not place.exists():
         raise UserError(f"{path} does not exist; give a folder or a file of weights")
     file = weights_file(place) if place.is_dir() else place
     weights, rest = read_weights(file)
-    said, weights = _config(file, weights, rest, dict(more or {}))
+    beside, given = _given(dict(more or {}))
+    said, weights, side = _config(file, weights, rest, given)
     family = FAMILIES.get(str(said.get("model_type")))
     if family is None:
         known = ", ".join(FAMILIES)
         raise UserError(f"{file} is a model of the family '{said.get('model_type')}'; mmtx reads {known}")
-    files = _files(file, int(said.get("vocab_size", 0)))
     try:
+        side = {name: content | beside[name] for name, content in side.items()}
+        _check_keys(family, said, side, str(file.parent))
+        said = said | _used(family, side["generation_config"]) | given
+        files = _files(file, int(said.get("vocab_size", 0)), side)
         return _learner(family, family.canonical(weights), said, files, str(file))
-    except (TypeError, AttributeError, KeyError, ZeroDivisionError) as error:  # a config.json of nonsense
+    except UserError:
+        raise
+    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:  # a config.json of nonsense
         raise UserError(
             f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
         ) from None
+
+
+def _given(more: dict[str, Any]) -> tuple[dict[str, Config], Config]:
+    """Values for files beside the config, by the file's name; and those for the config."""
+    beside: dict[str, Config] = {name: {} for name in SIDE_FILES}
+    config: Config = {}
+    for key, value in more.items():
+        name, dot, own = key.partition(".")
+        if dot and name not in beside:
+            raise UserError(f"{key}={value}: a value is laid over config.json, or over {' or '.join(SIDE_FILES)}")
+        (beside[name] if dot else config)[own or key] = value
+    return beside, config
+
+
+def _check_keys(family: Family, config: Config, side: Mapping[str, Config], folder: str) -> None:
+    """Raises UserError with every key that is not known or cannot be followed."""
+    tables = {"generation_config": {**GENERATION, **family.generation}, "preprocessor_config": family.preprocessor}
+    found = [*refusals(config, family.config_keys(), "config.json")]
+    found += [line for name, content in side.items() for line in refusals(content, tables[name], f"{name}.json")]
+    if found:
+        raise UserError("\n".join([f"{folder} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
+
+
+def _used(family: Family, generation: Config) -> Config:
+    """What goes before the same keys of the config."""
+    known = family.generation
+    return {
+        key: value
+        for key, value in generation.items()
+        if value is not None and key in known and known[key].does == "used"
+    }
 
 
 def _learner(family: Family, weights: Weights, said: Config, files: Files, where: str) -> Learner:
@@ -113,27 +154,40 @@ def _leave_open(node: Config, tokenizer: str) -> None:
         vocabulary["path"] = tokenizer
 
 
-def _config(file: Path, weights: Weights, rest: Mapping[str, Any], more: Config) -> tuple[Config, Weights]:
-    """The model's own config, from whichever place says it; and weights by their public names."""
+def _config(
+    file: Path, weights: Weights, rest: Mapping[str, Any], more: Config
+) -> tuple[Config, Weights, dict[str, Config]]:
+    """The model's own config, from whichever place has it; weights by their public names; small files by name."""
+    side = {name: _side_file(file, name) for name in SIDE_FILES}
     if "spec" in rest:
-        config, weights = from_ctranslate2(weights, rest)
-        return {**config, **more}, weights
+        config, weights = from_ctranslate2(weights, rest, _json(file.with_name("config.json")))
+        return {**config, **more}, weights, side
     if isinstance(rest.get("dims"), dict):
         config, weights = from_openai(weights, rest["dims"])
-        return {**config, **more}, weights
+        return {**config, **more}, weights, side
     said = _json(file.with_name("config.json"))
     if "patch_embed.proj.weight" in weights and said.get("model_type") is None:
-        return from_timm(weights, more)
+        config, weights, prepared = from_timm(weights, said, more)
+        return config, weights, side | {"preprocessor_config": prepared | side["preprocessor_config"]}
     if not said and not more:
         raise UserError(f"{file} has no config.json beside it, and its keys do not say what it is")
-    return {**said, **more}, weights
+    return {**said, **more}, weights, side
 
 
-def _files(file: Path, vocab_size: int) -> Files:
+def _side_file(file: Path, name: str) -> Config:
+    """What newer versions keep in parts of one file is taken from there."""
+    said = _json(file.with_name(f"{name}.json"))
+    if not said and name == "preprocessor_config":
+        parts = _json(file.with_name("processor_config.json"))
+        said = parts.get("image_processor") or parts.get("feature_extractor") or {}
+    return said
+
+
+def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
     tokenizer = find_tokenizer(file.parent)
     if tokenizer is None and vocab_size in (ENGLISH, MANY, V3):
         tokenizer = _openai_tokenizer(vocab_size)
-    return Files(tokenizer, str(file.parent.absolute()), {n: _json(file.with_name(f"{n}.json")) for n in SIDE_FILES})
+    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent))
 
 
 def _openai_tokenizer(vocab_size: int) -> Any:
@@ -153,9 +207,19 @@ def _json(file: Path) -> Config:
     if not file.is_file():
         return {}
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"), object_pairs_hook=_without_repeats)
     except (OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{file} is not an object of JSON")
+    return content
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> Config:
+    """Raises ValueError where an object has a key twice, of which JSON's readers drop the first."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ValueError(f"the key {twice!r} stands there twice")
     return content

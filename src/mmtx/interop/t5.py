@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
+from mmtx.data.known_keys import Key, Keys, harmless, used
+from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
 from mmtx.interop.family import (
     Config,
     Described,
@@ -18,8 +20,10 @@ from mmtx.interop.family import (
     at,
     feed_forward,
     hidden_width,
+    one_id,
     text_batch,
 )
+from mmtx.interop.gpt2 import tie
 from mmtx.interop.links import Link, Weights, same, shared, stacked
 from mmtx.learner import Learner
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -28,24 +32,50 @@ LONGEST = 1024
 """Ids of a text; T5 itself knows no limit."""
 
 
+def _repeats_the_gate(value: Any, config: Mapping[str, Any]) -> bool:
+    return value is None or value == config["feed_forward_proj"].startswith("gated-")
+
+
 class T5(Family):
     name = "t5"
-    defaults = {
-        "vocab_size": 32128,
-        "d_model": 512,
-        "d_kv": 64,
-        "d_ff": 2048,
-        "num_layers": 6,
-        "num_decoder_layers": None,
-        "num_heads": 8,
-        "relative_attention_num_buckets": 32,
-        "relative_attention_max_distance": 128,
-        "dropout_rate": 0.1,
-        "layer_norm_epsilon": 1e-6,
-        "feed_forward_proj": "relu",
-        "pad_token_id": 0,
-        "eos_token_id": 1,
-        "architectures": ["T5ForConditionalGeneration"],
+    kinds = ("T5ForConditionalGeneration", "T5Model")
+    keys: ClassVar[Keys] = {
+        **NO_CLASSES,
+        **DECODER_FLAGS,
+        **encoder_decoder(True),
+        "vocab_size": used("ids", 32128),
+        "d_model": used("width", 512),
+        "d_kv": used("width of a head", 64),
+        "d_ff": used("width of the feed-forward half", 2048),
+        "num_layers": used("layers of the encoder", 6),
+        "num_decoder_layers": used("layers of the decoder; null: as many", None),
+        "num_heads": used("heads", 8),
+        "relative_attention_num_buckets": used("positions", 32),
+        "relative_attention_max_distance": used("positions", 128),
+        "dropout_rate": used("dropout", 0.1),
+        "classifier_dropout": harmless("the head of T5ForSequenceClassification, which is refused"),
+        "layer_norm_epsilon": used("normalisation", 1e-6),
+        "feed_forward_proj": used("activation, `gated-` in front where it is gated", "relu"),
+        "dense_act_fn": used("the activation once more; goes before"),
+        "is_gated_act": Key("harmless", "whether it is gated, once more", "as `feed_forward_proj`", _repeats_the_gate),
+        "initializer_factor": harmless("new weights, of which there are none"),
+        "n_positions": harmless("T5 has no absolute positions"),
+        "pad_token_id": used("begins a text where `decoder_start_token_id` is null", 0),
+        "eos_token_id": used("ends a text; one id", 1),
+        "decoder_start_token_id": used("begins a text"),
+        "tie_word_embeddings": used("whether scores are scaled; the head is tied where the file has none of its own"),
+        "scale_decoder_outputs": used("whether scores are scaled; goes before"),
+    }
+    generation: ClassVar[Keys] = {
+        **WRITING,
+        **SUPPRESSED,
+        "decoder_start_token_id": used("begins a text"),
+    }
+    aliases: ClassVar[Mapping[str, str]] = {
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
     }
     same = {
         "backbone.dim": "d_model",
@@ -61,13 +91,6 @@ class T5(Family):
     copies = {f"{stack}.embed_tokens.weight": "shared.weight" for stack in ("encoder", "decoder")}
     unused = r"EncDecAttention\.relative_attention_bias"
 
-    def canonical(self, weights: Weights) -> Weights:
-        weights = super().canonical(weights)
-        head, own = weights.get("lm_head.weight"), weights.get("shared.weight")
-        if head is not None and own is not None and torch.equal(head, own):
-            del weights["lm_head.weight"]
-        return weights
-
     def complete(self, config: Config, weights: Weights) -> Config:
         """The head is tied where the file has none of its own; the scale goes with what the config says of tying."""
         config = super().complete(config, weights)
@@ -76,16 +99,17 @@ class T5(Family):
         return {
             **config,
             "num_decoder_layers": config["num_decoder_layers"] or config["num_layers"],
-            "tie_word_embeddings": "lm_head.weight" not in weights,
+            "tie_word_embeddings": tie(weights, "shared.weight", True),
             "scale_decoder_outputs": bool(scaled),
             "decoder_start_token_id": config["pad_token_id"] if start is None else start,
         }
 
     def describe(self, config: Config, files: Files) -> Described:
-        size, dim, end = config["vocab_size"], config["d_model"], config["eos_token_id"]
+        size, dim, end = config["vocab_size"], config["d_model"], one_id(config, "eos_token_id")
         kind, _, inner = config["feed_forward_proj"].rpartition("-")
+        inner = config.get("dense_act_fn") or ("gelu_new" if kind and inner == "gelu" else inner)
         values = self.from_same(config) | {
-            **feed_forward("gelu_new" if kind and inner == "gelu" else inner, config["d_ff"], dim),
+            **feed_forward(inner, config["d_ff"], dim),
             "backbone.mlp.gated": bool(kind),
             "backbone.positions.bias.bidirectional": False,
             "encoder.positions": {"bias": {"bidirectional": True}},

@@ -10,7 +10,7 @@ from mmtx.data.tokenizer_files import byte_level, with_added
 
 def from_ranks(ranks: Mapping[bytes, int], special: Mapping[str, int]) -> Any:
     """Byte-level pairs with the same ids. A token is made of the two parts that merging by lower ranks leaves of it."""
-    from tokenizers import Tokenizer
+    from tokenizers import AddedToken, Tokenizer
     from tokenizers.models import BPE
 
     letters = _letters()
@@ -24,7 +24,8 @@ def from_ranks(ranks: Mapping[bytes, int], special: Mapping[str, int]) -> Any:
             left, right = _halves(ranks, token, rank)
             merges.append((spelt(left), spelt(right)))
     tokenizer = Tokenizer(BPE({spelt(token): rank for token, rank in ranks.items()}, merges))
-    return with_added(byte_level(tokenizer), dict(special))
+    added = {number: AddedToken(token, normalized=False, special=True) for token, number in special.items()}
+    return with_added(byte_level(tokenizer), added)
 
 
 def _halves(ranks: Mapping[bytes, int], token: bytes, below: int) -> list[bytes]:

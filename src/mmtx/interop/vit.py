@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
+from mmtx.data.known_keys import Keys, as_in, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.bert import label_spec, labels_of
+from mmtx.interop.classes import check_classes, label_spec, labels_of
+from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
 from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
+from mmtx.interop.pictures import PICTURES, as_preprocessor, prepare
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.classify import Classify
@@ -26,8 +27,6 @@ BLOCK = {
     "mlp.down": "output.dense",
     "mlp_norm": "layernorm_after",
 }
-TIMM_HEAD_DIM = 64
-"""Width of a head in timm's own sizes; its state does not say."""
 
 
 class ViT(Family):
@@ -36,23 +35,32 @@ class ViT(Family):
     name = "vit"
     body = "ViTModel"
     prefix = "vit."
-    defaults = {
-        "hidden_size": 768,
-        "num_hidden_layers": 12,
-        "num_attention_heads": 12,
-        "intermediate_size": 3072,
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "initializer_range": 0.02,
-        "layer_norm_eps": 1e-12,
-        "image_size": 224,
-        "patch_size": 16,
-        "num_channels": 3,
-        "qkv_bias": True,
-        "pooler_act": "tanh",
+    kinds = ("ViTModel", "ViTForImageClassification")
+    keys: ClassVar[Keys] = {
+        **CLASSES,
+        **DECODER_FLAGS,
+        **encoder_decoder(False),
+        "hidden_size": used("width", 768),
+        "num_hidden_layers": used("layers", 12),
+        "num_attention_heads": used("heads", 12),
+        "intermediate_size": used("width of the feed-forward half", 3072),
+        "hidden_act": used("activation", "gelu"),
+        "hidden_dropout_prob": used("dropout", 0.0),
+        "attention_probs_dropout_prob": used("dropout of attention", 0.0),
+        "initializer_range": used("new weights", 0.02),
+        "layer_norm_eps": used("normalisation", 1e-12),
+        "image_size": used("height and width in pixels", 224),
+        "patch_size": used("square patches", 16),
+        "num_channels": used("channels", 3),
+        "qkv_bias": used("attention", True),
+        "pooler_act": only("tanh", note="the pooler"),
+        "pooler_output_size": as_in("hidden_size", "the pooler"),
+        "encoder_stride": harmless("the head of ViTForMaskedImageModeling, which is refused"),
+        "tie_word_embeddings": harmless("there are no words"),
+        "add_pooling_layer": used("written by mmtx; the weights show it"),
     }
-    fixed = {"pooler_act": "tanh"}
+    generation = SILENT
+    preprocessor = PICTURES
     same = {
         "backbone.dim": "hidden_size",
         "backbone.num_layers": "num_hidden_layers",
@@ -84,30 +92,38 @@ class ViT(Family):
                 raise UserError(f"this vit has patches of {patch}; mmtx has square ones")
             config["patch_size"] = patch[0]
         has_head = "classifier.weight" in weights
-        if has_head:
-            config["num_labels"] = len(weights["classifier.weight"])
+        if not has_head and config["architectures"] == ["ViTForImageClassification"]:
+            raise UserError("this ViTForImageClassification lacks its head: classifier.weight is missing")
         kind = "ViTForImageClassification" if has_head else "ViTModel"
+        if has_head:
+            rows = len(weights["classifier.weight"])
+            check_classes({**config, "architectures": [kind]}, rows)
+            config["num_labels"] = rows
         return {**config, "architectures": [kind], "add_pooling_layer": "vit.pooler.dense.weight" in weights}
 
     def describe(self, config: Config, files: Files) -> Described:
         rows, columns = _sides(config)
-        prepared, channels = files.said.get("preprocessor_config", {}), config["num_channels"]
-        if prepared.get("do_normalize") is False:
-            prepared = {"image_mean": [0.0] * channels, "image_std": [1.0] * channels}
+        channels, rows_of_head = config["num_channels"], config.get("num_labels")
+        if config["architectures"] != ["ViTForImageClassification"]:
+            rows_of_head = None
+        prepared = prepare(files.said.get("preprocessor_config", {}), (rows, columns), channels)
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             "backbone.attention.bias": [*PARTS, "out"] if config["qkv_bias"] else ["out"],
             "modality.image.summary": True,
-            "modality.image.mean": prepared.get("image_mean", [0.5] * channels),
-            "modality.image.std": prepared.get("image_std", [0.5] * channels),
+            "modality.image.mean": prepared.mean,
+            "modality.image.std": prepared.std,
             "objective.classify.pooler": config["add_pooling_layer"],
             "data.size": rows,
             "data.channels": channels,
+            "data.fit": prepared.fit,
         }
         choices = ["data=image_folder", "modality=[image]", "backbone=vit", "objective=[classify]"]
         choices.append("objective/pool@objective.classify.pool=summary")
         pixels = Field((channels, rows, columns), torch.uint8)
-        return Described(choices, values, {"image": Spec({"pixels": pixels}), "label": label_spec(config)})
+        return Described(
+            choices, values, {"image": Spec({"pixels": pixels}), "label": label_spec(config, rows_of_head)}
+        )
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
         channels, rows, columns = specs["image"].fields["pixels"].shape
@@ -126,10 +142,10 @@ class ViT(Family):
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
         """How pixels are prepared."""
         channels, rows, columns = (size or 0 for size in specs["image"].fields["pixels"].shape)
-        given = {key: at(ours, f"modality.image.{key}") for key in ("mean", "std")}
-        each = {key: value if isinstance(value, list) else [value] * channels for key, value in given.items()}
-        prepared = {"image_processor_type": "ViTImageProcessor", "size": {"height": rows, "width": columns}}
-        return {"preprocessor_config": {**prepared, "image_mean": each["mean"], "image_std": each["std"]}}
+        given = (at(ours, f"modality.image.{key}") for key in ("mean", "std"))
+        mean, std = (value if isinstance(value, list) else [value] * channels for value in given)
+        data_fit = ours.get("data", {}).get("fit") or {}
+        return {"preprocessor_config": as_preprocessor(mean, std, (rows, columns), data_fit)}
 
     def links(self, config: Config) -> list[Link]:
         image, dim, patch, channels = (
@@ -193,51 +209,3 @@ def _write_positions(ours: Several) -> Several:
 def _sides(config: Config) -> tuple[int, int]:
     size = config["image_size"]
     return (size[0], size[1]) if isinstance(size, list) else (size, size)
-
-
-TIMM_RENAMES = (
-    (r"^cls_token$", "vit.embeddings.cls_token"),
-    (r"^pos_embed$", "vit.embeddings.position_embeddings"),
-    (r"^patch_embed\.proj\.", "vit.embeddings.patch_embeddings.projection."),
-    (r"^norm\.", "vit.layernorm."),
-    (r"^head\.", "classifier."),
-    (r"^blocks\.", "vit.encoder.layer."),
-    (r"\.norm1\.", ".layernorm_before."),
-    (r"\.norm2\.", ".layernorm_after."),
-    (r"\.attn\.proj\.", ".attention.output.dense."),
-)
-
-
-def from_timm(weights: Weights, more: Config) -> tuple[Config, Weights]:
-    """A state of timm's as config and weights of this family; a square picture, and heads of 64 unless `more` says.
-
-    Raises:
-        UserError: it is not a ViT with a CLS token and one table of positions.
-    """
-    patches, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
-    if patches is None or positions is None or "cls_token" not in weights or patches.ndim != 4 or positions.ndim != 3:
-        raise UserError("this state of timm is not a ViT with CLS and positions in one table")
-    dim, channels, patch, _ = patches.shape
-    depth = 1 + max((int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key)), default=-1)
-    hidden = weights.get("blocks.0.mlp.fc1.weight", torch.empty(0))
-    config = {
-        "model_type": "vit",
-        "hidden_size": dim,
-        "num_hidden_layers": depth,
-        "num_attention_heads": max(1, dim // TIMM_HEAD_DIM),
-        "intermediate_size": len(hidden) or 4 * dim,
-        "layer_norm_eps": 1e-6,
-        "image_size": math.isqrt(max(0, positions.shape[1] - 1)) * patch,
-        "patch_size": patch,
-        "num_channels": channels,
-        "qkv_bias": "blocks.0.attn.qkv.bias" in weights,
-    }
-    renamed: Weights = {}
-    for key, value in weights.items():
-        for pattern, replacement in TIMM_RENAMES:
-            key = re.sub(pattern, replacement, key)
-        fused = re.fullmatch(r"(.*)\.attn\.qkv\.(weight|bias)", key)
-        parts = value.chunk(3) if fused else ()
-        names = [f"{fused[1]}.attention.attention.{part}.{fused[2]}" for part in PARTS] if fused else [key]
-        renamed |= zip(names, parts or (value,), strict=True)
-    return {**config, **more}, renamed

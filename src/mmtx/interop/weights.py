@@ -48,11 +48,17 @@ def write_safetensors(weights: Mapping[str, Tensor], file: Path) -> None:
 
 
 def _read_safetensors(file: Path) -> Weights:
-    from safetensors import SafetensorError
+    """Of one tensor under two names, a file may hold one and have the other in its metadata (`save_model`)."""
+    from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 
     try:
-        return load_file(file)
+        weights = load_file(file)
+        with safe_open(file, "pt") as opened:
+            names = opened.metadata() or {}
+        return weights | {
+            name: weights[kept] for name, kept in names.items() if kept in weights and name not in weights
+        }
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} cannot be read as safetensors: {error}; it may be cut or altered") from None
 

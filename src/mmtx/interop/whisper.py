@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
+from mmtx.data.known_keys import Key, Keys, every, harmless, only, refusals, used
 from mmtx.errors import UserError
+from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, WRITING, encoder_decoder
 from mmtx.interop.family import (
     Config,
     Described,
@@ -20,6 +22,7 @@ from mmtx.interop.family import (
     at,
     feed_forward,
     hidden_width,
+    one_id,
     text_batch,
 )
 from mmtx.interop.links import Link, Several, Weights, both, same, stacked
@@ -31,32 +34,88 @@ RATE, HOP = 16_000, 160
 ENGLISH, MANY, V3 = 51864, 51865, 51866
 """Sizes of Whisper's vocabularies."""
 POSITIONS = "model.encoder.embed_positions.weight"
+SOUND: Keys = {
+    "feature_extractor_type": only("WhisperFeatureExtractor", note="spectrograms of another kind"),
+    "feature_size": Key("harmless", "bands once more", "as `num_mel_bins` of config.json"),
+    "sampling_rate": only(RATE, note="samples a second"),
+    "hop_length": only(HOP, note="the spectrogram"),
+    "n_fft": only(400, note="the spectrogram"),
+    **every("chunk_length n_samples nb_max_frames", harmless("length of sound; `max_source_positions` has it")),
+    "mel_filters": harmless("filters, which follow from the other keys"),
+    "padding_value": only(0, note="silence"),
+    "padding_side": only("right", note="silence"),
+    "dither": only(0, note="noise"),
+    "do_normalize": only(False, note="sound scaled to a variance of 1"),
+    **every("processor_class return_attention_mask", harmless("where it came from, what a call returns")),
+}
+"""Of its ``preprocessor_config.json``."""
 
 
 class Whisper(Family):
     name = "whisper"
     body = "WhisperModel"
     prefix = "model."
-    defaults = {
-        "vocab_size": MANY,
-        "num_mel_bins": 80,
-        "d_model": 384,
-        "encoder_layers": 4,
-        "encoder_attention_heads": 6,
-        "encoder_ffn_dim": 1536,
-        "decoder_layers": 4,
-        "decoder_attention_heads": 6,
-        "decoder_ffn_dim": 1536,
-        "activation_function": "gelu",
-        "dropout": 0.0,
-        "attention_dropout": 0.0,
-        "init_std": 0.02,
-        "scale_embedding": False,
-        "max_source_positions": 1500,
-        "max_target_positions": 448,
-        "architectures": ["WhisperForConditionalGeneration"],
+    kinds = ("WhisperForConditionalGeneration", "WhisperModel")
+    keys: ClassVar[Keys] = {
+        **NO_CLASSES,
+        **DECODER_FLAGS,
+        **encoder_decoder(True),
+        "vocab_size": used("ids", MANY),
+        "num_mel_bins": used("bands of the spectrogram", 80),
+        "d_model": used("width", 384),
+        "encoder_layers": used("layers of the encoder", 4),
+        "encoder_attention_heads": used("heads of the encoder", 6),
+        "encoder_ffn_dim": used("width of its feed-forward half", 1536),
+        "decoder_layers": used("layers of the decoder", 4),
+        "decoder_attention_heads": used("heads of the decoder", 6),
+        "decoder_ffn_dim": used("width of its feed-forward half", 1536),
+        "activation_function": used("activation", "gelu"),
+        "dropout": used("dropout", 0.0),
+        "attention_dropout": used("dropout of attention", 0.0),
+        "activation_dropout": only(0, note="dropout within the feed-forward half"),
+        **every("encoder_layerdrop decoder_layerdrop", only(0, note="layers left out in training")),
+        "init_std": used("new weights", 0.02),
+        "scale_embedding": only(False, note="scaled embeddings"),
+        "max_source_positions": used("length of sound, 50 a second", 1500),
+        "max_target_positions": used("context", 448),
+        "tie_word_embeddings": used("false: the file must have a head, equal to the embedding", True),
+        "apply_spec_augment": only(False, note="masked spectrograms in training; here modality.audio has an option"),
+        **every(
+            "mask_time_prob mask_time_length mask_time_min_masks mask_feature_prob mask_feature_length "
+            "mask_feature_min_masks",
+            harmless("of `apply_spec_augment`, which is refused"),
+        ),
+        **every(
+            "use_weighted_layer_sum classifier_proj_size",
+            harmless("the head of WhisperForAudioClassification, which is refused"),
+        ),
+        "median_filter_width": harmless("times of words"),
     }
-    fixed = {"scale_embedding": False}
+    generation: ClassVar[Keys] = {
+        **WRITING,
+        "decoder_start_token_id": used("begins a text"),
+        "suppress_tokens": used("ids that are never written"),
+        "begin_suppress_tokens": used("ids that no text begins with"),
+        "forced_decoder_ids": used("what follows the beginning, where neither language nor task is given"),
+        "language": used("what follows the beginning; null: English"),
+        "task": used("what follows the language; null: transcribe"),
+        "is_multilingual": used(
+            "whether language and task follow the beginning; default by the size of the vocabulary"
+        ),
+        **every("lang_to_id task_to_id no_timestamps_token_id", used("ids of languages, tasks, and of no times")),
+        "return_timestamps": only(False, note="times between the words"),
+        **every(
+            "alignment_heads max_initial_timestamp_index prev_sot_token_id median_filter_width",
+            harmless("times, and texts before this one"),
+        ),
+    }
+    preprocessor = SOUND
+    aliases: ClassVar[Mapping[str, str]] = {
+        "num_key_value_heads": "encoder_attention_heads",
+        "num_attention_heads": "encoder_attention_heads",
+        "hidden_size": "d_model",
+        "num_hidden_layers": "encoder_layers",
+    }
     same = {
         "backbone.dim": "d_model",
         "backbone.num_layers": "decoder_layers",
@@ -78,6 +137,8 @@ class Whisper(Family):
         for key, known in marks.items():
             if config.get(key) is None:
                 config[key] = known
+        if config["tie_word_embeddings"] is False and "proj_out.weight" not in weights:
+            raise UserError("tie_word_embeddings=False, but proj_out.weight is missing: the head has no weights")
         given, (count, dim) = weights.get(POSITIONS), (config["max_source_positions"], config["d_model"])
         if given is not None and given.shape == (count, dim) and _beyond_sinusoids(given)[1] > 1e-2:
             raise UserError(f"{POSITIONS} are no sinusoids; mmtx computes them and cannot take others")
@@ -85,8 +146,13 @@ class Whisper(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim, positions = config["vocab_size"], config["d_model"], config["max_source_positions"]
-        begin, end = config["decoder_start_token_id"], config["eos_token_id"]
-        prompt = decoder_prompt(size, files)
+        begin, end = config["decoder_start_token_id"], one_id(config, "eos_token_id")
+        prompt = decoder_prompt(config, files)
+        bands = files.said.get("preprocessor_config", {}).get("feature_size")
+        if bands not in (None, config["num_mel_bins"]):
+            raise UserError(
+                f"feature_size={bands} of preprocessor_config, num_mel_bins={config['num_mel_bins']} of config"
+            )
         samples = positions * 2 * HOP
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["decoder_ffn_dim"], dim),
@@ -99,7 +165,8 @@ class Whisper(Family):
             },
             "modality.audio.pad_to_seconds": samples / RATE,
             "objective.seq2seq.prompt": prompt,
-            "objective.seq2seq.suppress": _suppressed(config, files),
+            "objective.seq2seq.suppress": _suppressed(config, "suppress_tokens"),
+            "objective.seq2seq.suppress_first": _suppressed(config, "begin_suppress_tokens"),
             "data.max_seconds": samples / RATE,
         }
         vocabulary = files.vocabulary(size=size, begin=begin, end=end, prefix=prompt)
@@ -134,9 +201,15 @@ class Whisper(Family):
         }
 
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """Tokens that are never written; some files say it elsewhere."""
-        suppressed = at(ours, "objective.seq2seq.suppress")
-        return {"config": {"suppress_tokens": suppressed}} if suppressed else {}
+        """What is written first, and what never."""
+        objective, vocabulary = at(ours, "objective.seq2seq"), specs["text"].vocabulary
+        assert vocabulary is not None
+        prompt = [[place, i] for place, i in enumerate(objective["prompt"], start=1)]
+        never, not_first = objective["suppress"], objective.get("suppress_first")
+        told = {"forced_decoder_ids": prompt, "suppress_tokens": never, "begin_suppress_tokens": not_first}
+        marks = {"decoder_start_token_id": vocabulary.begin, "eos_token_id": vocabulary.end}
+        padding = {"pad_token_id": vocabulary.end, "bos_token_id": vocabulary.end}
+        return {"generation_config": {**marks, **padding, **{key: value for key, value in told.items() if value}}}
 
     def links(self, config: Config) -> list[Link]:
         def with_sinusoids(ours: Several) -> Several:
@@ -205,19 +278,79 @@ def default_marks(size: int) -> tuple[int, int]:
     return (50258, 50257) if size in (MANY, V3) else (size - 2, size - 1)
 
 
-def decoder_prompt(size: int, files: Files) -> list[int]:
-    """English, transcribed, without times: ids that follow the beginning."""
-    if files.tokenizer is not None:
-        spelt = ["<|en|>", "<|transcribe|>"] if size >= MANY else []
-        found = [files.token(token) for token in [*spelt, "<|notimestamps|>"]]
-        return [i for i in found if i is not None]
+def decoder_prompt(config: Config, files: Files) -> list[int]:
+    """Ids that follow the beginning: language and task, where there are several, and that there are no times.
+
+    As its files say; where they leave it open, English, transcribed.
+
+    Raises:
+        UserError: they name a language or task that is not there, or ids in places that do not follow each other.
+    """
+    language, task = config.get("language"), config.get("task")
+    forced = config.get("forced_decoder_ids") or []
+    size = config["vocab_size"]
+    several = config.get("is_multilingual", size >= MANY)
+    default = _usual_prompt(config, files, several)
+    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>", default=_no_times(size)))
+    if language is not None or task is not None:
+        prompt = [_language(config, files, language or "en"), _task(config, files, task or "transcribe")]
+    elif forced:
+        prompt = _forced(forced, default)
+    else:
+        return default
+    return prompt if no_times is None or no_times in prompt else [*prompt, no_times]
+
+
+def _forced(pairs: Any, default: list[int]) -> list[int]:
+    """Ids by their places, from 1 on; null is what is usual there."""
+    places = dict(pairs)
+    if sorted(places) != list(range(1, len(places) + 1)):
+        raise UserError(f"forced_decoder_ids={pairs}: the places must be 1, 2, ... behind the beginning")
+    usual = dict(enumerate(default, start=1))
+    ids = {i: usual.get(i) if given is None else given for i, given in sorted(places.items())}
+    if None in ids.values():
+        raise UserError(f"forced_decoder_ids={pairs} leaves an id open that mmtx does not know")
+    return [i for i in ids.values() if i is not None]
+
+
+def _language(config: Config, files: Files, language: str) -> int:
+    token = f"<|{language.lower().strip('<|>')}|>"
+    found = (config.get("lang_to_id") or {}).get(token, files.token(token))
+    if found is None:
+        raise UserError(
+            f"language={language}: this Whisper has no token {token}; give a code: generation_config.language=fr"
+        )
+    return found
+
+
+def _task(config: Config, files: Files, task: str) -> int:
+    found = (config.get("task_to_id") or {}).get(task, files.token(f"<|{task}|>"))
+    if found is None:
+        raise UserError(f"task={task}: this Whisper has no token <|{task}|>")
+    return found
+
+
+def _usual_prompt(config: Config, files: Files, several: bool) -> list[int]:
+    size, languages, tasks = config["vocab_size"], config.get("lang_to_id") or {}, config.get("task_to_id") or {}
+    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>"))
+    if files.tokenizer is not None or no_times is not None:
+        chosen = [
+            languages.get("<|en|>", files.token("<|en|>")),
+            tasks.get("transcribe", files.token("<|transcribe|>")),
+        ]
+        return [i for i in [*(chosen if several else []), no_times] if i is not None]
     return {ENGLISH: [50362], MANY: [50259, 50359, 50363], V3: [50259, 50360, 50364]}.get(size, [])
 
 
-def _suppressed(config: Config, files: Files) -> list[int]:
-    said = files.said.get("generation_config", {}).get("suppress_tokens", config.get("suppress_tokens"))
-    said = said or files.said.get("config", {}).get("suppress_ids")
-    return [i for i in said or [] if 0 <= i < config["vocab_size"]]
+def _no_times(size: int) -> int | None:
+    return {ENGLISH: 50362, MANY: 50363, V3: 50364}.get(size)
+
+
+def _suppressed(config: Config, key: str) -> list[int]:
+    ids = config.get(key) or []
+    if any(i < 0 for i in ids):
+        raise UserError(f"{key}={ids}: ids are 0 or above")
+    return [i for i in ids if i < config["vocab_size"]]
 
 
 def _attention(here: str, there: str) -> list[Link]:
@@ -279,12 +412,25 @@ CT2_PARTS = {
 CT2_ENDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
 
 
-def from_ctranslate2(weights: Weights, said: Mapping[str, Any]) -> tuple[Config, Weights]:
-    """A model of CTranslate2 as config and weights of this family.
+CT2_KEYS: Keys = {
+    "suppress_ids": used("ids that are never written"),
+    "suppress_ids_begin": used("ids that no text begins with"),
+    **every("alignment_heads lang_ids", harmless("times, and finding out the language")),
+    **every("bos_token eos_token unk_token add_source_bos add_source_eos", harmless("of translations")),
+    **every("layer_norm_epsilon multi_query_attention", only(note="a model of another kind")),
+}
+"""Of the ``config.json`` of CTranslate2."""
+
+
+def from_ctranslate2(weights: Weights, said: Mapping[str, Any], beside: Config) -> tuple[Config, Weights]:
+    """A model of CTranslate2, with its config.json, as config and weights of this family.
 
     Raises:
-        UserError: it is not a Whisper, or its keys have a bias.
+        UserError: it is not a Whisper, its keys have a bias, or its config.json holds what is not known.
     """
+    refused = [*refusals(beside, CT2_KEYS, "config.json")]
+    if refused:
+        raise UserError("; ".join(refused))
     if said["spec"] != "WhisperSpec":
         raise UserError(f"this model of CTranslate2 is a {said['spec']}; mmtx reads WhisperSpec")
     renamed: Weights = {}
@@ -307,7 +453,8 @@ def from_ctranslate2(weights: Weights, said: Mapping[str, Any]) -> tuple[Config,
         found = re.findall(rf"^model\.{stack}\.layers\.(\d+)\.", "\n".join(renamed), re.MULTILINE)
         config[f"{stack}_layers"] = 1 + max(map(int, found), default=-1)
         config[f"{stack}_ffn_dim"] = len(renamed.get(f"model.{stack}.layers.0.fc1.weight", ()))
-    return config, renamed
+    never = {"suppress_tokens": "suppress_ids", "begin_suppress_tokens": "suppress_ids_begin"}
+    return {**config, **{key: beside[own] for key, own in never.items() if beside.get(own)}}, renamed
 
 
 def _ct2_parts(key: str, value: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from jaxtyping import Int
@@ -33,6 +33,7 @@ class Seq2Seq(Objective):
         logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
         prompt: ids that always follow the beginning when a text is written (Whisper: language and task).
         suppress: ids that are never written.
+        suppress_first: ids that no text begins with, behind the prompt.
         label_smoothing: share of the target spread over all ids, in training.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
@@ -55,6 +56,7 @@ class Seq2Seq(Objective):
         metrics: dict[str, TextMetric],
         beam_size: int,
         length_penalty: float,
+        suppress_first: Sequence[int] = (),  # runs of before have none
     ) -> None:
         super().__init__(weight=weight)
         self.head = TextHead(
@@ -73,10 +75,10 @@ class Seq2Seq(Objective):
             raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
         self.labels, self.reads = (references,) if references is not None else (), (text,)
-        for key, ids in (("prompt", prompt), ("suppress", suppress)):
+        for key, ids in (("prompt", prompt), ("suppress", suppress), ("suppress_first", suppress_first)):
             if not all(0 <= i < self.head.vocab_size for i in ids):
                 raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
-        self.prompt, self.suppress = prompt, suppress
+        self.prompt, self.suppress, self.suppress_first = prompt, suppress, suppress_first
         self.text, self.references, self.text_metrics = text, references, metrics
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
@@ -126,7 +128,16 @@ class Seq2Seq(Objective):
         limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
         if self.beam_size == 1:
-            written = generate(model, logits, prompt, self.text, max_new_tokens=limit, end=self.end, cache=cache)
+            written = generate(
+                model,
+                logits,
+                prompt,
+                self.text,
+                max_new_tokens=limit,
+                end=self.end,
+                not_first=self.suppress_first,
+                cache=cache,
+            )
         else:
             found = beam_search(
                 model,
@@ -137,6 +148,7 @@ class Seq2Seq(Objective):
                 length_penalty=self.length_penalty,
                 max_new_tokens=limit,
                 end=self.end,
+                not_first=self.suppress_first,
                 cache=cache,
             )
             written = [hypothesis.ids for hypothesis in found]

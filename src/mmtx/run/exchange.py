@@ -74,7 +74,8 @@ FORMATS: dict[str, Callable[[str, str], None]] = {
 
 
 def shape_of(learner: Learner) -> str:
-    """The overrides that give another run stacks of the same shape: all that differs from the family's own choice."""
+    """The overrides that give another run stacks of the same shape: all that differs from the family's own choice; and
+    pictures prepared as the model's were."""
     assert learner.config is not None
     choice = f"backbone={learner.config['name']}"
     usual, config = _leaves(compose([choice])["backbone"]), _leaves(learner.config["backbone"])
@@ -85,6 +86,10 @@ def shape_of(learner: Learner) -> str:
     if learner.config["encode"]:
         words.append(f"encode={_word(learner.config['encode'])}")
         words += [f"encoder.{key}={_word(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
+    for name, node in learner.config["modality"].items():
+        words += [f"modality.{name}.{key}={_word(node[key])}" for key in ("patch_size", "mean", "std") if key in node]
+    fit = learner.config["data"].get("fit") or {}
+    words += [f"data.fit.{key}={_word(value)}" for key, value in fit.items() if key != "_target_"]
     return " ".join(words)
 
 

@@ -1,0 +1,85 @@
+"""Models of SentencePiece, of any kind and with any rules, by the library itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from mmtx.errors import UserError
+
+
+class Encoded(NamedTuple):
+    ids: list[int]
+
+
+class SentencePieces:
+    """What a tokenizer of the `tokenizers` library offers, as far as mmtx uses it.
+
+    Control symbols are not read out of a text, and symbols that the user defined are: as the library does.
+
+    Args:
+        model: the content of its file.
+        sentinels: tokens behind its pieces, which no text becomes.
+
+    Raises:
+        UserError: the library is not installed.
+        RuntimeError: the content is no model.
+    """
+
+    def __init__(self, model: bytes, sentinels: Sequence[str]) -> None:
+        try:
+            from sentencepiece import SentencePieceProcessor
+        except ImportError:
+            raise UserError("a model of SentencePiece needs its library: pip install sentencepiece") from None
+        self.model, self.sentinels = model, list(sentinels)
+        self._processor: Any = SentencePieceProcessor()
+        self._processor.LoadFromSerializedProto(model)
+        self._count = self._processor.get_piece_size()
+
+    @classmethod
+    def from_str(cls, text: str) -> SentencePieces:
+        """Undoes `to_str`."""
+        said = json.loads(text)
+        return cls(base64.b64decode(said["sentencepiece"]), said["sentinels"])
+
+    @staticmethod
+    def wrote(text: str) -> bool:
+        """Whether a text is of `to_str`, and not of the other library."""
+        return text.startswith('{"sentencepiece"')
+
+    def to_str(self) -> str:
+        return json.dumps({"sentencepiece": base64.b64encode(self.model).decode(), "sentinels": self.sentinels})
+
+    def get_vocab_size(self) -> int:
+        return self._count + len(self.sentinels)
+
+    def token_to_id(self, token: str) -> int | None:
+        if token in self.sentinels:
+            return self._count + self.sentinels.index(token)
+        found = self._processor.piece_to_id(token)
+        return found if self._processor.id_to_piece(found) == token else None
+
+    def id_to_token(self, number: int) -> str | None:
+        if number < self._count:
+            return self._processor.id_to_piece(number)
+        return self.sentinels[number - self._count] if number < self.get_vocab_size() else None
+
+    def encode(self, text: str, add_special_tokens: bool = False) -> Encoded:
+        return Encoded(self._processor.encode(text))
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        return self._processor.decode([i for i in ids if i < self._count and not self._processor.is_control(i)])
+
+    def last(self) -> tuple[str, int]:
+        """The last piece that a text can become, and its id."""
+        return self._processor.id_to_piece(self._count - 1), self._count - 1
+
+    def byte_length(self, number: int) -> int:
+        """UTF-8 bytes that a piece stands for; none, of marks, sentinels and the unknown piece."""
+        if number >= self._count or self._processor.is_control(number) or self._processor.is_unknown(number):
+            return 0
+        if self._processor.is_byte(number):
+            return 1
+        return len(self._processor.id_to_piece(number).replace("▁", " ").encode())

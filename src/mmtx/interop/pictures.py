@@ -1,0 +1,129 @@
+"""How public image models want their pictures: cut to size, and scaled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmtx.data.known_keys import Keys, every, harmless, only, used
+from mmtx.errors import UserError
+from mmtx.interop.family import Config
+
+RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+"""By the number that Pillow gives them."""
+TYPES = ("ViTImageProcessor", "ViTFeatureExtractor", "DeiTImageProcessor", "DeiTFeatureExtractor")
+DEIT: Config = {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3}
+"""What these leave out means, where it is another thing than for ViT."""
+
+_SAME = only(True, note="a size of one number is height and width")
+PICTURES: Keys = {
+    **every("image_processor_type feature_extractor_type", used(f"{', '.join(TYPES)}, or their Fast or Pil")),
+    "processor_class": harmless("where it came from"),
+    "do_resize": used("false: pictures have the size of the model already"),
+    "size": used("height and width, or `shortest_edge`: the model's, or what it is cut from (perhaps a pixel apart)"),
+    "resample": used("how pictures are resized: Pillow's number, `data.fit.resample` here"),
+    "do_center_crop": used("the middle is cut out"),
+    "crop_size": used("its height and width, which are the model's"),
+    "default_to_square": _SAME,
+    "do_rescale": used("false: pixels stay in 0..255; goes into `modality.image.mean` and `std`"),
+    "rescale_factor": used("pixels are multiplied by it; the same"),
+    "do_normalize": used("false: neither mean nor standard deviation"),
+    "image_mean": used("`modality.image.mean`"),
+    "image_std": used("`modality.image.std`"),
+    "do_convert_rgb": harmless("the data's `channels`"),
+    "do_pad": only(False, note="a border"),
+    **every("pad_size crop_pct", only(note="another way to size")),
+    "data_format": only("channels_first", note="order of the axes"),
+    "input_data_format": only("channels_first", "channels_last", note="order of the axes in a call"),
+    **every("return_tensors device disable_grouping _valid_processor_keys", harmless("what a call takes and returns")),
+}
+"""Of a ViT's ``preprocessor_config.json``."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Options of mmtx.
+
+    Attributes:
+        mean: of ``modality.image``, for pixels in 0..1, one per channel.
+        std: likewise.
+        fit: ``data.fit`` of folders of pictures.
+    """
+
+    mean: list[float]
+    std: list[float]
+    fit: Config
+
+
+def prepare(said: Mapping[str, Any], size: tuple[int, int], channels: int) -> Prepared:
+    """What a ``preprocessor_config.json`` says.
+
+    Raises:
+        UserError: it is another way to prepare pictures, or ends in another size than the model's.
+    """
+    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or TYPES[0])
+    if kind.removesuffix("Fast").removesuffix("Pil") not in TYPES:
+        raise UserError(f"pictures are prepared by {kind}; mmtx prepares them as {', '.join(TYPES)} do")
+    said = (DEIT if kind.startswith("DeiT") else {}) | {key: value for key, value in said.items() if value is not None}
+    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
+    normalise = said.get("do_normalize", True)
+    mean = said.get("image_mean", 0.5) if normalise else 0.0
+    std = said.get("image_std", 0.5) if normalise else 1.0
+    each = ([value] * channels if isinstance(value, int | float) else value for value in (mean, std))
+    in_one, spread = ([value / (255 * factor) for value in values] for values in each)
+    return Prepared(in_one, spread, _fit(said, size))
+
+
+def _fit(said: Mapping[str, Any], size: tuple[int, int]) -> Config:
+    if not said.get("do_resize", True):
+        return fit(stretch=True, side=None, resample="bilinear")
+    whole = said.get("size", size)
+    stretch = not (isinstance(whole, Mapping) and set(whole) == {"shortest_edge"})
+    resized = _sides(whole if stretch else whole["shortest_edge"], "size")
+    cuts = bool(said.get("do_center_crop"))
+    last = _sides(said.get("crop_size", resized), "crop_size") if cuts else resized
+    if last != size or not (stretch or cuts):
+        raise UserError(
+            f"pictures are prepared by size={whole}, do_center_crop={cuts}, crop_size={said.get('crop_size')}; "
+            f"that is not the {size[0]} x {size[1]} of the model"
+        )
+    if resized != last and (resized[0] != resized[1] or resized[0] < max(last)):
+        raise UserError(f"size={whole}, crop_size={list(last)}: mmtx cuts the middle out of squares that are larger")
+    resample = said.get("resample", 2)
+    if resample not in range(len(RESAMPLING)):
+        raise UserError(f"resample={resample} is none of Pillow's 0..{len(RESAMPLING) - 1}")
+    side = resized[0] if cuts and (resized != last or not stretch) else None
+    return fit(stretch=stretch, side=side, resample=RESAMPLING[resample])
+
+
+def fit(*, stretch: bool, side: int | None, resample: str) -> Config:
+    return {"_target_": "mmtx.data.decode_image.Fit", "stretch": stretch, "side": side, "resample": resample}
+
+
+def _sides(size: Any, key: str) -> tuple[int, int]:
+    if isinstance(size, Mapping) and set(size) == {"height", "width"}:
+        return size["height"], size["width"]
+    if isinstance(size, int):
+        return size, size
+    if isinstance(size, Sequence) and len(size) == 2 and all(isinstance(side, int) for side in size):
+        return size[0], size[1]
+    raise UserError(f"{key}={size}: mmtx can height and width")
+
+
+def as_preprocessor(mean: list[float], std: list[float], size: tuple[int, int], data_fit: Mapping[str, Any]) -> Config:
+    """Undoes `prepare`."""
+    rows, columns = size
+    said: Config = {
+        "image_processor_type": TYPES[0],
+        "do_resize": True,
+        "size": {"height": rows, "width": columns},
+        "resample": RESAMPLING.index(data_fit.get("resample", "bicubic")),
+        "image_mean": mean,
+        "image_std": std,
+    }
+    stretch, side = data_fit.get("stretch", False), data_fit.get("side")
+    if not stretch or side is not None:
+        said |= {"do_center_crop": True, "crop_size": said["size"]}
+        said["size"] = {"height": side, "width": side} if stretch else {"shortest_edge": side or min(size)}
+    return said

@@ -1,0 +1,194 @@
+"""ViT as timm stores it: a state, and perhaps a config.json."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from mmtx.data.known_keys import Keys, every, harmless, only, refusals, used
+from mmtx.errors import UserError
+from mmtx.interop.family import Config
+from mmtx.interop.links import PARTS, Weights
+from mmtx.interop.pictures import RESAMPLING
+
+HEAD_WIDTH = 64
+"""Of timm's own sizes up to a width of 1024; a state does not show it."""
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+"""Of the wider ones."""
+CROPS = ("center", "squash")
+
+KEYS: Keys = {
+    "architecture": used("refused where no weight shows what it computes: test_vit*, *quickgelu*"),
+    "num_features": used("must be the width"),
+    "num_classes": used("must be the rows of the head"),
+    "global_pool": used("`token`; anything where there is no head"),
+    "label_names": used("names of the classes, in the order of the rows or by number"),
+    "label_descriptions": harmless("longer names"),
+    "pretrained_cfg": used("how pictures are prepared; older files have its keys beside the others"),
+    "model_args": used("what the model was made with"),
+}
+"""Of its ``config.json``."""
+PRETRAINED: Keys = {
+    **every(
+        "url file state_dict hf_hub_id hf_hub_filename source architecture tag custom_load license description "
+        "origin_url paper_name paper_ids notes",
+        harmless("where it came from"),
+    ),
+    **every(
+        "first_conv classifier pool_size test_pool_size test_input_size test_crop_pct min_input_size fixed_input_size "
+        "label_descriptions",
+        harmless("what it may be changed to"),
+    ),
+    "input_size": used("channels, height and width"),
+    "interpolation": used("`data.fit.resample`"),
+    "crop_pct": used("`data.fit.side`: the model's side divided by it, rounded down"),
+    "crop_mode": used(" or ".join(f"`{mode}`" for mode in CROPS)),
+    "mean": used("`modality.image.mean`"),
+    "std": used("`modality.image.std`"),
+    "num_classes": used("must be the rows of the head"),
+    "label_offset": only(0, note="classes that stand elsewhere in the head"),
+    **every("label_names labels", used("names of the classes")),
+}
+"""Of ``pretrained_cfg`` there."""
+ARGUMENTS: Keys = {
+    "num_heads": used("heads; without it, they are as wide as in timm's own sizes"),
+    "img_size": used("height and width"),
+    **every("patch_size embed_dim depth mlp_ratio num_classes in_chans qkv_bias", harmless("the weights show it")),
+    **every("dynamic_img_size dynamic_img_pad weight_init fix_init", harmless("nothing that is computed here")),
+    **every(
+        "drop_rate pos_drop_rate patch_drop_rate proj_drop_rate attn_drop_rate drop_path_rate",
+        only(0, note="dropout"),
+    ),
+    "class_token": only(True, note="a model without CLS"),
+    "global_pool": used("`token`; anything where there is no head"),
+    **every("no_embed_class pre_norm qk_norm", only(False, note="a model of another kind")),
+    "reg_tokens": only(0, note="a model of another kind"),
+    "act_layer": only("gelu", note="activation, which no weight shows"),
+    "init_values": only(note="a model of another kind"),
+}
+"""Of ``model_args`` there."""
+
+RENAMES = (
+    (r"^cls_token$", "vit.embeddings.cls_token"),
+    (r"^pos_embed$", "vit.embeddings.position_embeddings"),
+    (r"^patch_embed\.proj\.", "vit.embeddings.patch_embeddings.projection."),
+    (r"^norm\.", "vit.layernorm."),
+    (r"^head\.", "classifier."),
+    (r"^blocks\.", "vit.encoder.layer."),
+    (r"\.norm1\.", ".layernorm_before."),
+    (r"\.norm2\.", ".layernorm_after."),
+    (r"\.attn\.proj\.", ".attention.output.dense."),
+)
+
+
+def from_timm(weights: Weights, said: Config, more: Config) -> tuple[Config, Weights, Config]:
+    """A state of timm's with its config.json, as config, weights and ``preprocessor_config`` of ViT.
+
+    Raises:
+        UserError: it is not a ViT with a CLS token and one table of positions, its config holds what mmtx cannot
+            follow, or its heads can only be guessed.
+    """
+    patches, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
+    if patches is None or positions is None or "cls_token" not in weights or patches.ndim != 4 or positions.ndim != 3:
+        raise UserError("this state of timm is not a ViT with CLS and positions in one table")
+    dim, channels, patch, _ = patches.shape
+    pretrained, arguments = _checked(said, dim, len(weights.get("head.weight", ())))
+    depth = 1 + max((int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key)), default=-1)
+    hidden = weights.get("blocks.0.mlp.fc1.weight", torch.empty(0))
+    sides = _sides(pretrained, arguments, patch, positions.shape[1] - 1)
+    config = {
+        "model_type": "vit",
+        "hidden_size": dim,
+        "num_hidden_layers": depth,
+        "num_attention_heads": more.get("num_attention_heads") or arguments.get("num_heads") or _heads(said, dim),
+        "intermediate_size": len(hidden) or 4 * dim,
+        "layer_norm_eps": 1e-6,
+        "image_size": sides[0] if sides[0] == sides[1] else list(sides),
+        "patch_size": patch,
+        "num_channels": channels,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in weights,
+    }
+    names = said.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
+    if names:
+        config["id2label"] = names if isinstance(names, Mapping) else {str(i): name for i, name in enumerate(names)}
+    return {**config, **more}, _renamed(weights), _preprocessor(pretrained, sides)
+
+
+def _checked(said: Config, dim: int, rows: int) -> tuple[Config, Config]:
+    """``pretrained_cfg`` and ``model_args``, where nothing in them or beside them is refused."""
+    if "pretrained_cfg" in said:
+        pretrained, tables = said["pretrained_cfg"] or {}, KEYS
+    else:  # as older versions wrote it
+        pretrained, tables = {key: value for key, value in said.items() if key not in KEYS}, {**PRETRAINED, **KEYS}
+    arguments = said.get("model_args") or {}
+    found = [*refusals(said, tables, "config.json")]
+    found += refusals(pretrained, PRETRAINED, "config.json, pretrained_cfg")
+    found += refusals(arguments, ARGUMENTS, "config.json, model_args")
+    for key, wanted in (("num_features", dim), ("num_classes", rows)):
+        if said.get(key) not in (None, wanted):
+            found.append(f"config.json: {key}={said[key]}, but the weights have {wanted}")
+    pool = said.get("global_pool", arguments.get("global_pool"))
+    if rows and pool not in (None, "token"):
+        found.append(f"config.json: global_pool={pool}; mmtx can token")
+    architecture = str(said.get("architecture"))
+    if "quickgelu" in architecture:
+        found.append(f"config.json: architecture={architecture} has an activation that no weight shows")
+    if found:
+        raise UserError(
+            "\n".join(["this ViT of timm has what mmtx cannot follow:", *(f"  - {line}" for line in found)])
+        )
+    return pretrained, arguments
+
+
+def _heads(said: Config, dim: int) -> int:
+    architecture = str(said.get("architecture"))
+    if dim in HEADS:
+        return HEADS[dim]
+    if dim % HEAD_WIDTH or dim > 1024 or architecture.startswith("test_vit"):
+        raise UserError(f"this ViT of timm is {dim} wide and does not show its heads; give num_attention_heads=N")
+    return dim // HEAD_WIDTH
+
+
+def _sides(pretrained: Config, arguments: Config, patch: int, count: int) -> tuple[int, int]:
+    """Height and width: what the config says, or a square."""
+    given = arguments.get("img_size") or (pretrained.get("input_size") or [0, 0, 0])[1:]
+    rows, columns = given if isinstance(given, list | tuple) else (given, given)
+    if not rows:
+        rows = columns = math.isqrt(max(0, count)) * patch
+    if (rows // patch) * (columns // patch) != count:
+        raise UserError(f"this ViT of timm has {count} positions, but {rows} x {columns} pixels in patches of {patch}")
+    return rows, columns
+
+
+def _preprocessor(pretrained: Config, sides: tuple[int, int]) -> Config:
+    """The same in the words of ``preprocessor_config.json``. Raises UserError for another way to prepare pictures."""
+    if not pretrained:
+        return {}
+    mode, resample = pretrained.get("crop_mode") or CROPS[0], pretrained.get("interpolation") or "bicubic"
+    if mode not in CROPS or resample not in RESAMPLING:
+        raise UserError(f"crop_mode={mode}, interpolation={resample}: mmtx can {', '.join((*CROPS, *RESAMPLING))}")
+    share = pretrained.get("crop_pct") or 0.875
+    side = math.floor(sides[0] / share)
+    said: dict[str, Any] = {
+        "size": {"shortest_edge": side} if mode == "center" else {"height": side, "width": side},
+        "do_center_crop": True,
+        "crop_size": {"height": sides[0], "width": sides[1]},
+        "resample": RESAMPLING.index(resample),
+    }
+    return said | {f"image_{key}": pretrained[key] for key in ("mean", "std") if pretrained.get(key)}
+
+
+def _renamed(weights: Weights) -> Weights:
+    renamed: Weights = {}
+    for key, value in weights.items():
+        for pattern, replacement in RENAMES:
+            key = re.sub(pattern, replacement, key)
+        fused = re.fullmatch(r"(.*)\.attn\.qkv\.(weight|bias)", key)
+        parts = value.chunk(3) if fused else ()
+        names = [f"{fused[1]}.attention.attention.{part}.{fused[2]}" for part in PARTS] if fused else [key]
+        renamed |= zip(names, parts or (value,), strict=True)
+    return renamed

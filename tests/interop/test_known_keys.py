@@ -1,0 +1,276 @@
+"""Every key of a public file is used, harmless, or refused by name; nothing is passed over."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file, save_model
+
+transformers = pytest.importorskip("transformers")
+
+from public import bert, gpt2, saved, t5, vit, whisper  # noqa: E402
+
+import mmtx  # noqa: E402
+from mmtx.data import tokenizer_files  # noqa: E402
+from mmtx.data.known_keys import refusals  # noqa: E402
+from mmtx.errors import UserError  # noqa: E402
+from mmtx.interop.common_keys import GENERATION  # noqa: E402
+from mmtx.interop.families import FAMILIES  # noqa: E402
+from mmtx.interop.pictures import PICTURES, prepare  # noqa: E402
+from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
+from mmtx.interop.whisper import SOUND, decoder_prompt  # noqa: E402
+
+CONFIGS = {
+    "gpt2": "GPT2Config",
+    "bert": "BertConfig",
+    "t5": "T5Config",
+    "vit": "ViTConfig",
+    "whisper": "WhisperConfig",
+    "decision_transformer": "DecisionTransformerConfig",
+}
+DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
+    **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
+    **dict.fromkeys(("is_decoder", "add_cross_attention", "tie_encoder_decoder", "torchscript", "do_sample"), False),
+    "max_length": 20,
+    "min_length": 0,
+    "num_beams": 1,
+    "num_beam_groups": 1,
+    "diversity_penalty": 0.0,
+    "top_k": 50,
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "typical_p": 1.0,
+    "repetition_penalty": 1.0,
+    "length_penalty": 1.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "num_return_sequences": 1,
+    "torch_dtype": "float32",
+    "use_bfloat16": False,
+    "tf_legacy_loss": False,
+    "finetuning_task": None,
+    "tokenizer_class": None,
+    "chunk_size_feed_forward": 0,
+    "early_stopping": False,
+    "sep_token_id": None,
+    "return_dict_in_generate": False,
+}
+OLD: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_ctx": 1024, "n_special": 0, "predict_special_tokens": True, "_num_labels": 1, "output_past": True},
+    "bert": {
+        "directionality": "bidi",
+        "pooler_fc_size": 768,
+        "pooler_num_attention_heads": 12,
+        "pooler_num_fc_layers": 3,
+        "pooler_size_per_head": 128,
+        "pooler_type": "first_token_transform",
+        "position_embedding_type": "absolute",
+        "gradient_checkpointing": False,
+        "classifier_dropout": None,
+        "eos_token_ids": 0,
+    },
+    "t5": {"n_positions": 512, "output_past": True, "dense_act_fn": "relu", "is_gated_act": False},
+    "vit": {"encoder_stride": 16},
+    "whisper": {
+        "num_hidden_layers": 4,
+        "forced_decoder_ids": [[1, 50259], [2, 50359], [3, 50363]],
+        "suppress_tokens": [],
+    },
+    "decision_transformer": {"n_ctx": 1024},
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_key_of_the_library_is_known(name: str) -> None:
+    """As it stands in its own classes, and as older versions wrote it; by its defaults nothing is refused."""
+    family, theirs = FAMILIES[name], getattr(transformers, CONFIGS[name])
+    content = {key: value for key, value in theirs().to_dict().items() if value is not None}
+    assert [*refusals(content, family.config_keys(), "config.json")] == []
+    assert [*refusals({**content, **DUMPED, **OLD[name]}, family.config_keys(), "config.json")] == []
+    assert dict(family.aliases) == {key: own for key, own in theirs.attribute_map.items() if key not in family.keys}
+    generation = dict.fromkeys(transformers.GenerationConfig().to_dict())
+    assert [*refusals(generation, {**GENERATION, **family.generation}, "generation_config.json")] == []
+
+
+def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
+    assert [*refusals(transformers.ViTImageProcessor().to_dict(), PICTURES, "")] == []
+    sound = transformers.WhisperFeatureExtractor().to_dict()
+    assert [*refusals(sound, SOUND, "")] == []
+    timm = pytest.importorskip("timm.models._pretrained")
+    assert [*refusals(dict.fromkeys(timm.PretrainedCfg().to_dict()), PRETRAINED, "")] == []
+    for kind in (transformers.BertTokenizer, transformers.GPT2Tokenizer, transformers.WhisperTokenizer):
+        kind().save_pretrained(tmp_path)
+        said = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        assert [*refusals(said, tokenizer_files.KEYS, "")] == []
+
+
+def edited(folder: Path, name: str, **values: Any) -> Path:
+    file = folder / f"{name}.json"
+    before = json.loads(file.read_text()) if file.is_file() else {}
+    file.write_text(json.dumps({**before, **values}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("make", "file"),
+    [
+        *((make, "config") for make in (gpt2, bert, t5, vit, whisper)),
+        *((gpt2, f"{name}_config") for name in ("generation", "preprocessor", "tokenizer")),
+        *((whisper, f"{name}_config") for name in ("generation", "preprocessor")),
+        (vit, "preprocessor_config"),
+    ],
+)
+def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path: Path) -> None:
+    folder = edited(saved(make(), tmp_path), file, warp_factor=9)
+    if file == "tokenizer_config":
+        transformers.BertTokenizer().backend_tokenizer.save(str(folder / "tokenizer.json"))
+    with pytest.raises(UserError, match=rf"{file}\.json: unknown key warp_factor=9"):
+        mmtx.from_pretrained(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "values", "message"),
+    [
+        (gpt2, "config", {"architectures": ["GPT2ForSequenceClassification"]}, "is a GPT2ForSequenceClassification"),
+        (gpt2, "config", {"embd_pdrop": 0.3}, "embd_pdrop=0.3 .*as resid_pdrop"),
+        (gpt2, "config", {"n_ctx": 8}, "n_ctx=8"),
+        (gpt2, "config", {"hidden_size": 8}, "n_embd=24 and hidden_size=8, which are one"),
+        (gpt2, "generation_config", {"eos_token_id": [0, 1]}, "eos_token_id=.* ends a text at one id"),
+        (gpt2, "config", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map="),
+        (gpt2, "config", {"quantization_config": {"bits": 4}}, "quantization_config="),
+        (gpt2, "config", {"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
+        (gpt2, "generation_config", {"repetition_penalty": 1.3}, "repetition_penalty=1.3"),
+        (t5, "generation_config", {"num_beams": 4}, "num_beams=4"),
+        (t5, "config", {"is_gated_act": True}, "is_gated_act=True"),
+        (bert, "config", {"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
+        (bert, "config", {"architectures": ["BertForSequenceClassification"]}, "lacks its head: classifier is missing"),
+        (bert, "config", {"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
+        (vit, "config", {"pooler_output_size": 7}, "pooler_output_size=7"),
+        (vit, "preprocessor_config", {"size": 16}, "not the 8 x 8 of the model"),
+        (vit, "preprocessor_config", {"image_processor_type": "CLIPImageProcessor"}, "prepared by CLIPImageProcessor"),
+        (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
+        (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
+        (whisper, "preprocessor_config", {"feature_size": 128}, "feature_size=128"),
+        (whisper, "generation_config", {"return_timestamps": True}, "return_timestamps=True"),
+        (whisper, "generation_config", {"language": "french"}, r"language=french: this Whisper has no token"),
+        (whisper, "generation_config", {"suppress_tokens": [-1]}, "suppress_tokens=.* ids are 0 or above"),
+    ],
+)
+def test_values_that_cannot_be_followed(
+    make: Any, file: str, values: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        mmtx.from_pretrained(edited(saved(make(), tmp_path), file, **values))
+
+
+def test_a_value_given_goes_before_a_file(tmp_path: Path) -> None:
+    folder = edited(saved(t5(), tmp_path), "generation_config", num_beams=4)
+    mmtx.from_pretrained(folder, {"generation_config.num_beams": 1})
+    with pytest.raises(UserError, match=r"is laid over config.json, or over generation_config"):
+        mmtx.from_pretrained(folder, {"generation.num_beams": 1})
+
+
+def test_a_key_that_stands_there_twice(tmp_path: Path) -> None:
+    file = saved(gpt2(), tmp_path) / "config.json"
+    file.write_text(file.read_text().replace("{", '{"n_head": 4,', 1))
+    with pytest.raises(UserError, match="'n_head' stands there twice"):
+        mmtx.from_pretrained(tmp_path)
+
+
+def test_dropout_before_a_head(tmp_path: Path) -> None:
+    theirs = bert(kind=transformers.BertForSequenceClassification, classifier_dropout=0.3)
+    assert mmtx.from_pretrained(saved(theirs, tmp_path)).objective("classify").dropout.p == theirs.dropout.p == 0.3
+
+
+@pytest.mark.parametrize("make", [gpt2, t5])
+def test_one_tensor_with_two_names(make: Any, tmp_path: Path) -> None:
+    """A file keeps one of them: the other stands in its metadata, or nowhere."""
+    theirs = make()
+    wanted = mmtx.from_pretrained(saved(theirs, tmp_path / "public")).state_dict()
+    for name in ("named", "unnamed"):
+        (tmp_path / name).mkdir()
+        theirs.config.save_pretrained(tmp_path / name)
+        file = tmp_path / name / "model.safetensors"
+        save_model(theirs, str(file))
+        if name == "unnamed":
+            save_file(load_file(file), file, {"format": "pt"})
+        read = mmtx.from_pretrained(tmp_path / name).state_dict()
+        assert all(torch.equal(read[key], value) for key, value in wanted.items())
+
+
+def vit_of_timm(width: int = 18) -> dict[str, torch.Tensor]:
+    timm = pytest.importorskip("timm.models.vision_transformer")
+    return timm.VisionTransformer(
+        img_size=8, patch_size=4, embed_dim=width, depth=1, num_heads=2, num_classes=3
+    ).state_dict()
+
+
+def test_the_config_of_timm() -> None:
+    cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.9, "interpolation": "bilinear"}
+    said = {"architecture": "vit", "num_classes": 3, "label_names": ["a", "b", "c"], "model_args": {"num_heads": 2}}
+    config, _, prepared = from_timm(vit_of_timm(), {**said, "pretrained_cfg": cfg}, {})
+    assert (config["num_attention_heads"], config["id2label"]) == (2, {"0": "a", "1": "b", "2": "c"})
+    read = prepare(prepared, (8, 8), 3)
+    assert (read.mean, read.std) == (pytest.approx(cfg["mean"]), pytest.approx(cfg["std"]))
+    assert (read.fit["side"], read.fit["stretch"], read.fit["resample"]) == (8, False, "bilinear")
+    assert from_timm(vit_of_timm(), {"architecture": "vit", **cfg}, {"num_attention_heads": 2})[2] == prepared
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"num_classes": 4}, "num_classes=4, but the weights have 3"),
+        ({"global_pool": "avg"}, "global_pool=avg"),
+        ({"model_args": {"act_layer": "quick_gelu"}}, "act_layer=quick_gelu"),
+        ({"pretrained_cfg": {"label_offset": 1}}, "label_offset=1"),
+        ({"pretrained_cfg": {"input_size": [3, 16, 16]}}, "has 4 positions, but 16 x 16 pixels"),
+        ({"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode=border"),
+        ({"warp_factor": 9, "pretrained_cfg": {}}, "unknown key warp_factor=9"),
+        ({}, "does not show its heads"),
+    ],
+)
+def test_configs_of_timm_that_cannot_be_followed(said: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        from_timm(vit_of_timm(), said, {} if not said else {"num_attention_heads": 2})
+
+
+@pytest.mark.parametrize(
+    ("said", "prompt"),
+    [
+        ({}, [5, 7, 9]),
+        ({"language": "<|fr|>"}, [6, 7, 9]),
+        ({"language": "fr", "task": "translate", "forced_decoder_ids": [[1, 5]]}, [6, 8, 9]),
+        ({"forced_decoder_ids": [[1, None], [2, 8]]}, [5, 8, 9]),
+        ({"forced_decoder_ids": [[1, 6], [2, 7], [3, 9]]}, [6, 7, 9]),
+        ({"is_multilingual": False}, [9]),
+    ],
+)
+def test_what_a_whisper_begins_with(said: dict[str, Any], prompt: list[int], tmp_path: Path) -> None:
+    generation = {
+        "is_multilingual": True,
+        "lang_to_id": {"<|en|>": 5, "<|fr|>": 6},
+        "task_to_id": {"transcribe": 7, "translate": 8},
+        "no_timestamps_token_id": 9,
+        "begin_suppress_tokens": [3],
+        **said,
+    }
+    folder = edited(saved(whisper(), tmp_path), "generation_config", **generation)
+    objective = mmtx.from_pretrained(folder).objective("seq2seq")
+    assert (objective.prompt, objective.suppress_first) == (prompt, [3])
+
+
+def test_forced_ids_out_of_place() -> None:
+    config = {"vocab_size": 29, "forced_decoder_ids": [[2, 5]], "is_multilingual": True}
+    with pytest.raises(UserError, match="the places must be 1, 2"):
+        decoder_prompt(config, mmtx.interop.family.Files(None, "", {}))
+
+
+def test_the_page_of_the_documentation_is_the_table_in_the_code() -> None:
+    root = Path(__file__).parent.parent.parent
+    page = runpy.run_path(str(root / "scripts" / "public_weights.py"))["page"]()
+    assert (root / "docs" / "public_weights.md").read_text() == page, "python scripts/public_weights.py"
