@@ -10,11 +10,15 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.tokens import Encoded
+
+ROUNDING = 1e-5
+"""By which actions of -1..1 may be beyond it in float32."""
 
 
 class Action(Objective):
@@ -73,8 +77,14 @@ class Action(Objective):
         _check_not_told(model, read, action)
         self.tokens_per_step = int(model.tokenizer(read).num_tokens(torch.ones(1, dtype=torch.long)))
         field = spec.fields[self.field]
+        if squash and self.field == "values" and (field.largest or 0.0) > 1 + ROUNDING:
+            problem = f"predicts numbers of -1..1, and actions of the data reach {field.largest:g}"
+            raise InvalidValue(
+                "squash", squash, problem, f"false, or '{action}' in the data divided by {field.largest:g}"
+            )
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
+        self.directions = known("accuracy") if self.is_discrete else {}
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
         self.names, self.size = spec.labels, size or 0

@@ -10,13 +10,20 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.decoding import Logits
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.generate import beam_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_metrics import TextMetric
-from mmtx.objectives.transcripts import accepted_texts, check_metrics, check_references, transcript_stats
+from mmtx.objectives.transcripts import (
+    accepted_texts,
+    check_metrics,
+    check_references,
+    text_directions,
+    transcript_stats,
+)
 
 
 class Seq2Seq(Objective):
@@ -78,6 +85,7 @@ class Seq2Seq(Objective):
                 raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
         self.prompt, self.suppress = prompt, suppress
         self.text, self.references, self.text_metrics = text, references, metrics
+        self.directions = known("accuracy") | text_directions(metrics)
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
