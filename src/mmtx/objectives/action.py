@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec
 from mmtx.directions import known
 from mmtx.errors import InvalidValue
+from mmtx.generate import check_temperature, sharpened
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
@@ -59,8 +60,7 @@ class Action(Objective):
         for key, episodes in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
             if episodes < 1:
                 raise InvalidValue(key, episodes, "must be at least 1")
-        if temperature < 0:
-            raise InvalidValue("temperature", temperature, "must be at least 0")
+        check_temperature(temperature)
         if target_returns is not None and not target_returns:
             raise InvalidValue("target_returns", target_returns, "is empty", "null, for the best of the data")
         self.num_episodes, self.target_returns = {"val": val_episodes, "test": test_episodes}, target_returns
@@ -148,7 +148,7 @@ class Action(Objective):
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
-        return (predicted.float().cpu() / self.temperature + gumbel).argmax(-1)
+        return (sharpened(predicted.cpu(), self.temperature) + gumbel).argmax(-1)
 
     def _real(self, batch: Batch) -> Bool[Tensor, "B steps"]:
         steps = batch[self.action][self.field].shape[1]

@@ -12,7 +12,7 @@ from mmtx.batch import Batch, Spec
 from mmtx.decoding import Logits
 from mmtx.directions import known
 from mmtx.errors import InvalidValue
-from mmtx.generate import beam_search, generate
+from mmtx.generate import beam_search, check_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
@@ -74,10 +74,7 @@ class Seq2Seq(Objective):
             )
         check_metrics(metrics)
         check_references(references, specs)
-        if beam_size < 1:
-            raise InvalidValue("beam_size", beam_size, "must be at least 1")
-        if length_penalty < 0:
-            raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
+        check_search(beam_size, length_penalty)
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
         self.labels, self.reads = (references,) if references is not None else (), (text,)
         for key, ids in (("prompt", prompt), ("suppress", suppress)):
@@ -121,6 +118,7 @@ class Seq2Seq(Objective):
         """From now on, decodes otherwise than it was made to; None: as before."""
         self.beam_size = self.beam_size if beam_size is None else beam_size
         self.length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
+        check_search(self.beam_size, self.length_penalty)
 
     @torch.inference_mode()
     def write(

@@ -6,7 +6,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, UserError
@@ -21,7 +21,8 @@ try:
 except ImportError:
     raise UserError("hydra/sweeper=optuna needs optuna: pip install 'mmtx[search]'") from None
 
-WORDS: dict[Direction, str] = {"min": "minimize", "max": "maximize"}
+Word = Literal["minimize", "maximize"]
+WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
 """What Optuna calls directions."""
 
 TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
@@ -51,7 +52,7 @@ class Search(Source):
         *,
         n_trials: int,
         metric: str | list[str] | None,
-        direction: str | list[str] | None,
+        direction: Word | list[Word] | None,
         seed: int,
         sampler: Callable[..., Any],
         pruner: Any,
@@ -188,7 +189,7 @@ class Log:
 
 def goals(
     metric: str | list[str] | None,
-    direction: str | list[str] | None,
+    direction: Word | list[Word] | None,
     pruner: Any,
     monitor: tuple[str | None, Direction | None],
     directions: Directions,

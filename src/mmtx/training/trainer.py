@@ -64,8 +64,8 @@ class Training:
         ):
             if given is not None and given < least:
                 raise InvalidValue(key, given, f"must be at least {least}")
-        if max_epochs is not None and max_epochs <= 0:
-            raise InvalidValue("max_epochs", max_epochs, "must be more than 0")
+        if max_epochs is not None and not 0 < max_epochs < math.inf:
+            raise InvalidValue("max_epochs", max_epochs, "must be more than 0, and finite")
         if max_steps is None and max_epochs is None:
             raise InvalidValue("max_steps", None, "and max_epochs are both null; a run needs an end")
         if devices != "auto" and (not isinstance(devices, int) or devices < 1):
