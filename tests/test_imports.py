@@ -32,6 +32,7 @@ ROOMS: dict[str, set[str]] = {
     "errors": set(),
     "help": set(),
     "arguments": {"errors"},
+    "directions": {"errors"},
     "redaction": set(),
     "plain_yaml": {"errors"},
     "batch": set(),
@@ -47,19 +48,20 @@ ROOMS: dict[str, set[str]] = {
     "lookup": set(),
     "decoding": {"batch", "crossing", "lookup", "modalities", "model", "nn", "tokens"},
     "generate": {"batch", "decoding", "errors", "model", "nn"},
-    "objectives": {"batch", "decoding", "errors", "generate", "modalities", "model", "nn", "tokens"},
+    "objectives": {"batch", "decoding", "directions", "errors", "generate", "modalities", "model", "nn", "tokens"},
     "learner": {"batch", "model", "objectives"},
     "mismatches": {"batch", "data", "learner", "modalities", "model", "objectives"},
     "act": {"batch", "errors", "model", "nn", "objectives", "tokens", "world"},
     "film": {"batch", "world"},
-    "playing": {"act", "data", "film", "learner", "objectives", "world"},
-    "evaluate": {"act", "batch", "data", "errors", "learner", "objectives", "playing", "world"},
+    "playing": {"act", "data", "directions", "film", "learner", "objectives", "world"},
+    "evaluate": {"act", "batch", "data", "directions", "errors", "learner", "objectives", "playing", "world"},
     "attention_maps": {"nn", "renderings"},
     "training": {
         "act",
         "attention_maps",
         "batch",
         "data",
+        "directions",
         "errors",
         "evaluate",
         "film",
@@ -72,13 +74,14 @@ ROOMS: dict[str, set[str]] = {
     },
     "check": {"errors", "redaction"},
     "compose": {"check", "errors", "plain_yaml"},
-    "experiment": CORE | {"check", "compose", "data", "learner", "mismatches", "training"},
+    "experiment": CORE | {"check", "compose", "data", "directions", "learner", "mismatches", "training"},
     "interop": CORE | {"compose", "data", "experiment", "learner"},
     "run": CORE
     | {
         "check",
         "compose",
         "data",
+        "directions",
         "evaluate",
         "experiment",
         "interop",
@@ -87,8 +90,8 @@ ROOMS: dict[str, set[str]] = {
         "redaction",
         "training",
     },
-    "report": {"errors", "run"},
-    "sweep": CORE | {"check", "compose", "experiment", "learner", "redaction", "run"},
+    "report": {"directions", "errors", "run"},
+    "sweep": CORE | {"check", "compose", "directions", "experiment", "learner", "redaction", "run"},
     "write": CORE | {"act", "data", "experiment", "film", "generate", "learner", "playing", "run", "world"},
     "cli": CORE
     | {"arguments", "compose", "experiment", "help", "interop", "report", "run", "sweep", "training", "write"},
@@ -101,7 +104,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"world", "batch", "connectivity", "crossing", "errors", "nn", "renderings", "tokens"}
+PLAIN = {"world", "batch", "connectivity", "crossing", "directions", "errors", "nn", "renderings", "tokens"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

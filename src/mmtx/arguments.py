@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from mmtx.errors import UserError, nearest
+
+SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
+"""Numbers that YAML takes for texts where they lack a point or a sign, as 1e-3 does."""
 
 
 class Places(NamedTuple):
@@ -88,9 +92,9 @@ def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], st
 
 
 def _read(text: str, like: Any) -> Any:
-    if isinstance(like, float):
+    if isinstance(like, float) or SCIENTIFIC.fullmatch(text):
         try:
-            return float(text)  # YAML takes 1e-3 for a text
+            return float(text)
         except ValueError:
             pass
     return yaml.safe_load(text)

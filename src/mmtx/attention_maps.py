@@ -38,7 +38,7 @@ class Recording:
             columns = identity[:, start : start + width]
             columns = nn.functional.pad(columns, (0, width - columns.shape[1]))
             parts.append(self.rendering.attend(q, k, columns.expand_as(v), bias=bias, scale=scale))
-        self.weights.append(torch.cat(parts, dim=-1)[..., :heard].mean(1).detach())
+        self.weights.append(torch.cat(parts, dim=-1)[..., :heard].mean(1).detach().float())
         return self.rendering.attend(q, k, v, bias=bias, scale=scale, dropout=dropout)
 
 

@@ -40,6 +40,7 @@ class Field:
         num_classes: for integer fields, values lie in ``[0, num_classes)``.
         max_length: the longest ragged axis that a sample may have.
         rising: values rise from place to place along the ragged axis, as the times of an episode do.
+        largest: absolute value in the data, where it is known: a fact of these data, and not kept with a model.
     """
 
     shape: tuple[int | None, ...]
@@ -47,6 +48,7 @@ class Field:
     num_classes: int | None = None
     max_length: int | None = None
     rising: bool = False
+    largest: float | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if None in self.shape[1:]:

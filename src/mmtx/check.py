@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from mmtx.errors import UserError, nearest
 from mmtx.redaction import is_in_clear
@@ -26,7 +26,7 @@ LOADER = {
     "eval_batch_size": int | None,
     "num_workers": int,
     "packing": bool,
-    "on_bad_sample": str,
+    "on_bad_sample": Literal["raise", "skip"],
     "max_bad_share": float,
 }
 """Keys beside those of a dataset that say how it is loaded."""
@@ -284,7 +284,7 @@ def conforms(value: Any, annotation: Any) -> bool:
     if annotation is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if annotation is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # NaN is no number
     if annotation is str:
         return isinstance(value, str)
     container = origin or annotation
@@ -319,7 +319,8 @@ def describe(annotation: Any) -> str:
     if origin is typing.Literal:
         return f"one of {', '.join(map(str, arguments))}"
     if (origin or annotation) in (list, tuple, Sequence):
-        return "a list"
+        is_closed = bool(arguments) and typing.get_origin(arguments[0]) is typing.Literal
+        return f"a list, each {describe(arguments[0])}" if is_closed else "a list"
     return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"
 
 

@@ -116,8 +116,7 @@ def check(arguments: list[str]) -> int:
 
         words = split(overrides)
         check_launcher(words.launcher)
-        check_sweeper(words.sweeper)
-        for each in plan_sweep(words, config_file):
+        for each in plan_sweep(words, check_sweeper(words.sweeper), config_file):
             print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
         return 0
     _refuse_sweep(overrides)

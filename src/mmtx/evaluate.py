@@ -11,6 +11,7 @@ from mmtx.batch import Batch
 from mmtx.data.base import Source
 from mmtx.data.left_out import check_left_out, count_left_out
 from mmtx.data.module import DataModule
+from mmtx.directions import KNOWN, Direction, known
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
@@ -143,3 +144,25 @@ def stage_metrics(learner: Learner, stage: str, parts: Totals) -> dict[str, floa
     if len(counted) == len(parts):
         metrics |= {f"{stage}/{metric}": values[0] for metric, values in owners.items() if len(values) == 1}
     return metrics | {f"{stage}/loss": total} if metrics else metrics
+
+
+def stage_directions(learner: Learner, stage: str, names: Sequence[str]) -> dict[str, Direction | None]:
+    """Which way those metrics are better that `stage_metrics` may give, named as there.
+
+    Args:
+        learner: whose objectives they are.
+        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
+        names: of the objectives that are summed up.
+    """
+    found: dict[str, Direction | None] = {}
+    owners: dict[str, list[Direction | None]] = {}
+    for name in names:
+        own = known("loss") | dict(learner.objective(name).directions)
+        prefix = stage if len(names) == 1 else f"{stage}/{name}"
+        found |= {f"{prefix}/{metric}": direction for metric, direction in own.items()}
+        for metric, direction in own.items():
+            owners.setdefault(metric, []).append(direction)
+    in_training = stage.partition("/")[0] == "train"  # where not every owner reports all that it declares
+    shared = {m: ways[0] for m, ways in owners.items() if len(ways) == 1 or (in_training and len(set(ways)) == 1)}
+    found |= {f"{stage}/{metric}": direction for metric, direction in shared.items()}
+    return found | ({f"{stage}/loss": KNOWN["loss"]} if names else {})

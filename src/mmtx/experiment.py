@@ -17,6 +17,7 @@ from mmtx.data.base import Source
 from mmtx.data.learnt import Learnt, within
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.module import DataModule
+from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.mismatches import mismatches
@@ -38,13 +39,18 @@ SEEDS = 2**32
 
 @dataclass(frozen=True)
 class Experiment:
-    """The objects of one config."""
+    """The objects of one config.
+
+    Attributes:
+        directions: which way each metric is better that the run may log.
+    """
 
     config: Config
     data: DataModule
     learner: Learner
     optimisation: Optimisation
     training: Training
+    directions: Directions
 
     @property
     def total_steps(self) -> int:
@@ -113,6 +119,7 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
         ConfigErrors: with everything that is wrong.
     """
     from mmtx.training.optimisation import Optimisation
+    from mmtx.training.reported import reported_directions
     from mmtx.training.trainer import Training
 
     found = check.findings(config)
@@ -149,10 +156,13 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
         data = attempt("data", lambda: data_module(config, source, names, absence))
     for group in ("callbacks", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
-    attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
+    checkpoints = attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
     if learner is not None and data is not None:
+        directions = attempt("objective", lambda: reported_directions(learner, data.source))
+        if checkpoints is not None and directions is not None:
+            attempt("checkpoint", lambda: checkpoints.choosing(directions))
         collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []
         if training is not None and training.is_sharded and len(data.source.parts) > 1:
             problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
@@ -162,7 +172,7 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
     if collector.messages:
         raise ConfigErrors(collector.messages)
     assert learner is not None and data is not None
-    return Experiment(config, data, learner, optimisation, training)
+    return Experiment(config, data, learner, optimisation, training, directions)
 
 
 def data_part(config: Config) -> Config:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -32,8 +33,7 @@ class Sampling:
     top_p: float | None = None
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0:
-            raise InvalidValue("temperature", self.temperature, "must be at least 0")
+        check_temperature(self.temperature)
         if self.top_k is not None and self.top_k < 1:
             raise InvalidValue("top_k", self.top_k, "must be at least 1")
         if self.top_p is not None and not 0 < self.top_p <= 1:
@@ -42,7 +42,7 @@ class Sampling:
     def draw(self, logits: Float[Tensor, "B V"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
         if self.temperature == 0:
             return logits.argmax(-1)
-        logits = logits.float() / self.temperature
+        logits = sharpened(logits, self.temperature)
         if self.top_k is not None and self.top_k < logits.shape[-1]:
             logits = logits.masked_fill(logits < logits.topk(self.top_k).values[:, -1:], float("-inf"))
         probability = logits.softmax(-1)
@@ -53,7 +53,31 @@ class Sampling:
         return torch.multinomial(probability, 1, generator=generator)[:, 0]
 
 
+def check_temperature(temperature: float) -> None:
+    """Raises InvalidValue for a temperature that scores cannot be divided by; 0 stands for the best."""
+    if not 0 <= temperature < math.inf:
+        raise InvalidValue("temperature", temperature, "must be at least 0, and finite")
+    least = torch.finfo(torch.float32).tiny
+    if 0 < temperature < least:
+        problem = f"is too near to 0 to divide by (at least {least:.2g})"
+        raise InvalidValue("temperature", temperature, problem, "0, which takes the best each time")
+
+
+def sharpened(logits: Float[Tensor, "*B V"], temperature: float) -> Float[Tensor, "*B V"]:
+    """Scores over a temperature above 0, up to a constant in each row: the best are 0, so that none overflows."""
+    logits = logits.float()
+    return (logits - logits.amax(-1, keepdim=True)) / temperature
+
+
 GREEDY = Sampling(temperature=0.0)
+
+
+def check_search(beam_size: int, length_penalty: float) -> None:
+    """Raises InvalidValue for settings with which nothing can be searched."""
+    if beam_size < 1:
+        raise InvalidValue("beam_size", beam_size, "must be at least 1")
+    if not 0 <= length_penalty < math.inf:
+        raise InvalidValue("length_penalty", length_penalty, "must be at least 0, and finite")
 
 
 @torch.inference_mode()
@@ -179,10 +203,7 @@ def beam_search(
         not_first: ids that nothing new begins with.
         cache: keep keys and values of earlier tokens.
     """
-    if beam_size < 1:
-        raise InvalidValue("beam_size", beam_size, "must be at least 1")
-    if length_penalty < 0:
-        raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
+    check_search(beam_size, length_penalty)
     if max_new_tokens < 1:
         raise InvalidValue("max_new_tokens", max_new_tokens, "must be at least 1")
     prompt = batch[text]["ids"]

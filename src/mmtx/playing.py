@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from mmtx.act import Episode, roll_out
 from mmtx.data.base import Source
+from mmtx.directions import PLAYED, Direction, known
 from mmtx.film import Filmed
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
@@ -108,8 +109,20 @@ def play_metrics(source: Playable, played: Sequence[Sequence[Episode]]) -> dict[
     metrics = summed_up(source, played[0])
     for some in played[1:]:
         assert some[0].target_return is not None
-        metrics[f"return_asked_{_shown(some[0].target_return)}"] = statistics.fmean(e.earned for e in some)
+        metrics[_asked(some[0].target_return)] = statistics.fmean(e.earned for e in some)
     return metrics
+
+
+def acting_directions(learner: Learner, source: object, split: str) -> dict[str, Direction | None]:
+    """Which way those metrics are better that `play_metrics` may give of a split; nothing where nobody acts. What comes
+    of asking for another return is to be that return, and neither more nor less."""
+    objective = acting_objective(learner, source)
+    if objective is None or split not in objective.num_episodes:
+        return {}
+    assert isinstance(source, Playable)
+    others = returns_asked(learner, objective, source)[1:] if split == "test" else []
+    asked = {_asked(target): None for target in others if target is not None}
+    return {**known("episodes", *PLAYED, *(f"{name}_sd" for name in PLAYED)), **asked}
 
 
 def summed_up(source: Playable, episodes: Sequence[Episode]) -> dict[str, float]:
@@ -139,7 +152,7 @@ def record(episode: Episode, seed: int) -> dict[str, int | float | None]:
     }
 
 
-def _shown(target: float) -> str:
-    """As short as can be without being that of another: 500.0 is 500."""
+def _asked(target: float) -> str:
+    """A name as short as can be without being that of another: 500.0 is 500."""
     short = f"{target:g}"
-    return short if float(short) == target else repr(float(target))
+    return f"return_asked_{short if float(short) == target else repr(float(target))}"

@@ -10,10 +10,11 @@ import pytest
 from run_cli import mmtx, text_of
 from run_directories import curve, write_run, write_sweep
 
+from mmtx.directions import KNOWN
 from mmtx.errors import InvalidValue, UserError
-from mmtx.objectives.text_metrics import CharacterErrorRate, PhonemeErrorRate, WordErrorRate
+from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
 from mmtx.report.command import DEFAULTS, write_report
-from mmtx.report.comparison import LOWER_IS_BETTER, compare, in_order, rounded
+from mmtx.report.comparison import compare, in_order, rounded
 from mmtx.report.pictures import is_logarithmic
 from mmtx.report.table import plus_minus, spread
 from mmtx.run.record import find_runs, read_run
@@ -73,7 +74,8 @@ def test_what_the_command_prints_and_writes(sweep, tmp_path):
 def test_another_metric_with_its_own_direction(sweep):
     found = compare(find_runs([sweep]), "val/accuracy", None)
     assert found.maximise and found.settings[0].values == {"optim.lr": "3e-3"}
-    assert not compare(find_runs([sweep]), "val/accuracy", "min").maximise
+    with pytest.raises(InvalidValue, match="^mode=min contradicts metric=val/accuracy, which is better higher"):
+        compare(find_runs([sweep]), "val/accuracy", "min")
     with pytest.raises(InvalidValue, match="metric=val/acuracy was not logged; did you mean 'val/accuracy'"):
         compare(find_runs([sweep]), "val/acuracy", None)
     with pytest.raises(InvalidValue, match="mode=up is neither min nor max"):
@@ -106,9 +108,10 @@ def test_where_it_does_not_follow_one_has_to_say_it(tmp_path, metric):
     assert not compare(find_runs([tmp_path]), metric, "min").maximise
 
 
-@pytest.mark.parametrize("metric", [WordErrorRate, CharacterErrorRate, PhonemeErrorRate])
-def test_every_error_rate_is_better_lower(metric):
-    assert metric.name in LOWER_IS_BETTER
+@pytest.mark.parametrize("kind", [WordErrorRate, CharacterErrorRate, PhonemeErrorRate])
+def test_every_error_rate_is_better_lower(kind):
+    assert kind.direction == KNOWN[kind.name] == "min"
+    assert BLEU.direction == KNOWN["bleu"] == ExactMatch.direction == KNOWN["exact_match"] == "max"
 
 
 def test_broken_lines_and_files_are_passed_over(tmp_path):

@@ -63,7 +63,8 @@ def make_search(sweep, losses, seconds=0.0, **changes):
         "seed": 0,
         "sampler": optuna.samplers.RandomSampler,
         "pruner": optuna.pruners.NopPruner(),
-        "monitor": ("val/loss", "min"),
+        "monitor": ("val/loss", None),
+        "directions": {"val/loss": "min", "val/size": None, "val/lost": "min"},
         "say": print,
     }
     return Search(sweep=sweep, axes=axes, make=make, **given | changes)

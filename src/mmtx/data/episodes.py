@@ -217,7 +217,8 @@ class EpisodeSource(Source, Playable):
             values = Field((None, size), torch.float32, max_length=self.context)
             specs[name] = Spec({"values": values, "times": times})
         num_actions, actions = self.episodes.num_actions, self.episodes.actions
-        action = Field((None, *actions.shape[1:]), actions.dtype, num_classes=num_actions, max_length=self.context)
+        shape, largest = (None, *actions.shape[1:]), float(actions.abs().max())
+        action = Field(shape, actions.dtype, num_classes=num_actions, max_length=self.context, largest=largest)
         specs["action"] = Spec({self._action_key: action, "times": times})
         return specs
 

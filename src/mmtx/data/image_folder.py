@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,7 +62,7 @@ class ImageFolder(Source):
         *,
         path: str,
         size: int,
-        channels: int,
+        channels: Literal[1, 3],
         augment: Callable[[Tensor], Tensor] | None,
         val_fraction: float,
         test_fraction: float,

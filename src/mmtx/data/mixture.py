@@ -155,4 +155,5 @@ def _wider(one: Field, other: Field) -> Field:
         both = (getattr(one, key), getattr(other, key))
         return None if None in both else max(both)
 
-    return replace(one, num_classes=larger("num_classes"), max_length=larger("max_length"))
+    largest = max((field.largest for field in (one, other) if field.largest is not None), default=None)
+    return replace(one, num_classes=larger("num_classes"), max_length=larger("max_length"), largest=largest)

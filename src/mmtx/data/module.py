@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy
 import torch
@@ -23,7 +23,6 @@ from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_f
 from mmtx.data.worker import Desk, in_worker
 from mmtx.errors import InvalidValue, UserError, check_within
 
-ON_BAD_SAMPLE = {"raise": False, "skip": True}
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
 
@@ -55,7 +54,7 @@ class DataModule:
         eval_batch_size: int | None,
         num_workers: int,
         packing: bool,
-        on_bad_sample: str,
+        on_bad_sample: Literal["raise", "skip"],
         max_bad_share: float,
         modality_dropout: ModalityDropout | None = None,
     ) -> None:
@@ -64,10 +63,8 @@ class DataModule:
                 raise InvalidValue(key, value, "must be at least 1")
         if num_workers < 0:
             raise InvalidValue("num_workers", num_workers, "must be at least 0")
-        if on_bad_sample not in ON_BAD_SAMPLE:
-            raise InvalidValue("on_bad_sample", on_bad_sample, f"is none of {', '.join(ON_BAD_SAMPLE)}")
         check_within("max_bad_share", max_bad_share, 0, 1)
-        self.max_bad_share, self._skips = max_bad_share, ON_BAD_SAMPLE[on_bad_sample]
+        self.max_bad_share, self._skips = max_bad_share, on_bad_sample == "skip"
         self.source, self.seed, self.num_workers = source, seed, num_workers
         self.desk = Desk() if num_workers else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size

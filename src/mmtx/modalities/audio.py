@@ -76,13 +76,8 @@ class Audio(Tokenizer):
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         foreseen = "frames" in fields or not self.training or not self.augment.speeds or self.padded_length is not None
-        if "frames" in fields:
-            frames, num_frames = fields["frames"], lengths
-        else:
-            waveform, longer = self._waveform(fields["waveform"], lengths)
-            frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
-        if self.training:
-            frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+        with torch.autocast(lengths.device.type, enabled=False):  # sound is float32, whatever the network is
+            frames, num_frames = self._frames(fields, lengths)
         content = self.stem(frames.to(next(self.stem.parameters()).dtype), num_frames)
         extent = self.stem.extent(frames.shape[1])
         axes = [torch.arange(size, device=content.device) for size in extent]
@@ -96,6 +91,18 @@ class Audio(Tokenizer):
             full=full and foreseen,
             foreseen=foreseen,
         )
+
+    def _frames(
+        self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B T M"], Int[Tensor, " B"]]:
+        if "frames" in fields:
+            frames, num_frames = fields["frames"], lengths
+        else:
+            waveform, longer = self._waveform(fields["waveform"], lengths)
+            frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
+        if self.training:
+            frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+        return frames, num_frames
 
     def _waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,8 @@ from mmtx.errors import InvalidValue
 from mmtx.nn.positions import RotaryTable, rotate
 from mmtx.renderings import Bias, Keys, Queries, Rendering
 
-LINEARS = ("query", "key", "value", "out")
+Linear = Literal["query", "key", "value", "out"]
+LINEARS: tuple[Linear, ...] = get_args(Linear)
 
 
 class LayerCache:
@@ -73,7 +75,7 @@ class Attention(nn.Module):
         *,
         head_dim: int | None,
         num_kv_heads: int | None,
-        bias: Sequence[str],
+        bias: Sequence[Linear],
         scale: bool,
         qk_norm: Callable[[int], nn.Module] | None,
         dropout: float,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -81,7 +82,7 @@ class Rotary:
         base: longest wavelength is ``2π · base`` positions.
     """
 
-    def __init__(self, *, axes: list[str], base: float) -> None:
+    def __init__(self, *, axes: list[Literal["time", "row", "column"]], base: float) -> None:
         unknown = [axis for axis in axes if axis not in AXES]
         if unknown or not axes:
             raise InvalidValue("axes", list(axes), f"must name one to three of {', '.join(AXES)}")

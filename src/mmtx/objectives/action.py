@@ -10,11 +10,16 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
+from mmtx.generate import check_temperature, sharpened
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.tokens import Encoded
+
+ROUNDING = 1e-5
+"""By which actions of -1..1 may be beyond it in float32."""
 
 
 class Action(Objective):
@@ -55,8 +60,7 @@ class Action(Objective):
         for key, episodes in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
             if episodes < 1:
                 raise InvalidValue(key, episodes, "must be at least 1")
-        if temperature < 0:
-            raise InvalidValue("temperature", temperature, "must be at least 0")
+        check_temperature(temperature)
         if target_returns is not None and not target_returns:
             raise InvalidValue("target_returns", target_returns, "is empty", "null, for the best of the data")
         self.num_episodes, self.target_returns = {"val": val_episodes, "test": test_episodes}, target_returns
@@ -73,8 +77,14 @@ class Action(Objective):
         _check_not_told(model, read, action)
         self.tokens_per_step = int(model.tokenizer(read).num_tokens(torch.ones(1, dtype=torch.long)))
         field = spec.fields[self.field]
+        if squash and self.field == "values" and (field.largest or 0.0) > 1 + ROUNDING:
+            problem = f"predicts numbers of -1..1, and actions of the data reach {field.largest:g}"
+            raise InvalidValue(
+                "squash", squash, problem, f"false, or '{action}' in the data divided by {field.largest:g}"
+            )
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
+        self.directions = known("accuracy") if self.is_discrete else {}
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
         self.names, self.size = spec.labels, size or 0
@@ -139,7 +149,7 @@ class Action(Objective):
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
-        return (predicted.float().cpu() / self.temperature + gumbel).argmax(-1)
+        return (sharpened(predicted.cpu(), self.temperature) + gumbel).argmax(-1)
 
     def _real(self, batch: Batch) -> Bool[Tensor, "B steps"]:
         steps = batch[self.action][self.field].shape[1]

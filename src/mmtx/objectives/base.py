@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import Directions
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 
@@ -85,6 +86,9 @@ class Objective(nn.Module, ABC):
             raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight
 
+    directions: Directions = {}
+    """Which way each metric is better that it reports besides ``loss``: ``"min"``, ``"max"``, or None for neither."""
+
     @property
     def needs(self) -> tuple[str, ...]:
         """Names without which there is nothing to predict, or nothing to predict it from."""
@@ -104,7 +108,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def metrics(self, score: Score) -> dict[str, float]:
-        """Metrics of added-up scores, by their field's definitions; ``loss`` always."""
+        """Metrics of added-up scores, by their field's definitions; ``loss`` always, and those of `directions`."""
 
     @abstractmethod
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:

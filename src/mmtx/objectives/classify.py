@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
@@ -31,6 +32,8 @@ class Classify(Objective):
             map is mixing pixels before it.
         dropout: before the head.
     """
+
+    directions = known("accuracy")
 
     def __init__(
         self,

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
@@ -77,6 +78,9 @@ class Contrastive(Objective):
         self.first, self.second, self.label = first, second, label
         self.labels, self.reads = (label,) if label is not None else (), (first, second)
         self.names = specs[label].labels if label is not None else None
+        recalls = known(*(f"recall@{rank}" for rank in RANKS))
+        ways = (f"{self.first}_to_{self.second}", self._back)
+        self.directions = recalls | {f"{way}/{name}": better for way in ways for name, better in recalls.items()}
         self.pool = MeanPool()
         self.projections = nn.ModuleDict({name: nn.Linear(model.backbone.dim, size, bias=False) for name in self.pair})
         self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)]))  # FSDP shards no scalars

@@ -10,12 +10,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.objectives.text_metrics import TextMetric
-from mmtx.objectives.transcripts import accepted_texts, check_metrics, transcript_stats
+from mmtx.objectives.transcripts import accepted_texts, check_metrics, text_directions, transcript_stats
 
 
 class CTC(Objective):
@@ -53,6 +54,7 @@ class CTC(Objective):
         self.labels, self.reads = (text,), (source,)
         self.source, self.text = source, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
+        self.directions = known("too_long") | text_directions(metrics)
         self.blank = spec.vocabulary.size
         self.coded = {"head.weight": text, "head.bias": text}
         self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
@@ -31,6 +32,8 @@ class MaskedToken(Objective):
         activation: of the head.
         norm_eps: of the head's normalisation.
     """
+
+    directions = known("perplexity", "accuracy")
 
     def __init__(
         self,

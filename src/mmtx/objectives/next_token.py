@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.directions import known
 from mmtx.generate import GREEDY, Sampling, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
@@ -41,6 +42,12 @@ class NextToken(Objective):
         )
         self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
+        self.directions = known(
+            "perplexity",
+            "accuracy",
+            *["exact_match"] * self.head.texts_end,
+            *["bits_per_byte"] * (vocabulary is not None),
+        )
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 

@@ -10,13 +10,20 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.decoding import Logits
+from mmtx.directions import known
 from mmtx.errors import InvalidValue
-from mmtx.generate import beam_search, generate
+from mmtx.generate import beam_search, check_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_metrics import TextMetric
-from mmtx.objectives.transcripts import accepted_texts, check_metrics, check_references, transcript_stats
+from mmtx.objectives.transcripts import (
+    accepted_texts,
+    check_metrics,
+    check_references,
+    text_directions,
+    transcript_stats,
+)
 
 
 class Seq2Seq(Objective):
@@ -69,10 +76,7 @@ class Seq2Seq(Objective):
             )
         check_metrics(metrics)
         check_references(references, specs)
-        if beam_size < 1:
-            raise InvalidValue("beam_size", beam_size, "must be at least 1")
-        if length_penalty < 0:
-            raise InvalidValue("length_penalty", length_penalty, "must be at least 0")
+        check_search(beam_size, length_penalty)
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
         self.labels, self.reads = (references,) if references is not None else (), (text,)
         for key, ids in (("prompt", prompt), ("suppress", suppress), ("suppress_first", suppress_first)):
@@ -80,6 +84,7 @@ class Seq2Seq(Objective):
                 raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
         self.prompt, self.suppress, self.suppress_first = prompt, suppress, suppress_first
         self.text, self.references, self.text_metrics = text, references, metrics
+        self.directions = known("accuracy") | text_directions(metrics)
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
@@ -115,6 +120,7 @@ class Seq2Seq(Objective):
         """From now on, decodes otherwise than it was made to; None: as before."""
         self.beam_size = self.beam_size if beam_size is None else beam_size
         self.length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
+        check_search(self.beam_size, self.length_penalty)
 
     @torch.inference_mode()
     def write(

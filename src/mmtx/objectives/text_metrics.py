@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
+from mmtx.directions import Direction
+
 Stats = Mapping[str, tuple[float, float]]
 """``{name: (sum, count)}``; the names of different metrics differ."""
 
@@ -19,7 +21,13 @@ NGRAMS = (1, 2, 3, 4)
 
 
 class TextMetric(ABC):
-    """A metric of a corpus, computed from numbers that add up over its parts."""
+    """A metric of a corpus, computed from numbers that add up over its parts.
+
+    Attributes:
+        direction: ``"max"`` where higher is better, ``"min"`` where lower is; every metric declares its own.
+    """
+
+    direction: Direction
 
     @abstractmethod
     def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
@@ -42,6 +50,7 @@ class ErrorRate(TextMetric):
     adds the insertions to the errors, and nothing to what they are a share of.
     """
 
+    direction = "min"
     name: str
 
     @abstractmethod
@@ -95,6 +104,8 @@ class BLEU(TextMetric):
     ``#:1|c:mixed|e:no|tok:13a|s:exp``.
     """
 
+    direction = "max"
+
     def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
         correct, total, written, expected = [0] * 4, [0] * 4, 0, 0
         if hypotheses:
@@ -120,6 +131,8 @@ class BLEU(TextMetric):
 
 class ExactMatch(TextMetric):
     """The share of texts that equal one of their references, character by character."""
+
+    direction = "max"
 
     def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
         right = sum(text in accepted for text, accepted in zip(hypotheses, references, strict=True))

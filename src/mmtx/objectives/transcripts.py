@@ -8,16 +8,25 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.directions import Direction
 from mmtx.errors import InvalidValue
 from mmtx.objectives.base import required_spec
 from mmtx.objectives.text_metrics import TextMetric
 
 
 def check_metrics(metrics: Mapping[str, TextMetric]) -> None:
-    """Raises InvalidValue for what is no metric of texts."""
+    """Raises InvalidValue for what is no metric of texts, or does not declare which way it is better."""
     for name, metric in metrics.items():
         if not isinstance(metric, TextMetric):
             raise InvalidValue(f"metrics.{name}", metric, "is no TextMetric")
+        if getattr(metric, "direction", None) not in ("min", "max"):
+            kind, needed = type(metric).__name__, "direction = 'max' where higher is better, 'min' where lower is"
+            raise InvalidValue(f"metrics.{name}", kind, f"declares no direction; its class needs {needed}")
+
+
+def text_directions(metrics: Mapping[str, TextMetric]) -> dict[str, Direction | None]:
+    """Which way each of them is better, by the names that they are reported under."""
+    return {name: metric.direction for name, metric in metrics.items()}
 
 
 def check_references(references: str | None, specs: Mapping[str, Spec]) -> None:

@@ -9,16 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmtx.directions import DECLARE, KNOWN, Direction, direction_of
 from mmtx.errors import InvalidValue, nearest
 from mmtx.run.record import RunRecord
 
 SEED = "seed"
-LOWER_IS_BETTER = frozenset(
-    {"loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "ter", "error", "too_long"}
-    | {"skipped_samples", "skipped_steps", "loss_spikes"}
-)
-NEITHER_IS_BETTER = frozenset({"episode_length", "episodes", "epoch", "lr", "grad_norm", "tokens"})
-"""Here one has to say what is wanted: an episode is long where one is to survive, and short where one is to arrive."""
 NAMED_GROUPS = ("modality", "objective")
 """Groups of which several may be chosen: what is chosen is the list of their names."""
 UNINTERESTING = ("run_dir", "logger", "callbacks", "checkpoint")
@@ -97,10 +92,11 @@ def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) 
     Args:
         records: of any number of sweeps.
         metric: None: what ``best.ckpt`` was chosen by.
-        mode: ``max`` or ``min``; None: by the nature of the metric.
+        mode: ``max`` or ``min``, where the metric declares neither; None: as it declares.
 
     Raises:
-        InvalidValue: no run has logged such a metric; `mode` is neither, or not given where it does not follow.
+        InvalidValue: no run has logged such a metric; `mode` is neither, contradicts what is declared, or is not given
+            where nothing is.
     """
     if mode not in (None, "min", "max"):
         raise InvalidValue("mode", mode, "is neither min nor max")
@@ -109,9 +105,7 @@ def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) 
     if metric is not None and known and metric not in known:
         raise InvalidValue("metric", metric, f"was not logged; {nearest(metric, known)}")
     metric = metric or (monitored[0] if monitored else "val/loss")
-    if monitored and metric == monitored[0]:
-        mode = mode or monitored[1]
-    maximise = mode == "max" if mode else _more_is_better(metric)
+    maximise = _direction(records, metric, mode, monitored) == "max"
     values = _values(records)
     axes = tuple(dict.fromkeys(axis for of_run in values for axis in of_run if axis != SEED))
     settings = _settings(records, values, axes, metric)
@@ -151,17 +145,35 @@ def in_order(values: Sequence[str]) -> list[str]:
     return sorted(once, key=lambda value: numbers[value] or 0.0)
 
 
-def _more_is_better(metric: str) -> bool:
-    """By the nature of the metric. Raises InvalidValue if that does not say."""
-    if NEITHER_IS_BETTER & set(metric.split("/")):
-        raise InvalidValue("metric", metric, "is not better for being more or less; say mode=max or mode=min")
-    return metric.rpartition("/")[2] not in LOWER_IS_BETTER
+def _direction(
+    records: Sequence[RunRecord], metric: str, mode: str | None, monitored: tuple[str, str | None] | None
+) -> Direction:
+    """As the runs declare it; where they declare nothing, as it is given."""
+    declared = {record.directions[metric] for record in records if metric in record.directions}
+    if len(declared) > 1:
+        raise InvalidValue("metric", metric, "is declared in different ways by these runs; report them one by one")
+    if not declared and not any(record.directions for record in records):
+        declared = _of_older_runs(metric)
+    if not declared and mode is None:
+        hint = f"{DECLARE}; for this report, say mode=max or mode=min"
+        raise InvalidValue("metric", metric, f"is declared by nothing in these runs; {hint}")
+    if mode is None and monitored is not None and metric == monitored[0] and declared == {None}:
+        mode = monitored[1]
+    return direction_of(metric, mode, {metric: next(iter(declared), None)}, keys=("metric", "mode"))
 
 
-def _monitored(records: Sequence[RunRecord]) -> tuple[str, str] | None:
-    """What most runs choose their best checkpoint by, and its mode."""
+def _of_older_runs(metric: str) -> set[Direction | None]:
+    """Of runs that began before they wrote down what their metrics declare."""
+    names = metric.split("/")
+    counted = names[:1] == ["train"] and names[1:2] != names[-1:] and names[1] in KNOWN  # of a name of the set
+    name = names[1] if counted else names[-1]
+    return {KNOWN[name]} if name in KNOWN else set()
+
+
+def _monitored(records: Sequence[RunRecord]) -> tuple[str, str | None] | None:
+    """What most runs choose their best checkpoint by, and the mode that they give for it."""
     nodes = [record.config.get("checkpoint") or {} for record in records]
-    counted = Counter((node["monitor"], node.get("mode", "min")) for node in nodes if node.get("monitor"))
+    counted = Counter((node["monitor"], node.get("mode")) for node in nodes if node.get("monitor"))
     return counted.most_common(1)[0][0] if counted else None
 
 

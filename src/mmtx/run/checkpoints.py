@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Literal
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_map
 
+from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
@@ -35,7 +36,7 @@ class Checkpoints(Callback):
         every_minutes: between saves; None: not by time.
         keep: newest checkpoints that stay.
         monitor: metric that decides which is best; None: no ``best``.
-        mode: ``min`` or ``max``.
+        mode: ``min`` or ``max``, where the metric declares neither; None: as it declares.
         asynchronous: write a copy of the state while training goes on.
     """
 
@@ -46,7 +47,7 @@ class Checkpoints(Callback):
         every_minutes: float | None,
         keep: int,
         monitor: str | None,
-        mode: Literal["min", "max"],
+        mode: Direction | None,
         asynchronous: bool,
     ) -> None:
         for key, value, least in (("every_steps", every_steps, 1), ("keep", keep, 1)):
@@ -62,6 +63,20 @@ class Checkpoints(Callback):
         self._pool = ThreadPoolExecutor(1) if asynchronous else None
         self._writing: Future[None] | None = None
         self._failures, self._last_time = 0, time.monotonic()
+
+    def choosing(self, directions: Directions) -> Checkpoints:
+        """From now on knows which way `monitor` is better.
+
+        Args:
+            directions: of all metrics that the run may log.
+
+        Raises:
+            InvalidValue: `monitor` is none of those that training and validation log, or `mode` contradicts it.
+        """
+        if self.monitor is not None:
+            early = {metric: way for metric, way in directions.items() if not metric.startswith("test/")}
+            self.mode = direction_of(self.monitor, self.mode, early, keys=("monitor", "mode"))
+        return self
 
     def of(self, run: RunDirectory, contents: dict[str, Any]) -> Checkpoints:
         """From now on those of a run.

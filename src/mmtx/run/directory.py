@@ -34,6 +34,7 @@ class RunDirectory:
         self.status = self.path / "status.json"
         self.metrics_log = self.path / "metrics.jsonl"
         self.metrics = self.path / "metrics.json"
+        self.directions = self.path / "directions.json"
         self.checkpoints = self.path / "checkpoints"
         self.samples = self.path / "samples"
         self.last = self.checkpoints / "last.ckpt"

@@ -50,6 +50,7 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
         return execute(experiment, run, checkpoint)
     with run.lock():
         run.set_status("running")
+        run.write_json(run.directions, dict(experiment.directions))
         if experiment.training.num_devices == 1 or started_by_launcher():
             return execute(experiment, run, checkpoint)
         code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
@@ -143,7 +144,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
-    callbacks += [construct(config["checkpoint"], plugins)().of(run, contents(experiment)), interrupt]
+    callbacks += [_checkpoints(experiment).of(run, contents(experiment)), interrupt]
     training, total_steps = experiment.training, experiment.total_steps
     module = MultimodalModule(
         learner=experiment.learner,
@@ -190,6 +191,11 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         if log is not None:
             log.close()
     return module.metrics
+
+
+def _checkpoints(experiment: Experiment) -> Any:
+    made = construct(experiment.config["checkpoint"], experiment.config["plugins"])()
+    return made.choosing(experiment.directions)
 
 
 def explained(error: RuntimeError, experiment: Experiment) -> Exception:

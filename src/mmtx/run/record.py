@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmtx.directions import Direction
 from mmtx.errors import UserError
 from mmtx.plain_yaml import read_yaml
 from mmtx.run.directory import RunDirectory
@@ -33,6 +34,7 @@ class RunRecord:
         reason: why it did not finish.
         rows: of metrics.jsonl, in order; what is not JSON is left out.
         metrics: the last value of each metric.
+        directions: which way each metric is better; empty of a run that began before this was written down.
     """
 
     path: Path
@@ -43,6 +45,7 @@ class RunRecord:
     reason: str | None = None
     rows: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
+    directions: dict[str, Direction | None] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
@@ -107,7 +110,9 @@ def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> R
     last = {name: value for row in rows for name, value in row.items() if name not in ("step", "time")}
     metrics = {name: float(value) for name, value in (last | read_json(run.metrics)).items() if _is_value(value)}
     state, reason = _state(run, job)
-    return RunRecord(path, _config(run), manifest, tuple(job.get("overrides", ())), state, reason, rows, metrics)
+    directions = {name: way for name, way in read_json(run.directions).items() if way in ("min", "max", None)}
+    overrides = tuple(job.get("overrides", ()))
+    return RunRecord(path, _config(run), manifest, overrides, state, reason, rows, metrics, directions)
 
 
 def _config(run: RunDirectory) -> dict[str, Any]:

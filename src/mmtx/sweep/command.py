@@ -32,7 +32,7 @@ from mmtx.sweep.space import ends, search_space
 from mmtx.sweep.view import View, view_for
 
 POLICY_KEYS = set(inspect.signature(Policy).parameters)
-OF_A_SEARCH = {"sweep", "axes", "monitor", "make", "say"}
+OF_A_SEARCH = {"sweep", "axes", "monitor", "directions", "make", "say"}
 PLUGINS = ["optuna"]
 """Whose classes a sweeper may be made of, besides ours."""
 
@@ -72,7 +72,7 @@ def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None
     words = split(overrides)
     launcher, sweeper = check_launcher(words.launcher), check_sweeper(words.sweeper)
     config_file = str(Path(config_file).absolute()) if config_file is not None else None
-    planned = plan_sweep(words, config_file)
+    planned = plan_sweep(words, sweeper, config_file)
     folder = (Path(run_dir).expanduser() if run_dir else fresh_directory(planned[0].config["name"])).absolute()
     if (folder / "status.json").exists():
         raise UserError(f"run_dir={folder} already holds a run; a sweep needs a directory of its own")
@@ -85,7 +85,7 @@ def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None
         if sweeper is None:
             for each in planned:
                 _freeze(each, folder)
-        return _run(sweep, launcher, sweeper, [each.config for each in planned])
+        return _run(sweep, launcher, sweeper, [each.config for each in planned], planned)
 
 
 def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
@@ -110,21 +110,37 @@ def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
         sweep = read_sweep(folder)
         left = [job for job in sweep.jobs if not job.is_done]
         configs = [read_config(sweep.path / job.name / "config.yaml") for job in left]
-        if sweeper is not None:
-            configs += [each.config for each in plan_sweep(before, sweep.config_file)]
-        return _run(sweep, launcher, sweeper, configs)
+        planned = plan_sweep(before, sweeper, sweep.config_file) if sweeper is not None else []
+        return _run(sweep, launcher, sweeper, [*configs, *(each.config for each in planned)], planned)
 
 
-def plan_sweep(words: Words, config_file: str | None) -> list[Planned]:
+def plan_sweep(words: Words, sweeper: Config | None, config_file: str | None) -> list[Planned]:
     """Every job; or, where they are searched for, some that together try every end of the space.
 
     Raises:
-        ConfigErrors: with everything that is wrong with any of them.
+        UserError: with everything that is wrong with any of them, or with what the search is to optimise.
     """
-    if not words.sweeper:
+    if sweeper is None:
         return plan(words.jobs, config_file)
     fixed, axes = search_space(words.jobs)
-    return [each for sweep in ends(axes) for each in plan([*fixed, *sweep], config_file)]
+    planned = [each for sweep in ends(axes) for each in plan([*fixed, *sweep], config_file)]
+    _check_goals(sweeper, planned)
+    return planned
+
+
+def _check_goals(sweeper: Config, planned: Sequence[Planned]) -> None:
+    from mmtx.sweep.optuna import goals
+
+    pruner = construct(sweeper["pruner"], PLUGINS)
+    for each in planned:
+        try:
+            goals(sweeper["metric"], sweeper["direction"], pruner, _monitor(each.config), each.directions)
+        except InvalidValue as error:
+            raise error.under("hydra.sweeper") from None
+
+
+def _monitor(config: Config) -> tuple[str | None, Any]:
+    return config["checkpoint"]["monitor"], config["checkpoint"]["mode"]
 
 
 def check_launcher(overrides: Sequence[str]) -> Config:
@@ -164,7 +180,9 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
     return config
 
 
-def _run(sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequence[Config]) -> int:
+def _run(
+    sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequence[Config], planned: Sequence[Planned]
+) -> int:
     for job in sweep.jobs:  # what a launcher that was killed could not write down
         if not job.is_done and read_status(sweep.path / job.name).get("state") == "finished":
             job.state, job.reason = "finished", None
@@ -172,7 +190,7 @@ def _run(sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequen
     metric = configs[0]["checkpoint"]["monitor"] if configs else None
     view = view_for(metric)
     view.say(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
-    source = Source(sweep.jobs) if sweeper is None else _search(sweeper, sweep, configs[0], view)
+    source = Source(sweep.jobs) if sweeper is None else _search(sweeper, sweep, planned[0], view)
     code = Drive(sweep=sweep, source=source, engine=engine, policy=policy, command=job_command, view=view).run()
     for job in sweep.jobs:
         if job.state == "failed":
@@ -183,7 +201,8 @@ def _run(sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequen
     return code
 
 
-def _search(sweeper: Config, sweep: Sweep, config: Config, view: View) -> Source:
+def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
+    """A search whose jobs are like one that is planned."""
     fixed, axes = search_space(split(sweep.command).jobs)
     planner = TrialPlanner(fixed, sweep.config_file)
 
@@ -192,9 +211,9 @@ def _search(sweeper: Config, sweep: Sweep, config: Config, view: View) -> Source
         _freeze(planned, sweep.path)
         return planned.job
 
-    monitor = (config["checkpoint"]["monitor"], config["checkpoint"]["mode"])
+    runtime = {"monitor": _monitor(like.config), "directions": like.directions, "make": make, "say": view.say}
     try:
-        search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, monitor=monitor, make=make, say=view.say)
+        search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, **runtime)
     except InvalidValue as error:
         raise error.under("hydra.sweeper") from None
     assert isinstance(search, Source)

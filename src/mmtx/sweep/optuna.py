@@ -6,8 +6,9 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.run.record import read_run
 from mmtx.sweep.record import Job, Sweep
@@ -20,6 +21,10 @@ try:
 except ImportError:
     raise UserError("hydra/sweeper=optuna needs optuna: pip install 'mmtx[search]'") from None
 
+Word = Literal["minimize", "maximize"]
+WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
+"""What Optuna calls directions."""
+
 TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
 
 
@@ -30,13 +35,14 @@ class Search(Source):
     Args:
         n_trials: jobs in all.
         metric: or several, each to be optimised; None: what the best checkpoint is chosen by.
-        direction: ``minimize`` or ``maximize``, one for each metric; None: as the best checkpoint is chosen.
+        direction: ``minimize`` or ``maximize``, one for each metric; None: as they declare.
         seed: of the sampler.
         sampler: makes one, given its seed.
         pruner: judges jobs by the values that they have logged so far.
         sweep: whose jobs are searched for; grows.
         axes: of the search.
-        monitor: what the best checkpoint is chosen by, and its mode, ``min`` or ``max``.
+        monitor: what the best checkpoint is chosen by, and its mode, if one is given.
+        directions: which way each metric is better that a job may log.
         make: makes the job of a trial's number and overrides; raises UserError where they do not go together.
         say: for people.
     """
@@ -46,26 +52,24 @@ class Search(Source):
         *,
         n_trials: int,
         metric: str | list[str] | None,
-        direction: str | list[str] | None,
+        direction: Word | list[Word] | None,
         seed: int,
         sampler: Callable[..., Any],
         pruner: Any,
         sweep: Sweep,
         axes: Sequence[Axis],
-        monitor: tuple[str | None, str],
+        monitor: tuple[str | None, Direction | None],
+        directions: Directions,
         make: Callable[[int, Sequence[str]], Job],
         say: Callable[[str], None],
     ) -> None:
         if n_trials < 1:
             raise InvalidValue("n_trials", n_trials, "must be at least 1")
-        self._metrics, directions = _goals(metric, direction, monitor)
-        self._prunes = not isinstance(pruner, optuna.pruners.NopPruner)
-        if self._prunes and len(self._metrics) > 1:
-            problem = "are several, and trials can be pruned by one only; add hydra/sweeper/pruner=none"
-            raise InvalidValue("metric", self._metrics, problem)
+        wanted = goals(metric, direction, pruner, monitor, directions)
+        self._metrics, self._prunes = list(wanted), _prunes(pruner)
         self._n_trials, self._sweep, self._axes, self._make, self._say = n_trials, sweep, axes, make, say
         self._distributions = {axis.key: _distribution(axis) for axis in axes}
-        self._study = _study(sweep.path / "study.db", self._metrics, directions, pruner)
+        self._study = _study(sweep.path / "study.db", wanted, pruner)
         past = self._study.get_trials(deepcopy=False)
         self._study.sampler = sampler(seed=seed + len(past))  # else a resumed search would draw the same once more
         self._refused = sum("refused" in trial.user_attrs for trial in past)
@@ -183,23 +187,37 @@ class Log:
                 yield row["step"], row[self._metric]
 
 
-def _goals(
-    metric: str | list[str] | None, direction: str | list[str] | None, monitor: tuple[str | None, str]
-) -> tuple[list[str], list[str]]:
-    """Metrics and their directions.
+def goals(
+    metric: str | list[str] | None,
+    direction: Word | list[Word] | None,
+    pruner: Any,
+    monitor: tuple[str | None, Direction | None],
+    directions: Directions,
+) -> dict[str, Direction]:
+    """The metrics that are optimised, and which way; see `Search` for the arguments.
 
     Raises:
-        InvalidValue: a metric or a direction is missing, or not known.
+        InvalidValue: a metric is missing or not declared, a direction contradicts it, or the pruner cannot judge.
     """
     metrics = metric if isinstance(metric, list) else [each for each in (metric or monitor[0],) if each]
     if not metrics:
         raise InvalidValue("metric", metric, "is needed: the run has no checkpoint.monitor")
-    if direction is None and metrics == [monitor[0]]:
-        direction = {"min": "minimize", "max": "maximize"}[monitor[1]]
-    directions = [str(each) for each in (direction if isinstance(direction, list) else [direction])]
-    if len(directions) != len(metrics) or set(directions) - {"minimize", "maximize"}:
+    given = direction if isinstance(direction, list) else [direction] * len(metrics)
+    if len(given) != len(metrics) or set(given) - {*WORDS.values(), None}:
         raise InvalidValue("direction", direction, f"must be minimize or maximize, for each of {', '.join(metrics)}")
-    return metrics, directions
+    if _prunes(pruner) and len(metrics) > 1:
+        problem = "are several, and trials can be pruned by one only; add hydra/sweeper/pruner=none"
+        raise InvalidValue("metric", metrics, problem)
+    found: dict[str, Direction] = {}
+    for each, word in zip(metrics, given, strict=True):
+        if word is None and each == monitor[0] and monitor[1] is not None:
+            word = WORDS[monitor[1]]
+        found[each] = direction_of(each, word, directions, keys=("metric", "direction"), words=WORDS)
+    return found
+
+
+def _prunes(pruner: Any) -> bool:
+    return not isinstance(pruner, optuna.pruners.NopPruner)
 
 
 def _distribution(axis: Axis) -> Any:
@@ -210,7 +228,7 @@ def _distribution(axis: Axis) -> Any:
     return optuna.distributions.FloatDistribution(axis.low, axis.high, axis.log, axis.step)
 
 
-def _study(file: Path, metrics: list[str], directions: list[Any], pruner: Any) -> Any:
+def _study(file: Path, wanted: dict[str, Direction], pruner: Any) -> Any:
     """The study of a sweep, new or as it was left.
 
     Raises:
@@ -218,12 +236,13 @@ def _study(file: Path, metrics: list[str], directions: list[Any], pruner: Any) -
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    directions: list[Any] = [WORDS[direction] for direction in wanted.values()]
     study = optuna.create_study(
         storage=f"sqlite:///{file}", study_name="sweep", directions=directions, pruner=pruner, load_if_exists=True
     )
-    goals = [f"{direction} {metric}" for metric, direction in zip(metrics, directions, strict=True)]
-    known = study.user_attrs.get("goals", goals)
-    if known != goals:
-        raise UserError(f"the study in {file} is to {' and '.join(known)}, not {' and '.join(goals)}")
-    study.set_user_attr("goals", goals)
+    aims = [f"{WORDS[direction]} {metric}" for metric, direction in wanted.items()]
+    known = study.user_attrs.get("goals", aims)
+    if known != aims:
+        raise UserError(f"the study in {file} is to {' and '.join(known)}, not {' and '.join(aims)}")
+    study.set_user_attr("goals", aims)
     return study

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
+from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
 from mmtx.run.source import learnt_for
@@ -21,10 +22,11 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Planned:
-    """A job and the config that it runs."""
+    """A job, the config that it runs, and which way each metric is better that it may log."""
 
     job: Job
     config: Config
+    directions: Directions
 
 
 def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
@@ -61,7 +63,7 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
             continue
         name = f"{slug([lists[index][i] for i in swept])}-{_short_hash(lists[index], config_file)}"
         job = Job(name, [lists[index][i] for i in swept], steps=experiment.total_steps, cost=_cost(experiment))
-        planned[index] = Planned(job, config)
+        planned[index] = Planned(job, config, experiment.directions)
     if found:
         raise ConfigErrors(list(_by_job(found, len(lists))))
     names = [planned[index].job.name for index in range(len(lists))]
@@ -95,7 +97,8 @@ class TrialPlanner:
         self._experiment = assemble(config, learnt_for(config), like=self._experiment)
         short = slug([_rounded(override) for override in overrides])
         name = f"{number:03},{short}-{_short_hash(every, self._config_file)}"
-        return Planned(Job(name, list(overrides), steps=self._experiment.total_steps), config)
+        job = Job(name, list(overrides), steps=self._experiment.total_steps)
+        return Planned(job, config, self._experiment.directions)
 
 
 def _rounded(override: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from mmtx.errors import InvalidValue
 
 
@@ -16,10 +18,13 @@ class Policy:
     """
 
     def __init__(
-        self, *, on_failure: str, max_attempts: int, max_failures: int | None, job_timeout: float | None
+        self,
+        *,
+        on_failure: Literal["continue", "stop", "retry"],
+        max_attempts: int,
+        max_failures: int | None,
+        job_timeout: float | None,
     ) -> None:
-        if on_failure not in ("continue", "stop", "retry"):
-            raise InvalidValue("on_failure", on_failure, "is none of continue, stop, retry")
         for key, value in (("max_attempts", max_attempts), ("max_failures", max_failures)):
             if value is not None and value < 1:
                 raise InvalidValue(key, value, "must be at least 1")

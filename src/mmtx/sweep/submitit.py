@@ -8,7 +8,7 @@ import subprocess
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmtx.errors import InvalidValue, UserError
 from mmtx.sweep.engine import Demand, Engine
@@ -37,7 +37,7 @@ class Submitit(Engine):
     def __init__(
         self,
         *,
-        cluster: str,
+        cluster: Literal["slurm", "local"],
         max_running: int | None,
         timeout_min: int,
         gpus_per_node: int,
@@ -50,8 +50,6 @@ class Submitit(Engine):
             import submitit
         except ImportError:
             raise UserError("hydra/launcher=submitit_* needs submitit: pip install 'mmtx[cluster]'") from None
-        if cluster not in ("slurm", "local"):
-            raise InvalidValue("cluster", cluster, "is none of slurm, local")
         if gpus_per_node and gpus_per_node < demand.devices_per_job:
             needed = f"is less than trainer.devices={demand.devices_per_job}"
             raise InvalidValue("gpus_per_node", gpus_per_node, needed)

@@ -126,7 +126,8 @@ class EvaluatedModule(pl.LightningModule):
         num_filmed = self.num_filmed if stage == "test" else 0
         metrics: dict[str, float] = {}
         for part, source in self.data.source.parts.items():
-            self.played[part] = play(self.learner, source, stage, num_filmed=num_filmed)
+            with self.trainer.precision_plugin.forward_context():
+                self.played[part] = play(self.learner, source, stage, num_filmed=num_filmed)
             metrics |= acting_metrics(source, under(stage, part), self.played[part])
         return metrics
 

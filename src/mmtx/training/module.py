@@ -91,6 +91,7 @@ class MultimodalModule(EvaluatedModule):
         if self.device_mesh is None or self._sharded:
             return
         self._sharded = True
+        self.trainer.precision_plugin.convert_module(self)  # a shard keeps the type that it is made with
         from torch.distributed.fsdp import fully_shard
 
         mesh = self.device_mesh["data_parallel"]

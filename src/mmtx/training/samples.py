@@ -88,7 +88,7 @@ class Samples(Callback):
         learner = module.learner
         was_training = learner.training
         learner.eval()
-        with torch.no_grad(), module.averaged():
+        with torch.no_grad(), module.averaged(), trainer.precision_plugin.forward_context():
             self._show(trainer, learner, part, batch)
         learner.train(was_training)
 

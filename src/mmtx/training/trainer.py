@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from typing import Literal
 
 import lightning.pytorch as pl
 import torch
@@ -13,11 +14,9 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mmtx.errors import InvalidValue
+from mmtx.training.precision import PrecisionName, precision_plugin
 
-ACCELERATORS = ("auto", "cpu", "gpu", "cuda", "mps")
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
-NONFINITE = ("stop", "skip")
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "bf16-true")
 
 
 class Training:
@@ -26,11 +25,11 @@ class Training:
     Args:
         max_steps: optimiser steps; None: as many as `max_epochs` gives. The smaller of the two ends the run.
         max_epochs: passes over the training samples.
-        accelerator: auto, cpu, gpu, cuda, mps.
+        accelerator: ``gpu`` is ``cuda``; ``auto`` takes what there is.
         devices: how many, or auto.
         num_nodes: machines.
         strategy: with several devices, ``ddp`` (auto) or ``fsdp2``.
-        precision: 32-true, bf16-mixed, 16-mixed, bf16-true.
+        precision: of the weights (``true``), or of most operations on float32 weights (``mixed``).
         accumulate_grad_batches: micro-batches of an optimiser step.
         val_every_steps: optimiser steps between validations; None: once an epoch.
         nonfinite: what follows a loss or gradient that is not finite: ``stop`` the run before the weights change, or
@@ -44,14 +43,14 @@ class Training:
         *,
         max_steps: int | None,
         max_epochs: float | None,
-        accelerator: str,
+        accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"],
         devices: int | str,
         num_nodes: int,
-        strategy: str,
-        precision: str,
+        strategy: Literal["auto", "ddp", "fsdp2"],
+        precision: PrecisionName,
         accumulate_grad_batches: int,
         val_every_steps: int | None,
-        nonfinite: str,
+        nonfinite: Literal["stop", "skip"],
         max_skips: int,
         data_timeout_s: float | None,
     ) -> None:
@@ -65,18 +64,10 @@ class Training:
         ):
             if given is not None and given < least:
                 raise InvalidValue(key, given, f"must be at least {least}")
-        if max_epochs is not None and max_epochs <= 0:
-            raise InvalidValue("max_epochs", max_epochs, "must be more than 0")
+        if max_epochs is not None and not 0 < max_epochs < math.inf:
+            raise InvalidValue("max_epochs", max_epochs, "must be more than 0, and finite")
         if max_steps is None and max_epochs is None:
             raise InvalidValue("max_steps", None, "and max_epochs are both null; a run needs an end")
-        for key, word, choices in (
-            ("accelerator", accelerator, ACCELERATORS),
-            ("strategy", strategy, tuple(STRATEGIES)),
-            ("precision", precision, PRECISIONS),
-            ("nonfinite", nonfinite, NONFINITE),
-        ):
-            if word not in choices:
-                raise InvalidValue(key, word, f"is none of {', '.join(choices)}")
         if devices != "auto" and (not isinstance(devices, int) or devices < 1):
             raise InvalidValue("devices", devices, "must be auto or at least 1")
         self.max_steps, self.max_epochs = max_steps, max_epochs
@@ -87,11 +78,27 @@ class Training:
         self.data_timeout_s = data_timeout_s
 
     @property
+    def device_type(self) -> str:
+        """As torch names it: ``cpu``, ``cuda`` or ``mps``."""
+        if self.accelerator != "auto":
+            return {"gpu": "cuda"}.get(self.accelerator, self.accelerator)
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+
+    @property
     def num_devices(self) -> int:
-        """Ranks on this machine."""
-        if self.accelerator == "mps":
+        """Ranks on this machine.
+
+        Raises:
+            InvalidValue: it has not got the accelerator, or not so many.
+        """
+        if self.device_type == "mps":
+            if not torch.backends.mps.is_available():
+                built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
+                raise InvalidValue("accelerator", self.accelerator, f"finds no GPU of Apple's{built}", "cpu")
             return 1
-        on_gpu = self.accelerator in ("gpu", "cuda") or (self.accelerator == "auto" and torch.cuda.is_available())
+        on_gpu = self.device_type == "cuda"
         available = torch.cuda.device_count() if on_gpu else None
         if on_gpu and not available:
             raise InvalidValue("accelerator", self.accelerator, "finds no GPU", "cpu")
@@ -129,7 +136,7 @@ class Training:
             devices=self.num_devices,
             num_nodes=self.num_nodes,
             strategy=self._strategy(),
-            precision=self.precision,  # type: ignore[arg-type]
+            plugins=[precision_plugin(self.precision, self.device_type)],
             val_check_interval=every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -150,7 +157,7 @@ class Training:
             return ModelParallelStrategy(
                 data_parallel_size=self.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
             )
-        backend = "nccl" if torch.cuda.is_available() and self.accelerator != "cpu" else "gloo"
+        backend = "nccl" if self.device_type == "cuda" else "gloo"
         return DDPStrategy(process_group_backend=backend)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,6 +44,7 @@ INTEGERS = {"max_new_tokens": 1, "index": 0, "beam_size": 1, "episodes": 1, "top
 """Options that are whole numbers, and the least that each may be."""
 
 OF_ACTING = ("part", "episodes", "target_return", "out")
+OF_SAMPLING = ("temperature", "top_k", "top_p")
 OF_BOTH = ("seed", "cache", "plugins")
 
 
@@ -64,10 +66,17 @@ def write(place: str, options: Mapping[str, Any]) -> str:
     for key in given:
         if key in OF_ACTING:
             raise InvalidValue(key, options[key], "is for models that act, and given nothing to write about")
+    written = next((o for o in objectives if isinstance(o, NextToken)), None)
+    continues = written is not None and written.head.vocabulary is not None and options["audio"] is None
+    for key in given:
+        if key in OF_SAMPLING and not continues:
+            raise InvalidValue(
+                key, options[key], "is for models that continue a text (next_token); this one draws nothing"
+            )
     if options["audio"] is not None:
         return _transcribe(learner, options)
-    written = next((o for o in objectives if isinstance(o, NextToken)), None)
-    if written is not None and written.head.vocabulary is not None:
+    if continues:
+        assert written is not None
         from mmtx.write.continuation import continue_text
 
         return continue_text(place, learner, written, options)
@@ -92,8 +101,9 @@ def _check(options: Mapping[str, Any]) -> None:
             raise InvalidValue(key, value, f"must be an integer of at least {least}")
     for key in ("temperature", "top_p", "length_penalty", "overlap_seconds"):
         value = options[key]
-        if value is not None and (not isinstance(value, int | float) or isinstance(value, bool)):
-            raise InvalidValue(key, value, "must be a number")
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value is not None and not (is_number and math.isfinite(value)):
+            raise InvalidValue(key, value, "must be a number, and finite")
     for key in ("resample", "cache"):
         if not isinstance(options[key], bool):
             raise InvalidValue(key, options[key], "is neither true nor false")

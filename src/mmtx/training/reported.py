@@ -1,0 +1,39 @@
+"""Every metric that a run may log, and which way it is better."""
+
+from __future__ import annotations
+
+from mmtx.data.base import Source
+from mmtx.directions import Direction, check_directions, known
+from mmtx.errors import InvalidValue
+from mmtx.evaluate import stage_directions, under
+from mmtx.learner import Learner
+from mmtx.playing import acting_directions
+
+OF_STEPS = ("lr", "epoch", "grad_norm", "fill", "tokens_per_second", "skipped_steps", "loss_spikes")
+OF_NAMES = ("grad_norm", "tokens", "tokens_per_second")
+
+
+def reported_directions(learner: Learner, source: Source) -> dict[str, Direction | None]:
+    """Of a learner that is trained on this data, ``{whole name: direction}``.
+
+    Raises:
+        InvalidValue: an objective declares what is no direction.
+    """
+    for name in learner.objectives:
+        try:
+            check_directions(learner.objective(name).directions)
+        except InvalidValue as error:
+            raise error.under(f"objective.{name}") from None
+    found = _of_training(learner) | stage_directions(learner, "train", list(learner.objectives))
+    for stage in ("train", "val", "test"):
+        for part, own in source.parts.items():
+            found |= stage_directions(learner, under(stage, part), learner.applying(own.specs))
+            found |= {f"{under(stage, part)}/{name}": d for name, d in acting_directions(learner, own, stage).items()}
+        found |= {f"{stage}/{name}": direction for name, direction in known("loss", "skipped_samples").items()}
+    return found
+
+
+def _of_training(learner: Learner) -> dict[str, Direction | None]:
+    of_steps = {f"train/{key}": direction for key, direction in known(*OF_STEPS).items()}
+    of_names = known(*OF_NAMES).items()
+    return of_steps | {f"train/{key}/{name}": way for key, way in of_names for name in learner.model.names}

@@ -1,0 +1,187 @@
+"""Every value of every closed choice takes two steps on a CPU, or is refused before the first with the reason.
+
+What is closed is read off: the values that the signatures allow of whatever `conf` names a class for, and those of the
+keys of a config's top and of the loaders. So a value that is added is tried here, or has a line below.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import typing
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from small_data import shrink_data, small_tokenizer
+from test_every_yaml import cases, data_for, overrides_for
+
+from mmtx import check
+from mmtx.compose import compose
+from mmtx.errors import ConfigErrors
+from mmtx.experiment import Experiment, assemble
+from mmtx.training.module import MultimodalModule
+
+CONF = Path(__file__).parents[1] / "conf"
+TINY = [
+    *("backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2", "backbone.dropout=0.0"),
+    *("data.batch_size=4", "data.eval_batch_size=4", "data.num_workers=0", "optim.warmup_steps=0"),
+    *("trainer.max_steps=2", "trainer.max_epochs=null", "trainer.val_every_steps=2", "trainer.accelerator=cpu"),
+]
+
+NO_GPU = {} if torch.cuda.is_available() else dict.fromkeys(("gpu", "cuda"), "finds no GPU")
+NO_MPS = {} if torch.backends.mps.is_available() else {"mps": "finds no GPU of Apple's"}
+REFUSED = {("Training", "accelerator", value): reason for value, reason in (NO_GPU | NO_MPS).items()} | {
+    ("Checkpoints", "mode", "max"): "contradicts monitor=val/loss, which is better lower",
+}
+"""What cannot be, here; and what is reported of it."""
+
+NEEDS: dict[tuple[str, str, str], list[str]] = {
+    ("BabyAI", "pixels", "True"): [
+        *("data=babyai", "modality=[view_pixels,action]", "objective=[action]", "objective.action.read=view"),
+        "data.pixels=true",
+    ],
+    ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
+}
+"""Overrides with which a value can be, where those of its option do not go with it."""
+
+
+def closed(annotation: Any) -> list[Any]:
+    """The values that a type allows, where these can be counted; of a list, lists of one."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is bool:
+        return [False, True]
+    if origin is typing.Literal:
+        return list(arguments)
+    in_a_list = isinstance(origin, type) and issubclass(origin, typing.Sequence)
+    values = [value for argument in arguments for value in closed(argument)]
+    return [[value] for value in values] if in_a_list else values
+
+
+def named_classes(node: Any) -> Iterator[type]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield check.resolve(node["_target_"], ["optuna"])
+        node = list(node.values())
+    for child in node if isinstance(node, list) else []:
+        yield from named_classes(child)
+
+
+def classes() -> Iterator[tuple[str, str, type]]:
+    """Every class that `conf` names, and the option that names it."""
+    for case in [pytest.param("", "train"), *cases()]:
+        group, option = case.values
+        for kind in named_classes(yaml.safe_load((CONF / group / f"{option}.yaml").read_text())):
+            yield group, option, kind
+
+
+def choices() -> Iterator[Any]:
+    """Every value of every closed key, with the first option whose class has it."""
+    found = {}
+    for group, option, kind in classes():
+        for key, annotation in check.argument_types(kind).items() if kind.__module__.startswith("mmtx") else ():
+            if not any(key in keys for keys in check.RUNTIME.values()):
+                found.setdefault((kind.__name__, key), (group, option, closed(annotation)))
+    for owner, types in (("data", check.LOADER), ("", check.argument_types(check.top_level))):
+        found |= {(owner, key): ("", "train", closed(annotation)) for key, annotation in types.items()}
+    for (owner, key), (group, option, values) in found.items():
+        for value in values:
+            yield pytest.param(group, option, owner, key, value, id=f"{owner}.{key}={value}")
+
+
+class Bases:
+    """Small experiments, whose data are made once for all values of an option."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._folder, self._monkeypatch = small_tokenizer(folder), monkeypatch
+        self._made: dict[tuple[str, ...], Experiment] = {}
+
+    def __call__(self, group: str, option: str, needs: list[str] | None) -> Experiment:
+        own = overrides_for(group, option, self._folder) if group else []
+        data = data_for(group, option)
+        if needs is not None:
+            data, own = needs[0].partition("=")[2], needs[1:]
+        words = (f"data={data}", *own)
+        if words not in self._made:
+            folder = self._folder / str(len(self._made))
+            folder.mkdir()
+            shrunk = shrink_data(data, folder, self._monkeypatch)
+            self._made[words] = assemble(quick(compose([words[0], *shrunk, *own, *TINY])))
+        return self._made[words]
+
+
+def quick(config: dict[str, Any]) -> dict[str, Any]:
+    """Plays one episode, and writes nothing."""
+    for node in config["objective"].values():
+        node |= {key: 1 for key in ("val_episodes", "test_episodes") if key in node}
+    return {**config, "callbacks": {}}
+
+
+def with_choice(node: Any, owner: str, key: str, value: Any) -> Any:
+    """A config in which every node of a class has another value."""
+    if isinstance(node, list):
+        return [with_choice(child, owner, key, value) for child in node]
+    if not isinstance(node, dict):
+        return node
+    changed = {name: with_choice(child, owner, key, value) for name, child in node.items()}
+    return {**changed, key: value} if str(node.get("_target_", "")).endswith(f".{owner}") else changed
+
+
+def chosen(config: dict[str, Any], owner: str, key: str, value: Any) -> dict[str, Any]:
+    if owner == "data":
+        return {**config, "data": {**config["data"], key: value}}
+    return with_choice(config, owner, key, value) if owner else {**config, key: value}
+
+
+def two_steps(experiment: Experiment, folder: Path) -> list[float]:
+    """The losses of a run without its files."""
+    losses = []
+    module = MultimodalModule(
+        learner=experiment.learner,
+        optimisation=experiment.optimisation,
+        data=experiment.data,
+        total_steps=2,
+        accumulate=1,
+        log_every_steps=1,
+        seed=0,
+        max_skips=experiment.training.max_skips,
+        data_timeout_s=None,
+    )
+    publish, loaders = module._publish, experiment.data.eval_loaders
+
+    def one_batch(split: str, **ranks: int) -> dict[str, Any]:
+        return {part: [next(iter(loader))] for part, loader in loaders(split, **ranks).items()}
+
+    def note(metrics: dict[str, float]) -> None:
+        losses.extend(value for name, value in metrics.items() if name == "train/loss")
+        publish(metrics)
+
+    module._publish, experiment.data.eval_loaders = note, one_batch  # type: ignore[method-assign, assignment]
+    trainer = experiment.training.trainer(total_steps=2, epoch_steps=2, run_dir=folder, loggers=[], callbacks=[])
+    trainer.fit(module)
+    return losses
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+        yield Bases(tmp_path_factory.mktemp("choices"), monkeypatch)
+
+
+@pytest.mark.parametrize(("group", "option", "owner", "key", "value"), list(choices()))
+def test_every_choice_takes_two_steps(bases, group, option, owner, key, value, tmp_path):
+    base = bases(group, option, NEEDS.get((owner, key, str(value))))
+    config = chosen(base.config, owner, key, value)
+    if (reason := REFUSED.get((owner, key, str(value)))) is not None:
+        with pytest.raises(ConfigErrors, match=reason):
+            assemble(config, like=base)
+        return
+    own = replace(base, learner=copy.deepcopy(base.learner))  # a run changes it
+    losses = two_steps(assemble(config, like=own), tmp_path)
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
