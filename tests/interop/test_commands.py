@@ -90,9 +90,7 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
     make, changes, _ = CASES[name]
     learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
     names = f"modality=[{','.join(learner.model.names)}]"
-    config = compose(
-        [names, "data=parallel_text" if "source" in names else "data=av_digits", *shape_of(learner).split()]
-    )
+    config = compose([names, "data=parallel_text" if "source" in names else "data=av_digits", *shape_of(learner)])
     assert config["backbone"] == learner.config["backbone"]
     assert config["encode"] == learner.config["encode"]
     assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]
