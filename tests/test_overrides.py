@@ -432,5 +432,27 @@ def test_a_launcher_is_not_taken_for_a_job_whatever_it_is_written_like():
     assert words.sweeper == ["sweeper.n_trials=3"] and words.jobs == ["name='hydra.launcher.x'"]
 
 
+def test_a_saved_config_knows_hydras_interpolations_though_it_is_read_without_hydra(composer):
+    OmegaConf.clear_resolver("now")
+    assert with_overrides(composer.compose(BASE), ["hint=${now:%Y}"])["hint"].startswith("20")
+
+
+def test_the_command_that_a_resume_names_can_be_pasted(saved, monkeypatch):
+    run = Path("it's, lr=1 #2")
+    Path("run").rename(run)
+    with pytest.raises(UserError) as error:
+        resume.resume(run, ["hint='run #2'", "optim.lr=2"])
+    typed = shlex.split(str(error.value).partition("A new run from its weights: ")[2])
+    file, is_sweep, overrides, run_dir = parse_run(typed[2:])
+    assert typed[:2] == ["mmtx", "train"] and not is_sweep and run_dir is None
+    config = read_config(file, overrides)
+    assert (config["hint"], config["init_from"]) == ("run #2", str(run.absolute()))
+
+
+def test_a_folder_that_is_gone_is_named():
+    with pytest.raises(UserError, match=r"^name one; there is no s/lr=1,seed=2$"):
+        parse(["s/lr=1,seed=2", "split=val"], Places(1, 1, "name one"), {"split": "test"})
+
+
 def test_a_python_program_composes_by_the_same_rules():
     assert compose([*BASE, "hint='run #2'", "name=12:30"])["name"] == "12:30"

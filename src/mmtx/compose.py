@@ -303,6 +303,7 @@ def _with_values(config: DictConfig, overrides: Sequence[Override]) -> Config:
     """
     from omegaconf import OmegaConf
 
+    _register_resolvers()
     found: list[str] = []
     for override in overrides:
         try:
@@ -388,9 +389,8 @@ class _hydra:
     def __enter__(self) -> Any:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
-        from omegaconf import OmegaConf
 
-        OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
+        _register_resolvers()
         self._global = GlobalHydra.instance()
         self._global.clear()
         initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
@@ -404,6 +404,16 @@ class _hydra:
 
     def __exit__(self, *_: object) -> None:
         self._global.clear()  # imports nothing: it may be the end of the program
+
+
+def _register_resolvers() -> None:
+    """Makes ``${now:...}`` and Hydra's others known, and our own: a saved config is read without Hydra, and has them
+    too."""
+    from hydra.core.utils import setup_globals
+    from omegaconf import OmegaConf
+
+    setup_globals()
+    OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
 
 
 def _compose(overrides: Sequence[str], config_name: str = "train") -> Any:

@@ -102,6 +102,8 @@ lost or lacks rows, the run is rebuilt from metrics.jsonl.
     "generate": """\
 usage: mmtx generate RUN|CKPT [key=value ...]
 
+prompt, image, audio, part and out are taken letter by letter; the others are values as in 'mmtx train'.
+
   prompt=TEXT           what to continue, or to translate; needed where the text is a stream
   image=FILE            a picture to write about, where the set has one
   audio=FILE            what is said in a sound file, with times; of a folder or a manifest (.csv, .jsonl) as JSONL
