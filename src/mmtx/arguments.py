@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import re
+import os
 from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from mmtx.errors import UserError, nearest
-
-SCIENTIFIC = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
-"""Numbers that YAML takes for texts where they lack a point or a sign, as 1e-3 does."""
+from mmtx.overrides import read_path, read_value
 
 
 class Places(NamedTuple):
@@ -37,12 +32,15 @@ def parse(
         arguments: behind the command.
         places: that the command takes; a sweep names the folders of its jobs by their overrides, ``seed=1``.
         known: the options and their defaults; None: every key is one.
-        texts: options that are taken as they are written; the others are YAML.
+        texts: options that are taken as they are written; the others are values as in an override.
     """
-    found = [argument for argument in arguments if "=" not in argument or Path(argument).exists()]
+    found = [argument for argument in arguments if "=" not in argument or os.path.exists(argument)]
+    if (
+        len(found) < places.least and arguments and "=" in arguments[0]
+    ):  # a folder of a job that is gone reads like an option
+        raise UserError(f"{places.wanted}; there is no {arguments[0]}")
     places.check(found)
-    defaults = known or {}
-    options, others = dict(defaults), []
+    options, others = dict(known or {}), []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument in found:
@@ -50,7 +48,7 @@ def parse(
         if known is not None and key not in known:
             others.append(argument)
         else:
-            options[key] = value if key in texts else _read(value, like=defaults.get(key))
+            options[key] = value if key in texts else read_value(key, value)
     return found, options, others
 
 
@@ -85,16 +83,7 @@ def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], st
         if argument.startswith("-") or (not equals and not argument.startswith("~")):
             raise UserError(f"cannot read '{argument}'; choices and values are given as key=value")
         if key.lstrip("+") in ("run_dir", "hydra.run.dir", "hydra.sweep.dir"):
-            run_dir = None if value in ("null", "") else value.strip("'\"")
+            run_dir = read_path(key, value)
         else:
             overrides.append(argument)
     return config_file, "-m" in others or "--multirun" in others, overrides, run_dir
-
-
-def _read(text: str, like: Any) -> Any:
-    if isinstance(like, float) or SCIENTIFIC.fullmatch(text):
-        try:
-            return float(text)
-        except ValueError:
-            pass
-    return yaml.safe_load(text)

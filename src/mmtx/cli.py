@@ -152,7 +152,7 @@ def generate(arguments: list[str]) -> int:
 def report(arguments: list[str]) -> int:
     from mmtx.report.command import DEFAULTS, write_report
 
-    places, options, others = parse(arguments, RUNS, DEFAULTS)
+    places, options, others = parse(arguments, RUNS, DEFAULTS, texts=("out",))
     refuse(others, DEFAULTS)
     print(write_report(places, options))
     return 0
@@ -169,7 +169,10 @@ def sync(arguments: list[str]) -> int:
 
 
 def import_public(arguments: list[str]) -> int:
+    import shlex
+
     from mmtx.interop import from_pretrained
+    from mmtx.overrides import written
     from mmtx.run.exchange import save_as_run, shape_of
 
     (path, out), options, _ = parse(arguments, IMPORT, None)
@@ -177,7 +180,7 @@ def import_public(arguments: list[str]) -> int:
     run = save_as_run(learner, out)
     assert learner.config is not None
     print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
-    print(f"to train on: init_from={path} {shape_of(learner)}")
+    print(f"to train on: {shlex.join([f'init_from={written(path)}', *shape_of(learner)])}")
     print(f"run directory: {run.path}")
     return 0
 
@@ -234,11 +237,10 @@ def _fail(message: str) -> int:
 
 
 def _refuse_sweep(overrides: list[str]) -> None:
-    from mmtx.sweep.command import split
+    from mmtx.overrides import OF_A_SWEEP
 
     for override in overrides:
-        words = split([override])
-        if words.launcher or words.sweeper or override.startswith("sweep="):
+        if OF_A_SWEEP.match(override) or override.lstrip("+").startswith("sweep="):
             raise UserError(f"{override} is of a sweep; add -m, or leave it out")
 
 

@@ -1,23 +1,32 @@
-"""From yaml files and the command line to one config: the only library file that knows Hydra."""
+"""From yaml files and overrides to one config."""
 
 from __future__ import annotations
 
 import itertools
+import math
 import pickle
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmtx import check
 from mmtx.errors import ConfigErrors, UserError, nearest
-from mmtx.plain_yaml import read_yaml
+from mmtx.overrides import MOST_VALUES, lines, read, read_all
+from mmtx.plain_yaml import read_texts, read_yaml
+
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+    from omegaconf import DictConfig
 
 Config = dict[str, Any]
 
 NAMED_GROUPS = ("modality", "objective", "callbacks", "logger")
 """Groups of which several may be chosen; each of their files holds one named node."""
+
+BY_THEMSELVES = ("callbacks", "logger")
+"""Those of them that nothing else in a config depends on: of a saved one, some may be left out."""
 
 
 def config_directory() -> Path:
@@ -41,11 +50,8 @@ class Composer:
     does it."""
 
     def __enter__(self) -> Composer:
-        from hydra.core.override_parser.overrides_parser import OverridesParser
-
         self._session = _hydra()
         self._loader = self._session.__enter__()
-        self._parser = OverridesParser.create(config_loader=self._loader)
         self._known: dict[tuple[str, ...], Any] = {}
         return self
 
@@ -54,61 +60,35 @@ class Composer:
 
     def compose(self, overrides: Sequence[str]) -> Config:
         """Raises ConfigErrors with every override that is wrong."""
-        from hydra.errors import HydraException
-
-        found: list[str] = []
         choices: list[str] = []
-        values: list[Any] = []
+        values: list[Override] = []
         chosen = {text.partition("=")[0].lstrip("+~") for text in overrides}
         if not chosen & {"experiment", "data"}:
             choices.append("experiment=quickstart")
-        for text in overrides:
-            try:
-                override = self._once(("override", text), partial(self._parser.parse_override, text))
-            except HydraException as error:
-                reason = str(error).splitlines()[0]
-                found.append(f"cannot read the override {text!r}: {reason}; quote values with special characters")
-                continue
+        known, found = _of_one_config(overrides)
+        for override in known:
             key = override.key_or_group
             options = self._once(("group", key), partial(self._options, key))
-            if key.startswith("hydra"):
-                choices.append(text)
-            elif override.is_sweep_override():
-                found.append(f"{text} names several values: that is a sweep; add -m")
-            elif options is not None:
-                bad = list(_unknown_choices(key, override.value(), options))
-                found += bad
-                if not bad:
-                    choices.append(text)
-            elif override.is_delete():
-                choices.append(text)
-            else:
+            bad = [] if options is None else list(_unknown_choices(key, override.value(), options))
+            found += bad
+            if options is None:
                 values.append(override)
+            elif not bad:
+                choices.append(str(override.input_line))
         config: Config = {}
         try:
-            config = self._merged(choices, values)
+            # a pickle is a copy that takes a fifth of the time
+            composed = pickle.loads(self._once(("config", *choices), lambda: pickle.dumps(_compose(choices))))
+            config = _with_values(composed, values)
+        except ConfigErrors as error:
+            found += error.findings
         except Exception as error:  # Hydra and OmegaConf raise many kinds; all mean that the config is wrong
             found.append(" ".join(str(error).split()))
-        if config:
-            found += _drop_unchosen(config, [value.key_or_group for value in values])
-            found += [finding.message for finding in check.findings(config)] if found else []
+        if config and found:
+            found += [finding.message for finding in check.findings(config)]
         if found:
             raise ConfigErrors(found)
         return config
-
-    def _merged(self, choices: list[str], values: list[Any]) -> Config:
-        from omegaconf import OmegaConf
-
-        if any(text.startswith("~") for text in choices) or any(value.package for value in values):
-            # their order among the values matters, or they are no values: to Hydra in one piece
-            choices, values = [*choices, *("++" + value.input_line.lstrip("+") for value in values)], []
-        # a pickle is a copy that takes a fifth of the time
-        composed = pickle.loads(self._once(("config", *choices), lambda: pickle.dumps(_compose(choices))))
-        for value in values:
-            OmegaConf.update(composed, value.key_or_group, value.value(), merge=True, force_add=True)
-        config = OmegaConf.to_container(composed, resolve=True)
-        assert isinstance(config, dict)
-        return config  # type: ignore[return-value]
 
     def _options(self, key: str) -> list[str] | None:
         """What there is to choose from where a key is a group; None where it is a value."""
@@ -134,14 +114,16 @@ def compose_node(group: str, name: str, overrides: Sequence[str]) -> Config:
     """
     from omegaconf import OmegaConf
 
+    values = []
+    for override in read_all(overrides):
+        text = str(override.input_line)
+        if override.is_sweep_override():
+            raise ConfigErrors([f"hydra.{text} names several values; a sweep has one {group}"])
+        if override.key_or_group == group:
+            name = str(override.value())
+        else:
+            values.append(text if "/" in override.key_or_group else "++" + text.lstrip("+"))
     with _hydra() as loader:
-        values = []
-        for text in overrides:
-            key, _, value = text.partition("=")
-            if key == group:
-                name = value
-            else:
-                values.append(text if "/" in key else "++" + text.lstrip("+"))
         known = loader.get_group_options(group)
         if name not in known:
             raise ConfigErrors(list(_unknown_choices(f"hydra/{group}", name, known)))
@@ -154,58 +136,74 @@ def compose_node(group: str, name: str, overrides: Sequence[str]) -> Config:
 
 
 def with_sweep_files(overrides: Sequence[str]) -> list[str]:
-    """Overrides in which ``sweep=NAME`` is replaced by the lines of ``sweep/NAME.yaml``, but for keys that are given
-    beside it.
+    """Overrides in Hydra's grammar, in which ``sweep=NAME`` is replaced by the lines of ``sweep/NAME.yaml``, but for
+    keys that are given beside it.
 
     Raises:
-        ConfigErrors: there is no such file.
+        ConfigErrors: there is no such file, or an override cannot be read.
     """
     given = {text.partition("=")[0].lstrip("+~") for text in overrides}
     expanded: list[str] = []
-    for text in overrides:
-        if text.startswith("sweep="):
-            lines = compose_node("sweep", text.partition("=")[2], [])
-            expanded += [f"{key}={value}" for key, value in lines.items() if key not in given]
+    for override in read_all(overrides):
+        if override.key_or_group == "sweep" and not override.is_delete():
+            name = override.value()
+            name = name if isinstance(name, str) else override.get_value_string()
+            expanded += [line for key, line in _sweep_lines(name) if key not in given]
         else:
-            expanded.append(text)
+            expanded.append(str(override.input_line))
     return expanded
 
 
-def parsed(overrides: Sequence[str]) -> list[Any]:
-    """Hydra's own object for each override: its value, or the values that it ranges over.
+def _sweep_lines(name: str) -> Iterator[tuple[str, str]]:
+    """Keys and overrides of ``sweep/NAME.yaml``, whose values are texts of the grammar and not YAML's."""
+    files = {file.stem: file for folder in reversed(_folders()) for file in sorted((folder / "sweep").glob("*.yaml"))}
+    if name not in files:
+        raise ConfigErrors(list(_unknown_choices("sweep", name, list(files))))
+    content = read_texts(files[name])
+    if not isinstance(content, dict):
+        raise UserError(f"{files[name]} is no list of overrides, with key: value in every line")
+    for key, value in content.items():
+        yield key, f"{key}={_in_grammar(value)}"
 
-    Raises:
-        ConfigErrors: with every override that cannot be read.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
 
-    parser, found, objects = OverridesParser.create(), [], []
-    for text in overrides:
-        try:
-            objects.append(parser.parse_override(text))
-        except HydraException as error:
-            found.append(f"cannot read the override {text!r}: {str(error).splitlines()[0]}")
-    if found:
-        raise ConfigErrors(found)
-    return objects
+def _in_grammar(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{','.join(map(_in_grammar, value))}]"
+    if isinstance(value, dict):
+        return f"{{{','.join(f'{key}:{_in_grammar(inner)}' for key, inner in value.items())}}}"
+    return str(value)
 
 
 def expand_sweep(overrides: Sequence[str]) -> list[list[str]]:
-    """Every combination of the values of a sweep, the last override changing fastest.
+    """Every combination of the values of a sweep, the last override changing fastest. Where a key is given again, the
+    values before are not tried.
 
     Raises:
-        ConfigErrors: with every override that cannot be read, or ranges over more values than can be counted.
+        ConfigErrors: with every override that cannot be read, or does not range over values that can be counted.
     """
-    choices = []
-    for text, override in zip(overrides, parsed(overrides), strict=True):
-        key = text.partition("=")[0]
-        if override.is_interval_sweep():
-            raise ConfigErrors([f"{text} is an interval, to be searched: add hydra/sweeper=optuna"])
-        choices.append(
-            [f"{key}={v}" for v in override.sweep_string_iterator()] if override.is_sweep_override() else [text]
-        )
+    choices, found = [], []
+    known = read_all(overrides)
+    last = {override.get_key_element(): index for index, override in enumerate(known)}
+    for index, override in enumerate(known):
+        if override.is_sweep_override() and last[override.get_key_element()] != index:
+            continue
+        try:
+            choices.append(lines(override, group_options))
+        except UserError as error:
+            found.append(str(error))
+    num_jobs = math.prod(map(len, choices))
+    if num_jobs > MOST_VALUES:
+        found.append(f"the sweep has {num_jobs} jobs; at most {MOST_VALUES} are planned at once")
+    if found:
+        raise ConfigErrors(found)
     return [list(job) for job in itertools.product(*choices)]
+
+
+def group_options(group: str) -> list[str]:
+    """What there is to choose from in a group; nothing where it is none."""
+    with _hydra() as loader:
+        options: list[str] = loader.get_group_options(group)
+    return options
 
 
 def read_or_compose(config_file: str | None, overrides: Sequence[str]) -> Config:
@@ -250,21 +248,104 @@ def _say_once(line: str) -> None:
 
 
 def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
-    """A resolved config with values changed. Groups cannot be swapped: their files may have changed since."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    """A resolved config with values changed. Groups cannot be swapped: their files may have changed since.
 
+    Raises:
+        ConfigErrors: with every override that is wrong.
+    """
+    from omegaconf import OmegaConf
+
+    known, found = _of_one_config(overrides)
+    values, kept = [], dict(config)
+    for override in known:
+        key, value = override.key_or_group, override.value()
+        names = (value or []) if key in BY_THEMSELVES and not override.is_delete() else None
+        if isinstance(names, list) and set(map(str, names)) <= set(config.get(key) or {}):
+            kept[key] = {name: config[key][name] for name in names}
+        elif "/" in key or any((folder / key).is_dir() for folder in _folders()):
+            found.append(f"{override.input_line} swaps a group of a saved config; only values (a.b=c) can be changed")
+        else:
+            values.append(override)
+    if found:
+        raise ConfigErrors(found)
+    return _with_values(OmegaConf.create(kept), values)
+
+
+def _of_one_config(overrides: Sequence[str]) -> tuple[list[Override], list[str]]:
+    """The overrides that one config can have, and what is wrong with the others."""
+    known, found = [], []
+    for text in overrides:
+        try:
+            override = read(text)
+        except UserError as error:
+            found.append(str(error))
+            continue
+        if override.key_or_group.partition(".")[0].partition("/")[0] == "hydra":
+            found.append(f"{text} is nothing that mmtx does; {OF_HYDRA}")
+        elif override.is_sweep_override():
+            found.append(f"{text} names several values: that is a sweep, mmtx train -m")
+        else:
+            known.append(override)
+    return known, found
+
+
+OF_HYDRA = (
+    "of Hydra's own settings it takes hydra.run.dir and hydra.sweep.dir, which are run_dir, and with -m those of "
+    "hydra/launcher and hydra/sweeper; name=NAME names a run"
+)
+
+
+def _with_values(config: DictConfig, overrides: Sequence[Override]) -> Config:
+    """A config with values laid over it, in their order, and then resolved.
+
+    Raises:
+        ConfigErrors: with every value that is wrong.
+    """
+    from omegaconf import OmegaConf
+
+    _register_resolvers()
+    found: list[str] = []
     for override in overrides:
-        key = override.partition("=")[0].lstrip("+~")
-        if "/" in key or (isinstance(config.get(key), dict) and "{" not in override):
-            raise UserError(f"{override} swaps a group of a saved config; only values (a.b=c) can be changed")
+        try:
+            _lay_over(config, override)
+        except Exception as error:  # OmegaConf raises many kinds
+            found.append(f"cannot apply {override.input_line}: {' '.join(str(error).split())}")
+    if found:
+        raise ConfigErrors(found)
     try:
-        changed = OmegaConf.merge(OmegaConf.create(config), OmegaConf.from_dotlist([o.lstrip("+") for o in overrides]))
-        resolved = OmegaConf.to_container(changed, resolve=True)
-    except (OmegaConfBaseException, ValueError) as error:
-        raise UserError(f"cannot apply {' '.join(overrides)}: {error}") from None
-    assert isinstance(resolved, dict)
-    return resolved  # type: ignore[return-value]
+        resolved: Any = OmegaConf.to_container(config, resolve=True)
+    except Exception as error:
+        raise ConfigErrors([" ".join(str(error).split())]) from None
+    found += _drop_unchosen(resolved, [override.key_or_group for override in overrides])
+    if found:
+        raise ConfigErrors([*found, *(finding.message for finding in check.findings(resolved))])
+    return resolved
+
+
+def _lay_over(config: DictConfig, override: Override) -> None:
+    """What Hydra does with a value, but that ``key=value`` may also be new: whether anything takes it is for `check`.
+
+    Raises:
+        ValueError: Hydra refuses it.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    key, value = override.key_or_group, override.value()
+    if override.package is not None:
+        raise ValueError(f"there is no group {key}, whose choice could be put under {override.package}")
+    there = OmegaConf.select(config, key) if override.is_delete() or override.is_add() else None
+    if override.is_delete():
+        if there is None:
+            raise ValueError(f"there is no {key}")
+        if value is not None and value != there:
+            raise ValueError(f"{key} is {there}")
+        parent, _, last = key.rpartition(".")
+        with open_dict(config):
+            del (OmegaConf.select(config, parent) if parent else config)[last]
+    elif override.is_add() and there is not None and not isinstance(value, dict | list):
+        raise ValueError(f"{key} is there, as {there}; {key}=... changes it")
+    else:
+        OmegaConf.update(config, key, value, merge=True, force_add=True)
 
 
 def describe_options() -> dict[str, dict[str, str]]:
@@ -280,8 +361,13 @@ def describe_options() -> dict[str, dict[str, str]]:
     return described
 
 
+def _folders() -> tuple[Path, Path]:
+    """Where configs lie: a user's file of the same name wins."""
+    return Path.cwd() / "conf", config_directory()
+
+
 def _first_comment(loader: Any, path: str) -> str:
-    for folder in (Path.cwd() / "conf", config_directory()):
+    for folder in _folders():
         file = folder / f"{path}.yaml"
         if file.is_file():
             comments = [line.lstrip("# ").strip() for line in file.read_text().splitlines() if line.startswith("#")]
@@ -303,9 +389,8 @@ class _hydra:
     def __enter__(self) -> Any:
         from hydra import initialize_config_dir
         from hydra.core.global_hydra import GlobalHydra
-        from omegaconf import OmegaConf
 
-        OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
+        _register_resolvers()
         self._global = GlobalHydra.instance()
         self._global.clear()
         initialize_config_dir(config_dir=str(config_directory()), version_base="1.3")
@@ -319,6 +404,16 @@ class _hydra:
 
     def __exit__(self, *_: object) -> None:
         self._global.clear()  # imports nothing: it may be the end of the program
+
+
+def _register_resolvers() -> None:
+    """Makes ``${now:...}`` and Hydra's others known, and our own: a saved config is read without Hydra, and has them
+    too."""
+    from hydra.core.utils import setup_globals
+    from omegaconf import OmegaConf
+
+    setup_globals()
+    OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
 
 
 def _compose(overrides: Sequence[str], config_name: str = "train") -> Any:

@@ -56,7 +56,7 @@ often used:
               hydra.launcher.); hydra/launcher=slots|submitit_slurm|submitit_local|ray
               a search: hydra/sweeper=optuna hydra.sweeper.n_trials=20 'optim.lr=tag(log,interval(1e-4,1e-1))', or a
               file of such overrides: sweep=lr
---config FILE repeat a saved run; overrides change it
+--config FILE repeat a saved run; overrides change it, and mean what they mean without it (Hydra's grammar)
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
 SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
 again, and then the same command with the same run_dir=DIR continues.
@@ -101,6 +101,8 @@ lost or lacks rows, the run is rebuilt from metrics.jsonl.
 """,
     "generate": """\
 usage: mmtx generate RUN|CKPT [key=value ...]
+
+prompt, image, audio, part and out are taken letter by letter; the others are values as in 'mmtx train'.
 
   prompt=TEXT           what to continue, or to translate; needed where the text is a stream
   image=FILE            a picture to write about, where the set has one

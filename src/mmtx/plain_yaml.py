@@ -16,15 +16,27 @@ MOST_VALUES = 100_000
 def read_yaml(file: Path) -> Any:
     """What is in a file.
 
+    Raises UserError as `read_texts` does.
+    """
+    return _read(file, yaml.SafeLoader)
+
+
+def read_texts(file: Path) -> Any:
+    """What is in a file, every value a text as it is written there.
+
     Raises:
         UserError: it cannot be read, is too large (also by aliases of aliases), names a key twice, or holds anything
             but plain values.
     """
+    return _read(file, yaml.BaseLoader)
+
+
+def _read(file: Path, kind: type[yaml.SafeLoader | yaml.BaseLoader]) -> Any:
     try:
         size = file.stat().st_size
         if size > MOST_BYTES:
             raise UserError(f"{file} has {size} bytes; a config has at most {MOST_BYTES}")
-        loader = yaml.SafeLoader(file.read_text(encoding="utf-8"))
+        loader = kind(file.read_text(encoding="utf-8"))
         node = loader.get_single_node()
         if node is None:
             return None

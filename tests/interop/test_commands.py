@@ -91,7 +91,7 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
     learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
     names = f"modality=[{','.join(learner.model.names)}]"
     data = {"source": "parallel_text", "image": "image_folder"}.get(learner.model.names[0], "av_digits")
-    config = compose([names, f"data={data}", *shape_of(learner).split()])
+    config = compose([names, f"data={data}", *shape_of(learner)])
     assert config["backbone"] == learner.config["backbone"]
     assert config["encode"] == learner.config["encode"]
     assert config["data"].get("fit") == learner.config["data"].get("fit")

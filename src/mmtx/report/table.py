@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
+from mmtx.overrides import OF_A_SWEEP
 from mmtx.report.attribution import Attribution
 from mmtx.report.comparison import Comparison, Setting, rounded
 
@@ -102,7 +103,7 @@ def command(comparison: Comparison) -> str | None:
         return shlex.join(["mmtx", "train", "--config", str(_relative(run.path / "config.yaml"))])
     swept = {override.partition("=")[0].lstrip("+") for override in run.overrides}
     fixed = [word for word in run.sweep.get("command", []) if word.partition("=")[0].lstrip("+") not in swept]
-    fixed = [word for word in fixed if not word.startswith("hydra")]
+    fixed = [word for word in fixed if not OF_A_SWEEP.match(word)]
     file = run.sweep.get("config_file")
     return shlex.join(["mmtx", "train", *(["--config", str(file)] if file else []), *fixed, *run.overrides])
 

@@ -16,6 +16,7 @@ from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
 from mmtx.learner import Learner
+from mmtx.overrides import read_all
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import load, read_checkpoint
 from mmtx.run.metrics import finite
@@ -71,12 +72,12 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
 
 def _config(saved: Config, overrides: Sequence[str]) -> Config:
     """A run's config with other data. Whose code may run is for the user to say, and not for a checkpoint."""
-    for override in overrides:
-        key = override.partition("=")[0].lstrip("+").partition(".")[0]
+    for override in read_all(overrides):
+        key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
-            raise UserError(f"{override} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)} and data.*")
+            raise UserError(f"{text} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)} and data.*")
         if key not in saved:
-            raise UserError(f"unknown key {override}; {nearest(key, [*DEFAULTS, *READ])}")
+            raise UserError(f"unknown key {text}; {nearest(key, [*DEFAULTS, *READ])}")
     config = with_overrides({**saved, "plugins": []}, overrides)
     found = [f.message for f in check.findings(config) if f.path.partition(".")[0] in READ]
     if found:

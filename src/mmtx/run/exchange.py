@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmtx.interop.programs import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.lora import merge_updates
+from mmtx.overrides import written
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.environment import describe
@@ -73,7 +73,7 @@ FORMATS: dict[str, Callable[[str, str], None]] = {
 }
 
 
-def shape_of(learner: Learner) -> str:
+def shape_of(learner: Learner) -> list[str]:
     """The overrides that give another run stacks of the same shape: all that differs from the family's own choice; and
     pictures prepared as the model's were."""
     assert learner.config is not None
@@ -81,16 +81,16 @@ def shape_of(learner: Learner) -> str:
     usual, config = _leaves(compose([choice])["backbone"]), _leaves(learner.config["backbone"])
     size = {key: config[key] for key in ("dim", "num_layers", "num_heads")}
     unusual = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
-    words = [choice, *(f"backbone.{key}={_word(value)}" for key, value in {**size, **unusual}.items())]
+    words = [choice, *(f"backbone.{key}={written(value)}" for key, value in {**size, **unusual}.items())]
     words += [f"~backbone.{key}" for key in usual if key not in config]
     if learner.config["encode"]:
-        words.append(f"encode={_word(learner.config['encode'])}")
-        words += [f"encoder.{key}={_word(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
+        words.append(f"encode={written(learner.config['encode'])}")
+        words += [f"encoder.{key}={written(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
     for name, node in learner.config["modality"].items():
-        words += [f"modality.{name}.{key}={_word(node[key])}" for key in ("patch_size", "mean", "std") if key in node]
+        words += [f"modality.{name}.{key}={written(node[key])}" for key in ("patch_size", "mean", "std") if key in node]
     fit = learner.config["data"].get("fit") or {}
-    words += [f"data.fit.{key}={_word(value)}" for key, value in fit.items() if key != "_target_"]
-    return " ".join(words)
+    words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
+    return words
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
@@ -99,11 +99,6 @@ def _leaves(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     for key, value in node.items():
         leaves |= _leaves(value, f"{path}{key}.") if isinstance(value, Mapping) else {f"{path}{key}": value}
     return leaves
-
-
-def _word(value: Any) -> str:
-    """A value as the command line takes it."""
-    return json.dumps(value, separators=(",", ":")).replace('"', "")
 
 
 def _merged(run: Learner | Path | str) -> Learner:

@@ -13,6 +13,7 @@ from typing import Any
 from mmtx.compose import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
+from mmtx.overrides import read_all
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import is_main, keep_global_batch, start
@@ -57,11 +58,12 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
         raise UserError(f"{run_dir} is {'no folder' if run.path.exists() else 'not there'}; name a run or a sweep")
     if not run.config.is_file():
         raise UserError(f"{run_dir} holds no run, and no sweep: there is neither config.yaml nor sweep.json in it")
-    for override in overrides:
-        if not _is_free(override.partition("=")[0].lstrip("+")):
-            told = f"{override} would be another run; a run that goes on may change {', '.join(FREE)}"
-            config, start = shlex.quote(str(run.config)), shlex.quote(f"init_from={run.path}")
-            raise UserError(f"{told}. A new run from its weights: mmtx train --config {config} {start} {override}")
+    for override in read_all(overrides):
+        if not _is_free(override.key_or_group):
+            text = str(override.input_line)
+            told = f"{text} would be another run; a run that goes on may change {', '.join(FREE)}"
+            typed = shlex.join(["mmtx", "train", "--config", str(run.config), f"init_from={run.path}", text])
+            raise UserError(f"{told}. A new run from its weights: {typed}")
     if run.state() == "finished":
         print(f"{run.path} is finished; nothing is left to do")
         return 0

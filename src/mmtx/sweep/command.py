@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import fcntl
 import inspect
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import construct
+from mmtx.overrides import OF_A_SWEEP
 from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
 from mmtx.run.worker import command as job_command
@@ -53,11 +53,9 @@ def split(overrides: Sequence[str]) -> Words:
     """
     words = Words([], [], [])
     for override in with_sweep_files(overrides):
-        plain = override.lstrip("+")
-        plain = plain[len("hydra") + 1 :] if plain.startswith(("hydra/", "hydra.")) else plain
-        owner = re.match(r"(launcher|sweeper)[=./]", plain)
-        if owner:
-            getattr(words, owner[1]).append(plain)
+        owned = OF_A_SWEEP.fullmatch(override)
+        if owned:
+            getattr(words, owned[2]).append(owned[1])
         else:
             words.jobs.append(override)
     return words

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.compose import parsed
+from mmtx.compose import group_options
 from mmtx.errors import ConfigErrors
+from mmtx.overrides import MOST_VALUES, range_length, read_all, sweep_values
 
 
 @dataclass(frozen=True)
@@ -43,14 +45,14 @@ def search_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
         ConfigErrors: with every override that cannot be read, or is no axis; or there is none.
     """
     fixed, axes, found = [], [], []
-    for text, override in zip(overrides, parsed(overrides), strict=True):
+    for override in read_all(overrides):
         if not override.is_sweep_override():
-            fixed.append(text)
+            fixed.append(str(override.input_line))
             continue
         try:
-            axes.append(_axis(text.partition("=")[0], override))
+            axes.append(_axis(override.get_key_element(), override))
         except ValueError as error:
-            found.append(f"{text} {error}")
+            found.append(f"{override.input_line} {error}")
     if not axes and not found:
         found.append("there is nothing to search: give an override a range, such as optim.lr=interval(1e-4,1e-2)")
     if found:
@@ -67,22 +69,29 @@ def ends(axes: Sequence[Axis]) -> Iterator[list[str]]:
 def _axis(key: str, override: Any) -> Axis:
     """Raises ValueError if there is no such axis."""
     values = override.value()
-    if not hasattr(values, "tags"):
-        raise ValueError("is none of choice(...), range(...), interval(...), which a search knows")
     if override.is_choice_sweep():
-        return Axis(key, choices=tuple(override.sweep_string_iterator()))
+        if getattr(values, "tags", None):
+            raise ValueError(f"has the tag {min(values.tags)}; a search knows log and int, and none of choices")
+        return Axis(key, choices=tuple(sweep_values(override, group_options)))
     unknown = values.tags - {"log", "int"}
     if unknown:
         raise ValueError(f"has the tag {min(unknown)}; a search knows log and int")
-    low, high, step, log = values.start, None, None, "log" in values.tags
+    step, log = None, "log" in values.tags
     if override.is_range_sweep():
-        numbers = sorted(values.range()) or [0]
-        low, high, step = numbers[0], numbers[-1], abs(values.step)
+        low, high, step = *_ends(values), abs(values.step)
     else:
-        high = values.end
-        low, high = (int(low), int(high)) if "int" in values.tags else (low, high)
-    if not low < high:
+        low, high = (int(values.start), int(values.end)) if "int" in values.tags else (values.start, values.end)
+    if not low < high or not all(map(math.isfinite, (low, high))):
         raise ValueError("must go from a number to a greater one")
     if log and (low <= 0 or step not in (None, 1)):
         raise ValueError("cannot be on a logarithmic scale: that needs numbers above 0, and no step")
     return Axis(key, low=low, high=high, step=step, log=log)
+
+
+def _ends(values: Any) -> tuple[int | float, int | float]:
+    """Least and greatest number of a range. Raises ValueError where it has none, or too many to be counted."""
+    count, numbers = range_length(values), values.range()
+    if not count or (count > MOST_VALUES and not isinstance(numbers, range)):
+        raise ValueError(f"has {count or 'no'} values; between 1 and {MOST_VALUES} can be counted")
+    numbers = numbers if isinstance(numbers, range) else list(numbers)
+    return min(numbers[0], numbers[-1]), max(numbers[0], numbers[-1])
