@@ -16,6 +16,7 @@ from mmtx.data.stratified import held_out
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction, nearest
+from mmtx.stopping import track
 
 COLUMNS = ("path", "text", "label")
 
@@ -275,7 +276,7 @@ def _bad_sounds(
     """What the headers of the files say is wrong; a file is looked at once."""
     seen: set[Path] = set()
     for manifest in manifests:
-        for row in manifest.rows:
+        for row in track(manifest.rows, "checking recordings"):
             if not (row.values.get("path") or "").strip() or row.sound in seen:
                 continue
             seen.add(row.sound)
