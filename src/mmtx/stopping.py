@@ -80,8 +80,8 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     try:
         for item in items:
             check()
-            yield item
             loop.advance()
+            yield item
     finally:
         _loops.remove(loop)
         loop.close()

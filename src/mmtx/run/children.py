@@ -18,7 +18,7 @@ class Children:
     """Each leads a session of its own, so that a terminal's Ctrl-C reaches this process only, which passes it on.
 
     Args:
-        grace_s: seconds that a child has to save when this process dies; 0: it is killed at once.
+        grace_s: seconds that a child has to save when this process dies.
     """
 
     def __init__(self, *, grace_s: float) -> None:

@@ -18,6 +18,9 @@ from mmtx.stopping import SIGNALS, passed_on
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""
 
+SAVE_SECONDS = 60.0
+"""How long the ranks may save when this process dies."""
+
 OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
 """By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
 
@@ -37,7 +40,7 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
     mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
     command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
-    ranks = Children(grace_s=0)
+    ranks = Children(grace_s=SAVE_SECONDS)
     try:
         with _held_back():
             for rank in range(num_ranks):
@@ -58,9 +61,10 @@ def _wait(ranks: Children) -> tuple[int, str | None]:
         if left is not None and left <= 0:
             break
         for rank, ended in ranks.wait(left):
-            if -ended in SIGNALS and not unsaved:  # the others then fail for want of it
+            if -ended in SIGNALS and not unsaved:  # the others have nothing to save either
                 code, reason, unsaved = 128 - ended, NOT_BEGUN, True
                 deadline = time.monotonic() + GRACE_SECONDS
+                ranks.signal_all(-ended)
             elif not unsaved and ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
                 code, reason = ended, f"rank {rank} {describe_exit(ended)}"
                 deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS

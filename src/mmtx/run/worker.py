@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,9 @@ from mmtx.run import lifeline
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
 
+RELEASE_SECONDS = 1.0
+"""How long the kernel may take to release the lock of a process that has died."""
+
 
 def command(run_dir: Path) -> list[str]:
     """What starts a job, on this machine or another."""
@@ -21,8 +26,31 @@ def command(run_dir: Path) -> list[str]:
 
 
 def main() -> int:
-    lifeline.hold()
+    lifeline.hold(_take_over if os.environ.get("RANK") == "0" else lambda: None)
     return _rank() if "RANK" in os.environ else _job()
+
+
+def _take_over() -> None:
+    """Rank 0 holds the run in the place of its parent, which has died, while the ranks save.
+
+    Raises:
+        UserError: another process was quicker, and goes on from what was saved before.
+    """
+    from mmtx.errors import UserError
+    from mmtx.run.directory import RunDirectory
+
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while True:
+        try:
+            _held.enter_context(RunDirectory(sys.argv[1]).lock())
+            return
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+_held = contextlib.ExitStack()  # until this process ends
 
 
 def _rank() -> int:
