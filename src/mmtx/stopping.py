@@ -206,6 +206,7 @@ class _Requests:
         self.look: Callable[[], int] = lambda: 0
         self.records.clear()
         self._first, self._has_raised, self._looked = 0.0, False, 0.0
+        self._patience: threading.Timer | None = None
 
     @property
     def are_attended(self) -> bool:
@@ -214,10 +215,11 @@ class _Requests:
     def open(self) -> None:
         self._reset()
         self._previous = {}
-        self._read, self._write = os.pipe()
+        read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._pid = os.getpid()
-        threading.Thread(target=self._watch, args=(self._read,), daemon=True, name="signals").start()
+        self._watching = threading.Thread(target=self._watch, args=(read,), daemon=True, name="signals")
+        self._watching.start()
 
     def install(self) -> None:
         signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
@@ -233,7 +235,10 @@ class _Requests:
             signal.signal(number, previous)
         signal.set_wakeup_fd(-1)
         self._pid = 0
-        os.close(self._write)  # which ends the thread
+        os.close(self._write)  # which ends the thread, once it has read what came before
+        self._watching.join(timeout=ONE_SIGNAL_SECONDS)
+        if self._patience is not None:
+            self._patience.cancel()
         self._reset()
 
     def look_around(self) -> int:
@@ -273,13 +278,13 @@ class _Requests:
             with contextlib.suppress(Exception):  # the other ranks may be gone
                 self.tell(number)
         if is_first and self.level is Obey.AT_ONCE:
-            patience = threading.Timer(PATIENCE_SECONDS, self._end_what_hangs, [number])
-            patience.daemon = True
-            patience.start()
+            self._patience = threading.Timer(PATIENCE_SECONDS, self._end_what_hangs, [number])
+            self._patience.daemon = True
+            self._patience.start()
 
     def _end_what_hangs(self, number: int) -> None:
         """Ends the process if its main thread is still in the call that the signal found it in."""
-        if self.are_attended and not self._has_raised:
+        if not self._has_raised:
             self._end(number)
 
     def _end(self, number: int) -> None:

@@ -20,7 +20,6 @@ import torch
 
 import mmtx.act
 import mmtx.cli
-import mmtx.evaluate
 import mmtx.experiment
 from mmtx.data import module as data_module
 from mmtx.data import rollouts
@@ -53,13 +52,12 @@ POINTS = {
     "data.episode": (rollouts._Recipe, "_episode"),
     "act.step": (mmtx.act.History, "see"),
     "write.token": (TextDecoder, "append"),
-    "evaluate.batch": (mmtx.evaluate, "add_scores"),
     "draw": (samples, "draw"),
     "start.assemble": (mmtx.experiment, "assemble"),
     "start.train": (job, "_train"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),
     "status": (RunDirectory, "set_status"),
-    "end.test": (lightning.pytorch.Trainer, "test"),
+    "end.acting": (MultimodalModule, "test_by_acting"),
     "ranks.start": (children.Children, "start"),
     "ranks.wait": (children.Children, "wait"),
 }
@@ -117,7 +115,7 @@ DEEDS = {
     "hang_up": lambda *_: os.kill(os.getpid(), signal.SIGHUP),
     "term_twice": lambda *_: term_twice(),
     "close_output": lambda *_: close_output(),
-    "kill_parent": lambda *_: os.kill(os.getppid(), signal.SIGKILL),
+    "kill_parent": lambda *_: os.kill(os.getppid(), signal.SIGKILL),  # of a rank
     "term_parent_twice": lambda *_: term_twice(os.getppid()),
     "term_rank_1": lambda *_: term_rank_1(),
     "no_space": no_space,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
-from typing import Any, Protocol
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
 
 from mmtx.stopping import Interrupted, Obey, obeyed, track
 
 
-class Loader(Sized, Protocol):
+@runtime_checkable
+class Loader(Protocol):
     """What Lightning iterates over."""
+
+    def __len__(self) -> int: ...
 
     def __iter__(self) -> Iterator[Any]: ...
 
