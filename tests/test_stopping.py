@@ -194,7 +194,7 @@ def test_nobody_waits_for_a_batch_that_is_being_made(signals):
     with pytest.raises(Interrupted):
         given += Unhindered(alone)
     assert alone == [0, 1, 2]
-    stopping._requests._has_raised, stopping._requests.number = False, 0
+    stopping._requests.has_raised, stopping._requests.number = False, 0
     assert list(Unhindered(together, "testing, batch", at_the_end=[])) == [[0], [1], []]
     assert together == [0, 1, 2]
 

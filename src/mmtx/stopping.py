@@ -90,6 +90,7 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
 def check() -> None:
     """Raises `Interrupted` if there is a request to stop, on any rank, and it may take effect here."""
     if _requests.level > Obey.LATER and (number := requested()):
+        _requests.has_raised = True
         raise Interrupted(number)
 
 
@@ -205,7 +206,7 @@ class _Requests:
         self.tell: Callable[[int], None] = lambda number: None
         self.look: Callable[[], int] = lambda: 0
         self.records.clear()
-        self._first, self._has_raised, self._looked = 0.0, False, 0.0
+        self._first, self.has_raised, self._looked = 0.0, False, 0.0
         self._patience: threading.Timer | None = None
 
     @property
@@ -252,8 +253,8 @@ class _Requests:
         if not self.are_attended:
             return
         self.number = self.number or number
-        if self.level is Obey.AT_ONCE and not self._has_raised:
-            self._has_raised = True
+        if self.level is Obey.AT_ONCE and not self.has_raised:
+            self.has_raised = True
             raise Interrupted(self.number)
 
     def _watch(self, file: int) -> None:
@@ -284,7 +285,7 @@ class _Requests:
 
     def _end_what_hangs(self, number: int) -> None:
         """Ends the process if its main thread is still in the call that the signal found it in."""
-        if not self._has_raised:
+        if self.level is Obey.AT_ONCE and not self.has_raised:
             self._end(number)
 
     def _end(self, number: int) -> None:
