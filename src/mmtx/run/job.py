@@ -59,6 +59,7 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = N
     from mmtx.training.trainer import started_by_launcher
 
     if started_by_launcher() and not is_main():
+        show_progress(False)
         return execute(experiment, run, checkpoint)
     with run.lock(), obeyed(Obey.LATER):
         run.set_status("running")
