@@ -1,22 +1,28 @@
 """Kills and harms runs at random, resumes them, and compares each with the run that nobody touched.
 
-    python scripts/soak.py FOLDER --faults 200 --seed 0
+    python scripts/soak.py FOLDER --faults 300 --seed 0
 
-Every run is stopped by one fault after another until it finishes, and must then equal the reference bit for bit. Ends
-in a table, also when it is interrupted; the exit code is 1 if anything was lost. Faults and their places are those of
-tests/run/kills.py.
+Every run is stopped by one fault after another until it finishes, and must then equal the reference bit for bit; after
+every fault by which a process ended itself, the status on disk must say so. Ends in a table of the faults, their exit
+codes and their seconds, also when it is interrupted; the exit code is 1 if anything was lost. Faults and their places
+are those of tests/run/kills.py.
+
+It can be done in pieces: the same FOLDER with ``--faults 300`` again goes on where the last piece was interrupted, or
+ended by ``--minutes``, with the counts of all pieces.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
-import contextlib
+import json
 import os
 import random
 import shutil
 import sys
+import time
 import traceback
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # the ranks are forks, and a fork of a process whose OpenMP has threads would hang
@@ -26,7 +32,12 @@ import kills  # noqa: E402
 from test_resume import TWO_RANKS, WORDS, WORKERS, assert_same_run  # noqa: E402
 
 SETS = {"one process": [], "two workers": WORKERS, "two ranks": TWO_RANKS}
+STARTING = ("start.assemble", "start.train", "start.fit", "status")
 PLACES = {
+    **dict.fromkeys(STARTING, 1),
+    "status": 3,
+    "ranks.start": 2,
+    "ranks.wait": 1,
     "step.start": 10,
     "step.after_backward": 10,
     "step.before_update": 10,
@@ -42,53 +53,77 @@ PLACES = {
     "data.batch": 20,
 }
 """Where a fault may strike, and how often a run comes by there."""
-DEEDS = ("kill", "kill", "kill", "term", "term_all", "interrupt", "no_space", "out_of_memory", "nan")
+SIGNALS = ("term", "term_all", "interrupt", "hang_up")
+DEEDS = ("kill", "kill", "kill", *SIGNALS, "close_output", "no_space", "out_of_memory")
+ONLY_AT = {"nan": "step.after_backward", "no_space": "ckpt.synced", "kill_parent": "step.start"}
+"""Deeds that make sense in one place."""
+
+
+@dataclass
+class Tally:
+    """What came of the faults so far."""
+
+    runs: int = 0
+    faults: list[tuple[str, str, str, int, float]] = field(default_factory=list)
+    """Set, place, deed, exit code, seconds."""
+    lost: list[str] = field(default_factory=list)
+
+    def summary(self) -> str:
+        return f"{len(self.faults)} faults, {self.runs} runs, {len(self.lost)} lost"
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--faults", type=int, default=300)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="end this piece after so long")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    random.seed(options.seed)
-    shutil.rmtree(options.folder, ignore_errors=True)
-    options.folder.mkdir(parents=True)
-    cwd = str(options.folder)
+    deadline = time.monotonic() + 60 * options.minutes
+    tally = begin_or_go_on(options.folder)
+    try:
+        while len(tally.faults) < options.faults and time.monotonic() < deadline:
+            random.seed(f"{options.seed} {tally.runs}")
+            soak_one(random.choice(list(SETS)), options.folder, tally)
+            (options.folder / "tally.json").write_text(json.dumps(asdict(tally)))
+            print(tally.summary(), flush=True)
+    except KeyboardInterrupt:
+        pass
+    print_table(tally)
+    return 1 if tally.lost else 0
+
+
+def begin_or_go_on(folder: Path) -> Tally:
+    """The tally of the pieces before; or an empty one, and the runs that nobody touches."""
+    if (folder / "tally.json").exists():
+        kept = json.loads((folder / "tally.json").read_text())
+        return Tally(**{**kept, "faults": [tuple(fault) for fault in kept["faults"]]})
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     for name, more in SETS.items():
-        done = kills.run([*WORDS, *more, f"run_dir=whole {name}"], cwd)
+        done = kills.run([*WORDS, *more, f"run_dir=whole {name}"], str(folder))
         assert done["code"] == 0, done["said"]
-    table, lost, number = collections.Counter(), [], 0
-    with contextlib.suppress(KeyboardInterrupt):
-        while sum(table.values()) < options.faults:
-            number += 1
-            name = random.choice(list(SETS))
-            table += soak_one(number, name, options.folder, lost)
-            print(f"{sum(table.values())} faults, {number} runs, {len(lost)} lost", flush=True)
-    print_table(table, number, lost)
-    return 1 if lost else 0
+    return Tally()
 
 
-def soak_one(number: int, name: str, folder: Path, lost: list[str]) -> collections.Counter:
-    """One run, from its start through faults to its end. Gives the faults, by place, deed and exit code."""
-    directory, table = f"run{number}", collections.Counter()
-    words = [*WORDS, *SETS[name], f"run_dir={directory}"]
+def soak_one(name: str, folder: Path, tally: Tally) -> None:
+    """One run, from its start through faults to its end."""
+    tally.runs += 1
+    directory = f"run{tally.runs}"
+    first = words = [*WORDS, *SETS[name], f"run_dir={directory}"]
+    shutil.rmtree(folder / directory, ignore_errors=True)  # of a piece that was interrupted
     for _ in range(8):
-        place = random.choice(list(PLACES))
-        deed = "nan" if place == "step.after_backward" and random.random() < 0.5 else random.choice(DEEDS)
-        deed = "kill" if (deed == "nan") != (place == "step.after_backward") else deed
-        deed = "kill" if deed == "no_space" and place != "ckpt.synced" else deed
-        fault = {"at": place, "nth": random.randint(1, PLACES[place]), "do": deed}
-        if name == "two ranks" and not place.startswith("ckpt"):
-            fault["rank"] = random.randint(0, 1)
+        fault = random_fault(name)
         done = kills.run(words, str(folder), **fault)
-        if done["code"]:  # else the run has ended before it came by, or got over it
-            table[place, deed, done["code"]] += 1
-        if "Traceback" in done["said"] and name != "two ranks":
-            lost.append(f"{directory} {name} {fault}: {done['said'][-2000:]}")
+        harmed = done["code"] != 0 or fault["do"] == "close_output"
+        if harmed:  # else the run has ended before it came by, or got over it
+            tally.faults.append((name, fault["at"], fault["do"], done["code"], round(done["seconds"], 1)))
+        problem = wrong(folder / directory, done, name)
+        if problem:
+            tally.lost.append(f"{directory} {name} {fault}: {problem}: {done['said'][-2000:]}")
         if done["code"] == 0:
             break
-        words = ["resume", directory]
+        words = ["resume", directory] if (folder / directory / "config.yaml").exists() else first
     else:
         done = kills.run(words, str(folder))
     try:
@@ -96,16 +131,40 @@ def soak_one(number: int, name: str, folder: Path, lost: list[str]) -> collectio
         assert_same_run(folder / directory, folder / f"whole {name}")
         shutil.rmtree(folder / directory)
     except Exception:
-        lost.append(f"{directory} {name}: {traceback.format_exc()[-2000:]}")
-    return table
+        tally.lost.append(f"{directory} {name}: {traceback.format_exc()[-2000:]}")
 
 
-def print_table(table: collections.Counter, runs: int, lost: list[str]) -> None:
-    print(f"\n{'place':<22}{'deed':<16}{'exit code':>10}{'times':>8}")
-    for (place, deed, code), times in sorted(table.items()):
-        print(f"{place:<22}{deed:<16}{code:>10}{times:>8}")
-    print(f"{sum(table.values())} faults, {runs} runs, {len(lost)} lost")
-    for line in lost:
+def random_fault(name: str) -> dict[str, object]:
+    deed = random.choice([*DEEDS, "nan", *(["kill_parent"] if name == "two ranks" else [])])
+    places = [place for place in PLACES if name == "two ranks" or not place.startswith("ranks")]
+    if deed not in SIGNALS:
+        places = [place for place in places if not place.startswith(("start", "status", "ranks"))]
+    place = ONLY_AT.get(deed) or random.choice(places)
+    fault = {"at": place, "nth": random.randint(1, PLACES[place]), "do": deed}
+    if name == "two ranks" and not place.startswith(("ckpt", "ranks", "status")) and deed != "kill_parent":
+        fault["rank"] = random.randint(0, 1)
+    return fault
+
+
+def wrong(run: Path, done: dict[str, object], name: str) -> str | None:
+    """What should not be after a fault, whatever it was."""
+    if "Traceback" in done["said"] and name != "two ranks":
+        return "a traceback"
+    status = run / "status.json"
+    if done["code"] >= 0 and status.exists() and json.loads(status.read_text())["state"] == "running":
+        return f"the status is still running after exit code {done['code']}"
+    return None
+
+
+def print_table(tally: Tally) -> None:
+    found: dict[tuple[str, str, int], list[float]] = collections.defaultdict(list)
+    for _, place, deed, code, seconds in tally.faults:
+        found[place, deed, code].append(seconds)
+    print(f"\n{'place':<22}{'deed':<16}{'exit code':>10}{'times':>8}{'seconds':>9}")
+    for (place, deed, code), seconds in sorted(found.items()):
+        print(f"{place:<22}{deed:<16}{code:>10}{len(seconds):>8}{sum(seconds) / len(seconds):>9.1f}")
+    print(tally.summary())
+    for line in tally.lost:
         print(line)
 
 

@@ -14,6 +14,7 @@ from mmtx.errors import UserError
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import LayerCache
 from mmtx.objectives.action import Action
+from mmtx.stopping import track
 from mmtx.tokens import Encoded, Place, TokenSet
 from mmtx.world import Observation, World
 
@@ -79,7 +80,7 @@ def roll_out(
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     acting = torch.arange(count)
     _film(world, episodes, acting, num_filmed)
-    for _ in range(world.max_steps):
+    for _ in track(range(world.max_steps), "acting, step"):
         history.see(observation, to_go / return_scale, reward / return_scale)
         encoded, num_steps = listener.hear(history, acting, device)
         chosen = objective.act(encoded, num_steps, [generators[i] for i in acting.tolist()]).cpu()

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from mmtx import stopping
 from mmtx.arguments import Places, parse, parse_run, refuse, take
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.help import COMMAND_HELP, HELP
@@ -24,6 +25,15 @@ EXPORT = Places(2, 2, "name a run and where it goes: mmtx export RUN OUT")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and gives its exit code."""
+    try:
+        with stopping.attended():
+            return _run(arguments)
+    except stopping.Interrupted as stop:
+        print(f"mmtx: {stop}", file=sys.stderr)
+        return stop.exit_code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -45,8 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if os.environ.get("MMTX_DEBUG"):
             raise
         return _fail(str(error))
-    except KeyboardInterrupt:
-        return 130
 
 
 def train(arguments: list[str]) -> int:
@@ -54,7 +62,7 @@ def train(arguments: list[str]) -> int:
     from mmtx.compose import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
-    from mmtx.run.job import is_main, prepare, start
+    from mmtx.run.job import begin, is_main, start
     from mmtx.run.source import learnt_for
     from mmtx.training.trainer import started_by_launcher
 
@@ -72,10 +80,9 @@ def train(arguments: list[str]) -> int:
         return resume([str(run.path)])
     if not is_main():
         return start(experiment, run)
-    prepare(config, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)
-    code = start(experiment, run)
+    code = begin(experiment, run)
     if code == 0:
         _print_results(run)
         if config.get("hint"):

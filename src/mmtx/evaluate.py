@@ -16,6 +16,7 @@ from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.playing import play, play_metrics
+from mmtx.stopping import track
 from mmtx.world import Playable
 
 Totals = dict[str, tuple[torch.Tensor, list[str]]]
@@ -46,7 +47,7 @@ def evaluate_learner(
     left_out = torch.zeros(2, dtype=torch.long)
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
         totals: Totals = {}
-        for batches in loader:
+        for batches in track(loader, "evaluating, batch"):
             left_out += count_left_out(batches)
             add_scores(totals, learner(_without(batches[0], drop).to(device)))
         summed[part] = {name: (vector.cpu(), stats) for name, (vector, stats) in totals.items()}

@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from mmtx.batch import Sample
+from mmtx.stopping import track
 from mmtx.world import Observation, Outcome, World
 
 MOST_FRAMES = 200
@@ -65,9 +66,10 @@ def write_gif(path: Path, films: Sequence[Sequence[Float[Tensor, "3 height width
     """
     longest = max(map(len, films))
     lined = [[F.pad(frame, (0, LINE_PIXELS)) for frame in film] for film in films]
-    shown = [_picture(torch.cat([film[min(i, len(film) - 1)] for film in lined], 2)) for i in range(longest)]
+    drawn = (_picture(torch.cat([film[min(i, len(film) - 1)] for film in lined], 2)) for i in range(longest))
+    shown = track(drawn, "drawing a film, frame", longest)
     durations = [FRAME_MS] * (longest - 1) + [LAST_FRAME_MS]
-    shown[0].save(path, format="GIF", save_all=True, append_images=shown[1:], duration=durations, loop=0)
+    next(shown).save(path, format="GIF", save_all=True, append_images=shown, duration=durations, loop=0)
 
 
 def _small(frame: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 small_height small_width"]:

@@ -16,6 +16,7 @@ from mmtx.decoding import Logits, TextDecoder
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layout import input_by_input
+from mmtx.stopping import track
 
 
 @dataclass(frozen=True)
@@ -121,7 +122,7 @@ def generate(
     decoder = TextDecoder(model, logits, batch, text, start=shortest, stop=longest + max_new_tokens, cache=cache)
     ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
     with input_by_input(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
-        for column in range(shortest, longest + max_new_tokens):
+        for column in track(range(shortest, longest + max_new_tokens), "writing, token"):
             new = sampling.draw(_without(decoder.scores(), not_first, lengths == column), generator)
             if end is not None:
                 new = torch.where(ended, end, new)
@@ -214,7 +215,7 @@ def beam_search(
     count = len(prompt)
     beams = [_Beam(beam_size, length_penalty, max_new_tokens) for _ in range(count)]
     alive = torch.zeros(count, 1, device=prompt.device)  # log-probability of what each beam keeps
-    for step in range(max_new_tokens):
+    for step in track(range(max_new_tokens), "searching, token"):
         here = decoder.scores()
         here = _without(here, not_first, torch.full((len(here),), step == 0, device=here.device))
         scores = alive[..., None] + here.float().log_softmax(-1).unflatten(0, (count, -1))

@@ -58,8 +58,8 @@ often used:
               file of such overrides: sweep=lr
 --config FILE repeat a saved run; overrides change it, and mean what they mean without it (Hydra's grammar)
 Your own configs: a folder ./conf beside the packaged one. Your own classes: plugins=[my_package].
-SIGTERM, Ctrl-C and SLURM's warning (--signal=USR1@60) save and end the run; the last also asks SLURM to start the job
-again, and then the same command with the same run_dir=DIR continues.
+SIGTERM, Ctrl-C, a closed terminal and SLURM's warning (--signal=USR1@60) save and end the run; the last also has SLURM
+start the job again, and then the same command with the same run_dir=DIR continues.
 """,
     "resume": """\
 usage: mmtx resume DIR [key=value ...]

@@ -12,6 +12,7 @@ from mmtx.directions import PLAYED, Direction, known
 from mmtx.film import Filmed
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
+from mmtx.stopping import track
 from mmtx.world import Playable
 
 SIDE_BY_SIDE = 128
@@ -84,7 +85,7 @@ def play_seeds(
         cache: keep keys and values of earlier steps where that is exact.
     """
     episodes: list[Episode] = []
-    for start in range(0, len(seeds), SIDE_BY_SIDE):
+    for start in track(range(0, len(seeds), SIDE_BY_SIDE), f"{len(seeds)} episodes, part"):
         some, filmed = seeds[start : start + SIDE_BY_SIDE], max(0, num_filmed - start)
         world = source.world(len(some))
         try:

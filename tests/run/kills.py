@@ -2,10 +2,12 @@
 nothing. Reads cases as JSON from its input and prints what became of them.
 
 A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
-(what then happens) and ``rank`` (to whom).
+(what then happens), ``rank`` (to whom), and ``at_most`` (how often the point may still be reached after that, or the
+process ends with `TOO_LATE`).
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -16,13 +18,21 @@ import types
 import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
 import torch
 
+import mmtx.act
 import mmtx.cli
-import mmtx.experiment  # noqa: F401
+import mmtx.experiment
 from mmtx.data import module as data_module
+from mmtx.data import rollouts
+from mmtx.decoding import TextDecoder
 from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.directory import RunDirectory
+from mmtx.stopping import SIGNALS
+from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
+
+TOO_LATE = 99
 
 POINTS = {
     "step.start": (MultimodalModule, "training_step"),
@@ -38,6 +48,18 @@ POINTS = {
     "ckpt.before_link": (checkpoint_file, "link"),
     "ckpt.before_prune": (Checkpoints, "_prune"),
     "data.batch": (data_module._Fetch, "_batch"),
+    "data.sample": (data_module._Fetch, "_sample"),
+    "data.episode": (rollouts._Recipe, "_episode"),
+    "act.step": (mmtx.act.History, "see"),
+    "write.token": (TextDecoder, "append"),
+    "draw": (samples, "draw"),
+    "start.assemble": (mmtx.experiment, "assemble"),
+    "start.train": (job, "_train"),
+    "start.fit": (lightning.pytorch.Trainer, "fit"),
+    "status": (RunDirectory, "set_status"),
+    "end.acting": (MultimodalModule, "test_by_acting"),
+    "ranks.start": (children.Children, "start"),
+    "ranks.wait": (children.Children, "wait"),
 }
 
 
@@ -50,6 +72,31 @@ def term_all():
     if "RANK" in os.environ:
         os.killpg(os.getpgid(os.getppid()), signal.SIGTERM)
     os.killpg(0, signal.SIGTERM)
+
+
+def term_twice(pid=None):
+    """And the second comes while the first is not obeyed yet."""
+    os.kill(pid or os.getpid(), signal.SIGTERM)
+    time.sleep(1.2)
+    os.kill(pid or os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
+def term_rank_1():
+    """From rank 0, for which rank 1 waits."""
+    with open(f"/proc/{os.getppid()}/task/{os.getppid()}/children", encoding="utf-8") as file:
+        (other,) = {int(rank) for rank in file.read().split()} - {os.getpid()}
+    os.kill(other, signal.SIGTERM)
+    time.sleep(1)
+
+
+def close_output():
+    """As if whoever reads what is printed had gone: pipes without a reader."""
+    for descriptor in (1, 2):
+        read, write = os.pipe()
+        os.dup2(write, descriptor)
+        os.close(write)
+        os.close(read)
 
 
 def poison(module):
@@ -65,6 +112,12 @@ DEEDS = {
     "term_all": lambda *_: term_all(),
     "interrupt": lambda *_: os.kill(os.getpid(), signal.SIGINT),
     "requeue": lambda *_: os.kill(os.getpid(), signal.SIGUSR1),
+    "hang_up": lambda *_: os.kill(os.getpid(), signal.SIGHUP),
+    "term_twice": lambda *_: term_twice(),
+    "close_output": lambda *_: close_output(),
+    "kill_parent": lambda *_: os.kill(os.getppid(), signal.SIGKILL),  # of a rank
+    "term_parent_twice": lambda *_: term_twice(os.getppid()),
+    "term_rank_1": lambda *_: term_rank_1(),
     "no_space": no_space,
     "hang": lambda *_: time.sleep(1000),
     "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
@@ -73,7 +126,7 @@ DEEDS = {
 }
 
 
-def arm(at, nth=1, do="kill", rank=0, times=1):
+def arm(at, nth=1, do="kill", rank=0, times=1, at_most=None):
     """Has something happen when a point is reached for the nth time, and as often after it as `times` says."""
     owner, name = POINTS[at]
     original, count = getattr(owner, name), 0
@@ -83,6 +136,8 @@ def arm(at, nth=1, do="kill", rank=0, times=1):
         count += 1
         if nth <= count < nth + times and os.environ.get("RANK", "0") == str(rank):
             DEEDS[do](*arguments)
+        if at_most is not None and count > nth + at_most and os.environ.get("RANK", "0") == str(rank):
+            os._exit(TOO_LATE)
         return original(*arguments, **keywords)
 
     setattr(owner, name, armed)
@@ -99,7 +154,8 @@ class Forked:
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
                         os.close(descriptor)  # as a new program would: a lifeline's other end is the parent's alone
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
@@ -150,9 +206,23 @@ def run(words, cwd, **point):
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # nobody is left; a test says so where it matters
+    if point.get("do") == "kill_parent":
+        wait_for_ranks(cwd, words[-1].removeprefix("run_dir="))
     with open(log, encoding="utf-8") as file:
         said = file.read()
     return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "said": said}
+
+
+def wait_for_ranks(cwd, run_dir):
+    """Until those whose parent was killed have recorded their end, and let go of the run."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        with open(os.path.join(cwd, run_dir, "status.json"), encoding="utf-8") as file:
+            if json.load(file)["state"] != "running":
+                break
+        time.sleep(0.05)
+    with open(os.path.join(cwd, run_dir, ".lock"), encoding="utf-8") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
 
 
 if __name__ == "__main__":

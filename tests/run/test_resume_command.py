@@ -122,6 +122,6 @@ def test_a_job_that_slurm_starts_again_goes_on(run, monkeypatch, capsys):
 def test_it_goes_on_to_its_end_and_no_further(run, stopped):
     words = ["resume", "run", "data.num_workers=1"]
     on, again = play([{"cwd": str(stopped), "words": words}, {"cwd": str(stopped), "words": ["resume", "run"]}])
-    assert on["code"] == 0 and "continues from step 6 of 8" in on["said"], on["said"]
+    assert on["code"] == 0 and "continues from step 5 of 8" in on["said"], on["said"]
     assert yaml.safe_load(run.config.read_text())["data"]["num_workers"] == 1
     assert again["code"] == 0 and "is finished" in again["said"], again["said"]

@@ -142,7 +142,7 @@ def test_what_is_done_is_not_repeated(tmp_path):
     assert [job.attempts for job in again.jobs] == [1, 2, 1] and read_sweep(tmp_path).state == "finished"
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_lets_all_jobs_save(number, code, tmp_path):
     saves = "trap 'sleep 0.2; touch {0}/{1}/saved; exit 143' TERM; while true; do sleep 0.05; done"
     sweep = make_sweep(tmp_path, [saves.format(tmp_path, i) for i in range(3)])
@@ -152,6 +152,15 @@ def test_a_signal_lets_all_jobs_save(number, code, tmp_path):
     assert record.state == "interrupted"
     assert [job.state for job in record.jobs] == ["interrupted", "interrupted", "waiting"]
     assert [(tmp_path / job.name / "saved").exists() for job in record.jobs] == [True, True, False]
+
+
+def test_a_sweep_that_ends_by_an_error_is_not_recorded_as_running(tmp_path):
+    sweep = make_sweep(tmp_path, ["exit 0"])
+    engine = make_slots(tmp_path, 1)
+    engine.wait = lambda seconds: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        drive(sweep, engine)
+    assert read_sweep(tmp_path).state == "failed"
 
 
 def test_a_job_is_no_rank_of_its_launcher(tmp_path, monkeypatch):

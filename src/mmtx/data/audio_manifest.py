@@ -13,6 +13,7 @@ from mmtx.data.stratified import held_out
 from mmtx.data.table import Row, Table, read_table
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, refuse_together
+from mmtx.stopping import track
 
 
 class AudioManifest(Recordings):
@@ -190,7 +191,7 @@ def _bad_sounds(
     """What the headers of the files say is wrong; a file is looked at once."""
     seen: set[Path] = set()
     for manifest in manifests:
-        for row, sound in manifest.sounds():
+        for row, sound in track(manifest.sounds(), "checking recordings"):
             if sound in seen:
                 continue
             seen.add(sound)

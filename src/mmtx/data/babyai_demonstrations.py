@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy
 from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
-from tqdm import tqdm
 
 from mmtx.data.babyai_level import Level
 from mmtx.data.made_once import Arrays, made_once
 from mmtx.errors import InvalidValue
+from mmtx.stopping import track
 
 RECIPE = 1
 """Counted up where the same settings give other demonstrations, so that no cache from before is taken."""
@@ -114,7 +114,7 @@ def demonstrations(level: Level, split: str, count: int, split_seed: int) -> Dem
     """The episodes of a split, from the cache folder or made and put there."""
 
     def make() -> Arrays:
-        numbers = tqdm(range(count), unit="episode", desc=f"{level.name}, {split}", disable=None)
+        numbers = track(range(count), f"{level.name}, {split}, episode")
         return vars(_end_to_end([_solved(level, split, number, split_seed) for number in numbers]))
 
     def read(arrays: Arrays) -> Demonstrations:

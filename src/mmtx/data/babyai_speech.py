@@ -9,12 +9,12 @@ import numpy
 import torch
 from jaxtyping import Int16, Int64
 from torch import Tensor
-from tqdm import tqdm
 
 from mmtx.data.babyai_demonstrations import Demonstrations
 from mmtx.data.clips import LOUDEST, Clips
 from mmtx.data.made_once import Arrays, made_once
 from mmtx.data.synthesis import espeak_version, random_voice, synthesise
+from mmtx.stopping import track
 
 RECIPE = 1
 """Counted up where the same settings give other clips, so that no cache from before is taken."""
@@ -60,8 +60,7 @@ def spoken(shown: Demonstrations, speakers: Speakers) -> tuple[Clips, Int64[nump
     said = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
 
     def make() -> Arrays:
-        progress = tqdm(said, unit="clip", desc="missions said aloud", disable=None)
-        clips = Clips.of([speakers.say(*pair) for pair in progress])
+        clips = Clips.of([speakers.say(*pair) for pair in track(said, "missions said aloud")])
         return {key: values.numpy() for key, values in vars(clips).items()}
 
     def read(arrays: Arrays) -> Clips:

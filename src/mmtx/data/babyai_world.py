@@ -18,6 +18,7 @@ from mmtx.data.babyai_view import Look
 from mmtx.data.clips import LOUDEST
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import check_within
+from mmtx.stopping import check, track
 from mmtx.world import Observation, Outcome, World
 
 FRAME_CELL_PIXELS = 16
@@ -56,17 +57,20 @@ class BabyAIWorld(World):
         """
         if len(seeds) > self._num_episodes:
             raise ValueError(f"{len(seeds)} seeds for {self._num_episodes} episodes")
-        self._environments = [self._level.begin(episode_seed("test", seed, 0, 0)) for seed in seeds]
+        begun = track(seeds, "beginning episodes")
+        self._environments = [self._level.begin(episode_seed("test", seed, 0, 0)) for seed in begun]
         views = [environment.gen_obs()["image"] for environment in self._environments]
         self._cells = torch.from_numpy(numpy.stack(views))
         self._over = torch.zeros(len(seeds), dtype=torch.bool)
         self._success = torch.zeros(len(seeds), dtype=torch.bool)
         missions = [environment.mission for environment in self._environments]
-        return self._observed(), [self._told(mission, seed) for mission, seed in zip(missions, seeds, strict=True)]
+        told = track(zip(missions, seeds, strict=True), "missions of episodes", len(seeds))
+        return self._observed(), [self._told(mission, seed) for mission, seed in told]
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
         reward = torch.zeros(len(self._environments))
         for i, action in enumerate(actions.reshape(len(self._environments)).tolist()):
+            check()
             if self._over[i]:
                 continue
             view, earned, terminated, truncated = stepped(self._environments[i], int(action))

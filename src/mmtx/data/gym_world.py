@@ -16,6 +16,7 @@ from mmtx.batch import Sample
 from mmtx.data.episodes import EpisodeSource, Standardise
 from mmtx.data.recorded import LARGEST_STATE
 from mmtx.errors import InvalidValue, UserError, nearest
+from mmtx.stopping import check, track
 from mmtx.world import Observation, Outcome, World
 
 MISSING = "environments are made by Gymnasium, which is not installed (package gymnasium): pip install 'mmtx[rl]'"
@@ -157,15 +158,15 @@ class GymWorld(World):
             raise ValueError(f"{len(seeds)} seeds for {len(self._envs)} environments")
         self._steps, self._over = 0, torch.zeros(len(seeds), dtype=torch.bool)
         self._success: list[bool | None] = [None] * len(seeds)
-        self._seen = [
-            self._vector(env, env.reset(seed=int(seed))[0]) for env, seed in zip(self._envs, seeds, strict=False)
-        ]
+        begun = track(zip(self._envs, seeds, strict=False), "beginning episodes", len(seeds))
+        self._seen = [self._vector(env, env.reset(seed=int(seed))[0]) for env, seed in begun]
         return self._observation(), [{} for _ in seeds]
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
         self._steps += 1
         reward = torch.zeros(len(self._over))
         for index in (~self._over).nonzero()[:, 0].tolist():
+            check()
             env = self._envs[index]
             seen, reward[index], terminated, truncated, info = env.step(_action(env.action_space, actions[index]))
             self._seen[index] = self._vector(env, seen)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmtx.batch import Sample
 from mmtx.data.episodes import Episodes, EpisodeSource, Standardise, Windowing, check_generated_keys, data_seed
 from mmtx.errors import InvalidValue, check_within
+from mmtx.stopping import track
 from mmtx.world import Observation, Outcome, World
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
@@ -174,7 +175,7 @@ def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: 
     world.reset([data_seed(seed, number) for number in range(num_episodes)])
     actions = _random_actions(num_episodes, world.max_steps, seed)
     observations, rewards, overs = [], [], []
-    for step in range(world.max_steps):
+    for step in track(range(world.max_steps), "random walks, step"):
         observations.append(world.states())
         outcome = world.step(actions[:, step])
         rewards.append(outcome.reward)

@@ -22,6 +22,7 @@ from mmtx.data.parted import PartedSplit
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
 from mmtx.data.worker import Desk, in_worker
 from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.stopping import check
 
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
@@ -263,6 +264,7 @@ class _Fetch(Dataset[list[Batch]]):
 
     def _sample(self, group: _Group, draw: Draw) -> Sample | None:
         """One sample; None where it cannot be read and may be left out."""
+        check()
         self._note(draw.index)
         seed_everything_for(self.seed, draw)
         try:

@@ -18,6 +18,7 @@ from mmtx.data.base import Samples, Source, Split
 from mmtx.data.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_within, refuse_together
+from mmtx.stopping import track
 
 RATES_HZ = (1000, 192_000)
 
@@ -129,7 +130,7 @@ class Recordings(Source):
 
     def _read_all(self, recordings: Sequence[Recording]) -> dict[Path, Tensor]:
         waveforms, problems = {}, []
-        for recording in recordings:
+        for recording in track(recordings, "reading recordings"):
             try:
                 waveforms[recording.file] = self._read(recording.file)
             except UserError as error:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy
-from tqdm import tqdm
 
 from mmtx.data.behaviour import Mixture
 from mmtx.data.episodes import Episodes, EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
 from mmtx.data.made_once import Arrays, made_once
 from mmtx.data.recorded import Recorded
+from mmtx.stopping import track
 from mmtx.world import World
 
 RECIPE = 1
@@ -93,7 +93,7 @@ class _Recipe:
     def made(self, num_episodes: int) -> Episodes:
         env, mixture = make_env(self.env), Mixture(self.env, self.policies)
         try:
-            numbers = tqdm(range(num_episodes), unit="episode", desc=self.env, disable=None)
+            numbers = track(range(num_episodes), f"{self.env}, episode")
             recorded = [self._episode(env, mixture, number) for number in numbers]
             return self._checked(recorded, num_actions(env))
         finally:

@@ -10,7 +10,6 @@ from functools import partial
 import torch
 from jaxtyping import Int16
 from torch import Tensor
-from tqdm import tqdm
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
@@ -20,6 +19,7 @@ from mmtx.data.made_once import Arrays, made_once
 from mmtx.data.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import check_within
+from mmtx.stopping import track
 
 RECIPE = 1
 """Counted up where the same settings give other clips, so that no cache from before is taken."""
@@ -139,12 +139,8 @@ class _Draw:
         speech = speech * (peak * LOUDEST / speech.abs().max())
         return torch.nn.functional.pad(speech, (before, after)).round().to(torch.int16)
 
-    def clips(self, split: str, count: int, progress: tqdm) -> Clips:
-        waveforms = []
-        for i in range(count):
-            waveforms.append(self.clip(split, i))
-            progress.update()
-        return Clips.of(waveforms)
+    def clips(self, split: str, count: int) -> Clips:
+        return Clips.of([self.clip(split, i) for i in track(range(count), f"spoken digits, {split}, clip")])
 
 
 def _text(digits: list[int]) -> str:
@@ -163,8 +159,7 @@ def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
     """The clips of each split, from the cache folder or made and put there."""
 
     def make() -> Arrays:
-        with tqdm(total=sum(counts.values()), unit="clip", desc="spoken digits", disable=None) as progress:
-            made = {split: draw.clips(split, count, progress) for split, count in counts.items()}
+        made = {split: draw.clips(split, count) for split, count in counts.items()}
         return {
             f"{split}_{key}": values.numpy() for split, clips in made.items() for key, values in vars(clips).items()
         }

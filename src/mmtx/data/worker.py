@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import torch
 
+from mmtx.stopping import SIGNALS, show_progress
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 ROWS = 4096  # many more than there are workers, so that two of them hardly ever share one
@@ -62,6 +64,8 @@ def end_workers() -> None:
 def in_worker(_: int) -> None:
     """Set-up of a process that prepares batches: a signal to the whole group is for the run to answer, and the worker
     goes on until the run has saved and ends it."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    signal.set_wakeup_fd(-1)
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    show_progress(False)
     end_with_parent(signal.SIGKILL)

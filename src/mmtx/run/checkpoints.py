@@ -16,8 +16,8 @@ from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
-from mmtx.run.interrupt import Interrupted
 from mmtx.run.metrics import MetricsLog
+from mmtx.stopping import Interrupted
 from mmtx.training.alarms import Alarm
 from mmtx.training.module import MultimodalModule, is_sharded
 from mmtx.training.numbers import NotFinite
@@ -131,7 +131,7 @@ class Checkpoints(Callback):
         not spread over ranks can."""
         together = isinstance(exception, Interrupted | NotFinite)
         possible = together or (trainer.is_global_zero and not is_sharded(trainer))
-        meant = isinstance(exception, Exception) and not isinstance(exception, CheckpointError)
+        meant = isinstance(exception, Exception | Interrupted) and not isinstance(exception, CheckpointError)
         if trainer.global_step and pl_module.is_between_steps and possible and meant and trainer.state.fn == "fit":
             if pl_module.average is not None and pl_module.average.is_swapped:
                 pl_module.average.swap(pl_module.learner)

@@ -18,7 +18,7 @@ class Children:
     """Each leads a session of its own, so that a terminal's Ctrl-C reaches this process only, which passes it on.
 
     Args:
-        grace_s: seconds that a child has to save when this process dies; 0: it is killed at once.
+        grace_s: seconds that a child has to save when this process dies.
     """
 
     def __init__(self, *, grace_s: float) -> None:
@@ -70,12 +70,17 @@ class Children:
         return ended
 
     def wake(self) -> None:
-        """Ends a `wait` early; may be called by a signal handler."""
+        """Ends a `wait` early; may be called from another thread."""
         self._ended.put(None)
 
     def signal(self, name: str, number: int) -> None:
         """Signals one child, not what it has started: it knows best."""
         self._running[name][0].send_signal(number)
+
+    def signal_all(self, number: int) -> None:
+        """Signals every child; may be called from another thread."""
+        for process, _ in list(self._running.values()):
+            process.send_signal(number)
 
     def kill(self, name: str) -> None:
         """Kills one child with everything in its process group."""

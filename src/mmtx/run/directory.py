@@ -7,6 +7,7 @@ import json
 import os
 import platform
 import shlex
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,7 +109,7 @@ class RunDirectory:
 
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
-        partial = file.with_name(f".{file.name}.{os.getpid()}")
+        partial = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
         partial.write_text(json.dumps(redacted(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         os.replace(partial, file)
 

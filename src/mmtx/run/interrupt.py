@@ -1,96 +1,62 @@
-"""Signals: finish the step, save, and go."""
+"""Requests to stop in a run: finish the step, agree, save, and go."""
 
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
-import time
-from types import FrameType
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Callback
 
-from mmtx.training.alarms import Alarm
-from mmtx.training.module import MultimodalModule
-
-SIGNALS = (Alarm.TERMINATE, Alarm.INTERRUPT, Alarm.REQUEUE)
-ONE_SIGNAL_SECONDS = 1.0
-"""Signals so close together are one: a terminal and the process above both pass it on."""
-
-
-class Interrupted(Exception):
-    """The run was asked to stop, and has saved its state.
-
-    Args:
-        number: the signal.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        super().__init__(f"stopped by {signal.Signals(number).name}")
-
-    @property
-    def exit_code(self) -> int:
-        return 128 + self.number
+from mmtx.stopping import Obey, attend, obey, share
 
 
 class Interrupt(Callback):
-    """Turns SIGINT, SIGTERM and SLURM's warning SIGUSR1 into `Interrupted` at the end of a step or of a batch of an
-    evaluation, on all ranks at once. A second signal ends the process at once."""
-
-    def __init__(self) -> None:
-        self._received, self._when = 0, 0.0
-        self._previous: dict[int, Any] = {}
+    """Turns a request to stop into `Interrupted` on all ranks at once, where the state is whole: behind a step, behind
+    a batch of an evaluation, and behind what follows an evaluation. Comes last of the callbacks, behind those that take
+    long."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        for number in SIGNALS:
-            self._previous[int(number)] = signal.signal(number, self._note)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        """Once more: Lightning has put a handler of its own around ours, which would end the loop between two hooks,
-        before anything is saved, or wait for ranks that know of nothing."""
-        for number in self._previous:
-            signal.signal(number, self._note)
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.on_train_start(trainer, pl_module)
-
-    def on_test_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self.on_train_start(trainer, pl_module)
-
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if self._received:
-            pl_module.raised.add(Alarm(self._received))
+        attend()
+        obey(Obey.LATER)
+        if trainer.world_size > 1:
+            share_over_ranks()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self._end_if_agreed(pl_module)
+        pl_module.stop_if_agreed()
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.stop_if_requested()
 
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self.on_train_batch_start(trainer, pl_module)
-        pl_module.agree()
-        self._end_if_agreed(pl_module)
+        pl_module.stop_if_requested()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.stop_if_requested()
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        self.on_validation_batch_end(trainer, pl_module)
+        pl_module.stop_if_requested()
 
-    def restore(self) -> None:
-        """Gives signals back to whoever had them."""
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.stop_if_requested()
 
-    def _end_if_agreed(self, module: MultimodalModule) -> None:
-        for alarm in SIGNALS:
-            if alarm in module.alarms:
-                raise Interrupted(int(alarm))
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._received and time.monotonic() - self._when > ONE_SIGNAL_SECONDS:
-            os._exit(128 + number)
-        if not self._received:
-            self._received, self._when = number, time.monotonic()
+def share_over_ranks() -> None:
+    """Has a request to one rank be one to all, also while that rank waits for another that acts or writes texts."""
+    from torch.distributed.distributed_c10d import _get_default_store
+
+    telling, looking = (torch.distributed.PrefixStore("stopping", _get_default_store().clone()) for _ in range(2))
+
+    def look() -> int:
+        try:
+            return int(looking.get("signal")) if looking.check(["signal"]) else 0
+        except RuntimeError:  # the rank that holds the store has ended
+            return 0
+
+    share(lambda number: telling.set("signal", str(number)), look)
 
 
 def requeue() -> None:

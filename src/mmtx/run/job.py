@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from mmtx.experiment import Experiment, assemble, construct
 from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
-from mmtx.run.interrupt import Interrupt, Interrupted, requeue
+from mmtx.run.interrupt import Interrupt, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
 from mmtx.run.source import learnt_for
+from mmtx.stopping import Interrupted, Obey, obeyed, recorded, show_progress
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -41,54 +43,65 @@ def prepare(config: Config, run: RunDirectory) -> None:
     run.set_status("running")
 
 
+def begin(experiment: Experiment, run: RunDirectory) -> int:
+    """Runs from the first step, in a directory that has no run yet. Gives the exit code.
+
+    Raises:
+        UserError: there is a run in the directory, or it cannot be made.
+    """
+    with obeyed(Obey.LATER):
+        prepare(experiment.config, run)
+        return start(experiment, run)
+
+
 def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
     """Runs here, or in as many processes as there are devices; from a checkpoint if there is one. Gives the exit
-    code."""
+    code. However it ends, unless it is killed, the status then says so."""
     from mmtx.training.trainer import started_by_launcher
 
     if started_by_launcher() and not is_main():
+        show_progress(False)
         return execute(experiment, run, checkpoint)
-    with run.lock():
+    with run.lock(), obeyed(Obey.LATER):
         run.set_status("running")
         run.write_json(run.directions, dict(experiment.directions))
         if experiment.training.num_devices == 1 or started_by_launcher():
             return execute(experiment, run, checkpoint)
-        code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
-        told = code < 0 or reason == NOT_BEGUN
-        if told:
-            hint = " (as the kernel does where memory runs out)" if code == -signal.SIGKILL else ""
-            print(f"mmtx: {reason}{hint}; the other ranks were ended", file=sys.stderr)
-        if told or (code and run.state() == "running"):  # what the others then said of it is not the cause
-            run.set_status("interrupted" if code in INTERRUPTED else "failed", reason)
-        return code if code >= 0 else 1
+        try:
+            return _execute_on_ranks(experiment.training.num_devices, run, checkpoint)
+        except BaseException as error:
+            return _ended(error, run)
 
 
-def begin(run: RunDirectory) -> int:
-    """Runs a frozen config from its first step. Gives the exit code.
-
-    Raises:
-        UserError: it cannot be run.
-    """
-    config = read_config(run.config)
-    sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
-    prepare(config, run)
-    return start(assemble(config, learnt_for(config)), run)
+def _execute_on_ranks(num_ranks: int, run: RunDirectory, checkpoint: Path | None) -> int:
+    code, reason = run_ranks(run.path, num_ranks, checkpoint)
+    if run.state() == "finished":  # whatever came as a rank left
+        return 0
+    told = code < 0 or reason == NOT_BEGUN
+    if told:
+        hint = " (as the kernel does where memory runs out)" if code == -signal.SIGKILL else ""
+        print(f"mmtx: {reason}{hint}; the other ranks were ended", file=sys.stderr)
+    if told or (code and run.state() == "running"):  # what the others then said of it is not the cause
+        run.set_status("interrupted" if code in INTERRUPTED else "failed", reason)
+    return code if code >= 0 else 1
 
 
 def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
-    try:
-        metrics = _train(experiment, run, checkpoint)
-    except RuntimeError as error:
-        return _ended(explained(error, experiment), run)
-    except BaseException as error:
-        return _ended(error, run)
-    finally:
-        end_workers()
-    if is_main():
-        run.write_json(run.metrics, finite(metrics))
-        run.set_status("finished")
-    return 0
+    with obeyed(Obey.LATER), recorded(partial(_ended_at_once, run)):
+        try:
+            with obeyed(Obey.AT_ONCE):  # until there is something to save, see `Interrupt`
+                metrics = _train(experiment, run, checkpoint)
+            if is_main():
+                run.write_json(run.metrics, finite(metrics))
+                run.set_status("finished")
+            return 0
+        except RuntimeError as error:
+            return _ended(explained(error, experiment), run)
+        except BaseException as error:
+            return _ended(error, run)
+        finally:
+            end_workers()
 
 
 def is_main() -> bool:
@@ -103,8 +116,6 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         code, state, told = error.exit_code, "interrupted", str(error)
         if error.number == signal.SIGUSR1 and is_main():
             requeue()
-    elif isinstance(error, KeyboardInterrupt):
-        code, state, told = 130, "interrupted", NOT_BEGUN
     elif isinstance(error, UserError):
         code = 2
     elif not isinstance(error, ProcessDied):
@@ -120,6 +131,12 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         said = redacted(str(error) if isinstance(error, UserError | ProcessDied) else told)
         print(f"mmtx: {said}{kept}", file=sys.stderr)
     return code
+
+
+def _ended_at_once(run: RunDirectory, number: int) -> None:
+    """Records the end of a process that ends without saving."""
+    if is_main() and run.state() == "running":
+        run.set_status("interrupted", f"ended at once by {signal.Signals(number).name}")
 
 
 def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -> dict[str, float]:
@@ -142,9 +159,8 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     loggers: list[Any] = [log] if log is not None else []
     runtime = {"run_dir": run.path, "config": redacted(config)}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
-    interrupt = Interrupt()
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
-    callbacks += [_checkpoints(experiment).of(run, contents(experiment)), interrupt]
+    callbacks += [construct(config["checkpoint"], plugins)().of(run, contents(experiment)), Interrupt()]
     training, total_steps = experiment.training, experiment.total_steps
     module = MultimodalModule(
         learner=experiment.learner,
@@ -185,7 +201,6 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         ended = error
         raise
     finally:
-        interrupt.restore()
         for wandb_log in wandb_logs:
             wandb_log.finish(ended)
         if log is not None:
@@ -253,6 +268,7 @@ def quieten() -> None:
 
 def main() -> int:
     """One rank of a run: its directory, and the checkpoint to go on from if there is one."""
+    show_progress(is_main())
     run = RunDirectory(Path(sys.argv[1]))
     config, checkpoint = read_config(run.config), Path(sys.argv[2]) if len(sys.argv) > 2 else None
     return execute(assemble(config, learnt_for(config, checkpoint)), run, checkpoint)

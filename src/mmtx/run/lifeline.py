@@ -10,23 +10,30 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Callable
 
 VARIABLE = "MMTX_LIFELINE"
 """``FILE_DESCRIPTOR:GRACE_SECONDS`` in the child's environment."""
 
 
-def hold() -> None:
-    """Watches the lifeline, if there is one. When it breaks, this process is asked to save and end (SIGTERM), and after
-    the grace its whole process group is killed."""
+def hold(first: Callable[[], None] = lambda: None) -> None:
+    """Watches the lifeline, if there is one. When it breaks, this process is requested to save and end (SIGTERM), and
+    after the grace its whole process group is killed.
+
+    Args:
+        first: called when it breaks; where it raises, the group is killed at once.
+    """
     given = os.environ.pop(VARIABLE, None)  # not for the processes that this one starts
     if given is not None:
         file, _, grace = given.partition(":")
-        threading.Thread(target=_watch, args=(int(file), float(grace)), daemon=True, name="lifeline").start()
+        threading.Thread(target=_watch, args=(int(file), float(grace), first), daemon=True, name="lifeline").start()
 
 
-def _watch(file: int, grace_s: float) -> None:
+def _watch(file: int, grace_s: float, first: Callable[[], None]) -> None:
     os.read(file, 1)
-    if grace_s:
+    try:
+        first()
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(grace_s)
-    os.killpg(os.getpgrp(), signal.SIGKILL)
+    finally:
+        os.killpg(os.getpgrp(), signal.SIGKILL)

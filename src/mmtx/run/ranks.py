@@ -9,48 +9,51 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 from mmtx.run.children import Children, describe_exit
+from mmtx.stopping import SIGNALS, passed_on
 
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""
 
+SAVE_SECONDS = 60.0
+"""How long the ranks may save when this process dies."""
+
 OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
 """By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-INTERRUPTED = tuple(128 + number for number in PASSED_ON)
+INTERRUPTED = tuple(128 + number for number in SIGNALS)
 NOT_BEGUN = "stopped before the first step or after the last"
 
 
 def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[int, str | None]:
-    """Starts the ranks with torchrun's environment and waits for them. Signals are passed on to all.
+    """Starts the ranks with torchrun's environment and waits for them. Requests to stop are passed on to all.
 
     Returns:
         The exit code, 0 if all ranks ended well, and else what happened to the first that did not. The others are then
-        given `GRACE_SECONDS`, unless the run was interrupted and they are saving. A rank that a signal which was passed
-        on has killed had nothing to save yet: so it stands for the run.
+        given `GRACE_SECONDS`, unless the run was interrupted and they are saving. A rank that a request to stop has
+        killed had nothing to save yet: so it stands for the run.
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
     mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
     command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
-    ranks = Children(grace_s=0)
+    ranks = Children(grace_s=SAVE_SECONDS)
     try:
         with _held_back():
             for rank in range(num_ranks):
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
                 ranks.start(str(rank), command, {"OMP_NUM_THREADS": threads, **mine, **address, **own}, log=None)
-        with _passing_on(ranks) as passed:
-            return _wait(ranks, passed)
+        with passed_on(ranks.signal_all):
+            return _wait(ranks)
     finally:
         for name in ranks.names:
             ranks.kill(name)
 
 
-def _wait(ranks: Children, passed: Sequence[int]) -> tuple[int, str | None]:
+def _wait(ranks: Children) -> tuple[int, str | None]:
     code, reason, unsaved = 0, None, False
     deadline: float | None = None
     while ranks.names:
@@ -58,9 +61,10 @@ def _wait(ranks: Children, passed: Sequence[int]) -> tuple[int, str | None]:
         if left is not None and left <= 0:
             break
         for rank, ended in ranks.wait(left):
-            if -ended in passed and not unsaved:  # the others then fail for want of it
+            if -ended in SIGNALS and not unsaved:  # the others have nothing to save either
                 code, reason, unsaved = 128 - ended, NOT_BEGUN, True
                 deadline = time.monotonic() + GRACE_SECONDS
+                ranks.signal_all(-ended)
             elif not unsaved and ended and (not code or code in INTERRUPTED and ended not in INTERRUPTED):
                 code, reason = ended, f"rank {rank} {describe_exit(ended)}"
                 deadline = None if ended in INTERRUPTED else time.monotonic() + GRACE_SECONDS
@@ -69,30 +73,13 @@ def _wait(ranks: Children, passed: Sequence[int]) -> tuple[int, str | None]:
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """Within, Ctrl-C waits. Processes that are started here inherit that, and let it in once they can end by it."""
+    """Within, SIGINT is blocked. Processes that are started here inherit that, and unblock it once it ends them without
+    a traceback; see `mmtx.run.worker`."""
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-
-
-@contextlib.contextmanager
-def _passing_on(ranks: Children) -> Iterator[Sequence[int]]:
-    """Gives the signals that have been passed on."""
-    passed: list[int] = []
-
-    def send(number: int, _: object) -> None:
-        passed.append(number)
-        for name in ranks.names:
-            ranks.signal(name, number)
-
-    previous = {number: signal.signal(number, send) for number in PASSED_ON}
-    try:
-        yield passed
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _free_port() -> int:

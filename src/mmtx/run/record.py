@@ -15,6 +15,7 @@ from mmtx.directions import Direction
 from mmtx.errors import UserError
 from mmtx.plain_yaml import read_yaml
 from mmtx.run.directory import RunDirectory
+from mmtx.stopping import track
 
 MANIFEST = "sweep.json"
 SILENT_SECONDS = 120.0
@@ -69,7 +70,7 @@ def find_runs(places: Sequence[Path | str]) -> list[RunRecord]:
         path = Path(place).expanduser().absolute()
         if not path.is_dir():
             raise UserError(f"{place} is not a directory; give run directories or sweep directories")
-        here = {record.path: record for record in _runs_below(path)}
+        here = {record.path: record for record in track(_runs_below(path), "reading runs")}
         if not here:
             raise UserError(f"{place} holds no run (looked for config.yaml and {MANIFEST} in it and below)")
         found |= here

@@ -72,6 +72,8 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
 
 
 def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
+    if run.state() == "running" and is_main():
+        run.set_status("interrupted", "its process was killed")
     config = read_config(run.config, overrides)
     checkpoint = find_checkpoint(run)
     experiment = assemble(config, learnt_for(config, checkpoint))

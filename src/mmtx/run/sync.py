@@ -20,6 +20,7 @@ from mmtx.run.wandb_file import read_wandb_file
 from mmtx.run.wandb_identity import FILE, identity, remember
 from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
 from mmtx.run.wandb_server import why_offline
+from mmtx.stopping import track
 
 UPLOAD = (sys.executable, "-m", "wandb", "sync", "--include-online")
 SAMPLES = re.compile(r"(?P<name>.+)_step(?P<step>\d+)")
@@ -41,7 +42,7 @@ def sync(places: Sequence[str], parallel: int) -> int:
             raise UserError(f"nothing can be uploaded: {why}; see `wandb login`, WANDB_API_KEY and WANDB_BASE_URL")
     files = {record.path: _complete_files(record) for record in due}
     rebuilt = [record for record in due if not files[record.path]]
-    for record in rebuilt:
+    for record in track(rebuilt, "rebuilding what was logged, run"):
         files[record.path] = [_rebuild(record)]
     said = _upload([file.parent for of_run in files.values() for file in of_run], parallel) if due else ""
     failed = [record for record in due if not all(_is_up(file) for file in files[record.path])]

@@ -14,11 +14,11 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from mmtx.objectives.base import Example
-from mmtx.run.interrupt import Interrupted
 from mmtx.run.record import RunRecord, read_run
 from mmtx.run.wandb_identity import AGENT, agent_run_id, identity, remember
 from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
 from mmtx.run.wandb_server import reachable, why_offline
+from mmtx.stopping import Interrupted
 
 INIT_SECONDS = 10.0
 START_SECONDS = 30.0

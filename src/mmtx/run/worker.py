@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mmtx import stopping
 from mmtx.run import lifeline
 
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
+
+RELEASE_SECONDS = 1.0
+"""How long the kernel may take to release the lock of a process that has died."""
 
 
 def command(run_dir: Path) -> list[str]:
@@ -20,32 +26,79 @@ def command(run_dir: Path) -> list[str]:
 
 
 def main() -> int:
-    lifeline.hold()
-    if "RANK" in os.environ:  # until there is something to save, Ctrl-C ends it wherever it waits for other ranks
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    from mmtx.run import job  # brings torch with it: seconds in which the parent may die
+    lifeline.hold(_take_over if os.environ.get("RANK") == "0" else lambda: None)
+    return _rank() if "RANK" in os.environ else _job()
+
+
+def _take_over() -> None:
+    """Rank 0 holds the run in the place of its parent, which has died, while the ranks save.
+
+    Raises:
+        UserError: another process was quicker, and goes on from what was saved before.
+    """
+    from mmtx.errors import UserError
     from mmtx.run.directory import RunDirectory
 
-    if "RANK" in os.environ:
+    deadline = time.monotonic() + RELEASE_SECONDS
+    while True:
+        try:
+            _held.enter_context(RunDirectory(sys.argv[1]).lock())
+            return
+        except UserError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+_held = contextlib.ExitStack()  # until this process ends
+
+
+def _rank() -> int:
+    """Until there is something to save, a signal ends it wherever it waits for other ranks; its parent records that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    with stopping.attended(from_the_start=False):
+        from mmtx.run import job  # brings torch with it: seconds in which the parent may die
+
         return job.main()
-    run = RunDirectory(sys.argv[1])
-    with run.lock(wait=True):
-        pass  # an earlier process of the run, such as one whose launcher was killed, has saved by now
-    return _continue_or_begin(run)
+
+
+def _job() -> int:
+    try:
+        with stopping.attended():
+            from mmtx.run.directory import RunDirectory
+
+            run = RunDirectory(sys.argv[1])
+            with run.lock(wait=True):
+                pass  # an earlier process of the run, such as one whose launcher was killed, has saved by now
+            return _continue_or_begin(run)
+    except stopping.Interrupted as stop:  # before it has begun: whoever started it records that
+        print(f"mmtx: {stop}", file=sys.stderr)
+        return stop.exit_code
 
 
 def _continue_or_begin(run: RunDirectory) -> int:
     from mmtx.errors import UserError
-    from mmtx.run.job import begin
     from mmtx.run.resume import resume
 
     try:
-        return begin(run) if run.state() is None else resume(run.path)
+        return _begin(run) if run.state() is None else resume(run.path)
     except UserError as error:
         run.set_status("failed", " ".join(str(error).split()))
         print(f"mmtx: {error}", file=sys.stderr)
         return 2
+
+
+def _begin(run: RunDirectory) -> int:
+    from mmtx.compose import read_config
+    from mmtx.experiment import assemble
+    from mmtx.run.job import begin
+    from mmtx.run.source import learnt_for
+
+    config = read_config(run.config)
+    experiment = assemble(config, learnt_for(config))
+    sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
+    return begin(experiment, run)
 
 
 if __name__ == "__main__":

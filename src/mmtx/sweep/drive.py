@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from mmtx.run.directory import RunDirectory
+from mmtx.stopping import Obey, attended, obeyed, passed_on
 from mmtx.sweep.engine import Engine
 from mmtx.sweep.outcome import memory_kills, outcome
 from mmtx.sweep.policy import Policy
@@ -26,7 +25,7 @@ HANGING_SECONDS = 10.0
 class Drive:
     """Runs what is not done of a sweep.
 
-    SIGINT and SIGTERM ask every job to save and end; a second one kills them.
+    A request to stop has every job save and end; a second one kills them.
 
     Args:
         sweep: whose record is kept.
@@ -59,33 +58,39 @@ class Drive:
         self._changed = False
 
     def run(self) -> int:
-        """Gives the exit code: 0, 1 if any job has failed, 130 or 143 if the sweep was interrupted."""
-        self._set_state("running")
-        told = 0
-        with self._listening():
-            while True:
-                while self._goes_on and self._engine.has_room() and (job := self._source.next()):
-                    self._start(job)
-                if self._changed:
-                    self._write()
-                if not self._running:
-                    break
-                for name, code in self._engine.wait(self._view.seconds):
-                    self._end(self._running.pop(name), code)
-                if len(self._signals) > told:
-                    told = len(self._signals)
-                    self._stop_all(at_once=told > 1)
-                self._end_what_hangs()
-                for job, reason in self._source.hopeless([j for j in self._running.values() if j.state == "running"]):
-                    self._prune(job, reason)
-                self._view.show(self._sweep, list(self._running.values()))
-        self._view.close()
+        """Gives the exit code: 0, 1 if any job has failed, 128 + the signal if the sweep was interrupted."""
+        with attended(), obeyed(Obey.LATER), passed_on(self._note):
+            try:
+                self._set_state("running")
+                self._run_jobs()
+                self._view.close()
+            except BaseException:  # jobs that still run save and end, as their launcher does
+                self._set_state("failed")
+                raise
+            done = all(job.is_done for job in self._sweep.jobs)
+            self._set_state("interrupted" if self._signals else "finished" if done else "failed")
         if self._signals:
-            self._set_state("interrupted")
             return 128 + self._signals[0]
-        done = all(job.is_done for job in self._sweep.jobs)
-        self._set_state("finished" if done else "failed")
         return 0 if done else 1
+
+    def _run_jobs(self) -> None:
+        told = 0
+        while True:
+            while self._goes_on and self._engine.has_room() and (job := self._source.next()):
+                self._start(job)
+            if self._changed:
+                self._write()
+            if not self._running:
+                break
+            for name, code in self._engine.wait(self._view.seconds):
+                self._end(self._running.pop(name), code)
+            if len(self._signals) > told:
+                told = len(self._signals)
+                self._stop_all(at_once=told > 1)
+            self._end_what_hangs()
+            for job, reason in self._source.hopeless([j for j in self._running.values() if j.state == "running"]):
+                self._prune(job, reason)
+            self._view.show(self._sweep, list(self._running.values()))
 
     @property
     def _goes_on(self) -> bool:
@@ -165,18 +170,6 @@ class Drive:
         self._sweep.write()
         self._changed = False
 
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        def note(number: int, _: object) -> None:
-            self._signals.append(number)
-            self._engine.wake()
-
-        numbers = [signal.SIGINT, signal.SIGTERM]
-        if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # with nohup, it is ignored
-            numbers.append(signal.SIGHUP)
-        previous = {number: signal.signal(number, note) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+    def _note(self, number: int) -> None:
+        self._signals.append(number)
+        self._engine.wake()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.run.children import describe_exit
+from mmtx.stopping import SIGNALS
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "out of memory", "can't allocate memory")
 
@@ -22,9 +23,9 @@ def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | 
     """
     status = read_status(folder)
     error = status.get("error")
-    if code == 0:
+    if code == 0 or status.get("state") == "finished":  # whatever came as its process left
         return "finished", None
-    if status.get("state") == "interrupted" or code in (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGTERM):
+    if status.get("state") == "interrupted" or code - 128 in SIGNALS or -code in SIGNALS:
         return "interrupted", error or "stopped before there was anything to save"
     if status.get("state") != "failed" or not error:
         error = describe_exit(code)

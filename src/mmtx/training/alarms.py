@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
-from signal import SIGINT, SIGTERM, SIGUSR1
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 
 
 class Alarm(IntEnum):
@@ -11,6 +11,7 @@ class Alarm(IntEnum):
 
     TERMINATE = SIGTERM
     INTERRUPT = SIGINT
+    HANG_UP = SIGHUP
     REQUEUE = SIGUSR1
     SAVE = 1000
     SAVING_FAILED = 1001

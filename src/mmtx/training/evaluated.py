@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import lightning.pytorch as pl
@@ -18,8 +18,11 @@ from mmtx.data.sampler import seed_step
 from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
 from mmtx.learner import Learner
 from mmtx.playing import play
+from mmtx.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
+from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
 from mmtx.training.throughput import Throughput
+from mmtx.training.unhindered import Unhindered
 
 
 class EvaluatedModule(pl.LightningModule):
@@ -37,6 +40,8 @@ class EvaluatedModule(pl.LightningModule):
         throughput: tokens of training since the last row of the log or the last evaluation.
         num_filmed: episodes of the test that keep their frames; for whoever shows them to ask.
         played: the episodes of the last evaluation by part of the data, for each return that was asked for.
+        raised: what this rank wants all to do.
+        alarms: what any rank wanted when they last agreed.
     """
 
     def __init__(self, *, learner: Learner, data: DataModule, seed: int) -> None:
@@ -47,6 +52,8 @@ class EvaluatedModule(pl.LightningModule):
         self.validated: int | None = None
         self.num_filmed = 0
         self.played: dict[str, list[list[Episode]]] = {}
+        self.raised: set[Alarm] = set()
+        self.alarms: set[Alarm] = set()
         self._sharded = False
         self._parts: list[str] = []
         self._totals: dict[str, Totals] = {}
@@ -62,13 +69,16 @@ class EvaluatedModule(pl.LightningModule):
     def _eval_loaders(self, split: str) -> Any:
         loaders = self.data.eval_loaders(split, rank=self.global_rank, num_ranks=self.trainer.world_size)
         self._parts = list(loaders)
-        return list(loaders.values())
+        what = {"val": "validating, batch", "test": "testing, batch"}[split]
+        return [Unhindered(loader, what, at_the_end=[]) for loader in loaders.values()]
 
     def validation_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
-        self._add_to_totals(batches, self._parts[dataloader_idx])
+        if batches:
+            with self.cut_short():
+                self._add_to_totals(batches, self._parts[dataloader_idx])
 
     def test_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
-        self._add_to_totals(batches, self._parts[dataloader_idx])
+        self.validation_step(batches, _, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
         self._totals, self._left_out_of = {}, torch.zeros(2, device=self.device)
@@ -94,7 +104,10 @@ class EvaluatedModule(pl.LightningModule):
     def _end_evaluation(self, stage: str) -> None:
         summed = {part: self._summed(totals) for part, totals in self._totals.items()}
         metrics = parts_metrics(self.learner, stage, summed) | self._skipped(stage)
-        self._publish(metrics | self._act(stage))
+        with self.cut_short():
+            metrics |= self._act(stage)
+        self.stop_if_requested()
+        self._publish(metrics)
         self._gather(False)
         self._swap_average()
         self.throughput.restart()  # time spent here is not training
@@ -114,7 +127,11 @@ class EvaluatedModule(pl.LightningModule):
         self.learner.eval()
         with self.averaged():
             self._gather(True)
-            self._publish(self._act("test"))
+            metrics: dict[str, float] = {}
+            with self.cut_short():
+                metrics = self._act("test")
+            self.stop_if_requested()
+            self._publish(metrics)
             self._gather(False)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_test_end(self.trainer, self)
@@ -130,6 +147,39 @@ class EvaluatedModule(pl.LightningModule):
                 self.played[part] = play(self.learner, source, stage, num_filmed=num_filmed)
             metrics |= acting_metrics(source, under(stage, part), self.played[part])
         return metrics
+
+    @contextmanager
+    def cut_short(self) -> Iterator[None]:
+        """Within, a request to stop ends what this rank does by itself, at the next item of a loop. The ranks then stop
+        together where they next agree."""
+        with suppress(Interrupted), obeyed(Obey.AT_CHECKS):
+            yield
+
+    def stop_if_requested(self) -> None:
+        """Stops all ranks together if any of them was requested to; all have to call this.
+
+        Raises:
+            Interrupted: one was.
+        """
+        self.agree()
+        self.stop_if_agreed()
+
+    def stop_if_agreed(self) -> None:
+        """Raises `Interrupted` if any rank was requested to stop when they last agreed."""
+        for number in SIGNALS:
+            if Alarm(number) in self.alarms:
+                raise Interrupted(number)
+
+    def agree(self, values: Tensor | None = None) -> list[float]:
+        """`values` summed over ranks, together with the alarms that any of them has raised; all ranks have to call
+        this."""
+        if number := requested():
+            self.raised.add(Alarm(number))
+        values = torch.zeros(0, device=self.device) if values is None else values
+        raised = values.new_tensor([alarm in self.raised for alarm in Alarm], dtype=torch.double)
+        summed = self._sum_over_ranks(torch.cat([values.double(), raised])).tolist()
+        self.alarms = {alarm for alarm, count in zip(Alarm, summed[len(values) :], strict=True) if count}
+        return summed[: len(values)]
 
     def _gather(self, whole: bool) -> None:
         """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""

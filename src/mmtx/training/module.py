@@ -20,12 +20,12 @@ from mmtx.data.sampler import seed_step
 from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
-from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
 from mmtx.training.evaluated import EvaluatedModule
 from mmtx.training.numbers import Watch, keep_batches
 from mmtx.training.optimisation import Optimisation, clip, grad_norm
 from mmtx.training.state import restore, scaler_of
+from mmtx.training.unhindered import Unhindered
 
 
 class MultimodalModule(EvaluatedModule):
@@ -48,8 +48,6 @@ class MultimodalModule(EvaluatedModule):
         checkpoint: what to go on from; None: from the start.
 
     Attributes:
-        raised: what this rank wants all to do.
-        alarms: what any rank wanted when they last agreed.
         is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
             is logged.
         logged: the step of the training metrics that were logged last.
@@ -76,8 +74,6 @@ class MultimodalModule(EvaluatedModule):
         self.data_timeout_s, self.watch, self._checkpoint = data_timeout_s, Watch(max_skips), checkpoint
         self.optimizer: torch.optim.Optimizer
         self.scheduler: torch.optim.lr_scheduler.LambdaLR
-        self.raised: set[Alarm] = set()
-        self.alarms: set[Alarm] = set()
         self.is_between_steps = True
         self._grad_norm: Tensor | None = None
         self._grad_norms: dict[str, Tensor] = {}
@@ -117,7 +113,7 @@ class MultimodalModule(EvaluatedModule):
         return self.data.batch_size * self.accumulate * self.trainer.world_size
 
     def train_dataloader(self) -> Any:
-        return self.data.train_loader(
+        loader = self.data.train_loader(
             num_steps=self.total_steps,
             accumulate=self.accumulate,
             rank=self.global_rank,
@@ -125,6 +121,7 @@ class MultimodalModule(EvaluatedModule):
             first_step=self.global_step,
             timeout_s=self.data_timeout_s,
         )
+        return Unhindered(loader) if self.trainer.world_size == 1 else loader  # several ranks end behind a step
 
     # ---------------------------------------------------------------- training
 
@@ -235,14 +232,6 @@ class MultimodalModule(EvaluatedModule):
     def _say(self, text: str | None) -> None:
         if text and self.trainer.is_global_zero:
             print(f"mmtx: warning: {text}", file=sys.stderr, flush=True)
-
-    def agree(self, values: Tensor | None = None) -> list[float]:
-        """`values` summed over ranks, together with the alarms that any of them has raised; all ranks have to ask."""
-        values = torch.zeros(0, device=self.device) if values is None else values
-        raised = values.new_tensor([alarm in self.raised for alarm in Alarm], dtype=torch.double)
-        summed = self._sum_over_ranks(torch.cat([values.double(), raised])).tolist()
-        self.alarms = {alarm for alarm, count in zip(Alarm, summed[len(values) :], strict=True) if count}
-        return summed[: len(values)]
 
     def _counts(self, batches: list[Batch]) -> Tensor:
         counts = torch.zeros(len(self.learner.objectives), device=self.device)

@@ -13,6 +13,7 @@ from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
+from mmtx.stopping import track
 from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw, sounds
 from mmtx.training.listening import draw_listening
@@ -55,18 +56,22 @@ class Samples(Callback):
         self._validations += 1
         last = trainer.global_step >= pl_module.total_steps
         due = self.every_validations is not None and self._validations % self.every_validations == 0
-        if (due or last) and trainer.is_global_zero and not is_sharded(trainer):
+        if due or last:
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        if pl_module.data.source.val() is None and trainer.is_global_zero and not is_sharded(trainer):
+        if pl_module.data.source.val() is None:
             self._write(trainer, pl_module)  # there was no validation to follow
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        for part, played in pl_module.played.items():
-            source = pl_module.data.source.parts[part]
+        with pl_module.cut_short():
+            self._show_played(trainer, pl_module)
+
+    def _show_played(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
+        for part, played in module.played.items():
+            source = module.data.source.parts[part]
             if not played or not isinstance(source, Playable):
                 continue
             folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
@@ -77,9 +82,12 @@ class Samples(Callback):
                     log(pictures, step)
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
+        if not trainer.is_global_zero or is_sharded(trainer):
+            return
         seen, held_out = (module.data.eval_loaders(split, rank=0, num_ranks=1) for split in ("train", "val"))
-        for part, loader in (seen | held_out).items():
-            self._write_part(trainer, module, part, next(iter(loader))[0])
+        with module.cut_short():
+            for part, loader in track((seen | held_out).items(), "samples of part"):
+                self._write_part(trainer, module, part, next(iter(loader))[0])
 
     def _write_part(self, trainer: pl.Trainer, module: MultimodalModule, part: str, batch: Batch) -> None:
         real = (batch.ids >= 0).nonzero()[:, 0] if batch.ids is not None else torch.arange(len(batch))
@@ -93,12 +101,13 @@ class Samples(Callback):
         learner.train(was_training)
 
     def _show(self, trainer: pl.Trainer, learner: Learner, part: str, batch: Batch) -> None:
-        examples = {name: learner.objective(name).examples(learner.model, batch) for name in learner.applying(batch)}
+        applying = track(learner.applying(batch), "making samples")
+        examples = {name: learner.objective(name).examples(learner.model, batch) for name in applying}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
         listening = folder / f"{_named(part, 'listening')}_step{trainer.global_step:06d}.png"
         draw_listening(learner.model, batch, listening)
-        for objective, of_objective in examples.items():
+        for objective, of_objective in track(examples.items(), "drawing samples"):
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             _write_texts(stem.with_suffix(".jsonl"), of_objective)

@@ -130,7 +130,7 @@ class Training:
     ) -> pl.Trainer:
         """Lightning's Trainer. One pass of its loop is the whole run: the loader ends with the last step."""
         every = min(self.val_every_steps or epoch_steps, total_steps)
-        return pl.Trainer(
+        trainer = pl.Trainer(
             max_epochs=1,
             accelerator=self.accelerator,
             devices=self.num_devices,
@@ -149,6 +149,9 @@ class Training:
             use_distributed_sampler=False,
             inference_mode=False,  # weights are swapped with their average around validation
         )
+        # Lightning's own handlers would end a loop between two hooks, before anything is saved
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        return trainer
 
     def _strategy(self) -> str | Strategy:
         if self.num_ranks == 1:

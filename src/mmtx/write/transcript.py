@@ -26,6 +26,7 @@ from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.stopping import track
 
 SUFFIXES = (".wav", ".flac", ".ogg")
 """Files that are taken for sounds by their names alone."""
@@ -58,7 +59,7 @@ def transcribe(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, An
     write = _writing(learner, writer, options)
     overlap, began, heard_s = round(float(options["overlap_seconds"]) * rate), time.perf_counter(), 0.0
     lines: list[str] = []
-    for first in range(0, len(files), FILES_AT_ONCE):
+    for first in track(range(0, len(files), FILES_AT_ONCE), f"{len(files)} files, part"):
         some = files[first : first + FILES_AT_ONCE]
         waveforms = [_read(file, rate, bool(options["resample"])) for file in some]
         heard_s += sum(map(len, waveforms)) / rate
@@ -79,7 +80,7 @@ def _segments(
     trim = partial(trim_silence, sample_rate_hz=rate, trim_db=learner.specs[name].trim_db)
     cut = [trim(waveform[a:b]) for waveform, own in zip(waveforms, spans, strict=True) for a, b in own]
     texts: list[str] = []
-    for first in range(0, len(cut), WINDOWS_AT_ONCE):
+    for first in track(range(0, len(cut), WINDOWS_AT_ONCE), "transcribing, batch"):
         samples = [{name: {"waveform": window}} for window in cut[first : first + WINDOWS_AT_ONCE]]
         texts += write(collate(samples, learner.specs))
     for own in spans:

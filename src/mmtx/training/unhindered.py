@@ -1,0 +1,53 @@
+"""Batches whose making does not hold up a request to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol, runtime_checkable
+
+from mmtx.stopping import Interrupted, Obey, obeyed, track
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """What Lightning iterates over."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Unhindered:
+    """A loader that gives up waiting for a batch, or making it, when this process is requested to stop.
+
+    Args:
+        loader: of the batches.
+        what: its batches are for, where progress is to be shown: ``testing, batch``.
+        at_the_end: a step that comes instead of those that are given up, so that all ranks come to where they agree on
+            stopping; None: `Interrupted` is raised.
+    """
+
+    def __init__(self, loader: Loader, what: str | None = None, at_the_end: list[Any] | None = None) -> None:
+        self._loader, self._what, self._at_the_end = loader, what, at_the_end
+
+    def __len__(self) -> int:
+        return len(self._loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        batches = self._batches()
+        return batches if self._what is None else track(batches, self._what, len(self))
+
+    def _batches(self) -> Iterator[Any]:
+        batches = iter(self._loader)
+        while True:
+            try:
+                with obeyed(Obey.AT_ONCE):
+                    batch = next(batches)
+            except StopIteration:
+                return
+            except Interrupted:
+                if self._at_the_end is None:
+                    raise
+                yield self._at_the_end
+                return
+            yield batch
