@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import shlex
 import signal
@@ -20,6 +19,7 @@ from mmtx.compose import Config, read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
+from mmtx.launch import launch
 from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
@@ -43,13 +43,12 @@ def prepare(config: Config, run: RunDirectory) -> None:
 def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
     """Runs here, or in as many processes as there are devices; from a checkpoint if there is one. Gives the exit
     code."""
-    from mmtx.training.trainer import started_by_launcher
-
-    if started_by_launcher() and not is_main():
+    here = launch()
+    if not here.is_main:
         return execute(experiment, run, checkpoint)
     with run.lock():
         run.set_status("running")
-        if experiment.training.num_devices == 1 or started_by_launcher():
+        if experiment.training.num_devices == 1 or here.by is not None:
             return execute(experiment, run, checkpoint)
         code, reason = run_ranks(run.path, experiment.training.num_devices, checkpoint)
         told = code < 0 or reason == NOT_BEGUN
@@ -83,23 +82,19 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None =
         return _ended(error, run)
     finally:
         end_workers()
-    if is_main():
+    if launch().is_main:
         run.write_json(run.metrics, finite(metrics))
         run.set_status("finished")
     return 0
 
 
-def is_main() -> bool:
-    """Whether this is rank 0, or the only process."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-
-
 def _ended(error: BaseException, run: RunDirectory) -> int:
     """Says why a run ends, in one line where there is nothing to debug, and gives its exit code."""
     code, state, told = 1, "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+    here = launch()
     if isinstance(error, Interrupted):
         code, state, told = error.exit_code, "interrupted", str(error)
-        if error.number == signal.SIGUSR1 and is_main():
+        if error.number == signal.SIGUSR1 and here.is_main:
             requeue()
     elif isinstance(error, KeyboardInterrupt):
         code, state, told = 130, "interrupted", NOT_BEGUN
@@ -107,9 +102,9 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
         code = 2
     elif not isinstance(error, ProcessDied):
         traceback.print_exc()
-    if not is_main() and code == 1 and not isinstance(error, ProcessDied) and run.state() == "running":
-        run.set_status(state, f"rank {os.environ.get('RANK')}: {told}")  # the others then fail for want of it
-    if is_main():
+    if not here.is_main and code == 1 and not isinstance(error, ProcessDied) and run.state() == "running":
+        run.set_status(state, f"rank {here.rank}: {told}")  # the others then fail for want of it
+    if here.is_main:
         with contextlib.suppress(OSError):  # the reason may be that the directory is gone
             if run.state() != "failed":
                 run.set_status(state, told)
@@ -127,7 +122,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     from mmtx.training.module import MultimodalModule
 
     quieten()
-    config, plugins, main = experiment.config, experiment.config["plugins"], is_main()
+    config, plugins, main = experiment.config, experiment.config["plugins"], launch().is_main
     if config.get("init_from") and checkpoint is None:
         report = initialise_from(experiment.learner, config["init_from"], plugins)
         if main:
