@@ -10,4 +10,4 @@ exec torchrun \
     --nproc-per-node "${DEVICES:?devices of each machine}" \
     --master-addr "${MAIN:?address of machine 0}" \
     --master-port "${PORT:-29500}" \
-    -m mmtx.cli train "trainer.num_nodes=$NUM_NODES" "trainer.devices=$DEVICES" "$@"
+    --no-python mmtx train "trainer.num_nodes=$NUM_NODES" "trainer.devices=$DEVICES" "$@"

@@ -80,18 +80,18 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
         UserError: it is not a class, or its package is not trusted; nothing of that package is then imported. Python's
             own modules are never trusted: a file could start any program with them.
     """
-    own = (plugin for plugin in plugins if plugin.partition(".")[0] not in PYTHONS)
-    trusted = (*TRUSTED, *own)
+    own = [plugin for plugin in plugins if plugin.partition(".")[0] not in PYTHONS]
 
-    def is_trusted(name: str) -> bool:
-        return any(name == package or name.startswith(f"{package}.") for package in trusted)
+    def is_of(packages: Sequence[str], name: str) -> bool:
+        return any(name == package or name.startswith(f"{package}.") for package in packages)
 
     module_name, _, name = target.rpartition(".")
-    if not is_trusted(module_name):
+    if not is_of((*TRUSTED, *own), module_name):
         root = target.partition(".")[0]
         hint = "" if root in PYTHONS else f"; if you trust the package, add plugins=[{root}]"
         raise UserError(f"_target_={target} is not a class of mmtx{hint}")
-    _look_where_mmtx_was_started()
+    if is_of(own, module_name):
+        _look_where_mmtx_was_started()
     try:
         found = getattr(importlib.import_module(module_name), name)
     except (ImportError, ValueError) as error:
@@ -99,7 +99,7 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     except AttributeError:
         classes = [n for n, o in vars(importlib.import_module(module_name)).items() if inspect.isclass(o)]
         raise UserError(f"_target_={target}: {module_name} has no {name}; {nearest(name, classes)}") from None
-    if not inspect.isclass(found) or not is_trusted(found.__module__):
+    if not inspect.isclass(found) or not is_of((*TRUSTED, *own), found.__module__):
         raise UserError(f"_target_={target} is not a class of its package")
     return found
 
@@ -155,7 +155,8 @@ def packages(config: Mapping[str, Any]) -> list[str]:
 
 
 def _missing_packages(plugins: Sequence[str]) -> Iterator[Finding]:
-    _look_where_mmtx_was_started()
+    if plugins:
+        _look_where_mmtx_was_started()
     for plugin in plugins:
         root = plugin.partition(".")[0]
         if root not in sys.modules and (not root or importlib.util.find_spec(root) is None):

@@ -11,6 +11,8 @@ from mmtx import stopping
 from mmtx.arguments import Places, parse, parse_run, refuse, take
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.help import COMMAND_HELP, HELP
+from mmtx.launch import launch, requeued
+from mmtx.streams import in_utf8, outlast_readers
 
 if TYPE_CHECKING:
     from mmtx.experiment import Experiment
@@ -24,7 +26,20 @@ EXPORT = Places(2, 2, "name a run and where it goes: mmtx export RUN OUT")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and gives its exit code."""
+    """Runs one command and gives its exit code; without `arguments`, the one that this process has been started for."""
+    if arguments is not None:
+        return _stoppable(list(arguments))
+    in_utf8()
+    output = outlast_readers()
+    code = _stoppable(sys.argv[1:])
+    sys.stdout.flush()
+    if output.lost is None:
+        return code
+    print(f"mmtx: standard output cannot be written: {output.lost.strerror}", file=sys.stderr)
+    return code or int(sys.argv[1] not in OF_A_RUN)
+
+
+def _stoppable(arguments: list[str]) -> int:
     try:
         with stopping.attended():
             return _run(arguments)
@@ -33,8 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return stop.exit_code
 
 
-def _run(arguments: Sequence[str] | None) -> int:
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
+def _run(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -50,6 +64,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(COMMAND_HELP[name], end="")
         return 0
     try:
+        _refuse_unreadable(rest)
         return COMMANDS[name](rest)
     except UserError as error:
         if os.environ.get("MMTX_DEBUG"):
@@ -62,23 +77,24 @@ def train(arguments: list[str]) -> int:
     from mmtx.compose import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
-    from mmtx.run.job import begin, is_main, start
+    from mmtx.run.job import begin, start
     from mmtx.run.source import learnt_for
-    from mmtx.training.trainer import started_by_launcher
 
     if is_sweep:
         from mmtx.sweep.command import run_sweep
 
         return run_sweep(config_file, overrides, run_dir)
     _refuse_sweep(overrides)
-    if started_by_launcher() and run_dir is None:
-        raise UserError("ranks that torchrun or srun has started need one directory: give run_dir=DIR")
+    here = launch()
+    if here.by is not None and run_dir is None:
+        raise UserError(f"ranks that {here.by} has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config, learnt_for(config))
+    here.check(experiment.training.num_devices, experiment.training.num_nodes)
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
-    if int(os.environ.get("SLURM_RESTART_COUNT", "0")) and run.config.is_file():
+    if requeued() and run.config.is_file():
         return resume([str(run.path)])
-    if not is_main():
+    if not here.is_main:
         return start(experiment, run)
     print(f"run directory: {run.path}")
     print(_summary(experiment), flush=True)
@@ -238,9 +254,26 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
 }
 
 
+OF_A_RUN = ("train", "resume")
+"""Commands whose result is a directory; that of the others is what they print."""
+
+
 def _fail(message: str) -> int:
     print(f"mmtx: {message}", file=sys.stderr)
     return 2
+
+
+def _refuse_unreadable(arguments: Sequence[str]) -> None:
+    """Raises UserError where the working directory is gone, or a name is not UTF-8, as what is recorded of a run is."""
+    try:
+        places = [*arguments, os.getcwd()]
+    except OSError as error:
+        raise UserError(f"the working directory cannot be found ({error.strerror}); go to another") from None
+    for place in places:
+        try:
+            place.encode()
+        except UnicodeEncodeError:
+            raise UserError(f"{place!r} is not UTF-8; rename it, or go by another path") from None
 
 
 def _refuse_sweep(overrides: list[str]) -> None:

@@ -59,7 +59,7 @@ def test_torchrun_gets_the_place_of_this_machine(start, tmp_path):
     (call,) = calls(tmp_path)
     assert call == (
         "torchrun --nnodes 2 --node-rank 1 --nproc-per-node 8 --master-addr 10.0.0.1 --master-port 29500 "
-        "-m mmtx.cli train trainer.num_nodes=2 trainer.devices=8 run_dir=run seed=1"
+        "--no-python mmtx train trainer.num_nodes=2 trainer.devices=8 run_dir=run seed=1"
     )
 
 

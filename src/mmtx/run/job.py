@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import resource
 import shlex
 import signal
@@ -21,6 +20,7 @@ from mmtx.compose import Config, read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
+from mmtx.launch import launch
 from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
@@ -57,15 +57,14 @@ def begin(experiment: Experiment, run: RunDirectory) -> int:
 def start(experiment: Experiment, run: RunDirectory, checkpoint: Path | None = None) -> int:
     """Runs here, or in as many processes as there are devices; from a checkpoint if there is one. Gives the exit
     code. However it ends, unless it is killed, the status then says so."""
-    from mmtx.training.trainer import started_by_launcher
-
-    if started_by_launcher() and not is_main():
+    here = launch()
+    if not here.is_main:
         show_progress(False)
         return execute(experiment, run, checkpoint)
     with run.lock(), obeyed(Obey.LATER):
         run.set_status("running")
         run.write_json(run.directions, dict(experiment.directions))
-        if experiment.training.num_devices == 1 or started_by_launcher():
+        if experiment.training.num_devices == 1 or here.by is not None:
             return execute(experiment, run, checkpoint)
         try:
             return _execute_on_ranks(experiment.training.num_devices, run, checkpoint)
@@ -92,7 +91,7 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None =
         try:
             with obeyed(Obey.AT_ONCE):  # until there is something to save, see `Interrupt`
                 metrics = _train(experiment, run, checkpoint)
-            if is_main():
+            if launch().is_main:
                 run.write_json(run.metrics, finite(metrics))
                 run.set_status("finished")
             return 0
@@ -104,25 +103,21 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Path | None =
             end_workers()
 
 
-def is_main() -> bool:
-    """Whether this is rank 0, or the only process."""
-    return os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")) == "0"
-
-
 def _ended(error: BaseException, run: RunDirectory) -> int:
     """Says why a run ends, in one line where there is nothing to debug, and gives its exit code."""
     code, state, told = 1, "failed", f"{type(error).__name__}: {error}".splitlines()[0]
+    here = launch()
     if isinstance(error, Interrupted):
         code, state, told = error.exit_code, "interrupted", str(error)
-        if error.number == signal.SIGUSR1 and is_main():
+        if error.number == signal.SIGUSR1 and here.is_main:
             requeue()
     elif isinstance(error, UserError):
         code = 2
     elif not isinstance(error, ProcessDied):
         traceback.print_exc()
-    if not is_main() and code == 1 and not isinstance(error, ProcessDied) and run.state() == "running":
-        run.set_status(state, f"rank {os.environ.get('RANK')}: {told}")  # the others then fail for want of it
-    if is_main():
+    if not here.is_main and code == 1 and not isinstance(error, ProcessDied) and run.state() == "running":
+        run.set_status(state, f"rank {here.rank}: {told}")  # the others then fail for want of it
+    if here.is_main:
         with contextlib.suppress(OSError):  # the reason may be that the directory is gone
             if run.state() != "failed":
                 run.set_status(state, told)
@@ -135,7 +130,7 @@ def _ended(error: BaseException, run: RunDirectory) -> int:
 
 def _ended_at_once(run: RunDirectory, number: int) -> None:
     """Records the end of a process that ends without saving."""
-    if is_main() and run.state() == "running":
+    if launch().is_main and run.state() == "running":
         run.set_status("interrupted", f"ended at once by {signal.Signals(number).name}")
 
 
@@ -146,7 +141,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     from mmtx.training.module import MultimodalModule
 
     quieten()
-    config, plugins, main = experiment.config, experiment.config["plugins"], is_main()
+    config, plugins, main = experiment.config, experiment.config["plugins"], launch().is_main
     if config.get("init_from") and checkpoint is None:
         report = initialise_from(experiment.learner, config["init_from"], plugins)
         if main:
@@ -268,7 +263,7 @@ def quieten() -> None:
 
 def main() -> int:
     """One rank of a run: its directory, and the checkpoint to go on from if there is one."""
-    show_progress(is_main())
+    show_progress(launch().is_main)
     run = RunDirectory(Path(sys.argv[1]))
     config, checkpoint = read_config(run.config), Path(sys.argv[2]) if len(sys.argv) > 2 else None
     return execute(assemble(config, learnt_for(config, checkpoint)), run, checkpoint)

@@ -7,12 +7,13 @@ import os
 import random
 import signal
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmtx.launch import environment_of_none
 from mmtx.run.children import Children, describe_exit
+from mmtx.run.worker import command
 from mmtx.stopping import SIGNALS, passed_on
 
 GRACE_SECONDS = 10.0
@@ -20,9 +21,6 @@ GRACE_SECONDS = 10.0
 
 SAVE_SECONDS = 60.0
 """How long the ranks may save when this process dies."""
-
-OF_A_TASK = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NODEID", "SLURM_NTASKS", "SLURM_NTASKS_PER_NODE")
-"""By which Lightning would take a process for a rank that SLURM has started, within an allocation of SLURM."""
 
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 NOT_BEGUN = "stopped before the first step or after the last"
@@ -38,14 +36,14 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
-    mine = {key: value for key, value in os.environ.items() if key not in OF_A_TASK}
-    command = [sys.executable, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
+    mine = environment_of_none()
+    mine["OMP_NUM_THREADS"] = mine.get("OMP_NUM_THREADS") or threads
     ranks = Children(grace_s=SAVE_SECONDS)
     try:
         with _held_back():
             for rank in range(num_ranks):
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-                ranks.start(str(rank), command, {"OMP_NUM_THREADS": threads, **mine, **address, **own}, log=None)
+                ranks.start(str(rank), command(run_dir, checkpoint), {**mine, **address, **own}, log=None)
         with passed_on(ranks.signal_all):
             return _wait(ranks)
     finally:

@@ -13,10 +13,11 @@ from typing import Any
 from mmtx.compose import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
+from mmtx.launch import launch
 from mmtx.overrides import read_all
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
-from mmtx.run.job import is_main, keep_global_batch, start
+from mmtx.run.job import keep_global_batch, start
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.source import learnt_for
 
@@ -67,16 +68,17 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     if run.state() == "finished":
         print(f"{run.path} is finished; nothing is left to do")
         return 0
-    with run.lock() if is_main() else nullcontext():
+    with run.lock() if launch().is_main else nullcontext():
         return _resume(run, overrides)
 
 
 def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
-    if run.state() == "running" and is_main():
+    if run.state() == "running" and launch().is_main:
         run.set_status("interrupted", "its process was killed")
     config = read_config(run.config, overrides)
     checkpoint = find_checkpoint(run)
     experiment = assemble(config, learnt_for(config, checkpoint))
+    launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)
     else:

@@ -22,7 +22,7 @@ from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
 from mmtx.run.wandb_server import why_offline
 from mmtx.stopping import track
 
-UPLOAD = (sys.executable, "-m", "wandb", "sync", "--include-online")
+UPLOAD = (sys.executable, "-P", "-m", "wandb", "sync", "--include-online")
 SAMPLES = re.compile(r"(?P<name>.+)_step(?P<step>\d+)")
 
 

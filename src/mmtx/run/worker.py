@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sys
 import time
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtx import stopping
+from mmtx.launch import launch
 from mmtx.run import lifeline
+from mmtx.streams import outlast_readers
 
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
@@ -20,14 +21,18 @@ RELEASE_SECONDS = 1.0
 """How long the kernel may take to release the lock of a process that has died."""
 
 
-def command(run_dir: Path) -> list[str]:
-    """What starts a job, on this machine or another."""
-    return [sys.executable, "-m", "mmtx.run.worker", str(run_dir)]
+def command(run_dir: Path, checkpoint: Path | None = None) -> list[str]:
+    """What starts a job, on this machine or another; or a rank, with the checkpoint that it goes on from."""
+    alone = "-P"  # a user's random.py in the working directory is not taken for Python's own
+    return [sys.executable, alone, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
 
 
 def main() -> int:
-    lifeline.hold(_take_over if os.environ.get("RANK") == "0" else lambda: None)
-    return _rank() if "RANK" in os.environ else _job()
+    outlast_readers()
+    here = launch()
+    is_rank = here.by is not None
+    lifeline.hold(_take_over if is_rank and here.is_main else lambda: None)
+    return _rank() if is_rank else _job()
 
 
 def _take_over() -> None:

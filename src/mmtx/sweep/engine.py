@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.run.ranks import OF_A_TASK
-
-OF_A_RANK = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "MASTER_ADDR", "MASTER_PORT")
+from mmtx.launch import environment_of_none
 
 
 @dataclass(frozen=True)
@@ -60,9 +57,4 @@ class Engine(ABC):
 
 def job_environment(changes: Mapping[str, str]) -> dict[str, str]:
     """This process's environment for a job: a job is never a rank of what its launcher runs in."""
-    mine = {key: value for key, value in os.environ.items() if not _of_a_rank(key)}
-    return mine | dict(changes)
-
-
-def _of_a_rank(key: str) -> bool:
-    return key in OF_A_RANK or key in OF_A_TASK or key.startswith("TORCHELASTIC_")
+    return environment_of_none() | dict(changes)

@@ -54,6 +54,7 @@ class Submitit(Engine):
             needed = f"is less than trainer.devices={demand.devices_per_job}"
             raise InvalidValue("gpus_per_node", gpus_per_node, needed)
         self._max_running = max_running
+        os.environ["PYTHONSAFEPATH"] = "1"  # nor does Python look in the working directory where submitit starts it
         try:
             self._executor = submitit.AutoExecutor(
                 folder=demand.folder / ".submitit", cluster=cluster, slurm_max_num_timeout=MOST_REQUEUES

@@ -11,9 +11,12 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
+from lightning.pytorch.utilities import rank_zero_only
 
 from mmtx.errors import InvalidValue
+from mmtx.launch import Launch, launch
 from mmtx.training.precision import PrecisionName, precision_plugin
 
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
@@ -130,13 +133,15 @@ class Training:
     ) -> pl.Trainer:
         """Lightning's Trainer. One pass of its loop is the whole run: the loader ends with the last step."""
         every = min(self.val_every_steps or epoch_steps, total_steps)
+        for name in [name for name in os.environ if name.startswith("PL_TRAINER_")]:
+            del os.environ[name]  # Lightning would take from there what it is not given here
         trainer = pl.Trainer(
             max_epochs=1,
             accelerator=self.accelerator,
             devices=self.num_devices,
             num_nodes=self.num_nodes,
             strategy=self._strategy(),
-            plugins=[precision_plugin(self.precision, self.device_type)],
+            plugins=[Ranks(launch(), self.num_devices), precision_plugin(self.precision, self.device_type)],
             val_check_interval=every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -164,6 +169,49 @@ class Training:
         return DDPStrategy(process_group_backend=backend)
 
 
-def started_by_launcher() -> bool:
-    """Whether this process is a rank that somebody else started (torchrun, SLURM)."""
-    return "LOCAL_RANK" in os.environ or ("SLURM_PROCID" in os.environ and os.environ.get("SLURM_NTASKS", "1") != "1")
+class Ranks(ClusterEnvironment):
+    """What Lightning knows of ranks. It would else look for launchers by itself, and find what is none.
+
+    Args:
+        launch: the place of this process.
+        num_devices: ranks of each machine.
+    """
+
+    def __init__(self, launch: Launch, num_devices: int) -> None:
+        super().__init__()
+        self._launch, self._num_devices = launch, num_devices
+        self.set_global_rank(launch.rank)
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self._launch.address
+
+    @property
+    def main_port(self) -> int:
+        return self._launch.port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self._launch.num_ranks
+
+    def set_world_size(self, size: int) -> None:
+        """It is known."""
+
+    def global_rank(self) -> int:
+        return self._launch.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        vars(rank_zero_only)["rank"] = self._launch.rank  # Lightning has read it from the environment by itself
+
+    def local_rank(self) -> int:
+        return self._launch.local_rank
+
+    def node_rank(self) -> int:
+        return self._launch.rank // self._num_devices
