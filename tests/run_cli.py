@@ -14,17 +14,23 @@ from pathlib import Path
 
 TINY = ["backbone.dim=32", "backbone.num_layers=1", "backbone.num_heads=2", "data/augment=none", "log_every_steps=1"]
 COMMAND = str(Path(sys.executable).parent / "mmtx")
+ENVIRONMENT = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 forked = multiprocessing.get_context("forkserver")
 forked.set_forkserver_preload(
     [
+        "hydra.core.override_parser.overrides_parser",
         "lightning.pytorch",
         "matplotlib.pyplot",
         "sklearn.datasets",
+        "sklearn.model_selection",
         "torch._dynamo",
         "wandb",
+        "mmtx.cli",
         "mmtx.experiment",
         "mmtx.run.job",
+        "mmtx.sweep.command",
+        "mmtx.training.module",
     ]
 )
 
@@ -35,7 +41,7 @@ def mmtx(*arguments, cwd, timeout=180, env=None, interpreter=False):
     With `interpreter` it begins with a new interpreter: for what libraries read from the environment as they are
     imported.
     """
-    known = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
+    known = {**os.environ, **ENVIRONMENT, **(env or {})}
     known = {key: value for key, value in known.items() if value is not None}
     command = [COMMAND, *map(str, arguments)]
     if interpreter:

@@ -1,5 +1,5 @@
 """Runs and kills mmtx, case after case, each in a process forked from one that has imported everything and computed
-nothing. Reads cases as JSON from its input and prints what became of them.
+nothing.
 
 A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
 (what then happens), ``rank`` (to whom), and ``at_most`` (how often the point may still be reached after that, or the
@@ -225,6 +225,9 @@ def wait_for_ranks(cwd, run_dir):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-if __name__ == "__main__":
-    for case in json.load(sys.stdin):
-        print(json.dumps(run(**case)), flush=True)
+def run_all(cases, environment, results):
+    """Runs cases one after the other, in an environment, and sends a list of what became of them."""
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(1)  # the ranks are forks, and a fork of a process whose OpenMP has threads would hang
+    results.send([run(**case) for case in cases])
