@@ -1,6 +1,6 @@
-"""Puts this directory on the path, so that tests in folders share `builders` and `contracts`."""
+"""Puts this directory on the path, and that of `kills`, so that tests in folders share `builders` and `contracts`."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "run")]

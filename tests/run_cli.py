@@ -1,6 +1,7 @@
 """The real command line, in a process of its own.
 
-A process starts in a moment, because it is forked from one that has already imported what every command imports.
+A process starts in a moment, because it is forked from one that has already imported what every command imports; so do
+the ranks and jobs that it starts itself.
 """
 
 import atexit
@@ -38,8 +39,8 @@ forked.set_forkserver_preload(
 def mmtx(*arguments, cwd, timeout=180, env=None, interpreter=False):
     """Runs ``mmtx`` in `cwd`, with W&B off unless `env` says otherwise. Gives the finished process.
 
-    With `interpreter` it begins with a new interpreter: for what libraries read from the environment as they are
-    imported.
+    With `interpreter` it begins with a new interpreter, and so do its ranks and jobs: for what libraries read from the
+    environment as they are imported.
     """
     known = {**os.environ, **ENVIRONMENT, **(env or {})}
     known = {key: value for key, value in known.items() if value is not None}
@@ -69,8 +70,11 @@ def _run(command, cwd, environment, streams):
     os.environ.update(environment)
     sys.argv = command
     random.seed()  # not as all that are forked
+    from kills import fork_children
+
     from mmtx.cli import main
 
+    fork_children()
     try:
         sys.exit(main())
     finally:

@@ -144,12 +144,14 @@ def arm(at, nth=1, do="kill", rank=0, times=1, at_most=None):
 
 
 class Forked:
-    """Stands in for the `Popen` of a rank: a fork of this process, which is armed as it is."""
+    """Stands in for the `Popen` of a rank or a job: a fork of this process, which is armed as it is."""
 
-    def __init__(self, command, *, env, pass_fds, **_):
+    def __init__(self, command, *, env, pass_fds, stdout=None, **_):
         self.pid = os.fork()
         if self.pid == 0:
             os.setsid()
+            for descriptor in (1, 2) if stdout is not None else ():
+                os.dup2(stdout.fileno(), descriptor)
             for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
@@ -168,6 +170,12 @@ class Forked:
     def send_signal(self, number):
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+
+def fork_children():
+    """From now on ranks and jobs are forks of the process that starts them: there in a moment."""
+    torch.set_num_threads(1)  # a fork of a process whose OpenMP has threads would hang
+    children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
 
 
 def leave(call):
@@ -199,7 +207,7 @@ def run(words, cwd, **point):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
+        fork_children()
         if point:
             arm(**point)
         leave(lambda: mmtx.cli.main(words))
@@ -229,5 +237,4 @@ def run_all(cases, environment, results):
     """Runs cases one after the other, in an environment, and sends a list of what became of them."""
     os.environ.clear()
     os.environ.update(environment)
-    torch.set_num_threads(1)  # the ranks are forks, and a fork of a process whose OpenMP has threads would hang
     results.send([run(**case) for case in cases])
