@@ -173,8 +173,10 @@ class Forked:
 
 
 def fork_children():
-    """From now on ranks and jobs are forks of the process that starts them: there in a moment."""
-    torch.set_num_threads(1)  # a fork of a process whose OpenMP has threads would hang
+    """From now on ranks and jobs are forks of the process that starts them: there in a moment.
+
+    OMP_NUM_THREADS was 1 when torch was imported: a fork of a process whose OpenMP has threads would hang.
+    """
     children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
 
 

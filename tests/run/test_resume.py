@@ -1,12 +1,13 @@
 """A run that was stopped anywhere and goes on is, bit for bit, the run that was never stopped."""
 
 import json
+import multiprocessing
 import os
 
 import kills
 import pytest
 import torch
-from run_cli import ENVIRONMENT, TINY, forked
+from run_cli import ENVIRONMENT, TINY, fork
 from small_data import shrink_data
 
 WORDS = [
@@ -20,9 +21,8 @@ WORDS = [
 
 def play(cases, timeout=600):
     """What became of cases that `kills.py` ran one after the other."""
-    result, end = forked.Pipe(duplex=False)
-    process = forked.Process(target=kills.run_all, args=(cases, {**os.environ, **ENVIRONMENT}, end))
-    process.start()
+    result, end = multiprocessing.Pipe(duplex=False)
+    process = fork(kills.run_all, cases, {**os.environ, **ENVIRONMENT}, end)
     end.close()
     try:
         assert result.poll(timeout), f"no result after {timeout} s"
