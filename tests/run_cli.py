@@ -1,6 +1,7 @@
 """The real command line, in a process of its own.
 
-A process starts in a moment, because it is forked from one that has already imported what every command imports.
+A process starts in a moment, because it is forked from one that has already imported what every command imports; so do
+the ranks and jobs that it starts itself.
 """
 
 import atexit
@@ -11,20 +12,27 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from unittest import mock
 
 TINY = ["backbone.dim=32", "backbone.num_layers=1", "backbone.num_heads=2", "data/augment=none", "log_every_steps=1"]
 COMMAND = str(Path(sys.executable).parent / "mmtx")
+ENVIRONMENT = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
-forked = multiprocessing.get_context("forkserver")
-forked.set_forkserver_preload(
+_forkserver = multiprocessing.get_context("forkserver")
+_forkserver.set_forkserver_preload(
     [
+        "hydra.core.override_parser.overrides_parser",
         "lightning.pytorch",
         "matplotlib.pyplot",
         "sklearn.datasets",
+        "sklearn.model_selection",
         "torch._dynamo",
         "wandb",
+        "mmtx.cli",
         "mmtx.experiment",
         "mmtx.run.job",
+        "mmtx.sweep.command",
+        "mmtx.training.module",
     ]
 )
 
@@ -32,23 +40,39 @@ forked.set_forkserver_preload(
 def mmtx(*arguments, cwd, timeout=180, env=None, interpreter=False):
     """Runs ``mmtx`` in `cwd`, with W&B off unless `env` says otherwise. Gives the finished process.
 
-    With `interpreter` it begins with a new interpreter: for what libraries read from the environment as they are
-    imported.
+    With `interpreter` it begins with a new interpreter, and so do its ranks and jobs: for what libraries read from the
+    environment as they are imported.
     """
-    known = {**os.environ, "WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **(env or {})}
-    known = {key: value for key, value in known.items() if value is not None}
-    command = [COMMAND, *map(str, arguments)]
     if interpreter:
+        command, known = [COMMAND, *map(str, arguments)], _environment(env)
         return subprocess.run(command, cwd=cwd, env=known, capture_output=True, text=True, timeout=timeout)
     with tempfile.TemporaryDirectory() as folder:
         streams = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = forked.Process(target=_run, args=(command, str(cwd), known, [str(stream) for stream in streams]))
-        process.start()
+        process = start(*arguments, cwd=cwd, env=env, streams=streams)
         process.join(timeout)
         if process.exitcode is None:
             process.kill()
-            raise subprocess.TimeoutExpired(command, timeout)
-        return subprocess.CompletedProcess(command, process.exitcode, *(stream.read_text() for stream in streams))
+            raise subprocess.TimeoutExpired(["mmtx", *arguments], timeout)
+        return subprocess.CompletedProcess(arguments, process.exitcode, *(stream.read_text() for stream in streams))
+
+
+def start(*arguments, cwd, env=None, streams=(os.devnull, os.devnull)):
+    """Starts ``mmtx`` in the same way, with files for its output and its errors. Gives the process."""
+    command = [COMMAND, *map(str, arguments)]
+    return fork(_run, command, str(cwd), _environment(env), [str(each) for each in streams])
+
+
+def fork(function, *arguments):
+    """A process that calls a function. The server, which the first call starts, must not have more threads than one."""
+    process = _forkserver.Process(target=function, args=arguments)
+    with mock.patch.dict(os.environ, ENVIRONMENT):
+        process.start()
+    return process
+
+
+def _environment(changes):
+    known = {**os.environ, **ENVIRONMENT, **(changes or {})}
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def text_of(done):
@@ -63,8 +87,11 @@ def _run(command, cwd, environment, streams):
     os.environ.update(environment)
     sys.argv = command
     random.seed()  # not as all that are forked
+    from kills import fork_children
+
     from mmtx.cli import main
 
+    fork_children()
     try:
         sys.exit(main())
     finally:

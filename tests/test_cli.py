@@ -1,6 +1,7 @@
 """What users do, by the real command line."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from run_cli import TINY, mmtx, text_of
+from run_cli import TINY, mmtx, start, text_of
 
 
 def lines(run):
@@ -157,14 +158,18 @@ def test_a_run_directory_is_never_overwritten(finished, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends(number, code, tmp_path):
-    command = [str(Path(sys.executable).parent / "mmtx"), "train", "run_dir=run", "logger=[]", *TINY]
-    process = subprocess.Popen([*command, "trainer.max_epochs=10000"], cwd=tmp_path, stdout=subprocess.DEVNULL)
-    log = tmp_path / "run" / "metrics.jsonl"
-    deadline = time.monotonic() + 120
-    while not (log.exists() and len(log.read_text().splitlines()) > 3) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    assert process.wait(timeout=60) == code
+    words = ["data=digits", "modality=[image]", "objective=[classify]", "logger=[]", *TINY]
+    process = start("train", "run_dir=run", *words, "trainer.max_epochs=10000", cwd=tmp_path)
+    try:
+        log = tmp_path / "run" / "metrics.jsonl"
+        deadline = time.monotonic() + 120
+        while not (log.exists() and len(log.read_text().splitlines()) > 3) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        os.kill(process.pid, number)
+        process.join(60)
+        assert process.exitcode == code
+    finally:
+        process.kill()
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
     done = mmtx("evaluate", "run", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)

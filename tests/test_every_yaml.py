@@ -166,14 +166,14 @@ def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("recipe", OPTIONS["experiment"])
 def test_every_recipe_passes_the_check_and_takes_two_steps(recipe, tmp_path, monkeypatch):
-    config = compose([f"experiment={recipe}", *_path(recipe, tmp_path, monkeypatch)])
-    experiment = assemble(config)
+    words = [f"experiment={recipe}", *small_data_of(recipe, tmp_path, monkeypatch)]
+    experiment = assemble(compose(words))
     assert experiment.config["name"] == recipe
     assert experiment.total_steps >= 1
-    two_steps([f"experiment={recipe}", *_path(recipe, tmp_path, monkeypatch)])
+    two_steps(words)
 
 
-def _path(recipe, tmp_path, monkeypatch):
+def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
     given += ["data.source=x", "data.target=y"] if recipe == "translation" else []

@@ -1,5 +1,5 @@
 """Runs and kills mmtx, case after case, each in a process forked from one that has imported everything and computed
-nothing. Reads cases as JSON from its input and prints what became of them.
+nothing.
 
 A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
 (what then happens), ``rank`` (to whom), and ``at_most`` (how often the point may still be reached after that, or the
@@ -144,12 +144,14 @@ def arm(at, nth=1, do="kill", rank=0, times=1, at_most=None):
 
 
 class Forked:
-    """Stands in for the `Popen` of a rank: a fork of this process, which is armed as it is."""
+    """Stands in for the `Popen` of a rank or a job: a fork of this process, which is armed as it is."""
 
-    def __init__(self, command, *, env, pass_fds, **_):
+    def __init__(self, command, *, env, pass_fds, stdout=None, **_):
         self.pid = os.fork()
         if self.pid == 0:
             os.setsid()
+            for descriptor in (1, 2) if stdout is not None else ():
+                os.dup2(stdout.fileno(), descriptor)
             for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
@@ -168,6 +170,14 @@ class Forked:
     def send_signal(self, number):
         with contextlib.suppress(ProcessLookupError):
             os.kill(self.pid, number)
+
+
+def fork_children():
+    """From now on ranks and jobs are forks of the process that starts them: there in a moment.
+
+    OMP_NUM_THREADS was 1 when torch was imported: a fork of a process whose OpenMP has threads would hang.
+    """
+    children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
 
 
 def leave(call):
@@ -199,7 +209,7 @@ def run(words, cwd, **point):
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
+        fork_children()
         if point:
             arm(**point)
         leave(lambda: mmtx.cli.main(words))
@@ -225,6 +235,8 @@ def wait_for_ranks(cwd, run_dir):
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-if __name__ == "__main__":
-    for case in json.load(sys.stdin):
-        print(json.dumps(run(**case)), flush=True)
+def run_all(cases, environment, results):
+    """Runs cases one after the other, in an environment, and sends a list of what became of them."""
+    os.environ.clear()
+    os.environ.update(environment)
+    results.send([run(**case) for case in cases])

@@ -30,7 +30,7 @@ pathlib.Path("marker").write_text("imported")
 from mmtx.nn.norms import RMSNorm as Norm
 class Evil(Norm): pass
 """
-WORDS = ["modality=[image]", "objective=[classify]", *TINY, "logger=[]", "callbacks=[]"]
+WORDS = ["data=digits", "modality=[image]", "objective=[classify]", *TINY, "logger=[]", "callbacks=[]"]
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,13 @@
 """A run that was stopped anywhere and goes on is, bit for bit, the run that was never stopped."""
 
 import json
+import multiprocessing
 import os
-import subprocess
-import sys
-from pathlib import Path
 
+import kills
 import pytest
 import torch
-from run_cli import TINY
+from run_cli import ENVIRONMENT, TINY, fork
 from small_data import shrink_data
 
 WORDS = [
@@ -21,25 +20,16 @@ WORDS = [
 
 
 def play(cases, timeout=600):
-    """Has `kills.py` run cases one after the other."""
-    here = Path(__file__).parent
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(here.parent), *sys.path]),
-        "WANDB_MODE": "disabled",
-        "OMP_NUM_THREADS": "1",
-        "CUDA_VISIBLE_DEVICES": "",
-    }
-    done = subprocess.run(
-        [sys.executable, str(here / "kills.py")],
-        input=json.dumps(cases),
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    """What became of cases that `kills.py` ran one after the other."""
+    result, end = multiprocessing.Pipe(duplex=False)
+    process = fork(kills.run_all, cases, {**os.environ, **ENVIRONMENT}, end)
+    end.close()
+    try:
+        assert result.poll(timeout), f"no result after {timeout} s"
+        return result.recv()
+    finally:
+        process.kill()
+        process.join()
 
 
 def lines(run):
