@@ -35,9 +35,7 @@ def parse(
         texts: options that are taken as they are written; the others are values as in an override.
     """
     found = [argument for argument in arguments if "=" not in argument or os.path.exists(argument)]
-    if (
-        len(found) < places.least and arguments and "=" in arguments[0]
-    ):  # a folder of a job that is gone reads like an option
+    if len(found) < places.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
         raise UserError(f"{places.wanted}; there is no {arguments[0]}")
     places.check(found)
     options, others = dict(known or {}), []
