@@ -139,7 +139,7 @@ class Entrance:
     def resume(self, words):
         configs = []
 
-        def assemble(config):
+        def assemble(config, *_):
             configs.append(config)
             raise UserError("far enough")
 
