@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "
 
 READ = ("data", "seed", "plugins")
 """What of a config the command reads; the rest is the checkpoint's."""
+
+OF_A_VOCABULARY = re.compile(r"[./](\w+_)?vocabulary\b")
+"""Keys of data, of any source or part of it."""
 
 
 def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -76,6 +80,8 @@ def _config(saved: Config, overrides: Sequence[str]) -> Config:
         key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
             raise UserError(f"{text} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)} and data.*")
+        if OF_A_VOCABULARY.search(override.key_or_group):
+            raise UserError(f"{text} would read texts by other ids; the vocabulary is the run's, whatever the data")
         if key not in saved:
             raise UserError(f"unknown key {text}; {nearest(key, [*DEFAULTS, *READ])}")
     config = with_overrides({**saved, "plugins": []}, overrides)
