@@ -1,9 +1,11 @@
 """A checkpoint on disk is whole or not there, and known to be what was written."""
 
+import hashlib
 import os
 import resource
 import threading
 import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -145,3 +147,28 @@ def test_saving_needs_no_second_copy(tmp_path):
 def _resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def test_what_is_written_is_hashed_before_its_memory_is_free(tmp_path, monkeypatch):
+    """The pickle lives only while it is written; a busy machine hashes it later than that."""
+
+    class Late:
+        def __init__(self):
+            self._digest = hashlib.sha256()
+            self.hexdigest = self._digest.hexdigest
+
+        def update(self, data):
+            time.sleep(0.02)
+            self._digest.update(data)
+
+    save = torch.save
+
+    def save_and_go_on(content, file):
+        save(content, file)
+        save_and_go_on.memory = [b"y" * size for size in range(290_000, 310_000, 100)]
+
+    monkeypatch.setattr(checkpoint_file, "hashlib", SimpleNamespace(sha256=Late))
+    monkeypatch.setattr(torch, "save", save_and_go_on)
+    write_checkpoint(tmp_path / "last.ckpt", {**STATE, "tokenizer": "x" * 300_000})
+    monkeypatch.undo()
+    verify(tmp_path / "last.ckpt")

@@ -8,11 +8,12 @@ import os
 import re
 import shutil
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy
 import torch
 from torch.utils._pytree import tree_leaves
 
@@ -42,8 +43,8 @@ def write_checkpoint(file: Path, content: dict[str, Any], names: Sequence[Path] 
     partial = file.with_name(f".{file.name}.partial")
     try:
         with partial.open("wb") as stream, ThreadPoolExecutor(1) as pool:
-            on_host = all(leaf.is_cpu for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor))
-            hashed = _Hashed(stream, pool, lasting=on_host)
+            tensors = [leaf for leaf in tree_leaves(content) if isinstance(leaf, torch.Tensor) and leaf.is_cpu]
+            hashed = _Hashed(stream, pool, lasting={tensor.untyped_storage().data_ptr() for tensor in tensors})
             with _without_crc32():
                 torch.save(content, hashed)  # type: ignore[arg-type]
             hashed.finish()
@@ -117,10 +118,11 @@ class _Hashed:
     Args:
         stream: where to.
         pool: of one thread.
-        lasting: whether what is given to `write` stays in memory until `finish`, as tensors on the host do.
+        lasting: addresses of what stays in memory until `finish`, as tensors on the host do. All else that is large
+            (the pickle, copies of tensors on a device) is hashed before `write` returns.
     """
 
-    def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor, lasting: bool) -> None:
+    def __init__(self, stream: BinaryIO, pool: ThreadPoolExecutor, lasting: Collection[int]) -> None:
         self._stream, self._pool, self._lasting = stream, pool, lasting
         self._digest, self._size, self._hashing = hashlib.sha256(), 0, deque[Future[None]]()
         self._error: Exception | None = None
@@ -138,7 +140,7 @@ class _Hashed:
         large = size > HASHED_IN_PLACE
         self._hashing.append(self._pool.submit(self._digest.update, data if large else bytes(data)))
         self._stream.write(data)
-        if large and not self._lasting:
+        if large and numpy.frombuffer(data, numpy.uint8).ctypes.data not in self._lasting:
             self._wait()
         self._size += size
 
