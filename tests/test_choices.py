@@ -37,6 +37,11 @@ TINY = [
 NO_GPU = {} if torch.cuda.is_available() else dict.fromkeys(("gpu", "cuda"), "finds no GPU")
 NO_MPS = {} if torch.backends.mps.is_available() else {"mps": "finds no GPU of Apple's"}
 REFUSED = {("Training", "accelerator", value): reason for value, reason in (NO_GPU | NO_MPS).items()} | {
+    (
+        "Backbone",
+        "flex",
+        "True",
+    ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
     ("Checkpoints", "mode", "max"): "contradicts monitor=val/loss, which is better lower",
 }
 """What cannot be, here; and what is reported of it."""
@@ -138,6 +143,19 @@ def chosen(config: dict[str, Any], owner: str, key: str, value: Any) -> dict[str
     return with_choice(config, owner, key, value) if owner else {**config, key: value}
 
 
+class First:
+    """A loader of one batch of another."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        yield next(iter(self._loader))
+
+    def __len__(self) -> int:
+        return 1
+
+
 def two_steps(experiment: Experiment, folder: Path) -> list[float]:
     """The losses of a run without its files."""
     losses = []
@@ -155,7 +173,7 @@ def two_steps(experiment: Experiment, folder: Path) -> list[float]:
     publish, loaders = module._publish, experiment.data.eval_loaders
 
     def one_batch(split: str, **ranks: int) -> dict[str, Any]:
-        return {part: [next(iter(loader))] for part, loader in loaders(split, **ranks).items()}
+        return {part: First(loader) for part, loader in loaders(split, **ranks).items()}
 
     def note(metrics: dict[str, float]) -> None:
         losses.extend(value for name, value in metrics.items() if name == "train/loss")
