@@ -15,16 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
-from test_every_yaml import cases, data_for, overrides_for
+from test_every_yaml import OPTIONS, cases, data_for, overrides_for
 
 from mmtx import check
 from mmtx.compose import compose
 from mmtx.errors import ConfigErrors
-from mmtx.experiment import Experiment, assemble
+from mmtx.experiment import Experiment, assemble, construct
+from mmtx.sweep.command import check_sweeper
+from mmtx.sweep.policy import Policy
 from mmtx.training.module import MultimodalModule
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -203,3 +206,24 @@ def test_every_choice_takes_two_steps(bases, group, option, owner, key, value, t
     own = replace(base, learner=copy.deepcopy(base.learner))  # a run changes it
     losses = two_steps(assemble(config, like=own), tmp_path)
     assert len(losses) == 2 and all(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize("sampler", OPTIONS["sweeper/sampler"])
+@pytest.mark.parametrize("pruner", OPTIONS["sweeper/pruner"])
+def test_every_sampler_and_pruner_takes_two_trials(sampler, pruner):
+    config = check_sweeper(["sweeper=optuna", f"sweeper/sampler={sampler}", f"sweeper/pruner={pruner}"])
+    made = construct({key: config[key] for key in ("sampler", "pruner")}, ["optuna"])
+    study = optuna.create_study(sampler=made["sampler"](seed=0), pruner=made["pruner"])
+    for value in (1.0, 2.0):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+        trial.report(value, 1)
+        assert not trial.should_prune()
+        study.tell(trial, value)
+    assert study.best_value == 1.0
+
+
+@pytest.mark.parametrize("on_failure", closed(check.argument_types(Policy)["on_failure"]))
+def test_every_policy_for_failures(on_failure):
+    policy = Policy(on_failure=on_failure, max_attempts=2, max_failures=None, job_timeout=None)
+    known = {"continue": (False, True), "stop": (False, False), "retry": (True, True)}
+    assert (policy.tries_again(1), policy.goes_on(1)) == known[on_failure]
