@@ -20,6 +20,7 @@ def test_places_options_and_what_is_left():
         ["data.path=x"],
     )
     assert parse(["run", "temperature=null"], ONE, KNOWN)[1]["temperature"] is None
+    assert parse(["run", "top_p=1e-9", "drop=-.5E+3"], ONE, None)[1] == {"top_p": 1e-9, "drop": -500.0}
     assert parse(["run", "heads=12"], ONE, None) == (["run"], {"heads": 12}, [])
 
 

@@ -15,16 +15,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
 import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
-from test_every_yaml import cases, data_for, overrides_for
+from test_every_yaml import OPTIONS, cases, data_for, overrides_for
 
 from mmtx import check
 from mmtx.compose import compose
 from mmtx.errors import ConfigErrors
-from mmtx.experiment import Experiment, assemble
+from mmtx.experiment import Experiment, assemble, construct
+from mmtx.sweep.command import check_sweeper
+from mmtx.sweep.policy import Policy
 from mmtx.training.module import MultimodalModule
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -37,6 +40,11 @@ TINY = [
 NO_GPU = {} if torch.cuda.is_available() else dict.fromkeys(("gpu", "cuda"), "finds no GPU")
 NO_MPS = {} if torch.backends.mps.is_available() else {"mps": "finds no GPU of Apple's"}
 REFUSED = {("Training", "accelerator", value): reason for value, reason in (NO_GPU | NO_MPS).items()} | {
+    (
+        "Backbone",
+        "flex",
+        "True",
+    ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
     ("Checkpoints", "mode", "max"): "contradicts monitor=val/loss, which is better lower",
 }
 """What cannot be, here; and what is reported of it."""
@@ -138,6 +146,19 @@ def chosen(config: dict[str, Any], owner: str, key: str, value: Any) -> dict[str
     return with_choice(config, owner, key, value) if owner else {**config, key: value}
 
 
+class First:
+    """A loader of one batch of another."""
+
+    def __init__(self, loader: Any) -> None:
+        self._loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        yield next(iter(self._loader))
+
+    def __len__(self) -> int:
+        return 1
+
+
 def two_steps(experiment: Experiment, folder: Path) -> list[float]:
     """The losses of a run without its files."""
     losses = []
@@ -155,7 +176,7 @@ def two_steps(experiment: Experiment, folder: Path) -> list[float]:
     publish, loaders = module._publish, experiment.data.eval_loaders
 
     def one_batch(split: str, **ranks: int) -> dict[str, Any]:
-        return {part: [next(iter(loader))] for part, loader in loaders(split, **ranks).items()}
+        return {part: First(loader) for part, loader in loaders(split, **ranks).items()}
 
     def note(metrics: dict[str, float]) -> None:
         losses.extend(value for name, value in metrics.items() if name == "train/loss")
@@ -185,3 +206,24 @@ def test_every_choice_takes_two_steps(bases, group, option, owner, key, value, t
     own = replace(base, learner=copy.deepcopy(base.learner))  # a run changes it
     losses = two_steps(assemble(config, like=own), tmp_path)
     assert len(losses) == 2 and all(map(math.isfinite, losses))
+
+
+@pytest.mark.parametrize("sampler", OPTIONS["sweeper/sampler"])
+@pytest.mark.parametrize("pruner", OPTIONS["sweeper/pruner"])
+def test_every_sampler_and_pruner_takes_two_trials(sampler, pruner):
+    config = check_sweeper(["sweeper=optuna", f"sweeper/sampler={sampler}", f"sweeper/pruner={pruner}"])
+    made = construct({key: config[key] for key in ("sampler", "pruner")}, ["optuna"])
+    study = optuna.create_study(sampler=made["sampler"](seed=0), pruner=made["pruner"])
+    for value in (1.0, 2.0):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0.0, 1.0)})
+        trial.report(value, 1)
+        assert not trial.should_prune()
+        study.tell(trial, value)
+    assert study.best_value == 1.0
+
+
+@pytest.mark.parametrize("on_failure", closed(check.argument_types(Policy)["on_failure"]))
+def test_every_policy_for_failures(on_failure):
+    policy = Policy(on_failure=on_failure, max_attempts=2, max_failures=None, job_timeout=None)
+    known = {"continue": (False, True), "stop": (False, False), "retry": (True, True)}
+    assert (policy.tries_again(1), policy.goes_on(1)) == known[on_failure]

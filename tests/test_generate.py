@@ -32,7 +32,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
-from mmtx.generate import GREEDY, Hypothesis, Sampling, beam_search, generate
+from mmtx.generate import GREEDY, Hypothesis, Sampling, beam_search, check_search, generate
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.tokens import Clock
@@ -522,3 +522,32 @@ def test_top_p_and_top_k_keep_the_best_at_least() -> None:
 def test_samplers_refuse_what_they_cannot_do(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
         Sampling(**changes)
+
+
+@pytest.mark.parametrize("sampling", [Sampling(1e-37), Sampling(1.0, top_p=1e-9), Sampling(1.0, top_k=1)])
+def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
+    """Scores of hundreds over the least temperature would be infinite."""
+    scores = 300 * torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(sampling.draw(scores, None), scores.argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"temperature": 1e-40}, "temperature=1e-40 is too near to 0 to divide by .* nearest: 0, which takes the best"),
+        ({"temperature": math.nan}, "temperature=nan must be at least 0, and finite"),
+        ({"temperature": math.inf}, "temperature=inf must be at least 0, and finite"),
+        ({"top_p": math.nan}, "top_p=nan must lie in"),
+        ({"top_p": 0.0}, "top_p=0.0 must lie in"),
+        ({"top_k": 0}, "top_k=0 must be at least 1"),
+    ],
+)
+def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any], told: str) -> None:
+    with pytest.raises(InvalidValue, match=told):
+        Sampling(**changes)
+
+
+@pytest.mark.parametrize(("beam_size", "length_penalty"), [(0, 0.0), (2, math.nan), (2, math.inf), (2, -1.0)])
+def test_numbers_that_nothing_can_be_searched_with_are_named(beam_size: int, length_penalty: float) -> None:
+    with pytest.raises(InvalidValue, match="^(beam_size|length_penalty)="):
+        check_search(beam_size, length_penalty)

@@ -16,6 +16,7 @@ from mmtx.run.loading import load
 from mmtx.training import trainer
 from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import decay_groups
+from mmtx.training.precision import precision_plugin
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
 
 RAGGED = ["experiment=spell_digits", *TINY, "trainer.max_steps=4", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]
@@ -187,11 +188,28 @@ def test_the_moving_average_of_half_precision_moves():
 def test_a_loss_scaler_changes_no_gradient(whole, tmp_path, monkeypatch):
     """Clipped is what the gradient is, not what the scaler has made of it. A scaler of the CPU stands in for CUDA's."""
     scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=65536.0))
-    make = trainer.pl.Trainer
-    with_scaler = lambda precision, **keys: make(plugins=[scaled], **keys)  # noqa: E731
-    monkeypatch.setattr(trainer.pl, "Trainer", with_scaler)
+    monkeypatch.setattr(trainer, "precision_plugin", lambda *_: scaled)
     monkeypatch.setattr(scaled, "forward_context", contextlib.nullcontext)  # float16 would round
     assert_equal_runs(train_here(tmp_path / "run", "data.batch_size=16"), whole)
+
+
+def test_float16_on_a_cpu_is_float16_with_a_scaler():
+    plugin = precision_plugin("16-mixed", "cpu")
+    with plugin.forward_context():
+        assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == torch.float16
+    assert isinstance(plugin, MixedPrecision) and plugin.scaler is not None and plugin.scaler.is_enabled()
+
+
+def test_bfloat16_weights_leave_tables_and_batches_as_they_are(tmp_path):
+    experiment = assemble(compose([*RAGGED, "data.batch_size=16", "trainer.precision=bf16-true"]))
+    experiment.learner.register_buffer("table", torch.tensor([257.0]))
+    run = RunDirectory(tmp_path / "run")
+    prepare(experiment.config, run)
+    assert execute(experiment, run) == 0
+    assert {parameter.dtype for parameter in experiment.learner.parameters()} == {torch.bfloat16}
+    assert experiment.learner.table.item() == 257.0  # which bfloat16 has not
+    losses, _, weights = result_of(run.path)
+    assert torch.isfinite(losses).all() and weights.isfinite().all()
 
 
 def test_only_matrices_that_multiply_are_decayed():

@@ -69,7 +69,7 @@ def direction_of(
     return found
 
 
-def check_directions(directions: Directions) -> None:
+def check_directions(directions: Mapping[str, object]) -> None:
     """Raises InvalidValue for a declaration that is no direction."""
     for metric, direction in directions.items():
         if direction not in ("min", "max", None):

@@ -167,6 +167,11 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
         if training is not None and training.is_sharded and len(data.source.parts) > 1:
             problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
             collector.messages.append(f"trainer.strategy={training.strategy} {problem}")
+    if training is not None and learner is not None and training.device_type == "cpu":
+        stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
+        for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
+            problem = "cannot train here, as FlexAttention does not support backward on CPU"
+            collector.messages.append(f"{key}.flex=true {problem}; set {key}.flex=false")
     if training is not None and optimisation is not None and training.is_sharded and optimisation.ema_decay is not None:
         collector.messages.append(f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2")
     if collector.messages:

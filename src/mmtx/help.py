@@ -89,7 +89,7 @@ Compares runs and sweeps, finished or not: prints a table with seeds as mean ± 
 writes report.html (with pictures) and report.csv into the directory, or the one above all of them.
 
   metric=val/accuracy   what to sort by; else what best.ckpt was chosen by
-  mode=max              whether more of it is better (max) or less (min); known for mmtx's own metrics
+  mode=max              whether more of it is better (max) or less (min), where the metric does not declare it
   empty=0.1             sweeps over modality=: the metric's value for a model that is given nothing, such as chance
   out=DIR               where to write
 """,

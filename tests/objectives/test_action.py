@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -379,3 +380,27 @@ def test_what_has_no_steps_cannot_tell_actions() -> None:
     whole = made_model(VIEWS, ["mission", "view"])
     with pytest.raises(InvalidValue, match="read=mission has no tokens of every step"):
         action(whole, VIEWS, read="mission")
+
+
+@pytest.mark.parametrize(("largest", "squash"), [(1.0, True), (1.000001, True), (2.0, False), (None, True)])
+def test_squashed_actions_have_to_lie_within_reach(largest: float | None, squash: bool) -> None:
+    specs, names, keys = SETS["vectors"]
+    reaching = {**specs, "action": with_largest(specs["action"], largest)}
+    assert action(made_model(specs, names), reaching, **{**keys, "squash": squash}).squash == squash
+
+
+def test_squashed_actions_beyond_1_are_refused_with_the_largest() -> None:
+    specs, names, keys = SETS["vectors"]
+    reaching = {**specs, "action": with_largest(specs["action"], 2.0)}
+    with pytest.raises(InvalidValue, match="^squash=True predicts numbers of -1..1, and actions of the data reach 2; "):
+        action(made_model(specs, names), reaching, **{**keys, "squash": True})
+
+
+def with_largest(spec: Spec, largest: float | None) -> Spec:
+    return replace(spec, fields={key: replace(field, largest=largest) for key, field in spec.fields.items()})
+
+
+@pytest.mark.parametrize("temperature", [1e-40, math.nan, math.inf, -1.0])
+def test_a_temperature_that_cannot_be_divided_by_is_refused(temperature: float) -> None:
+    with pytest.raises(InvalidValue, match="^temperature="):
+        made("classes", temperature=temperature)
