@@ -15,11 +15,11 @@ from run_cli import TINY, mmtx, text_of
 from run_directories import write_sweep
 from wandb_server import KEY, wandb_server
 
-from mmtx.run.interrupt import Interrupted
 from mmtx.run.record import read_run
 from mmtx.run.wandb_file import read_wandb_file
 from mmtx.run.wandb_identity import identity
 from mmtx.run.wandb_log import WandbLog
+from mmtx.stopping import Interrupted
 
 RUN = ["train", "experiment=vit_digits", *TINY, "trainer.max_steps=2", "run_dir=run"]
 NOBODY = {"WANDB_MODE": None, "WANDB_API_KEY": None, "NETRC": "/nowhere/netrc", "WANDB_BASE_URL": None}
