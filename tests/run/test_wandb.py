@@ -43,7 +43,7 @@ def test_a_job_of_a_sweep_is_an_offline_run_with_the_rows_of_its_metrics(tmp_pat
     job, overrides = "lr=1e-3,seed=2", ["optim.lr=1e-3", "seed=2"]
     write_sweep(tmp_path / "first", [(job, overrides, "running", None)])
     arguments = [*RUN[:-1], *overrides, "logger.wandb.checkpoints=[last]", f"run_dir='first/{job}'"]
-    done = mmtx(*arguments, cwd=tmp_path, env={**NOBODY, "HOME": str(tmp_path)}, interpreter=True)
+    done = mmtx(*arguments, cwd=tmp_path, env={**NOBODY, "HOME": str(tmp_path)})
     assert done.returncode == 0, text_of(done)
     run = tmp_path / "first" / job
     said = [line for line in done.stderr.splitlines() if "wandb" in line]
@@ -78,7 +78,7 @@ def silent_server():
 def test_without_a_network_nothing_changes_but_one_warning(tmp_path):
     assert mmtx(*RUN[:-1], "run_dir=quiet", "logger=[]", cwd=tmp_path).returncode == 0
     closed = {"WANDB_MODE": None, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
-    done = mmtx(*RUN, cwd=tmp_path, env=closed, interpreter=True)
+    done = mmtx(*RUN, cwd=tmp_path, env=closed)
     assert done.returncode == 0, text_of(done)
     said = [line for line in done.stderr.splitlines() if "wandb" in line.lower()]
     assert len(said) == 1 and "cannot be reached" in said[0] and "mmtx sync" in said[0], text_of(done)
