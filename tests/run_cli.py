@@ -88,10 +88,12 @@ def _run(command, cwd, environment, streams):
     sys.argv = command
     random.seed()  # not as all that are forked
     from kills import fork_children
+    from wandb.sdk.data_types._private import MEDIA_TMP
 
     from mmtx.cli import main
 
     fork_children()
+    os.makedirs(MEDIA_TMP.name, exist_ok=True)  # made when W&B is imported, and removed as each process ends
     try:
         sys.exit(main())
     finally:

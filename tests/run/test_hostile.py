@@ -241,7 +241,7 @@ def test_no_secret_reaches_a_file(folder):
     env = {"WANDB_API_KEY": "canary" + "0" * 34, "MY_TOKEN": "canary-7d1f9b", "WANDB_MODE": "offline"}
     words = [*WORDS[:-2], "callbacks=[]", "trainer.max_steps=1", "run_dir=run"]
     words += ["name='of ${oc.env:MY_TOKEN} and ${oc.env:WANDB_API_KEY}'"]
-    done = mmtx("train", *words, cwd=folder, env=env, interpreter=True)
+    done = mmtx("train", *words, cwd=folder, env=env)
     assert done.returncode == 0, text_of(done)
     config = yaml.safe_load((folder / "run" / "config.yaml").read_text())
     assert config["name"] == "of ${oc.env:MY_TOKEN} and ${oc.env:WANDB_API_KEY}"
