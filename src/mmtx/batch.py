@@ -179,6 +179,10 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
+    def share_memory(self) -> Batch:
+        """The same batch in memory that processes share."""
+        return self._map(Tensor.share_memory_)
+
     def pin_memory(self) -> Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 

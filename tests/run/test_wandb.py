@@ -237,6 +237,41 @@ def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):
     assert capsys.readouterr().err.count("the service is gone") == 1
 
 
+@pytest.mark.parametrize(
+    ("variables", "keywords", "said"),
+    {
+        "empty": (dict.fromkeys(("MODE", "QUIET", "BASE_URL", "RESUME", "SWEEP_ID", "RUN_ID"), ""), {}, "no API key; "),
+        "refused": ({"QUIET": "maybe"}, {}, "WANDB_QUIET=maybe is refused by W&B (Input should be a valid boolean"),
+        "a mode that is none": ({"MODE": "nonsense"}, {}, "WANDB_MODE=nonsense is refused by W&B (Input should be 'on"),
+        "an address that is none": (
+            {"BASE_URL": "here", "API_KEY": KEY},
+            {},
+            "WANDB_BASE_URL=here is refused by W&B (",
+        ),
+        "cut": ({}, {"tags": ["x" * 80, ""], "project": "a/b:" + "c" * 200}, "no API key; "),
+    }.values(),
+)
+def test_what_wandb_refuses_is_named_or_cut_and_the_run_is_logged_offline(
+    variables, keywords, said, tmp_path, monkeypatch, capfd
+):
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("NETRC", "/nowhere/netrc")
+    for name, value in variables.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    opened = log(tmp_path, mode=None, **keywords)
+    opened.start()
+    opened.log_metrics({"a": 1.0}, 1)
+    opened.finish(None)
+    wandb.teardown()  # by when its file is whole
+    line = capfd.readouterr().err
+    assert line.startswith(f"wandb: {said}") and line.count("\n") == 1 and "logging offline; `mmtx sync" in line
+    content = read_wandb_file(*offline_files(tmp_path))
+    assert content.rows == [{"a": 1.0, "step": 1}]
+    if keywords:
+        assert content.run["tags"] == ["run", "x" * 64] and content.run["project"] == "a-b-" + "c" * 124
+
+
 def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
     class Hanging:
         offline, summary, tags = True, {}, ()

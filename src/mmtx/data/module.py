@@ -20,7 +20,7 @@ from mmtx.data.left_out import LEFT_OUT
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.parted import PartedSplit
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
-from mmtx.data.worker import Desk, in_worker
+from mmtx.data.worker import Desk, handed_over, in_worker, with_workers
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.stopping import check
 
@@ -178,12 +178,15 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         try:
-            for batches in self._loader:
+            for batches in self._begun():
                 if isinstance(batches, UserError):
                     raise batches
                 yield batches
         except (ConnectionError, EOFError) as error:
             raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
+
+    def _begun(self) -> Iterator[list[Batch] | UserError]:
+        return with_workers(lambda: iter(self._loader)) if self._loader.num_workers else iter(self._loader)
 
 
 @dataclass(frozen=True)
@@ -222,11 +225,12 @@ class _Fetch(Dataset[list[Batch]]):
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
-            return [
+            batches = [
                 self._finish(replace(self._batch(group, block), part=group.part), block)
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]
+            return handed_over(batches)
         except UserError as error:
             return error
         finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ import yaml
 
 from mmtx.errors import UserError
 from mmtx.redaction import redacted
+from mmtx.run.lock import lock
 
 
 class RunDirectory:
@@ -75,8 +75,8 @@ class RunDirectory:
         os.register_at_fork(after_in_child=file.close)  # a worker that outlives a killed run does not hold it
         with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-            except OSError:
+                lock(file, wait=wait)
+            except BlockingIOError:
                 file.seek(0)
                 raise UserError(f"{self.path} is in use by {file.read().strip() or 'another process'}") from None
             file.truncate(0)
@@ -110,7 +110,8 @@ class RunDirectory:
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""
         partial = file.with_name(f".{file.name}.{os.getpid()}.{threading.get_ident()}")
-        partial.write_text(json.dumps(redacted(content), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        text = json.dumps(redacted(content), indent=2, ensure_ascii=False) + "\n"
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # which JSON reads as what it was
         os.replace(partial, file)
 
     def state(self) -> str | None:

@@ -17,8 +17,8 @@ from typing import Any
 from mmtx.errors import UserError
 from mmtx.run.record import RunRecord, find_runs, read_json
 from mmtx.run.wandb_file import read_wandb_file
-from mmtx.run.wandb_identity import FILE, identity, remember
-from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
+from mmtx.run.wandb_identity import FILE, identity, project_name, remember
+from mmtx.run.wandb_run import by_step, exit_code, mark, settle_environment
 from mmtx.run.wandb_server import why_offline
 from mmtx.stopping import track
 
@@ -37,7 +37,7 @@ def sync(places: Sequence[str], parallel: int) -> int:
     over = [record for record in begun if record.state != "running"]
     due = [record for record in over if read_json(record.path / FILE).get("uploaded") != _whole(record)]
     if due:
-        why = why_offline()
+        why = "; ".join(settle_environment()) or why_offline()
         if why:
             raise UserError(f"nothing can be uploaded: {why}; see `wandb login`, WANDB_API_KEY and WANDB_BASE_URL")
     files = {record.path: _complete_files(record) for record in due}
@@ -77,7 +77,6 @@ def _complete_files(record: RunRecord) -> list[Path]:
 
 def _rebuild(record: RunRecord) -> Path:
     """A file like the one that W&B would have written: the same id, config, rows and end."""
-    quieten()
     import wandb
 
     folder = record.path / "wandb" / "rebuilt"
@@ -89,9 +88,9 @@ def _rebuild(record: RunRecord) -> Path:
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, x_disable_meta=True),
         dir=str(folder),
         config=record.config,
-        project=kept.get("project") or logger.get("project"),
+        project=kept.get("project") or project_name(logger.get("project") or ""),
         entity=kept.get("entity") or logger.get("entity"),
-        **(identity(record) | {"tags": [*identity(record)["tags"], *logger.get("tags", [])]}),
+        **identity(record, logger.get("tags", [])),
     )
     remember(record.path, id=run.id)
     by_step(run)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mmtx.objectives.base import Example
 from mmtx.run.record import RunRecord, read_run
-from mmtx.run.wandb_identity import AGENT, agent_run_id, identity, remember
-from mmtx.run.wandb_run import by_step, exit_code, mark, quieten
+from mmtx.run.wandb_identity import AGENT, agent_run_id, identity, project_name, remember
+from mmtx.run.wandb_run import by_step, exit_code, mark, settle_environment
 from mmtx.run.wandb_server import reachable, why_offline
 from mmtx.stopping import Interrupted
 
@@ -59,9 +59,9 @@ class WandbLog(Logger):
         super().__init__()
         self._run_dir, self._config, self._checkpoints = run_dir, config, checkpoints
         self._project, self._entity, self._tags = project, entity, tags
-        self._mode = mode or os.environ.get("WANDB_MODE")
+        self._mode: str | None = mode
         self._run: Any = None
-        self._broken = self._mode == "disabled"
+        self._broken = (mode or os.environ.get("WANDB_MODE")) == "disabled"
 
     @property
     def name(self) -> str:
@@ -139,16 +139,16 @@ class WandbLog(Logger):
             _leave()
 
     def _start(self) -> None:
-        quieten()
+        refused = settle_environment()
         record = read_run(self._run_dir)
         if "WANDB_SWEEP_ID" in os.environ and agent_run_id(record) is None:
             for name in AGENT:
                 os.environ.pop(name, None)
-        why = why_offline() if self._mode is None else None
-        mode = self._mode or ("offline" if why else "online")
-        self._run = self._init(record, mode)
+        mode = self._mode or os.environ.get("WANDB_MODE")
+        why = "; ".join(refused) or (why_offline() if mode is None else None)
+        self._run = self._init(record, "offline" if why else mode or "online")
         remember(self._run_dir, id=self._run.id, project=self._run.project, entity=self._run.entity or None)
-        if mode == "offline":
+        if self._run.offline:
             upload = f"`mmtx sync {shlex.quote(str(self._run_dir))}` uploads the run"
             _say(f"{f'{why}; ' if why else ''}logging offline; {upload}")
 
@@ -162,8 +162,8 @@ class WandbLog(Logger):
             silent=True,
             console="off",
         )
-        named = identity(record)
-        own = {"id": named["id"], "resume": "allow", "project": self._project, "entity": self._entity}
+        named = identity(record, self._tags)
+        own = {"id": named["id"], "resume": "allow", "project": project_name(self._project), "entity": self._entity}
         if agent_run_id(record):
             own = {}  # W&B takes all of it from the agent, and would warn
         run = wandb.init(
@@ -174,7 +174,7 @@ class WandbLog(Logger):
             name=named["name"],
             group=named["group"],
             job_type=named["job_type"],
-            tags=[*named["tags"], *self._tags],
+            tags=named["tags"],
             **own,
         )
         by_step(run)
@@ -237,7 +237,7 @@ def _leave() -> None:
 
 
 def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return (" ".join(str(error).split()) or type(error).__name__)[:200]
 
 
 def _say(text: str) -> None:

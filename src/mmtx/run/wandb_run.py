@@ -5,11 +5,33 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from mmtx.redaction import redacted
 
-def quieten() -> None:
-    """To be called before W&B is imported. Its reports about itself would wait for a network when the process ends."""
+
+def settle_environment() -> list[str]:
+    """Makes the environment one with which W&B starts; to be called before it is imported. An empty variable counts as
+    none, and one that W&B refuses is taken out. Gives a line for each of those."""
+    for name in _variables():
+        if not os.environ[name].strip():
+            del os.environ[name]
     os.environ.setdefault("WANDB_SILENT", "true")
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # which would wait for a network when the process ends
+    return [line for name in _variables() if (line := _refused(name))]
+
+
+def _refused(name: str) -> str | None:
+    import wandb
+
+    try:
+        wandb.Settings().update_from_env_vars({name: os.environ[name]})
+    except (ValueError, wandb.Error) as error:
+        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
+        return f"{redacted(f'{name}={os.environ.pop(name)}')} is refused by W&B ({reason})"
+    return None
+
+
+def _variables() -> list[str]:
+    return [name for name in os.environ if name.startswith("WANDB_")]
 
 
 def by_step(run: Any) -> None:

@@ -48,10 +48,10 @@ def _has_key() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(_url()).hostname or "") is not None
+        return netrc.netrc(os.environ.get("NETRC") or None).authenticators(urlparse(_url()).hostname or "") is not None
     except (OSError, netrc.NetrcParseError):
         return False
 
 
 def _url() -> str:
-    return os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
+    return os.environ.get("WANDB_BASE_URL") or "https://api.wandb.ai"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import inspect
 import shlex
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from mmtx.experiment import construct
 from mmtx.overrides import OF_A_SWEEP
 from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
+from mmtx.run.lock import lock
 from mmtx.run.worker import command as job_command
 from mmtx.sweep.drive import Drive
 from mmtx.sweep.engine import Demand, Engine
@@ -273,7 +273,7 @@ def _freeze(planned: Planned, folder: Path) -> None:
 def _alone(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file)
         except BlockingIOError:
             raise UserError(f"another process is running the sweep {folder}; wait for it, or end it first") from None
         yield

@@ -76,7 +76,7 @@ class Sweep:
         """Whole or not at all: a reader never sees half a file."""
         content: dict[str, Any] = {"name": self.path.name, **dataclasses.asdict(self), "path": str(self.path)}
         partial = self.file.with_name(f".{self.file.name}.{os.getpid()}")
-        with partial.open("w", encoding="utf-8") as file:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(redacted(content), indent=1, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())

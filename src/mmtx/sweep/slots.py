@@ -95,7 +95,7 @@ def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, dem
     slots = []
     for group in groups * jobs_per_device:
         # a user's own number of threads stands; None of the GPUs is shown to a job on the CPU
-        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", str(threads))}
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(group) if kind == "cuda" else ""
         slots.append(Slot(f"{kind}:{','.join(group)}", environment))
     return slots

@@ -1,0 +1,70 @@
+"""Batches of workers arrive, or one line says what keeps them: folders for sockets, and shared memory."""
+
+import multiprocessing
+import shutil
+import tempfile
+from multiprocessing import process, util
+from pathlib import Path
+
+import pytest
+import torch
+from test_sampler import module, training
+
+from mmtx.data.worker import Desk, with_workers
+from mmtx.errors import UserError
+
+
+@pytest.fixture
+def no_folder_yet(monkeypatch):
+    """As in a process that has not made a folder for sockets."""
+    monkeypatch.delitem(process.current_process()._config, "tempdir", raising=False)
+    monkeypatch.setitem(process.current_process()._config, "tempdir", None)
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_folder_for_temporary_files_may_be_gone_or_have_a_long_path(is_there, no_folder_yet, tmp_path, monkeypatch):
+    place = tmp_path / ("of_a_very_long_job_name" * 4) if is_there else tmp_path / "gone"
+    place.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(place))
+    if not is_there:
+        place.rmdir()
+    assert len(training(num_workers=2)) == 12
+    assert tempfile.tempdir == str(place) and not (is_there and [*place.iterdir()])
+    folder = Path(util.get_temp_dir())
+    shutil.rmtree(folder)  # as those do who clean up
+    with_workers(list)
+    assert folder.is_dir()
+
+
+def test_no_folder_at_all_is_a_line(no_folder_yet, monkeypatch):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(UserError, match="data.num_workers needs a folder for sockets, .* set TMPDIR"):
+        with_workers(list)
+
+
+NO_ROOM = r"through shared memory, and there is none left \(.*No space left on device.*\): make /dev/shm larger"
+
+
+def test_no_room_for_a_batch_is_a_line_at_once(monkeypatch):
+    data = module(num_workers=1)
+
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)  # a worker has it too
+    with pytest.raises(UserError, match=NO_ROOM):
+        list(data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1, timeout_s=60.0))
+    with pytest.raises(UserError, match=NO_ROOM):
+        Desk()
+
+
+def test_no_room_for_workers_is_a_line(monkeypatch):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(multiprocessing, "Lock", full)
+    with pytest.raises(UserError, match=NO_ROOM):
+        list(module(num_workers=1).train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1))
