@@ -118,7 +118,7 @@ def soak_one(name: str, folder: Path, tally: Tally) -> None:
         harmed = done["code"] != 0 or fault["do"] == "close_output"
         if harmed:  # else the run has ended before it came by, or got over it
             tally.faults.append((name, fault["at"], fault["do"], done["code"], round(done["seconds"], 1)))
-        problem = wrong(folder / directory, done, name)
+        problem = wrong(folder / directory, done, name, fault["do"])
         if problem:
             tally.lost.append(f"{directory} {name} {fault}: {problem}: {done['said'][-2000:]}")
         if done["code"] == 0:
@@ -146,10 +146,12 @@ def random_fault(name: str) -> dict[str, object]:
     return fault
 
 
-def wrong(run: Path, done: dict[str, object], name: str) -> str | None:
+def wrong(run: Path, done: dict[str, object], name: str, deed: str) -> str | None:
     """What should not be after a fault, whatever it was."""
     if "Traceback" in done["said"] and name != "two ranks":
         return "a traceback"
+    if deed == "close_output" and done["code"]:
+        return f"an end with exit code {done['code']} since nobody reads what is printed"
     status = run / "status.json"
     if done["code"] >= 0 and status.exists() and json.loads(status.read_text())["state"] == "running":
         return f"the status is still running after exit code {done['code']}"

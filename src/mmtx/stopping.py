@@ -11,7 +11,9 @@ interpreter writes every signal as it arrives.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -219,6 +221,7 @@ class _Requests:
         read, self._write = os.pipe()
         os.set_blocking(self._write, False)
         self._pid = os.getpid()
+        atexit.register(gc.freeze)  # else leaving takes seconds, in which all that torch brings is searched for cycles
         self._watching = threading.Thread(target=self._watch, args=(read,), daemon=True, name="signals")
         self._watching.start()
 

@@ -51,7 +51,6 @@ MOMENTS = {
 MORE_MOMENTS = {
     "twice, while one batch lasts": (WORDS, {"at": "val.step", "do": "term_twice"}, interrupted()),
     "twice, on two ranks": ([*WORDS, *TWO_RANKS], {"at": "val.step", "do": "term_parent_twice"}, interrupted()),
-    "while it acts in the test": (ACTS, {"at": "act.step", "nth": 60, "at_most": 1}, interrupted()),
     "while pictures are drawn": (WRITES, {"at": "draw"}, interrupted()),
     "on one rank, before it is set up": (
         [*WORDS, *TWO_RANKS],

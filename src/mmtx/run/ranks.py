@@ -14,7 +14,7 @@ from pathlib import Path
 from mmtx.launch import environment_of_none
 from mmtx.run.children import Children, describe_exit
 from mmtx.run.worker import command
-from mmtx.stopping import SIGNALS, passed_on
+from mmtx.stopping import SIGNALS, Obey, obeyed, passed_on, track
 
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""
@@ -33,6 +33,9 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
         The exit code, 0 if all ranks ended well, and else what happened to the first that did not. The others are then
         given `GRACE_SECONDS`, unless the run was interrupted and they are saving. A rank that a request to stop has
         killed had nothing to save yet: so it stands for the run.
+
+    Raises:
+        Interrupted: there was a request to stop before all ranks were started.
     """
     address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(num_ranks)}
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
@@ -40,8 +43,8 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
     mine["OMP_NUM_THREADS"] = mine.get("OMP_NUM_THREADS") or threads
     ranks = Children(grace_s=SAVE_SECONDS)
     try:
-        with _held_back():
-            for rank in range(num_ranks):
+        with _held_back(), obeyed(Obey.AT_CHECKS):
+            for rank in track(range(num_ranks), "starting rank"):
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
                 ranks.start(str(rank), command(run_dir, checkpoint), {**mine, **address, **own}, log=None)
         with passed_on(ranks.signal_all):
