@@ -74,14 +74,14 @@ class AudioManifest(Recordings):
             problems += _unknown_labels(labels, manifests[1:])
         problems += _bad_sounds(manifests, sample_rate_hz, resample, max_seconds)
         refuse_together(problems, " and ".join(str(manifest.file) for manifest in manifests))
-        recordings = learn.recordings(labels, first)
-        total = len({recording.file for recording in recordings})
-        watching = val.recordings(labels, first) if val else []
-        testing = test.recordings(labels, first) if test else []
+        recordings = learn.recordings(labels)
+        total = len({first[recording.file] for recording in recordings})
+        watching = val.recordings(labels) if val else []
+        testing = test.recordings(labels) if test else []
         if test is None:
-            recordings, testing = held_out(recordings, "test_fraction", test_fraction, total, split_seed)
+            recordings, testing = held_out(recordings, first, "test_fraction", test_fraction, total, split_seed)
         if val is None:
-            recordings, watching = held_out(recordings, "val_fraction", val_fraction, total, split_seed)
+            recordings, watching = held_out(recordings, first, "val_fraction", val_fraction, total, split_seed)
         super().__init__(
             train=recordings,
             val=watching,
@@ -148,11 +148,10 @@ class _Manifest:
             if "path" in row.values:
                 yield row, self.file.parent / row.values["path"].strip()
 
-    def recordings(self, labels: tuple[str, ...] | None, first: Mapping[Path, Path]) -> list[Recording]:
-        """With one path, the `first`, for all files that hold the same."""
+    def recordings(self, labels: tuple[str, ...] | None) -> list[Recording]:
         numbers = {label: number for number, label in enumerate(labels or ())}
         return [
-            Recording(first[sound], row.values.get("text"), numbers.get(row.values.get("label", "")))
+            Recording(sound, row.values.get("text"), numbers.get(row.values.get("label", "")))
             for row, sound in self.sounds()
         ]
 

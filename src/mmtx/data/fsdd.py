@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,12 +66,13 @@ class FSDD(Recordings):
                 f"needed (data.path): {ADDRESS} has them"
             )
         first = first_of_splits([[one.file for one in part] for part in (learn, test)], str(folder))
-        recordings = [one.recording(first) for one in learn]
-        train, val = held_out(recordings, "val_fraction", val_fraction, len(recordings), split_seed)
+        recordings = [one.recording for one in learn]
+        total = len({first[one.file] for one in learn})
+        train, val = held_out(recordings, first, "val_fraction", val_fraction, total, split_seed)
         super().__init__(
             train=train,
             val=val,
-            test=[one.recording(first) for one in test],
+            test=[one.recording for one in test],
             labels=NAMES,
             vocabulary=vocabulary,
             sample_rate_hz=sample_rate_hz,
@@ -90,9 +90,9 @@ class _Spoken:
     speaker: str
     index: int
 
-    def recording(self, first: Mapping[Path, Path]) -> Recording:
-        """With one path, the `first`, for all files that hold the same."""
-        return Recording(first[self.file], NAMES[self.digit], self.digit)
+    @property
+    def recording(self) -> Recording:
+        return Recording(self.file, NAMES[self.digit], self.digit)
 
 
 def _listed(folder: Path) -> list[_Spoken]:

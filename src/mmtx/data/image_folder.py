@@ -96,12 +96,12 @@ class ImageFolder(Source):
             self._labels = self.learnt.classes("label", _class_folders(folder))
             parts = [_images(folder, self._labels), [], []]
         first = first_of_splits([[picture.file for picture in part] for part in parts], str(folder))
-        self._train, self._val, self._test = ([Picture(first[file], label) for file, label in part] for part in parts)
-        total = len({picture.file for picture in self._train})
+        self._train, self._val, self._test = parts
+        total = len({first[picture.file] for picture in self._train})
         if not is_split:
-            self._train, self._test = held_out(self._train, "test_fraction", test_fraction, total, split_seed)
+            self._train, self._test = held_out(self._train, first, "test_fraction", test_fraction, total, split_seed)
         if not self._val:
-            self._train, self._val = held_out(self._train, "val_fraction", val_fraction, total, split_seed)
+            self._train, self._val = held_out(self._train, first, "val_fraction", val_fraction, total, split_seed)
 
     @property
     def specs(self) -> Mapping[str, Spec]:

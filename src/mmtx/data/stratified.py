@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -27,14 +27,17 @@ class OfFile(Protocol):
 Item = TypeVar("Item", bound=OfFile)
 
 
-def held_out(items: Sequence[Item], key: str, fraction: float, total: int, seed: int) -> tuple[list[Item], list[Item]]:
-    """What is kept and what is held out, stratified by class. The samples of one file stay together.
+def held_out(
+    items: Sequence[Item], first: Mapping[Path, Path], key: str, fraction: float, total: int, seed: int
+) -> tuple[list[Item], list[Item]]:
+    """What is kept and what is held out, stratified by class. The samples of files that hold the same stay together.
 
     Args:
         items: to be dealt out.
+        first: of the files that hold the same, for every file.
         key: that the fraction is given by.
         fraction: of the total.
-        total: files of which it is a fraction.
+        total: different files of which it is a fraction.
         seed: which ones.
 
     Raises:
@@ -44,11 +47,12 @@ def held_out(items: Sequence[Item], key: str, fraction: float, total: int, seed:
         return list(items), []
     files: dict[Path, int] = {}
     for item in items:
-        files.setdefault(item.file, item.label or 0)
+        files.setdefault(first[item.file], item.label or 0)
     places = list(files)
     _, index = hold_out_share(torch.tensor(list(files.values())), key, fraction, total, seed)
     held = {places[i] for i in index.tolist()}
-    return [item for item in items if item.file not in held], [item for item in items if item.file in held]
+    kept = [item for item in items if first[item.file] not in held]
+    return kept, [item for item in items if first[item.file] in held]
 
 
 def hold_out_share(
