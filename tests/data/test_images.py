@@ -761,7 +761,6 @@ def test_one_picture_under_two_paths_is_in_one_split(tmp_path):
     "key, value",
     [
         ("size", 0),
-        ("channels", 2),
         ("max_pixels", 0),
         ("max_pixels", 10**9),
         ("val_fraction", 1.0),
