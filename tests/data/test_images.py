@@ -3,6 +3,7 @@
 import gzip
 import http.server
 import io
+import math
 import os
 import pickle
 import random
@@ -517,10 +518,15 @@ def test_chunks_that_show_nothing_do_not_matter(tmp_path):
             decode(tmp_path / "a.png")
 
 
-def test_floating_point_has_no_white(tmp_path):
-    (tmp_path / "a.ppm").write_bytes(b"Pf\n8 8\n-1.0\n" + numpy.full((8, 8), 0.5, "<f4").tobytes())
-    with pytest.raises(UserError, match="a.ppm cannot be read as an image: it holds floating-point numbers"):
-        decode(tmp_path / "a.ppm")
+def test_of_floating_point_1_is_white(tmp_path):
+    def pfm(value):
+        (tmp_path / "a.ppm").write_bytes(b"Pf\n8 8\n-1.0\n" + numpy.full((8, 8), value, "<f4").tobytes())
+        return tmp_path / "a.ppm"
+
+    assert [int(decode(pfm(value)).unique()) for value in (0.0, 0.5, 1.0)] == [0, 127, 255]
+    for value in (1.5, -0.1, math.nan):
+        with pytest.raises(UserError, match="a.ppm cannot be read as an image: it holds floating-point numbers"):
+            decode(pfm(value))
 
 
 def test_the_orientation_of_exif_is_applied(tmp_path):

@@ -113,8 +113,11 @@ def image_format(file: Path) -> str | None:
 
 def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
     """Of every sample the upper 8 bits, and white where it is transparent; `stored` is how a PNG file has them."""
-    if image.mode == "F":
-        raise ValueError("it holds floating-point numbers, of which none is white; convert it to 8 or 16 bits")
+    if image.mode == "F":  # PFM, in which 1 is white
+        values = numpy.asarray(image)
+        if not ((values >= 0) & (values <= 1)).all():
+            raise ValueError("it holds floating-point numbers outside 0..1, where 1 is white; convert it to 8 bits")
+        return Image.fromarray((values * 255).astype(numpy.uint8))
     key = image.info.get("transparency")
     if key is not None and stored == "RGB;16B":
         raise ValueError("it has 16 bits of colour and a transparent one; convert it to 8 bits, or to an alpha channel")
