@@ -161,7 +161,7 @@ class Forked:
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
-            sys.argv = command[2:]
+            sys.argv = command[command.index("-m") + 1 :]
             leave(worker.main)
 
     def wait(self):
@@ -192,8 +192,9 @@ def leave(call):
 
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # nobody reads what is printed
+            sys.stdout.flush()
+            sys.stderr.flush()
         for child in __import__("multiprocessing").active_children():
             child.terminate()
         os._exit(code if isinstance(code, int) else 1)

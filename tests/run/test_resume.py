@@ -96,7 +96,7 @@ STOPS = {
     "written, without any name": ({"at": "ckpt.before_link", "nth": 3}, -9),
     "with workers": ({"at": "step.before_update", "nth": 7, "more": WORKERS}, -9),
     "asked in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
-    "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
+    "asked in the last step": ({"at": "step.start", "nth": 10, "do": "term"}, 143),
     "not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
 }
 BY_CLOCK = ["checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001"]
@@ -104,6 +104,8 @@ MORE_STOPS = {
     "saved by the clock": ({"at": "step.before_update", "nth": 8, "more": BY_CLOCK}, -9),
     "before the update": ({"at": "step.before_update", "nth": 9}, -9),
     "in validation": ({"at": "val.step", "nth": 2}, -9),
+    "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
+    "asked in the last validation": ({"at": "val.step", "nth": 4, "do": "term"}, 143),
     "in the last validation": ({"at": "val.step", "nth": 4}, -9),
     "opening the first": ({"at": "ckpt.open", "nth": 1}, -9),
     "half of the first": ({"at": "ckpt.half", "nth": 20}, -9),
@@ -145,6 +147,7 @@ RANK_STOPS = {
     "rank 0 in a save": ({"at": "ckpt.half", "nth": 900}, 1),
     "rank 1 asked": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
     "all asked": ({"at": "step.start", "nth": 4, "do": "term_all"}, 143),
+    "rank 1 asked in the last step": ({"at": "step.start", "nth": 10, "do": "term", "rank": 1}, 143),
     "the parent is killed": ({"at": "step.start", "nth": 4, "do": "kill_parent"}, -9),
     "rank 1 asked in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
     "rank 1 asked in the test": ({"at": "test.step", "nth": 8, "do": "term", "rank": 1}, 143),

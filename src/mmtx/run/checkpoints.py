@@ -117,14 +117,13 @@ class Checkpoints(Callback):
                 known = ", ".join(key for key in pl_module.metrics if key.startswith("val/"))
                 told = f"checkpoint.monitor={self.monitor} is not logged, so there is no best.ckpt; there is {known}"
                 print(f"mmtx: warning: {told}", file=sys.stderr, flush=True)
-        if trainer.strategy.broadcast(self._is_best(pl_module)):
+        if trainer.state.fn == "validate":  # of a run that was stopped between its last step and this
+            self._save_the_end(pl_module)
+        elif trainer.strategy.broadcast(self._is_best(pl_module)):
             self._save(pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._save(pl_module)
-        self._look_after_writing(wait=True)
-        if pl_module.trainer.strategy.broadcast(self._failures):
-            raise CheckpointError("the state that the run ended with could not be saved; see the line above")
+        self._save_the_end(pl_module)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Saves what is whole. What all ranks raise together they save together; alone, only rank 0 of weights that are
@@ -150,6 +149,12 @@ class Checkpoints(Callback):
         if module.validated != module.global_step or value is None or value != value:
             return False
         return self.best is None or (value < self.best if self.mode == "min" else value > self.best)
+
+    def _save_the_end(self, module: MultimodalModule) -> None:
+        self._save(module)
+        self._look_after_writing(wait=True)
+        if module.trainer.strategy.broadcast(self._failures):
+            raise CheckpointError("the state that the run ended with could not be saved; see the line above")
 
     def _save(self, module: MultimodalModule) -> None:
         self._last_time = time.monotonic()
