@@ -161,7 +161,7 @@ class Forked:
                 signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
-            sys.argv = command[2:]
+            sys.argv = command[command.index("-m") + 1 :]
             leave(worker.main)
 
     def wait(self):
