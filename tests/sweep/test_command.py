@@ -3,14 +3,15 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
-from run_cli import TINY, mmtx, text_of
+from run_cli import TINY, mmtx, start, text_of
+from test_ranks import children
 
-ON_TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_steps=3", "logger=[]", "callbacks=[]"]
+from mmtx.cli import main
+
+ON_DIGITS = ["data=digits", "trainer.max_steps=3", "trainer.accelerator=cpu", "logger=[]", "callbacks=[progress]"]
+ON_TWO_RANKS = [*ON_DIGITS, "trainer.devices=2"]
 
 
 def losses(run):
@@ -22,32 +23,33 @@ def jobs_of(folder):
     return json.loads((folder / "sweep.json").read_text())["jobs"]
 
 
-def rank_of(folder, number):
-    """The process of a rank of a run in `folder`."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = ((process / name).read_bytes() for name in ("cmdline", "environ"))
-        except OSError:
-            continue
-        if str(folder).encode() in command and f"\0RANK={number}\0".encode() in b"\0" + environment:
-            return int(process.name)
-    return None
+def test_a_job_is_a_new_interpreter(tmp_path, monkeypatch):
+    """As everywhere but in these tests, where jobs are forked."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert main(["train", "-m", "seed=1", "run_dir=sweep", "hydra.launcher.devices=cpu:1", *ON_DIGITS, *TINY]) == 0
+    (job,) = jobs_of(tmp_path / "sweep")
+    assert (job["state"], job["attempts"]) == ("finished", 1)
+    assert len(losses(tmp_path / "sweep" / job["name"])) == 3
+    assert "step 3/3" in (tmp_path / "sweep" / job["name"] / "log.txt").read_text()
 
 
 def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
     """Two jobs of two ranks each: one rank of the first is killed. The second ends as it does alone; `resume` repeats
     the first and nothing else."""
     words = ["train", "-m", "seed=1,2", "run_dir=sweep", "hydra.launcher.devices=cpu:2", *ON_TWO_RANKS, *TINY]
-    command = [str(Path(sys.executable).parent / "mmtx"), *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    launcher = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 900
-    while (victim := rank_of(tmp_path / "sweep", 1)) is None:
-        assert launcher.poll() is None and time.monotonic() < deadline
-        time.sleep(0.05)
-    os.kill(victim, signal.SIGKILL)
-    said, _ = launcher.communicate(timeout=900)
-    assert launcher.returncode == 1, said
+    launcher = start(*words, cwd=tmp_path, streams=[tmp_path / "said"] * 2)
+    try:
+        deadline = time.monotonic() + 900
+        while not (ranks := [each for job in children(launcher.pid) for each in children(job)])[1:]:
+            assert launcher.is_alive() and time.monotonic() < deadline
+            time.sleep(0.02)
+        os.kill(ranks[1], signal.SIGKILL)
+        launcher.join(900)
+    finally:
+        launcher.kill()
+    said = (tmp_path / "said").read_text()
+    assert launcher.exitcode == 1, said
     first, second = jobs_of(tmp_path / "sweep")
     assert (first["state"], first["reason"]) == ("failed", "rank 1 was killed by SIGKILL"), said
     assert second["state"] == "finished" and "mmtx resume" in said
