@@ -29,6 +29,7 @@ from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoints import Checkpoints
 from mmtx.run.directory import RunDirectory
 from mmtx.stopping import SIGNALS
+from mmtx.streams import outlast_readers
 from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
 
@@ -213,6 +214,7 @@ def run(words, cwd, **point):
         fork_children()
         if point:
             arm(**point)
+        outlast_readers()  # as the command does in a process of its own
         leave(lambda: mmtx.cli.main(words))
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):

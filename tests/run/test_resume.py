@@ -195,7 +195,10 @@ def test_every_step_has_one_line(stopped):
     folder, _ = stopped
     *logged, _ = lines(folder / "whole")
     assert [line["step"] for line in logged if "train/loss" in line] == list(range(1, 11))
-    assert [line["step"] for line in logged if "val/loss" in line] == [5, 10]
+    validated = {line["step"]: line["val/loss"] for line in logged if "val/loss" in line}
+    best = final_state(folder / "whole", "best")
+    assert list(validated) == [5, 10]
+    assert (best["/mmtx/step"], best["/mmtx/metrics/val/loss"]) == min(validated.items(), key=lambda one: one[1])
 
 
 @pytest.mark.parametrize("name", STOPS)

@@ -155,7 +155,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     runtime = {"run_dir": run.path, "config": redacted(config)}
     loggers += [construct(node, plugins)(**runtime) for node in config["logger"].values()] if main else []
     callbacks = [construct(node, plugins) for node in config["callbacks"].values()]
-    callbacks += [construct(config["checkpoint"], plugins)().of(run, contents(experiment)), Interrupt()]
+    callbacks += [_checkpoints(experiment).of(run, contents(experiment)), Interrupt()]
     training, total_steps = experiment.training, experiment.total_steps
     module = MultimodalModule(
         learner=experiment.learner,
