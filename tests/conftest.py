@@ -31,3 +31,11 @@ def composed_once():
 
     with mock.patch("hydra.compose", compose):
         yield
+
+
+@pytest.fixture
+def unchecked(monkeypatch):
+    """Without the type checks of each call, which take most of the time where calls are many and small."""
+    import jaxtyping
+
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)

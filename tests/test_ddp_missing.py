@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
 from learners import batch_of_samples, made_learner
+from run_cli import fork
 
 from mmtx.batch import Batch
 
@@ -23,9 +21,8 @@ def step(learner: torch.nn.Module, batch: Batch, counts: torch.Tensor, num_ranks
     torch.stack(losses).sum().backward()
 
 
-def rank(folder: str) -> None:
+def rank(folder: str, number: int) -> None:
     """What each process does: its half of the batch, through DDP, which fails where a parameter has no gradient."""
-    number = int(os.environ["RANK"])
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=number, world_size=2)
     learner, batch = made_learner(KIND).train(), batch_of_samples(*RANKS[number])
     counts = torch.stack([learner.objective(name).count(batch) for name in learner.objectives]).float()
@@ -41,19 +38,12 @@ def test_two_processes_one_without_sound_equal_one(tmp_path: Path) -> None:
     assert batch_of_samples(*RANKS[0]).present("audio").any()
     counts = torch.stack([learner.objective(name).count(batch) for name in learner.objectives]).float()
     step(learner, batch, counts, num_ranks=1)
-    ranks = []
-    for number in range(2):
-        environment = {**os.environ, "RANK": str(number), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, __file__, str(tmp_path)]
-        ranks.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True))
-    said = [process.communicate(timeout=240)[1] for process in ranks]
-    assert [process.returncode for process in ranks] == [0, 0], said
+    ranks = [fork(rank, str(tmp_path), number) for number in range(2)]
+    for process in ranks:
+        process.join(240)
+    assert [process.exitcode for process in ranks] == [0, 0]
     for number in range(2):
         grads = torch.load(tmp_path / f"{number}.pt", weights_only=True)
         for name, parameter in learner.named_parameters():
             assert parameter.grad is not None
             torch.testing.assert_close(grads[name], parameter.grad, atol=1e-5, rtol=1e-5, msg=lambda m, n=name: n + m)
-
-
-if __name__ == "__main__":
-    rank(sys.argv[1])

