@@ -186,7 +186,7 @@ def real(folder):
     return Path(os.environ["MMTX_DATA"]) / folder
 
 
-def test_real_fsdd():
+def test_real_fsdd(unchecked):
     folder = real("fsdd")
     source = fsdd(folder)
     check_source(source)

@@ -136,7 +136,7 @@ def test_recall_counts_who_is_found(label):
     assert metrics["recall@1"] == pytest.approx(mean)
 
 
-def test_it_learns_to_find():
+def test_it_learns_to_find(unchecked):
     whole, batch = made_model(), pairs()
     objective = made(whole).train()
     optimizer = torch.optim.Adam([*whole.parameters(), *objective.parameters()], lr=3e-3)

@@ -25,7 +25,7 @@ def drive(count: int, seed: int) -> Batch:
     return batch
 
 
-def test_sensors_and_a_picture_are_learned_by_the_same_objective() -> None:
+def test_sensors_and_a_picture_are_learned_by_the_same_objective(unchecked: None) -> None:
     torch.manual_seed(0)
     tokenizers: dict[str, Any] = {name: series(spec) for name, spec in SENSORS.items()}
     tokenizers["camera"] = image(SPECS["camera"], clock="step")
