@@ -105,6 +105,7 @@ def test_causal_text(changes: dict[str, Any]) -> None:
 
 
 @backbones
+@pytest.mark.usefixtures("unchecked")
 def test_a_caption_of_a_picture(changes: dict[str, Any]) -> None:
     """The picture is a prefix; the second sample has none, so that its text begins earlier in time."""
     torch.manual_seed(0)
@@ -174,6 +175,7 @@ def repetitive() -> Text:
 
 
 @backbones
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize("make", SETS.values(), ids=SETS.keys())
 def test_a_text_alone_is_computed_ahead(changes: dict[str, Any], make: Any) -> None:
     """Token for token and score for score as one by one."""

@@ -4,12 +4,9 @@ import multiprocessing
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from itertools import chain
-from pathlib import Path
 
 import numpy
 import pytest
@@ -206,43 +203,33 @@ def test_augmentation_is_drawn_anew_for_every_sample_and_epoch():
     assert all(len(noise[:, generator].unique()) == len(noise) for generator in range(3))
 
 
-FETCHING = """
-import random, numpy, torch
-from test_sampler import Failing, UserError, module
-
-def states():
-    return torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()
-
-before = states()
-for num_workers in (0, 2):
-    for split in ("train", "val"):
-        data = module(num_workers=num_workers)
-        loaders = {"train": data.train_loader(num_steps=3, accumulate=1, rank=0, num_ranks=1),
-                   "val": data.eval_loaders("val", rank=0, num_ranks=1)[""]}
-        loader = loaders[split]
-        list(loader)
-        assert states() == before, (num_workers, split)
-try:
-    list(module(Failing()).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1))
-except UserError:
-    assert states() == before, "where a sample fails"
-else:
-    raise AssertionError("the sample did not fail")
-"""
-
-
 class Failing(Noisy):
     def _make(self, i):
         super()._make(i)
         raise InvalidValue("path", i, "is damaged")
 
 
-def test_fetching_leaves_the_generators_of_the_process_alone():
-    """In a process of its own, as the type checks of this one draw from Python's generator."""
-    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
-    environment = {**os.environ, "PYTHONPATH": path}
-    done = subprocess.run([sys.executable, "-c", FETCHING], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+def states():
+    return torch.get_rng_state().tolist(), random.getstate(), numpy.random.get_state()[1].tolist()
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_fetching_leaves_the_generators_of_the_process_alone(split, num_workers, unchecked):
+    """Type checks would draw from Python's generator."""
+    data, before = module(num_workers=num_workers), states()
+    if split == "train":
+        list(data.train_loader(num_steps=3, accumulate=1, rank=0, num_ranks=1))
+    else:
+        list(data.eval_loaders("val", rank=0, num_ranks=1)[""])
+    assert states() == before
+
+
+def test_a_sample_that_fails_leaves_the_generators_of_the_process_alone(unchecked):
+    before = states()
+    with pytest.raises(UserError):
+        list(module(Failing()).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1))
+    assert states() == before
 
 
 def test_only_the_names_asked_for_are_loaded():
