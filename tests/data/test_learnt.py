@@ -12,7 +12,14 @@ import numpy
 import pytest
 import torch
 from contracts import check_learns, learns
-from small_data import shrink_data, small_audio_manifest, small_episodes, small_fsdd, small_librispeech
+from small_data import (
+    shrink_data,
+    small_audio_manifest,
+    small_episodes,
+    small_fsdd,
+    small_librispeech,
+    small_tokenizer,
+)
 
 from mmtx.batch import Field, Spec
 from mmtx.compose import compose, describe_options
@@ -22,6 +29,7 @@ from mmtx.data.vocabulary import Bytes, Characters
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source
 
+MARKED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "fsdd", "g2p")
 GIVEN = (*PUBLISHED, "digits", "spoken_digits", "babyai", "driving")
@@ -141,6 +149,17 @@ def test_every_dataset_encodes_as_the_run_learnt(option, tmp_path, monkeypatch):
     names = {"captioned_digits": ["text", "label"]}.get(option)  # all captions of a digit are fewer in the part
     check_learns(whole, part, names, splits=("test",) if option == "av_digits" else ("train",))
     assert learns(whole, part) == (option not in GIVEN)
+
+
+@pytest.mark.parametrize("kind", list(describe_options()["data/vocabulary"]))
+def test_every_vocabulary_encodes_as_the_run_learnt(kind, tmp_path, monkeypatch):
+    more = {
+        "bpe": ["data.vocabulary.vocab_size=262"],
+        "pretrained": [f"data.vocabulary.path={small_tokenizer(tmp_path)}", *MARKED],
+    }
+    overrides = [f"data/vocabulary={kind}", *more.get(kind, [])]
+    sides = both("labelled_text", tmp_path, monkeypatch)
+    check_learns(*(partial(made, "labelled_text", [*side, *overrides]) for side in sides))
 
 
 # --- a dataset of one's own -------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def described(vocabulary: Vocabulary) -> dict[str, Any]:
     return {"kind": kind_of(vocabulary), "state": vocabulary.state()}
 
 
-def kind_of(vocabulary: Vocabulary) -> str:
+def kind_of(vocabulary: object) -> str:
     """The full name of its class."""
     return f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
 
