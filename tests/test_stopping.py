@@ -29,12 +29,13 @@ def signals():
 
 
 def test_a_signal_raises_at_once_where_there_is_nothing_to_save():
+    before = signal.getsignal(signal.SIGTERM)
     with attended():
         with pytest.raises(Interrupted) as stop:
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("went on")
         assert stop.value.exit_code == 143
-    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and stopping.requested() == 0
+    assert signal.getsignal(signal.SIGTERM) is before and stopping.requested() == 0
 
 
 def test_it_waits_where_something_must_become_whole_and_is_not_forgotten(signals):
@@ -82,14 +83,17 @@ def test_a_request_to_this_rank_reaches_the_others_at_once(signals):
 
 
 def test_requests_are_passed_on_each_once(signals, monkeypatch):
-    passed = []
+    passed, arrived, attend = [], [], stopping._requests._arrived
+    monkeypatch.setattr(stopping._requests, "_arrived", lambda number: (attend(number), arrived.append(number)))
+    monkeypatch.setattr(stopping, "ONE_SIGNAL_SECONDS", 1000.0)
     with stopping.passed_on(passed.append):
         signal.raise_signal(signal.SIGHUP)
         signal.raise_signal(signal.SIGTERM)  # as a terminal and the process above send it together
-        wait_for(lambda: passed)
+        wait_for(lambda: len(arrived) == 2)
+        assert passed == [signal.SIGHUP]
         monkeypatch.setattr(stopping, "ONE_SIGNAL_SECONDS", 0.0)
         signal.raise_signal(signal.SIGTERM)
-        wait_for(lambda: len(passed) == 2)
+        wait_for(lambda: len(arrived) == 3)
     assert passed == [signal.SIGHUP, signal.SIGTERM]
 
 

@@ -235,7 +235,6 @@ def test_rows_of_a_cache(x: Tensor) -> None:
         (10, 4, {}, r"dim=10 is not a multiple of num_heads=4; nearest: 8 or 12"),
         (12, 4, {"num_kv_heads": 3}, r"attention.num_kv_heads=3 does not divide num_heads=4"),
         (12, 4, {"num_kv_heads": 0}, r"attention.num_kv_heads=0 does not divide num_heads=4"),
-        (12, 4, {"bias": ["keys"]}, r"attention.bias=\['keys'\] may name query, key, value, out; not keys"),
         (12, 4, {"dropout": 1.0}, r"attention.dropout=1.0 must lie in \[0, 1\)"),
     ],
 )

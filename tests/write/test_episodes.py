@@ -178,7 +178,7 @@ def test_a_world_that_says_whether_it_was_done(door):
     [
         ("target_return=much", "target_return=much must be a number"),
         ("target_return=[]", "target_return=[] must be a number"),
-        ("target_return=.nan", "target_return=nan must be a number"),
+        ("target_return=nan", "target_return=nan must be a number"),
         ("episodes=0", "episodes=0 must be an integer of at least 1"),
         ("seed=-1", "seed=-1"),
         ("seed=2147483640", "must lie in 0.."),

@@ -76,8 +76,7 @@ class Audio(Tokenizer):
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         foreseen = "frames" in fields or not self.training or not self.augment.speeds or self.padded_length is not None
-        with torch.autocast(lengths.device.type, enabled=False):  # sound is float32, whatever the network is
-            frames, num_frames = self._frames(fields, lengths)
+        frames, num_frames = self._frames(fields, lengths)
         content = self.stem(frames.to(next(self.stem.parameters()).dtype), num_frames)
         extent = self.stem.extent(frames.shape[1])
         axes = [torch.arange(size, device=content.device) for size in extent]
@@ -95,14 +94,17 @@ class Audio(Tokenizer):
     def _frames(
         self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B T M"], Int[Tensor, " B"]]:
-        if "frames" in fields:
-            frames, num_frames = fields["frames"], lengths
-        else:
-            waveform, longer = self._waveform(fields["waveform"], lengths)
-            frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
-        if self.training:
-            frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
-        return frames, num_frames
+        if "frames" in fields and not self.training:
+            return fields["frames"], lengths
+        with torch.autocast(lengths.device.type, enabled=False):  # sound is float32, whatever the network is
+            if "frames" in fields:
+                frames, num_frames = fields["frames"], lengths
+            else:
+                waveform, longer = self._waveform(fields["waveform"], lengths)
+                frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
+            if self.training:
+                frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+            return frames, num_frames
 
     def _waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
