@@ -92,8 +92,11 @@ class Composer:
 
     def _options(self, key: str) -> list[str] | None:
         """What there is to choose from where a key is a group; None where it is a value."""
-        options: list[str] = self._loader.get_group_options(key)
-        return options if options or self._loader.list_groups(key) else None
+        from hydra.core.object_type import ObjectType
+
+        files = self._loader.repository  # the loader itself would set up its sources anew for each key
+        options: list[str] = files.get_group_options(key)
+        return options if options or files.get_group_options(key, ObjectType.GROUP) else None
 
     def _once(self, what: tuple[str, ...], make: Callable[[], Any]) -> Any:
         if what not in self._known:
