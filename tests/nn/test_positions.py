@@ -74,10 +74,9 @@ def test_rotation_leaves_what_no_axis_claims() -> None:
     assert same.tolist() == ([False] * 6 + [True] * 2) * 2
 
 
-@pytest.mark.parametrize("axes", [[], ["time", "depth"]])
-def test_rotary_refuses_unknown_axes(axes: list[str]) -> None:
+def test_rotary_refuses_no_axes() -> None:
     with pytest.raises(InvalidValue, match="must name one to three of time, row, column"):
-        Rotary(axes=axes, base=100.0)
+        Rotary(axes=[], base=100.0)
 
 
 @pytest.mark.parametrize("dim", [6, 8])
