@@ -20,12 +20,15 @@ def children(pid):
 def test_ranks_that_start_are_interrupted(seconds, tmp_path):
     command = [str(Path(sys.executable).parent / "mmtx"), "train", "run_dir=run", "experiment=vit_digits", *TWO_RANKS]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while len(ranks := children(process.pid)) < 2 and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(seconds)
-    process.send_signal(signal.SIGINT)
-    told = process.communicate(timeout=60)[1]
+    try:
+        deadline = time.monotonic() + 120
+        while len(ranks := children(process.pid)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()  # and its ranks with it
     assert process.returncode == 130, told
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
     assert len(ranks) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in ranks)

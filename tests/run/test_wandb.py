@@ -284,5 +284,5 @@ def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
     opened._run = Hanging()
     start = time.monotonic()
     opened.finish(None)
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert "no answer" in capsys.readouterr().err
