@@ -9,6 +9,7 @@ process ends with `TOO_LATE`).
 import contextlib
 import fcntl
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -242,4 +243,5 @@ def run_all(cases, environment, results):
     """Runs cases one after the other, in an environment, and sends a list of what became of them."""
     os.environ.clear()
     os.environ.update(environment)
+    multiprocessing.set_start_method("fork", force=True)  # of workers: the server has set its own
     results.send([run(**case) for case in cases])
