@@ -141,9 +141,10 @@ def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
                 continue
             differing = difference(merged[name], spec)
             if differing:
+                bytes_agree = "; texts as data/vocabulary=bytes agree" if spec.vocabulary is not None else ""
                 raise UserError(
                     f"the parts {owner[name]} and {part} both offer '{name}' but differ in {differing}: "
-                    f"rename it in one of them, data.names.{part}={{{name}: another_name}}"
+                    f"rename it in one of them, data.names.{part}={{{name}: another_name}}{bytes_agree}"
                 )
             fields = {key: _wider(field, spec.fields[key]) for key, field in merged[name].fields.items()}
             merged[name] = replace(merged[name], fields=fields)
