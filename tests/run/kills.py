@@ -149,7 +149,13 @@ class Forked:
     """Stands in for the `Popen` of a rank or a job: a fork of this process, which is armed as it is."""
 
     def __init__(self, command, *, env, pass_fds, stdout=None, **_):
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # as Popen does: none reaches the fork before it is set up
         self.pid = os.fork()
+        if self.pid == 0:
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         if self.pid == 0:
             os.setsid()
             for descriptor in (1, 2) if stdout is not None else ():
@@ -158,9 +164,6 @@ class Forked:
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
                         os.close(descriptor)  # as a new program would: a lifeline's other end is the parent's alone
-            signal.set_wakeup_fd(-1)
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
             os.environ.clear()
             os.environ.update(env)
             sys.argv = command[command.index("-m") + 1 :]
@@ -175,11 +178,12 @@ class Forked:
 
 
 def fork_children():
-    """From now on ranks and jobs are forks of the process that starts them: there in a moment.
+    """From now on ranks, jobs and workers are forks of the process that starts them: there in a moment.
 
     OMP_NUM_THREADS was 1 when torch was imported: a fork of a process whose OpenMP has threads would hang.
     """
     children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
+    multiprocessing.set_start_method("fork", force=True)  # as a new process has it; the server sets its own
 
 
 def leave(call):
@@ -243,5 +247,4 @@ def run_all(cases, environment, results):
     """Runs cases one after the other, in an environment, and sends a list of what became of them."""
     os.environ.clear()
     os.environ.update(environment)
-    multiprocessing.set_start_method("fork", force=True)  # of workers: the server has set its own
     results.send([run(**case) for case in cases])
