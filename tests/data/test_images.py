@@ -592,7 +592,7 @@ def test_what_is_not_an_image_is_named(tmp_path):
         decode(tmp_path / "page.jpg")
     Image.new("L", (8, 8)).save(tmp_path / "other.tiff")
     (tmp_path / "other.tiff").rename(tmp_path / "other.png")
-    with pytest.raises(UserError, match=r"other.png is not an image of a known kind"):
+    with pytest.raises(UserError, match=r"other.png is not an image of a known kind .*, but TIFF; convert it$"):
         decode(tmp_path / "other.png")
     with pytest.raises(UserError, match=r"gone.png cannot be read as an image: FileNotFoundError"):
         decode(tmp_path / "gone.png")
@@ -693,6 +693,8 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         (["cat/a.txt", "dog/c.png"], r"has no images of cat;"),
         (["cat/a.png", "cat/inner/b.png"], r"holds cat/inner, where only folders of images"),
         (["cat/a.png", "b.png"], r"holds b.png, where only folders of images"),
+        (["Train/cat/a.png", "Val/cat/b.png"], r"holds Train/cat, Val/cat, where .* call them train, val and test$"),
+        (["cafe\u0301/a.png", "caf\u00e9/b.png"], r"holds caf\u00e9 twice, in two of Unicode's spellings"),
         (["train/cat/a.png", "validation/cat/b.png"], r"holds validation beside train/"),
         (["train/cat/a.png", "val/dog/b.png"], r"val/dog is a class that training lacks; it has cat"),
         (["train/cat/a.png", "val/cat/"], r"val has no images of cat"),
@@ -708,6 +710,26 @@ def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
             file.write_bytes(f"never read, {name}".encode())
     with pytest.raises(UserError, match=message):
         image_folder(tmp_path)
+
+
+def test_a_class_is_one_however_unicode_spells_it(tmp_path):
+    """A copy by way of a Mac has its accents apart; classes are in the order of their names put together."""
+    folder_of(tmp_path, {"train/cafe\u0301": 3, "train/cafz": 3, "val/caf\u00e9": 1, "val/cafz": 2})
+    source = image_folder(tmp_path)
+    assert source.specs["label"].labels == ("cafz", "caf\u00e9")
+    assert [classes_of(source.train()), classes_of(source.val())] == [[3, 3], [2, 1]]
+
+
+def test_pictures_of_telephones_have_more_pictures_behind_them(tmp_path):
+    folder_of(tmp_path, {"cat": 1, "dog": 1})
+    first, second = halves((200, 40, 40), (40, 40, 200)), Image.new("RGB", (16, 16), "lime")
+    for name in ("cat/a.jpg", "cat/b.MPO", "dog/c"):
+        first.save(tmp_path / name, format="MPO", save_all=True, append_images=[second], quality=100)
+    wanted = numpy.asarray(Image.open(tmp_path / "cat/a.jpg").convert("RGB"))
+    source = image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    assert classes_of(source.train()) == [3, 2]
+    for name in ("cat/a.jpg", "cat/b.MPO", "dog/c"):
+        assert (decode(tmp_path / name, size=16).permute(1, 2, 0).numpy() == wanted).all()
 
 
 def test_what_is_no_picture_is_left_out_and_named(tmp_path, capsys):

@@ -19,6 +19,8 @@ from mmtx.errors import InvalidValue, UserError
 GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """How much a step of grey is in 8 bits, where PNG stores fewer."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
+CAMERA_JPEG = "MPO"
+"""What Pillow calls a JPEG with more pictures behind it, as telephones write them; the first is read."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ def decode_image(
     except Image.DecompressionBombError as error:  # at the header, too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)})") from None
+        kind = image_format(file)
+        found = f", but {kind}; convert it" if kind and kind not in FORMATS else ""
+        raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)}){found}") from None
     except ValueError as error:
         raise UserError(f"{file} cannot be read as an image: {error}") from None
     except Exception as error:  # Pillow's decoders raise whatever they come across
@@ -106,7 +110,7 @@ def image_format(file: Path) -> str | None:
     """The format of a picture, one of the `FORMATS` or another, by what the file holds; None if it is none."""
     try:
         with Image.open(file) as image:
-            return image.format
+            return "JPEG" if image.format == CAMERA_JPEG else image.format
     except Exception:  # Pillow's readers raise whatever they come across
         return None
 
