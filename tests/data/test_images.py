@@ -537,6 +537,13 @@ def test_the_orientation_of_exif_is_applied(tmp_path):
     assert pixels[0, 0].min() > 200 and pixels[2, 7].min() > 200
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_a_picture_whose_exif_is_broken_is_as_it_is(tmp_path, kind):
+    halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "plain", format=kind)
+    halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "broken", format=kind, exif=b"Exif\0\0no such thing")
+    assert decode(tmp_path / "broken").equal(decode(tmp_path / "plain"))
+
+
 def test_the_first_frame_of_an_animation_is_taken(tmp_path):
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
     for suffix in ("gif", "webp"):

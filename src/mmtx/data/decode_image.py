@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,7 @@ def decode_image(
             with open(file, "rb") as stream, Image.open(needed_chunks(stream), formats=FORMATS) as image:
                 if image.width * image.height <= max_pixels:
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
-                    upright = ImageOps.exif_transpose(image)
-                    picture = _eight_bits(upright, stored).convert("RGB" if channels == 3 else "L")
+                    picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
                     fitted = numpy.array(fit.apply(picture, size))
                     return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
@@ -113,6 +113,15 @@ def image_format(file: Path) -> str | None:
             return "JPEG" if image.format == CAMERA_JPEG else image.format
     except Exception:  # Pillow's readers raise whatever they come across
         return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is, where nobody can read that, which Pillow does for JPEG by itself."""
+    image.load()  # what is wrong with the picture is no matter of EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):
+        return image
 
 
 def _eight_bits(image: Image.Image, stored: str) -> Image.Image:
