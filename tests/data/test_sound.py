@@ -135,7 +135,7 @@ def test_other_formats_in_a_pipe(tmp_path):
         assert (read(written(tmp_path, content, name)) - whole).abs().max() < 2**-15
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "ogg", "mp3"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "au", "caf", "w64", "nist", "ogg", "mp3"])
 def test_tags_may_come_first(tmp_path, kind):
     """As taggers write them: sizes in four groups of seven bits, with a footer or without, one after the other."""
     content = sound_in(tmp_path, kind) if kind != "mp3" else mp3_of(tmp_path)
@@ -144,6 +144,9 @@ def test_tags_may_come_first(tmp_path, kind):
     footed = b"ID3\x04\0\x10" + bytes([0, 0, 0, 10]) + bytes(10) + b"3DI\x04\0\x10" + bytes([0, 0, 0, 10])
     for tags in (short, long, footed, short + long):
         assert read(written(tmp_path, tags + content, f"tagged.{kind}")).equal(plain)
+    if kind == "mp3":
+        for padding in (bytes(700), long + bytes(700)):
+            assert read(written(tmp_path, padding + content, "padded.mp3")).equal(plain)
     if kind == "wav":
         stream = wav(riff=NOT_SAID, data=NOT_SAID)
         assert read(written(tmp_path, long + stream)).equal(torch.arange(1600) / 32768)

@@ -30,7 +30,8 @@ LARGEST_KERNEL = 1 << 22
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile gives more than this where the header does not say how many there are."""
 
-MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS")
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"dns.", b"NIST", b"fLaC", b"OggS")
+MOST_PADDING = 1 << 16
 READABLE = "WAV, FLAC, Ogg, and what else libsndfile reads"
 
 
@@ -174,8 +175,12 @@ def _start(file: Path, stream: BinaryIO, length: int) -> int:
         head = stream.read(12)
     if head[4:8] == b"ftyp":
         raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
-    is_mp3 = head[:1] == b"\xff"
-    return start if head[:4] in MAGICS or is_mp3 else 0  # in zeros before the first frame, libsndfile finds its way
+    if head[:1] == b"\0":  # some taggers leave more in front of an MP3 than they say
+        stream.seek(start)
+        padded = stream.read(MOST_PADDING)
+        head = padded.lstrip(b"\0")
+        start += len(padded) - len(head)
+    return start if head[:4] in MAGICS or head[:1] == b"\xff" else 0
 
 
 def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
