@@ -20,7 +20,8 @@ import numpy
 import pytest
 import torch
 from contracts import check_source
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from small_data import publish_small, small_cifar_files, write
 
 from mmtx.data import cifar10, fashion_mnist, mnist, public_file
@@ -516,6 +517,30 @@ def test_chunks_that_show_nothing_do_not_matter(tmp_path):
         (tmp_path / "a.png").write_bytes(content)
         with pytest.raises(UserError, match="a.png cannot be read .*the checksum of its chunk (eXIf|IDAT) is wrong"):
             decode(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("key", ["Raw profile type exif", "XML:com.adobe.xmp"])
+def test_texts_of_a_png_may_say_its_orientation(tmp_path, key, packed):
+    """EXIF as ImageMagick writes it, and XMP: as Pillow reads them, less what is broken or too large."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    spelled = f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n"
+    picture = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(numpy.uint8))
+    picture.save(tmp_path / "plain.png")
+
+    def saved(text):
+        info = PngInfo()
+        info.add_itxt(key, text, zip=packed) if key.startswith("XML") else info.add_text(key, text, zip=packed)
+        picture.save(tmp_path / "a.png", pnginfo=info)
+        return decode(tmp_path / "a.png")
+
+    pixels = saved('<rdf tiff:Orientation="6"/>' if key.startswith("XML") else spelled)
+    with Image.open(tmp_path / "a.png") as image:
+        assert (pixels.permute(1, 2, 0).numpy() == numpy.asarray(ImageOps.exif_transpose(image))).all()
+    assert not pixels.equal(decode(tmp_path / "plain.png"))
+    for text in ("rubbish", "\n\n\nxyz", "x" * 3_000_000):
+        assert saved(text).equal(decode(tmp_path / "plain.png"))
 
 
 def test_of_floating_point_1_is_white(tmp_path):
