@@ -20,7 +20,8 @@ import numpy
 import pytest
 import torch
 from contracts import check_source
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 from small_data import publish_small, small_cifar_files, write
 
 from mmtx.data import cifar10, fashion_mnist, mnist, public_file
@@ -518,6 +519,30 @@ def test_chunks_that_show_nothing_do_not_matter(tmp_path):
             decode(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("key", ["Raw profile type exif", "XML:com.adobe.xmp"])
+def test_texts_of_a_png_may_say_its_orientation(tmp_path, key, packed):
+    """EXIF as ImageMagick writes it, and XMP: as Pillow reads them, less what is broken or too large."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    spelled = f"\nexif\n{len(exif.tobytes()):8}\n{exif.tobytes().hex()}\n"
+    picture = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (8, 8, 3)).astype(numpy.uint8))
+    picture.save(tmp_path / "plain.png")
+
+    def saved(text):
+        info = PngInfo()
+        info.add_itxt(key, text, zip=packed) if key.startswith("XML") else info.add_text(key, text, zip=packed)
+        picture.save(tmp_path / "a.png", pnginfo=info)
+        return decode(tmp_path / "a.png")
+
+    pixels = saved('<rdf tiff:Orientation="6"/>' if key.startswith("XML") else spelled)
+    with Image.open(tmp_path / "a.png") as image:
+        assert (pixels.permute(1, 2, 0).numpy() == numpy.asarray(ImageOps.exif_transpose(image))).all()
+    assert not pixels.equal(decode(tmp_path / "plain.png"))
+    for text in ("rubbish", "\n\n\nxyz", "x" * 3_000_000):
+        assert saved(text).equal(decode(tmp_path / "plain.png"))
+
+
 def test_of_floating_point_1_is_white(tmp_path):
     def pfm(value):
         (tmp_path / "a.ppm").write_bytes(b"Pf\n8 8\n-1.0\n" + numpy.full((8, 8), value, "<f4").tobytes())
@@ -535,6 +560,13 @@ def test_the_orientation_of_exif_is_applied(tmp_path):
     halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "turned.jpg", exif=exif, quality=95)
     pixels = decode(tmp_path / "turned.jpg")
     assert pixels[0, 0].min() > 200 and pixels[2, 7].min() > 200
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "PNG"])
+def test_a_picture_whose_exif_is_broken_is_as_it_is(tmp_path, kind):
+    halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "plain", format=kind)
+    halves((255, 0, 0), (0, 0, 255)).save(tmp_path / "broken", format=kind, exif=b"Exif\0\0no such thing")
+    assert decode(tmp_path / "broken").equal(decode(tmp_path / "plain"))
 
 
 def test_the_first_frame_of_an_animation_is_taken(tmp_path):
@@ -592,7 +624,7 @@ def test_what_is_not_an_image_is_named(tmp_path):
         decode(tmp_path / "page.jpg")
     Image.new("L", (8, 8)).save(tmp_path / "other.tiff")
     (tmp_path / "other.tiff").rename(tmp_path / "other.png")
-    with pytest.raises(UserError, match=r"other.png is not an image of a known kind"):
+    with pytest.raises(UserError, match=r"other.png is not an image of a known kind .*, but TIFF; convert it$"):
         decode(tmp_path / "other.png")
     with pytest.raises(UserError, match=r"gone.png cannot be read as an image: FileNotFoundError"):
         decode(tmp_path / "gone.png")
@@ -693,6 +725,8 @@ def test_images_are_decoded_when_they_are_asked_for(tmp_path):
         (["cat/a.txt", "dog/c.png"], r"has no images of cat;"),
         (["cat/a.png", "cat/inner/b.png"], r"holds cat/inner, where only folders of images"),
         (["cat/a.png", "b.png"], r"holds b.png, where only folders of images"),
+        (["Train/cat/a.png", "Val/cat/b.png"], r"holds Train/cat, Val/cat, where .* call them train, val and test$"),
+        (["cafe\u0301/a.png", "caf\u00e9/b.png"], r"holds caf\u00e9 twice, in two of Unicode's spellings"),
         (["train/cat/a.png", "validation/cat/b.png"], r"holds validation beside train/"),
         (["train/cat/a.png", "val/dog/b.png"], r"val/dog is a class that training lacks; it has cat"),
         (["train/cat/a.png", "val/cat/"], r"val has no images of cat"),
@@ -708,6 +742,26 @@ def test_folders_that_cannot_be_read_are_explained(tmp_path, files, message):
             file.write_bytes(f"never read, {name}".encode())
     with pytest.raises(UserError, match=message):
         image_folder(tmp_path)
+
+
+def test_a_class_is_one_however_unicode_spells_it(tmp_path):
+    """A copy by way of a Mac has its accents apart; classes are in the order of their names put together."""
+    folder_of(tmp_path, {"train/cafe\u0301": 3, "train/cafz": 3, "val/caf\u00e9": 1, "val/cafz": 2})
+    source = image_folder(tmp_path)
+    assert source.specs["label"].labels == ("cafz", "caf\u00e9")
+    assert [classes_of(source.train()), classes_of(source.val())] == [[3, 3], [2, 1]]
+
+
+def test_pictures_of_telephones_have_more_pictures_behind_them(tmp_path):
+    folder_of(tmp_path, {"cat": 1, "dog": 1})
+    first, second = halves((200, 40, 40), (40, 40, 200)), Image.new("RGB", (16, 16), "lime")
+    for name in ("cat/a.jpg", "cat/b.MPO", "dog/c"):
+        first.save(tmp_path / name, format="MPO", save_all=True, append_images=[second], quality=100)
+    wanted = numpy.asarray(Image.open(tmp_path / "cat/a.jpg").convert("RGB"))
+    source = image_folder(tmp_path, val_fraction=0.0, test_fraction=0.0)
+    assert classes_of(source.train()) == [3, 2]
+    for name in ("cat/a.jpg", "cat/b.MPO", "dog/c"):
+        assert (decode(tmp_path / name, size=16).permute(1, 2, 0).numpy() == wanted).all()
 
 
 def test_what_is_no_picture_is_left_out_and_named(tmp_path, capsys):

@@ -135,7 +135,7 @@ def test_other_formats_in_a_pipe(tmp_path):
         assert (read(written(tmp_path, content, name)) - whole).abs().max() < 2**-15
 
 
-@pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "ogg", "mp3"])
+@pytest.mark.parametrize("kind", ["wav", "flac", "aiff", "au", "caf", "w64", "nist", "ogg", "mp3"])
 def test_tags_may_come_first(tmp_path, kind):
     """As taggers write them: sizes in four groups of seven bits, with a footer or without, one after the other."""
     content = sound_in(tmp_path, kind) if kind != "mp3" else mp3_of(tmp_path)
@@ -144,6 +144,9 @@ def test_tags_may_come_first(tmp_path, kind):
     footed = b"ID3\x04\0\x10" + bytes([0, 0, 0, 10]) + bytes(10) + b"3DI\x04\0\x10" + bytes([0, 0, 0, 10])
     for tags in (short, long, footed, short + long):
         assert read(written(tmp_path, tags + content, f"tagged.{kind}")).equal(plain)
+    if kind == "mp3":
+        for padding in (bytes(700), long + bytes(700)):
+            assert read(written(tmp_path, padding + content, "padded.mp3")).equal(plain)
     if kind == "wav":
         stream = wav(riff=NOT_SAID, data=NOT_SAID)
         assert read(written(tmp_path, long + stream)).equal(torch.arange(1600) / 32768)
@@ -187,6 +190,75 @@ def test_the_size_of_a_wav_of_64_bits_stands_elsewhere(tmp_path):
     assert read(written(tmp_path, rf64(3200, bytes(3200)))).shape == (1600,)
     with pytest.raises(UserError, match="cut short: its header says 6400 bytes of samples, and 3200 are there"):
         read(written(tmp_path, rf64(6400, bytes(3200))))
+
+
+def rf64_in_a_pipe(magic, size):
+    return magic + rf64(size, numpy.arange(1600).astype("<i2").tobytes())[4:]
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+@pytest.mark.parametrize("size", [3200, 0, 2**63 - 1, 2**64 - 1])
+def test_a_wav_of_64_bits_in_a_pipe(tmp_path, magic, size):
+    """BW64 is RF64 by another name, which libsndfile does not know."""
+    assert read(written(tmp_path, rf64_in_a_pipe(magic, size))).equal(torch.arange(1600) / 32768)
+
+
+@pytest.mark.parametrize("kind, size_bytes", [("W64", 16), ("CAF", 4)])
+def test_sizes_of_64_bits_in_a_pipe(tmp_path, kind, size_bytes):
+    soundfile.write(tmp_path / "plain", sine(), 16_000, format=kind, subtype="FLOAT")
+    content = (tmp_path / "plain").read_bytes()
+    at = content.index(b"data") + size_bytes
+    stream = content[:at] + b"\xff" * 8 + content[at + 8 :]
+    assert read(written(tmp_path, stream)).equal(torch.from_numpy(sine()))
+
+
+def test_an_au_whose_size_was_never_written(tmp_path):
+    au = sound_in(tmp_path, "au")
+    assert read(written(tmp_path, au[:8] + bytes(4) + au[12:])).equal(read(tmp_path / "plain.au"))
+
+
+def variable_mp3(folder, seconds=3):
+    """An MP3 of several bit rates whose first frame says how long it is, and the bytes of that frame."""
+    noise = numpy.random.default_rng(0).normal(0, 0.1, 16_000 * seconds)
+    noise[8000:20_000] *= 0.001
+    file = folder / "variable.mp3"
+    soundfile.write(file, noise, 16_000, format="MP3", bitrate_mode="VARIABLE")
+    content = file.read_bytes()
+    kilobits = (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)[(content[2] >> 4) - 1]
+    return content, 72 * kilobits * 1000 // 16_000 + (content[2] >> 1 & 1)
+
+
+def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(tmp_path):
+    """Its encoder says it in a first frame. Without that, there are 576 samples more at the beginning, and the rest of
+    the last frame."""
+    content, first = variable_mp3(tmp_path)
+    whole = read(tmp_path / "variable.mp3", max_seconds=4.0)
+    assert len(whole) == 48_000
+    said = content[:36].ljust(first, b"\0")[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+    for name, head in (("silent", b""), ("fraunhofer", said.ljust(first, b"\0"))):
+        plain = read(written(tmp_path, head + content[first:] + b"TAG" + bytes(125), f"{name}.mp3"), max_seconds=4.0)
+        assert 0 <= len(plain) - 48_000 - 576 < 2 * 576
+        torch.testing.assert_close(plain[576:48_000], whole[: 48_000 - 576], atol=0.02, rtol=0)
+        assert sound_header(tmp_path / f"{name}.mp3").frames == len(plain)
+    assert len(read(written(tmp_path, content * 2, "joined.mp3"), max_seconds=8.0)) > 96_000
+
+
+@pytest.mark.parametrize("kind", ["Xing", "VBRI"])
+def test_an_mp3_that_is_cut_is_refused_by_its_first_frame(tmp_path, kind):
+    content, first = variable_mp3(tmp_path)
+    if kind == "VBRI":
+        said = content[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+        content = said.ljust(first, b"\0") + content[first:]
+    for cut in (1, len(content) // 2):
+        with pytest.raises(
+            UserError, match=f"its header says {len(content)} bytes, and {len(content) - cut} are there"
+        ):
+            check(written(tmp_path, content[:-cut], "cut.mp3"))
+
+
+def test_a_tag_after_a_flac_is_no_sound(tmp_path):
+    content = sound_in(tmp_path, "flac") + b"TAG" + bytes(125)
+    assert read(written(tmp_path, content)).equal(read(tmp_path / "plain.flac"))
 
 
 # --- what is refused --------------------------------------------------------------------------------------------------
@@ -283,6 +355,30 @@ def test_a_cut_flac_is_refused_when_it_is_decoded(tmp_path):
         cut = written(tmp_path, content[: int(len(content) * part)], "cut.flac")
         with pytest.raises(UserError, match="cut.flac (is cut short|cannot be read as sound)"):
             read(cut)
+
+
+@pytest.mark.parametrize("kind", ["CAF", "NIST", "SVX"])
+def test_other_files_that_are_cut_are_refused_by_their_header(tmp_path, kind):
+    soundfile.write(tmp_path / "whole", sine(), 16_000, format=kind, subtype="PCM_16")
+    content = (tmp_path / "whole").read_bytes()
+    assert check(written(tmp_path, content)).frames == 8000
+    for cut in (2, 3000):
+        with pytest.raises(UserError, match="is cut short: its header says 1600[04] bytes of samples, and 1"):
+            check(written(tmp_path, content[:-cut]))
+
+
+@pytest.mark.parametrize("subtype", ["VORBIS", "OPUS"])
+def test_pages_of_an_ogg_that_are_missing(tmp_path, subtype):
+    noise = numpy.random.default_rng(0).normal(0, 0.1, 64_000)
+    soundfile.write(tmp_path / "whole", noise, 16_000, format="OGG", subtype=subtype)
+    content = (tmp_path / "whole").read_bytes()
+    last = content.rindex(b"OggS")
+    assert check(written(tmp_path, content + b"rubbish"), max_seconds=4.0).frames == 64_000
+    for part in (content[:-1], content[:last], content[: content.rindex(b"OggS", 0, last)]):
+        with pytest.raises(UserError, match="is cut short: the page that ends the sound is missing; .*write it anew"):
+            check(written(tmp_path, part), max_seconds=4.0)
+    with pytest.raises(UserError, match="holds several sounds, one behind the other, of which only the first"):
+        check(written(tmp_path, content + content), max_seconds=9.0)
 
 
 def test_rates_that_have_nothing_in_common_are_refused(tmp_path):

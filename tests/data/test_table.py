@@ -135,6 +135,22 @@ def test_files_that_are_no_tables(name: str, content: str | bytes, problem: str,
         read(tmp_path / name)
 
 
+def test_numbers_as_labels(tmp_path: Path) -> None:
+    """Numbers that floats cannot tell apart are two; one with an exponent may be the same as one without."""
+    labels = [2**53, 2**53 + 1, "1e5", "100000", 7]
+    rows = [{"text": "x", "label": label} for label in labels]
+    assert problems(written(tmp_path, ".jsonl", rows)) == [
+        "label has 100000 and 1e5, which are one number: write it in one way"
+    ]
+    assert len(read(written(tmp_path, ".jsonl", [*rows[:3], rows[4]]))) == 4
+
+
+def test_tables_that_were_joined(tmp_path: Path) -> None:
+    for kind, comma in ((".csv", ","), (".tsv", "\t")):
+        (tmp_path / f"t{kind}").write_text(f"text{comma}label\na{comma}b\n" * 2)
+        assert problems(tmp_path / f"t{kind}") == ["row 3 is the header once more: join tables without it"]
+
+
 def test_rows_that_do_not_fit_the_header(tmp_path: Path) -> None:
     for kind, comma, hint in ((".csv", ",", "; text with commas goes in quotes"), (".tsv", "\t", "")):
         file = tmp_path / f"t{kind}"

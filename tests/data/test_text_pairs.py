@@ -193,6 +193,9 @@ def test_files_that_cannot_be_read(tmp_path):
     (tmp_path / "bad.gz").write_bytes(gzip.compress(b"abc\xff"))
     with pytest.raises(UserError, match=r"bad.gz, unpacked, is not UTF-8: byte 0xff at offset 3"):
         parallel(**files | {"source": str(tmp_path / "bad.gz")})
+    (tmp_path / "bad.gz").write_bytes(gzip.compress("abc\n".encode("utf-16-le")))
+    with pytest.raises(UserError, match=r"bad.gz, unpacked, is not UTF-8: 4 of its 8 bytes are 0, as in UTF-16"):
+        parallel(**files | {"source": str(tmp_path / "bad.gz")})
     for content in (b"plain", gzip.compress(b"cut" * 99)[:-12], b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + b"\xff" * 20):
         (tmp_path / "bad.gz").write_bytes(content)
         with pytest.raises(InvalidValue, match=r"^target=.*bad.gz cannot be unpacked: "):

@@ -213,6 +213,22 @@ DAMAGED = {
         {**flat(recorded()), "terminations": numpy.zeros((61, 2))},
         "data: terminations has the shape (2,) a step; it is one number",
     ),
+    "rewards of nothing": (
+        {**flat(recorded()), "rewards": numpy.zeros((61, 0))},
+        "data: rewards has the shape (0,) a step; it is one number",
+    ),
+    "ends of nothing": (
+        {**flat(recorded()), "terminations": numpy.zeros((61, 0))},
+        "data: terminations has the shape (0,) a step; it is one number",
+    ),
+    "nan end": (
+        {**flat(recorded()), "terminations": numpy.where(numpy.arange(61) == 5, numpy.nan, 1.0)},
+        "data: terminations is nan at step 5; it is 0 or 1, false or true",
+    ),
+    "half an end": (
+        {**flat(recorded()), "truncations": numpy.full(61, 0.5)},
+        "data: truncations is 0.5 at step 0; it is 0 or 1",
+    ),
     "flat empty": ({key: array[:0] for key, array in flat(recorded()).items()}, "data is empty: rewards has no steps"),
     "pictures": (
         [{"observations": numpy.zeros((2, 84, 84)), "actions": [0, 1], "rewards": [0.0, 0.0]}],
@@ -734,6 +750,13 @@ def test_files_hold_what_was_written(tmp_path, suffix, names, size):
     assert not source.can_play
     with pytest.raises(UserError, match="data.env=null: there is nothing to act in"):
         source.world(1)
+
+
+def test_a_field_under_two_names_is_refused(tmp_path):
+    arrays = {**flat(recorded()), "terminals": numpy.zeros(61, dtype=bool)}
+    for write, name in ((write_npz, "a.npz"), (write_hdf5, "a.h5")):
+        with pytest.raises(UserError, match="has terminals and terminations, which are two names of one field"):
+            trajectories(write(tmp_path / name, arrays))
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -29,6 +29,8 @@ def test_sounds_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert sound_files(tmp_path) == sounds
     left_out = "2 files left out, as no sound file that can be read: notes.txt, song.m4a"
     assert capsys.readouterr().err == f"{tmp_path}: {left_out}\n"
+    (tmp_path / "g.mp3").write_bytes(b"no sound")
+    assert sound_files(tmp_path) == sorted([*sounds, tmp_path / "g.mp3"]), "one that cannot be read is never left out"
     (tmp_path / "list.tsv").write_text("text\tpath\none\td.mp3\n")
     assert sound_files(tmp_path / "list.tsv") == [tmp_path / "d.mp3"]
 

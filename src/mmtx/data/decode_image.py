@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ from mmtx.errors import InvalidValue, UserError
 GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """How much a step of grey is in 8 bits, where PNG stores fewer."""
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM")
+CAMERA_JPEG = "MPO"
+"""What Pillow calls a JPEG with more pictures behind it, as telephones write them; the first is read."""
 
 
 @dataclass(frozen=True)
@@ -86,15 +89,16 @@ def decode_image(
             with open(file, "rb") as stream, Image.open(needed_chunks(stream), formats=FORMATS) as image:
                 if image.width * image.height <= max_pixels:
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
-                    upright = ImageOps.exif_transpose(image)
-                    picture = _eight_bits(upright, stored).convert("RGB" if channels == 3 else "L")
+                    picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
                     fitted = numpy.array(fit.apply(picture, size))
                     return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # at the header, too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
     except Image.UnidentifiedImageError:
-        raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)})") from None
+        kind = image_format(file)
+        found = f", but {kind}; convert it" if kind and kind not in FORMATS else ""
+        raise UserError(f"{file} is not an image of a known kind ({', '.join(FORMATS)}){found}") from None
     except ValueError as error:
         raise UserError(f"{file} cannot be read as an image: {error}") from None
     except Exception as error:  # Pillow's decoders raise whatever they come across
@@ -106,9 +110,18 @@ def image_format(file: Path) -> str | None:
     """The format of a picture, one of the `FORMATS` or another, by what the file holds; None if it is none."""
     try:
         with Image.open(file) as image:
-            return image.format
+            return "JPEG" if image.format == CAMERA_JPEG else image.format
     except Exception:  # Pillow's readers raise whatever they come across
         return None
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; as it is, where nobody can read that, which Pillow does for JPEG by itself."""
+    image.load()  # what is wrong with the picture is no matter of EXIF
+    try:
+        return ImageOps.exif_transpose(image)
+    except (SyntaxError, ValueError, struct.error):
+        return image
 
 
 def _eight_bits(image: Image.Image, stored: str) -> Image.Image:

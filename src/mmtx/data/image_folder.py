@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,10 +20,10 @@ from mmtx.data.same_content import first_of_splits
 from mmtx.data.stratified import held_out
 from mmtx.errors import InvalidValue, UserError, check_fraction, check_within, some
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".mpo", ".bmp", ".webp", ".gif", ".ppm")
 OTHER_SUFFIXES = (
     *(".tif", ".tiff", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".svg", ".tga", ".psd", ".ico", ".exr", ".hdr"),
-    *(".dng", ".cr2", ".nef", ".arw", ".pfm", ".pcx"),
+    *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pfm", ".pam", ".pcx", ".dds", ".qoi", ".j2k"),
 )
 """Files that are taken for pictures by their names alone: those that can be read, and those that cannot."""
 MOST_PIXELS = 89_000_000
@@ -146,13 +147,21 @@ def _is_split(folder: Path) -> bool:
 
 
 def _class_folders(folder: Path) -> tuple[str, ...]:
-    labels = tuple(place.name for place in look_into(folder).folders)
+    labels = [_class_of(place) for place in look_into(folder).folders]
     if not labels:
         raise InvalidValue("path", folder, "holds no class folders: pictures lie in one folder per class")
     for label in labels:
         if any("\ud800" <= letter <= "\udfff" for letter in label):  # bytes that are no letters
             raise UserError(f"{folder} holds a class folder {label!r}, whose name is not UTF-8; rename it")
-    return labels
+    twice = sorted({label for label in labels if labels.count(label) > 1})
+    if twice:
+        raise UserError(f"{folder} holds {some(twice)} twice, in two of Unicode's spellings; put them together")
+    return tuple(sorted(labels))
+
+
+def _class_of(place: Path) -> str:
+    """In Unicode's normal form C; file systems of Macs spell a folder in another."""
+    return unicodedata.normalize("NFC", place.name)
 
 
 def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
@@ -162,9 +171,9 @@ def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
     strays = [*filter(_is_image, top.files), *top.others]
     left_out = [file for file in top.files if file not in strays]
     for place in top.folders:
-        if place.name not in labels:
+        if _class_of(place) not in labels:
             raise UserError(f"{place} is a class that training lacks; it has {some(labels)}")
-        inside, label = look_into(place), labels.index(place.name)
+        inside, label = look_into(place), labels.index(_class_of(place))
         strays += [*inside.folders, *inside.others]
         for file in inside.files:
             if _is_image(file):
@@ -174,13 +183,16 @@ def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
             else:
                 left_out.append(file)
     if strays:
+        parts = (
+            ", or, if its folders are splits, call them train, val and test" if any(map(Path.is_dir, strays)) else ""
+        )
         raise UserError(
             f"{folder} holds {some(str(stray.relative_to(folder)) for stray in strays)}, where only folders of images "
-            f"belong ({' '.join(SUFFIXES)}); take them out of data.path"
+            f"belong ({' '.join(SUFFIXES)}); take them out of data.path{parts}"
         )
     report_left_out(folder, left_out, "picture")
     found = Counter(image.label for image in images)
-    empty = [label for i, label in enumerate(labels) if not found[i] and (folder / label).is_dir()]
+    empty = [label for i, label in enumerate(labels) if not found[i] and label in map(_class_of, top.folders)]
     if empty or not images:
         raise UserError(f"{folder} has no images of {some(empty or labels)}; take out or fill the folder (data.path)")
     return images

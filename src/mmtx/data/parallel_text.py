@@ -12,7 +12,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from mmtx.data.gunzip import gunzip
-from mmtx.data.text_file import read_text
+from mmtx.data.text_file import decoded, read_text
 from mmtx.data.text_pairs import IdLists, TextPairs, TextPart, encode_all
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction
@@ -165,11 +165,7 @@ def _unpacked(key: str, file: Path) -> str:
         data = gunzip(file.read_bytes())
     except ValueError as error:
         raise InvalidValue(key, file, str(error)) from None
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        at = f"byte 0x{data[error.start]:02x} at offset {error.start}"
-        raise UserError(f"{file}, unpacked, is not UTF-8: {at}; convert it first") from None
+    return decoded(data, f"{file}, unpacked,")
 
 
 def _hold_out(pairs: LinePairs, fraction: float, seed: int) -> tuple[LinePairs, LinePairs]:

@@ -95,7 +95,7 @@ def _cut(recorded: Recorded, where: str) -> dict[str, Any]:
     ends = numpy.zeros(len(arrays["rewards"]), dtype=bool)
     for name in ("terminations", "truncations"):
         if name in arrays:
-            ends |= _one_a_step(arrays.pop(name), f"{where}: {name}").astype(bool)
+            ends |= _flags(arrays.pop(name), f"{where}: {name}")
     if not len(ends):
         raise UserError(f"{where} is empty: rewards has no steps")
     last = numpy.flatnonzero(ends)
@@ -127,9 +127,18 @@ def _numbers(values: Any, where: str) -> Any:
 def _one_a_step(values: Any, where: str) -> Any:
     """Numbers, one for each step."""
     array = _numbers(values, where)
-    if array[:1].size > 1:
+    if array.size != len(array):
         raise UserError(f"{where} has the shape {array.shape[1:]} a step; it is one number")
     return array.reshape(-1)
+
+
+def _flags(values: Any, where: str) -> Any:
+    """Whether or not, for each step."""
+    array = _one_a_step(values, where)
+    other = numpy.flatnonzero((array != 0) & (array != 1))
+    if len(other):
+        raise UserError(f"{where} is {array[other[0]]} at step {other[0]}; it is 0 or 1, false or true")
+    return array.astype(bool)
 
 
 def _check_equal_lengths(arrays: Mapping[str, Any], where: str) -> None:
@@ -164,7 +173,7 @@ def _actions(
             f"{where}: actions holds {flat.shape[1]} integers a step; a class is one, and numbers are floats"
         )
     classes = torch.from_numpy(flat[:, 0].astype(numpy.int64))
-    count = int(classes.max()) + 1 if num_actions is None else num_actions
+    count = max(1, int(classes.max()) + 1) if num_actions is None else num_actions
     wrong = ((classes < 0) | (classes >= count)).nonzero()[:, 0]
     if len(wrong):
         place = _place(int(wrong[0]), offsets, where)

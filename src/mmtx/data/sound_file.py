@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,6 +16,8 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from mmtx.data.data_chunk import DataChunk, find_data_chunk
+from mmtx.data.mp3_frames import whole_mp3
+from mmtx.data.ogg_pages import problem_with_pages
 from mmtx.errors import UserError
 
 SHORTEST_SECONDS = 0.01
@@ -25,12 +27,11 @@ BLOCK_VALUES = 1 << 18
 """Values that are decoded at a time, so that many channels do not take much memory."""
 LARGEST_KERNEL = 1 << 22
 """Weights of a resampling filter, which grows where two rates have no large common divisor."""
-MOST_SAID = 0xFFFFFFF0
-"""The largest size that 32 bits say, less what has a meaning of its own."""
 UNKNOWN_FRAMES = 1 << 62
 """libsndfile gives more than this where the header does not say how many there are."""
 
-MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"FORM", b"fLaC", b"OggS")
+MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"dns.", b"NIST", b"fLaC", b"OggS")
+MOST_PADDING = 1 << 16
 READABLE = "WAV, FLAC, Ogg, and what else libsndfile reads"
 
 
@@ -75,7 +76,8 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
 
     Several channels are mixed down to their mean. What overshoots 1 a little, as decoded lossy formats and resampling
     do, is clipped. A file whose header does not say how many samples there are (see `find_data_chunk`) is read to its
-    end. An Ogg or MP3 file that was cut off between two of its pages is a shorter sound: nothing in it tells.
+    end. An MP3 that was cut off is a shorter sound where its first frame does not say how long it is; so is a file of a
+    kind that has no size in it (IRCAM, PAF, PVF, AVR, VOC, and their like).
 
     Args:
         file: WAV, FLAC, Ogg, or another kind that libsndfile knows, by what it holds, whatever its name ends with;
@@ -136,10 +138,15 @@ def _opened(file: Path) -> Iterator[Any]:
             start = _start(file, stream, length)
             chunk = find_data_chunk(stream, start, length)
             _check_chunk(file, chunk)
+            problem = problem_with_pages(stream, start, length)
+            mp3 = whole_mp3(stream, start, length)
+            if problem or isinstance(mp3, str):
+                raise UserError(f"{file} {problem or mp3}")
+            mended = chunk.mended if chunk else {}
             stream.seek(0)
-            unsaid = chunk if chunk is not None and chunk.claimed is None else None
             # without a name, by whose end libsndfile would take words for samples
-            source = _View(stream, start, unsaid) if start or unsaid else stream.fileno()
+            as_it_is = not (mp3.start or mp3.before or mended)
+            source = stream.fileno() if as_it_is else _View(stream, mp3.start, mp3.before, mended)
             with soundfile.SoundFile(source, closefd=False) as sound:
                 sound.seekable = lambda: False  # it would seek after every block, which fails in FLAC of unknown length
                 yield sound
@@ -168,8 +175,12 @@ def _start(file: Path, stream: BinaryIO, length: int) -> int:
         head = stream.read(12)
     if head[4:8] == b"ftyp":
         raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
-    is_mp3 = head[:1] == b"\xff"
-    return start if head[:4] in MAGICS or is_mp3 else 0  # in zeros before the first frame, libsndfile finds its way
+    if head[:1] == b"\0":  # some taggers leave more in front of an MP3 than they say
+        stream.seek(start)
+        padded = stream.read(MOST_PADDING)
+        head = padded.lstrip(b"\0")
+        start += len(padded) - len(head)
+    return start if head[:4] in MAGICS or head[:1] == b"\xff" else 0
 
 
 def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
@@ -215,8 +226,10 @@ def _check_length(file: Path, frames: int, rate: int, max_seconds: float) -> Non
 def _decoded(file: Path, sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
     """All frames, mixed down to one channel; a little more than the limit where there are more."""
     blocks, total = [numpy.zeros(0, numpy.float32)], 0
-    while total <= limit:
-        block = sound.read(max(BLOCK_VALUES // header.channels, 1), dtype="float32", always_2d=True)
+    while total <= limit and total != header.frames:  # what follows the last one may be a tag
+        most = max(BLOCK_VALUES // header.channels, 1)
+        most = most if header.frames is None else min(most, header.frames - total)
+        block = sound.read(most, dtype="float32", always_2d=True)
         if not len(block):
             break
         total += len(block)
@@ -240,13 +253,11 @@ def _check_values(file: Path, samples: numpy.ndarray) -> None:
 
 
 class _View(io.RawIOBase):
-    """A file from some byte on, in which the chunk of samples, if one is given, says the size that it really has."""
+    """A file from some byte on, behind other bytes, and with others in place of some of its own, by their offsets."""
 
-    def __init__(self, stream: BinaryIO, start: int, chunk: DataChunk | None) -> None:
-        self._stream, self._start = stream, start
-        self._at = chunk.size_at if chunk else 0
-        self._size = min(chunk.there, MOST_SAID).to_bytes(4, chunk.byteorder) if chunk else b""
-        self.seek(0)
+    def __init__(self, stream: BinaryIO, start: int, before: bytes, mended: Mapping[int, bytes]) -> None:
+        self._stream, self._first, self._before, self._at = stream, start - len(before), before, 0
+        self._mended = {at + i: byte for at, bytes_ in mended.items() for i, byte in enumerate(bytes_)}
 
     def readable(self) -> bool:
         return True
@@ -255,16 +266,21 @@ class _View(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        return self._stream.seek(offset + self._start * (whence == io.SEEK_SET), whence) - self._start
+        end = self._stream.seek(0, io.SEEK_END) - self._first
+        self._at = offset + (0, self._at, end)[whence]
+        return self._at
 
     def tell(self) -> int:
-        return self._stream.tell() - self._start
+        return self._at
 
     def readinto(self, buffer: Any) -> int:
-        at = self._stream.tell()
-        content = bytearray(self._stream.read(len(memoryview(buffer))))
-        for place, byte in enumerate(self._size, start=self._at - at):
-            if 0 <= place < len(content):
-                content[place] = byte
+        size, content = len(memoryview(buffer)), bytearray(self._before[self._at :])
+        self._stream.seek(self._first + self._at + len(content))
+        content += self._stream.read(max(0, size - len(content)))
+        for place, byte in self._mended.items():
+            if 0 <= place - self._first - self._at < len(content):
+                content[place - self._first - self._at] = byte
+        content = content[:size]
         memoryview(buffer).cast("B")[: len(content)] = content
+        self._at += len(content)
         return len(content)

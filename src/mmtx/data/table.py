@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from mmtx.data.text_file import read_text
@@ -19,7 +20,7 @@ from mmtx.errors import InvalidValue, UserError, refuse_together, some
 KINDS = (".csv", ".tsv", ".jsonl")
 NOT_A_VALUE = ("nan", "NaN", "<NA>")
 """How a missing value is written where fields have no types."""
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,8 @@ def read_table(key: str, path: str, *, texts: Collection[str], labels: Collectio
     A text is a string with something in it, taken as it stands. A label is the same without surrounding spaces, in
     Unicode's normal form C, or a whole number: 1 and 1.0 of JSON are "1", as the string is. Everything else is a
     problem: null, NaN, true and false, other numbers, lists, objects. So is a row that has more or fewer fields than
-    the header, and a number that stands among the labels in two spellings. A column that no row has is none.
+    the header or is the header again, and a number that stands among the labels in two spellings. A column that no row
+    has is none.
 
     Args:
         key: that gives the path.
@@ -114,6 +116,8 @@ def _fields(file: Path, content: str) -> Found:
                 if number == 1:
                     header = [name.strip() for name in values]
                     _check_once(file, [name for name in header if name])
+                elif [name.strip() for name in values] == header:
+                    yield f"row {number}", "is the header once more: join tables without it"
                 elif len(values) == len(header):
                     yield f"row {number}", {name: _typed(value) for name, value in zip(header, values, strict=True)}
                 else:
@@ -200,7 +204,8 @@ def _label(value: object) -> str:
 
 def _double_spellings(file: Path, column: str, labels: Collection[str]) -> Iterator[str]:
     """Numbers that are written in two ways, which would be two classes."""
-    first: dict[float, str] = {}
+    first: dict[Decimal, str] = {}
     for label in sorted(filter(NUMBER.fullmatch, labels)):
-        if first.setdefault(float(label), label) != label:
-            yield f"{file}: {column} has {first[float(label)]} and {label}, which are one number: write it in one way"
+        known = first.setdefault(Decimal(label), label)
+        if known != label:
+            yield f"{file}: {column} has {known} and {label}, which are one number: write it in one way"

@@ -100,15 +100,20 @@ def read_text(file: Path) -> str:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    return decoded(data, str(file))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text of UTF-8, as `read_text` gives it; `where` is what to call it in an error."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{file} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it first"
+            f"{where} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it first"
         ) from None
     if data.count(0) * 4 > len(data):
         counts = f"{data.count(0)} of its {len(data)} bytes are 0, as in UTF-16"
-        raise UserError(f"{file} is not UTF-8: {counts}; convert it first")
+        raise UserError(f"{where} is not UTF-8: {counts}; convert it first")
     return text
 
 

@@ -193,6 +193,9 @@ READERS: dict[str, Callable[[Path], Recording]] = {".npz": _read_npz, ".hdf5": _
 def _names(keys: Any, file: Path) -> dict[str, str]:
     """Our names of the fields in a file, and those it has for them."""
     found = {OTHER_NAMES.get(key, key): key for key in keys if OTHER_NAMES.get(key, key) in FIELDS}
+    twice = [f"{other} and {name}" for other, name in OTHER_NAMES.items() if {other, name} <= set(keys)]
+    if twice:
+        raise UserError(f"{file} has {', '.join(twice)}, which are two names of one field; take one out")
     missing = [name for name in FIELDS[:-1] if name not in found]
     if missing:
         raise UserError(f"{file} has no {', '.join(missing)}; it has {', '.join(sorted(keys)) or 'nothing'}")

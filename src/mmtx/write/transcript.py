@@ -28,7 +28,7 @@ from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.stopping import track
 
-SUFFIXES = (".wav", ".flac", ".ogg")
+SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif")
 """Files that are taken for sounds by their names alone."""
 WINDOWS_AT_ONCE = 16
 FILES_AT_ONCE = 64

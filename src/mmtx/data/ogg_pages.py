@@ -1,0 +1,49 @@
+"""The pages of an Ogg file: whether all are there. libsndfile takes what is there for the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import BinaryIO, NamedTuple
+
+HEAD_BYTES = 27
+FIRST, LAST = 2, 4
+"""Flags of a page: the first of a stream, the last of one."""
+
+
+class _Page(NamedTuple):
+    flags: int
+    end: int
+
+
+def problem_with_pages(stream: BinaryIO, start: int, length: int) -> str | None:
+    """What is wrong with an Ogg file, as a predicate; None if nothing is, or it is none.
+
+    Args:
+        stream: the file, opened for reading bytes.
+        start: where the sound begins in it, after tags.
+        length: of the file in bytes.
+    """
+    pages = list(_pages(stream, start))
+    if not pages:
+        return None
+    is_first = [bool(page.flags & FIRST) for page in pages]
+    at_once = is_first.index(False) if False in is_first else len(pages)
+    if any(is_first[at_once:]):
+        return "holds several sounds, one behind the other, of which only the first can be read; write each to a file"
+    if pages[-1].end > length or sum(bool(page.flags & LAST) for page in pages) < at_once:
+        return (
+            "is cut short: the page that ends the sound is missing; fetch it again, take it out, or, if all is there "
+            "that ever was, write it anew (ffmpeg -i OLD -c copy NEW)"
+        )
+    return None
+
+
+def _pages(stream: BinaryIO, at: int) -> Iterator[_Page]:
+    while True:
+        stream.seek(at)
+        head = stream.read(HEAD_BYTES + 255)
+        if head[:4] != b"OggS" or len(head) < HEAD_BYTES:
+            return
+        sizes = head[HEAD_BYTES : HEAD_BYTES + head[26]]
+        at += HEAD_BYTES + head[26] + sum(sizes)
+        yield _Page(head[5], at)
