@@ -1,5 +1,6 @@
 """Requests to stop: when they take effect, and that every long loop of the project obeys them."""
 
+import io
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from builders import model, text, text_batch
 from test_act import rolled
 
 from mmtx import act, film, stopping
-from mmtx.data import babyai_demonstrations, rollouts, spoken_digits
+from mmtx.data import babyai_demonstrations, public_file, rollouts, same_content, spoken_digits
 from mmtx.data.babyai_level import Level
 from mmtx.data.gym_world import GymWorld
 from mmtx.data.key_to_door import KeyToDoorWorld, random_walks
@@ -176,6 +177,34 @@ def test_a_long_loop_stops_before_its_next_item(name, signals, tmp_path, monkeyp
     with pytest.raises(Interrupted), obeyed(Obey.AT_CHECKS):
         call()
     assert done == 2
+
+
+def test_files_that_are_compared_in_threads_are_not_read_to_the_end(signals, tmp_path, monkeypatch):
+    files, read = [tmp_path / str(number) for number in range(9)], []
+    for file in files:
+        file.write_bytes(b"as long as the others")
+
+    def sample(file):
+        read.append(file)
+        stopping._requests.number = signal.SIGTERM
+        return b""
+
+    monkeypatch.setattr(same_content, "_sample", sample)
+    with pytest.raises(Interrupted), obeyed(Obey.AT_CHECKS):
+        same_content.first_of_same(files)
+    assert read == files[:1]
+
+
+def test_a_download_shows_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setattr(stopping, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(stopping, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(public_file, "open_address", lambda *_: Answer(b"x" * (5 << 19)))
+    assert public_file._download("https://a.b/c", "c", 1.0) == b"x" * (5 << 19)
+    assert capsys.readouterr().err.splitlines()[-1] == "mmtx: downloading c, MiB 3/3"
+
+
+class Answer(io.BytesIO):
+    length = 5 << 19
 
 
 def batches(made):

@@ -1,11 +1,17 @@
 """A process goes on when whoever reads what it prints has left."""
 
+import io
 import os
+import pty
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from run_cli import COMMAND
+
+from mmtx.streams import Output
 
 PRINTS = """
 import os, sys
@@ -39,6 +45,37 @@ def test_it_goes_on(streams, expected, tmp_path):
     assert (tmp_path / "kept").read_text() == expected
     if not streams:
         assert done.stdout == "a line of … and of \\udcff\n" * 3 + "by itself" and done.stderr == "another\n" * 3
+
+
+def test_a_terminal_that_is_closed_ends_nothing(tmp_path):
+    """Whose writers get EIO; what libraries write there by themselves goes nowhere from then on."""
+    ours, its = pty.openpty()
+    output = Output(its, "wb", closefd=False)
+    os.close(ours)
+    assert output.write(b"a line\n") == 7 and output.lost is None
+    assert os.write(its, b"by itself") == 9 and not os.isatty(its)
+    os.close(its)
+
+
+def test_a_slow_reader_of_a_pipe_that_does_not_block_gets_everything():
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    content, found = b"x" * (1 << 18), []  # a pipe holds 2 ** 16
+
+    def reading():
+        while sum(map(len, found)) < len(content):
+            found.append(os.read(read, 1 << 14))
+
+    reader = threading.Thread(target=reading, daemon=True)
+    stream = io.BufferedWriter(Output(write, "wb"))
+    threading.Timer(0.2, reader.start).start()
+    stream.write(content)
+    stream.flush()
+    time.sleep(0.3)
+    reader.join(timeout=30)
+    assert b"".join(found) == content
+    stream.close()
+    os.close(read)
 
 
 def test_what_a_locale_cannot_write_is_written(tmp_path):

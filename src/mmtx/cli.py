@@ -70,6 +70,10 @@ def _run(arguments: list[str]) -> int:
         if os.environ.get("MMTX_DEBUG"):
             raise
         return _fail(str(error))
+    except RuntimeError as error:
+        if "home directory" not in str(error):  # pathlib's own words, which name neither path nor user
+            raise
+        return _fail("a home directory cannot be found: write paths without ~, or set HOME; XDG_CACHE_HOME for caches")
 
 
 def train(arguments: list[str]) -> int:

@@ -16,7 +16,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.mixture import Mixture
 from mmtx.data.module import DataModule
-from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix
+from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix, seed_step
 from mmtx.data.worker import Desk
 from mmtx.errors import InvalidValue, UserError
 
@@ -230,6 +230,35 @@ def test_a_sample_that_fails_leaves_the_generators_of_the_process_alone(unchecke
     with pytest.raises(UserError):
         list(module(Failing()).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1))
     assert states() == before
+
+
+def test_a_fingerprint_is_of_the_number_of_samples_and_of_eight_of_them():
+    """Of 23, those are at whole parts of i * 22 / 7."""
+
+    class Changed(Noisy):
+        def __init__(self, changed):
+            super().__init__()
+            self.changed = changed
+
+        def _make(self, i):
+            made = super()._make(i)
+            return made | ({"number": {"value": torch.tensor(-1)}} if i == self.changed else {})
+
+    here = module().fingerprint()
+    assert {split: found["samples"] for split, found in here.items()} == {"train": 23, "val": 7}
+    seen = [i for i in range(23) if module(Changed(i)).fingerprint()["train"] != here["train"]]
+    assert seen == [0, 3, 6, 9, 12, 15, 18, 22]
+
+
+def test_a_step_seeds_every_generator_by_seed_step_and_rank():
+    def drawn(*place):
+        seed_step(*place)
+        return random.random(), float(numpy.random.rand()), float(torch.rand(()))
+
+    first = drawn(1, 2, 3)
+    assert drawn(1, 2, 3) == first
+    for place in ((0, 2, 3), (1, 0, 3), (1, 2, 0)):
+        assert all(one != other for one, other in zip(drawn(*place), first, strict=True))
 
 
 def test_only_the_names_asked_for_are_loaded():

@@ -18,6 +18,7 @@ import types
 
 import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
 import torch
+from torch.distributed.tensor import DTensor
 
 import mmtx.act
 import mmtx.cli
@@ -101,11 +102,13 @@ def close_output():
         os.close(read)
 
 
-def poison(module):
+def overflow(module):
+    """In the gradients of this rank, which are its shards."""
     with torch.no_grad():
         for parameter in module.learner.parameters():
             if parameter.grad is not None:
-                parameter.grad.fill_(float("nan"))
+                local = parameter.grad.to_local() if isinstance(parameter.grad, DTensor) else parameter.grad
+                local.fill_(float("inf"))
 
 
 DEEDS = {
@@ -124,6 +127,7 @@ DEEDS = {
     "hang": lambda *_: time.sleep(1000),
     "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
     "wait": lambda *_: time.sleep(1.5),
+    "overflow": lambda module, *_: overflow(module),
     "nan": lambda module, losses, *_: losses.fill_(float("nan")),
 }
 

@@ -5,13 +5,16 @@ import os
 import resource
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from mmtx.run import checkpoint_file
-from mmtx.run.checkpoint_file import CheckpointError, link, verify, write_checkpoint
+from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
+from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.directory import RunDirectory
 
 STATE = {"state_dict": {f"w{i}": torch.randn(40, 30) for i in range(5)}, "mmtx": {"step": 3}}
 
@@ -66,19 +69,68 @@ def test_the_sum_is_told(written):
         verify(written)
 
 
-def test_content_is_on_disk_before_its_name_and_the_name_before_anything_else(tmp_path, monkeypatch):
-    done = []
-    for name in ("fsync", "replace"):
-        original = getattr(os, name)
+def test_content_is_on_disk_before_its_names_and_its_place_before_an_older_one_goes(tmp_path, monkeypatch):
+    run, done = RunDirectory(tmp_path), []
+    run.create()
+    write_checkpoint(run.checkpoints / "step-00000001.ckpt", STATE)
 
-        def noted(*arguments, name=name, original=original):
-            what = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else str(arguments[1])
-            done.append((name, os.path.basename(what)))
-            return original(*arguments)
+    def noted(name, original):
+        def call(*arguments, **keywords):
+            what = os.readlink(f"/proc/self/fd/{arguments[0]}") if name == "fsync" else str(arguments[-1])
+            whole = not what.endswith(".partial") or MANIFEST.search(Path(what).read_bytes())
+            done.append((name if whole else f"half {name}", os.path.basename(what)))
+            return original(*arguments, **keywords)
 
-        monkeypatch.setattr(checkpoint_file.os, name, noted)
-    write_checkpoint(tmp_path / "a.ckpt", STATE)
-    assert done[-3:] == [("fsync", ".a.ckpt.partial"), ("replace", "a.ckpt"), ("fsync", tmp_path.name)]
+        return call
+
+    for name in ("fsync", "replace", "remove", "unlink"):
+        monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
+    Checkpoints(every_steps=None, every_minutes=None, keep=1, monitor=None, mode=None, asynchronous=False).of(
+        run, {}
+    )._write(STATE, best=True)
+    monkeypatch.undo()
+    assert [each for each in done if "half" not in each[0] and each != ("unlink", each[1])] == [
+        ("fsync", ".step-00000003.ckpt.partial"),
+        ("replace", "best.ckpt"),
+        ("replace", "last.ckpt"),
+        ("fsync", "checkpoints"),
+        ("replace", "step-00000003.ckpt"),
+        ("fsync", "checkpoints"),
+        ("replace", ".checkpointed"),
+    ]
+    assert done.index(("unlink", "step-00000001.ckpt")) > done.index(("replace", "step-00000003.ckpt")) + 1
+
+
+def test_what_stands_before_the_manifest_counts(written):
+    """All of it, not only as much as the manifest's size says."""
+    content = written.read_bytes()
+    end = content.rindex(b"\n{")
+    written.write_bytes(content[:end] + bytes(100) + content[end:])
+    with pytest.raises(CheckpointError, match=f"holds {end + 100} bytes, its manifest says {end}"):
+        verify(written)
+
+
+def test_a_file_is_hashed_once_as_long_as_it_is_the_same(written, monkeypatch):
+    monkeypatch.setattr(checkpoint_file, "SETTLED_NS", -(10**12))
+    hashed, verify_it = [], checkpoint_file._verify
+    monkeypatch.setattr(checkpoint_file, "_verify", lambda *given: (hashed.append(given), verify_it(*given)))
+    for _ in range(3):
+        verify(written)
+    assert len(hashed) == 1
+    content = bytearray(written.read_bytes())
+    content[5000] ^= 1
+    time.sleep(0.02)  # longer than a tick of the file system's clock
+    written.write_bytes(content)
+    with pytest.raises(CheckpointError, match="sha256 differs"):
+        verify(written)
+
+
+def test_a_file_that_has_just_been_written_is_hashed_each_time(written, monkeypatch):
+    hashed = []
+    monkeypatch.setattr(checkpoint_file, "_verify", lambda *given: hashed.append(given))
+    verify(written)
+    verify(written)
+    assert len(hashed) == 2
 
 
 def test_a_full_disk_changes_nothing(written, monkeypatch):

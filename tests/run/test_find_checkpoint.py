@@ -6,6 +6,7 @@ import pytest
 
 from mmtx.run.checkpoint_file import CheckpointError, link, write_checkpoint
 from mmtx.run.directory import RunDirectory
+from mmtx.run.loading import load
 from mmtx.run.resume import differences, find_checkpoint
 
 
@@ -40,6 +41,13 @@ def test_the_newest_valid_one_is_taken_and_the_others_are_named(run, capfd):
         "step-00000006.ckpt.invalid",
     ]
     assert not list(run.checkpoints.glob("*.partial")) and not list(run.checkpoints.glob(".*.partial"))
+
+
+def test_one_that_is_named_is_refused_and_no_other_is_taken(run):
+    damage(run.step_files()[0])
+    for place in (run.step_files()[0], run.last, run.path):
+        with pytest.raises(CheckpointError, match="step-00000006|last.*sha256 differs"):
+            load(place)
 
 
 @pytest.mark.parametrize("how", ["damaged", "removed"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+from types import SimpleNamespace
 
 from mmtx.run.metrics import MetricsLog
 
@@ -36,3 +37,17 @@ def test_a_full_disk_costs_lines_and_not_the_run(tmp_path, capfd):
     log.close()
     said = capfd.readouterr().err.splitlines()
     assert len(said) == 2 and "No space left" in said[0] and "3 lines of metrics were lost" in said[1]
+
+
+def test_a_disk_that_is_full_for_a_while_leaves_no_half_line(tmp_path, monkeypatch):
+    file = tmp_path / "metrics.jsonl"
+    log = MetricsLog(file)
+    log.log_metrics({"loss": 1.0}, 1)
+    whole = log._file
+    half = SimpleNamespace(write=lambda line: whole.write(line[:9]), truncate=whole.truncate, name=whole.name)
+    monkeypatch.setattr(log, "_file", half)
+    log.log_metrics({"loss": 1.0}, 2)
+    monkeypatch.setattr(log, "_file", whole)
+    log.log_metrics({"loss": 1.0}, 3)
+    log.close()
+    assert steps(file) == [1, 3]

@@ -1,4 +1,4 @@
-"""Ctrl-C while the ranks of a run come up: there is nothing to save, and nobody waits for anybody."""
+"""Ranks that end, or are interrupted as they come up: nobody waits for anybody for long."""
 
 import json
 import signal
@@ -8,6 +8,9 @@ import time
 from pathlib import Path
 
 import pytest
+
+from mmtx.run import ranks
+from mmtx.run.children import Children
 
 TWO_RANKS = ["logger=[]", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=10000"]
 
@@ -22,7 +25,7 @@ def test_ranks_that_start_are_interrupted(seconds, tmp_path):
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     try:
         deadline = time.monotonic() + 120
-        while len(ranks := children(process.pid)) < 2 and time.monotonic() < deadline:
+        while len(found := children(process.pid)) < 2 and time.monotonic() < deadline:
             time.sleep(0.02)
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
@@ -31,4 +34,18 @@ def test_ranks_that_start_are_interrupted(seconds, tmp_path):
         process.kill()  # and its ranks with it
     assert process.returncode == 130, told
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
-    assert len(ranks) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in ranks)
+    assert len(found) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in found)
+
+
+def test_a_rank_that_waits_for_one_that_has_died_is_not_waited_for(monkeypatch):
+    assert ranks.GRACE_SECONDS < 15
+    monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.3)
+    started, begun = Children(grace_s=1.0), time.monotonic()
+    started.start("0", ["sleep", "60"], {}, None)
+    started.start("1", ["sh", "-c", "kill -9 $$"], {}, None)
+    try:
+        assert ranks._wait(started) == (-9, "rank 1 was killed by SIGKILL")
+        assert 0.3 <= time.monotonic() - begun < 10
+    finally:
+        started.kill("0")
+        assert started.wait(10.0) == [("0", -9)]

@@ -289,6 +289,20 @@ def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
     assert {float(v) for key, v in state.items() if key.startswith("/optimizer") and key.endswith("/step")} == {8.0}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [[], [*TWO_RANKS, "trainer.strategy=fsdp2"]], ids=["one process", "shards"])
+def test_gradients_that_overflow_are_left_to_the_loss_scaler(more, tmp_path):
+    """Also where one rank alone has them in its shards: all leave the step out."""
+    words = [*WORDS, *more, "trainer.precision=16-mixed", "optim.ema_decay=null", "run_dir=run"]
+    bad = {"at": "step.before_update", "nth": 4, "do": "overflow", "rank": 1 if more else 0}
+    (done,) = play([{"cwd": str(tmp_path), "words": words, **bad}])
+    assert done["code"] == 0, done["said"]
+    state = final_state(tmp_path / "run")
+    assert {float(v) for key, v in state.items() if key.startswith("/optimizer") and key.endswith("/step")} == {9.0}
+    assert state["/scaler/scale"] == 2.0**15 and state["/mmtx/step"] == 10
+    assert all(v.isfinite().all() for key, v in state.items() if key.startswith("/state_dict"))
+
+
 BASIC = [
     *("train", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]", "backbone.dropout=0.1"),
     *("data.batch_size=4", "trainer.max_steps=8", "trainer.val_every_steps=4", "checkpoint.every_steps=3"),

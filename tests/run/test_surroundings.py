@@ -3,6 +3,8 @@
 import errno
 import fcntl
 import json
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mmtx import check
+from mmtx.cli import main
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.lock import _warn
@@ -38,6 +41,36 @@ def test_a_lock_that_another_has_is_refused(tmp_path):
         RunDirectory(tmp_path).lock(),
     ):
         pass
+
+
+def test_who_has_a_lock_is_named_and_nobody_else(tmp_path):
+    for _ in range(2):
+        with RunDirectory(tmp_path).lock():
+            pass
+    assert (tmp_path / ".lock").read_text().count("pid ") == 1
+
+
+def test_a_fork_does_not_hold_the_lock_of_a_process_that_has_ended(tmp_path):
+    """As a worker may outlive its run."""
+    mine, its = socket.socketpair()
+    with RunDirectory(tmp_path).lock():
+        pid = os.fork()
+        if pid == 0:
+            mine.close()
+            its.send(b"there")
+            its.recv(1)  # until the test has ended
+            os._exit(0)
+        mine.recv(5)
+    with RunDirectory(tmp_path).lock():
+        pass
+    mine.close()
+    its.close()
+    os.waitpid(pid, 0)
+
+
+def test_a_home_that_is_not_there_is_a_line(capsys):
+    assert main(["report", "~nobody-by-this-name/x"]) == 2
+    assert capsys.readouterr().err.startswith("mmtx: a home directory cannot be found: ")
 
 
 @pytest.mark.parametrize("name", ["random", "queue", "logging", "tokenizers"])

@@ -154,6 +154,26 @@ def test_a_signal_lets_all_jobs_save(number, code, tmp_path):
     assert [(tmp_path / job.name / "saved").exists() for job in record.jobs] == [True, True, False]
 
 
+def test_a_second_signal_kills_jobs_that_do_not_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmtx.stopping.ONE_SIGNAL_SECONDS", 0.1)
+    sweep = make_sweep(tmp_path, ["trap '' TERM; touch up; while true; do sleep 0.05; done"])
+    monkeypatch.chdir(tmp_path)
+
+    def twice():
+        wait_for((tmp_path / "up").exists)
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.5)
+
+    sending = threading.Thread(target=twice)
+    sending.start()
+    begun = time.monotonic()
+    assert drive(sweep) == 143 and time.monotonic() - begun < 30
+    sending.join()
+    record = read_sweep(tmp_path)
+    assert (record.state, record.jobs[0].state) == ("interrupted", "interrupted")
+
+
 def test_a_sweep_that_ends_by_an_error_is_not_recorded_as_running(tmp_path):
     sweep = make_sweep(tmp_path, ["exit 0"])
     engine = make_slots(tmp_path, 1)

@@ -35,6 +35,17 @@ def test_a_jump_of_the_loss_is_told():
     assert again.counts() == {"train/loss_spikes": 1.0}
 
 
+def test_a_jump_is_six_standard_deviations_of_the_last_128():
+    """Losses of 1.0 and 1.1 in turn have the mean 1.05 and the standard deviation 0.05."""
+    for before, loss, is_told in ((0, 1.34, False), (0, 1.36, True), (1, 1.36, False)):
+        watch = Watch(max_skips=0)
+        for step in range(50):
+            watch.good(50.0, step)
+        for step in range(128 - before):
+            watch.good(1.0 + 0.1 * (step % 2), step)
+        assert (watch.good(loss, 200) is not None) is is_told
+
+
 def batch(*ids):
     return Batch(
         {"x": {"v": torch.ones(len(ids))}}, {"x": torch.ones(len(ids), dtype=torch.long)}, {}, torch.tensor(ids)

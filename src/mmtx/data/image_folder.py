@@ -19,6 +19,7 @@ from mmtx.data.folder import look_into, report_left_out
 from mmtx.data.same_content import first_of_splits
 from mmtx.data.stratified import held_out
 from mmtx.errors import InvalidValue, UserError, check_fraction, check_within, some
+from mmtx.stopping import track
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".mpo", ".bmp", ".webp", ".gif", ".ppm")
 OTHER_SUFFIXES = (
@@ -170,7 +171,7 @@ def _images(folder: Path, labels: tuple[str, ...]) -> list[Picture]:
     images: list[Picture] = []
     strays = [*filter(_is_image, top.files), *top.others]
     left_out = [file for file in top.files if file not in strays]
-    for place in top.folders:
+    for place in track(top.folders, f"looking into {folder.name}, class"):
         if _class_of(place) not in labels:
             raise UserError(f"{place} is a class that training lacks; it has {some(labels)}")
         inside, label = look_into(place), labels.index(_class_of(place))

@@ -11,6 +11,7 @@ from mmtx.data.recordings import Recording, Recordings, check_sound_keys
 from mmtx.data.text_file import read_text
 from mmtx.data.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, nearest, refuse_together
+from mmtx.stopping import track
 
 FOLDER = "LibriSpeech"
 ADDRESS = "http://www.openslr.org/resources/12/"
@@ -109,7 +110,7 @@ def _recordings(folder: Path) -> list[Recording]:
     problems: list[str] = []
     recordings = [
         recording
-        for speaker in look_into(folder).folders
+        for speaker in track(look_into(folder).folders, f"looking into {folder.name}, speaker")
         for chapter in look_into(speaker).folders
         for recording in _of_chapter(chapter, problems)
     ]

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.request import Request, urlopen
 
-from tqdm import tqdm
-
 from mmtx.errors import UserError
+from mmtx.stopping import track
 
 ANSWER_SECONDS = 20.0
 """How long the addresses of a file may take, all together, until one begins to answer."""
+
+MIB = 1 << 20
 
 Content = TypeVar("Content")
 
@@ -83,15 +84,9 @@ def cache_folder() -> Path:
 
 
 def _download(address: str, name: str, seconds: float) -> bytes:
-    blocks = []
-    with (
-        open_address(address, seconds) as answer,
-        tqdm(total=answer.length, unit="B", unit_scale=True, desc=name, disable=None) as progress,
-    ):
-        while block := answer.read(1 << 20):
-            blocks.append(block)
-            progress.update(len(block))
-    return b"".join(blocks)
+    with open_address(address, seconds) as answer:
+        total = None if answer.length is None else -(-answer.length // MIB)
+        return b"".join(track(iter(lambda: answer.read(MIB), b""), f"downloading {name}, MiB", total))
 
 
 def open_address(address: str, seconds: float) -> HTTPResponse:

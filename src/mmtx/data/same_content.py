@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from mmtx.errors import refuse_together
+from mmtx.stopping import check, track
 
 SAMPLE_BYTES = 64
 """From the middle of a file: what encoders write at either end is often the same."""
@@ -67,11 +68,14 @@ def _of_each(read: Callable[[Path], Read], files: Sequence[Path]) -> list[Read |
     def part(start: int) -> list[Read | None]:
         return [_attempt(read, file) for file in files[start : start + FILES_AT_ONCE]]
 
+    starts = range(0, len(files), FILES_AT_ONCE)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        return [found for some in pool.map(part, range(0, len(files), FILES_AT_ONCE)) for found in some]
+        parts = track(pool.map(part, starts), f"comparing {len(files)} files, part", len(starts))
+        return [found for some in parts for found in some]
 
 
 def _attempt(read: Callable[[Path], Read], file: Path) -> Read | None:
+    check()  # else a request to stop waits for all files that are to be read
     try:
         return read(file)
     except (OSError, ValueError):  # the latter of a name with a NUL

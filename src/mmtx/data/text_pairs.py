@@ -14,6 +14,7 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.vocabulary import TextVocabulary
+from mmtx.stopping import track
 
 
 class IdLists:
@@ -113,7 +114,7 @@ def encode_all(vocabulary: TextVocabulary, texts: Iterable[str]) -> IdLists:
     """Ids of texts, each between those that begin and end one."""
     begin, end = vocabulary.begin, vocabulary.end
     assert begin is not None and end is not None
-    return IdLists.of([begin, *vocabulary.encode(text), end] for text in texts)
+    return IdLists.of([begin, *vocabulary.encode(text), end] for text in track(texts, "encoding texts"))
 
 
 def _size(part: TextPart) -> int:

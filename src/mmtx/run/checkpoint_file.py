@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import time
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,10 @@ MANIFEST = re.compile(rb'\n\{"size": (\d+), "sha256": "([0-9a-f]{64})"\}\n\Z')
 """The last line of the file: size and hash of everything before it. A copy of the file brings it along."""
 CHUNK = 1 << 20
 HASHED_IN_PLACE = 1 << 16  # bytes of a write from which it is not copied
+SETTLED_NS = 10**9
+"""A file that changes twice in less than the clock of its file system can tell looks unchanged."""
+
+_verified: set[tuple[int, ...]] = set()
 
 
 class CheckpointError(UserError):
@@ -88,25 +93,35 @@ def sync_directory(folder: Path) -> None:
 
 
 def verify(file: Path) -> None:
-    """Raises CheckpointError unless the file is, byte for byte, what was written."""
+    """Raises CheckpointError unless the file is, byte for byte, what was written. A process that verifies a file again
+    hashes it again only if it has changed."""
     try:
         with file.open("rb") as stream:
-            total = stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, total - 200))
-            found = MANIFEST.search(stream.read())
-            if found is None:
-                raise CheckpointError(f"{file} has no manifest at its end: it was cut off, or mmtx did not write it")
-            size, expected = int(found[1]), found[2].decode()
-            if size != total - len(found[0]):
-                raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest says {size}")
-            stream.seek(0)
-            digest, left = hashlib.sha256(), size
-            while left:
-                chunk = stream.read(min(CHUNK, left))
-                digest.update(chunk)
-                left -= len(chunk)
+            status, now = os.fstat(stream.fileno()), time.time_ns()
+            version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+            if version in _verified:
+                return
+            _verify(file, stream)
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+    if now - status.st_ctime_ns > SETTLED_NS:
+        _verified.add(version)
+
+
+def _verify(file: Path, stream: BinaryIO) -> None:
+    total = stream.seek(0, os.SEEK_END)
+    stream.seek(max(0, total - 200))
+    found = MANIFEST.search(stream.read())
+    if found is None:
+        raise CheckpointError(f"{file} has no manifest at its end: it was cut off, or mmtx did not write it")
+    size, expected = int(found[1]), found[2].decode()
+    if size != total - len(found[0]):
+        raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest says {size}")
+    stream.seek(0)
+    digest, left = hashlib.sha256(), size
+    while left and (chunk := stream.read(min(CHUNK, left))):
+        digest.update(chunk)
+        left -= len(chunk)
     if digest.hexdigest() != expected:
         raise CheckpointError(f"{file}: sha256 differs (expected {expected[:8]}…, got {digest.hexdigest()[:8]}…)")
 
