@@ -76,6 +76,11 @@ class Learnt:
         }
 
     @property
+    def is_handed(self) -> bool:
+        """Whether it is what a run learnt."""
+        return self._book.is_handed
+
+    @property
     def missing(self) -> list[str]:
         """Statistics of the model's names that its run kept none of: they are those of the data at hand."""
         return self._book.missing
@@ -216,7 +221,7 @@ def _loaded(vocabulary: TextVocabulary, given: Mapping[str, Any], marks: bool) -
     if kind_of(vocabulary) != given["kind"]:
         return f"the vocabulary of the data is {own}, and that of the run is {kept}"
     vocabulary.load(given["state"])
-    if marks and (vocabulary.begin is None or vocabulary.end is None):
+    if marks and vocabulary.begin is None and vocabulary.end is None:  # a public model may have one of them
         return "the vocabulary of the run has no marks that begin and end a text, and texts of this data need them"
     return None
 
