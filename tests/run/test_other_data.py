@@ -271,6 +271,13 @@ def test_another_scale_of_returns_is_refused(acted):
         evaluated(acted, "val", "data.return_scale=5.0")
 
 
+def test_a_scale_of_returns_that_differs_from_where_a_run_begins_is_named(acted):
+    file = read_checkpoint(acted / "checkpoints" / "last.ckpt")["mmtx"]["config"]["data"]["path"]
+    config = compose([*of_steps(file), *TINY, "data.return_scale=5.0", f"init_from={acted}"])
+    report = initialise_from(assemble(config, learnt_for(config)).learner, str(acted), [], config)
+    assert report.set_otherwise == ["data.return_scale=5.0 (there 2.0)"]
+
+
 def test_an_older_checkpoint_without_statistics_goes_with_its_own_data_alone(tmp_path):
     file = trajectories(tmp_path / "steps.npz", 1.0)
     run = saved(tmp_path / "run", of_steps(file), learnt={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -103,7 +104,10 @@ class Learnt:
             return self._keep(name, "classes", own)
         strange = [label for label in own if label not in given]
         if strange:
-            raise UserError(f"{name}: {some(strange)} is no class of the run, which has {some(given)}")
+            looks = {unicodedata.normalize("NFC", label) for label in given}
+            alike = [ascii(label) for label in strange if unicodedata.normalize("NFC", label) in looks]
+            hint = f"; {some(alike)} only looks like one: rename it" if alike else ""
+            raise UserError(f"{name}: {some(strange)} is no class of the run, which has {some(given)}{hint}")
         return self._keep(name, "classes", tuple(given))
 
     def vocabulary(

@@ -134,7 +134,7 @@ def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
     kept: Config = {
         "modality": {name: node for name, node in config["modality"].items() if name in other["modality"]},
         "backbone": config["backbone"],
-        "data": {key: config["data"][key] for key in ("fit", "trim_db") if key in config["data"]},
+        "data": {key: config["data"][key] for key in ("fit", "trim_db", "return_scale") if key in config["data"]},
     }
     return kept | ({"encoder": encoder_node(config)} if config.get("encode") and other.get("encode") else {})
 
