@@ -152,7 +152,8 @@ def check(arguments: list[str]) -> int:
     if experiment.config.get("init_from"):
         from mmtx.run.initial import initialise_from
 
-        print(initialise_from(experiment.learner, experiment.config["init_from"], experiment.config["plugins"]))
+        place, plugins = experiment.config["init_from"], experiment.config["plugins"]
+        print(initialise_from(experiment.learner, place, plugins, experiment.config))
     print(f"ok: {_summary(experiment)}")
     return 0
 

@@ -15,6 +15,7 @@ from mmtx import check
 from mmtx.errors import ConfigErrors, UserError, nearest
 from mmtx.overrides import MOST_VALUES, lines, read, read_all
 from mmtx.plain_yaml import read_texts, read_yaml
+from mmtx.redaction import literal
 
 if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
@@ -226,7 +227,7 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
-    return with_overrides(completed(config), overrides)
+    return _overridden(completed(config), overrides)
 
 
 def completed(config: Mapping[str, Any]) -> Config:
@@ -256,6 +257,10 @@ def with_overrides(config: Config, overrides: Sequence[str]) -> Config:
     Raises:
         ConfigErrors: with every override that is wrong.
     """
+    return _overridden(literal(config), overrides)
+
+
+def _overridden(config: Config, overrides: Sequence[str]) -> Config:
     from omegaconf import OmegaConf
 
     known, found = _of_one_config(overrides)

@@ -319,6 +319,8 @@ def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Sou
         raise InvalidValue(path, node, "is no dataset")
     if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
         raise UserError(f"{path}._target_={node['_target_']} is no dataset")
+    if node.get("path") == "":  # which would be the working directory
+        raise InvalidValue(f"{path}.path", "''", "is empty: name what is to be read")
     if isinstance(node.get("parts"), Mapping):
         names = node["names"] if isinstance(node.get("names"), Mapping) else {}
         parts = {

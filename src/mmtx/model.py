@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -12,11 +13,12 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch
 from mmtx.crossing import Memory
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.text import Text
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
+from mmtx.nn.positions import Learned
 from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, join, pack, split
 
 
@@ -214,7 +216,14 @@ class MultimodalTransformer(nn.Module):
         coordinates, num_readouts = tokens.coordinates, tokens.num_readouts
         place = torch.zeros(1, coordinates.shape[0], self.backbone.dim, device=coordinates.device)
         if name in self.position_embeddings:
-            embedded = self.position_embeddings[name](coordinates[num_readouts:])
+            positions = self.position_embeddings[name]
+            most = tokens.num_items * math.prod(positions.extent) if isinstance(positions, Learned) else None
+            if most is not None and coordinates.shape[0] - num_readouts > most:
+                told = (
+                    f"has {coordinates.shape[0] - num_readouts} tokens, and the model has learned the places of {most}"
+                )
+                raise UserError(f"a sample's '{name}' {told}: cut it, or lower what the data may be (data.max_seconds)")
+            embedded = positions(coordinates[num_readouts:])
             place = torch.cat([place[:, :num_readouts], embedded[None]], dim=1)
         if name in self.type_embeddings:
             place = place + self.type_embeddings[name]

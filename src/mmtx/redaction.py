@@ -15,6 +15,8 @@ LEAST = 8
 """Shorter values are no secrets, and stand in too many texts by chance."""
 LOGIN = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 """Name and password in an address."""
+REFERENCE = re.compile(r"(\\*)\$\{(?:oc\.env:(\w+)\})?")
+"""Where OmegaConf begins to read a reference; of one to the environment, with its name."""
 
 
 def redacted(content: Any) -> Any:
@@ -33,6 +35,21 @@ def _replaced(content: Any, secrets: Sequence[tuple[str, str]]) -> Any:
     for value, name in secrets:
         content = content.replace(value, f"${{oc.env:{name}}}")
     return LOGIN.sub("***", content)
+
+
+def literal(content: Any) -> Any:
+    """The same texts, in nested dictionaries and lists as well, so that reading them as a config gives them back: the
+    only references that are followed are those that `redacted` makes."""
+    if isinstance(content, Mapping):
+        return {key: literal(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [literal(value) for value in content]
+    return REFERENCE.sub(_escaped, content) if isinstance(content, str) else content
+
+
+def _escaped(found: re.Match[str]) -> str:
+    backslashes, secret = found.groups()
+    return found[0] if secret and SECRET.search(secret) else rf"{2 * backslashes}\${{{found[0].partition('${')[2]}"
 
 
 def is_in_clear(key: str, value: Any) -> bool:

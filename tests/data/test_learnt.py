@@ -237,6 +237,8 @@ def test_a_class_that_the_run_does_not_know_is_named():
     assert learnt.classes("label", ["bee"]) == ("ant", "bee")
     with pytest.raises(UserError, match="label: zebra is no class of the run, which has ant, bee"):
         learnt.classes("label", ["bee", "zebra"])
+    with pytest.raises(UserError, match=r"'Ame\\u0301lie' only looks like one: rename it"):
+        run_of(label=Spec({}, labels=("Am\u00e9lie",))).classes("label", ["Ame\u0301lie"])
 
 
 def characters(text, marks=False):

@@ -10,13 +10,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from small_data import small_audio_manifest, small_episodes
+from small_data import small_audio_manifest, small_episodes, write_sound
 
 from mmtx.batch import Batch
-from mmtx.compose import compose
+from mmtx.compose import compose, read_config
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 from mmtx.interop.family import text_batch
+from mmtx.overrides import written
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
@@ -125,6 +126,49 @@ def test_data_with_nothing_to_predict_is_refused(tmp_path):
         evaluated(run, "train", f"data.path={tmp_path / 'texts.csv'}")
 
 
+@pytest.mark.parametrize(
+    "more, told", [([], "learned the places of 10"), (["modality.audio.pad_to_seconds=0.2"], "0.2 s")]
+)
+def test_a_sound_that_is_longer_than_the_model_hears_is_refused(tmp_path, more, told):
+    """Whisper's length would be cut, and a table of positions has no more rows."""
+    words = [*small_audio_manifest(tmp_path), *ALL]
+    set_of_run = ["data=audio_manifest", "modality=[audio]", "objective=[classify]", "backbone/positions=learned"]
+    run = saved(tmp_path / "run", [*set_of_run, *words, *more])
+    write_sound(tmp_path / "long.wav", 0.45)
+    (tmp_path / "long.csv").write_text("path,text,label\nlong.wav,one,odd\nsounds/1.wav,two,even\n")
+    with pytest.raises(UserError, match=told):
+        evaluated(run, "train", f"data.path={tmp_path / 'long.csv'}", "data.max_seconds=0.5")
+
+
+@pytest.mark.parametrize(
+    "override, told",
+    [
+        ("modality.image.std=0.25", "modality.image.std=0.25 (there 0.5)"),
+        ("modality.image.mean=[0.5,0.5,0.5]", None),
+        ("data.fit.resample=nearest", "data.fit.resample=nearest (there bicubic)"),
+        ("backbone.num_heads=4", "backbone.num_heads=4 (there 2)"),
+        ("backbone.mlp.activation._target_=torch.nn.ReLU", "backbone.mlp.activation=ReLU (there GELU)"),
+        ("backbone.dropout=0.5", None),
+    ],
+)
+def test_settings_by_which_weights_mean_something_else_are_named(seen, tmp_path, override, told):
+    config = compose([*of_pictures(pictures(tmp_path / "other", ["ant", "bee"])), *TINY, f"init_from={seen}", override])
+    report = initialise_from(assemble(config, learnt_for(config)).learner, str(seen), [], config)
+    assert report.set_otherwise == ([] if told is None else [told])
+
+
+def test_texts_of_a_saved_config_are_no_references(tmp_path, monkeypatch):
+    """What looks like one is the name of a folder here."""
+    monkeypatch.setenv("PLACE", "elsewhere")
+    folder = pictures(tmp_path / "${oc.env:PLACE}", ["ant", "bee"])
+    run = saved(tmp_path / "run", [*of_pictures(written(str(folder)))])
+    assert evaluated(run, "train")["train/loss"] > 0
+    directory, config = RunDirectory(run), read_checkpoint(run / "checkpoints" / "last.ckpt")["mmtx"]["config"]
+    directory.write_config(config)
+    assert read_config(directory.config) == config
+    assert config["data"]["path"] == str(folder)
+
+
 # --- texts ------------------------------------------------------------------------------------------------------------
 
 SENTENCE = "the cat sat on a mat by the big red mill\n" * 20
@@ -227,6 +271,13 @@ def test_another_scale_of_returns_is_refused(acted):
         evaluated(acted, "val", "data.return_scale=5.0")
 
 
+def test_a_scale_of_returns_that_differs_from_where_a_run_begins_is_named(acted):
+    file = read_checkpoint(acted / "checkpoints" / "last.ckpt")["mmtx"]["config"]["data"]["path"]
+    config = compose([*of_steps(file), *TINY, "data.return_scale=5.0", f"init_from={acted}"])
+    report = initialise_from(assemble(config, learnt_for(config)).learner, str(acted), [], config)
+    assert report.set_otherwise == ["data.return_scale=5.0 (there 2.0)"]
+
+
 def test_an_older_checkpoint_without_statistics_goes_with_its_own_data_alone(tmp_path):
     file = trajectories(tmp_path / "steps.npz", 1.0)
     run = saved(tmp_path / "run", of_steps(file), learnt={})
@@ -234,6 +285,11 @@ def test_an_older_checkpoint_without_statistics_goes_with_its_own_data_alone(tmp
     other = trajectories(tmp_path / "other.npz", 3.0)
     with pytest.raises(UserError, match="state: mean and standard deviation: the checkpoint does not hold it"):
         evaluated(run, "val", f"data.path={other}")
+
+
+def test_episodes_that_last_longer_than_the_model_has_learned_times_are_refused(acted):
+    with pytest.raises(UserError, match="return: the data declares times below 2000, .* those below 1000"):
+        evaluated(acted, "val", "data.max_steps=2000")
 
 
 def test_a_run_that_goes_on_keeps_what_it_learnt(acted):

@@ -62,6 +62,17 @@ def test_other_data(run, stopped):
         (stopped / "text.txt").write_text(TEXT)
 
 
+def test_data_that_lie_elsewhere_are_taken_if_they_are_the_same(run, stopped, tmp_path):
+    (tmp_path / "text.txt").write_text(TEXT + TEXT)
+    moved = f"data.path={tmp_path / 'text.txt'}"
+    with pytest.raises(UserError, match=r"belongs to another experiment[^\n]*\n  - data train.hash_of_some"):
+        resume(run.path, [moved])
+    (tmp_path / "text.txt").write_text(TEXT)
+    shutil.copytree(run.path, tmp_path / "run")
+    assert resume(tmp_path / "run", [moved]) == 0
+    assert yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())["data"]["path"] == str(tmp_path / "text.txt")
+
+
 def test_another_config(run):
     before = run.config.read_text()
     config = yaml.safe_load(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -76,6 +77,11 @@ class Learnt:
         }
 
     @property
+    def is_handed(self) -> bool:
+        """Whether it is what a run learnt."""
+        return self._book.is_handed
+
+    @property
     def missing(self) -> list[str]:
         """Statistics of the model's names that its run kept none of: they are those of the data at hand."""
         return self._book.missing
@@ -98,7 +104,10 @@ class Learnt:
             return self._keep(name, "classes", own)
         strange = [label for label in own if label not in given]
         if strange:
-            raise UserError(f"{name}: {some(strange)} is no class of the run, which has {some(given)}")
+            looks = {unicodedata.normalize("NFC", label) for label in given}
+            alike = [ascii(label) for label in strange if unicodedata.normalize("NFC", label) in looks]
+            hint = f"; {some(alike)} only looks like one: rename it" if alike else ""
+            raise UserError(f"{name}: {some(strange)} is no class of the run, which has {some(given)}{hint}")
         return self._keep(name, "classes", tuple(given))
 
     def vocabulary(
@@ -216,7 +225,7 @@ def _loaded(vocabulary: TextVocabulary, given: Mapping[str, Any], marks: bool) -
     if kind_of(vocabulary) != given["kind"]:
         return f"the vocabulary of the data is {own}, and that of the run is {kept}"
     vocabulary.load(given["state"])
-    if marks and (vocabulary.begin is None or vocabulary.end is None):
+    if marks and vocabulary.begin is None and vocabulary.end is None:  # a public model may have one of them
         return "the vocabulary of the run has no marks that begin and end a text, and texts of this data need them"
     return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmtx.data.learnt import Learnt
 from mmtx.data.sentence_pieces import SentencePieces
 from mmtx.data.tokenizer_files import find_tokenizer
 from mmtx.data.vocabulary import TextVocabulary
@@ -27,6 +28,15 @@ class Pretrained(TextVocabulary):
     """
 
     def __init__(self, *, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
+        self._problem: UserError | None = None
+        try:
+            self._read(path, begin, end, prefix, size)
+        except UserError as problem:
+            if not Learnt.here().is_handed:
+                raise
+            self._problem = problem  # of no account where that of the run is loaded, whose files may be gone
+
+    def _read(self, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
         tokenizer = find_tokenizer(path)
         if tokenizer is None:
             raise InvalidValue("vocabulary.path", path, "holds no tokenizer")
@@ -46,6 +56,7 @@ class Pretrained(TextVocabulary):
     ) -> Pretrained:
         """The same from a tokenizer and ids."""
         made = cls.__new__(cls)
+        made._problem = None
         made._use(tokenizer, begin, end, list(prefix), size)
         return made
 
@@ -64,6 +75,8 @@ class Pretrained(TextVocabulary):
         return self._end if self._marks else None
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        if self._problem is not None:
+            raise self._problem
         if marks and (self._begin is None or self._end is None):
             raise UserError("these texts begin and end: name the tokens, vocabulary.begin=... vocabulary.end=...")
         self._marks = marks

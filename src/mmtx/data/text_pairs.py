@@ -111,10 +111,9 @@ class TextPairs(Source):
 
 
 def encode_all(vocabulary: TextVocabulary, texts: Iterable[str]) -> IdLists:
-    """Ids of texts, each between those that begin and end one."""
-    begin, end = vocabulary.begin, vocabulary.end
-    assert begin is not None and end is not None
-    return IdLists.of([begin, *vocabulary.encode(text), end] for text in track(texts, "encoding texts"))
+    """Ids of texts, each between those that begin and end one, where the vocabulary has them."""
+    begin, end = ([] if mark is None else [mark] for mark in (vocabulary.begin, vocabulary.end))
+    return IdLists.of([*begin, *vocabulary.encode(text), *end] for text in track(texts, "encoding texts"))
 
 
 def _size(part: TextPart) -> int:

@@ -54,7 +54,7 @@ class DecisionTransformer(Family):
     def describe(self, config: Config, files: Files) -> Described:
         dim, context = config["hidden_size"], max(1, config["n_positions"] // 3)
         values = self.from_same(config) | feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim)
-        values["data.context"] = context
+        values |= {"data.context": min(context, config["max_ep_len"]), "data.max_steps": config["max_ep_len"]}
         choices = ["data=trajectories", "modality=[return,state,action]", "backbone=decision_transformer"]
         times = Field((None,), torch.long, config["max_ep_len"], context, rising=True)
         sizes = (1, config["state_dim"], config["act_dim"])

@@ -122,8 +122,8 @@ def _learner(family: Family, weights: Weights, said: Config, files: Files, where
 def lay_out(family: Family, described: Described, files: Files | None = None) -> Config:
     """The whole config of mmtx."""
     choices = [*described.choices]
-    if files is not None and files.tokenizer is not None and "data/vocabulary" in VOCABULARIES.get(family.name, {}):
-        choices.append("data/vocabulary=pretrained")
+    if files is not None and files.tokenizer is not None:
+        choices += [f"{group}=pretrained" for group in VOCABULARIES.get(family.name, ())]
     config = copy.deepcopy(_composed(tuple(choices)))
     config["name"] = family.name
     for path, value in described.values.items():
@@ -136,7 +136,10 @@ def lay_out(family: Family, described: Described, files: Files | None = None) ->
     return config
 
 
-VOCABULARIES = {"gpt2": {"data/vocabulary"}, "bert": {"data/vocabulary"}, "whisper": {"data/vocabulary"}}
+VOCABULARIES = {
+    **dict.fromkeys(("gpt2", "bert", "whisper"), ("data/vocabulary",)),
+    "t5": ("data/vocabulary@data.source_vocabulary", "data/vocabulary@data.target_vocabulary"),
+}
 
 
 @cache
@@ -149,9 +152,9 @@ def _leave_open(node: Config, tokenizer: str) -> None:
     for key, value in node.items():
         if value == "???":
             node[key] = ""
-    vocabulary = node.get("vocabulary")
-    if isinstance(vocabulary, dict) and "path" in vocabulary:
-        vocabulary["path"] = tokenizer
+    for key, vocabulary in node.items():
+        if key.endswith("vocabulary") and "path" in vocabulary:
+            vocabulary["path"] = tokenizer
 
 
 def _config(

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Spec
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.sound_augment import SoundAugment
@@ -109,6 +109,10 @@ class Audio(Tokenizer):
     def _waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
+        if self.padded_length is not None and waveform.shape[1] > self.padded_length:
+            rate = self.spectrogram.sample_rate_hz
+            told = f"{waveform.shape[1] / rate:g} s, and the model hears {self.padded_length / rate:g} s at once"
+            raise UserError(f"a sample has {told}: cut it, or lower data.max_seconds")
         if self.training:
             beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
             waveform = waveform.masked_fill(beyond, 0.0)

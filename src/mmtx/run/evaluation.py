@@ -17,6 +17,7 @@ from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
 from mmtx.learner import Learner
+from mmtx.nn.positions import Learned
 from mmtx.overrides import read_all
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import load, read_checkpoint
@@ -29,6 +30,9 @@ DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "
 
 READ = ("data", "seed", "plugins")
 """What of a config the command reads; the rest is the checkpoint's."""
+
+AS_IT_IS = {"_target_": "torch.nn.Identity"}
+"""What ``data/augment=none`` is."""
 
 OF_A_VOCABULARY = re.compile(r"[./](\w+_)?vocabulary\b")
 """Keys of data, of any source or part of it."""
@@ -53,6 +57,8 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     file = newest_checkpoint(place)
     checkpoint = read_checkpoint(file)
     config = _config(checkpoint["mmtx"]["config"], overrides)
+    if split == "train":
+        config["data"] = _as_they_are(config["data"])
     source = source_for(checkpoint, config)
     if options["modality"] is None:
         learner = load(file, config["plugins"])
@@ -63,6 +69,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     drop = _names("drop", options["drop"] or [])
     if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
         _check_names(learner, source, drop)
+    _check_times(learner, source)
     try:
         data = data_module(config, source, list(learner.specs))
     except InvalidValue as error:
@@ -91,6 +98,16 @@ def _config(saved: Config, overrides: Sequence[str]) -> Config:
     return config
 
 
+def _as_they_are(node: Any) -> Any:
+    """The config of data whose training part is not augmented, as that is to learn from it, and not to measure."""
+    if not isinstance(node, Mapping):
+        return node
+    return {
+        key: AS_IT_IS if key == "augment" and isinstance(value, Mapping) else _as_they_are(value)
+        for key, value in node.items()
+    }
+
+
 def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
     """Raises UserError if the data lacks names of the set; names the objectives that it has nothing for."""
     missing = [name for name in learner.model.names if name not in source.specs and name not in drop]
@@ -104,6 +121,16 @@ def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
             print(f"mmtx: warning: {name} needs {needs}, which this data does not have; not evaluated", file=sys.stderr)
     if not applying:
         raise UserError(f"this data has nothing to predict for any objective; it has {', '.join(source.specs)}")
+
+
+def _check_times(learner: Learner, source: Source) -> None:
+    """Raises UserError if episodes of the data may last longer than the model has learned times of."""
+    for name in (name for name in learner.model.names if name in source.specs):
+        times = source.specs[name].fields.get("times")
+        learned = dict(learner.model.clock_embeddings).get(learner.model.clock_of[name])
+        if times is not None and isinstance(learned, Learned) and (times.num_classes or 0) > learned.extent[0]:
+            told = f"times below {times.num_classes}, and the model has learned those below {learned.extent[0]}"
+            raise UserError(f"{name}: the data declares {told} (data.max_steps)")
 
 
 def _names(key: str, value: object) -> list[str]:

@@ -8,8 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from mmtx.compose import compose
 from mmtx.errors import InvalidValue
 from mmtx.interop.exporting import write_public
@@ -33,7 +31,7 @@ def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
     assert learner.config is not None
     run, config = RunDirectory(path), dict(learner.config)
     run.create()
-    run.config.write_text(yaml.safe_dump(config, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run.write_config(config)
     run.write_json(run.environment, describe(config["seed"]))
     run.write_json(run.metrics, {})
     state = {f"learner.{key}": value for key, value in learner.state_dict().items()}

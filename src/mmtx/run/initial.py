@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,17 +14,26 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Spec
+from mmtx.check import encoder_node
+from mmtx.compose import Config
 from mmtx.data.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.lora import merge_updates
 from mmtx.nn.positions import Learned
+from mmtx.overrides import written
 from mmtx.run.directory import is_run
 from mmtx.run.loading import load
 
 UPDATED = ".parametrizations.weight.original"
 """How the weight of a linear map is called that has a low-rank update."""
+
+NO_MATTER = (
+    *("activation_checkpointing", "augment", "clock", "compile", "context", "dim", "drop_path", "dropout", "expansion"),
+    *("flex", "init_std", "layer_scale", "multiple_of", "num_layers", "num_registers", "share"),
+)
+"""Keys that do not change what a weight means: those of training, and those that its shape shows."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class Report:
         resampled: tables of positions, made longer or shorter.
         new: of this run alone.
         left: of the other alone.
+        set_otherwise: keys by which the other computes with its weights, or prepares what it hears, in another way.
     """
 
     place: str
@@ -44,17 +55,18 @@ class Report:
     resampled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
+    set_otherwise: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"init_from={self.place}: {len(self.matched)} weights matched"]
-        for what in ("by_name", "resampled", "new", "left"):
+        for what in ("by_name", "resampled", "new", "left", "set_otherwise"):
             names = getattr(self, what)
             lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
         return "\n".join(lines)
 
 
 @torch.no_grad()
-def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
+def initialise_from(learner: Learner, place: str, plugins: list[str], config: Config | None = None) -> Report:
     """Takes over, in place, every weight that another learner has by the same name and shape.
 
     Objectives may have other names. Rows that belong to classes go by the classes' names, never by their places; a
@@ -65,6 +77,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
         learner: of this run.
         place: a run or checkpoint of mmtx, or a public folder or file.
         plugins: packages besides mmtx whose classes the other config may name.
+        config: of this run, to be compared with that of the other.
 
     Raises:
         UserError: it cannot be read.
@@ -99,6 +112,8 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
             continue
         taken.add(name)
     report.left.extend(key for key in theirs if key not in taken)
+    if config is not None and other.config is not None:
+        report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
     if not any(key.startswith("model.backbone.blocks.") for key in report.matched):
         have, want = other.model.backbone, learner.model.backbone
         problem = (
@@ -112,6 +127,39 @@ def initialise_from(learner: Learner, place: str, plugins: list[str]) -> Report:
 def _other(place: str, plugins: list[str]) -> Learner:
     path = Path(place).expanduser()
     return load(path, plugins) if is_run(path) else from_pretrained(path)
+
+
+def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
+    """What of a config says how weights are used that another may have too."""
+    kept: Config = {
+        "modality": {name: node for name, node in config["modality"].items() if name in other["modality"]},
+        "backbone": config["backbone"],
+        "data": {key: config["data"][key] for key in ("fit", "trim_db", "return_scale") if key in config["data"]},
+    }
+    return kept | ({"encoder": encoder_node(config)} if config.get("encode") and other.get("encode") else {})
+
+
+def _set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:
+    """``key=value (there value)`` where both have a key, and unequal values that matter."""
+    if isinstance(own, Mapping) and isinstance(other, Mapping) and own.get("_target_") == other.get("_target_"):
+        for key in own:
+            if key in other and key not in NO_MATTER:
+                yield from _set_otherwise(own[key], other[key], f"{path}.{key}" if path else key)
+    elif not _equal(own, other):
+        yield f"{path}={_shown(own)} (there {_shown(other)})"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """One number for all channels is as many equal ones."""
+    if isinstance(one, list) != isinstance(other, list):
+        several, single = (one, other) if isinstance(one, list) else (other, one)
+        return all(value == single for value in several)
+    return one == other
+
+
+def _shown(node: Any) -> str:
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    return target.rpartition(".")[2] if isinstance(target, str) else written(node)
 
 
 def _coded(learner: Learner) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,6 +41,9 @@ FREE = (
 )
 """What may differ from the checkpoint's config: how a run is run, not what it computes."""
 
+PLACE = re.compile(r"data\.(?!names\.)(.+\.)?(path|((val|test)_)?(source|target))")
+"""Where data lie, which may differ too: their fingerprint says whether they are the same."""
+
 
 def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     """Continues a run from its newest valid checkpoint.
@@ -62,7 +66,7 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     for override in read_all(overrides):
         if not _is_free(override.key_or_group):
             text = str(override.input_line)
-            told = f"{text} would be another run; a run that goes on may change {', '.join(FREE)}"
+            told = f"{text} would be another run; a run that goes on may change where its data lie, {', '.join(FREE)}"
             typed = shlex.join(["mmtx", "train", "--config", str(run.config), f"init_from={run.path}", text])
             raise UserError(f"{told}. A new run from its weights: {typed}")
     if run.state() == "finished":
@@ -135,7 +139,7 @@ def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[st
 
 
 def _is_free(key: str) -> bool:
-    return any(key == free or key.startswith(f"{free}.") for free in FREE)
+    return PLACE.fullmatch(key) is not None or any(key == free or key.startswith(f"{free}.") for free in FREE)
 
 
 def _flat(node: Any, path: str = "") -> dict[str, Any]:

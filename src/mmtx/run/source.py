@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -65,9 +66,11 @@ def _differences(model: Mapping[str, Spec], data: Mapping[str, Spec]) -> Iterato
 
 
 def _relearnt(checkpoint: Mapping[str, Any], config: Config, source: Source, names: list[str]) -> Iterator[str]:
-    """Statistics that an older checkpoint does not hold, unless the data are those that the run learnt them from."""
-    if not source.learnt.missing:
-        return
-    if data_module(config, source, names).fingerprint() != checkpoint["mmtx"]["fingerprint"]:
-        for missing in source.learnt.missing:
-            yield f"{missing}: the checkpoint does not hold it, and it can only be learnt again from the run's own data"
+    """Statistics that an older checkpoint does not hold, unless the data are those that the run learnt them from. A
+    model that was imported comes without any: they are those of the data, and a line on stderr names them."""
+    missing, fingerprint = source.learnt.missing, checkpoint["mmtx"]["fingerprint"]
+    if missing and not fingerprint:
+        print(f"mmtx: the imported model came without {'; '.join(missing)}: taken from this data", file=sys.stderr)
+    elif missing and data_module(config, source, names).fingerprint() != fingerprint:
+        told = "the checkpoint does not hold it, and it can only be learnt again from the run's own data"
+        yield from (f"{statistic}: {told}" for statistic in missing)

@@ -1,0 +1,127 @@
+"""Public models on one's own data: ``mmtx evaluate`` of an imported run gives the losses that `transformers` gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pytest
+import torch
+import torch.nn.functional as F
+from PIL import Image
+
+transformers = pytest.importorskip("transformers")
+
+from public import bert, decision_transformer, saved, t5, vit  # noqa: E402
+from small_data import small_tokenizer  # noqa: E402
+
+from mmtx.cli import main  # noqa: E402
+
+NAMES = {0: "zebra", 1: "ant", 2: "bee"}
+BY_NAME = {"num_labels": 3, "id2label": NAMES, "label2id": {name: i for i, name in NAMES.items()}}
+WHOLE = ["split=train", "data.val_fraction=0"]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def evaluated(capsys: Any, *words: str) -> tuple[dict[str, float], str]:
+    """The metrics of a model that was saved as ``public``, which is gone by then; and what was said."""
+    assert main(["import", "public", "run"]) == 0
+    shutil.rmtree("public")
+    capsys.readouterr()
+    assert main(["evaluate", "run", *WHOLE, *words]) == 0
+    captured = capsys.readouterr()
+    return json.loads(captured.out), captured.err
+
+
+def test_classes_of_pictures_go_by_name_and_nothing_is_augmented(capsys: Any) -> None:
+    theirs, losses = vit(**BY_NAME), []
+    saved(theirs, Path("public"))
+    generator = numpy.random.default_rng(0)
+    for name in sorted(NAMES.values()):
+        Path("pictures", name).mkdir(parents=True)
+        for number in range(3):
+            pixels = generator.integers(0, 256, (8, 8, 3)).astype(numpy.uint8)
+            Image.fromarray(pixels).save(f"pictures/{name}/{number}.png")
+            prepared = torch.from_numpy(pixels).permute(2, 0, 1)[None] / 127.5 - 1
+            target = torch.tensor([theirs.config.label2id[name]])
+            losses.append(F.cross_entropy(theirs(prepared).logits, target).item())
+    metrics, _ = evaluated(capsys, "data.path=pictures", "data.test_fraction=0")
+    assert metrics["train/loss"] == pytest.approx(numpy.mean(losses), rel=1e-4)
+
+
+def test_classes_of_texts_go_by_name(capsys: Any) -> None:
+    kind = transformers.BertForSequenceClassification
+    theirs, losses = bert(kind=kind, vocab_size=263, **BY_NAME), []
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(small_tokenizer(saved(theirs, Path("public"))) / "tokenizer.json")
+    )
+    begin, end = tokenizer.convert_tokens_to_ids(["[CLS]", "[SEP]"])
+    rows = [("ant", "it runs"), ("bee", "it flies"), ("zebra", "it trots")]
+    Path("texts.tsv").write_text("\n".join(["label\ttext", *map("\t".join, rows)]))
+    for name, text in rows:
+        ids = [begin, *tokenizer(text, add_special_tokens=False).input_ids, end]
+        target = torch.tensor([theirs.config.label2id[name]])
+        losses.append(F.cross_entropy(theirs(torch.tensor([ids])).logits, target).item())
+    metrics, _ = evaluated(capsys, "data.path=texts.tsv", "data.test_fraction=0")
+    assert metrics["train/loss"] == pytest.approx(numpy.mean(losses), rel=1e-4)
+
+
+def test_t5_reads_with_its_own_tokenizer(capsys: Any) -> None:
+    theirs, total, count = t5(vocab_size=263), 0.0, 0
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(small_tokenizer(saved(theirs, Path("public"))) / "tokenizer.json")
+    )
+    pairs = [("one two", "eins"), ("three", "drei vier")]
+    for number, side in enumerate(("source", "target")):
+        Path(side).write_text("".join(f"{pair[number]}\n" for pair in pairs))
+    for pair in pairs:
+        ids = [[*tokenizer(text, add_special_tokens=False).input_ids, theirs.config.eos_token_id] for text in pair]
+        loss = theirs(input_ids=torch.tensor(ids[:1]), labels=torch.tensor(ids[1:])).loss.item()
+        total, count = total + loss * len(ids[1]), count + len(ids[1])
+    metrics, _ = evaluated(capsys, "data.source=source", "data.target=target")
+    assert metrics["train/loss"] == pytest.approx(total / count, rel=1e-4)
+
+
+def test_a_decision_transformer_takes_the_statistics_of_the_data(capsys: Any) -> None:
+    """Its files hold none. One line says whose they are."""
+    theirs, generator, lengths = decision_transformer(), numpy.random.default_rng(0), (4, 3)
+    saved(theirs, Path("public"))
+    states, actions = (generator.normal(3, 2, (7, size)).astype(numpy.float32) for size in (5, 2))
+    rewards, ends = generator.normal(size=7).astype(numpy.float32), numpy.zeros(7, dtype=bool)
+    ends[numpy.cumsum(lengths) - 1] = True
+    numpy.savez("steps.npz", observations=states, actions=actions, rewards=rewards, terminations=ends)
+    standard = (states - states.mean(0)) / (states.std(0) + 1e-6)
+    errors, first = [], 0
+    for length in lengths:
+        for begin in range(length):  # a window begins at every step
+            steps = slice(first + begin, first + length)
+            left = rewards[steps][::-1].cumsum()[::-1].copy() / 2
+            given = [torch.from_numpy(values)[None] for values in (standard[steps], actions[steps], left[:, None])]
+            wanted = theirs(
+                states=given[0],
+                actions=given[1],
+                rewards=given[2],
+                returns_to_go=given[2],
+                timesteps=torch.arange(begin, length)[None],
+                attention_mask=torch.ones(1, length - begin),
+            ).action_preds
+            errors.append(F.mse_loss(wanted[0], given[1][0], reduction="none").mean(1).detach())
+        first += length
+    metrics, said = evaluated(capsys, "data.path=steps.npz", "data.return_scale=2.0")
+    assert metrics["train/loss"] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
+    assert said.count("\n") == 1
+    assert "the imported model came without state: mean and standard deviation; return: best; return: mean" in said
+
+
+def test_data_that_nobody_named_are_not_those_of_the_working_directory(capsys: Any) -> None:
+    saved(vit(**BY_NAME), Path("public"))
+    assert main(["import", "public", "run"]) == 0
+    assert main(["evaluate", "run"]) == 2
+    assert "data.path='' is empty: name what is to be read" in capsys.readouterr().err
