@@ -25,6 +25,7 @@ KEYS: Keys = {
     "tokenize_chinese_chars": used("`vocab.txt`: a Chinese character is a word"),
     "add_prefix_space": used("byte-level: a space is put before a text"),
     "extra_ids": used("`spiece.model`: number of sentinels, 100"),
+    "unk_id": harmless("the vocabulary has it"),
     **every("do_basic_tokenize do_lower", only(True, note="`vocab.txt`: words are cut before pieces are")),
     "never_split": only([], note="`vocab.txt`: words that are not cut"),
     "wordpieces_prefix": only("##", note="`vocab.txt`: pieces within a word"),
@@ -147,7 +148,7 @@ def byte_level(tokenizer: Any) -> Any:
 
 def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     """``vocab.txt``, as BERT has it; what is done with letters stands in ``tokenizer_config.json``."""
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
     usual = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
@@ -161,6 +162,9 @@ def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([mark for mark in roles.values() if tokenizer.token_to_id(mark) is not None])
+    last, first = (tokenizer.token_to_id(roles[role]) for role in ("sep_token", "cls_token"))
+    if first is not None and last is not None:
+        tokenizer.post_processor = processors.BertProcessing((roles["sep_token"], last), (roles["cls_token"], first))
     return with_added(tokenizer, _added(file.parent, said, legacy=True, specials={*roles.values()}))
 
 

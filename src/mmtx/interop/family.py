@@ -97,6 +97,11 @@ class Family(ABC):
     unused: ClassVar[str] = "(?!)"
     """Pattern of keys that hold nothing."""
 
+    text_inputs: ClassVar[Sequence[str]] = ("input_ids", "attention_mask")
+    """What its tokenizer gives."""
+    byte_level_class: ClassVar[str] = ""
+    """Its tokenizer of byte-level pairs, where that adds marks that no file holds."""
+
     added: ClassVar[Mapping[str, Sequence[str]]] = {}
     """``{name of the set: keys of ours}`` of which every token of the name has one added, and no other token has: there
     the embedding of its type is added in the family's files, which have none."""
@@ -152,6 +157,11 @@ class Family(ABC):
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
         """Small files by name, of what a config there does not say; ``config`` is laid over it."""
         return {}
+
+    def roles(self, config: Config, vocabulary: Vocabulary, learner: Learner) -> dict[str, int | None]:
+        """Ids of the tokens that have a role in its texts."""
+        ids = {f"{role}_token": config.get(f"{role}_token_id") for role in ("bos", "eos", "pad")}
+        return {role: number for role, number in ids.items() if isinstance(number, int)}
 
     @abstractmethod
     def links(self, config: Config) -> list[Link]: ...

@@ -16,7 +16,7 @@ from mmtx.data.known_keys import refusals
 from mmtx.data.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
-from mmtx.interop.common_keys import GENERATION
+from mmtx.interop.common_keys import GENERATION, SUPPRESSED
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
 from mmtx.interop.links import Weights, differences, lost, read
@@ -58,7 +58,7 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
     try:
         side = {name: content | beside[name] for name, content in side.items()}
         _check_keys(family, said, side, str(file.parent))
-        said = said | _used(family, side["generation_config"]) | given
+        said = _writing(family, said, side["generation_config"]) | given
         files = _files(file, int(said.get("vocab_size", 0)), side)
         return _learner(family, family.canonical(weights), said, files, str(file))
     except UserError:
@@ -90,14 +90,12 @@ def _check_keys(family: Family, config: Config, side: Mapping[str, Config], fold
         raise UserError("\n".join([f"{folder} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
 
 
-def _used(family: Family, generation: Config) -> Config:
-    """What goes before the same keys of the config."""
-    known = family.generation
-    return {
-        key: value
-        for key, value in generation.items()
-        if value is not None and key in known and known[key].does == "used"
-    }
+def _writing(family: Family, config: Config, generation: Config) -> Config:
+    """The config with what ``generation_config.json`` says. Where there is one, it alone has the suppressed ids."""
+    known = {key for key, entry in family.generation.items() if entry.does == "used"}
+    if generation:
+        config = {key: value for key, value in config.items() if key not in SUPPRESSED or key not in known}
+    return config | {key: value for key, value in generation.items() if value is not None and key in known}
 
 
 def _learner(family: Family, weights: Weights, said: Config, files: Files, where: str) -> Learner:
