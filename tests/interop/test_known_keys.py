@@ -145,6 +145,8 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (gpt2, "config", {"hidden_size": 8}, "n_embd=24 and hidden_size=8, which are one"),
         (gpt2, "generation_config", {"eos_token_id": [0, 1]}, "eos_token_id=.* ends a text at one id"),
         (gpt2, "config", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map="),
+        (gpt2, "config", {"n_positions": 10**12}, "cannot be one of gpt2: RuntimeError: .* memory"),
+        (gpt2, "generation_config", {"eos_token_id": "0"}, "eos_token_id='0' is no id"),
         (gpt2, "config", {"quantization_config": {"bits": 4}}, "quantization_config="),
         (gpt2, "config", {"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
         (gpt2, "generation_config", {"repetition_penalty": 1.3}, "repetition_penalty=1.3"),
@@ -191,6 +193,13 @@ def test_a_key_that_stands_there_twice(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("{", '{"n_head": 4,', 1))
     with pytest.raises(UserError, match="'n_head' stands there twice"):
         mmtx.from_pretrained(tmp_path)
+
+
+def test_null_means_the_same_as_no_key(tmp_path: Path) -> None:
+    expected = mmtx.from_pretrained(saved(gpt2(n_head=12), tmp_path))
+    edited(tmp_path, "config", n_head=None, attn_pdrop=None, scale_attn_weights=None, architectures="GPT2LMHeadModel")
+    read = mmtx.from_pretrained(tmp_path)
+    assert (read.config, read.origin["config"]["n_head"]) == (expected.config, 12)
 
 
 def test_dropout_before_a_head(tmp_path: Path) -> None:

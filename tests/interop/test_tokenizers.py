@@ -11,7 +11,7 @@ import pytest
 transformers = pytest.importorskip("transformers")
 
 from public import bert, gpt2, saved, t5, whisper  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
@@ -310,6 +310,32 @@ def test_words_that_end_in_a_mark(tmp_path: Path) -> None:
     tokenizer.decoder = decoders.BPEDecoder("</w>")
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     assert Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None).byte_lengths() == [1, 2, 3]
+
+
+def test_an_older_file_beside_a_newer_one(tmp_path: Path) -> None:
+    """``added_tokens.json`` has one token more than ``tokenizer.json``."""
+    folder = word_pieces(saved(bert(vocab_size=200), tmp_path), True)
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    theirs.save_pretrained(folder)
+    (folder / "added_tokens.json").write_text(json.dumps({"covid19": len(theirs)}))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    vocabulary = Pretrained(path=str(folder), begin="[CLS]", end="[SEP]", prefix=[], size=None)
+    ids = vocabulary.encode("low Covid19")
+    assert ids == theirs.encode("low Covid19", add_special_tokens=False)
+    assert len(theirs) - 1 in ids
+
+
+@pytest.mark.parametrize("behind", ["", " </s>"])
+def test_what_a_tokenizer_puts_in_front_of_a_text(behind: str, tmp_path: Path) -> None:
+    """GPT-2 itself has nothing there; a text that ends at once is not written on."""
+    folder = saved(gpt2(vocab_size=310), tmp_path)
+    tokenizer = find_tokenizer(byte_pairs(folder))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    marks = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"<s> $A{behind}", special_tokens=marks)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ids = mmtx.from_pretrained(folder).specs["text"].vocabulary.encode("lower")
+    assert ids == tokenizer.encode("lower", add_special_tokens=not behind).ids
 
 
 def test_a_tokenizer_that_draws_at_random(tmp_path: Path) -> None:

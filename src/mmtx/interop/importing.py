@@ -25,6 +25,8 @@ from mmtx.interop.weights import read_weights, weights_file
 from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
 from mmtx.learner import Learner
 
+NONSENSE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+"""What comes of a config.json that means nothing, or sizes that nothing holds."""
 SIDE_FILES = ("generation_config", "preprocessor_config")
 
 
@@ -59,11 +61,11 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
         side = {name: content | beside[name] for name, content in side.items()}
         _check_keys(family, said, side, str(file.parent))
         said = _writing(family, said, side["generation_config"]) | given
-        files = _files(file, int(said.get("vocab_size", 0)), side)
+        files = _files(file, int(said.get("vocab_size") or 0), side)
         return _learner(family, family.canonical(weights), said, files, str(file))
     except UserError:
         raise
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:  # a config.json of nonsense
+    except NONSENSE as error:
         raise UserError(
             f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
         ) from None
@@ -162,7 +164,7 @@ def _config(
         return {**config, **more}, weights, side
     if isinstance(rest.get("dims"), dict):
         config, weights = from_openai(weights, rest["dims"])
-        return {**config, **more}, weights, side
+        return {**config, **_openai_suppressed(config["vocab_size"]), **more}, weights, side
     said = _json(file.with_name("config.json"))
     if "patch_embed.proj.weight" in weights and said.get("model_type") is None:
         config, weights, prepared = from_timm(weights, said, more)
@@ -199,6 +201,22 @@ def _openai_tokenizer(vocab_size: int) -> Any:
     name = "gpt2" if vocab_size == ENGLISH else "multilingual"
     encoding = get_encoding(name, num_languages=100 if vocab_size == V3 else 99)
     return from_ranks(encoding._mergeable_ranks, encoding._special_tokens)
+
+
+def _openai_suppressed(vocab_size: int) -> Config:
+    """Ids that openai-whisper never writes unless a call has it otherwise, where it is installed."""
+    try:
+        from whisper.tokenizer import get_tokenizer
+    except ImportError:
+        return {}
+    if vocab_size not in (ENGLISH, MANY, V3):
+        return {}
+    own = get_tokenizer(vocab_size != ENGLISH, num_languages=100 if vocab_size == V3 else 99)
+    marks = {own.transcribe, own.translate, own.sot, own.sot_prev, own.sot_lm, own.no_speech}
+    return {
+        "suppress_tokens": sorted({*own.non_speech_tokens, *marks}),
+        "begin_suppress_tokens": [*own.encode(" "), own.eot],
+    }
 
 
 def _json(file: Path) -> Config:

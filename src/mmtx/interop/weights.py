@@ -14,7 +14,10 @@ from mmtx.errors import UserError
 from mmtx.interop.ctranslate2 import read_model_bin
 from mmtx.interop.links import Weights
 
-NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "model.bin")
+NAMES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
+)
 """Files of weights that a folder may hold, the first that is there wins."""
 
 
@@ -74,7 +77,7 @@ def _read_shards(index: Path) -> Weights:
             raise UserError(f"{index} names a shard outside its folder: {name}")
         if not (index.parent / name).is_file():
             raise UserError(f"{index} names the shard {name}, which is not there")
-        weights |= _floats(_read_safetensors(index.parent / name))
+        weights |= read_weights(index.parent / name)[0]
     return weights
 
 
