@@ -205,10 +205,6 @@ def test_a_convolution_of_ctranslate2_has_a_scale_for_each_row(tmp_path: Path) -
     assert read.tolist() == [[[10.0, 2.0]], [[-3.0, pytest.approx(0.1)]]]
 
 
-def text(value: str) -> bytes:
-    return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
-
-
 def test_the_keys_of_whisper_have_no_bias(tmp_path: Path) -> None:
     content = bytearray(model_bin(whisper(), False))
     at = content.index(text("encoder/layer_0/self_attention/linear_0/bias"))

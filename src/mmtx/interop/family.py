@@ -203,7 +203,7 @@ def one_id(config: Mapping[str, Any], key: str) -> int | None:
     value = config.get(key)
     ids = [] if value is None else value if isinstance(value, list) else [value]
     if len(ids) > 1:
-        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={value[0]}")
+        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={ids[0]}")
     if not all(type(i) is int for i in ids):
         raise UserError(f"{key}={value!r} is no id")
     return ids[0] if ids else None
