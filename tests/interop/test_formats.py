@@ -192,6 +192,21 @@ def test_ctranslate2(quantise: bool, tmp_path: Path) -> None:
     assert difference.abs().max() < (0.1 if quantise else 1e-5)
 
 
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "state_dict", "model"])
+def test_training_runs_of_timm(key: str, tmp_path: Path) -> None:
+    """The state that its own library takes, without what several devices put in front."""
+    timm = pytest.importorskip("timm.models")
+    theirs = timm.VisionTransformer(img_size=8, patch_size=4, embed_dim=18, depth=1, num_heads=2, num_classes=3)
+    state = {f"module.{name}": value for name, value in theirs.state_dict().items()}
+    average = {name: value + 1 for name, value in state.items()}
+    content = {"epoch": 3, "state_dict": state, "arch": "vit", key: average}
+    torch.save(content if key != "model" else {"epoch": 3, "model": average}, tmp_path / "last.pth.tar")
+    wanted = timm.load_state_dict(str(tmp_path / "last.pth.tar"))["head.weight"]
+    ours = mmtx.from_pretrained(tmp_path / "last.pth.tar", {"num_attention_heads": 2})
+    assert torch.equal(ours.state_dict()["objectives.classify.head.weight"], wanted)
+    assert torch.equal(wanted, average["module.head.weight"])
+
+
 def test_a_convolution_of_ctranslate2_has_a_scale_for_each_row(tmp_path: Path) -> None:
     weight = torch.tensor([[[100, 20]], [[-120, 4]]], dtype=torch.int8)
     arrays = {"stem/conv1/weight": weight, "stem/conv1/weight_scale": torch.tensor([10.0, 40.0])}

@@ -20,6 +20,11 @@ NAMES = (
 )
 """Files of weights that a folder may hold, the first that is there wins."""
 
+STATES = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model")
+"""Where a training run keeps the state of its model, the first that is there wins: averages, as timm has it."""
+PARALLEL = "module."
+"""What torch puts in front of all keys of a model that trained on several devices."""
+
 
 def weights_file(folder: Path) -> Path:
     """Raises UserError if a folder holds no weights."""
@@ -89,13 +94,15 @@ def _read_torch(file: Path) -> tuple[Weights, dict[str, Any]]:
         raise UserError(f"{file} cannot be read as weights alone, and nothing in it is executed: {reason}") from None
     rest: dict[str, Any] = {}
     if isinstance(content, dict):
-        for key in ("model_state_dict", "state_dict", "model"):
+        for key in STATES:
             if isinstance(content.get(key), dict):
                 rest = {name: value for name, value in content.items() if name != key}
                 content = content[key]
                 break
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{file} holds no state of a model")
+    if all(key.startswith(PARALLEL) for key in content):
+        content = {key.removeprefix(PARALLEL): value for key, value in content.items()}
     return _floats(content), rest
 
 
