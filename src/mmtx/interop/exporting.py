@@ -31,8 +31,8 @@ FREE = {
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
-    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``; of pictures
-    ``preprocessor_config.json``.
+    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json`` with
+    ``tokenizer_config.json``; of pictures ``preprocessor_config.json``.
 
     Raises:
         UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
