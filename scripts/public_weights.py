@@ -25,7 +25,8 @@ INTRODUCTION = """# Keys of public files
 
 What `mmtx import` and `mmtx.from_pretrained` do with every key of the files that come with public weights. A key is
 *used*, or it is *harmless*: it changes nothing that mmtx computes. Where the last column names values, any other value
-is an error that names key and value; so is a key that stands in no table. Null means the same as no key.
+is an error that names key and value; so is a key that stands in no table. Null means the same as no key; of an id, that
+there is none.
 
 A value can be laid over a file, for that import: `mmtx import FOLDER RUN embd_pdrop=0.1`, and
 `generation_config.num_beams=1` or `preprocessor_config.resample=3` for the files beside it.

@@ -18,6 +18,7 @@ from public import VOCAB, bert, gpt2, saved, vit, vit_inputs, whisper, whisper_i
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
+from mmtx.interop.ctranslate2 import read_model_bin  # noqa: E402
 
 
 @pytest.fixture(autouse=True)
@@ -40,6 +41,13 @@ def test_shards_pickles_and_names_at_run_time(make: Any, tmp_path: Path) -> None
     assert same_weights(mmtx.from_pretrained(tmp_path / "shards"), expected)
     pickled = tmp_path / "pickle"
     pickled.mkdir()
+    state = theirs.state_dict()
+    places = {key: f"pytorch_model-{i % 2}.bin" for i, key in enumerate(state)}
+    for name in {*places.values()}:
+        torch.save({key: value for key, value in state.items() if places[key] == name}, tmp_path / "one" / name)
+    (tmp_path / "one" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+    (tmp_path / "one" / "model.safetensors").unlink()
+    assert same_weights(mmtx.from_pretrained(tmp_path / "one"), expected)
     (pickled / "config.json").write_bytes((tmp_path / "one" / "config.json").read_bytes())
     torch.save(theirs.state_dict(), pickled / "pytorch_model.bin")
     assert same_weights(mmtx.from_pretrained(pickled), expected)
@@ -182,6 +190,34 @@ def test_ctranslate2(quantise: bool, tmp_path: Path) -> None:
     inputs, _ = whisper_inputs(theirs)
     difference = mmtx.interop.forward(ours, **inputs).logits - theirs(**inputs).logits
     assert difference.abs().max() < (0.1 if quantise else 1e-5)
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "state_dict", "model"])
+def test_training_runs_of_timm(key: str, tmp_path: Path) -> None:
+    """The state that its own library takes, without what several devices put in front."""
+    timm = pytest.importorskip("timm.models")
+    theirs = timm.VisionTransformer(img_size=8, patch_size=4, embed_dim=18, depth=1, num_heads=2, num_classes=3)
+    state = {f"module.{name}": value for name, value in theirs.state_dict().items()}
+    average = {name: value + 1 for name, value in state.items()}
+    content = {"epoch": 3, "state_dict": state, "arch": "vit", key: average}
+    torch.save(content if key != "model" else {"epoch": 3, "model": average}, tmp_path / "last.pth.tar")
+    wanted = timm.load_state_dict(str(tmp_path / "last.pth.tar"))["head.weight"]
+    ours = mmtx.from_pretrained(tmp_path / "last.pth.tar", {"num_attention_heads": 2})
+    assert torch.equal(ours.state_dict()["objectives.classify.head.weight"], wanted)
+    assert torch.equal(wanted, average["module.head.weight"])
+
+
+def test_a_convolution_of_ctranslate2_has_a_scale_for_each_row(tmp_path: Path) -> None:
+    weight = torch.tensor([[[100, 20]], [[-120, 4]]], dtype=torch.int8)
+    arrays = {"stem/conv1/weight": weight, "stem/conv1/weight_scale": torch.tensor([10.0, 40.0])}
+    kinds, content = {torch.float32: 0, torch.int8: 1}, struct.pack("<I", 6)
+    content += text("WhisperSpec") + struct.pack("<II", 3, len(arrays))
+    for name, value in arrays.items():
+        content += text(name) + struct.pack(f"<B{value.ndim}I", value.ndim, *value.shape)
+        content += struct.pack("<BI", kinds[value.dtype], value.nbytes) + value.numpy().tobytes()
+    (tmp_path / "model.bin").write_bytes(content + struct.pack("<I", 0))
+    read = read_model_bin(tmp_path / "model.bin")[0]["stem/conv1/weight"]
+    assert read.tolist() == [[[10.0, 2.0]], [[-3.0, pytest.approx(0.1)]]]
 
 
 def test_the_keys_of_whisper_have_no_bias(tmp_path: Path) -> None:

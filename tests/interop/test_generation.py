@@ -151,3 +151,23 @@ def test_the_prompt_of_a_decoder_is_not_part_of_the_text(tmp_path: Path) -> None
     assert objective.write(learner.model, batch, max_new_tokens=6) == [
         " ".join(map(str, row)).strip() for row in [[i for i in row if i != 1] for row in expected]
     ]
+
+
+def test_openai_whisper_never_writes_some_ids(tmp_path: Path) -> None:
+    """What its own library does unless a call has it otherwise."""
+    library = pytest.importorskip("whisper")
+    dims = library.model.ModelDimensions(80, 50, 16, 2, 1, 51865, 16, 16, 2, 1)
+    torch.manual_seed(2)
+    theirs = library.model.Whisper(dims).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 1.5)
+    torch.save({"dims": dims.__dict__, "model_state_dict": theirs.state_dict()}, tmp_path / "tiny.pt")
+    ours, features = mmtx.from_pretrained(tmp_path / "tiny.pt"), torch.randn(1, 80, 100)
+    options = library.DecodingOptions(language="en", without_timestamps=True, fp16=False, sample_len=8)
+    objective = ours.objective("seq2seq")
+    batch = with_features(text_batch("text", torch.zeros(1, 1, dtype=torch.long), None), features)
+    written = objective.write(ours.model, batch, max_new_tokens=8)[0]
+    assert written.strip() == library.decode(theirs, features, options)[0].text
+    suppressed = library.decoding.DecodingTask(theirs, options)._get_suppress_tokens()
+    assert (tuple(objective.suppress), objective.suppress_first) == (suppressed, [220, 50257])

@@ -7,16 +7,19 @@ import runpy
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file, save_model
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, gpt2, saved, t5, vit, whisper  # noqa: E402
+from public import bert, decision_transformer, gpt2, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data import tokenizer_files  # noqa: E402
+from mmtx.data.decode_image import Fit, decode_image  # noqa: E402
 from mmtx.data.known_keys import refusals  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
@@ -142,6 +145,8 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (gpt2, "config", {"hidden_size": 8}, "n_embd=24 and hidden_size=8, which are one"),
         (gpt2, "generation_config", {"eos_token_id": [0, 1]}, "eos_token_id=.* ends a text at one id"),
         (gpt2, "config", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map="),
+        (gpt2, "config", {"n_positions": 10**12}, "cannot be one of gpt2: RuntimeError: .* memory"),
+        (gpt2, "generation_config", {"eos_token_id": "0"}, "eos_token_id='0' is no id"),
         (gpt2, "config", {"quantization_config": {"bits": 4}}, "quantization_config="),
         (gpt2, "config", {"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
         (gpt2, "generation_config", {"repetition_penalty": 1.3}, "repetition_penalty=1.3"),
@@ -152,6 +157,14 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (bert, "config", {"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
         (vit, "config", {"pooler_output_size": 7}, "pooler_output_size=7"),
         (vit, "preprocessor_config", {"size": 16}, "not the 8 x 8 of the model"),
+        (vit, "preprocessor_config", {"do_resize": False, "do_center_crop": True}, "do_resize=False, do_center_crop=T"),
+        (vit, "preprocessor_config", {"image_mean": [0.5] * 4}, "image_mean=.* has 4 numbers, .* have 3 channels"),
+        (
+            decision_transformer,
+            "config",
+            {"layer_norm_epsilon": 1e-3},
+            r"layer_norm_epsilon=0\.001: the family's first",
+        ),
         (vit, "preprocessor_config", {"image_processor_type": "CLIPImageProcessor"}, "prepared by CLIPImageProcessor"),
         (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
         (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
@@ -180,6 +193,13 @@ def test_a_key_that_stands_there_twice(tmp_path: Path) -> None:
     file.write_text(file.read_text().replace("{", '{"n_head": 4,', 1))
     with pytest.raises(UserError, match="'n_head' stands there twice"):
         mmtx.from_pretrained(tmp_path)
+
+
+def test_null_means_the_same_as_no_key(tmp_path: Path) -> None:
+    expected = mmtx.from_pretrained(saved(gpt2(n_head=12), tmp_path))
+    edited(tmp_path, "config", n_head=None, attn_pdrop=None, scale_attn_weights=None, architectures="GPT2LMHeadModel")
+    read = mmtx.from_pretrained(tmp_path)
+    assert (read.config, read.origin["config"]["n_head"]) == (expected.config, 12)
 
 
 def test_dropout_before_a_head(tmp_path: Path) -> None:
@@ -221,6 +241,23 @@ def test_the_config_of_timm() -> None:
     assert from_timm(vit_of_timm(), {"architecture": "vit", **cfg}, {"num_attention_heads": 2})[2] == prepared
 
 
+@pytest.mark.parametrize("cfg", [{}, {"crop_mode": "squash", "crop_pct": 1.0, "input_size": [3, 4, 16]}], ids=str)
+def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> None:
+    """Its own pixels, of a picture of another shape."""
+    data = pytest.importorskip("timm.data")
+    cfg = {"input_size": [3, 8, 8], **cfg}
+    sides = (cfg["input_size"][1], cfg["input_size"][2])
+    shown = Image.fromarray(numpy.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=numpy.uint8))
+    shown.save(tmp_path / "picture.png")
+    expected = data.create_transform(**data.resolve_data_config({}, pretrained_cfg=cfg))(shown)
+    said = {"model_args": {"num_heads": 2}, "pretrained_cfg": cfg}
+    read = prepare(from_timm(vit_of_timm(), said, {})[2], sides, 3)
+    fit = Fit(**{key: value for key, value in read.fit.items() if key != "_target_"})
+    pixels = decode_image(tmp_path / "picture.png", size=sides, channels=3, max_pixels=1000, fit=fit) / 255
+    mean, std = (torch.tensor(values)[:, None, None] for values in (read.mean, read.std))
+    torch.testing.assert_close((pixels - mean) / std, expected)
+
+
 @pytest.mark.parametrize(
     ("said", "message"),
     [
@@ -230,6 +267,10 @@ def test_the_config_of_timm() -> None:
         ({"pretrained_cfg": {"label_offset": 1}}, "label_offset=1"),
         ({"pretrained_cfg": {"input_size": [3, 16, 16]}}, "has 4 positions, but 16 x 16 pixels"),
         ({"pretrained_cfg": {"crop_mode": "border"}}, "crop_mode=border"),
+        (
+            {"model_args": {"img_size": [4, 16]}, "pretrained_cfg": {"crop_pct": 0.9}},
+            "of 4 x 16 pixels mmtx can squash",
+        ),
         ({"warp_factor": 9, "pretrained_cfg": {}}, "unknown key warp_factor=9"),
         ({}, "does not show its heads"),
     ],
@@ -262,6 +303,21 @@ def test_what_a_whisper_begins_with(said: dict[str, Any], prompt: list[int], tmp
     folder = edited(saved(whisper(), tmp_path), "generation_config", **generation)
     objective = mmtx.from_pretrained(folder).objective("seq2seq")
     assert (objective.prompt, objective.suppress_first) == (prompt, [3])
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_suppressed_ids_stand_in_one_file(beside: bool, tmp_path: Path) -> None:
+    """That of `config.json` counts where there is no other, as theirs."""
+    folder = saved(whisper(), tmp_path)
+    generation = json.loads((folder / "generation_config.json").read_text())
+    generation.pop("suppress_tokens", None)
+    (folder / "generation_config.json").unlink()
+    edited(folder, "config", suppress_tokens=[4, 5])
+    if beside:
+        edited(folder, "generation_config", **generation)
+    theirs = transformers.WhisperForConditionalGeneration.from_pretrained(folder).generation_config
+    assert (theirs.suppress_tokens or []) == ([] if beside else [4, 5])
+    assert mmtx.from_pretrained(folder).objective("seq2seq").suppress == (theirs.suppress_tokens or [])
 
 
 def test_forced_ids_out_of_place() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 transformers = pytest.importorskip("transformers")
 
-from public import gpt2, saved, t5, whisper  # noqa: E402
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers  # noqa: E402
+from public import bert, gpt2, saved, t5, whisper  # noqa: E402
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
@@ -277,6 +277,78 @@ def test_letters_that_a_tokenizer_lacks(tmp_path: Path) -> None:
         Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None).encode("c")
 
 
+@pytest.mark.parametrize("ends", [{"continuing_subword_prefix": "##"}, {"end_of_word_suffix": "</w>"}])
+def test_letters_that_a_tokenizer_lacks_in_one_place(ends: dict[str, str], tmp_path: Path) -> None:
+    """The library leaves out a letter that it knows at another place of a word."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, "##b": 1, "b</w>": 2}, [], **ends))
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    vocabulary = Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)
+    assert len(vocabulary.encode("ab")) == 2
+    assert tokenizer.encode("ba").ids == []
+    with pytest.raises(UserError, match="cannot be written"):
+        vocabulary.encode("ba")
+
+
+def test_bytes_that_a_tokenizer_falls_back_to(tmp_path: Path) -> None:
+    """Each is one byte, however it is spelt; where it lacks some, a letter of them is an error."""
+    letters = {"▁": 0, "a": 1, "<0xC3>": 7, "<0xA9>": 9}  # with numbers left out
+    tokenizer = Tokenizer(models.BPE(letters, [], byte_fallback=True))
+    tokenizer.normalizer = normalizers.Replace(" ", "▁")
+    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    vocabulary = Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)
+    ids = vocabulary.encode("a é")
+    assert (ids, vocabulary.decode(ids), vocabulary.size) == ([1, 0, 7, 9], "a é", 10)
+    assert [vocabulary.byte_lengths()[i] for i in ids] == [1, 1, 1, 1]
+    with pytest.raises(UserError, match="character 'ü' at offset 1 cannot be written"):
+        vocabulary.encode("aü")
+
+
+def test_words_that_end_in_a_mark(tmp_path: Path) -> None:
+    """The mark stands for a space."""
+    tokenizer = Tokenizer(models.BPE({"a": 0, "b</w>": 1, "ab</w>": 2}, [("a", "b</w>")], end_of_word_suffix="</w>"))
+    tokenizer.decoder = decoders.BPEDecoder("</w>")
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    assert Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None).byte_lengths() == [1, 2, 3]
+
+
+def test_an_older_file_beside_a_newer_one(tmp_path: Path) -> None:
+    """``added_tokens.json`` has one token more than ``tokenizer.json``."""
+    folder = word_pieces(saved(bert(vocab_size=200), tmp_path), True)
+    theirs = transformers.BertTokenizer.from_pretrained(folder)
+    theirs.save_pretrained(folder)
+    (folder / "added_tokens.json").write_text(json.dumps({"covid19": len(theirs)}))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    vocabulary = Pretrained(path=str(folder), begin="[CLS]", end="[SEP]", prefix=[], size=None)
+    ids = vocabulary.encode("low Covid19")
+    assert ids == theirs.encode("low Covid19", add_special_tokens=False)
+    assert len(theirs) - 1 in ids
+
+
+@pytest.mark.parametrize("behind", ["", " </s>"])
+def test_what_a_tokenizer_puts_in_front_of_a_text(behind: str, tmp_path: Path) -> None:
+    """GPT-2 itself has nothing there; a text that ends at once is not written on."""
+    folder = saved(gpt2(vocab_size=310), tmp_path)
+    tokenizer = find_tokenizer(byte_pairs(folder))
+    tokenizer.add_special_tokens(["<s>", "</s>"])
+    marks = [(token, tokenizer.token_to_id(token)) for token in ("<s>", "</s>")]
+    tokenizer.post_processor = processors.TemplateProcessing(single=f"<s> $A{behind}", special_tokens=marks)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    ids = mmtx.from_pretrained(folder).specs["text"].vocabulary.encode("lower")
+    assert ids == tokenizer.encode("lower", add_special_tokens=not behind).ids
+
+
+def test_a_tokenizer_that_draws_at_random(tmp_path: Path) -> None:
+    tokenizer = find_tokenizer(byte_pairs(tmp_path))
+    tokenizer.model.dropout = 0.5
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+        Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)
+    own = BPE(vocab_size=300, path=str(tmp_path / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+        own.fit([], marks=False)
+
+
 def test_a_tokenizer_larger_than_the_embedding(tmp_path: Path) -> None:
     """A special token beyond it comes out of no text; another would."""
     folder = byte_pairs(saved(gpt2(vocab_size=290), tmp_path))
@@ -331,3 +403,46 @@ def test_tokenizers_come_with_the_weights(tmp_path: Path) -> None:
     mmtx.to_pretrained(ours, tmp_path / "again")
     assert find_tokenizer(tmp_path / "again").encode("lower").ids == find_tokenizer(folder).encode("lower").ids
     assert mmtx.from_pretrained(saved(whisper(), tmp_path / "bare")).specs["text"].vocabulary.encode("5 6") == [5, 6]
+
+
+def metaspace(folder: Path) -> Path:
+    """A ``tokenizer.json`` of no kind that belongs to a family."""
+    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizers.Lowercase(), pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    trainer = trainers.BpeTrainer(special_tokens=["<unk>"], show_progress=False)
+    tokenizer.train_from_iterator(["low lower lowest new newer"] * 3, trainer)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "<unk>"}'
+    )
+    return folder
+
+
+@pytest.mark.parametrize("name", ["bert", "bert-cased", "gpt2", "gpt2-space", "gpt2-metaspace", "t5", "whisper"])
+def test_their_library_reads_a_tokenizer_that_went_through_ours(name: str, tmp_path: Path) -> None:
+    """The same ids, marks included, and the same inputs of the model."""
+    make = {"bert": bert, "gpt2": gpt2, "t5": t5, "whisper": whisper}[name.split("-")[0]]
+    folder = saved(make(vocab_size=320), tmp_path / "public")
+    if name.startswith("bert"):
+        word_pieces(folder, lower=name == "bert")
+    elif name == "t5":
+        pieces(folder, "spiece.model")
+        transformers.T5Tokenizer.from_pretrained(folder).save_pretrained(folder)
+    elif name == "gpt2-metaspace":
+        metaspace(folder)
+    else:
+        byte_pairs(folder)
+        (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": name == "gpt2-space"}))
+    mmtx.to_pretrained(mmtx.from_pretrained(folder), tmp_path / "again")
+    theirs, again = (transformers.AutoTokenizer.from_pretrained(place) for place in (folder, tmp_path / "again"))
+    for text in TEXTS[:3]:
+        read, expected = again(text), theirs(text)
+        if name.startswith("gpt2-meta"):
+            expected.pop("token_type_ids", None)  # which GPT-2 would add to its embeddings
+        assert dict(read) == dict(expected)
+        assert again.decode(read["input_ids"], skip_special_tokens=True) == theirs.decode(
+            expected["input_ids"], skip_special_tokens=True
+        )
+    assert not name.startswith("bert") or (again.mask_token, again.pad_token) == ("[MASK]", "[PAD]")
+    mmtx.from_pretrained(tmp_path / "again")

@@ -112,7 +112,7 @@ class Pretrained(TextVocabulary):
     def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
         self._tokenizer, self._texts = tokenizer, WholeTexts(tokenizer)
         self._begin, self._end, self._prefix = begin, end, prefix
-        self._size, self._marks = size or tokenizer.get_vocab_size(), True
+        self._size, self._marks = size or self._texts.size, True
         if self._size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self._size:
             raise InvalidValue("vocabulary.size", self._size, "does not hold the marks of the vocabulary")
         token, number = self._texts.last()

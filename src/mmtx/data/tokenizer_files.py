@@ -25,6 +25,7 @@ KEYS: Keys = {
     "tokenize_chinese_chars": used("`vocab.txt`: a Chinese character is a word"),
     "add_prefix_space": used("byte-level: a space is put before a text"),
     "extra_ids": used("`spiece.model`: number of sentinels, 100"),
+    "unk_id": harmless("the vocabulary has it"),
     **every("do_basic_tokenize do_lower", only(True, note="`vocab.txt`: words are cut before pieces are")),
     "never_split": only([], note="`vocab.txt`: words that are not cut"),
     "wordpieces_prefix": only("##", note="`vocab.txt`: pieces within a word"),
@@ -106,7 +107,11 @@ def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
 def _whole(file: Path, said: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
-    tokenizer = with_added(Tokenizer.from_file(str(file)), _added(file.parent, said, legacy=False))
+    tokenizer = Tokenizer.from_file(str(file))
+    added = _added(file.parent, said, specials={*spelt_tokens(file.parent).values()})
+    if "added_tokens_decoder" not in said:  # the older file does not say what a token takes of the spaces around it
+        added = {number: token for number, token in added.items() if tokenizer.token_to_id(token.content) != number}
+    with_added(tokenizer, added)
     _lay_over(tokenizer, said)
     return tokenizer
 
@@ -133,7 +138,7 @@ def _byte_pairs(file: Path, said: dict[str, Any]) -> Any:
     spelt = spelt_tokens(file.parent)
     roles = {**dict.fromkeys(("bos_token", "eos_token", "unk_token"), end), **spelt}
     tokenizer.add_special_tokens([token for token in roles.values() if tokenizer.token_to_id(token) is not None])
-    return with_added(tokenizer, _added(file.parent, said, legacy=True, specials={*roles.values()}))
+    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
 
 
 def byte_level(tokenizer: Any) -> Any:
@@ -147,7 +152,7 @@ def byte_level(tokenizer: Any) -> Any:
 
 def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     """``vocab.txt``, as BERT has it; what is done with letters stands in ``tokenizer_config.json``."""
-    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
     usual = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
@@ -161,7 +166,10 @@ def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
     tokenizer.add_special_tokens([mark for mark in roles.values() if tokenizer.token_to_id(mark) is not None])
-    return with_added(tokenizer, _added(file.parent, said, legacy=True, specials={*roles.values()}))
+    last, first = (tokenizer.token_to_id(roles[role]) for role in ("sep_token", "cls_token"))
+    if first is not None and last is not None:
+        tokenizer.post_processor = processors.BertProcessing((roles["sep_token"], last), (roles["cls_token"], first))
+    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
 
 
 def _pieces(file: Path, said: dict[str, Any]) -> SentencePieces:
@@ -169,7 +177,7 @@ def _pieces(file: Path, said: dict[str, Any]) -> SentencePieces:
     if file.name.endswith(".bpe.model"):
         raise UserError(f"{file}: its numbers are shifted in the models that it comes with; save a tokenizer.json")
     count = said.get("extra_ids", 100) if file.name == "spiece.model" else 0
-    added = _added(file.parent, said, legacy=True)
+    added = _added(file.parent, said)
     pieces = SentencePieces(file.read_bytes(), [f"<extra_id_{i}>" for i in reversed(range(count))])
     other = [token for number, token in added.items() if pieces.token_to_id(token.content) != number]
     if other:
@@ -208,14 +216,12 @@ def with_added(tokenizer: Any, added: Mapping[int, Any]) -> Any:
     return tokenizer
 
 
-def _added(folder: Path, said: dict[str, Any], *, legacy: bool, specials: Collection[str] = ()) -> dict[int, Any]:
+def _added(folder: Path, said: dict[str, Any], specials: Collection[str] = ()) -> dict[int, Any]:
     """Tokens beyond the vocabulary, by id. ``added_tokens.json`` is read where nothing newer has them."""
     from tokenizers import AddedToken
 
     if "added_tokens_decoder" in said:
         return {int(number): AddedToken(**_flags(entry)) for number, entry in said["added_tokens_decoder"].items()}
-    if not legacy:
-        return {}
     entries = _json(folder / "added_tokens.json").items()
     return {
         int(number): AddedToken(token, normalized=token not in specials, special=token in specials)

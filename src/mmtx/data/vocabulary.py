@@ -236,7 +236,7 @@ class BPE(TextVocabulary):
 
     @property
     def size(self) -> int:
-        return self._tokenizer.get_vocab_size()
+        return self._texts.size
 
     @property
     def begin(self) -> int | None:

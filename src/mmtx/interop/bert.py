@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmtx.batch import Field, Spec
+from mmtx.batch import Field, Spec, Vocabulary
 from mmtx.data.known_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.classes import check_classes, label_spec, labels_of
@@ -104,6 +104,7 @@ class BERT(Family):
         "cls.predictions.decoder.weight": "bert.embeddings.word_embeddings.weight",
         "cls.predictions.decoder.bias": "cls.predictions.bias",
     }
+    text_inputs = ("input_ids", "token_type_ids", "attention_mask")
     added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
@@ -175,6 +176,14 @@ class BERT(Family):
             "add_pooling_layer": pooler or kind not in MAYBE_WITHOUT_POOLER,
             **labels_of(specs),
         }
+
+    def roles(self, config: Config, vocabulary: Vocabulary, learner: Learner) -> dict[str, int | None]:
+        own: dict[str, int | None] = {"pad_token": 0, "cls_token": vocabulary.begin, "sep_token": vocabulary.end}
+        if "masked_token" in learner.objectives:
+            objective = learner.objective("masked_token")
+            assert isinstance(objective, MaskedToken)
+            own["mask_token"] = objective.mask
+        return {**own, **super().roles(config, vocabulary, learner)}
 
     def links(self, config: Config) -> list[Link]:
         text = "model.tokenizers.text"

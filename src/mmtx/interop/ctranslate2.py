@@ -35,7 +35,7 @@ def read_model_bin(file: Path) -> tuple[Weights, dict[str, Any]]:
             scalars[key] = value.item()
         elif key in scales:
             scale = scales[key].float()
-            weights[key] = value.float() / (scale[:, None] if scale.ndim else scale)
+            weights[key] = value.float() / scale.reshape(-1, *[1] * (value.ndim - 1))  # one for each row, or for all
         elif not key.endswith("_scale"):
             weights[key] = value.float() if value.is_floating_point() else value
     return weights, scalars

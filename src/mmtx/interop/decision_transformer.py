@@ -20,6 +20,8 @@ from mmtx.learner import Learner
 from mmtx.objectives.action import Action
 
 NAMES = ("return", "state", "action")
+EPSILON = 1e-5
+"""Of the normalisation in front of its blocks, whatever the config has for the others."""
 
 
 class DecisionTransformer(Family):
@@ -34,6 +36,7 @@ class DecisionTransformer(Family):
         "hidden_size": used("width", 128),
         "max_ep_len": used("steps of an episode", 4096),
         "action_tanh": used("squashes actions", True),
+        "layer_norm_epsilon": used(f"normalisation; must be {EPSILON}, which its first one has always", EPSILON),
         "vocab_size": used("rows of an embedding that nothing reads", 1),
         "n_layer": used("layers", 3),
         "n_head": used("heads", 1),
@@ -53,6 +56,11 @@ class DecisionTransformer(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         dim, context = config["hidden_size"], max(1, config["n_positions"] // 3)
+        if config["layer_norm_epsilon"] != EPSILON:
+            own = config["layer_norm_epsilon"]
+            raise UserError(
+                f"layer_norm_epsilon={own}: the family's first normalisation has {EPSILON}, mmtx one for all"
+            )
         values = self.from_same(config) | feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim)
         values |= {"data.context": min(context, config["max_ep_len"]), "data.max_steps": config["max_ep_len"]}
         choices = ["data=trajectories", "modality=[return,state,action]", "backbone=decision_transformer"]

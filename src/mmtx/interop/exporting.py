@@ -31,8 +31,8 @@ FREE = {
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
-    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json``; of pictures
-    ``preprocessor_config.json``.
+    """Writes ``config.json``, ``model.safetensors`` and, where there is one, ``tokenizer.json`` with
+    ``tokenizer_config.json``; of pictures ``preprocessor_config.json``.
 
     Raises:
         UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
@@ -55,20 +55,44 @@ def write_public(learner: Learner, folder: Path | str) -> None:
         text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
         (place / f"{name}.json").write_text(text, encoding="utf-8")
     for spec in learner.specs.values():
-        tokenizer = (spec.vocabulary.state() if spec.vocabulary is not None else {}).get("tokenizer")
-        if isinstance(tokenizer, str):
-            _write_tokenizer(tokenizer, place)
+        vocabulary = spec.vocabulary
+        tokenizer = (vocabulary.state() if vocabulary is not None else {}).get("tokenizer")
+        if vocabulary is not None and isinstance(tokenizer, str):
+            _write_tokenizer(
+                tokenizer, family.roles({**config, **beside["config"]}, vocabulary, learner), family, place
+            )
 
 
-def _write_tokenizer(tokenizer: str, place: Path) -> None:
-    if not SentencePieces.wrote(tokenizer):
+def _write_tokenizer(tokenizer: str, roles: Mapping[str, int | None], family: Family, place: Path) -> None:
+    """Its files, and ``tokenizer_config.json``, so that `transformers` follows them instead of what is usual for the
+    family: letters that are lowered, a space in front, other tokens."""
+    said: Config
+    if SentencePieces.wrote(tokenizer):
+        pieces = SentencePieces.from_str(tokenizer)
+        count = len(pieces.sentinels)
+        (place / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
+        said = {"extra_ids": count} if count else {}
+    else:
         (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
-        return
-    pieces = SentencePieces.from_str(tokenizer)
-    count = len(pieces.sentinels)
-    (place / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
-    if count:
-        (place / "tokenizer_config.json").write_text(json.dumps({"extra_ids": count}) + "\n", encoding="utf-8")
+        before = json.loads(tokenizer)["pre_tokenizer"] or {}
+        own = family.byte_level_class if before.get("type") == "ByteLevel" else ""
+        said = {"tokenizer_class": own or "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        said |= {"add_prefix_space": before["add_prefix_space"]} if own else {}
+        said |= {"model_input_names": list(family.text_inputs), **_spelt(tokenizer, roles)}
+    if said:
+        (place / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+
+
+def _spelt(tokenizer: str, roles: Mapping[str, int | None]) -> dict[str, str]:
+    """The tokens of roles; one that is no special token of the tokenizer is text, and has none."""
+    from tokenizers import Tokenizer
+
+    model = json.loads(tokenizer)["model"]
+    added = Tokenizer.from_str(tokenizer).get_added_tokens_decoder()
+    special = {number: token.content for number, token in added.items() if token.special}
+    unknown = model.get("unk_token") if model.get("unk_id") is None else model["vocab"][model["unk_id"]][0]
+    spelt = {role: special[number] for role, number in roles.items() if number in special}
+    return ({} if unknown is None else {"unk_token": unknown}) | spelt
 
 
 def _folded(family: Family, learner: Learner) -> Weights:

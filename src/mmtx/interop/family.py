@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -48,6 +49,16 @@ class Files:
         """Id of a token; the default where there is no tokenizer, or no such token in it."""
         found = self.tokenizer.token_to_id(spelt) if self.tokenizer is not None else None
         return default if found is None else found
+
+    def in_front(self) -> list[int]:
+        """Ids that the tokenizer puts in front of every text, where it puts none behind."""
+        said = {} if self.tokenizer is None else json.loads(self.tokenizer.to_str()).get("post_processor") or {}
+        steps = [step for step in [said, *said.get("processors", [])] if step.get("type") == "TemplateProcessing"]
+        *marks, last = steps[0]["single"] if steps else [{}]
+        if "Sequence" not in last:
+            return []
+        ids = {name: token["ids"] for name, token in steps[0]["special_tokens"].items()}
+        return [i for mark in marks for i in ids[mark["SpecialToken"]["id"]]]
 
     def mark(self, role: str, usual: str) -> int | None:
         """Id of the token of a role, which is spelt as usual unless the files have it otherwise."""
@@ -97,6 +108,11 @@ class Family(ABC):
     unused: ClassVar[str] = "(?!)"
     """Pattern of keys that hold nothing."""
 
+    text_inputs: ClassVar[Sequence[str]] = ("input_ids", "attention_mask")
+    """What its tokenizer gives."""
+    byte_level_class: ClassVar[str] = ""
+    """Its tokenizer of byte-level pairs, where that adds marks that no file holds."""
+
     added: ClassVar[Mapping[str, Sequence[str]]] = {}
     """``{name of the set: keys of ours}`` of which every token of the name has one added, and no other token has: there
     the embedding of its type is added in the family's files, which have none."""
@@ -124,12 +140,14 @@ class Family(ABC):
             value = config.pop(alias, None)
             if value is not None and config.setdefault(key, value) != value:
                 raise UserError(f"this {self.name} has {key}={config[key]} and {alias}={value}, which are one")
-        return {**defaults(self.keys), **config, "architectures": [self._kind(config.get("architectures"))]}
+        given = {key: value for key, value in config.items() if value is not None or key.endswith("_token_id")}
+        return {**defaults(self.keys), **given, "architectures": [self._kind(config.get("architectures"))]}
 
     def _kind(self, declared: Any) -> str:
         """The architecture that a config declares, by the name that it has today."""
         if not declared:
             return self.kinds[0]
+        declared = [declared] if isinstance(declared, str) else declared
         name = re.sub("^(TF|Flax)", "", declared[0])
         name = RENAMED.get(name, name)
         if name not in self.kinds or len(declared) > 1:
@@ -152,6 +170,11 @@ class Family(ABC):
     def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
         """Small files by name, of what a config there does not say; ``config`` is laid over it."""
         return {}
+
+    def roles(self, config: Config, vocabulary: Vocabulary, learner: Learner) -> dict[str, int | None]:
+        """Ids of the tokens that have a role in its texts."""
+        ids = {f"{role}_token": config.get(f"{role}_token_id") for role in ("bos", "eos", "pad")}
+        return {role: number for role, number in ids.items() if isinstance(number, int)}
 
     @abstractmethod
     def links(self, config: Config) -> list[Link]: ...
@@ -176,13 +199,14 @@ RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 
 def one_id(config: Mapping[str, Any], key: str) -> int | None:
-    """An id that may stand in a list. Raises UserError where several stand there."""
+    """An id that may stand in a list. Raises UserError where several stand there, or something else."""
     value = config.get(key)
-    if not isinstance(value, list):
-        return value
-    if len(value) > 1:
-        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={value[0]}")
-    return value[0] if value else None
+    ids = [] if value is None else value if isinstance(value, list) else [value]
+    if len(ids) > 1:
+        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={ids[0]}")
+    if not all(type(i) is int for i in ids):
+        raise UserError(f"{key}={value!r} is no id")
+    return ids[0] if ids else None
 
 
 ACTIVATIONS: dict[str, Config] = {

@@ -117,7 +117,8 @@ class GPT2(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim = config["vocab_size"], config["n_embd"]
-        vocabulary = files.vocabulary(size=size, begin=None, end=_within(one_id(config, "eos_token_id"), size))
+        end, prefix = _within(one_id(config, "eos_token_id"), size), files.in_front()
+        vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=prefix)
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim),
             "objective.next_token.tied": config["tie_word_embeddings"],

@@ -16,7 +16,7 @@ from mmtx.data.known_keys import refusals
 from mmtx.data.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
-from mmtx.interop.common_keys import GENERATION
+from mmtx.interop.common_keys import GENERATION, SUPPRESSED
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
 from mmtx.interop.links import Weights, differences, lost, read
@@ -25,6 +25,8 @@ from mmtx.interop.weights import read_weights, weights_file
 from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
 from mmtx.learner import Learner
 
+NONSENSE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+"""What comes of a config.json that means nothing, or sizes that nothing holds."""
 SIDE_FILES = ("generation_config", "preprocessor_config")
 
 
@@ -58,12 +60,12 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
     try:
         side = {name: content | beside[name] for name, content in side.items()}
         _check_keys(family, said, side, str(file.parent))
-        said = said | _used(family, side["generation_config"]) | given
-        files = _files(file, int(said.get("vocab_size", 0)), side)
+        said = _writing(family, said, side["generation_config"]) | given
+        files = _files(file, int(said.get("vocab_size") or 0), side)
         return _learner(family, family.canonical(weights), said, files, str(file))
     except UserError:
         raise
-    except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:  # a config.json of nonsense
+    except NONSENSE as error:
         raise UserError(
             f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
         ) from None
@@ -90,14 +92,12 @@ def _check_keys(family: Family, config: Config, side: Mapping[str, Config], fold
         raise UserError("\n".join([f"{folder} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
 
 
-def _used(family: Family, generation: Config) -> Config:
-    """What goes before the same keys of the config."""
-    known = family.generation
-    return {
-        key: value
-        for key, value in generation.items()
-        if value is not None and key in known and known[key].does == "used"
-    }
+def _writing(family: Family, config: Config, generation: Config) -> Config:
+    """The config with what ``generation_config.json`` says. Where there is one, it alone has the suppressed ids."""
+    known = {key for key, entry in family.generation.items() if entry.does == "used"}
+    if generation:
+        config = {key: value for key, value in config.items() if key not in SUPPRESSED or key not in known}
+    return config | {key: value for key, value in generation.items() if value is not None and key in known}
 
 
 def _learner(family: Family, weights: Weights, said: Config, files: Files, where: str) -> Learner:
@@ -167,7 +167,7 @@ def _config(
         return {**config, **more}, weights, side
     if isinstance(rest.get("dims"), dict):
         config, weights = from_openai(weights, rest["dims"])
-        return {**config, **more}, weights, side
+        return {**config, **_openai_suppressed(config["vocab_size"]), **more}, weights, side
     said = _json(file.with_name("config.json"))
     if "patch_embed.proj.weight" in weights and said.get("model_type") is None:
         config, weights, prepared = from_timm(weights, said, more)
@@ -204,6 +204,22 @@ def _openai_tokenizer(vocab_size: int) -> Any:
     name = "gpt2" if vocab_size == ENGLISH else "multilingual"
     encoding = get_encoding(name, num_languages=100 if vocab_size == V3 else 99)
     return from_ranks(encoding._mergeable_ranks, encoding._special_tokens)
+
+
+def _openai_suppressed(vocab_size: int) -> Config:
+    """Ids that openai-whisper never writes unless a call has it otherwise, where it is installed."""
+    try:
+        from whisper.tokenizer import get_tokenizer
+    except ImportError:
+        return {}
+    if vocab_size not in (ENGLISH, MANY, V3):
+        return {}
+    own = get_tokenizer(vocab_size != ENGLISH, num_languages=100 if vocab_size == V3 else 99)
+    marks = {own.transcribe, own.translate, own.sot, own.sot_prev, own.sot_lm, own.no_speech}
+    return {
+        "suppress_tokens": sorted({*own.non_speech_tokens, *marks}),
+        "begin_suppress_tokens": [*own.encode(" "), own.eot],
+    }
 
 
 def _json(file: Path) -> Config:

@@ -70,13 +70,26 @@ def prepare(said: Mapping[str, Any], size: tuple[int, int], channels: int) -> Pr
     normalise = said.get("do_normalize", True)
     mean = said.get("image_mean", 0.5) if normalise else 0.0
     std = said.get("image_std", 0.5) if normalise else 1.0
-    each = ([value] * channels if isinstance(value, int | float) else value for value in (mean, std))
-    in_one, spread = ([value / (255 * factor) for value in values] for values in each)
+    in_one, spread = (
+        [value / (255 * factor) for value in _per_channel(key, given, channels)]
+        for key, given in (("image_mean", mean), ("image_std", std))
+    )
     return Prepared(in_one, spread, _fit(said, size))
+
+
+def _per_channel(key: str, given: Any, channels: int) -> list[float]:
+    values = [given] if isinstance(given, int | float) else list(given)
+    if len(values) not in (1, channels):
+        raise UserError(f"{key}={given} has {len(values)} numbers, and the model's pictures have {channels} channels")
+    return values * (channels // len(values))
 
 
 def _fit(said: Mapping[str, Any], size: tuple[int, int]) -> Config:
     if not said.get("do_resize", True):
+        if said.get("do_center_crop"):
+            raise UserError(
+                "do_resize=False, do_center_crop=True: mmtx cuts the middle out of pictures that it resized"
+            )
         return fit(stretch=True, side=None, resample="bilinear")
     whole = said.get("size", size)
     stretch = not (isinstance(whole, Mapping) and set(whole) == {"shortest_edge"})

@@ -20,6 +20,8 @@ HEAD_WIDTH = 64
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 """Of the wider ones."""
 CROPS = ("center", "squash")
+USUAL = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+"""What timm takes where ``pretrained_cfg`` has none: those of ImageNet."""
 
 KEYS: Keys = {
     "architecture": used("refused where no weight shows what it computes: test_vit*, *quickgelu*"),
@@ -47,8 +49,8 @@ PRETRAINED: Keys = {
     "interpolation": used("`data.fit.resample`"),
     "crop_pct": used("`data.fit.side`: the model's side divided by it, rounded down"),
     "crop_mode": used(" or ".join(f"`{mode}`" for mode in CROPS)),
-    "mean": used("`modality.image.mean`"),
-    "std": used("`modality.image.std`"),
+    "mean": used("`modality.image.mean`; without it, that of ImageNet"),
+    "std": used("`modality.image.std`; likewise"),
     "num_classes": used("must be the rows of the head"),
     "label_offset": only(0, note="classes that stand elsewhere in the head"),
     **every("label_names labels", used("names of the classes")),
@@ -171,15 +173,15 @@ def _preprocessor(pretrained: Config, sides: tuple[int, int]) -> Config:
     mode, resample = pretrained.get("crop_mode") or CROPS[0], pretrained.get("interpolation") or "bicubic"
     if mode not in CROPS or resample not in RESAMPLING:
         raise UserError(f"crop_mode={mode}, interpolation={resample}: mmtx can {', '.join((*CROPS, *RESAMPLING))}")
-    share = pretrained.get("crop_pct") or 0.875
+    share, own = pretrained.get("crop_pct") or 0.875, {"height": sides[0], "width": sides[1]}
     side = math.floor(sides[0] / share)
-    said: dict[str, Any] = {
-        "size": {"shortest_edge": side} if mode == "center" else {"height": side, "width": side},
-        "do_center_crop": True,
-        "crop_size": {"height": sides[0], "width": sides[1]},
-        "resample": RESAMPLING.index(resample),
-    }
-    return said | {f"image_{key}": pretrained[key] for key in ("mean", "std") if pretrained.get(key)}
+    if sides[0] != sides[1] and (mode, share) != ("squash", 1):
+        raise UserError(f"crop_mode={mode}, crop_pct={share}: of {sides[0]} x {sides[1]} pixels mmtx can squash, 1.0")
+    said: dict[str, Any] = {"size": own, "resample": RESAMPLING.index(resample)}
+    if sides[0] == sides[1]:
+        whole = {"shortest_edge": side} if mode == "center" else {"height": side, "width": side}
+        said |= {"size": whole, "do_center_crop": True, "crop_size": own}
+    return said | {f"image_{key}": pretrained.get(key) or usual for key, usual in USUAL.items()}
 
 
 def _renamed(weights: Weights) -> Weights:

@@ -14,8 +14,16 @@ from mmtx.errors import UserError
 from mmtx.interop.ctranslate2 import read_model_bin
 from mmtx.interop.links import Weights
 
-NAMES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "model.bin")
+NAMES = (
+    *("model.safetensors", "model.safetensors.index.json"),
+    *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
+)
 """Files of weights that a folder may hold, the first that is there wins."""
+
+STATES = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model")
+"""Where a training run keeps the state of its model, the first that is there wins: averages, as timm has it."""
+PARALLEL = "module."
+"""What torch puts in front of all keys of a model that trained on several devices."""
 
 
 def weights_file(folder: Path) -> Path:
@@ -74,7 +82,7 @@ def _read_shards(index: Path) -> Weights:
             raise UserError(f"{index} names a shard outside its folder: {name}")
         if not (index.parent / name).is_file():
             raise UserError(f"{index} names the shard {name}, which is not there")
-        weights |= _floats(_read_safetensors(index.parent / name))
+        weights |= read_weights(index.parent / name)[0]
     return weights
 
 
@@ -86,13 +94,15 @@ def _read_torch(file: Path) -> tuple[Weights, dict[str, Any]]:
         raise UserError(f"{file} cannot be read as weights alone, and nothing in it is executed: {reason}") from None
     rest: dict[str, Any] = {}
     if isinstance(content, dict):
-        for key in ("model_state_dict", "state_dict", "model"):
+        for key in STATES:
             if isinstance(content.get(key), dict):
                 rest = {name: value for name, value in content.items() if name != key}
                 content = content[key]
                 break
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{file} holds no state of a model")
+    if all(key.startswith(PARALLEL) for key in content):
+        content = {key.removeprefix(PARALLEL): value for key, value in content.items()}
     return _floats(content), rest
 
 

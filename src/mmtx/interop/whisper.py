@@ -94,8 +94,8 @@ class Whisper(Family):
     generation: ClassVar[Keys] = {
         **WRITING,
         "decoder_start_token_id": used("begins a text"),
-        "suppress_tokens": used("ids that are never written"),
-        "begin_suppress_tokens": used("ids that no text begins with"),
+        "suppress_tokens": used("ids that are never written; of `config.json` without a `generation_config.json`"),
+        "begin_suppress_tokens": used("ids that no text begins with; likewise"),
         "forced_decoder_ids": used("what follows the beginning, where neither language nor task is given"),
         "language": used("what follows the beginning; null: English"),
         "task": used("what follows the language; null: transcribe"),
@@ -128,6 +128,7 @@ class Whisper(Family):
     }
     renames = ((r"^(?=(encoder|decoder)\.(?!.*blocks))", "model."),)
     copies = {"proj_out.weight": "model.decoder.embed_tokens.weight"}
+    byte_level_class = "WhisperTokenizer"
     added = {"text": ("model.position_embeddings.text.table.weight",)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
