@@ -318,12 +318,16 @@ def describe(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
     if origin is typing.Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if (origin or annotation) in (list, tuple, Sequence):
-        is_closed = bool(arguments) and typing.get_origin(arguments[0]) is typing.Literal
-        return f"a list, each {describe(arguments[0])}" if is_closed else "a list"
+        plural = {int: "integers", float: "numbers", str: "texts"}.get(arguments[0]) if arguments else None
+        if arguments and typing.get_origin(arguments[0]) is typing.Literal:
+            return f"a list that may hold {', '.join(map(str, typing.get_args(arguments[0])))}"
+        return f"a list of {plural}" if plural else "a list"
     return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"
 
 
 def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return "{...}" if isinstance(value, Mapping) else str(value)

@@ -15,7 +15,7 @@ import yaml
 from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
-from mmtx.experiment import construct
+from mmtx.experiment import Collector, construct
 from mmtx.overrides import OF_A_SWEEP
 from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
@@ -131,10 +131,7 @@ def _check_goals(sweeper: Config, planned: Sequence[Planned]) -> None:
 
     pruner = construct(sweeper["pruner"], PLUGINS)
     for each in planned:
-        try:
-            goals(sweeper["metric"], sweeper["direction"], pruner, _monitor(each.config), each.directions)
-        except InvalidValue as error:
-            raise error.under("hydra.sweeper") from None
+        goals(sweeper["metric"], sweeper["direction"], pruner, _monitor(each.config), each.directions)
 
 
 def _monitor(config: Config) -> tuple[str | None, Any]:
@@ -172,9 +169,13 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
         raise UserError(f"hydra.{overrides[0]} is of a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
     check.resolve(config["_target_"])  # which says what is not installed
-    found = check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS)
-    if found:
-        raise ConfigErrors([finding.message for finding in found])
+    collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
+    if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
+        collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
+    collector.attempt("hydra.sweeper.pruner", lambda: construct(config["pruner"], PLUGINS))
+    collector.attempt("hydra.sweeper.sampler", lambda: construct(config["sampler"], PLUGINS)(seed=config["seed"]))
+    if collector.messages:
+        raise ConfigErrors(collector.messages)
     return config
 
 
@@ -213,7 +214,7 @@ def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
     try:
         search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, **runtime)
     except InvalidValue as error:
-        raise error.under("hydra.sweeper") from None
+        raise error if error.key.startswith("hydra.") else error.under("hydra.sweeper") from None
     assert isinstance(search, Source)
     return search
 
