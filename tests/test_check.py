@@ -55,6 +55,7 @@ MISTAKES = [
     (["data=[digits,fsdd]"], ["1 problem", "data=[digits,fsdd]", "one data"]),
     (["objective=[classify,classify]"], ["1 problem", "names classify twice"]),
     (["modality=[image,image]"], ["modality=[image,image] names image twice"]),
+    (["name=1"], ["name=1 is not a text; as a text: 'name='\"'\"'1'\"'\"''"]),
     (["name="], ["name='' must name a folder", "run_dir="]),
     (["name=.."], ["name='..'"]),
     (["name=/tmp"], ["name='/tmp'"]),

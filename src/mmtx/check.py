@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import shlex
 import sys
 import types
 import typing
@@ -230,7 +231,9 @@ def _signature_findings(
                 message = f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
                 yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
-            yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
+            yield Finding(
+                where, f"{where}={_shown(value)} is not {describe(hints[key])}{_as_text(where, value, hints[key])}"
+            )
     for key in sorted(from_data - set(node)) if path == "data" else ():
         yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
@@ -325,6 +328,15 @@ def describe(annotation: Any) -> str:
             return f"a list that may hold {', '.join(map(str, typing.get_args(arguments[0])))}"
         return f"a list of {plural}" if plural else "a list"
     return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"
+
+
+def _as_text(where: str, value: Any, annotation: Any) -> str:
+    """How to write a number as the text that belongs there; nothing where that is not what is wrong."""
+    is_number = isinstance(value, int | float) and value is not True and value is not False
+    if not is_number or not conforms(str(value), annotation):
+        return ""
+    typed = shlex.quote(f"{where}='{value}'")
+    return f"; as a text: {typed}"
 
 
 def _shown(value: Any) -> str:

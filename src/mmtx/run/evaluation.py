@@ -54,6 +54,8 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     checkpoint = read_checkpoint(file)
     config = _config(checkpoint["mmtx"]["config"], overrides)
     source = source_for(checkpoint, config)
+    if options["modality"] == []:
+        raise InvalidValue("modality", [], "is empty; choose at least one name")
     if options["modality"] is None:
         learner = load(file, config["plugins"])
     else:
@@ -109,4 +111,6 @@ def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
 def _names(key: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InvalidValue(key, value, "is not a list of names", f"{key}=[image,text]")
+    if len(set(value)) < len(value):
+        raise InvalidValue(key, value, "names something twice")
     return value

@@ -16,6 +16,7 @@ from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import Collector, construct
+from mmtx.launch import launch
 from mmtx.overrides import OF_A_SWEEP
 from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
@@ -67,6 +68,7 @@ def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None
     Raises:
         UserError: anything is wrong with any job, or the directory holds something else. Nothing is then started.
     """
+    launch().check_alone()
     words = split(overrides)
     launcher, sweeper = check_launcher(words.launcher), check_sweeper(words.sweeper)
     config_file = str(Path(config_file).absolute()) if config_file is not None else None
@@ -96,6 +98,7 @@ def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
     Raises:
         UserError: there is no sweep, another process is at it, or an override is for the jobs.
     """
+    launch().check_alone()
     words = split(overrides)
     if words.jobs:
         only = "only hydra.launcher.* and hydra.sweeper.* can be given here"
