@@ -86,8 +86,17 @@ def quoted(text: str) -> str:
     """A text as the grammar takes it, whatever is in it."""
     from hydra.core.override_parser.types import Quote, QuotedString
 
-    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # no reference to another key
-    return QuotedString(literal, Quote.single).with_quotes()
+    return QuotedString(literal(text), Quote.single).with_quotes()
+
+
+def literal(content: Any) -> Any:
+    """The same texts, in nested dictionaries and lists as well, so that they stay what they are where references to
+    other keys are resolved (again)."""
+    if isinstance(content, dict):
+        return {key: literal(value) for key, value in content.items()}
+    if isinstance(content, list):
+        return [literal(value) for value in content]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", content) if isinstance(content, str) else content
 
 
 def written(value: Any) -> str:

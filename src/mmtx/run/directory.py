@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mmtx.errors import UserError
+from mmtx.overrides import literal
 from mmtx.redaction import redacted
 from mmtx.run.lock import lock
 
@@ -104,7 +105,7 @@ class RunDirectory:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """What repeats the run, without its secrets."""
-        text = yaml.safe_dump(redacted(config), sort_keys=False, allow_unicode=True)
+        text = yaml.safe_dump(redacted(literal(config)), sort_keys=False, allow_unicode=True)
         self.config.write_text(text, encoding="utf-8")
 
     def write_json(self, file: Path, content: dict[str, Any]) -> None:

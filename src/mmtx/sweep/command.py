@@ -17,7 +17,7 @@ from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import Collector, construct
 from mmtx.launch import launch
-from mmtx.overrides import OF_A_SWEEP
+from mmtx.overrides import OF_A_SWEEP, literal
 from mmtx.redaction import redacted
 from mmtx.run.directory import fresh_directory
 from mmtx.run.lock import lock
@@ -269,7 +269,7 @@ def _freeze(planned: Planned, folder: Path) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        config = redacted({**planned.config, "run_dir": None})
+        config = redacted(literal({**planned.config, "run_dir": None}))
         file.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

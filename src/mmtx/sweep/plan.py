@@ -13,6 +13,7 @@ from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overr
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
+from mmtx.overrides import literal
 from mmtx.run.source import learnt_for
 from mmtx.sweep.record import Job
 
@@ -128,7 +129,7 @@ def _short_hash(overrides: Sequence[str], config_file: str | None) -> str:
 
 def _compose_all(lists: Iterable[Sequence[str]], config_file: str | None) -> Iterator[Config | UserError]:
     if config_file is not None:
-        saved = read_config(config_file)
+        saved = literal(read_config(config_file))
         for overrides in lists:
             yield _caught(lambda overrides=overrides: with_overrides(saved, overrides))  # type: ignore[misc]
         return
