@@ -30,6 +30,14 @@ def test_what_lies_there_is_a_place_though_it_reads_like_an_option(tmp_path, mon
     assert parse(["seed=1", "seed=2"], SOME, {"seed": 0}) == (["seed=1"], {"seed": 2}, [])
 
 
+def test_a_key_that_is_taken_away_is_no_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert parse(["run", "~seed", "~data.path"], ONE, KNOWN) == (["run"], KNOWN, ["~seed", "~data.path"])
+    assert parse(["~/run"], ONE, KNOWN)[0] == ["~/run"]
+    (tmp_path / "~old").mkdir()
+    assert parse(["~old"], ONE, KNOWN)[0] == ["~old"]
+
+
 @pytest.mark.parametrize(
     ("words", "places"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
 )

@@ -42,6 +42,33 @@ MISTAKES = [
     ([*SPELT, "modality_dropout={radar: 0.5}"], ["modality_dropout.radar=0.5", "[image, text]"]),
     (["optim.lr=nan"], ["optim.lr=nan"]),
     (["optim.lr=-1"], ["optim.lr=-1"]),
+    (["optim.lr=null"], ["optim.lr=null is not a number"]),
+    (["optim.eps=0"], ["optim.eps=0", "positive"]),
+    (["optim.eps=-1"], ["optim.eps=-1", "positive"]),
+    (["optim.eps=inf"], ["optim.eps=inf", "positive"]),
+    (["optim.clip_norm=0"], ["optim.clip_norm=0", "no gradient", "null does not clip"]),
+    (["optim.betas=[a,b]"], ["optim.betas=['a', 'b'] is not a list of numbers"]),
+    (["optim=null"], ["optim is missing"]),
+    (["~encoder"], ["1 problem", "encoder is missing"]),
+    (["~seed"], ["1 problem", "seed is missing"]),
+    (["~type_embeddings"], ["1 problem", "type_embeddings is missing"]),
+    (["data=[digits,fsdd]"], ["1 problem", "data=[digits,fsdd]", "one data"]),
+    (["objective=[classify,classify]"], ["1 problem", "names classify twice"]),
+    (["modality=[image,image]"], ["modality=[image,image] names image twice"]),
+    (["name=1"], ["name=1 is not a text; as a text: 'name='\"'\"'1'\"'\"''"]),
+    (["name="], ["name='' must name a folder", "run_dir="]),
+    (["name=.."], ["name='..'"]),
+    (["name=/tmp"], ["name='/tmp'"]),
+    (["name=a//b"], ["name='a//b'"]),
+    (["name='a\nb'"], ["name='a\\nb'"]),
+    ([f"name={'x' * 256}"], ["must name a folder"]),
+    (["init_from="], ["init_from= is empty"]),
+    (["trainer.max_steps=99999999999999999999"], ["trainer.max_steps=99999999999999999999", "1000000000000000"]),
+    (["trainer.data_timeout_s=inf"], ["trainer.data_timeout_s=inf", "null waits for ever"]),
+    (["trainer.devices='0,1'"], ["trainer.devices=0,1 is not an integer or auto"]),
+    (["trainer.devices=[0,0]"], ["trainer.devices=[0, 0] is not an integer or auto"]),
+    (["log_every_steps=1.5"], ["1 problem", "log_every_steps=1.5 is not an integer"]),
+    (["backbone.dim=30", "backbone.num_heads=32"], ["num_heads=32; nearest: 32\n"]),
     (["optim.schedule.final=2"], ["optim.schedule.final=2"]),
     (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
     (["trainer.strategy=dpp"], ["trainer.strategy=dpp", "ddp"]),
@@ -62,7 +89,10 @@ MISTAKES = [
     (["data.eval_batch_size=0"], ["data.eval_batch_size=0", "at least 1"]),
     (["backbone.window=-1"], ["backbone.window=-1", "at least 1"]),
     (["encoder.num_layers=3"], ["encoder={'num_layers': 3}", "encode=[NAME]"]),
-    ([*ROTARY, "backbone.positions.rotary.axes=[row,foo]"], ["backbone.positions.rotary.axes=", "time, row, column"]),
+    (
+        [*ROTARY, "backbone.positions.rotary.axes=[row,foo]"],
+        ["backbone.positions.rotary.axes=", "a list that may hold time, row, column"],
+    ),
     (["seed=1,2"], ["seed=1,2", "-m"]),
     (["name=a=b"], ["name=a=b"]),
     ([*ENCODED, "encode=[sound]"], ["encode=['sound'] names sound", "['image', 'text']"]),
@@ -113,6 +143,17 @@ def test_a_recipe_may_speak_of_names_that_are_not_chosen():
 
 def test_the_set_has_the_order_in_which_it_is_chosen():
     assert list(compose(["modality=[text,image]"])["modality"]) == ["text", "image"]
+
+
+def test_null_of_a_group_chooses_nothing():
+    config = compose(["data=digits", "logger=null", "callbacks=null", "lora=null"])
+    assert (config["logger"], config["callbacks"], config.get("lora")) == ({}, {}, None)
+    with pytest.raises(ConfigErrors, match="modality=\\[\\] is empty"):
+        assemble(compose(["data=digits", "modality=null"]))
+
+
+def test_a_name_may_be_folders_in_one_another():
+    assert assemble(compose(["data=digits", "name='first try/日本'"])).config["name"] == "first try/日本"
 
 
 def test_without_data_or_experiment_it_is_the_quickstart():

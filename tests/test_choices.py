@@ -47,7 +47,7 @@ REFUSED = {("Training", "accelerator", value): reason for value, reason in (NO_G
         "flex",
         "True",
     ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
-    ("Checkpoints", "mode", "max"): "contradicts monitor=val/loss, which is better lower",
+    ("Checkpoints", "mode", "max"): "contradicts checkpoint.monitor=val/loss, which is better lower",
 }
 """What cannot be, here; and what is reported of it."""
 

@@ -79,10 +79,19 @@ def test_the_study_goes_the_way_that_the_metric_declares():
     assert goals("val/episode_length", "maximize", median, (None, None), declared) == {"val/episode_length": "max"}
     assert goals(None, None, median, ("val/episode_length", "min"), declared) == {"val/episode_length": "min"}
     for metric, direction, told in (
-        ("val/accuracy", "minimize", "^direction=minimize contradicts metric=val/accuracy, which is better higher"),
-        ("val/lost", None, "^metric=val/lost is declared by nothing in this run; did you mean 'val/loss'"),
-        ("val/episode_length", None, "say direction=maximize or direction=minimize"),
+        (
+            "val/accuracy",
+            "minimize",
+            "^hydra.sweeper.direction=minimize contradicts hydra.sweeper.metric=val/accuracy, which is better higher",
+        ),
+        (
+            "val/lost",
+            None,
+            "^hydra.sweeper.metric=val/lost is declared by nothing in this run; did you mean 'val/loss'",
+        ),
+        ("val/episode_length", None, "say hydra.sweeper.direction=maximize or hydra.sweeper.direction=minimize"),
         (["val/loss", "val/accuracy"], ["minimize"], "for each of val/loss, val/accuracy"),
+        (["val/loss", "val/loss"], None, "names a metric twice"),
     ):
         with pytest.raises(InvalidValue, match=told):
             goals(metric, direction, none, ("val/loss", None), declared)  # type: ignore[arg-type]
@@ -135,13 +144,33 @@ def test_a_metric_of_the_users_is_declared_once():
 @pytest.mark.parametrize(
     ("monitor", "mode", "kind", "told"),
     [
-        ("val/regret", "max", "Own", "checkpoint.mode=max contradicts monitor=val/regret, which is better lower"),
-        ("val/accuracy", "min", "Own", "checkpoint.mode=min contradicts monitor=val/accuracy, which is better higher"),
-        ("val/spread", None, "Own", "checkpoint.monitor=val/spread is not better for being more or less; say mode=max"),
+        (
+            "val/regret",
+            "max",
+            "Own",
+            "checkpoint.mode=max contradicts checkpoint.monitor=val/regret, which is better lower",
+        ),
+        (
+            "val/accuracy",
+            "min",
+            "Own",
+            "checkpoint.mode=min contradicts checkpoint.monitor=val/accuracy, which is better higher",
+        ),
+        (
+            "val/spread",
+            None,
+            "Own",
+            "checkpoint.monitor=val/spread is not better for being more or less; say checkpoint.mode=max",
+        ),
         ("val/regret", None, "Silent", "checkpoint.monitor=val/regret is declared by nothing in this run"),
         ("val/regret", "min", "Silent", "an objective of your own declares what it reports: directions = "),
         ("val/acuracy", None, "Own", "did you mean 'val/accuracy'"),
-        ("test/accuracy", None, "Own", "checkpoint.monitor=test/accuracy is declared by nothing"),
+        (
+            "test/accuracy",
+            None,
+            "Own",
+            "checkpoint.monitor=test/accuracy is known when the run has ended, and the best is chosen before",
+        ),
         ("val/loss", None, "Odd", "objective.classify.directions.regret=lower must be 'min', 'max' or None"),
     ],
 )

@@ -1,12 +1,16 @@
 """One answer to which rank a process is, and what has started it."""
 
 import os
+import re
 
 import pytest
+import torch
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.errors import UserError
+from mmtx.errors import ProcessDied, UserError
+from mmtx.experiment import Experiment
 from mmtx.launch import OF_A_RANK, Launch, environment_of_none, launch
+from mmtx.run.job import explained
 from mmtx.run.metrics import MetricsLog
 from mmtx.run.record import read_run
 from mmtx.training.trainer import Training
@@ -76,8 +80,28 @@ def test_a_config_is_of_as_many_ranks_as_are_started(environment, capsys):
     for variables, named in ((TORCHRUN, "WORLD_SIZE=4"), (SRUN, "SLURM_STEP_NUM_TASKS=4")):
         environment(variables)
         launch().check(2, 2)
-        with pytest.raises(UserError, match=rf"{named} is in the environment, .* the config is of 1 \("):
+        with pytest.raises(UserError, match=rf"{named} is in the environment, .* the config is of 1 \(") as raised:
             launch().check(1, 1)
+        with pytest.raises(UserError, match=rf"{named} is in the environment, .* a sweep is one process"):
+            launch().check_alone()
+        (unset,) = re.findall("unset ([A-Z_]+)", str(raised.value))
+        environment({key: value for key, value in variables.items() if key != unset})
+        launch().check_alone()
+        assert launch() == Launch()
+
+
+def test_ranks_that_never_met_are_one_line(environment, capsys):
+    error = torch.distributed.DistStoreError("Timed out after 1801 seconds waiting for clients. 1/2 clients joined.")
+    experiment = Experiment.__new__(Experiment)
+    assert explained(error, experiment) is error  # in a run that starts its ranks itself
+    environment(TORCHRUN | {"RANK": "0", "LOCAL_RANK": "0"})
+    launch().check(4, 1)
+    (line,) = capsys.readouterr().err.splitlines()
+    meet = f"{TORCHRUN['MASTER_ADDR']}:{TORCHRUN['MASTER_PORT']}"
+    assert line == f"mmtx: 4 ranks of torchrun meet at {meet}, as the environment has it"
+    died = explained(error, experiment)
+    assert isinstance(died, ProcessDied)
+    assert f"have not met at {meet} (Timed out after 1801 seconds" in str(died) and "unset WORLD_SIZE" in str(died)
 
 
 def test_lightning_finds_no_ranks_and_no_settings_by_itself(environment, tmp_path):

@@ -14,8 +14,9 @@ from mmtx.compose import Composer, compose, compose_node, expand_sweep, read_con
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.overrides import MOST_VALUES, quoted, read, written
 from mmtx.run import evaluation, resume
-from mmtx.sweep.command import split
-from mmtx.sweep.plan import slug
+from mmtx.run.directory import RunDirectory
+from mmtx.sweep.command import _freeze, split
+from mmtx.sweep.plan import plan, slug
 from mmtx.sweep.space import search_space
 
 BASE = ["experiment=vit_digits", "seed=7"]
@@ -435,6 +436,20 @@ def test_a_launcher_is_not_taken_for_a_job_whatever_it_is_written_like():
 def test_a_saved_config_knows_hydras_interpolations_though_it_is_read_without_hydra(composer):
     OmegaConf.clear_resolver("now")
     assert with_overrides(composer.compose(BASE), ["hint=${now:%Y}"])["hint"].startswith("20")
+
+
+@pytest.mark.parametrize("text", ["${seed}", "x${oc.env:HOME}y", r"\${seed}", r"a\\${", "${"])
+def test_a_text_that_looks_like_a_reference_stays_that_text_in_what_is_saved(text, composer, tmp_path):
+    config = composer.compose([*BASE, f"hint={quoted(text)}"])
+    assert config["hint"] == text
+    run = RunDirectory(tmp_path / "run")
+    run.path.mkdir()
+    run.write_config(config)
+    assert read_config(run.config)["hint"] == text
+    (planned,) = plan(["seed=3"], str(run.config))
+    assert planned.config["hint"] == text
+    _freeze(planned, tmp_path)
+    assert read_config(tmp_path / planned.job.name / "config.yaml")["hint"] == text
 
 
 def test_the_command_that_a_resume_names_can_be_pasted(saved, monkeypatch):

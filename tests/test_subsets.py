@@ -253,6 +253,9 @@ def test_by_the_command_line(
     for more, said in (
         (["drop=[radar]"], "drop=['radar'] names radar, which is not in the set"),
         (["drop=text"], "drop=text is not a list of names"),
+        (["drop=[text,text]"], "drop=['text', 'text'] names something twice"),
+        (["modality=[]"], "modality=[] is empty"),
+        (["~data.batch_size"], "data.batch_size is missing"),
         (["modality=[audio,image]"], "the data offers no 'audio'"),
         (["modality=[imagee]"], "modality=imagee"),
     ):

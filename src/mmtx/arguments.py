@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from mmtx.errors import UserError, nearest
 from mmtx.overrides import read_path, read_value
+
+OVERRIDE = re.compile(r"[^=]*=|~[^/]")
+"""What an override begins with: ``key=``, or the ``~`` of a key that is taken away, which is no home directory."""
 
 
 class Places(NamedTuple):
@@ -34,7 +38,7 @@ def parse(
         known: the options and their defaults; None: every key is one.
         texts: options that are taken as they are written; the others are values as in an override.
     """
-    found = [argument for argument in arguments if "=" not in argument or os.path.exists(argument)]
+    found = [argument for argument in arguments if not OVERRIDE.match(argument) or os.path.exists(argument)]
     if len(found) < places.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
         raise UserError(f"{places.wanted}; there is no {arguments[0]}")
     places.check(found)

@@ -6,6 +6,7 @@ import functools
 import importlib.util
 import inspect
 import os
+import shlex
 import sys
 import types
 import typing
@@ -230,7 +231,9 @@ def _signature_findings(
                 message = f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
                 yield Finding(where, message, unknown=True)
         elif key in hints and not conforms(value, hints[key]):
-            yield Finding(where, f"{where}={_shown(value)} is not {describe(hints[key])}")
+            yield Finding(
+                where, f"{where}={_shown(value)} is not {describe(hints[key])}{_as_text(where, value, hints[key])}"
+            )
     for key in sorted(from_data - set(node)) if path == "data" else ():
         yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
@@ -318,12 +321,25 @@ def describe(annotation: Any) -> str:
     if origin in (typing.Union, types.UnionType):
         return " or ".join(describe(argument) for argument in arguments)
     if origin is typing.Literal:
-        return f"one of {', '.join(map(str, arguments))}"
+        return f"one of {', '.join(map(str, arguments))}" if len(arguments) > 1 else str(arguments[0])
     if (origin or annotation) in (list, tuple, Sequence):
-        is_closed = bool(arguments) and typing.get_origin(arguments[0]) is typing.Literal
-        return f"a list, each {describe(arguments[0])}" if is_closed else "a list"
+        plural = {int: "integers", float: "numbers", str: "texts"}.get(arguments[0]) if arguments else None
+        if arguments and typing.get_origin(arguments[0]) is typing.Literal:
+            return f"a list that may hold {', '.join(map(str, typing.get_args(arguments[0])))}"
+        return f"a list of {plural}" if plural else "a list"
     return "a node with a _target_" if origin not in (dict, Mapping) else "a mapping"
 
 
+def _as_text(where: str, value: Any, annotation: Any) -> str:
+    """How to write a number as the text that belongs there; nothing where that is not what is wrong."""
+    is_number = isinstance(value, int | float) and value is not True and value is not False
+    if not is_number or not conforms(str(value), annotation):
+        return ""
+    typed = shlex.quote(f"{where}='{value}'")
+    return f"; as a text: {typed}"
+
+
 def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return "{...}" if isinstance(value, Mapping) else str(value)

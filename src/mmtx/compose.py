@@ -26,6 +26,9 @@ Config = dict[str, Any]
 NAMED_GROUPS = ("modality", "objective", "callbacks", "logger")
 """Groups of which several may be chosen; each of their files holds one named node."""
 
+OF_ONE = ("data", "backbone", "optim", "trainer", "checkpoint", "lora")
+"""Groups of which one is chosen. Several files of ``experiment`` are laid over each other."""
+
 BY_THEMSELVES = ("callbacks", "logger")
 """Those of them that nothing else in a config depends on: of a saved one, some may be left out."""
 
@@ -75,7 +78,8 @@ class Composer:
             if options is None:
                 values.append(override)
             elif not bad:
-                choices.append(str(override.input_line))
+                nothing = override.value() is None and not override.is_delete()
+                choices.append(f"{override.get_key_element()}=[]" if nothing else str(override.input_line))
         config: Config = {}
         try:
             # a pickle is a copy that takes a fifth of the time
@@ -128,9 +132,13 @@ def compose_node(group: str, name: str, overrides: Sequence[str]) -> Config:
         else:
             values.append(text if "/" in override.key_or_group else "++" + text.lstrip("+"))
     with _hydra() as loader:
-        known = loader.get_group_options(group)
-        if name not in known:
-            raise ConfigErrors(list(_unknown_choices(f"hydra/{group}", name, known)))
+        found = list(_unknown_choices(f"hydra/{group}", name, loader.get_group_options(group)))
+        for override in read_all(values):
+            part = override.key_or_group
+            if "/" in part and not override.is_delete():
+                found += _unknown_choices(f"hydra/{part}", override.value(), loader.get_group_options(part))
+        if found:
+            raise ConfigErrors(found)
         try:
             config = OmegaConf.to_container(_compose(values, f"{group}/{name}"), resolve=True)
         except Exception as error:  # as above
@@ -431,7 +439,13 @@ def _compose(overrides: Sequence[str], config_name: str = "train") -> Any:
 
 
 def _unknown_choices(group: str, value: Any, known: Sequence[str]) -> Iterator[str]:
-    for choice in value if isinstance(value, list) else [value]:
+    choices = value if isinstance(value, list) else [value]
+    if len(choices) > 1 and group in OF_ONE:
+        yield f"{group}=[{','.join(map(str, choices))}] are several; there is one {group}"
+    for choice in dict.fromkeys(map(str, choices)):
+        if choices.count(choice) > 1:
+            yield f"{group}=[{','.join(map(str, choices))}] names {choice} twice"
+    for choice in choices:
         if choice is not None and str(choice) not in known:
             yield f"{group}={choice}: there is no such {group}; {nearest(str(choice), known)}"
 

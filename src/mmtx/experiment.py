@@ -22,6 +22,7 @@ from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.mismatches import mismatches
 from mmtx.model import MultimodalTransformer, check_encode
+from mmtx.nn.backbone import Backbone
 from mmtx.nn.lora import LoRA, freeze
 from mmtx.tokens import Clock
 
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 STAND_IN_DIM = 768
 """Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
 
+
+LONGEST_NAME = 255
+"""Bytes that file systems take for the name of a folder."""
 
 SEEDS = 2**32
 """What numpy's generators take."""
@@ -123,6 +127,8 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
     from mmtx.training.trainer import Training
 
     found = check.findings(config)
+    if any("." not in finding.path and finding.path not in config for finding in found):
+        raise ConfigErrors([finding.message for finding in found])  # without a part of the whole, nothing can be tried
     collector = Collector(found)
     attempt, plugins = collector.attempt, check.packages(config)
     config = _without(config, [finding.path for finding in found if finding.unknown])
@@ -134,8 +140,13 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
         collector.messages.append(f"seed={seed} must lie in 0..{SEEDS - 1}")
     if config.get("encoder") and not config.get("encode"):
         collector.messages.append(f"encoder={config['encoder']} is of no use: nothing is encoded; add encode=[NAME]")
-    if config.get("log_every_steps") is not None and not _at_least_one(config["log_every_steps"]):
+    if isinstance(config["log_every_steps"], int) and config["log_every_steps"] < 1:
         collector.messages.append(f"log_every_steps={config['log_every_steps']} must be at least 1")
+    if isinstance(config["name"], str) and not _names_a_folder(config["name"]):
+        problem = "must name a folder under runs/; run_dir=DIR is a folder anywhere"
+        collector.messages.append(f"name={config['name']!r} {problem}")
+    if config.get("init_from") == "":
+        collector.messages.append("init_from= is empty; init_from=null begins with fresh weights")
     optimisation = attempt("optim", lambda: _is(Optimisation, construct(config["optim"], plugins)))
     training = attempt("trainer", lambda: _is(Training, construct(config["trainer"], plugins)))
     if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
@@ -228,7 +239,9 @@ def make_stacks(config: Config, attempt: Any, plugins: list[str]) -> tuple[Any, 
     if attempt("encode", lambda: check_encode(encode, config["modality"])) is None:
         return None, None
     cross_attention = bool(encode)
-    backbone = attempt("backbone", lambda: construct(config["backbone"], plugins, cross_attention=cross_attention))
+    backbone = attempt(
+        "backbone", lambda: _is(Backbone, construct(config["backbone"], plugins, cross_attention=cross_attention))
+    )
     encoder = None
     if encode and backbone is not None:
         node = check.encoder_node(config)
@@ -389,10 +402,14 @@ def _clocks(made: Mapping[str, Any]) -> dict[str, Clock]:
 
 
 def _is(kind: type, made: Any) -> Any:
+    if isinstance(made, dict):
+        raise ValueError("has no _target_: nothing is chosen")
     if not isinstance(made, kind):
         raise ValueError(f"_target_ names a {type(made).__name__}; a {kind.__name__} belongs here")
     return made
 
 
-def _at_least_one(value: Any) -> bool:
-    return isinstance(value, int) and value >= 1
+def _names_a_folder(name: str) -> bool:
+    """Whether a name can be a folder of a run, or several, one in the other."""
+    fits = all(part.strip() and part != ".." and len(part.encode()) <= LONGEST_NAME for part in name.split("/"))
+    return fits and name.isprintable() and name != "."

@@ -17,6 +17,9 @@ a run on several devices for the ranks that it starts itself."""
 NUM_RANKS = {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_NUM_TASKS"}
 """The variable that holds it, by launcher."""
 
+MAKES_RANKS = {"torchrun": "WORLD_SIZE", "srun": "SLURM_STEP_ID"}
+"""The variable without which a process is no rank of the launcher."""
+
 OF_A_RANK = re.compile(
     r"(LOCAL_|GROUP_|ROLE_|NODE_)?RANK|(LOCAL_|GROUP_|ROLE_)?WORLD_SIZE|ROLE_NAME|MASTER_(ADDR|PORT)|TORCHELASTIC_.*"
     r"|SLURM_(PROCID|LOCALID|NODEID|NTASKS|NPROCS|NTASKS_PER_NODE|STEPID|STEP_.*)"
@@ -58,6 +61,15 @@ class Launch:
         """Whether this is rank 0, or the only process."""
         return self.rank == 0
 
+    def check_alone(self) -> None:
+        """Raises UserError where a launcher has started several processes of what is one."""
+        if self.by is not None:
+            raise UserError(
+                f"{NUM_RANKS[self.by]}={self.num_ranks} is in the environment, as {self.by} sets it, and a sweep is "
+                f"one process, which starts the ranks of its jobs; start it without {self.by}, or unset "
+                f"{MAKES_RANKS[self.by]} if nothing has started ranks"
+            )
+
     def check(self, num_devices: int, num_nodes: int) -> None:
         """Raises UserError where a config is of another number of ranks than have been started. Variables that look
         like those of a rank, and are not, are named on standard error."""
@@ -69,8 +81,11 @@ class Launch:
             raise UserError(
                 f"{variable}={self.num_ranks} is in the environment, as {self.by} sets it, and the config is of "
                 f"{asked} (trainer.devices={num_devices} on trainer.num_nodes={num_nodes}); make it as many, or "
-                f"unset {variable} if nothing has started ranks"
+                f"unset {MAKES_RANKS[self.by]} if nothing has started ranks"
             )
+        if self.by is not None and self.is_main:  # who is alone waits for half an hour
+            meet = f"{self.num_ranks} ranks of {self.by} meet at {self.address}:{self.port}"
+            print(f"mmtx: {meet}, as the environment has it", file=sys.stderr, flush=True)
         stray = _left_over() if self.by is None else None
         if stray:
             print(f"mmtx: {stray}", file=sys.stderr, flush=True)

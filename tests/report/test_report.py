@@ -78,6 +78,8 @@ def test_another_metric_with_its_own_direction(sweep):
         compare(find_runs([sweep]), "val/accuracy", "min")
     with pytest.raises(InvalidValue, match="metric=val/acuracy was not logged; did you mean 'val/accuracy'"):
         compare(find_runs([sweep]), "val/acuracy", None)
+    with pytest.raises(InvalidValue, match="is not the name of a metric"):
+        compare(find_runs([sweep]), ["val/loss"], None)
     with pytest.raises(InvalidValue, match="mode=up is neither min nor max"):
         compare(find_runs([sweep]), None, "up")
 

@@ -222,6 +222,11 @@ def test_a_sweep_file_is_its_lines_and_the_command_line_wins():
     for wrong, said in (
         (["sweeper=optun"], "did you mean 'optuna'"),
         (["sweeper=optuna", "sweeper.n_trial=3"], "did you mean 'n_trials'"),
+        (["sweeper=optuna", "sweeper.n_trials=0"], "hydra.sweeper.n_trials=0 must be at least 1"),
+        (["sweeper=optuna", "sweeper.seed=-1"], "hydra.sweeper.sampler: .*seed"),
+        (["sweeper=optuna", "sweeper.sampler.seed=3"], "hydra.sweeper.sampler: .*'seed'"),
+        (["sweeper=optuna", "sweeper.pruner.n_startup_trials=-1"], "hydra.sweeper.pruner: .*startup"),
+        (["sweeper=optuna", "sweeper/pruner=medain"], "there is no such hydra/sweeper/pruner; did you mean 'median'"),
         (["sweeper=optuna", "sweeper.pruner.warm=3"], "unknown key hydra.sweeper.pruner.warm"),
     ):
         with pytest.raises(ConfigErrors, match=said):

@@ -44,7 +44,7 @@ def test_every_job_is_checked_and_a_problem_is_told_once():
     first, second = sorted(caught.value.findings)
     assert "and 3 more: optim.lr=x is not a number" in first
     assert "backbone.dim=33" in second and "not a multiple" in second
-    with pytest.raises(UserError, match="the same"):
+    with pytest.raises(UserError, match=r"the same \(seed=1\)"):
         plan([*SMALL, "seed=1,1"], None)
 
 

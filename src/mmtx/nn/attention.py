@@ -82,7 +82,7 @@ class Attention(nn.Module):
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
-            near = f"{dim // num_heads * num_heads} or {(dim // num_heads + 1) * num_heads}"
+            near = " or ".join(str(times * num_heads) for times in (dim // num_heads, dim // num_heads + 1) if times)
             raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}", near)
         if head_dim is not None and head_dim < 1:
             raise InvalidValue("attention.head_dim", head_dim, "must be at least 1")

@@ -36,7 +36,7 @@ class Setting:
 
     @property
     def mean(self) -> float:
-        return statistics.fmean(self.scores)
+        return statistics.mean(self.scores)
 
     @property
     def sd(self) -> float | None:
@@ -86,7 +86,7 @@ class Comparison:
         return choose(self.settings[0].runs, key=lambda run: run.metrics[self.metric])
 
 
-def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) -> Comparison:
+def compare(records: Sequence[RunRecord], metric: Any, mode: Any) -> Comparison:
     """Compares runs by a metric.
 
     Args:
@@ -102,6 +102,8 @@ def compare(records: Sequence[RunRecord], metric: str | None, mode: str | None) 
         raise InvalidValue("mode", mode, "is neither min nor max")
     monitored = _monitored(records)
     known = {name for record in records for row in (*record.rows, record.metrics) for name in row} - {"step", "time"}
+    if metric is not None and not isinstance(metric, str):
+        raise InvalidValue("metric", metric, "is not the name of a metric")
     if metric is not None and known and metric not in known:
         raise InvalidValue("metric", metric, f"was not logged; {nearest(metric, known)}")
     metric = metric or (monitored[0] if monitored else "val/loss")

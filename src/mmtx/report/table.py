@@ -114,7 +114,7 @@ def spread(scores: Sequence[float]) -> str:
         return ""
     if len(scores) == 1:
         return f"{scores[0]:.4g}"
-    return plus_minus(statistics.fmean(scores), statistics.stdev(scores))
+    return plus_minus(statistics.mean(scores), statistics.stdev(scores))
 
 
 def plus_minus(mean: float, sd: float, sign: str = "") -> str:

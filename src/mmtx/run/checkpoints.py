@@ -75,7 +75,12 @@ class Checkpoints(Callback):
         """
         if self.monitor is not None:
             early = {metric: way for metric, way in directions.items() if not metric.startswith("test/")}
-            self.mode = direction_of(self.monitor, self.mode, early, keys=("monitor", "mode"))
+            if self.monitor in directions and self.monitor not in early:
+                problem = "is known when the run has ended, and the best is chosen before"
+                raise InvalidValue(
+                    "checkpoint.monitor", self.monitor, problem, self.monitor.replace("test/", "val/", 1)
+                )
+            self.mode = direction_of(self.monitor, self.mode, early, keys=("checkpoint.monitor", "checkpoint.mode"))
         return self
 
     def of(self, run: RunDirectory, contents: dict[str, Any]) -> Checkpoints:

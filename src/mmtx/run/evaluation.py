@@ -60,6 +60,8 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     if split == "train":
         config["data"] = _as_they_are(config["data"])
     source = source_for(checkpoint, config)
+    if options["modality"] == []:
+        raise InvalidValue("modality", [], "is empty; choose at least one name")
     if options["modality"] is None:
         learner = load(file, config["plugins"])
     else:
@@ -136,4 +138,6 @@ def _check_times(learner: Learner, source: Source) -> None:
 def _names(key: str, value: object) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise InvalidValue(key, value, "is not a list of names", f"{key}=[image,text]")
+    if len(set(value)) < len(value):
+        raise InvalidValue(key, value, "names something twice")
     return value

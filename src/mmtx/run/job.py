@@ -20,7 +20,7 @@ from mmtx.compose import Config, read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
-from mmtx.launch import launch
+from mmtx.launch import MAKES_RANKS, launch
 from mmtx.redaction import redacted
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
@@ -210,7 +210,7 @@ def _checkpoints(experiment: Experiment) -> Any:
 
 def explained(error: RuntimeError, experiment: Experiment) -> Exception:
     """The error as a user can read it, if it tells of memory that is exhausted, of a worker that died or hangs, or of a
-    rank that has gone."""
+    rank that has gone or never came."""
     if str(error).startswith("DataLoader "):
         told, desk = str(error).splitlines()[0], experiment.data.desk
         samples = desk.samples(told) if desk is not None else []
@@ -219,6 +219,11 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
         return ProcessDied(f"{told} (trainer.data_timeout_s bounds the wait); {where}{hint}")
     if "by peer" in str(error):
         return ProcessDied("another rank has ended")
+    here = launch()
+    if here.by is not None and isinstance(error, torch.distributed.DistStoreError | torch.distributed.DistNetworkError):
+        told = f"{here.num_ranks} ranks of {here.by} have not met at {here.address}:{here.port}"
+        hint = f"start all of them or, if nothing has started ranks, unset {MAKES_RANKS[here.by]}"
+        return ProcessDied(f"{told} ({str(error).splitlines()[0]}); {hint}")
     if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
         return error
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

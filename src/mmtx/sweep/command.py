@@ -15,9 +15,10 @@ import yaml
 from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
-from mmtx.experiment import construct
+from mmtx.experiment import Collector, construct
+from mmtx.launch import launch
 from mmtx.overrides import OF_A_SWEEP
-from mmtx.redaction import redacted
+from mmtx.redaction import literal, redacted
 from mmtx.run.directory import fresh_directory
 from mmtx.run.lock import lock
 from mmtx.run.worker import command as job_command
@@ -67,6 +68,7 @@ def run_sweep(config_file: str | None, overrides: list[str], run_dir: str | None
     Raises:
         UserError: anything is wrong with any job, or the directory holds something else. Nothing is then started.
     """
+    launch().check_alone()
     words = split(overrides)
     launcher, sweeper = check_launcher(words.launcher), check_sweeper(words.sweeper)
     config_file = str(Path(config_file).absolute()) if config_file is not None else None
@@ -96,6 +98,7 @@ def resume_sweep(folder: Path | str, overrides: Sequence[str]) -> int:
     Raises:
         UserError: there is no sweep, another process is at it, or an override is for the jobs.
     """
+    launch().check_alone()
     words = split(overrides)
     if words.jobs:
         only = "only hydra.launcher.* and hydra.sweeper.* can be given here"
@@ -131,10 +134,7 @@ def _check_goals(sweeper: Config, planned: Sequence[Planned]) -> None:
 
     pruner = construct(sweeper["pruner"], PLUGINS)
     for each in planned:
-        try:
-            goals(sweeper["metric"], sweeper["direction"], pruner, _monitor(each.config), each.directions)
-        except InvalidValue as error:
-            raise error.under("hydra.sweeper") from None
+        goals(sweeper["metric"], sweeper["direction"], pruner, _monitor(each.config), each.directions)
 
 
 def _monitor(config: Config) -> tuple[str | None, Any]:
@@ -172,9 +172,13 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
         raise UserError(f"hydra.{overrides[0]} is of a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
     check.resolve(config["_target_"])  # which says what is not installed
-    found = check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS)
-    if found:
-        raise ConfigErrors([finding.message for finding in found])
+    collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
+    if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
+        collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
+    collector.attempt("hydra.sweeper.pruner", lambda: construct(config["pruner"], PLUGINS))
+    collector.attempt("hydra.sweeper.sampler", lambda: construct(config["sampler"], PLUGINS)(seed=config["seed"]))
+    if collector.messages:
+        raise ConfigErrors(collector.messages)
     return config
 
 
@@ -213,7 +217,7 @@ def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
     try:
         search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, **runtime)
     except InvalidValue as error:
-        raise error.under("hydra.sweeper") from None
+        raise error if error.key.startswith("hydra.") else error.under("hydra.sweeper") from None
     assert isinstance(search, Source)
     return search
 
@@ -265,7 +269,7 @@ def _freeze(planned: Planned, folder: Path) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        config = redacted({**planned.config, "run_dir": None})
+        config = redacted(literal({**planned.config, "run_dir": None}))
         file.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 

@@ -25,6 +25,9 @@ Word = Literal["minimize", "maximize"]
 WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
 """What Optuna calls directions."""
 
+KEYS = ("hydra.sweeper.metric", "hydra.sweeper.direction")
+"""Where the metric and its direction are given."""
+
 TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
 
 
@@ -201,18 +204,20 @@ def goals(
     """
     metrics = metric if isinstance(metric, list) else [each for each in (metric or monitor[0],) if each]
     if not metrics:
-        raise InvalidValue("metric", metric, "is needed: the run has no checkpoint.monitor")
+        raise InvalidValue(KEYS[0], metric, "is needed: the run has no checkpoint.monitor")
+    if len(set(metrics)) < len(metrics):
+        raise InvalidValue(KEYS[0], metrics, "names a metric twice")
     given = direction if isinstance(direction, list) else [direction] * len(metrics)
     if len(given) != len(metrics) or set(given) - {*WORDS.values(), None}:
-        raise InvalidValue("direction", direction, f"must be minimize or maximize, for each of {', '.join(metrics)}")
+        raise InvalidValue(KEYS[1], direction, f"must be minimize or maximize, for each of {', '.join(metrics)}")
     if _prunes(pruner) and len(metrics) > 1:
         problem = "are several, and trials can be pruned by one only; add hydra/sweeper/pruner=none"
-        raise InvalidValue("metric", metrics, problem)
+        raise InvalidValue(KEYS[0], metrics, problem)
     found: dict[str, Direction] = {}
     for each, word in zip(metrics, given, strict=True):
         if word is None and each == monitor[0] and monitor[1] is not None:
             word = WORDS[monitor[1]]
-        found[each] = direction_of(each, word, directions, keys=("metric", "direction"), words=WORDS)
+        found[each] = direction_of(each, word, directions, keys=KEYS, words=WORDS)
     return found
 
 

@@ -68,7 +68,8 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
         raise ConfigErrors(list(_by_job(found, len(lists))))
     names = [planned[index].job.name for index in range(len(lists))]
     if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
+        same = lists[next(index for index, name in enumerate(names) if names.count(name) > 1)]
+        twice = " ".join(word for word in same if word not in overrides)
         raise UserError(f"two jobs of the sweep are the same ({twice}); remove the value that is given twice")
     return [planned[index] for index in range(len(lists))]
 

@@ -43,8 +43,11 @@ class Optimisation:
         clip_norm: float | None,
         ema_decay: float | None,
     ) -> None:
-        if not (math.isfinite(lr) and lr > 0):
-            raise InvalidValue("lr", lr, "must be a positive number")
+        for key, value in (("lr", lr), ("eps", eps)):
+            if not (math.isfinite(value) and value > 0):
+                raise InvalidValue(key, value, "must be a positive number")
+        if clip_norm == 0:
+            raise InvalidValue("clip_norm", clip_norm, "would leave no gradient; null does not clip", "null")
         for key, value in (
             ("weight_decay", weight_decay),
             ("warmup_steps", warmup_steps),

@@ -15,11 +15,18 @@ from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from lightning.pytorch.utilities import rank_zero_only
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_within
 from mmtx.launch import Launch, launch
 from mmtx.training.precision import PrecisionName, precision_plugin
 
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
+
+
+MOST_STEPS = 10**15
+"""A loader's length is an integer of the machine."""
+
+LONGEST_WAIT_S = 1_000_000
+"""The system takes a time to wait as milliseconds, in 31 bits."""
 
 
 class Training:
@@ -47,7 +54,7 @@ class Training:
         max_steps: int | None,
         max_epochs: float | None,
         accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"],
-        devices: int | str,
+        devices: int | Literal["auto"],
         num_nodes: int,
         strategy: Literal["auto", "ddp", "fsdp2"],
         precision: PrecisionName,
@@ -67,11 +74,17 @@ class Training:
         ):
             if given is not None and given < least:
                 raise InvalidValue(key, given, f"must be at least {least}")
+        if max_steps is not None:
+            check_within("max_steps", max_steps, 1, MOST_STEPS)
+        if data_timeout_s is not None and data_timeout_s > LONGEST_WAIT_S:
+            raise InvalidValue(
+                "data_timeout_s", data_timeout_s, f"must be at most {LONGEST_WAIT_S}; null waits for ever"
+            )
         if max_epochs is not None and not 0 < max_epochs < math.inf:
             raise InvalidValue("max_epochs", max_epochs, "must be more than 0, and finite")
         if max_steps is None and max_epochs is None:
             raise InvalidValue("max_steps", None, "and max_epochs are both null; a run needs an end")
-        if devices != "auto" and (not isinstance(devices, int) or devices < 1):
+        if devices != "auto" and devices < 1:
             raise InvalidValue("devices", devices, "must be auto or at least 1")
         self.max_steps, self.max_epochs = max_steps, max_epochs
         self.accelerator, self.devices, self.num_nodes = accelerator, devices, num_nodes
