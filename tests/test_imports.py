@@ -90,7 +90,7 @@ ROOMS: dict[str, set[str]] = {
         "world",
     },
     "check": {"errors", "redaction"},
-    "compose": {"check", "errors", "overrides", "plain_yaml"},
+    "compose": {"check", "errors", "overrides", "plain_yaml", "redaction"},
     "experiment": CORE | {"check", "compose", "data", "directions", "learner", "mismatches", "training"},
     "interop": CORE | {"compose", "data", "experiment", "learner"},
     "run": CORE

@@ -15,7 +15,7 @@ import yaml
 from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
-from mmtx.experiment import Collector, construct
+from mmtx.experiment import SEEDS, Collector, construct
 from mmtx.launch import launch
 from mmtx.overrides import OF_A_SWEEP
 from mmtx.redaction import literal, redacted
@@ -175,6 +175,11 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
     collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
     if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
         collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
+    if isinstance(config["seed"], int) and not 0 <= config["seed"] < SEEDS:
+        collector.messages.append(f"hydra.sweeper.seed={config['seed']} must lie in 0..{SEEDS - 1}")
+        config["seed"] = 0
+    if "seed" in config["sampler"]:
+        collector.messages.append(f"hydra.sweeper.sampler.seed={config['sampler']['seed']}: hydra.sweeper.seed is it")
     collector.attempt("hydra.sweeper.pruner", lambda: construct(config["pruner"], PLUGINS))
     collector.attempt("hydra.sweeper.sampler", lambda: construct(config["sampler"], PLUGINS)(seed=config["seed"]))
     if collector.messages:
