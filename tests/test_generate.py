@@ -526,7 +526,9 @@ def test_samplers_refuse_what_they_cannot_do(changes: dict[str, Any], message: s
         Sampling(**changes)
 
 
-@pytest.mark.parametrize("sampling", [Sampling(1e-37), Sampling(1.0, top_p=1e-9), Sampling(1.0, top_k=1)])
+@pytest.mark.parametrize(
+    "sampling", [Sampling(1e-37), *(Sampling(1.0, top_p=p) for p in (1e-9, 1e-320)), Sampling(1.0, top_k=1)]
+)
 def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
     """Scores of hundreds over the least temperature would be infinite."""
     scores = 300 * torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
@@ -549,7 +551,9 @@ def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any
         Sampling(**changes)
 
 
-@pytest.mark.parametrize(("beam_size", "length_penalty"), [(0, 0.0), (2, math.nan), (2, math.inf), (2, -1.0)])
+@pytest.mark.parametrize(
+    ("beam_size", "length_penalty"), [(0, 0.0), (10**10, 0.0), (2, math.nan), (2, math.inf), (2, -1.0), (2, 2000.0)]
+)
 def test_numbers_that_nothing_can_be_searched_with_are_named(beam_size: int, length_penalty: float) -> None:
     with pytest.raises(InvalidValue, match="^(beam_size|length_penalty)="):
         check_search(beam_size, length_penalty)

@@ -49,7 +49,8 @@ class Sampling:
         probability = logits.softmax(-1)
         if self.top_p is not None:
             ranked, index = probability.sort(-1, descending=True)
-            beyond = ranked.cumsum(-1) - ranked >= self.top_p  # the best always stays
+            beyond = ranked.cumsum(-1) - ranked >= self.top_p
+            beyond[..., 0] = False  # the best always stays, even where float32 has no number as small as top_p
             probability = probability.masked_fill(beyond.scatter(-1, index, beyond), 0.0)
         return torch.multinomial(probability, 1, generator=generator)[:, 0]
 
@@ -73,12 +74,22 @@ def sharpened(logits: Float[Tensor, "*B V"], temperature: float) -> Float[Tensor
 GREEDY = Sampling(temperature=0.0)
 
 
+MOST_BEAMS = 65536
+LARGEST_PENALTY = 50
+"""With which a float holds the power of the length of any text of up to eight million ids."""
+
+
 def check_search(beam_size: int, length_penalty: float) -> None:
     """Raises InvalidValue for settings with which nothing can be searched."""
     if beam_size < 1:
         raise InvalidValue("beam_size", beam_size, "must be at least 1")
+    if beam_size > MOST_BEAMS:
+        raise InvalidValue("beam_size", beam_size, f"must be at most {MOST_BEAMS}: all are kept in memory")
     if not 0 <= length_penalty < math.inf:
         raise InvalidValue("length_penalty", length_penalty, "must be at least 0, and finite")
+    if length_penalty > LARGEST_PENALTY:
+        problem = f"must be at most {LARGEST_PENALTY}: beyond it, powers of the lengths of texts overflow"
+        raise InvalidValue("length_penalty", length_penalty, problem)
 
 
 @torch.inference_mode()

@@ -168,6 +168,8 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
         ({"names": {"huge": {}}}, "names.huge={} is of a part that is not there"),
         ({"names": {"small": {"x": "y"}}}, "names.small.x=y renames what is not there"),
         ({"parts": {"none": Numbers(0), "some": Numbers(3)}}, "parts.none={...} is empty"),
+        ({"parts": {"a/b": Numbers(3)}}, "parts=a/b names a part by nothing or with a slash"),
+        ({"parts": {"": Numbers(3)}}, "parts= names a part by nothing"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -235,3 +235,10 @@ def test_axes_are_logarithmic_where_values_are_spread_so():
         and not is_logarithmic([1.0])
     )
     assert in_order(["1e-2", "3", "1e-3"]) == ["1e-3", "1e-2", "3"] and in_order(["b", "a"]) == ["b", "a"]
+
+
+@pytest.mark.parametrize("jobs", [[1, {"x": 2}], {"a": 1}, None])
+def test_a_manifest_of_no_jobs_is_no_sweep(jobs, tmp_path):
+    (tmp_path / "sweep.json").write_text(json.dumps({"jobs": jobs}))
+    with pytest.raises(UserError, match="holds no run"):
+        find_runs([tmp_path])

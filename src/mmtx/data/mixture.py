@@ -46,6 +46,11 @@ class Mixture(Source):
     ) -> None:
         if not parts:
             raise InvalidValue("parts", {}, "is empty", "data.parts.NAME, a dataset each")
+        for part in parts:
+            if not part or "/" in part:
+                raise InvalidValue(
+                    "parts", part, "names a part by nothing or with a slash, which metrics are named with"
+                )
         _check_known("names", names, parts)
         self._parts = {part: _renamed(part, source, names.get(part, {})) for part, source in parts.items()}
         self._names = {part: set(source.specs) for part, source in self._parts.items()}

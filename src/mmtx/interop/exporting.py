@@ -16,8 +16,9 @@ from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
 from mmtx.interop.importing import lay_out
 from mmtx.interop.links import Link, Weights, write
-from mmtx.interop.weights import write_safetensors
+from mmtx.interop.weights import NAMES, write_safetensors
 from mmtx.learner import Learner
+from mmtx.run.outputs import whole_folder
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
@@ -28,6 +29,12 @@ FREE = {
     *("objective.masked_token.share",),
 }
 """Keys, or paths, that change nothing in what the weights say."""
+FILES = (
+    *("config.json", "generation_config.json", "preprocessor_config.json", *NAMES),
+    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model"),
+    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
+)
+"""What a folder of a public model says of it."""
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
@@ -45,8 +52,13 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
-    place = Path(folder).expanduser()
-    place.mkdir(parents=True, exist_ok=True)
+    with whole_folder(Path(folder).expanduser(), others=FILES) as place:
+        _write_files(family, config, weights, learner, place)
+
+
+def _write_files(
+    family: Family, config: Config, weights: Mapping[str, torch.Tensor], learner: Learner, place: Path
+) -> None:
     write_safetensors(weights, place / "model.safetensors")
     assert learner.config is not None
     beside = family.beside(learner.config, learner.specs)

@@ -17,9 +17,10 @@ from mmtx.learner import Learner
 from mmtx.nn.lora import merge_updates
 from mmtx.overrides import written
 from mmtx.run.checkpoint_file import write_checkpoint
-from mmtx.run.directory import RunDirectory
+from mmtx.run.directory import RunDirectory, is_run
 from mmtx.run.environment import describe
 from mmtx.run.loading import described, load
+from mmtx.run.outputs import whole_file
 
 
 def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
@@ -47,6 +48,8 @@ def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
     Raises:
         UserError: it is of no public family, with what stands in the way.
     """
+    if is_run(path):
+        raise InvalidValue("OUT", path, "is of a run, which stays as it is; name another folder")
     write_public(_merged(run), path)
 
 
@@ -55,12 +58,14 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
     learner = _merged(run)
     shared = {id(value): key for key, value in reversed(learner.state_dict(keep_vars=True).items())}
     state = {key: value for key, value in learner.state_dict(keep_vars=True).items() if shared[id(value)] == key}
-    write_safetensors(state, _file(path))
+    with whole_file(_file(path)) as file:
+        write_safetensors(state, file)
 
 
 def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
     """Writes a program, see `mmtx.interop.programs`."""
-    write_program(_merged(run), _file(path), kind)
+    with whole_file(_file(path)) as file:
+        write_program(_merged(run), file, kind)
 
 
 FORMATS: dict[str, Callable[[str, str], None]] = {
@@ -110,5 +115,6 @@ def _file(path: Path | str) -> Path:
     file = Path(path).expanduser()
     if file.is_dir():
         raise InvalidValue("OUT", path, "is a folder; name a file")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    if is_run(file):
+        raise InvalidValue("OUT", path, "is a checkpoint of a run, which stays as it is; name another file")
     return file

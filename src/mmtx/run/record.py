@@ -80,7 +80,7 @@ def find_runs(places: Sequence[Path | str]) -> list[RunRecord]:
 def read_run(path: Path) -> RunRecord:
     """The run in one directory; the sweep above it is asked what the run's job is."""
     manifest = read_json(path.parent / MANIFEST)
-    job = next((job for job in manifest.get("jobs", []) if job.get("name") == path.name), None)
+    job = next((job for job in _jobs(manifest) if job["name"] == path.name), None)
     return _read(path, manifest, job) if job else _read(path, None, {})
 
 
@@ -96,13 +96,20 @@ def read_json(file: Path) -> dict[str, Any]:
 def _runs_below(path: Path) -> Iterator[RunRecord]:
     manifest = read_json(path / MANIFEST)
     if manifest:
-        for job in manifest.get("jobs", []):
+        for job in _jobs(manifest):
             yield _read(path / job["name"], manifest, job)
     elif (path / "config.yaml").is_file():
         yield read_run(path)
     else:
         for inner in sorted(child for child in path.iterdir() if child.is_dir()):
             yield from _runs_below(inner)
+
+
+def _jobs(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    """The jobs of a sweep that have a name; what is no list of them is left out."""
+    jobs = manifest.get("jobs")
+    named = jobs if isinstance(jobs, list) else []
+    return [job for job in named if isinstance(job, dict) and isinstance(job.get("name"), str)]
 
 
 def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> RunRecord:
@@ -142,7 +149,7 @@ def _state(run: RunDirectory, job: dict[str, Any]) -> tuple[str, str | None]:
     status = read_json(run.status)
     state, reason = job.get("state") or "running", job.get("reason")
     if state == "running" and status:
-        state, reason = status.get("state", "running"), status.get("error")
+        state, reason = str(status.get("state", "running")), status.get("error")
     if state == "running" and status and _is_gone(run, status):
         return "interrupted", "its process is gone"
     return state, reason
@@ -154,7 +161,7 @@ def _is_gone(run: RunDirectory, status: dict[str, Any]) -> bool:
     except ProcessLookupError:
         files = [file.stat().st_mtime for file in (run.status, run.metrics_log) if file.exists()]
         return time.time() - max(files, default=0.0) > SILENT_SECONDS
-    except OSError:
+    except (OSError, ValueError, TypeError, OverflowError):
         pass
     return False
 

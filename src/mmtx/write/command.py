@@ -45,7 +45,12 @@ INTEGERS = {"max_new_tokens": 1, "index": 0, "beam_size": 1, "episodes": 1, "top
 
 OF_ACTING = ("part", "episodes", "target_return", "out")
 OF_SAMPLING = ("temperature", "top_k", "top_p")
+OF_SOUND = ("resample", "overlap_seconds")
+OF_SAMPLES = ("prompt", "image", "index")
 OF_BOTH = ("seed", "cache", "plugins")
+LARGEST = 2**31 - 1
+"""Of whole numbers other than the seed, whose limit is torch's own."""
+LARGEST_SEED = 2**64 - 1
 
 
 def write(place: str, options: Mapping[str, Any]) -> str:
@@ -66,6 +71,10 @@ def write(place: str, options: Mapping[str, Any]) -> str:
     for key in given:
         if key in OF_ACTING:
             raise InvalidValue(key, options[key], "is for models that act, and given nothing to write about")
+        if key in OF_SOUND and options["audio"] is None:
+            raise InvalidValue(key, options[key], "is for audio=FILE, which is not given")
+        if key in OF_SAMPLES and options["audio"] is not None:
+            raise InvalidValue(key, options[key], "says nothing beside audio=FILE; give one of them")
     written = next((o for o in objectives if isinstance(o, NextToken)), None)
     continues = written is not None and written.head.vocabulary is not None and options["audio"] is None
     for key in given:
@@ -97,16 +106,34 @@ def _check(options: Mapping[str, Any]) -> None:
     """Raises InvalidValue for what is not of its type."""
     for key, least in INTEGERS.items():
         value = options[key]
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+        if _is_left_out(key, value):
+            continue
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise InvalidValue(key, value, f"must be an integer of at least {least}")
+        largest = LARGEST_SEED if key == "seed" else LARGEST
+        if value > largest:
+            raise InvalidValue(key, value, f"must be at most {largest}")
     for key in ("temperature", "top_p", "length_penalty", "overlap_seconds"):
-        value = options[key]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool)
-        if value is not None and not (is_number and math.isfinite(value)):
-            raise InvalidValue(key, value, "must be a number, and finite")
+        if not _is_left_out(key, options[key]) and not _is_finite(options[key]):
+            raise InvalidValue(key, options[key], "must be a number, and finite")
     for key in ("resample", "cache"):
         if not isinstance(options[key], bool):
             raise InvalidValue(key, options[key], "is neither true nor false")
+    if options["plugins"] is None:
+        raise InvalidValue("plugins", None, "is no list of packages", "plugins=[]")
+
+
+def _is_left_out(key: str, value: object) -> bool:
+    """null stands for nothing only where nothing is the default."""
+    return value is None and DEFAULTS[key] is None
+
+
+def _is_finite(value: object) -> bool:
+    """Whether it is a number that a float can hold."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _transcribe(learner: Learner, options: Mapping[str, Any]) -> str:

@@ -61,6 +61,9 @@ def continue_text(place: str, learner: Learner, objective: NextToken, options: M
 
 def rest_of_set(learner: Learner, place: str, names: list[str], options: Mapping[str, Any]) -> Sample:
     """What the set holds besides the text: from a picture file, or from a sample of the run's data."""
+    for key in ("image", "index") if not names else ():
+        if options[key] is not None:
+            raise InvalidValue(key, options[key], "is for sets that hold more than the text; this one does not")
     if not names:
         return {}
     image = options["image"]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from mmtx.act import Episode
 from mmtx.data.base import Source
@@ -91,12 +92,18 @@ def _targets(learner: Learner, objective: Action, source: Playable, given: Any) 
     if returns_asked(learner, objective, source) == [None]:
         names = ", ".join(name for name in learner.model.names if name in names_of(learner, source))
         raise InvalidValue("target_return", given, f"cannot be asked for: no 'return' is in the set, which is {names}")
+    some = given if isinstance(given, list) else [given]
     try:
-        targets = [float(target) for target in (given if isinstance(given, list) else [given])]
-    except (TypeError, ValueError):
+        targets = [float(target) for target in some if not isinstance(target, bool)]
+    except (TypeError, ValueError, OverflowError):
         targets = []
-    if not targets or not all(map(math.isfinite, targets)):
-        raise InvalidValue("target_return", given, "must be a number, or a list of some", "target_return=[500,100]")
+    if (
+        len(targets) != len(some)
+        or not targets
+        or not all(abs(target) <= torch.finfo(torch.float32).max for target in targets)
+    ):
+        problem = "must be a number that float32 holds, or a list of some"
+        raise InvalidValue("target_return", given, problem, "target_return=[500,100]")
     return list(dict.fromkeys(targets))
 
 

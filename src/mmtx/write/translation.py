@@ -23,6 +23,9 @@ def translate(place: str, learner: Learner, objective: Seq2Seq, options: Mapping
     source = next((name for name in others if isinstance(learner.model.tokenizer(name), Text)), None)
     if options["prompt"] is not None and source is None:
         raise UserError(f"prompt=TEXT: this model writes from {', '.join(others)}; give {_ways(learner, others)}")
+    for key in ("image", "index") if options["prompt"] is not None else ():
+        if options[key] is not None:
+            raise InvalidValue(key, options[key], "says nothing beside prompt=TEXT; give one of them")
     if source is not None and options["prompt"] is not None:
         sample = {source: {"ids": source_ids(learner, source, options["prompt"])}}
     elif options["image"] is None and options["index"] is None:
