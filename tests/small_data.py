@@ -203,7 +203,7 @@ def shrink_data(name, folder, monkeypatch):
         for label in ("cat", "dog"):
             (folder / label).mkdir(exist_ok=True)
             for number in range(12):
-                Image.new("RGB", (20, 16), (number, 100, 0)).save(folder / label / f"{number}.png")
+                Image.new("RGB", (20, 16), (number, 100, 50 * (label == "cat"))).save(folder / label / f"{number}.png")
         return [f"data.path={folder}", "data.size=8", "data.num_workers=0"]
     if name == "labelled_text":
         rows = [f"{('good', 'bad')[i % 2]}\tnumber {i} is {('fine', 'poor')[i % 2]}" for i in range(40)]

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from mmtx.errors import InvalidValue
+from mmtx.interop.outputs import whole_file, whole_folder
 from mmtx.run.exchange import to_pretrained, to_safetensors
-from mmtx.run.outputs import whole_file, whole_folder
 
 
 def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
 from mmtx.interop.importing import lay_out
 from mmtx.interop.links import Link, Weights, write
+from mmtx.interop.outputs import whole_folder
 from mmtx.interop.weights import NAMES, write_safetensors
 from mmtx.learner import Learner
-from mmtx.run.outputs import whole_folder
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {

@@ -11,6 +11,7 @@ from typing import Any
 from mmtx.compose import compose
 from mmtx.errors import InvalidValue
 from mmtx.interop.exporting import write_public
+from mmtx.interop.outputs import whole_file
 from mmtx.interop.programs import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
@@ -20,7 +21,6 @@ from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory, is_run
 from mmtx.run.environment import describe
 from mmtx.run.loading import described, load
-from mmtx.run.outputs import whole_file
 
 
 def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
