@@ -9,7 +9,7 @@ CONFIG = {
     "name": "toy",
     "seed": 0,
     "checkpoint": {"monitor": "val/loss", "mode": "min"},
-    "logger": {"wandb": {"_target_": "mmtx.run.wandb_log.WandbLog", "project": "mmtx", "entity": None, "tags": ["t"]}},
+    "logger": {"wandb": {"_target_": "mmtx.run.WandbLog", "project": "mmtx", "entity": None, "tags": ["t"]}},
 }
 
 

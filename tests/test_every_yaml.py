@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+import yaml
 from small_data import shrink_data, small_tokenizer
 
-from mmtx.compose import compose, describe_options
+from mmtx.compose import compose, config_directory, describe_options
 from mmtx.experiment import assemble
 
 OPTIONS = describe_options()
@@ -173,20 +174,26 @@ def test_every_recipe_passes_the_check_and_takes_two_steps(recipe, tmp_path, mon
     two_steps(words)
 
 
+def option_of(node):
+    """The choice of ``conf/data`` that a node of data is."""
+    files = (config_directory() / "data").glob("*.yaml")
+    return {yaml.safe_load(file.read_text())["_target_"]: file.stem for file in files}[node["_target_"]]
+
+
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
     given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
-        file = compose([f"experiment={recipe}", *given])["data"]["_target_"].split(".")[-2]
+        file = option_of(compose([f"experiment={recipe}", *given])["data"])
         own = [f"data.vocabulary.path={small_tokenizer(tmp_path)}"] * (file != "image_folder")
         return ["init_from=y", *shrink_data(file, tmp_path, monkeypatch), *own, *more]
     data = compose([f"experiment={recipe}", *given])["data"]
     return [
         override.replace("data.", f"{path}.", 1)
         for path, node in {"data": data, **{f"data.parts.{n}": p for n, p in data.get("parts", {}).items()}}.items()
-        for override in shrink_data(node["_target_"].split(".")[-2], tmp_path, monkeypatch)
+        for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if path == "data" or "max_digits" not in override  # parts keep what they predict
     ]
 

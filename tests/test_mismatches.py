@@ -102,7 +102,7 @@ def test_a_backbone_that_nothing_reads_is_said() -> None:
 
 def mixture(**parts: dict[str, Any]) -> dict[str, Any]:
     keys = {"weights": {}, "temperature": None, "schedule_samples": None, "names": {}}
-    return {"_target_": "mmtx.data.mixture.Mixture", "parts": parts, **keys}
+    return {"_target_": "mmtx.data.Mixture", "parts": parts, **keys}
 
 
 def test_parts_of_a_mixture_may_last_as_long_as_they_like() -> None:

@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from mmtx.interop import from_pretrained
     from mmtx.run.exchange import to_pretrained
     from mmtx.run.loading import load
+    from mmtx.tokens import Clock
 
-__all__ = ["build", "from_pretrained", "interop", "load", "to_pretrained"]
+__all__ = ["Clock", "build", "from_pretrained", "interop", "load", "to_pretrained"]
 
+_ROOMS = ("data", "interop", "modalities", "nn", "objectives", "run", "sweep", "training")
 _HOMES = {
+    "Clock": "mmtx.tokens",
     "build": "mmtx.experiment",
     "load": "mmtx.run.loading",
     "from_pretrained": "mmtx.interop",
@@ -23,9 +26,9 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    """What is here brings torch with it, so it comes when it is asked for."""
-    if name == "interop":
-        return import_module("mmtx.interop")
+    """What is here brings torch with it, so it comes when it is first needed."""
+    if name in _ROOMS:
+        return import_module(f"mmtx.{name}")
     if name not in _HOMES:
         raise AttributeError(f"module 'mmtx' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)

@@ -98,7 +98,7 @@ def resolve(target: str, plugins: Sequence[str] = ()) -> type:
     except (ImportError, ValueError) as error:
         raise UserError(f"_target_={target} cannot be imported: {error}") from None
     except AttributeError:
-        classes = [n for n, o in vars(importlib.import_module(module_name)).items() if inspect.isclass(o)]
+        classes = [known for known in dir(importlib.import_module(module_name)) if known[:1].isupper()]
         raise UserError(f"_target_={target}: {module_name} has no {name}; {nearest(name, classes)}") from None
     if not inspect.isclass(found) or not is_of((*TRUSTED, *own), found.__module__):
         raise UserError(f"_target_={target} is not a class of its package")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmtx import check
 from mmtx.errors import ConfigErrors, UserError, nearest
+from mmtx.migrations import migrated_config
 from mmtx.overrides import MOST_VALUES, lines, read, read_all
 from mmtx.plain_yaml import read_texts, read_yaml
 from mmtx.redaction import literal
@@ -235,7 +236,7 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
         raise UserError(f"--config {error}") from None
     if not isinstance(config, dict) or "backbone" not in config:
         raise UserError(f"--config {file} is not the config.yaml of a run")
-    return _overridden(completed(config), overrides)
+    return _overridden(completed(migrated_config(config, str(file))), overrides)
 
 
 def completed(config: Mapping[str, Any]) -> Config:

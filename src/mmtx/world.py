@@ -61,7 +61,7 @@ class World(ABC):
 
 
 class Playable(ABC):
-    """A dataset whose environment a model can act in. For classes that are a `mmtx.data.base.Source` as well."""
+    """A dataset whose environment a model can act in. For classes that are a `mmtx.data.Source` as well."""
 
     @abstractmethod
     def world(self, num_episodes: int) -> World:

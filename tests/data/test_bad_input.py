@@ -24,7 +24,7 @@ from mmtx.data.gunzip import gunzip
 from mmtx.data.left_out import LEFT_OUT, check_left_out, count_left_out
 from mmtx.data.module import DataModule
 from mmtx.data.sound_file import read_sound
-from mmtx.data.trajectories import read_recording
+from mmtx.data.trajectories import read_trajectories
 from mmtx.data.unpacked import FREE_BYTES
 from mmtx.errors import UserError
 
@@ -176,7 +176,7 @@ def test_bombs_of_arrays_are_refused(tmp_path):
             opened.create_dataset(name, (rows * 100,), "f4", chunks=(1 << 16,), compression="gzip")
     for name in ("lie.npz", "zeros.npz", "zeros.h5"):
         with little_memory(), pytest.raises(UserError, match=name):
-            read_recording(tmp_path / name)
+            read_trajectories(tmp_path / name)
 
 
 def test_a_picture_bomb_is_refused_by_its_header(tmp_path):
@@ -246,7 +246,7 @@ def test_damaged_trajectories(kind, numbers, tmp_path):
         with h5py.File(file, "w") as opened:
             for name, array in arrays.items():
                 opened.create_dataset(name, data=array, fletcher32=True, chunks=True)
-    only_user_errors(read_recording, file.read_bytes(), numbers, file)
+    only_user_errors(read_trajectories, file.read_bytes(), numbers, file)
 
 
 def test_a_yaml_file_of_a_stranger(tmp_path):

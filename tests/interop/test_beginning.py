@@ -44,7 +44,7 @@ def changed(learner: Any, **changes: Any) -> dict[str, Any]:
 
 def with_picture(learner: Any) -> Any:
     """A learner of the same config whose set begins with a picture; its weights are fresh."""
-    image = {"_target_": "mmtx.modalities.image.Image", "clock": "scene", "patch_size": 4, "summary": False}
+    image = {"_target_": "mmtx.modalities.Image", "clock": "scene", "patch_size": 4, "summary": False}
     image |= {"num_registers": 0, "mean": 0.5, "std": 0.5}
     config = changed(learner, modality={"image": image, **learner.config["modality"]})
     return rebuild(config, {"image": PICTURE, **learner.specs})
@@ -142,7 +142,7 @@ def test_nothing_that_fits(tmp_path: Path) -> None:
         initialise_from(ours, str(tmp_path / "nowhere"), [])
 
 
-UPDATES = {"_target_": "mmtx.nn.lora.LoRA", "rank": 2, "alpha": 4.0, "targets": ["*attention.qkv", "*attention.out"]}
+UPDATES = {"_target_": "mmtx.nn.LoRA", "rank": 2, "alpha": 4.0, "targets": ["*attention.qkv", "*attention.out"]}
 
 
 def test_updates_of_low_rank(tmp_path: Path) -> None:

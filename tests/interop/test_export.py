@@ -136,8 +136,8 @@ def as_state_return_action(config: Any) -> None:
 
 
 def with_a_clock(config: Any) -> None:
-    embedding = {"_target_": "mmtx.nn.positions.Sinusoidal", "_partial_": True, "base": 1e4}
-    config["clocks"]["text"] = {"_target_": "mmtx.tokens.Clock", "mutual": False, "embedding": embedding}
+    embedding = {"_target_": "mmtx.nn.Sinusoidal", "_partial_": True, "base": 1e4}
+    config["clocks"]["text"] = {"_target_": "mmtx.Clock", "mutual": False, "embedding": embedding}
 
 
 def without_pooler(config: Any) -> None:

@@ -116,7 +116,7 @@ def test_a_config_in_a_checkpoint_does_not_say_whom_to_trust(content, folder, ca
         load(folder / "a.ckpt")
     assert main(["evaluate", str(folder / "a.ckpt")]) == 2
     assert "add plugins=[evil_lab]" in capfd.readouterr().err
-    data = {"_target_": "mmtx.run.directory.RunDirectory", "path": str(folder / "there")}
+    data = {"_target_": "mmtx.run.RunDirectory", "path": str(folder / "there")}
     with pytest.raises(UserError, match="is no dataset|is missing|is not"):
         construct_source({**config, "data": data})
     assert "evil_lab" not in sys.modules

@@ -206,7 +206,7 @@ def test_a_character_that_the_run_does_not_know_is_named(read, tmp_path):
         evaluated(read, "val", f"data.path={tmp_path / 'other.txt'}")
 
 
-@pytest.mark.parametrize("override", ["data.vocabulary._target_=mmtx.data.vocabulary.Bytes", "+data.vocabulary.path=x"])
+@pytest.mark.parametrize("override", ["data.vocabulary._target_=mmtx.data.Bytes", "+data.vocabulary.path=x"])
 def test_the_vocabulary_is_the_runs(read, override):
     with pytest.raises(UserError, match="would read texts by other ids; the vocabulary is the run's"):
         evaluated(read, "val", override)

@@ -86,7 +86,7 @@ def test_the_working_directory_is_looked_into_for_plugins_only(tmp_path, monkeyp
     (tmp_path / "my_lab.py").write_text("class Mine: pass")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    check.resolve("mmtx.tokens.Clock")
+    check.resolve("mmtx.Clock")
     check.findings({"plugins": []})
     assert str(tmp_path) not in sys.path
     assert check.resolve("my_lab.Mine", ["my_lab"]).__name__ == "Mine" and sys.path[-1] == str(tmp_path)

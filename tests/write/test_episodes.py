@@ -36,11 +36,11 @@ data:
   parts: {pole: {num_episodes: 12, max_steps: 60}, door: {size: 4, num_episodes: 40}}
 modality:
   image: {patch_size: 4}
-  seen: &series {_target_: mmtx.modalities.series.Series, clock: step, squash: false}
+  seen: &series {_target_: mmtx.modalities.Series, clock: step, squash: false}
   move: *series
 objective:
   move:
-    _target_: mmtx.objectives.action.Action
+    _target_: mmtx.objectives.Action
     weight: 1.0
     action: move
     read: seen

@@ -1,1 +1,5 @@
 """Samples of named fields: one file per dataset, and the way from samples to batches."""
+
+from mmtx.public_names import of_room
+
+__getattr__, __dir__ = of_room(__name__, __path__)

@@ -10,7 +10,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.babyai_demonstrations import demonstrations
 from mmtx.data.babyai_level import Level, language, written
 from mmtx.data.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_speech, spoken
-from mmtx.data.babyai_view import Codes, Look, Picture
+from mmtx.data.babyai_view import Codes, Look, Pixels
 from mmtx.data.babyai_windows import MissionWindows, PerEpisode
 from mmtx.data.babyai_world import BabyAIWorld
 from mmtx.data.base import Source, Split
@@ -70,7 +70,7 @@ class BabyAI(Source, Playable):
         check_within("voices", voices, 1, 1000)
         check_within("split_seed", split_seed, 0, 2**31 - 1)
         self.vocabulary, self.context, self.speech = vocabulary, context, speech
-        self._look: Look = Picture() if pixels else Codes()
+        self._look: Look = Pixels() if pixels else Codes()
         self._speakers = {split: Speakers(split, voices, split_seed) for split in ("train", "val")}
         self._speakers["test"] = Speakers("test", voices, 0)
         counts = {split: count for split, count in (("train", num_episodes), ("val", num_val)) if count}

@@ -43,7 +43,7 @@ class Codes:
         return {"cells": cells.clone()}
 
 
-class Picture:
+class Pixels:
     """The view as MiniGrid draws it: ``pixels`` (3, 56, 56), the agent at the middle of the lower edge, looking up."""
 
     def fields(self, context: int) -> dict[str, Field]:

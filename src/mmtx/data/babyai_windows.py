@@ -44,7 +44,7 @@ class PerEpisode:
 
 
 class MissionWindows:
-    """A split of windows; a `mmtx.data.base.BatchSplit`.
+    """A split of windows; a `mmtx.data.BatchSplit`.
 
     Args:
         shown: the episodes.

@@ -124,7 +124,7 @@ class NoisyPolicy(Policy):
 POLICIES: dict[str, type[Policy]] = {"random": RandomPolicy, "noisy": NoisyPolicy, "expert": ExpertPolicy}
 
 
-class Mixture:
+class PolicyMixture:
     """Behaviour policies of one environment, of which every episode draws one.
 
     Args:

@@ -26,7 +26,7 @@ FLOOR, AGENT, KEY, DOOR = (0.95, 0.95, 0.95), (0.8, 0.2, 0.2), (0.9, 0.7, 0.1), 
 
 
 class KeyToDoor(EpisodeSource):
-    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.episodes.EpisodeSource`.
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.EpisodeSource`.
 
     The credit-assignment task of the Decision Transformer (arXiv 2106.01345, section 5.4), after Mesnard et al. (arXiv
     2011.09464). The papers do not give the sizes of the grids; those here are ours:

@@ -26,7 +26,7 @@ NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
 
 
 class Minari(Trajectories):
-    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.trajectories.Trajectories`.
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.Trajectories`.
 
     Args:
         name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's own folder

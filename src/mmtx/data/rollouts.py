@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy
 
-from mmtx.data.behaviour import Mixture
+from mmtx.data.behaviour import PolicyMixture
 from mmtx.data.episodes import Episodes, EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
 from mmtx.data.made_once import Arrays, made_once
@@ -20,7 +20,7 @@ RECIPE = 1
 
 
 class Rollouts(EpisodeSource):
-    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.episodes.EpisodeSource`.
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.EpisodeSource`.
 
     Episode `i` is a pure function of (`split_seed`, `i`), of the environment, the policies and `max_steps`. Each draws
     one of the policies by their shares: ``random``; and where mmtx has a controller (CartPole-v1, MountainCar-v0,
@@ -56,7 +56,7 @@ class Rollouts(EpisodeSource):
         windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         check_generated_keys(num_episodes=num_episodes, split_seed=split_seed)
         check_env(env)
-        self.env, self._mixture = env, Mixture(env, policies)
+        self.env, self._mixture = env, PolicyMixture(env, policies)
         super().__init__(_Recipe(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
         self.world(1).close()  # which fails at once where the environment cannot be made any more
 
@@ -91,7 +91,7 @@ class _Recipe:
         return made_once("rollouts", settings, lambda: _arrays(self.made(num_episodes)), read)
 
     def made(self, num_episodes: int) -> Episodes:
-        env, mixture = make_env(self.env), Mixture(self.env, self.policies)
+        env, mixture = make_env(self.env), PolicyMixture(self.env, self.policies)
         try:
             numbers = track(range(num_episodes), f"{self.env}, episode")
             recorded = [self._episode(env, mixture, number) for number in numbers]
@@ -99,7 +99,7 @@ class _Recipe:
         finally:
             env.close()
 
-    def _episode(self, env: Any, mixture: Mixture, number: int) -> Recorded:
+    def _episode(self, env: Any, mixture: PolicyMixture, number: int) -> Recorded:
         generator = numpy.random.default_rng([self.split_seed, number])
         policy = mixture.draw(env.action_space, generator)
         first = getattr(env.action_space, "start", 0)

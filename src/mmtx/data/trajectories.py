@@ -30,7 +30,7 @@ MISSING = "HDF5 files are read by h5py, which is not installed: pip install 'mmt
 
 
 @dataclass(frozen=True)
-class Recording:
+class TrajectoryFile:
     """What is in a file.
 
     Attributes:
@@ -47,7 +47,7 @@ class Recording:
 
 
 class Trajectories(EpisodeSource):
-    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.episodes.EpisodeSource`.
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.EpisodeSource`.
 
     The file is an ``.npz`` or HDF5 (``.hdf5``, ``.h5``) with ``observations actions rewards terminations`` and perhaps
     ``truncations`` of all steps of all episodes end to end; D4RL's ``terminals`` and ``timeouts`` are the same. An
@@ -87,7 +87,7 @@ class Trajectories(EpisodeSource):
         if env is not None:
             check_env(env)
         file = Path(path).expanduser()
-        recording = read_recording(file)
+        recording = read_trajectories(file)
         self.env = env or recording.env
         self._reference_returns = reference or recording.reference_returns
         episodes = Episodes.of(
@@ -137,7 +137,7 @@ def _more_classes(found: int, kept: int) -> str | None:
     return None if found <= kept else f"this data has {found} classes, and that of the run {kept}"
 
 
-def read_recording(file: Path) -> Recording:
+def read_trajectories(file: Path) -> TrajectoryFile:
     """What a file or folder of trajectories holds.
 
     Raises:
@@ -153,13 +153,13 @@ def read_recording(file: Path) -> Recording:
     return read(file)
 
 
-def _read_npz(file: Path) -> Recording:
+def _read_npz(file: Path) -> TrajectoryFile:
     if not zipfile.is_zipfile(file):
         raise UserError(f"{file} cannot be read as an .npz file: it is no archive")
     try:
         with numpy.load(file, allow_pickle=False) as arrays:
             check_unpacked(file, sum(member.file_size for member in arrays.zip.infolist()))
-            return Recording({name: _array(arrays, key, file) for name, key in _names(arrays.files, file).items()})
+            return TrajectoryFile({name: _array(arrays, key, file) for name, key in _names(arrays.files, file).items()})
     except UserError:
         raise
     except (
@@ -179,14 +179,16 @@ def _array(arrays: Mapping[str, Any], key: str, file: Path) -> Any:
         raise
 
 
-def _read_hdf5(file: Path) -> Recording:
+def _read_hdf5(file: Path) -> TrajectoryFile:
     with _opened(file) as opened:
         if any(key.startswith("episode_") for key in opened):
-            return Recording(_episodes(opened, file))
-        return Recording({name: _values(opened[key], f"{file}: {key}") for name, key in _names(opened, file).items()})
+            return TrajectoryFile(_episodes(opened, file))
+        return TrajectoryFile(
+            {name: _values(opened[key], f"{file}: {key}") for name, key in _names(opened, file).items()}
+        )
 
 
-READERS: dict[str, Callable[[Path], Recording]] = {".npz": _read_npz, ".hdf5": _read_hdf5, ".h5": _read_hdf5}
+READERS: dict[str, Callable[[Path], TrajectoryFile]] = {".npz": _read_npz, ".hdf5": _read_hdf5, ".h5": _read_hdf5}
 """By the ends of file names."""
 
 
@@ -205,7 +207,7 @@ def _names(keys: Any, file: Path) -> dict[str, str]:
 # --- Minari -----------------------------------------------------------------------------------------------------------
 
 
-def _read_minari(folder: Path) -> Recording:
+def _read_minari(folder: Path) -> TrajectoryFile:
     """A dataset of Minari's: ``data/metadata.json`` and ``data/main_data.hdf5``. Only read, never run: the environment
     that it describes is known by its id alone."""
     file = _steps_of(folder)
@@ -227,7 +229,7 @@ def _read_minari(folder: Path) -> Recording:
         steps = [{**episode, "actions": episode["actions"] - first} for episode in steps]
     scores = [metadata.get("ref_min_score"), metadata.get("ref_max_score")]
     reference = None if None in scores else _reference("reference_returns", scores)
-    return Recording(steps, spaces[1].get("n"), env, reference)
+    return TrajectoryFile(steps, spaces[1].get("n"), env, reference)
 
 
 def _steps_of(folder: Path) -> Path:

@@ -13,6 +13,7 @@ from typing import Any
 from mmtx.batch import Vocabulary
 from mmtx.data.whole_texts import WholeTexts
 from mmtx.errors import InvalidValue, UserError
+from mmtx.public_names import public_name
 
 BEGIN, END = "<begin>", "<end>"
 
@@ -76,8 +77,8 @@ def described(vocabulary: Vocabulary) -> dict[str, Any]:
 
 
 def kind_of(vocabulary: object) -> str:
-    """The full name of its class."""
-    return f"{type(vocabulary).__module__}.{type(vocabulary).__qualname__}"
+    """The name of its class."""
+    return public_name(type(vocabulary))
 
 
 def same_ids(one: Vocabulary, other: Vocabulary) -> bool:

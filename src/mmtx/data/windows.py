@@ -55,7 +55,7 @@ class StepTable:
 
 
 class Windows:
-    """A split of windows of steps; a `mmtx.data.base.BatchSplit`.
+    """A split of windows of steps; a `mmtx.data.BatchSplit`.
 
     Args:
         steps: the fields of every step.

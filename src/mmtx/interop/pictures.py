@@ -111,7 +111,7 @@ def _fit(said: Mapping[str, Any], size: tuple[int, int]) -> Config:
 
 
 def fit(*, stretch: bool, side: int | None, resample: str) -> Config:
-    return {"_target_": "mmtx.data.decode_image.Fit", "stretch": stretch, "side": side, "resample": resample}
+    return {"_target_": "mmtx.data.Fit", "stretch": stretch, "side": side, "resample": resample}
 
 
 def _sides(size: Any, key: str) -> tuple[int, int]:

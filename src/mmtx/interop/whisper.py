@@ -162,7 +162,7 @@ class Whisper(Family):
                 "num_layers": config["encoder_layers"],
                 "num_heads": config["encoder_attention_heads"],
                 "mlp": {"expansion": config["encoder_ffn_dim"] / dim},
-                "positions": {"absolute": {"_target_": "mmtx.nn.positions.Sinusoidal", "_partial_": True, "base": 1e4}},
+                "positions": {"absolute": {"_target_": "mmtx.nn.Sinusoidal", "_partial_": True, "base": 1e4}},
             },
             "modality.audio.pad_to_seconds": samples / RATE,
             "objective.seq2seq.prompt": prompt,

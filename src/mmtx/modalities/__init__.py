@@ -1,1 +1,5 @@
 """One file per tokenizer: from the fields of one name to tokens."""
+
+from mmtx.public_names import of_room
+
+__getattr__, __dir__ = of_room(__name__, __path__)

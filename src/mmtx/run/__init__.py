@@ -1,1 +1,5 @@
 """A run and its directory: status, metrics, checkpoints, W&B."""
+
+from mmtx.public_names import of_room
+
+__getattr__, __dir__ = of_room(__name__, __path__)

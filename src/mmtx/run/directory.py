@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from mmtx.errors import UserError
+from mmtx.migrations import FORMAT
 from mmtx.redaction import literal, redacted
 from mmtx.run.lock import lock
 
@@ -104,8 +105,9 @@ class RunDirectory:
 
     def write_config(self, config: dict[str, Any]) -> None:
         """What repeats the run, without its secrets."""
-        text = yaml.safe_dump(redacted(literal(config)), sort_keys=False, allow_unicode=True)
-        self.config.write_text(text, encoding="utf-8")
+        stored = {"format": FORMAT, **redacted(literal(config))}
+        dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+        self.config.write_text(yaml.dump(stored, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def write_json(self, file: Path, content: dict[str, Any]) -> None:
         """Whole or not at all: a reader never sees half a file."""

@@ -18,11 +18,10 @@ from mmtx.data.vocabulary import described as described_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
+from mmtx.migrations import FORMAT, migrated_checkpoint
 from mmtx.redaction import redacted
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
-
-FORMAT = 2
 
 
 def contents(experiment: Experiment) -> dict[str, Any]:
@@ -85,10 +84,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("mmtx"), dict):
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
-    written = checkpoint["mmtx"].get("format")
-    if written != FORMAT:
-        raise UserError(f"{file} has format {written}; this version of mmtx reads {FORMAT}")
     with _as_written(file):
+        checkpoint["mmtx"] = migrated_checkpoint(checkpoint["mmtx"], str(file))
         parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in ("config", "specs", "fingerprint"))]
         parts.append(checkpoint["mmtx"].setdefault("learnt", {}))  # older ones hold none
         if not all(isinstance(part, dict) for part in parts):

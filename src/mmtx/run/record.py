@@ -13,6 +13,7 @@ from typing import Any
 
 from mmtx.directions import Direction
 from mmtx.errors import UserError
+from mmtx.migrations import migrated_config
 from mmtx.plain_yaml import read_yaml
 from mmtx.run.directory import RunDirectory
 from mmtx.stopping import track
@@ -126,9 +127,9 @@ def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> R
 def _config(run: RunDirectory) -> dict[str, Any]:
     try:
         config = read_yaml(run.config)
+        return migrated_config(config, str(run.config)) if isinstance(config, dict) else {}
     except UserError:
         return {}
-    return config if isinstance(config, dict) else {}
 
 
 def _rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -10,16 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from mmtx import check
 from mmtx.compose import Config, compose_node, read_config, with_sweep_files
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import SEEDS, Collector, construct
 from mmtx.launch import launch
 from mmtx.overrides import OF_A_SWEEP
-from mmtx.redaction import literal, redacted
-from mmtx.run.directory import fresh_directory
+from mmtx.public_names import public_name
+from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock
 from mmtx.run.worker import command as job_command
 from mmtx.sweep.drive import Drive
@@ -246,7 +244,7 @@ def _engine(launcher: Config, sweep: Sweep, sweeper: Config | None, configs: Seq
 def _parts(launcher: Config) -> tuple[Config, Config]:
     """What the engine is made from, and what the policy."""
     policy = {key: value for key, value in launcher.items() if key in POLICY_KEYS}
-    policy["_target_"] = f"{Policy.__module__}.Policy"
+    policy["_target_"] = public_name(Policy)
     return {key: value for key, value in launcher.items() if key not in POLICY_KEYS}, policy
 
 
@@ -270,12 +268,10 @@ def _grown(sweep: Sweep, asked: Sweep) -> Sweep:
 
 def _freeze(planned: Planned, folder: Path) -> None:
     """Writes the config that a job will run, unless it has one: conf/ may have changed since."""
-    file = folder / planned.job.name / "config.yaml"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        dumper: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-        config = redacted(literal({**planned.config, "run_dir": None}))
-        file.write_text(yaml.dump(config, Dumper=dumper, sort_keys=False, allow_unicode=True), encoding="utf-8")
+    run = RunDirectory(folder / planned.job.name)
+    if not run.config.exists():
+        run.path.mkdir(parents=True, exist_ok=True)
+        run.write_config({**planned.config, "run_dir": None})
 
 
 @contextlib.contextmanager

@@ -1,1 +1,5 @@
 """The LightningModule, optimisation, callbacks."""
+
+from mmtx.public_names import of_room
+
+__getattr__, __dir__ = of_room(__name__, __path__)

@@ -1,0 +1,72 @@
+"""Configs name classes by room; what named them by file is read as this version would have stored it."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+import mmtx
+from mmtx.compose import config_directory, read_config
+from mmtx.errors import UserError
+from mmtx.migrations import FORMAT, migrated_checkpoint, migrated_config
+from mmtx.public_names import CLASS, public_name
+
+SOURCE = Path(mmtx.__file__).parent
+ROOMS = ("data", "modalities", "nn", "objectives", "training", "run", "sweep")
+TARGET = re.compile(r"_target_: *(mmtx\.[\w.]+)")
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_name_is_of_one_class_in_a_room(room):
+    names = Counter(name for file in (SOURCE / room).rglob("*.py") for name in CLASS.findall(file.read_text()))
+    assert names and max(names.values()) == 1, names.most_common(3)
+
+
+def test_every_config_names_classes_by_room():
+    targets = {name for file in config_directory().rglob("*.yaml") for name in TARGET.findall(file.read_text())}
+    assert len(targets) > 60
+    for target in targets:
+        assert target == "mmtx.Clock" or target.count(".") == 2, target
+
+
+def test_a_class_is_called_what_a_config_calls_it():
+    assert public_name(mmtx.data.Digits) == "mmtx.data.Digits"
+    assert public_name(Counter) == "collections.Counter"
+    assert "Digits" in dir(mmtx.data)
+    with pytest.raises(AttributeError, match="module 'mmtx.data' has no attribute 'Digit'"):
+        mmtx.data.Digit  # noqa: B018
+
+
+def test_classes_that_were_named_by_their_files():
+    old = {
+        "data": {"_target_": "mmtx.data.vocabulary.BPE", "parts": [{"_target_": "torch.nn.GELU"}]},
+        "clocks": {"step": {"_target_": "mmtx.tokens.Clock"}},
+        "objective": {"mine": {"_target_": "my_lab.objectives.mine.Mine"}},
+        "hint": "mmtx.data.vocabulary.BPE",
+    }
+    new = {
+        "data": {"_target_": "mmtx.data.BPE", "parts": [{"_target_": "torch.nn.GELU"}]},
+        "clocks": {"step": {"_target_": "mmtx.Clock"}},
+        "objective": {"mine": {"_target_": "my_lab.objectives.mine.Mine"}},
+        "hint": "mmtx.data.vocabulary.BPE",
+    }
+    assert migrated_config(old, "x") == new
+    assert migrated_config({"format": FORMAT, **new}, "x") == new
+    specs = {"text": {"vocabulary": {"kind": "mmtx.data.vocabulary.BPE", "state": {}}}}
+    contents = {"format": 2, "config": old, "specs": specs, "fingerprint": {}}
+    assert migrated_checkpoint(contents, "x") == {
+        "format": FORMAT,
+        "config": new,
+        "specs": {"text": {"vocabulary": {"kind": "mmtx.data.BPE", "state": {}}}},
+        "fingerprint": {},
+    }
+
+
+@pytest.mark.parametrize("written", [FORMAT + 1, 1, "2", None, True])
+def test_other_formats_are_refused_by_their_number(written, tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump({"format": written, "backbone": {}}))
+    with pytest.raises(UserError, match=rf"config.yaml has format {written}; this version of mmtx reads 2 to {FORMAT}"):
+        read_config(file)
