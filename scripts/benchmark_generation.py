@@ -6,10 +6,10 @@ OMP_NUM_THREADS says otherwise. Every pair has a prompt of its own, for which bo
 is timed.
 
 Random weights repeat themselves much, as greedy text of trained models does less, and mmtx computes what repeats itself
-several ids at a time (`mmtx.lookup`). So the same is printed with one id at a time, and against ``transformers`` told
-to do likewise (``prompt_lookup_num_tokens``). Beside each median ratio theirs / ours stands its 95% interval, and ours
-against ours; then what limits one id at a time: the time in which all weights are read once, how near to it each side
-comes, and the products of `torch` with those weights as files have them.
+several ids at a time (`mmtx.decoding.prompt_lookup`). So the same is printed with one id at a time, and against
+``transformers`` set to do likewise (``prompt_lookup_num_tokens``). Beside each median ratio theirs / ours stands its
+95% interval, and ours against ours; then what limits one id at a time: the time in which all weights are read once, how
+near to it each side comes, and the products of `torch` with those weights as files have them.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from interleaved import compare, report
 from torch import Tensor
 
 import mmtx
-from mmtx.generate import generate
+from mmtx.decoding.prompt_lookup import Lookup
+from mmtx.decoding.search import generate
 from mmtx.interop.family import text_batch
-from mmtx.lookup import Lookup
 
 SHAPES = {"124m": (12, 768, 12, 50257), "small": (6, 384, 6, 50257), "small-1000": (6, 384, 6, 1000)}
 PROMPT, NEW, PROMPTS = 64, 128, 16

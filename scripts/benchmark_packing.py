@@ -20,7 +20,7 @@ from benchmark_step import adamw, our_step
 from interleaved import compare, report
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer

@@ -21,9 +21,9 @@ from interleaved import compare, report
 from torch import nn
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 from mmtx.data.base import Samples, Source
-from mmtx.data.module import DataModule
+from mmtx.data.loaders import DataModule
 from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer

@@ -23,7 +23,7 @@ from interleaved import compare, report
 
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
-from mmtx.data.episodes import Episodes, EpisodeSource, Windowing
+from mmtx.data.episodes.source import Episodes, EpisodeSource, Windowing
 from mmtx.data.sampler import Order
 from mmtx.world import World
 

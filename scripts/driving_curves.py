@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 import mmtx
 from mmtx.cli import main as run
-from mmtx.data.driving import SENSORS
-from mmtx.data.module import DataModule
+from mmtx.data.loaders import DataModule
+from mmtx.data.multimodal.driving import SENSORS
 from mmtx.evaluate import evaluate_learner
 from mmtx.learner import Learner
 

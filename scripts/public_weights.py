@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.data import tokenizer_files
-from mmtx.data.known_keys import Keys, table
+from mmtx.data.files.known_keys import Keys, table
+from mmtx.data.text import tokenizer_files
 from mmtx.interop import common_keys, timm_vit
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.pictures import PICTURES

@@ -26,7 +26,7 @@ import torch
 from test_every_yaml import OPTIONS, small_data_of
 
 from mmtx.cli import main
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 
 STEPS = 20
 SHORT = [

@@ -8,7 +8,7 @@ import torch
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.vocabulary import Characters
+from mmtx.data.text.vocabulary import Characters
 
 NAMES = ("text", "image", "audio", "state")
 """The trajectory is the name ``state``; what is done in it, ``action``, is there to be predicted."""

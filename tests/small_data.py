@@ -14,8 +14,8 @@ import numpy
 import soundfile
 from PIL import Image
 
-from mmtx.data import cifar10, fashion_mnist, mnist
-from mmtx.data.idx_images import FILES
+from mmtx.data.image import cifar10, fashion_mnist, mnist
+from mmtx.data.image.idx_images import FILES
 
 
 def md5(content):

@@ -12,12 +12,13 @@ import torch
 from builders import POSITIONS, action, backbone, label_spec, model, series, series_spec, text, text_spec
 from torch import Tensor
 
-from mmtx import playing
-from mmtx.act import Episode, History, roll_out
+from mmtx.acting import policy_eval
+from mmtx.acting.policy_eval import FIRST_SEED, acting_objective, play, play_metrics
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.collate import collate
-from mmtx.data.episodes import FIRST_DATA_SEED
+from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.decoding.rollouts import Episode, History, roll_out
 from mmtx.errors import UserError
 from mmtx.evaluate import acting_metrics
 from mmtx.learner import Learner
@@ -26,7 +27,6 @@ from mmtx.nn.positions import Learned
 from mmtx.objectives.action import Action
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.pooling import MeanPool
-from mmtx.playing import FIRST_SEED, acting_objective, play, play_metrics
 from mmtx.tokens import Clock
 from mmtx.world import Observation, Outcome, Playable, World
 
@@ -450,7 +450,7 @@ def made_learner(names: Sequence[str] = ALL, **changes: Any) -> Learner:
 
 def test_in_validation_it_is_asked_for_the_first_return_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the test for each of them, with the same seeds; worlds of a few episodes at once, closed in the end."""
-    monkeypatch.setattr(playing, "SIDE_BY_SIDE", 3)
+    monkeypatch.setattr(policy_eval, "SIDE_BY_SIDE", 3)
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
     played = play(learner, source, "val", num_filmed=2)
     first = FIRST_SEED["val"]
@@ -476,7 +476,7 @@ def test_in_validation_it_is_asked_for_the_first_return_only(monkeypatch: pytest
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = made_learner(temperature=20.0)
     whole = play(learner, Toy(), "test")
-    monkeypatch.setattr(playing, "SIDE_BY_SIDE", 2)
+    monkeypatch.setattr(policy_eval, "SIDE_BY_SIDE", 2)
     assert play(learner, Toy(), "test") == whole
 
 

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from mmtx.arguments import Places, parse, parse_run, refuse, take
+from mmtx.commands.arguments import Places, parse, parse_run, refuse, take
 from mmtx.errors import UserError
 
 ONE = Places(1, 1, "name one")

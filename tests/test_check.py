@@ -3,9 +3,9 @@
 import pytest
 from run_cli import mmtx, text_of
 
-from mmtx.check import resolve
 from mmtx.cli import main
-from mmtx.compose import compose, expand_sweep, with_overrides
+from mmtx.config.check import resolve
+from mmtx.config.compose import compose, expand_sweep, with_overrides
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 

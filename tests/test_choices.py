@@ -22,8 +22,8 @@ import yaml
 from small_data import shrink_data, small_tokenizer
 from test_every_yaml import OPTIONS, cases, data_for, overrides_for
 
-from mmtx import check
-from mmtx.compose import compose
+from mmtx.config import check
+from mmtx.config.compose import compose
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory

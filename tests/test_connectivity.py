@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from random_sets import Group, RandomSet, examples, group, random_sets, windows
 from torch import Tensor
 
-from mmtx.connectivity import Connectivity, Shape, grouped
-from mmtx.renderings import Causal, Dense, Flex, Full, PerSegment, Rendering
+from mmtx.attention.kernels import Causal, Dense, Flex, Full, PerSegment, Rendering
+from mmtx.attention.rule import Connectivity, Shape, grouped
 from mmtx.tokens import TokenSet, pack, split
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
 from torch import Tensor
 
-from mmtx.connectivity import Connectivity
-from mmtx.crossing import Crossing, Memory
-from mmtx.renderings import Full, Partly, PerSegment
+from mmtx.attention.kernels import Full, Partly, PerSegment
+from mmtx.attention.memory_rule import Crossing, Memory
+from mmtx.attention.rule import Connectivity
 from mmtx.tokens import pack
 
 

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from mmtx.acting.video import FRAME_MS, LAST_FRAME_MS, LINE_PIXELS, MOST_FRAMES, MOST_PIXELS, Filmed, write_gif
 from mmtx.batch import Sample
-from mmtx.film import FRAME_MS, LAST_FRAME_MS, LINE_PIXELS, MOST_FRAMES, MOST_PIXELS, Filmed, write_gif
 from mmtx.world import Observation, Outcome, World
 
 

@@ -31,8 +31,8 @@ from random_sets import examples
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.search import GREEDY, Hypothesis, Sampling, beam_search, check_search, generate
 from mmtx.errors import InvalidValue
-from mmtx.generate import GREEDY, Hypothesis, Sampling, beam_search, check_search, generate
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.tokens import Clock

@@ -30,12 +30,12 @@ def rooms_of(page: str) -> dict[str, set[str]]:
 ROOMS = rooms_of(DESIGN.read_text(encoding="utf-8")) | {"__init__": {"experiment", "interop", "run", "tokens"}}
 OUTSIDE: dict[str, set[str]] = {
     # package: the only rooms that may import it
-    "hydra": {"compose", "overrides"},
-    "omegaconf": {"compose"},
+    "hydra": {"config"},
+    "omegaconf": {"config"},
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"world", "batch", "connectivity", "crossing", "directions", "errors", "nn", "renderings", "tokens"}
+PLAIN = {"attention", "batch", "directions", "errors", "nn", "tokens", "world"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 
@@ -118,7 +118,7 @@ def test_the_rule_finds(room: str, source: str) -> None:
     [
         ("nn", "import math\nfrom torch import nn\nfrom mmtx.nn.mlp import MLP\nfrom .norms import RMSNorm"),
         ("data", "import numpy\nfrom mmtx.batch import Batch\nfrom mmtx import errors"),
-        ("compose", "from hydra.errors import HydraException"),
+        ("config", "from hydra.errors import HydraException"),
     ],
 )
 def test_the_rule_lets_pass(room: str, source: str) -> None:
@@ -127,7 +127,7 @@ def test_the_rule_lets_pass(room: str, source: str) -> None:
 
 def test_what_makes_a_set_of_tokens_knows_no_modality_by_name() -> None:
     """That a return, a state and an action of one step follow each other is what the rule of clocks gives."""
-    blind = ("batch", "tokens", "connectivity", "crossing", "renderings", "model", "learner", "nn")
+    blind = ("attention", "batch", "tokens", "model", "learner", "nn")
     files = [file for room in blind for file in (SOURCE / f"{room}.py", *(SOURCE / room).glob("*.py")) if file.exists()]
     told = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
     assert len(files) >= 15
@@ -151,7 +151,8 @@ class NotInstalled:
 sys.meta_path.insert(0, NotInstalled())
 
 import torch
-import mmtx.batch, mmtx.connectivity, mmtx.errors, mmtx.evaluate, mmtx.generate, mmtx.learner, mmtx.model, mmtx.tokens
+import mmtx.batch, mmtx.attention.rule, mmtx.errors, mmtx.evaluate, mmtx.decoding.search, mmtx.learner
+import mmtx.model, mmtx.tokens
 import importlib, pkgutil
 import mmtx.data, mmtx.modalities, mmtx.nn, mmtx.objectives
 

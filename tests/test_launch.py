@@ -9,7 +9,7 @@ from run_cli import TINY, mmtx, text_of
 
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment
-from mmtx.launch import OF_A_RANK, Launch, environment_of_none, launch
+from mmtx.process.launch import OF_A_RANK, Launch, environment_of_none, launch
 from mmtx.run.job import explained
 from mmtx.run.metrics import MetricsLog
 from mmtx.run.record import read_run

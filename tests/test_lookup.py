@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmtx.lookup import REACH, WORTH, Lookup
+from mmtx.decoding.prompt_lookup import REACH, WORTH, Lookup
 
 texts = st.lists(st.integers(0, 3), max_size=60)
 

@@ -6,10 +6,10 @@ import torch
 from builders import POSITIONS, action, backbone, model, series, text, text_spec
 from test_act import ALL, SPECS, Toy, made_learner
 
+from mmtx.acting.policy_eval import acting_objective, play
 from mmtx.data.renamed import renamed
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
-from mmtx.playing import acting_objective, play
 from mmtx.tokens import Clock
 
 NEW = {"action": "move", "state": "seen"}

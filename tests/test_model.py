@@ -31,13 +31,13 @@ from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
 from torch import Tensor
 
+from mmtx.attention.kernels import Dense
 from mmtx.batch import Batch, Field, Spec
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Positions, Sinusoidal
-from mmtx.renderings import Dense
 from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, pack, split
 
 BACKBONES: dict[str, dict[str, Any]] = {

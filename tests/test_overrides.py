@@ -9,10 +9,18 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
-from mmtx.arguments import Places, parse, parse_run
-from mmtx.compose import Composer, compose, compose_node, expand_sweep, read_config, with_overrides, with_sweep_files
+from mmtx.commands.arguments import Places, parse, parse_run
+from mmtx.config.compose import (
+    Composer,
+    compose,
+    compose_node,
+    expand_sweep,
+    read_config,
+    with_overrides,
+    with_sweep_files,
+)
+from mmtx.config.overrides import MOST_VALUES, quoted, read, written
 from mmtx.errors import ConfigErrors, UserError
-from mmtx.overrides import MOST_VALUES, quoted, read, written
 from mmtx.run import evaluation, resume
 from mmtx.run.directory import RunDirectory
 from mmtx.sweep.command import _freeze, split

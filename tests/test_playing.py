@@ -7,7 +7,7 @@ import math
 import pytest
 from test_act import Toy, episodes_of, made_learner
 
-from mmtx.playing import FIRST_SEED, play, play_metrics, play_seeds, record, returns_asked, summed_up
+from mmtx.acting.policy_eval import FIRST_SEED, play, play_metrics, play_seeds, record, returns_asked, summed_up
 
 
 def test_targets_that_print_alike_keep_a_metric_each() -> None:

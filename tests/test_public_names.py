@@ -8,9 +8,9 @@ import pytest
 import yaml
 
 import mmtx
-from mmtx.compose import config_directory, read_config
+from mmtx.config.compose import config_directory, read_config
+from mmtx.config.migrations import FORMAT, migrated_checkpoint, migrated_config
 from mmtx.errors import UserError
-from mmtx.migrations import FORMAT, migrated_checkpoint, migrated_config
 from mmtx.public_names import CLASS, public_name
 
 SOURCE = Path(mmtx.__file__).parent

@@ -12,14 +12,18 @@ import torch
 from builders import model, text, text_batch
 from test_act import rolled
 
-from mmtx import act, film, stopping
-from mmtx.data import babyai_demonstrations, public_file, rollouts, same_content, spoken_digits
-from mmtx.data.babyai_level import Level
-from mmtx.data.gym_world import GymWorld
-from mmtx.data.key_to_door import KeyToDoorWorld, random_walks
-from mmtx.decoding import TextDecoder
-from mmtx.generate import beam_search, generate
-from mmtx.stopping import Interrupted, Obey, attended, check, obeyed, track
+from mmtx.acting import video
+from mmtx.data.audio import spoken_digits
+from mmtx.data.episodes import babyai_demonstrations, rollouts
+from mmtx.data.episodes.babyai_level import Level
+from mmtx.data.episodes.gym_world import GymWorld
+from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
+from mmtx.data.files import public_file, same_content
+from mmtx.decoding import rollouts as roll_outs
+from mmtx.decoding.decoder import TextDecoder
+from mmtx.decoding.search import beam_search, generate
+from mmtx.process import stopping
+from mmtx.process.stopping import Interrupted, Obey, attended, check, obeyed, track
 from mmtx.training.unhindered import Unhindered
 
 
@@ -128,11 +132,11 @@ class Environment:
 
 
 LOOPS = {
-    "roll-outs": (act.History, "see", lambda: rolled()),
+    "roll-outs": (roll_outs.History, "see", lambda: rolled()),
     "steps of many environments": (GymWorld, "_vector", lambda: world().step(torch.zeros(9, dtype=torch.long))),
     "texts that are written": (TextDecoder, "append", lambda: writer(generate)),
     "texts that are searched for": (TextDecoder, "append", lambda: writer(beam_search)),
-    "a film": (film, "_picture", lambda: film.write_gif(Path("film.gif"), [[torch.zeros(3, 4, 4)] * 9])),
+    "a film": (video, "_picture", lambda: video.write_gif(Path("film.gif"), [[torch.zeros(3, 4, 4)] * 9])),
     "spoken digits": (
         spoken_digits._Draw,
         "clip",
@@ -234,7 +238,7 @@ def test_nobody_waits_for_a_batch_that_is_being_made(signals):
 
 CHILD = """
 import hashlib, os, signal, threading, time
-from mmtx.stopping import *
+from mmtx.process.stopping import *
 
 def send(*numbers):
     for number in numbers:

@@ -11,11 +11,11 @@ import time
 import pytest
 from run_cli import COMMAND
 
-from mmtx.streams import Output
+from mmtx.process.streams import Output
 
 PRINTS = """
 import os, sys
-from mmtx.streams import outlast_readers
+from mmtx.process.streams import outlast_readers
 output = outlast_readers()
 kept = open("kept", "w")
 for number in range(3):

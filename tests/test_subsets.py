@@ -12,8 +12,8 @@ from four_names import NAMES, OVERRIDES
 from run_cli import TINY, mmtx, text_of
 
 from mmtx.cli import main
-from mmtx.compose import Config, compose
-from mmtx.data.module import DataModule
+from mmtx.config.compose import Config, compose
+from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import Draw
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.evaluate import evaluate_learner

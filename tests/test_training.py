@@ -8,7 +8,7 @@ import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 from mmtx.experiment import assemble, build
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare

@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from mmtx import stopping
-from mmtx.arguments import Places, parse, parse_run, refuse, take
+from mmtx.commands.arguments import Places, parse, parse_run, refuse, take
+from mmtx.commands.help import COMMAND_HELP, HELP
 from mmtx.errors import InvalidValue, UserError, nearest
-from mmtx.help import COMMAND_HELP, HELP
-from mmtx.launch import launch, requeued
-from mmtx.streams import in_utf8, outlast_readers
+from mmtx.process import stopping
+from mmtx.process.launch import launch, requeued
+from mmtx.process.streams import in_utf8, outlast_readers
 
 if TYPE_CHECKING:
     from mmtx.experiment import Experiment
@@ -78,7 +78,7 @@ def _run(arguments: list[str]) -> int:
 
 def train(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, run_dir = parse_run(arguments)
-    from mmtx.compose import read_or_compose
+    from mmtx.config.compose import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.job import begin, start
@@ -134,7 +134,7 @@ def resume(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
-    from mmtx.compose import read_or_compose
+    from mmtx.config.compose import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.source import learnt_for
 
@@ -199,8 +199,8 @@ def sync(arguments: list[str]) -> int:
 def import_public(arguments: list[str]) -> int:
     import shlex
 
+    from mmtx.config.overrides import written
     from mmtx.interop import from_pretrained
-    from mmtx.overrides import written
     from mmtx.run.exchange import save_as_run, shape_of
 
     (path, out), options, _ = parse(arguments, IMPORT, None)
@@ -227,7 +227,7 @@ def export(arguments: list[str]) -> int:
 
 
 def list_options(arguments: list[str]) -> int:
-    from mmtx.compose import describe_options
+    from mmtx.config.compose import describe_options
 
     described = describe_options()
     arguments = [argument.removeprefix("hydra/") for argument in arguments]
@@ -282,7 +282,7 @@ def _refuse_unreadable(arguments: Sequence[str]) -> None:
 
 
 def _refuse_sweep(overrides: list[str]) -> None:
-    from mmtx.overrides import OF_A_SWEEP
+    from mmtx.config.overrides import OF_A_SWEEP
 
     for override in overrides:
         if OF_A_SWEEP.match(override) or override.lstrip("+").startswith("sweep="):

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from mmtx.act import Episode
+from mmtx.acting.policy_eval import play, play_metrics
 from mmtx.batch import Batch
 from mmtx.data.base import Source
-from mmtx.data.left_out import check_left_out, count_left_out
-from mmtx.data.module import DataModule
+from mmtx.data.loaders import DataModule
+from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.decoding.rollouts import Episode
 from mmtx.directions import KNOWN, Direction, known
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
-from mmtx.playing import play, play_metrics
-from mmtx.stopping import track
+from mmtx.process.stopping import track
 from mmtx.world import Playable
 
 Totals = dict[str, tuple[torch.Tensor, list[str]]]

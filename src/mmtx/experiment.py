@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from mmtx import check
 from mmtx.batch import Spec
-from mmtx.compose import Config, compose
+from mmtx.compatibility import mismatches
+from mmtx.config import check
+from mmtx.config.compose import Config, compose
 from mmtx.data.base import Source
 from mmtx.data.learnt import Learnt, within
+from mmtx.data.loaders import DataModule
 from mmtx.data.modality_dropout import ModalityDropout
-from mmtx.data.module import DataModule
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
-from mmtx.mismatches import mismatches
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.backbone import Backbone
-from mmtx.nn.lora import LoRA, freeze
+from mmtx.nn.low_rank import LoRA, freeze
 from mmtx.tokens import Clock
 
 if TYPE_CHECKING:

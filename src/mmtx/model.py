@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
-from mmtx.crossing import Memory
 from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.text import Text

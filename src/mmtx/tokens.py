@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmtx.connectivity import Connectivity, Packing, Shape
+from mmtx.attention.rule import Connectivity, Packing, Shape
 
 MAX_COORDINATES = 2
 """A modality has at most a row and a column of its own; the third coordinate is time, which its clock gives."""

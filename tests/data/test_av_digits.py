@@ -9,12 +9,12 @@ from run_cli import TINY, mmtx, text_of
 from sklearn.decomposition import PCA
 
 from mmtx.cli import main
-from mmtx.data import synthesis
-from mmtx.data.av_digits import AVDigits
+from mmtx.data.audio import synthesis
+from mmtx.data.audio.spoken_digits import SpokenDigits
 from mmtx.data.base import Samples, Source
-from mmtx.data.digits import Digits
-from mmtx.data.spoken_digits import SpokenDigits
-from mmtx.data.vocabulary import Characters
+from mmtx.data.image.digits import Digits
+from mmtx.data.multimodal.av_digits import AVDigits
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 FEW = {"num_train": 12, "num_val": 4, "num_test": 5}

@@ -10,15 +10,16 @@ import pytest
 import torch
 from contracts import check_source
 
-from mmtx.compose import compose
-from mmtx.data import babyai_demonstrations, babyai_speech, babyai_world, synthesis
-from mmtx.data.babyai import BabyAI
-from mmtx.data.babyai_demonstrations import episode_seed
-from mmtx.data.babyai_level import Level, language
-from mmtx.data.babyai_speech import SAMPLE_RATE_HZ
+from mmtx.config.compose import compose
+from mmtx.data.audio import synthesis
+from mmtx.data.audio.synthesis import voice_names
 from mmtx.data.collate import collate
-from mmtx.data.synthesis import voice_names
-from mmtx.data.vocabulary import BPE, Bytes, Characters, Words
+from mmtx.data.episodes import babyai_demonstrations, babyai_speech, babyai_world
+from mmtx.data.episodes.babyai import BabyAI
+from mmtx.data.episodes.babyai_demonstrations import episode_seed
+from mmtx.data.episodes.babyai_level import Level, language
+from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ
+from mmtx.data.text.vocabulary import BPE, Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
 
 GO_TO = "BabyAI-GoToLocal-v0"

@@ -17,15 +17,15 @@ from random_damage import damaged
 from small_data import md5
 
 from mmtx.batch import Field, Spec
-from mmtx.data import idx_images
+from mmtx.data.audio.sound_file import read_sound
 from mmtx.data.base import Samples, Source
-from mmtx.data.decode_image import decode_image
-from mmtx.data.gunzip import gunzip
-from mmtx.data.left_out import LEFT_OUT, check_left_out, count_left_out
-from mmtx.data.module import DataModule
-from mmtx.data.sound_file import read_sound
-from mmtx.data.trajectories import read_trajectories
-from mmtx.data.unpacked import FREE_BYTES
+from mmtx.data.episodes.trajectories import read_trajectories
+from mmtx.data.files.gunzip import gunzip
+from mmtx.data.files.unpacked import FREE_BYTES
+from mmtx.data.image import idx_images
+from mmtx.data.image.decode_image import decode_image
+from mmtx.data.loaders import DataModule
+from mmtx.data.skipped_samples import LEFT_OUT, check_left_out, count_left_out
 from mmtx.errors import UserError
 
 MOST_GROWTH = 64 << 20
@@ -250,7 +250,7 @@ def test_damaged_trajectories(kind, numbers, tmp_path):
 
 
 def test_a_yaml_file_of_a_stranger(tmp_path):
-    from mmtx.plain_yaml import read_yaml
+    from mmtx.config.plain_yaml import read_yaml
 
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{new}: &{new} [{','.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from contracts import check_source
 
-from mmtx.data.captioned_digits import CaptionedDigits
-from mmtx.data.digits import NAMES, Digits
-from mmtx.data.vocabulary import Characters
+from mmtx.data.image.digits import NAMES, Digits
+from mmtx.data.multimodal.captioned_digits import CaptionedDigits
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue
 
 PHRASINGS = ["the digit {}", "{} it is"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from contracts import check_source
 
-from mmtx.data import driving
-from mmtx.data.driving import LABELS, LANE_M, SENSORS, Driving
+from mmtx.data.multimodal import driving
+from mmtx.data.multimodal.driving import LABELS, LANE_M, SENSORS, Driving
 from mmtx.errors import InvalidValue
 
 STRAIGHT = {"curvature": 0.0, "offset": 0.0, "heading": 0.0, "vehicle": 0, "limit": 36.0, "speed": 20.0}

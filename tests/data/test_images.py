@@ -24,13 +24,14 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from small_data import publish_small, small_cifar_files, write
 
-from mmtx.data import cifar10, fashion_mnist, mnist, public_file
-from mmtx.data.decode_image import FILL, Fit, decode_image
-from mmtx.data.digits import Digits
-from mmtx.data.image_folder import ImageFolder
-from mmtx.data.labelled_images import LabelledImages
+from mmtx.data.files import public_file
+from mmtx.data.image import cifar10, fashion_mnist, mnist
+from mmtx.data.image.decode_image import FILL, Fit, decode_image
+from mmtx.data.image.digits import Digits
+from mmtx.data.image.image_folder import ImageFolder
+from mmtx.data.image.labelled_images import LabelledImages
 from mmtx.data.stratified import hold_out
-from mmtx.data.vocabulary import Characters
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 PUBLISHED = {"MNIST": mnist, "FashionMNIST": fashion_mnist, "CIFAR10": cifar10}
@@ -345,7 +346,7 @@ def test_real_mnist():
 
 def test_importing_the_datasets_imports_no_dataset_library():
     code = (
-        "import sys; from mmtx.data import digits, mnist, fashion_mnist, cifar10, image_folder;"
+        "import sys; from mmtx.data.image import digits, mnist, fashion_mnist, cifar10, image_folder;"
         "assert not {'torchvision', 'sklearn', 'lightning', 'hydra'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from mmtx.data.labelled_text import LabelledText
-from mmtx.data.vocabulary import Bytes
+from mmtx.data.text.labelled_text import LabelledText
+from mmtx.data.text.vocabulary import Bytes
 from mmtx.errors import UserError
 
 ROWS = [(f"number {i}", ("b", "a", "c")[i % 3]) for i in range(60)]

@@ -22,10 +22,10 @@ from small_data import (
 )
 
 from mmtx.batch import Field, Spec
-from mmtx.compose import compose, describe_options
+from mmtx.config.compose import compose, describe_options
 from mmtx.data.base import Samples, Source
 from mmtx.data.learnt import Learnt
-from mmtx.data.vocabulary import Bytes, Characters
+from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source
 

@@ -8,9 +8,9 @@ import torch
 
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
+from mmtx.data.loaders import DataModule
 from mmtx.data.mixture import Mixture
 from mmtx.data.mixture_order import BLOCK, MixtureOrder
-from mmtx.data.module import DataModule
 from mmtx.data.sampler import Draw, Order, mix
 from mmtx.errors import InvalidValue, UserError
 

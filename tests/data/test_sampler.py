@@ -14,8 +14,8 @@ import torch
 
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
+from mmtx.data.loaders import DataModule
 from mmtx.data.mixture import Mixture
-from mmtx.data.module import DataModule
 from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix, seed_step
 from mmtx.data.worker import Desk
 from mmtx.errors import InvalidValue, UserError

@@ -14,7 +14,7 @@ import soundfile
 import torch
 from small_data import write_sound
 
-from mmtx.data.sound_file import check_sound, read_sound, sound_header
+from mmtx.data.audio.sound_file import check_sound, read_sound, sound_header
 from mmtx.errors import UserError
 
 
@@ -431,7 +431,7 @@ def test_many_channels_take_little_memory(tmp_path):
 
 def test_importing_the_datasets_imports_no_sound_library():
     code = (
-        "import sys; from mmtx.data import fsdd, audio_manifest, speech_commands, librispeech;"
+        "import sys; from mmtx.data.audio import fsdd, audio_manifest, speech_commands, librispeech;"
         "assert not {'torchaudio', 'soundfile'} & set(sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -18,14 +18,15 @@ import torch
 from contracts import check_source
 from small_data import small_audio_manifest, small_fsdd, small_librispeech, small_speech_commands, write_sound
 
-from mmtx.data import librispeech, public_file, speech_commands
-from mmtx.data.audio_manifest import AudioManifest
-from mmtx.data.fsdd import FSDD
-from mmtx.data.librispeech import LibriSpeech
-from mmtx.data.public_archive import PublicArchive
-from mmtx.data.sound_file import read_sound, trim_silence
-from mmtx.data.speech_commands import SpeechCommands
-from mmtx.data.vocabulary import BPE, Characters
+from mmtx.data.audio import librispeech, speech_commands
+from mmtx.data.audio.audio_manifest import AudioManifest
+from mmtx.data.audio.fsdd import FSDD
+from mmtx.data.audio.librispeech import LibriSpeech
+from mmtx.data.audio.sound_file import read_sound, trim_silence
+from mmtx.data.audio.speech_commands import SpeechCommands
+from mmtx.data.files import public_file
+from mmtx.data.files.public_archive import PublicArchive
+from mmtx.data.text.vocabulary import BPE, Characters
 from mmtx.errors import InvalidValue, UserError
 
 

@@ -17,11 +17,19 @@ import torch
 from contracts import check_source
 
 import mmtx
-from mmtx.data import spoken_digits, synthesis
-from mmtx.data.digits import NAMES
-from mmtx.data.spoken_digits import SpokenDigits
-from mmtx.data.synthesis import NATIVE_RATE_HZ, SPEAKERS, UNSEEN_ACCENT, Voice, random_voice, synthesise, voice_names
-from mmtx.data.vocabulary import BPE, Characters
+from mmtx.data.audio import spoken_digits, synthesis
+from mmtx.data.audio.spoken_digits import SpokenDigits
+from mmtx.data.audio.synthesis import (
+    NATIVE_RATE_HZ,
+    SPEAKERS,
+    UNSEEN_ACCENT,
+    Voice,
+    random_voice,
+    synthesise,
+    voice_names,
+)
+from mmtx.data.image.digits import NAMES
+from mmtx.data.text.vocabulary import BPE, Characters
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -58,7 +66,7 @@ FLUTTERING = ["en-us+f1", "en-gb-x-rp+m1", "en-029+grandma", "en-us-nyc+adam", "
 
 SAY = """
 import hashlib, sys
-from mmtx.data.synthesis import Voice, synthesise
+from mmtx.data.audio.synthesis import Voice, synthesise
 
 for name in sys.argv[1:]:
     voice = Voice(name=name, pitch=50, pitch_range=50, words_per_minute=175)

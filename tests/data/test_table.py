@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from mmtx.data.table import KINDS, read_table
+from mmtx.data.files.table import KINDS, read_table
 from mmtx.errors import UserError
 
 BREAKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"

@@ -6,9 +6,9 @@ import sysconfig
 import pytest
 from contracts import check_source
 
-from mmtx.data.python_docs import PythonDocs
-from mmtx.data.text_file import TextFile, TextStream, read_text
-from mmtx.data.vocabulary import BPE, Bytes, Characters
+from mmtx.data.text.python_docs import PythonDocs
+from mmtx.data.text.text_file import TextFile, TextStream, read_text
+from mmtx.data.text.vocabulary import BPE, Bytes, Characters
 from mmtx.errors import InvalidValue, UserError
 
 

@@ -11,11 +11,11 @@ import torch
 from contracts import check_source
 from small_data import shrink_data, shrink_dictionary
 
-from mmtx.compose import compose
-from mmtx.data.g2p import G2P
-from mmtx.data.parallel_text import ParallelText
-from mmtx.data.text_pairs import IdLists
-from mmtx.data.vocabulary import BPE, Bytes, Characters, Words
+from mmtx.config.compose import compose
+from mmtx.data.text.g2p import G2P
+from mmtx.data.text.parallel_text import ParallelText
+from mmtx.data.text.text_pairs import IdLists
+from mmtx.data.text.vocabulary import BPE, Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
 from mmtx.experiment import construct_source
 

@@ -17,18 +17,18 @@ import yaml
 from contracts import check_source
 
 import mmtx
-from mmtx.check import RUNTIME
-from mmtx.data import minari_dataset, rollouts
+from mmtx.config.check import RUNTIME
 from mmtx.data.base import BatchSplit
-from mmtx.data.behaviour import CONTROLLERS
 from mmtx.data.collate import collate
-from mmtx.data.episodes import FIRST_DATA_SEED, Episodes, EpisodeSource, Windowing, data_seed
-from mmtx.data.gym_world import GymWorld, make_env, state_vector
-from mmtx.data.key_to_door import KeyToDoor, KeyToDoorWorld, random_walks
-from mmtx.data.minari_dataset import Minari
-from mmtx.data.module import DataModule
-from mmtx.data.rollouts import Rollouts
-from mmtx.data.trajectories import Trajectories
+from mmtx.data.episodes import minari_dataset, rollouts
+from mmtx.data.episodes.behaviour import CONTROLLERS
+from mmtx.data.episodes.gym_world import GymWorld, make_env, state_vector
+from mmtx.data.episodes.key_to_door import KeyToDoor, KeyToDoorWorld, random_walks
+from mmtx.data.episodes.minari_dataset import Minari
+from mmtx.data.episodes.rollouts import Rollouts
+from mmtx.data.episodes.source import FIRST_DATA_SEED, Episodes, EpisodeSource, Windowing, data_seed
+from mmtx.data.episodes.trajectories import Trajectories
+from mmtx.data.loaders import DataModule
 from mmtx.errors import InvalidValue, UserError
 
 

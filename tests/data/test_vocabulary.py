@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mmtx.data.vocabulary import BPE, Bytes, Characters, TextVocabulary, Words
+from mmtx.data.text.vocabulary import BPE, Bytes, Characters, TextVocabulary, Words
 from mmtx.errors import InvalidValue, UserError
 
 TEXTS = {

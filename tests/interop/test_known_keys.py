@@ -18,9 +18,9 @@ transformers = pytest.importorskip("transformers")
 from public import bert, decision_transformer, gpt2, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
-from mmtx.data import tokenizer_files  # noqa: E402
-from mmtx.data.decode_image import Fit, decode_image  # noqa: E402
-from mmtx.data.known_keys import refusals  # noqa: E402
+from mmtx.data.files.known_keys import refusals  # noqa: E402
+from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
+from mmtx.data.text import tokenizer_files  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402

@@ -13,7 +13,7 @@ import torch
 
 import mmtx
 from mmtx.cli import main
-from mmtx.data.sound_file import read_sound
+from mmtx.data.audio.sound_file import read_sound
 
 pytestmark = pytest.mark.weights
 

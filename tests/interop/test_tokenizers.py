@@ -14,9 +14,9 @@ from public import bert, gpt2, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
-from mmtx.data.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
-from mmtx.data.tokenizer_files import find_tokenizer  # noqa: E402
-from mmtx.data.vocabulary import BPE  # noqa: E402
+from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
+from mmtx.data.text.tokenizer_files import find_tokenizer  # noqa: E402
+from mmtx.data.text.vocabulary import BPE  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.tiktoken import from_ranks  # noqa: E402
 

@@ -11,11 +11,11 @@ import torch
 from builders import attention
 from torch import Tensor, nn
 
+from mmtx.attention.kernels import Causal, Full, Partly
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LINEARS, Attention, LayerCache
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Rotary, rotate
-from mmtx.renderings import Causal, Full, Partly
 
 DIM, HEADS = 12, 4
 

@@ -10,13 +10,13 @@ import torch
 from builders import POSITIONS, attention, backbone, mlp
 from torch import Tensor, nn
 
-from mmtx.attention_maps import attention_maps
-from mmtx.connectivity import Connectivity, Shape
-from mmtx.crossing import Memory
+from mmtx.attention.kernels import Full, Partly
+from mmtx.attention.memory_rule import Memory
+from mmtx.attention.rule import Connectivity, Shape
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone, Residual, layer_windows
 from mmtx.nn.norms import LayerNorm, RMSNorm
-from mmtx.renderings import Full, Partly
+from mmtx.training.attention_maps import attention_maps
 
 DIM, LENGTH = 24, 6
 

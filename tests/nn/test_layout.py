@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from mmtx.nn.layout import input_by_input
+from mmtx.decoding.cpu_layout import input_by_input
 
 
 def module() -> nn.Module:

@@ -7,7 +7,7 @@ from builders import model, text
 
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
-from mmtx.nn.lora import freeze
+from mmtx.nn.low_rank import freeze
 
 
 @pytest.mark.parametrize("name", ["source", "target"])

@@ -27,8 +27,8 @@ from contracts import check_objective
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding.search import beam_search
 from mmtx.errors import InvalidValue
-from mmtx.generate import beam_search
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.seq2seq import Seq2Seq

@@ -20,18 +20,18 @@ import lightning.pytorch  # noqa: F401  before the first fork, so that it is imp
 import torch
 from torch.distributed.tensor import DTensor
 
-import mmtx.act
 import mmtx.cli
+import mmtx.decoding.rollouts
 import mmtx.experiment
-from mmtx.data import module as data_module
-from mmtx.data import rollouts
-from mmtx.decoding import TextDecoder
+from mmtx.data import loaders as data_module
+from mmtx.data.episodes import rollouts
+from mmtx.decoding.decoder import TextDecoder
+from mmtx.process.stopping import SIGNALS
+from mmtx.process.streams import outlast_readers
 from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoints import Checkpoints
 from mmtx.run.directory import RunDirectory
-from mmtx.stopping import SIGNALS
-from mmtx.streams import outlast_readers
 from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
 
@@ -53,7 +53,7 @@ POINTS = {
     "data.batch": (data_module._Fetch, "_batch"),
     "data.sample": (data_module._Fetch, "_sample"),
     "data.episode": (rollouts._Recipe, "_episode"),
-    "act.step": (mmtx.act.History, "see"),
+    "act.step": (mmtx.decoding.rollouts.History, "see"),
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw"),
     "start.assemble": (mmtx.experiment, "assemble"),

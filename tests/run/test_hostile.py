@@ -15,12 +15,12 @@ import yaml
 from random_damage import damaged
 from run_cli import TINY, mmtx, text_of
 
-from mmtx import check
-from mmtx.check import resolve
 from mmtx.cli import main
+from mmtx.config import check
+from mmtx.config.check import resolve
+from mmtx.config.redaction import redacted
 from mmtx.errors import UserError
 from mmtx.experiment import build, construct, construct_source
-from mmtx.redaction import redacted
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.loading import contents, load, read_checkpoint
 
@@ -187,7 +187,7 @@ TARGETS = [
     *("os.system", "builtins.eval", "builtins.open", "subprocess.Popen", "numpy.load", "torch.load", "torch.hub.load"),
     *("torch.utils.cpp_extension.load_inline", "logging.os.makedirs", "functools.partial", "evil_lab.Evil"),
     *("mmtx.experiment.torch.load", "mmtx.experiment.copy.deepcopy", "mmtx.run.job.Path", "mmtx.experiment.construct"),
-    *("mmtx.data.module.DataLoader", "mmtxx.Evil", "mmtx", "", "mmtx..nn", "mmtx.\x00.a", "torch.optimx.Evil"),
+    *("mmtx.data.loaders.DataLoader", "mmtxx.Evil", "mmtx", "", "mmtx..nn", "mmtx.\x00.a", "torch.optimx.Evil"),
 ]
 
 

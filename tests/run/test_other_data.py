@@ -13,11 +13,11 @@ from PIL import Image
 from small_data import small_audio_manifest, small_episodes, write_sound
 
 from mmtx.batch import Batch
-from mmtx.compose import compose, read_config
+from mmtx.config.compose import compose, read_config
+from mmtx.config.overrides import written
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 from mmtx.interop.family import text_batch
-from mmtx.overrides import written
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mmtx import check
 from mmtx.cli import main
+from mmtx.config import check
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.lock import _warn

@@ -10,10 +10,10 @@ from run_directories import curve, write_run, write_sweep
 from wandb_server import wandb_server
 
 from mmtx.errors import UserError
+from mmtx.process.stopping import Interrupted
 from mmtx.run.sync import sync
-from mmtx.run.wandb_file import read_wandb_file
-from mmtx.run.wandb_log import WandbLog
-from mmtx.stopping import Interrupted
+from mmtx.run.wandb.file import read_wandb_file
+from mmtx.run.wandb.log import WandbLog
 
 
 @pytest.fixture

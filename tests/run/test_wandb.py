@@ -17,11 +17,11 @@ from run_cli import TINY, fork, mmtx, text_of
 from run_directories import write_sweep
 from wandb_server import KEY, wandb_server
 
+from mmtx.process.stopping import Interrupted
 from mmtx.run.record import read_run
-from mmtx.run.wandb_file import read_wandb_file
-from mmtx.run.wandb_identity import identity
-from mmtx.run.wandb_log import WandbLog
-from mmtx.stopping import Interrupted
+from mmtx.run.wandb.file import read_wandb_file
+from mmtx.run.wandb.identity import identity
+from mmtx.run.wandb.log import WandbLog
 
 RUN = ["train", "experiment=vit_digits", *TINY, "trainer.max_steps=2", "run_dir=run"]
 NOBODY = {"WANDB_MODE": None, "WANDB_API_KEY": None, "NETRC": "/nowhere/netrc", "WANDB_BASE_URL": None}
@@ -279,7 +279,7 @@ def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
         def finish(self, exit_code):
             time.sleep(60)
 
-    monkeypatch.setattr("mmtx.run.wandb_log.FINISH_SECONDS", 0.2)
+    monkeypatch.setattr("mmtx.run.wandb.log.FINISH_SECONDS", 0.2)
     opened = log(tmp_path)
     opened._run = Hanging()
     start = time.monotonic()

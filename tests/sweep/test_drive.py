@@ -155,7 +155,7 @@ def test_a_signal_lets_all_jobs_save(number, code, tmp_path):
 
 
 def test_a_second_signal_kills_jobs_that_do_not_end(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmtx.stopping.ONE_SIGNAL_SECONDS", 0.1)
+    monkeypatch.setattr("mmtx.process.stopping.ONE_SIGNAL_SECONDS", 0.1)
     sweep = make_sweep(tmp_path, ["trap '' TERM; touch up; while true; do sleep 0.05; done"])
     monkeypatch.chdir(tmp_path)
 

@@ -13,9 +13,9 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from test_act import Toy, made_learner
 
+from mmtx.acting.policy_eval import FIRST_SEED, play
 from mmtx.learner import Learner
-from mmtx.playing import FIRST_SEED, play
-from mmtx.run.wandb_log import WandbLog
+from mmtx.run.wandb.log import WandbLog
 from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw
 

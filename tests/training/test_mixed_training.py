@@ -7,7 +7,7 @@ import torch
 from run_cli import mmtx, text_of
 from small_data import small_trajectories
 
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import assemble
 from mmtx.run.directory import RunDirectory

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mmtx.batch import Batch
-from mmtx.training.numbers import NotFinite, Watch, keep_batches
+from mmtx.training.nonfinite import NotFinite, Watch, keep_batches
 
 
 def test_the_first_bad_step_ends_a_run_that_skips_none():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mmtx.batch import Spec, Vocabulary
-from mmtx.data.vocabulary import described
+from mmtx.data.text.vocabulary import described
 from mmtx.errors import some
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from mmtx.batch import Spec
-from mmtx.data.vocabulary import TextVocabulary, described, kind_of
+from mmtx.data.text.vocabulary import TextVocabulary, described, kind_of
 from mmtx.errors import InvalidValue, UserError, some
 
 Value = TypeVar("Value")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec, Vocabulary
-from mmtx.data.known_keys import Keys, every, harmless, only, used
+from mmtx.data.files.known_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.classes import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.data.known_keys import Keys, harmless, used
+from mmtx.data.files.known_keys import Keys, harmless, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import SILENT
 from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from mmtx.data.known_keys import defaults
-from mmtx.data.sentence_pieces import SentencePieces
+from mmtx.data.files.known_keys import defaults
+from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files

@@ -14,8 +14,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
-from mmtx.data.known_keys import Keys, defaults, used
-from mmtx.data.pretrained_vocabulary import Numbers, Pretrained
+from mmtx.data.files.known_keys import Keys, defaults, used
+from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
 from mmtx.interop.links import Link, Weights

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from mmtx.compose import Config, compose
-from mmtx.data.known_keys import refusals
-from mmtx.data.tokenizer_files import find_tokenizer, spelt_tokens
+from mmtx.config.compose import Config, compose
+from mmtx.data.files.known_keys import refusals
+from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.interop.common_keys import GENERATION, SUPPRESSED

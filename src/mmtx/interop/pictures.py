@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.data.known_keys import Keys, every, harmless, only, used
+from mmtx.data.files.known_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.known_keys import Key, Keys, harmless, used
+from mmtx.data.files.known_keys import Key, Keys, harmless, used
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
 from mmtx.interop.family import (
     Config,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mmtx.data.tokenizer_files import byte_level, with_added
+from mmtx.data.text.tokenizer_files import byte_level, with_added
 
 
 def from_ranks(ranks: Mapping[bytes, int], special: Mapping[str, int]) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmtx.data.known_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.files.known_keys import Keys, every, harmless, only, refusals, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
 from mmtx.interop.links import PARTS, Weights

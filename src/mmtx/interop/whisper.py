@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.known_keys import Key, Keys, every, harmless, only, refusals, used
+from mmtx.data.files.known_keys import Key, Keys, every, harmless, only, refusals, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, WRITING, encoder_decoder
 from mmtx.interop.family import (

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
 from mmtx.errors import InvalidValue
 from mmtx.nn.positions import RotaryTable, rotate
-from mmtx.renderings import Bias, Keys, Queries, Rendering
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)

@@ -10,13 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmtx.connectivity import Connectivity, Packing
-from mmtx.crossing import Crossing, Memory
+from mmtx.attention.kernels import Bias, Rendering
+from mmtx.attention.memory_rule import Crossing, Memory
+from mmtx.attention.rule import Connectivity, Packing
 from mmtx.errors import InvalidValue, check_fraction
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Positions, RotaryTable
-from mmtx.renderings import Bias, Rendering
 
 
 class Backbone(nn.Module):

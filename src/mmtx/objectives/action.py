@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding.search import check_temperature, sharpened
 from mmtx.directions import known
 from mmtx.errors import InvalidValue
-from mmtx.generate import check_temperature, sharpened
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec

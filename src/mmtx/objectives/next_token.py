@@ -10,8 +10,8 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding.search import GREEDY, Sampling, generate
 from mmtx.directions import known
-from mmtx.generate import GREEDY, Sampling, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead

@@ -9,10 +9,10 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding import Logits
+from mmtx.decoding.decoder import Logits
+from mmtx.decoding.search import beam_search, check_search, generate
 from mmtx.directions import known
 from mmtx.errors import InvalidValue
-from mmtx.generate import beam_search, check_search, generate
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
@@ -44,7 +44,7 @@ class Seq2Seq(Objective):
         label_smoothing: share of the target spread over all ids, in training.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
-        length_penalty: of beam search, see `mmtx.generate.beam_search`.
+        length_penalty: of beam search, see `mmtx.decoding.search.beam_search`.
     """
 
     def __init__(

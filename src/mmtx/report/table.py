@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
 
-from mmtx.overrides import OF_A_SWEEP
+from mmtx.config.overrides import OF_A_SWEEP
 from mmtx.report.attribution import Attribution
 from mmtx.report.comparison import Comparison, Setting, rounded
 

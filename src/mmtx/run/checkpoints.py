@@ -14,13 +14,13 @@ from torch.utils._pytree import tree_map
 
 from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue
+from mmtx.process.stopping import Interrupted
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.metrics import MetricsLog
-from mmtx.stopping import Interrupted
 from mmtx.training.alarms import Alarm
 from mmtx.training.module import MultimodalModule, is_sharded
-from mmtx.training.numbers import NotFinite
+from mmtx.training.nonfinite import NotFinite
 from mmtx.training.state import capture
 
 MAX_FAILURES = 3

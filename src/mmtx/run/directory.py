@@ -16,9 +16,9 @@ from typing import Any
 
 import yaml
 
+from mmtx.config.migrations import FORMAT
+from mmtx.config.redaction import literal, redacted
 from mmtx.errors import UserError
-from mmtx.migrations import FORMAT
-from mmtx.redaction import literal, redacted
 from mmtx.run.lock import lock
 
 

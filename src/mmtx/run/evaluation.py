@@ -10,15 +10,15 @@ from typing import Any
 
 import torch
 
-from mmtx import check
-from mmtx.compose import Config, with_overrides
+from mmtx.config import check
+from mmtx.config.compose import Config, with_overrides
+from mmtx.config.overrides import read_all
 from mmtx.data.base import Source
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
-from mmtx.overrides import read_all
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import load, read_checkpoint
 from mmtx.run.metrics import finite

@@ -8,15 +8,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmtx.compose import compose
+from mmtx.config.compose import compose
+from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.exporting import write_public
 from mmtx.interop.outputs import whole_file
 from mmtx.interop.programs import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
-from mmtx.nn.lora import merge_updates
-from mmtx.overrides import written
+from mmtx.nn.low_rank import merge_updates
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory, is_run
 from mmtx.run.environment import describe

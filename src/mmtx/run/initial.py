@@ -14,15 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Spec
-from mmtx.check import encoder_node
-from mmtx.compose import Config
-from mmtx.data.vocabulary import same_ids
+from mmtx.config.check import encoder_node
+from mmtx.config.compose import Config
+from mmtx.config.overrides import written
+from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
-from mmtx.nn.lora import merge_updates
+from mmtx.nn.low_rank import merge_updates
 from mmtx.nn.positions import Learned
-from mmtx.overrides import written
 from mmtx.run.directory import is_run
 from mmtx.run.loading import load
 

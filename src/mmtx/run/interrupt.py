@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mmtx.stopping import Obey, attend, obey, share
+from mmtx.process.stopping import Obey, attend, obey, share
 
 
 class Interrupt(Callback):

@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 
-from mmtx.compose import Config, read_config
+from mmtx.config.compose import Config, read_config
+from mmtx.config.redaction import redacted
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
-from mmtx.launch import MAKES_RANKS, launch
-from mmtx.redaction import redacted
+from mmtx.process.launch import MAKES_RANKS, launch
+from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded, show_progress
 from mmtx.run.directory import RunDirectory
 from mmtx.run.initial import initialise_from
 from mmtx.run.interrupt import Interrupt, requeue
@@ -29,7 +30,6 @@ from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
 from mmtx.run.source import learnt_for
-from mmtx.stopping import Interrupted, Obey, obeyed, recorded, show_progress
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -137,7 +137,7 @@ def _ended_at_once(run: RunDirectory, number: int) -> None:
 def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -> dict[str, float]:
     import lightning.pytorch as pl
 
-    from mmtx.run.wandb_log import WandbLog
+    from mmtx.run.wandb.log import WandbLog
     from mmtx.training.module import MultimodalModule
 
     quieten()

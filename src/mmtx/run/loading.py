@@ -10,16 +10,16 @@ from typing import Any
 
 import torch
 
-from mmtx import check
 from mmtx.batch import Field, Spec
-from mmtx.compose import Config, completed
-from mmtx.data.vocabulary import TextVocabulary
-from mmtx.data.vocabulary import described as described_vocabulary
+from mmtx.config import check
+from mmtx.config.compose import Config, completed
+from mmtx.config.migrations import FORMAT, migrated_checkpoint
+from mmtx.config.redaction import redacted
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.data.text.vocabulary import described as described_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
-from mmtx.migrations import FORMAT, migrated_checkpoint
-from mmtx.redaction import redacted
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
 

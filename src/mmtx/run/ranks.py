@@ -11,10 +11,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.launch import environment_of_none
+from mmtx.process.launch import environment_of_none
+from mmtx.process.stopping import SIGNALS, Obey, obeyed, passed_on, track
 from mmtx.run.children import Children, describe_exit
 from mmtx.run.worker import command
-from mmtx.stopping import SIGNALS, Obey, obeyed, passed_on, track
 
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mmtx.config.migrations import migrated_config
+from mmtx.config.plain_yaml import read_yaml
 from mmtx.directions import Direction
 from mmtx.errors import UserError
-from mmtx.migrations import migrated_config
-from mmtx.plain_yaml import read_yaml
+from mmtx.process.stopping import track
 from mmtx.run.directory import RunDirectory
-from mmtx.stopping import track
 
 MANIFEST = "sweep.json"
 SILENT_SECONDS = 120.0

@@ -11,11 +11,11 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mmtx.compose import read_config
+from mmtx.config.compose import read_config
+from mmtx.config.overrides import read_all
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
-from mmtx.launch import launch
-from mmtx.overrides import read_all
+from mmtx.process.launch import launch
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import keep_global_batch, start

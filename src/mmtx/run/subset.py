@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from mmtx.batch import Spec
-from mmtx.compose import compose
+from mmtx.config.compose import compose
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.learner import Learner

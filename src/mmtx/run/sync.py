@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.errors import UserError
+from mmtx.process.stopping import track
 from mmtx.run.record import RunRecord, find_runs, read_json
-from mmtx.run.wandb_file import read_wandb_file
-from mmtx.run.wandb_identity import FILE, identity, project_name, remember
-from mmtx.run.wandb_run import by_step, exit_code, mark, settle_environment
-from mmtx.run.wandb_server import why_offline
-from mmtx.stopping import track
+from mmtx.run.wandb.common import by_step, exit_code, mark, settle_environment
+from mmtx.run.wandb.file import read_wandb_file
+from mmtx.run.wandb.identity import FILE, identity, project_name, remember
+from mmtx.run.wandb.server import why_offline
 
 UPLOAD = (sys.executable, "-P", "-m", "wandb", "sync", "--include-online")
 SAMPLES = re.compile(r"(?P<name>.+)_step(?P<step>\d+)")

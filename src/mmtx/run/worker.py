@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtx import stopping
-from mmtx.launch import launch
+from mmtx.process import stopping
+from mmtx.process.launch import launch
+from mmtx.process.streams import outlast_readers
 from mmtx.run import lifeline
-from mmtx.streams import outlast_readers
 
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
@@ -95,7 +95,7 @@ def _continue_or_begin(run: RunDirectory) -> int:
 
 
 def _begin(run: RunDirectory) -> int:
-    from mmtx.compose import read_config
+    from mmtx.config.compose import read_config
     from mmtx.experiment import assemble
     from mmtx.run.job import begin
     from mmtx.run.source import learnt_for

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from mmtx import check
-from mmtx.compose import Config, compose_node, read_config, with_sweep_files
+from mmtx.config import check
+from mmtx.config.compose import Config, compose_node, read_config, with_sweep_files
+from mmtx.config.overrides import OF_A_SWEEP
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import SEEDS, Collector, construct
-from mmtx.launch import launch
-from mmtx.overrides import OF_A_SWEEP
+from mmtx.process.launch import launch
 from mmtx.public_names import public_name
 from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock

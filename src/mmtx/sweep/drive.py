@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from mmtx.process.stopping import Obey, attended, obeyed, passed_on
 from mmtx.run.directory import RunDirectory
-from mmtx.stopping import Obey, attended, obeyed, passed_on
 from mmtx.sweep.engine import Engine
 from mmtx.sweep.outcome import memory_kills, outcome
 from mmtx.sweep.policy import Policy

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.launch import environment_of_none
+from mmtx.process.launch import environment_of_none
 
 
 @dataclass(frozen=True)

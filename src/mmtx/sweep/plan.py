@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmtx.compose import Composer, Config, expand_sweep, read_config, with_overrides
+from mmtx.config.compose import Composer, Config, expand_sweep, read_config, with_overrides
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part

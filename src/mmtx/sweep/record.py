@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmtx.config.redaction import redacted
 from mmtx.errors import UserError
-from mmtx.redaction import redacted
 
 
 @dataclass

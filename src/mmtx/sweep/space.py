@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.compose import group_options
+from mmtx.config.compose import group_options
+from mmtx.config.overrides import MOST_VALUES, range_length, read_all, sweep_values
 from mmtx.errors import ConfigErrors
-from mmtx.overrides import MOST_VALUES, range_length, read_all, sweep_values
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from mmtx.act import Episode
-from mmtx.film import write_gif
-from mmtx.playing import FIRST_SEED, record, summed_up
+from mmtx.acting.policy_eval import FIRST_SEED, record, summed_up
+from mmtx.acting.video import write_gif
+from mmtx.decoding.rollouts import Episode
 from mmtx.world import Playable
 
 STRIP_FRAMES, FRAME_INCHES = 8, 2.0

@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmtx.attention_maps import attention_maps
 from mmtx.batch import Batch
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
 from mmtx.modalities.image import Image
 from mmtx.objectives.base import Example, Objective
 from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.training.attention_maps import attention_maps
 
 MOST_SPECTROGRAMS = 4
 

@@ -10,15 +10,15 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mmtx.act import Episode
+from mmtx.acting.policy_eval import play
 from mmtx.batch import Batch
-from mmtx.data.left_out import check_left_out, count_left_out
-from mmtx.data.module import DataModule
+from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import seed_step
+from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.decoding.rollouts import Episode
 from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
 from mmtx.learner import Learner
-from mmtx.playing import play
-from mmtx.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
+from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
 from mmtx.training.alarms import Alarm
 from mmtx.training.ema import WeightAverage
 from mmtx.training.throughput import Throughput

@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmtx.attention_maps import attention_maps
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
+from mmtx.training.attention_maps import attention_maps
 
 
 @torch.no_grad()

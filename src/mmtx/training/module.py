@@ -14,15 +14,15 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.data.left_out import check_left_out, count_left_out
-from mmtx.data.module import DataModule
+from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import seed_step
+from mmtx.data.skipped_samples import check_left_out, count_left_out
 from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.ema import WeightAverage
 from mmtx.training.evaluated import EvaluatedModule
-from mmtx.training.numbers import Watch, keep_batches
+from mmtx.training.nonfinite import Watch, keep_batches
 from mmtx.training.optimisation import Optimisation, clip, grad_norm
 from mmtx.training.state import restore, scaler_of
 from mmtx.training.unhindered import Unhindered

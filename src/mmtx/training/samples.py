@@ -13,7 +13,7 @@ from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
-from mmtx.stopping import track
+from mmtx.process.stopping import track
 from mmtx.training.acting import show_acting
 from mmtx.training.drawing import draw, sounds
 from mmtx.training.listening import draw_listening

@@ -16,7 +16,7 @@ from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Str
 from lightning.pytorch.utilities import rank_zero_only
 
 from mmtx.errors import InvalidValue, check_within
-from mmtx.launch import Launch, launch
+from mmtx.process.launch import Launch, launch
 from mmtx.training.precision import PrecisionName, precision_plugin
 
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}

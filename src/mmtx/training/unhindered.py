@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Protocol, runtime_checkable
 
-from mmtx.stopping import Interrupted, Obey, obeyed, track
+from mmtx.process.stopping import Interrupted, Obey, obeyed, track
 
 
 @runtime_checkable

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Sample
 from mmtx.data.collate import collate
-from mmtx.data.decode_image import decode_image
-from mmtx.data.image_folder import MOST_PIXELS
+from mmtx.data.image.decode_image import decode_image
+from mmtx.data.image.image_folder import MOST_PIXELS
+from mmtx.decoding.search import Sampling, generate
 from mmtx.errors import InvalidValue, UserError
-from mmtx.generate import Sampling, generate
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.next_token import NextToken

@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from mmtx.act import Episode
+from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
+from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
-from mmtx.data.episodes import FIRST_DATA_SEED
+from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.decoding.rollouts import Episode
 from mmtx.errors import InvalidValue, UserError
-from mmtx.film import Filmed, write_gif
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
-from mmtx.playing import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.loading import read_checkpoint
 from mmtx.run.metrics import finite

@@ -16,17 +16,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.data.audio_manifest import listed_sounds
+from mmtx.data.audio.audio_manifest import listed_sounds
+from mmtx.data.audio.sound_file import read_sound, sound_header, trim_silence
 from mmtx.data.collate import collate
-from mmtx.data.folder import look_into, report_left_out
-from mmtx.data.sound_file import read_sound, sound_header, trim_silence
-from mmtx.data.table import KINDS
+from mmtx.data.files.folder import look_into, report_left_out
+from mmtx.data.files.table import KINDS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.stopping import track
+from mmtx.process.stopping import track
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif")
 """Files that are taken for sounds by their names alone."""

@@ -1,0 +1,1 @@
+"""How well a learner acts: roll-outs summed up and filmed."""

@@ -1,0 +1,87 @@
+"""Films of episodes: few and small frames while they take place, and a file of them in the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from mmtx.batch import Sample
+from mmtx.process.stopping import track
+from mmtx.world import Observation, Outcome, World
+
+MOST_FRAMES = 200
+"""Of an episode; of longer ones every second, third, ... step is kept, and the end."""
+MOST_PIXELS = 240
+"""Along the longer side."""
+LINE_PIXELS = 2
+FRAME_MS, LAST_FRAME_MS = 50, 1500
+
+
+class Filmed(World):
+    """Another world, with frames that are small and not too many: None where one is left out.
+
+    Args:
+        world: where episodes take place.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world, self._every = world, -(-world.max_steps // MOST_FRAMES)
+
+    @property
+    def max_steps(self) -> int:
+        return self._world.max_steps
+
+    def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
+        self._steps, self._over = 0, torch.zeros(len(seeds), dtype=torch.bool)
+        return self._world.reset(seeds)
+
+    def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
+        outcome = self._world.step(actions)
+        self._steps, self._over = self._steps + 1, self._over | outcome.over
+        return outcome
+
+    def frame(self, index: int) -> Float[Tensor, "3 height width"] | None:
+        if self._steps % self._every and not self._over[index]:
+            return None
+        frame = self._world.frame(index)
+        return None if frame is None else _small(frame)
+
+    def close(self) -> None:
+        self._world.close()
+
+
+def write_gif(path: Path, films: Sequence[Sequence[Float[Tensor, "3 height width"]]]) -> None:
+    """Films beside each other, each with a line at its right, as an animation that begins again; one that ends before
+    others stands still.
+
+    Args:
+        path: of the file.
+        films: frames of each, at least one, all of one size.
+    """
+    longest = max(map(len, films))
+    lined = [[F.pad(frame, (0, LINE_PIXELS)) for frame in film] for film in films]
+    drawn = (_picture(torch.cat([film[min(i, len(film) - 1)] for film in lined], 2)) for i in range(longest))
+    shown = track(drawn, "drawing a film, frame", longest)
+    durations = [FRAME_MS] * (longest - 1) + [LAST_FRAME_MS]
+    next(shown).save(path, format="GIF", save_all=True, append_images=shown, duration=durations, loop=0)
+
+
+def _small(frame: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 small_height small_width"]:
+    height, width = frame.shape[1:]
+    longer = max(height, width)
+    if longer <= MOST_PIXELS:
+        return frame
+    size = [max(1, round(side * MOST_PIXELS / longer)) for side in (height, width)]
+    return F.interpolate(frame[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _picture(frame: Float[Tensor, "3 height width"]) -> Any:
+    from PIL import Image
+
+    return Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())

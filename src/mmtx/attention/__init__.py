@@ -1,0 +1,1 @@
+"""Who attends to whom: the rule, and ways to compute it."""

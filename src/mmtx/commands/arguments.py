@@ -1,0 +1,91 @@
+"""What stands on the command line: places, a command's own options, and overrides of a config."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from mmtx.config.overrides import read_path, read_value
+from mmtx.errors import UserError, nearest
+
+OVERRIDE = re.compile(r"[^=]*=|~[^/]")
+"""What an override begins with: ``key=``, or the ``~`` of a key that is taken away, which is no home directory."""
+
+
+class Places(NamedTuple):
+    """How many files and folders a command takes, and what it says where it is given others."""
+
+    least: int
+    most: int | None
+    wanted: str
+
+    def check(self, places: Sequence[str]) -> None:
+        too_many = self.most is not None and len(places) > self.most
+        if too_many or len(places) < self.least or any(place.startswith("-") for place in places):
+            raise UserError(self.wanted)
+
+
+def parse(
+    arguments: Sequence[str], places: Places, known: Mapping[str, Any] | None, texts: Collection[str] = ()
+) -> tuple[list[str], dict[str, Any], list[str]]:
+    """The places, the options, and the arguments of the form ``key=value`` that are none.
+
+    Args:
+        arguments: behind the command.
+        places: that the command takes; a sweep names the folders of its jobs by their overrides, ``seed=1``.
+        known: the options and their defaults; None: every key is one.
+        texts: options that are taken as they are written; the others are values as in an override.
+    """
+    found = [argument for argument in arguments if not OVERRIDE.match(argument) or os.path.exists(argument)]
+    if len(found) < places.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
+        raise UserError(f"{places.wanted}; there is no {arguments[0]}")
+    places.check(found)
+    options, others = dict(known or {}), []
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if argument in found:
+            continue
+        if known is not None and key not in known:
+            others.append(argument)
+        else:
+            options[key] = value if key in texts else read_value(key, value)
+    return found, options, others
+
+
+def refuse(others: Sequence[str], known: Collection[str]) -> None:
+    """Raises `UserError` for the first of the arguments that are no options of a command, if there are any."""
+    if others:
+        raise UserError(f"unknown key {others[0]}; {nearest(others[0].partition('=')[0], known)}")
+
+
+def take(arguments: Sequence[str], flag: str, needs: str) -> tuple[str | None, list[str]]:
+    """The value of ``--flag VALUE`` or ``--flag=VALUE``, and the other arguments."""
+    value, others, rest = None, [], iter(arguments)
+    for argument in rest:
+        name, equals, own = argument.partition("=")
+        if name != flag:
+            others.append(argument)
+            continue
+        value = own if equals else next(rest, None)
+        if value is None:
+            raise UserError(f"{flag} needs {needs}")
+    return value, others
+
+
+def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], str | None]:
+    """The file of ``--config FILE``, whether there is ``-m``, the overrides, and the directory of ``run_dir=``."""
+    config_file, others = take(arguments, "--config", "a file: --config RUN/config.yaml")
+    overrides, run_dir = [], None
+    for argument in others:
+        key, equals, value = argument.partition("=")
+        if argument in ("-m", "--multirun"):
+            continue
+        if argument.startswith("-") or (not equals and not argument.startswith("~")):
+            raise UserError(f"cannot read '{argument}'; choices and values are given as key=value")
+        if key.lstrip("+") in ("run_dir", "hydra.run.dir", "hydra.sweep.dir"):
+            run_dir = read_path(key, value)
+        else:
+            overrides.append(argument)
+    return config_file, "-m" in others or "--multirun" in others, overrides, run_dir

@@ -1,0 +1,150 @@
+"""Free Spoken Digit Dataset: English digits, said over and over by a few speakers, at 8 kHz (Jackson et al. 2018)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.files.folder import look_into, report_left_out
+from mmtx.data.files.same_content import first_of_splits
+from mmtx.data.image.digits import NAMES
+from mmtx.data.stratified import held_out
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, some
+
+ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
+PATTERN = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>0|[1-9][0-9]*)\.wav")
+NUM_TEST = 5
+"""Of every digit of every speaker, the first so many are for the test."""
+
+
+class FSDD(Recordings):
+    """Names: ``audio``, ``text`` (the digit's English name), ``label`` (the digit).
+
+    In `path` lie files ``{digit}_{speaker}_{index}.wav``, no two alike in training and test; what else lies there is
+    left out, and a line on stderr names it, unless it is a WAV file.
+    With the official split, indices 0 to 4 are for the test and the others to train on, so that a speaker of the test
+    has been heard in training. With `test_speakers`, everything that these say is for the test, and everything that
+    the others say is to train on. Recordings are decoded at the start and kept in memory (15 MB per 1,000).
+
+    Args:
+        path: the folder.
+        vocabulary: how names are written.
+        sample_rate_hz: of the waveforms; the files have 8000.
+        resample: convert files that have another rate, rather than refuse them.
+        max_seconds: longer recordings are refused.
+        trim_db: ends of a file that are so much quieter than its loudest moment are cut off; null: nothing is.
+        test_speakers: speakers that are left out of training; null: the official split.
+        val_fraction: of the training part, held out to watch training, stratified by digit; 0: nothing.
+        split_seed: which ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: str,
+        vocabulary: TextVocabulary,
+        sample_rate_hz: int,
+        resample: bool,
+        max_seconds: float,
+        trim_db: float | None,
+        test_speakers: list[str] | None,
+        val_fraction: float,
+        split_seed: int,
+    ) -> None:
+        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        check_fraction("val_fraction", val_fraction)
+        folder = Path(path).expanduser()
+        spoken = _listed(folder)
+        learn, test = _official(folder, spoken) if test_speakers is None else _by_speaker(spoken, test_speakers)
+        missing = [NAMES[digit] for digit in range(10) if digit not in {one.digit for one in learn}]
+        if missing:
+            raise UserError(
+                f"{folder} has no recordings of {', '.join(missing)} to train on, of {len(learn)}; all ten digits are "
+                f"needed (data.path): {ADDRESS} has them"
+            )
+        first = first_of_splits([[one.file for one in part] for part in (learn, test)], str(folder))
+        recordings = [one.recording for one in learn]
+        total = len({first[one.file] for one in learn})
+        train, val = held_out(recordings, first, "val_fraction", val_fraction, total, split_seed)
+        super().__init__(
+            train=train,
+            val=val,
+            test=[one.recording for one in test],
+            labels=NAMES,
+            vocabulary=vocabulary,
+            sample_rate_hz=sample_rate_hz,
+            resample=resample,
+            max_seconds=max_seconds,
+            trim_db=trim_db,
+            in_memory=True,
+        )
+
+
+@dataclass(frozen=True)
+class _Spoken:
+    file: Path
+    digit: int
+    speaker: str
+    index: int
+
+    @property
+    def recording(self) -> Recording:
+        return Recording(self.file, NAMES[self.digit], self.digit)
+
+
+def _listed(folder: Path) -> list[_Spoken]:
+    if not folder.is_dir():
+        raise InvalidValue("path", folder, "is not a folder")
+    files = _wavs(folder)
+    if not files:
+        inside = folder / "recordings"  # of the repository
+        raise InvalidValue(
+            "path",
+            folder,
+            f"holds no files {{digit}}_{{speaker}}_{{index}}.wav; {ADDRESS} has them",
+            str(inside) if inside.is_dir() and _wavs(inside) else None,
+        )
+    strays = [file.name for file in files if not PATTERN.fullmatch(file.name)]
+    if strays:
+        raise UserError(
+            f"{folder} holds {some(strays)}, where WAV files are called {{digit}}_{{speaker}}_{{index}}.wav, as "
+            f"7_theo_12.wav; rename them, or take them out of data.path"
+        )
+    report_left_out(folder, [file for file in look_into(folder).files if file not in files], "WAV file")
+    return [_spoken(file) for file in files]
+
+
+def _wavs(folder: Path) -> list[Path]:
+    return [file for file in look_into(folder).files if file.suffix.lower() == ".wav"]
+
+
+def _spoken(file: Path) -> _Spoken:
+    match = PATTERN.fullmatch(file.name)
+    assert match is not None
+    return _Spoken(file, int(match["digit"]), match["speaker"], int(match["index"]))
+
+
+def _official(folder: Path, spoken: list[_Spoken]) -> tuple[list[_Spoken], list[_Spoken]]:
+    learn, test = [s for s in spoken if s.index >= NUM_TEST], [s for s in spoken if s.index < NUM_TEST]
+    for part, found, indices in (("test", test, "0 to 4"), ("training", learn, "5 and above")):
+        if not found:
+            raise UserError(
+                f"{folder} has {len(spoken)} recordings, none of index {indices}, which the official split takes for "
+                f"the {part}; add them, or leave out a speaker (data.test_speakers)"
+            )
+    return learn, test
+
+
+def _by_speaker(spoken: list[_Spoken], test_speakers: list[str]) -> tuple[list[_Spoken], list[_Spoken]]:
+    speakers = {s.speaker for s in spoken}
+    if not test_speakers:
+        raise InvalidValue("test_speakers", test_speakers, "names nobody", "null, which is the official split")
+    for speaker in test_speakers:
+        if speaker not in speakers:
+            raise InvalidValue("test_speakers", speaker, f"is not a speaker; {nearest(speaker, speakers)}")
+    if speakers == set(test_speakers):
+        raise InvalidValue("test_speakers", test_speakers, "leaves no speaker to train on")
+    return [s for s in spoken if s.speaker not in test_speakers], [s for s in spoken if s.speaker in test_speakers]

@@ -1,0 +1,113 @@
+"""Speech Commands v0.02: 105,829 recordings of 35 English words, a second each, at 16 kHz (Warden 2018)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.files.folder import look_into, report_left_out
+from mmtx.data.files.public_archive import PublicArchive
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError, refuse_together, some
+
+FOLDER = "SpeechCommands/speech_commands_v0.02"
+ADDRESS = "http://download.tensorflow.org/data/speech_commands_v0.02.tar.gz"
+SHA256 = "af14739ee7dc311471de98f5f9d2c9191b18aedfe957f4a6ff791c709868ff58"
+VAL_LIST, TEST_LIST = "validation_list.txt", "testing_list.txt"
+SPEAKER_MARK = "_nohash_"
+WORDS = (
+    "backward", "bed", "bird", "cat", "dog", "down", "eight", "five", "follow", "forward", "four", "go", "happy",
+    "house", "learn", "left", "marvin", "nine", "no", "off", "on", "one", "right", "seven", "sheila", "six", "stop",
+    "three", "tree", "two", "up", "visual", "wow", "yes", "zero",
+)  # fmt: skip
+
+
+class SpeechCommands(Recordings):
+    """Names: ``audio``, ``text`` (the word), ``label`` (the word as one of 35 classes).
+
+    The official lists say what is for validation and what for the test: 84,843, 9,981 and 11,005 recordings, of
+    different speakers. In `path` lies torchaudio's layout, ``SpeechCommands/speech_commands_v0.02/<word>/*.wav``, or
+    the words' folders themselves. Background noise is left out. Files are decoded when they are asked for; nothing is
+    written there.
+
+    Args:
+        path: the folder; null: downloads the archive (2.4 GB) to the cache folder.
+        vocabulary: how words are written.
+        sample_rate_hz: of the waveforms; the files have 16000.
+        resample: convert files that have another rate, rather than refuse them.
+        max_seconds: longer recordings are refused.
+    """
+
+    def __init__(
+        self, *, path: str | None, vocabulary: TextVocabulary, sample_rate_hz: int, resample: bool, max_seconds: float
+    ) -> None:
+        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        folder = _folder(path)
+        files = _files(folder)
+        lists = [_listed(folder / name, files) for name in (VAL_LIST, TEST_LIST)]
+        _check_overlap(folder, *lists)
+        rest = sorted(files.keys() - lists[0] - lists[1])
+        if not rest:
+            raise UserError(f"{folder} has no recordings to train on: the official lists hold out all {len(files)}")
+        train, val, test = ([files[name] for name in sorted(names)] for names in (rest, *lists))
+        super().__init__(
+            train=train,
+            val=val,
+            test=test,
+            labels=WORDS,
+            vocabulary=vocabulary,
+            sample_rate_hz=sample_rate_hz,
+            resample=resample,
+            max_seconds=max_seconds,
+            trim_db=None,
+            in_memory=False,
+        )
+
+
+def _folder(path: str | None) -> Path:
+    if path is None:
+        return PublicArchive(ADDRESS, SHA256, ".", FOLDER).fetched() / FOLDER
+    folder = Path(path).expanduser()
+    for place in (folder / FOLDER, folder):
+        if (place / TEST_LIST).is_file():
+            return place
+    problem = f"holds neither {FOLDER}/{TEST_LIST} nor {TEST_LIST}" if folder.is_dir() else "is not a folder"
+    above = str(folder.parent) if (folder.parent / FOLDER / TEST_LIST).is_file() else None
+    raise InvalidValue("path", path, f"{problem}; {ADDRESS} has it", above)
+
+
+def _files(folder: Path) -> dict[str, Recording]:
+    """All recordings, by ``word/file.wav``."""
+    places = [place for place in look_into(folder).folders if not place.name.startswith("_")]
+    strays = [place.name for place in places if place.name not in WORDS]
+    if strays:
+        raise UserError(f"{folder} holds {some(strays)}, not among the {len(WORDS)} words; take them out of data.path")
+    inside = [file for place in places for file in look_into(place).files]
+    sounds = [file for file in inside if file.suffix == ".wav" and SPEAKER_MARK in file.name]
+    report_left_out(folder, sorted({*inside} - {*sounds}), "recording <speaker>_nohash_<number>.wav")
+    return {
+        f"{file.parent.name}/{file.name}": Recording(file, file.parent.name, WORDS.index(file.parent.name))
+        for file in sounds
+    }
+
+
+def _listed(file: Path, files: dict[str, Recording]) -> set[str]:
+    """What an official list holds out."""
+    try:
+        names = file.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} cannot be read: {error}; {ADDRESS} has it") from None
+    refuse_together(list(_missing(file, names, files)), str(file))
+    return set(names)
+
+
+def _missing(file: Path, names: list[str], files: dict[str, Recording]) -> Iterator[str]:
+    for number, name in enumerate(names, start=1):
+        if name not in files:
+            yield f"{file}, line {number}: {name} is not in {file.parent}; unpack the archive again ({ADDRESS})"
+
+
+def _check_overlap(folder: Path, val: set[str], test: set[str]) -> None:
+    if val & test:
+        raise UserError(f"{folder}: {some(sorted(val & test))} stands in both {VAL_LIST} and {TEST_LIST}")

@@ -1,0 +1,178 @@
+"""Digits said aloud by espeak-ng, one or several in a row: speech recognition without a download."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Int16
+from torch import Tensor
+
+from mmtx.batch import Field, Sample, Spec
+from mmtx.data.audio.clips import LOUDEST, Clips
+from mmtx.data.audio.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
+from mmtx.data.base import Samples, Source, Split
+from mmtx.data.files.made_once import Arrays, made_once
+from mmtx.data.image.digits import NAMES
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import check_within
+from mmtx.process.stopping import track
+
+RECIPE = 1
+"""Counted up where the same settings give other clips, so that no cache from before is taken."""
+
+SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
+"""So long n digits take at most: 0.6 n + 0.5. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and
+12.1 s for twenty."""
+
+SILENCE_SECONDS = 0.2
+"""Before the first digit and after the last, at most."""
+
+
+class SpokenDigits(Source):
+    """Names: ``audio`` (its waveform), ``text`` (``seven three zero``), and where clips hold one digit, ``label``.
+
+    Clip `i` of a split is a pure function of (`split_seed`, split, `i`), of the range of digits and of the rate: how
+    many digits, which, who says them, how high and how fast, the silence around them and the loudness are drawn anew
+    for each. **Speakers of the test are in no other split**, nor are those of validation, and the test alone has one
+    accent more (`mmtx.data.audio.synthesis`).
+
+    The clips are made once, some 140 a second, and kept in mmtx's cache folder (``$XDG_CACHE_HOME``, or ``~/.cache``).
+
+    Args:
+        vocabulary: how text becomes ids.
+        min_digits: in a clip.
+        max_digits: in a clip.
+        num_train: clips to learn from.
+        num_val: clips held out to watch training; 0: none.
+        num_test: clips to test on; 0: none.
+        sample_rate_hz: of the waveforms.
+        split_seed: which clips there are.
+    """
+
+    def __init__(
+        self,
+        *,
+        vocabulary: TextVocabulary,
+        min_digits: int,
+        max_digits: int,
+        num_train: int,
+        num_val: int,
+        num_test: int,
+        sample_rate_hz: int,
+        split_seed: int,
+    ) -> None:
+        check_within("max_digits", max_digits, 1, 20)
+        check_within("min_digits", min_digits, 1, max_digits)
+        check_within("num_train", num_train, 1, 1_000_000)
+        check_within("num_val", num_val, 0, 1_000_000)
+        check_within("num_test", num_test, 0, 1_000_000)
+        check_within("sample_rate_hz", sample_rate_hz, 8000, 48000)
+        self.vocabulary, self.max_digits, self.sample_rate_hz = vocabulary, max_digits, sample_rate_hz
+        texts = NAMES if max_digits == 1 else [" ".join(NAMES)]
+        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
+        draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
+        counts = {"train": num_train, "val": num_val, "test": num_test}
+        self._clips = _cached(draw, {split: count for split, count in counts.items() if count})
+        self._digits = {split: [draw.digits(split, i)[0] for i in range(counts[split])] for split in self._clips}
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        seconds = _longest_speech(self.max_digits) + 2 * SILENCE_SECONDS
+        audio = Field((None,), torch.float32, max_length=round(seconds * self.sample_rate_hz))
+        longest = self.max_digits * (max(map(len, NAMES)) + 1) - 1 + 2  # an id stands for a byte or more; two marks
+        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
+        specs = {
+            "audio": Spec({"waveform": audio}, sample_rate_hz=self.sample_rate_hz),
+            "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
+        }
+        if self.max_digits == 1:
+            specs["label"] = Spec({"class": Field((), torch.long, num_classes=10)}, labels=NAMES)
+        return specs
+
+    def train(self) -> Split:
+        return self._split("train")
+
+    def val(self) -> Split | None:
+        return self._split("val") if "val" in self._clips else None
+
+    def test(self) -> Split | None:
+        return self._split("test") if "test" in self._clips else None
+
+    def _split(self, split: str) -> Split:
+        return Samples(len(self._digits[split]), partial(self._sample, split))
+
+    def _sample(self, split: str, i: int) -> Sample:
+        vocabulary, digits = self.vocabulary, self._digits[split][i]
+        assert vocabulary.begin is not None and vocabulary.end is not None
+        ids = torch.tensor([vocabulary.begin, *vocabulary.encode(_text(digits)), vocabulary.end])
+        sample = {"audio": {"waveform": self._clips[split][i]}, "text": {"ids": ids}}
+        return sample | ({"label": {"class": torch.tensor(digits[0])}} if self.max_digits == 1 else {})
+
+
+@dataclass(frozen=True)
+class _Draw:
+    """What is said in a clip, and how."""
+
+    min_digits: int
+    max_digits: int
+    sample_rate_hz: int
+    seed: int
+
+    def digits(self, split: str, i: int) -> tuple[list[int], random.Random]:
+        """The digits of a clip, and the generator for the rest of it."""
+        generator = random.Random(f"{self.seed} {split} {i}")
+        count = generator.randint(self.min_digits, self.max_digits)
+        return [generator.randrange(10) for _ in range(count)], generator
+
+    def clip(self, split: str, i: int) -> Int16[Tensor, " samples"]:
+        digits, generator = self.digits(split, i)
+        voice = random_voice(split, generator)
+        before, after = (round(generator.uniform(0, SILENCE_SECONDS) * self.sample_rate_hz) for _ in range(2))
+        peak = generator.uniform(0.2, 1.0)
+        speech = synthesise(_text(digits), voice, self.sample_rate_hz)
+        if len(speech) > _longest_speech(len(digits)) * self.sample_rate_hz:
+            raise AssertionError(f"{voice} takes {len(speech) / self.sample_rate_hz:.2f} s for {_text(digits)!r}")
+        speech = speech * (peak * LOUDEST / speech.abs().max())
+        return torch.nn.functional.pad(speech, (before, after)).round().to(torch.int16)
+
+    def clips(self, split: str, count: int) -> Clips:
+        return Clips.of([self.clip(split, i) for i in track(range(count), f"spoken digits, {split}, clip")])
+
+
+def _text(digits: list[int]) -> str:
+    return " ".join(NAMES[digit] for digit in digits)
+
+
+def _longest_speech(digits: int) -> float:
+    """Seconds."""
+    return digits * SECONDS_PER_DIGIT + SECONDS_MORE
+
+
+# --- the cache --------------------------------------------------------------------------------------------------------
+
+
+def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
+    """The clips of each split, from the cache folder or made and put there."""
+
+    def make() -> Arrays:
+        made = {split: draw.clips(split, count) for split, count in counts.items()}
+        return {
+            f"{split}_{key}": values.numpy() for split, clips in made.items() for key, values in vars(clips).items()
+        }
+
+    def read(arrays: Arrays) -> dict[str, Clips]:
+        found = {
+            split: Clips(*(torch.from_numpy(arrays[f"{split}_{key}"]) for key in ("waveforms", "offsets")))
+            for split in counts
+        }
+        for split, count in counts.items():
+            found[split].check(count)
+        return found
+
+    voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
+    settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]
+    return made_once("spoken_digits", settings, make, read)

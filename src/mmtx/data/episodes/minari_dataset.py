@@ -1,0 +1,113 @@
+"""Datasets of Minari, by name: trajectories of robots, mazes and games that others have recorded."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import sys
+import threading
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from mmtx.data.episodes.trajectories import Trajectories
+from mmtx.data.files.public_file import ANSWER_SECONDS, open_address
+from mmtx.errors import InvalidValue, UserError
+
+MISSING = "datasets of Minari are fetched by its package, which is not installed: pip install 'mmtx[rl]'"
+ADDRESS = "https://huggingface.co/farama-minari"
+"""Where Minari's datasets lie: asked before Minari is, which waits for a network that is not there for minutes."""
+
+MOST_SECONDS = 3600.0
+"""How long a download may take."""
+
+NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
+
+
+class Minari(Trajectories):
+    """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.Trajectories`.
+
+    Args:
+        name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's own folder
+            (``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``), and downloaded where it is not there yet.
+        env: id of the Gymnasium environment that a model acts in; null: the one that the dataset names.
+        num_actions: classes of discrete actions; null: as the dataset says.
+        reference_returns: of a random and of an expert policy; null: those that the dataset names, or none.
+        context: steps of a window at most.
+        max_steps: that an episode may have.
+        return_scale: what returns and rewards are divided by.
+        val_fraction: of the episodes, held out to watch training; 0: none.
+        split_seed: which ones.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        env: str | None,
+        num_actions: int | None,
+        reference_returns: list[float] | None,
+        context: int,
+        max_steps: int,
+        return_scale: float,
+        val_fraction: float,
+        split_seed: int,
+    ) -> None:
+        super().__init__(
+            path=str(_folder(name)),
+            env=env,
+            num_actions=num_actions,
+            reference_returns=reference_returns,
+            context=context,
+            max_steps=max_steps,
+            return_scale=return_scale,
+            val_fraction=val_fraction,
+            split_seed=split_seed,
+        )
+
+
+def _folder(name: str) -> Path:
+    """Where a dataset lies, after downloading it if need be."""
+    if not NAME.fullmatch(name):
+        raise InvalidValue("name", name, "is not the name of a Minari dataset, as mujoco/hopper/expert-v0 is")
+    at = os.environ.get("MINARI_DATASETS_PATH")
+    folder = (Path(at) if at else Path.home() / ".minari" / "datasets") / name
+    if not (folder / "data").is_dir():
+        _download(name, folder)
+    return folder
+
+
+def _download(name: str, folder: Path) -> None:
+    """Downloads a dataset, within `MOST_SECONDS`."""
+    try:
+        import minari
+    except ImportError:
+        raise UserError(MISSING) from None
+    hint = "With the dataset at hand, put it there, or read it with data=trajectories data.path=FOLDER"
+    try:
+        open_address(ADDRESS, ANSWER_SECONDS).close()
+    except (OSError, HTTPException) as error:
+        raise UserError(f"{name} is not in {folder}, and {ADDRESS} cannot be reached ({error}). {hint}") from None
+    print(f"mmtx: downloading {name} to {folder}", file=sys.stderr, flush=True)
+    problem = _outcome(minari.download_dataset, name)
+    if problem is not None:
+        raise UserError(f"{name} could not be downloaded to {folder}: {problem}. {hint}")
+
+
+def _outcome(download: Any, name: str) -> Exception | None:
+    """What keeps a download from coming to its end."""
+    outcomes: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def attempt() -> None:
+        try:
+            download(name)
+            outcomes.put(None)
+        except Exception as error:
+            outcomes.put(error)
+
+    threading.Thread(target=attempt, daemon=True).start()
+    try:
+        return outcomes.get(timeout=MOST_SECONDS)
+    except queue.Empty:
+        return TimeoutError(f"it takes more than {MOST_SECONDS:g} s")

@@ -1,0 +1,211 @@
+"""Tables of samples: fields under a header, or an object of JSON on each line."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+
+from mmtx.data.text.text_file import read_text
+from mmtx.errors import InvalidValue, UserError, refuse_together, some
+
+KINDS = (".csv", ".tsv", ".jsonl")
+NOT_A_VALUE = ("nan", "NaN", "<NA>")
+"""How a missing value is written where fields have no types."""
+NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a table.
+
+    Attributes:
+        where: its file and place, as an error names it.
+        values: of the columns that were asked for, without those that cannot be read.
+    """
+
+    where: str
+    values: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file of rows.
+
+    Attributes:
+        file: where it lies.
+        columns: all that its header has, or any of its objects.
+        rows: those that could be read, at least one.
+        problems: what is wrong with the others, and with values.
+    """
+
+    file: Path
+    columns: tuple[str, ...]
+    rows: Sequence[Row]
+    problems: Sequence[str]
+
+
+def read_table(key: str, path: str, *, texts: Collection[str], labels: Collection[str]) -> Table:
+    """The rows of a ``.csv`` or ``.tsv`` file with a header (in the latter quotes are letters like others), or of a
+    ``.jsonl`` file.
+
+    A text is a string with something in it, taken as it stands. A label is the same without surrounding spaces, in
+    Unicode's normal form C, or a whole number: 1 and 1.0 of JSON are "1", as the string is. Everything else is a
+    problem: null, NaN, true and false, other numbers, lists, objects. So is a row that has more or fewer fields than
+    the header or is the header again, and a number that stands among the labels in two spellings. A column that no row
+    has is none.
+
+    Args:
+        key: that gives the path.
+        path: of the file: UTF-8, with or without a byte-order mark.
+        texts: names of columns of texts.
+        labels: names of columns of classes.
+
+    Raises:
+        UserError: it is no such file, or has no rows, or has one column twice.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() not in KINDS:
+        raise InvalidValue(key, path, f"must end with one of {' '.join(KINDS)}: it is a table")
+    if not file.is_file():
+        raise InvalidValue(key, path, "is not a file")
+    content = read_text(file)
+    if "\0" in content:
+        raise UserError(f"{file} holds a byte of 0, which no text has, at character {content.index(chr(0))}; mend it")
+    found = list(_objects(content) if file.suffix.lower() == ".jsonl" else _fields(file, content))
+    columns = tuple(dict.fromkeys(name for _, values in found if isinstance(values, dict) for name in values))
+    readers: dict[str, Callable[[object], str]] = {**dict.fromkeys(texts, _text), **dict.fromkeys(labels, _label)}
+    readers = {column: read for column, read in readers.items() if column in columns}
+    rows: list[Row] = []
+    problems: list[str] = []
+    for place, values in found:
+        where = f"{file}, {place}"
+        if isinstance(values, str):
+            problems.append(f"{where} {values}")
+        else:
+            rows.append(Row(where, dict(_read_values(where, values, readers, problems))))
+    if not rows:
+        refuse_together(problems, str(file))
+        raise InvalidValue(key, path, "holds no rows")
+    for column in filter(readers.__contains__, labels):
+        problems += _double_spellings(file, column, {row.values.get(column, "") for row in rows})
+    return Table(file, columns, rows, problems)
+
+
+Found = Iterator[tuple[str, dict[str, object] | str]]
+"""The place of each row, and its values, or what is wrong with it, as a predicate."""
+
+
+def _fields(file: Path, content: str) -> Found:
+    tabs = file.suffix.lower() == ".tsv"
+    style = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ","}
+    reader = csv.reader(io.StringIO(content, newline=""), strict=True, **style)
+    header: list[str] = []
+    number = 0
+    with _long_fields(len(content)):
+        try:
+            for number, values in enumerate(filter(None, reader), start=1):  # empty lines are no rows
+                if number == 1:
+                    header = [name.strip() for name in values]
+                    _check_once(file, [name for name in header if name])
+                elif [name.strip() for name in values] == header:
+                    yield f"row {number}", "is the header once more: join tables without it"
+                elif len(values) == len(header):
+                    yield f"row {number}", {name: _typed(value) for name, value in zip(header, values, strict=True)}
+                else:
+                    hint = "" if tabs else "; text with commas goes in quotes"
+                    yield f"row {number}", f"has {len(values)} fields, and the header {len(header)}{hint}"
+        except csv.Error as error:
+            problem = f"(up to line {reader.line_num}) is not {file.suffix[1:].upper()}, nor is what follows: {error}"
+            yield f"row {number + 1}", problem
+
+
+@contextmanager
+def _long_fields(length: int) -> Iterator[None]:
+    """The csv module has one limit of a field for the whole process, of 131,072 characters."""
+    before = csv.field_size_limit(min(length + 1, 2**31 - 1))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
+
+
+def _check_once(file: Path, header: Sequence[str]) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise UserError(f"{file} has a column twice: {some(twice)}")
+
+
+def _typed(field: str) -> str | None:
+    return None if field.strip() in NOT_A_VALUE else field
+
+
+def _objects(content: str) -> Found:
+    for number, line in enumerate(content.split("\n"), start=1):  # other ends of lines may stand in a string
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line, object_pairs_hook=_once)
+        except (ValueError, RecursionError) as error:
+            yield f"line {number}", f"is not JSON: {error}"
+            continue
+        sample = 'is not an object, as {"text": "well done", "label": "good"} is'
+        yield f"line {number}", values if isinstance(values, dict) else sample
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    values = {name.strip(): value for name, value in pairs}
+    if len(values) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return values
+
+
+def _read_values(
+    where: str, values: Mapping[str, object], readers: Mapping[str, Callable[[object], str]], problems: list[str]
+) -> Iterator[tuple[str, str]]:
+    """Columns with their values; what is wrong with one is added to `problems`."""
+    for column, read in readers.items():
+        try:
+            yield column, read(values.get(column))
+        except ValueError as error:
+            problems.append(f"{where}: {column} {error}")
+
+
+def _text(value: object) -> str:
+    if value is None or value != value:
+        raise ValueError("is missing")
+    if not isinstance(value, str):
+        raise ValueError(f"is {json.dumps(value)[:40]}, not a text")
+    if not value.strip():
+        raise ValueError("is empty")
+    if re.search("[\ud800-\udfff]", value):
+        raise ValueError("holds half a character (a lone surrogate)")
+    return value
+
+
+def _label(value: object) -> str:
+    if isinstance(value, float) and math.isfinite(value) and value == int(value):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    try:
+        return unicodedata.normalize("NFC", _text(value).strip())
+    except ValueError as error:
+        raise ValueError(str(error).replace("not a text", "neither a text nor a whole number")) from None
+
+
+def _double_spellings(file: Path, column: str, labels: Collection[str]) -> Iterator[str]:
+    """Numbers that are written in two ways, which would be two classes."""
+    first: dict[Decimal, str] = {}
+    for label in sorted(filter(NUMBER.fullmatch, labels)):
+        known = first.setdefault(Decimal(label), label)
+        if known != label:
+            yield f"{file}: {column} has {known} and {label}, which are one number: write it in one way"

@@ -1,0 +1,169 @@
+"""Vocabularies that came with a public model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from mmtx.data.learnt import Learnt
+from mmtx.data.text.sentence_pieces import SentencePieces
+from mmtx.data.text.tokenizer_files import find_tokenizer
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.data.text.whole_texts import WholeTexts
+from mmtx.errors import InvalidValue, UserError
+
+
+class Pretrained(TextVocabulary):
+    """The tokenizer of a public model, as its files say; nothing is learnt.
+
+    A text is only ever text: one that spells a mark or a special token gets the ids of its letters.
+
+    Args:
+        path: its folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt``, ``vocab.txt``, or a model of
+            SentencePiece.
+        begin: the token that begins a text, as it is spelt (``[CLS]``); None: none.
+        end: the token that ends one.
+        prefix: tokens that every text has before its own (Whisper: language, task).
+        size: number of ids, where the model has more than the tokenizer names; None: as the tokenizer says.
+    """
+
+    def __init__(self, *, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
+        self._problem: UserError | None = None
+        try:
+            self._read(path, begin, end, prefix, size)
+        except UserError as problem:
+            if not Learnt.here().is_handed:
+                raise
+            self._problem = problem  # of no account where that of the run is loaded, whose files may be gone
+
+    def _read(self, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
+        tokenizer = find_tokenizer(path)
+        if tokenizer is None:
+            raise InvalidValue("vocabulary.path", path, "holds no tokenizer")
+
+        def number(key: str, token: str) -> int:
+            found = tokenizer.token_to_id(token)
+            if found is None:
+                raise InvalidValue(f"vocabulary.{key}", token, "is not a token of the vocabulary")
+            return found
+
+        marks = [None if token is None else number(key, token) for key, token in (("begin", begin), ("end", end))]
+        self._use(tokenizer, marks[0], marks[1], [number("prefix", token) for token in prefix], size)
+
+    @classmethod
+    def of(
+        cls, tokenizer: Any, *, begin: int | None, end: int | None, prefix: Sequence[int], size: int | None
+    ) -> Pretrained:
+        """The same from a tokenizer and ids."""
+        made = cls.__new__(cls)
+        made._problem = None
+        made._use(tokenizer, begin, end, list(prefix), size)
+        return made
+
+    is_learnt = False
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def begin(self) -> int | None:
+        return self._begin if self._marks else None
+
+    @property
+    def end(self) -> int | None:
+        return self._end if self._marks else None
+
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        if self._problem is not None:
+            raise self._problem
+        if marks and (self._begin is None or self._end is None):
+            raise UserError("these texts begin and end: name the tokens, vocabulary.begin=... vocabulary.end=...")
+        self._marks = marks
+
+    def encode(self, text: str) -> list[int]:
+        return [*self._prefix, *self._texts.encode(text)]
+
+    def decode(self, ids: list[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=True)
+
+    def byte_lengths(self) -> list[int]:
+        """Of byte-level tokens one for each character they are spelt with; of others, of their spelling."""
+        return [self._texts.byte_length(i) for i in range(self.size)]
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self._tokenizer.to_str(),
+            "begin": self._begin,
+            "end": self._end,
+            "prefix": self._prefix,
+            "size": self._size,
+            "marks": self._marks,
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        from tokenizers import Tokenizer
+
+        text = state["tokenizer"]
+        tokenizer = SentencePieces.from_str(text) if SentencePieces.wrote(text) else Tokenizer.from_str(text)
+        self._use(tokenizer, state["begin"], state["end"], list(state["prefix"]), state["size"])
+        self._marks = state["marks"]
+
+    def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
+        self._tokenizer, self._texts = tokenizer, WholeTexts(tokenizer)
+        self._begin, self._end, self._prefix = begin, end, prefix
+        self._size, self._marks = size or self._texts.size, True
+        if self._size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self._size:
+            raise InvalidValue("vocabulary.size", self._size, "does not hold the marks of the vocabulary")
+        token, number = self._texts.last()
+        if number >= self._size:
+            problem = f"is the number of ids of the model, and its tokenizer has {token!r} at {number}"
+            raise InvalidValue("vocabulary.size", self._size, f"{problem}: take the token out, or resize the embedding")
+
+
+class Numbers(TextVocabulary):
+    """Where a model came without its tokenizer: a text is its ids, written as numbers.
+
+    Args:
+        size: number of ids.
+        begin: id that begins a text.
+        end: id that ends one.
+    """
+
+    def __init__(self, *, size: int, begin: int | None, end: int | None) -> None:
+        self.load({"size": size, "begin": begin, "end": end})
+
+    is_learnt = False
+
+    @property
+    def size(self) -> int:
+        return self._size
+
+    @property
+    def begin(self) -> int | None:
+        return self._begin
+
+    @property
+    def end(self) -> int | None:
+        return self._end
+
+    def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
+        pass
+
+    def encode(self, text: str) -> list[int]:
+        words = text.split()
+        if not all(word.isdecimal() and int(word) < self._size for word in words):
+            raise UserError(f"this model came without its tokenizer: write ids of 0..{self._size - 1}, not {text!r}")
+        return [int(word) for word in words]
+
+    def decode(self, ids: list[int]) -> str:
+        return " ".join(str(i) for i in ids if i not in (self._begin, self._end))
+
+    def byte_lengths(self) -> list[int]:
+        return [len(str(i)) + 1 for i in range(self._size)]
+
+    def state(self) -> dict[str, Any]:
+        return {"size": self._size, "begin": self._begin, "end": self._end}
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._size, self._begin, self._end = state["size"], state["begin"], state["end"]

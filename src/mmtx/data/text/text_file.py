@@ -1,0 +1,139 @@
+"""Any UTF-8 text on disk, as a stream of ids cut into windows."""
+
+from __future__ import annotations
+
+import glob
+import sys
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from mmtx.batch import Field, Sample, Spec
+from mmtx.data.base import Samples, Source, Split
+from mmtx.data.files.same_content import first_of_same
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError, some
+
+
+class TextStream(Source):
+    """Name: ``text``. Training draws a window at every offset; validation reads its part once, window after window,
+    so that every id but the first is predicted exactly once.
+
+    Args:
+        text: the whole text.
+        vocabulary: learns from the training part, and which characters there are from the whole.
+        context: ids that a window predicts.
+        val_fraction: the last part of the text, held out.
+        where: what to call the text in an error.
+    """
+
+    def __init__(self, *, text: str, vocabulary: TextVocabulary, context: int, val_fraction: float, where: str) -> None:
+        if context < 1:
+            raise InvalidValue("context", context, "must be at least 1")
+        if not 0 < val_fraction < 1:
+            raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
+        cut = int(len(text) * (1 - val_fraction))
+        self.learnt.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
+        self.vocabulary, self.context = vocabulary, context
+        self._train = torch.tensor(vocabulary.encode(text[:cut]), dtype=torch.int32)
+        self._val = torch.tensor(vocabulary.encode(text[cut:]), dtype=torch.int32)
+        for part, ids, least in (("training", self._train, context + 1), ("validation", self._val, 2)):
+            if len(ids) < least:
+                raise UserError(
+                    f"{where} gives {len(ids)} ids for {part}; a window needs {least} (data.context={context}): "
+                    f"give more text or a smaller data.context"
+                )
+
+    @property
+    def specs(self) -> Mapping[str, Spec]:
+        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self.context + 1)
+        return {"text": Spec({"ids": ids}, vocabulary=self.vocabulary)}
+
+    def train(self) -> Split:
+        return self._windows(self._train, stride=1, least=self.context + 1)
+
+    def val(self) -> Split:
+        return self._windows(self._val, stride=self.context, least=2)
+
+    def test(self) -> None:
+        return None
+
+    def _windows(self, ids: torch.Tensor, stride: int, least: int) -> Split:
+        return Samples((len(ids) - least) // stride + 1, partial(self._window, ids, stride))
+
+    def _window(self, ids: torch.Tensor, stride: int, i: int) -> Sample:
+        return {"text": {"ids": ids[i * stride : i * stride + self.context + 1].long()}}
+
+
+class TextFile(TextStream):
+    """A file, several files, or a pattern (``data.path=books/*.txt``), joined in the order given.
+
+    Of files that hold the same, the first is read, as the others might be among what is held out; a line on stderr
+    names them.
+
+    Args:
+        path: file, pattern, or list of them.
+        vocabulary: how text becomes ids.
+        context: ids that a window predicts.
+        val_fraction: the last part of the text, held out.
+    """
+
+    def __init__(
+        self, *, path: str | Sequence[str], vocabulary: TextVocabulary, context: int, val_fraction: float
+    ) -> None:
+        paths = [path] if isinstance(path, str) else list(path)
+        text = "".join(read_text(file) for file in _once([file for entry in paths for file in _files(entry)]))
+        where = f"data.path={path}"
+        super().__init__(text=text, vocabulary=vocabulary, context=context, val_fraction=val_fraction, where=where)
+
+
+def read_text(file: Path) -> str:
+    """The text of a UTF-8 file, byte for byte (line ends as they are; a leading byte-order mark is dropped).
+
+    Raises:
+        UserError: it may not be read, or its bytes are not UTF-8, with the offset of the first that is not; or so many
+            of them are 0 that it is UTF-16.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file} cannot be read: {error.strerror}") from None
+    return decoded(data, str(file))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """The text of UTF-8, as `read_text` gives it; `where` is what to call it in an error."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{where} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it first"
+        ) from None
+    if data.count(0) * 4 > len(data):
+        counts = f"{data.count(0)} of its {len(data)} bytes are 0, as in UTF-16"
+        raise UserError(f"{where} is not UTF-8: {counts}; convert it first")
+    return text
+
+
+def _files(entry: str) -> list[Path]:
+    pattern = Path(entry).expanduser()
+    if pattern.is_file():
+        return [pattern]
+    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True) if Path(name).is_file())
+    if not found:
+        raise InvalidValue("path", entry, "is neither a file nor a pattern that matches any")
+    return found
+
+
+def _once(files: Sequence[Path]) -> list[Path]:
+    first = first_of_same(files)
+    kept = list(dict.fromkeys(first.values()))
+    if len(kept) < len(files):
+        copies = [str(file) for file, original in first.items() if file != original]
+        names = f", as {some(copies)}" if copies else ""
+        print(
+            f"data=text_file leaves out {len(files) - len(kept)} files that it has read already{names}", file=sys.stderr
+        )
+    return kept

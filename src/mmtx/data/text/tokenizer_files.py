@@ -1,0 +1,241 @@
+"""The files in which public models bring their tokenizers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmtx.data.files.known_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.text.sentence_pieces import SentencePieces
+from mmtx.errors import UserError
+
+ROLES = "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
+KEYS: Keys = {
+    **every(ROLES, used("how the tokens of a role are spelt")),
+    **every("added_tokens_decoder", used("more tokens, special or not, and what each takes of the spaces around it")),
+    **every(
+        "additional_special_tokens extra_special_tokens model_specific_special_tokens",
+        harmless("a text that spells a special token is text"),
+    ),
+    "tokenizer_class": used("must be one that reads this file as mmtx does"),
+    "do_lower_case": used("`vocab.txt`: letters are lowered"),
+    "strip_accents": used("`vocab.txt`: accents are taken off; null: where letters are lowered"),
+    "tokenize_chinese_chars": used("`vocab.txt`: a Chinese character is a word"),
+    "add_prefix_space": used("byte-level: a space is put before a text"),
+    "extra_ids": used("`spiece.model`: number of sentinels, 100"),
+    "unk_id": harmless("the vocabulary has it"),
+    **every("do_basic_tokenize do_lower", only(True, note="`vocab.txt`: words are cut before pieces are")),
+    "never_split": only([], note="`vocab.txt`: words that are not cut"),
+    "wordpieces_prefix": only("##", note="`vocab.txt`: pieces within a word"),
+    "clean_text": only(True, note="`vocab.txt`: control characters are dropped"),
+    "sp_model_kwargs": only({}, note="pieces that are drawn at random"),
+    **every("add_bos_token add_eos_token", only(False, note="marks; here they are those of the data")),
+    "add_dummy_prefix_space": only(True, note="a space is put before a text"),
+    "dropout": only(0, note="pieces that are drawn at random"),
+    "errors": only("replace", note="bytes that are no UTF-8"),
+    "auto_map": only(note="code of its own, which mmtx does not run"),
+    **every(
+        "model_max_length max_len max_length stride truncation truncation_side truncation_strategy padding "
+        "padding_side pad_to_multiple_of pad_token_type_id split_special_tokens model_input_names return_tensors "
+        "is_split_into_words trim_offsets legacy",
+        harmless("what a call takes and returns; mmtx cuts and pads by itself"),
+    ),
+    "clean_up_tokenization_spaces": harmless("spaces before punctuation; a text is written as its tokens have them"),
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": only(False, note="the same"),
+    **every("chat_template response_template chat_control_tokens", harmless("chats")),
+    **every("language task predict_timestamps normalizer_file normalize", harmless("of calls of Whisper's tokenizer")),
+    **every(
+        "name_or_path special_tokens_map_file tokenizer_file full_tokenizer_file vocab_file merges_file spm_file "
+        "processor_class feature_extractor_type use_fast from_slow backend is_local local_files_only device_map "
+        "init_inputs tokenizer_type transformers_version _commit_hash",
+        harmless("where it came from"),
+    ),
+}
+"""Of ``tokenizer_config.json``."""
+CLASSES: Mapping[str, tuple[str, ...]] = {
+    "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer"),
+    "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer"),
+    "spiece.model": ("T5Tokenizer",),
+    "tokenizer.model": (),
+}
+"""Of ``tokenizer_class``, by the file that is read; a ``tokenizer.json`` is whole, whatever reads it."""
+
+
+def find_tokenizer(place: str | Path) -> Any:
+    """A tokenizer of the `tokenizers` library, or one of `SentencePieces`, from a folder or file; None if a folder
+    holds none.
+
+    Raises:
+        UserError: a file cannot be read, or what stands beside it is not known.
+    """
+    path = Path(place).expanduser()
+    if path.is_file() and path.suffix == ".model":
+        return _read(path, _pieces)
+    folder = path if path.is_dir() else path.parent
+    for name, read in READERS.items():
+        file = path if path.is_file() and path.name == name else folder / name
+        if file.is_file() and (path.is_dir() or path == file):
+            return _read(file, read)
+    return None
+
+
+def spelt_tokens(folder: Path) -> dict[str, str]:
+    """How the tokens of each role are spelt, as far as the files of a tokenizer say."""
+    both = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
+    return {role: _spelt(both[role]) for role in ROLES.split() if both.get(role)}
+
+
+def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
+    said = _json(file.with_name("tokenizer_config.json"))
+    found = [*refusals(said, KEYS, "tokenizer_config.json")]
+    kind = said.get("tokenizer_class") or _json(file.with_name("config.json")).get("tokenizer_class")
+    known = CLASSES.get(file.name)
+    if kind is not None and known is not None and kind.removesuffix("Fast") not in known:
+        found.append(f"tokenizer_class={kind} reads {file.name} otherwise; save a tokenizer.json with it")
+    if found:
+        raise UserError("\n".join([f"{file} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
+    try:
+        return read(file, said)
+    except UserError:
+        raise
+    except Exception as error:  # the libraries raise nothing narrower
+        raise UserError(f"{file} cannot be read as a tokenizer: {error}") from None
+
+
+def _whole(file: Path, said: dict[str, Any]) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+    added = _added(file.parent, said, specials={*spelt_tokens(file.parent).values()})
+    if "added_tokens_decoder" not in said:  # the older file does not say what a token takes of the spaces around it
+        added = {number: token for number, token in added.items() if tokenizer.token_to_id(token.content) != number}
+    with_added(tokenizer, added)
+    _lay_over(tokenizer, said)
+    return tokenizer
+
+
+def _lay_over(tokenizer: Any, said: dict[str, Any]) -> None:
+    """Options of ``tokenizer_config.json`` go before the same of ``tokenizer.json``."""
+    names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
+    names["tokenize_chinese_chars"] = "handle_chinese_chars"
+    if type(tokenizer.normalizer).__name__ == "BertNormalizer":
+        for key in (key for key in names if key in said):
+            setattr(tokenizer.normalizer, names[key], said[key])
+    if type(tokenizer.pre_tokenizer).__name__ == "ByteLevel" and "add_prefix_space" in said:
+        tokenizer.pre_tokenizer.add_prefix_space = bool(said["add_prefix_space"])
+
+
+def _byte_pairs(file: Path, said: dict[str, Any]) -> Any:
+    """``vocab.json`` and ``merges.txt``, as GPT-2 and Whisper have them; added tokens beside them."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import BPE
+
+    tokenizer = byte_level(Tokenizer(BPE.from_file(str(file), str(file.with_name("merges.txt")))))
+    tokenizer.pre_tokenizer.add_prefix_space = bool(said.get("add_prefix_space", False))
+    end = "<|endoftext|>"
+    spelt = spelt_tokens(file.parent)
+    roles = {**dict.fromkeys(("bos_token", "eos_token", "unk_token"), end), **spelt}
+    tokenizer.add_special_tokens([token for token in roles.values() if tokenizer.token_to_id(token) is not None])
+    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
+
+
+def byte_level(tokenizer: Any) -> Any:
+    """Cuts as GPT-2 does, and writes bytes."""
+    from tokenizers import decoders, pre_tokenizers
+
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
+
+
+def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
+    """``vocab.txt``, as BERT has it; what is done with letters stands in ``tokenizer_config.json``."""
+    from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
+    from tokenizers.models import WordPiece
+
+    usual = {"unk_token": "[UNK]", "sep_token": "[SEP]", "pad_token": "[PAD]", "cls_token": "[CLS]"}
+    roles = {**usual, "mask_token": "[MASK]", **spelt_tokens(file.parent)}
+    tokenizer = Tokenizer(WordPiece.from_file(str(file), unk_token=roles["unk_token"]))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=bool(said.get("do_lower_case", True)),
+        strip_accents=said.get("strip_accents"),
+        handle_chinese_chars=bool(said.get("tokenize_chinese_chars", True)),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    tokenizer.add_special_tokens([mark for mark in roles.values() if tokenizer.token_to_id(mark) is not None])
+    last, first = (tokenizer.token_to_id(roles[role]) for role in ("sep_token", "cls_token"))
+    if first is not None and last is not None:
+        tokenizer.post_processor = processors.BertProcessing((roles["sep_token"], last), (roles["cls_token"], first))
+    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
+
+
+def _pieces(file: Path, said: dict[str, Any]) -> SentencePieces:
+    """A model of SentencePiece, of any kind; behind the pieces of T5's, its sentinels."""
+    if file.name.endswith(".bpe.model"):
+        raise UserError(f"{file}: its numbers are shifted in the models that it comes with; save a tokenizer.json")
+    count = said.get("extra_ids", 100) if file.name == "spiece.model" else 0
+    added = _added(file.parent, said)
+    pieces = SentencePieces(file.read_bytes(), [f"<extra_id_{i}>" for i in reversed(range(count))])
+    other = [token for number, token in added.items() if pieces.token_to_id(token.content) != number]
+    if other:
+        raise UserError(f"{file}: the added token {other[0].content!r} is no piece; save a tokenizer.json")
+    return pieces
+
+
+READERS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
+    "tokenizer.json": _whole,
+    "vocab.json": _byte_pairs,
+    "vocab.txt": _word_pieces,
+    "spiece.model": _pieces,
+    "tokenizer.model": _pieces,
+    "sentencepiece.bpe.model": _pieces,
+}
+
+
+def with_added(tokenizer: Any, added: Mapping[int, Any]) -> Any:
+    """The tokenizer with more tokens, at the ids that they have: what is between is filled up.
+
+    Raises:
+        UserError: a token has another id already.
+    """
+    from tokenizers import AddedToken
+
+    there = tokenizer.get_added_tokens_decoder()
+    for number, token in sorted(added.items()):
+        while tokenizer.token_to_id(token.content) is None and tokenizer.get_vocab_size() < number:
+            filler = AddedToken(f"<|unused_{tokenizer.get_vocab_size()}|>", special=True)
+            tokenizer.add_special_tokens([filler])
+        if there.get(number) != token:
+            (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
+        if tokenizer.token_to_id(token.content) != number:
+            own = tokenizer.token_to_id(token.content)
+            raise UserError(f"the added token {token.content!r} should have id {number}, and has {own}")
+    return tokenizer
+
+
+def _added(folder: Path, said: dict[str, Any], specials: Collection[str] = ()) -> dict[int, Any]:
+    """Tokens beyond the vocabulary, by id. ``added_tokens.json`` is read where nothing newer has them."""
+    from tokenizers import AddedToken
+
+    if "added_tokens_decoder" in said:
+        return {int(number): AddedToken(**_flags(entry)) for number, entry in said["added_tokens_decoder"].items()}
+    entries = _json(folder / "added_tokens.json").items()
+    return {
+        int(number): AddedToken(token, normalized=token not in specials, special=token in specials)
+        for token, number in entries
+    }
+
+
+def _flags(entry: Any) -> dict[str, Any]:
+    return {key: value for key, value in entry.items() if key != "__type"}
+
+
+def _json(file: Path) -> dict[str, Any]:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+
+
+def _spelt(token: Any) -> str:
+    return token["content"] if isinstance(token, dict) else str(token)

@@ -1,0 +1,166 @@
+"""Ids of whole texts: what a tokenizer would cut off, add or leave out is not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmtx.data.text.sentence_pieces import SentencePieces
+from mmtx.errors import UserError
+
+
+class WholeTexts:
+    """What a tokenizer makes of texts, though its file may have stored that they are cut and padded.
+
+    A text is only ever text: one that spells a special token gets the ids of its letters. A model of pairs without an
+    unknown token leaves out letters that it lacks, and reports nothing: here they are an error.
+
+    Args:
+        tokenizer: of the `tokenizers` library, or `SentencePieces`. It is changed: it neither cuts nor pads any more.
+
+    Raises:
+        UserError: the tokenizer draws at random how it cuts a word.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer, self._is_sentence_pieces = tokenizer, isinstance(tokenizer, SentencePieces)
+        self._pairs: _Pairs | None = None
+        if not self._is_sentence_pieces:
+            tokenizer.no_padding()
+            tokenizer.no_truncation()
+            tokenizer.encode_special_tokens = True  # not part of its JSON
+            parts = json.loads(tokenizer.to_str())
+            dropout = parts["model"].get("dropout")
+            if dropout:
+                raise UserError(
+                    f"the model of this tokenizer has dropout={dropout:g}: it draws at random how it cuts a word, in "
+                    f"evaluation too; set it to null in tokenizer.json"
+                )
+            self._pairs, self._spelling = _Pairs.of(parts), _Spelling.of(parts)
+
+    def encode(self, text: str) -> list[int]:
+        """Raises UserError for text that the tokenizer cannot write."""
+        if self._pairs is not None and self._lacks(text):
+            letter = next((letter for letter in text if self._lacks(letter)), text)
+            raise UserError(
+                f"the character {letter!r} at offset {text.index(letter)} cannot be written: this tokenizer has "
+                f"neither its bytes nor an unknown token; learn it with all 256 bytes (initial_alphabet)"
+            )
+        try:
+            return self._tokenizer.encode(text, add_special_tokens=False).ids
+        except Exception as error:  # the library raises nothing narrower
+            raise UserError(f"this tokenizer cannot write {text[:60]!r}: {error}") from None
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the largest id: a vocabulary may leave numbers out."""
+        if self._is_sentence_pieces:
+            return self._tokenizer.get_vocab_size()
+        return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+
+    def byte_length(self, number: int) -> int:
+        """UTF-8 bytes that an id stands for; none, of special tokens."""
+        if self._is_sentence_pieces:
+            return self._tokenizer.byte_length(number)
+        token, added = self._tokenizer.id_to_token(number) or "", self._added.get(number)
+        if added is not None:
+            return 0 if added.special else len(token.encode())
+        return self._spelling.byte_length(token)
+
+    def last(self) -> tuple[str, int]:
+        """The token of the largest id that a text can become, and the id."""
+        if self._is_sentence_pieces:
+            return self._tokenizer.last()
+        special = {number for number, token in self._added.items() if token.special}
+        tokens = self._tokenizer.get_vocab(with_added_tokens=True).items()
+        return max((item for item in tokens if item[1] not in special), key=lambda item: item[1], default=("", -1))
+
+    @cached_property
+    def _added(self) -> dict[int, Any]:
+        return self._tokenizer.get_added_tokens_decoder()
+
+    def _lacks(self, text: str) -> bool:
+        assert self._pairs is not None
+        for token in self._added.values():
+            text = text if token.special else text.replace(token.content, "")
+        if self._tokenizer.normalizer is not None:
+            text = self._tokenizer.normalizer.normalize_str(text)
+        before = self._tokenizer.pre_tokenizer
+        words = [text] if before is None else [word for word, _ in before.pre_tokenize_str(text)]
+        return any(self._pairs.lack(word) for word in words)
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What a model of pairs begins with, the letters of a word, where it leaves out those that it lacks."""
+
+    vocabulary: Set[str]
+    prefix: str
+    suffix: str
+    has_bytes: bool
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> _Pairs | None:
+        """None where it has all letters, or leaves out nothing."""
+        from tokenizers.pre_tokenizers import ByteLevel
+
+        model = parts["model"]
+        if model["type"] != "BPE" or model.get("unk_token") is not None:
+            return None
+        prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+        pairs = cls(model["vocab"].keys(), prefix, suffix, bool(model.get("byte_fallback")))
+        is_byte_level = '"ByteLevel"' in json.dumps(parts["pre_tokenizer"]) and not prefix + suffix
+        has_all = is_byte_level and pairs.vocabulary >= {*ByteLevel.alphabet()}
+        return None if has_all or (pairs.has_bytes and pairs.vocabulary >= _spelt(range(256))) else pairs
+
+    def lack(self, word: str) -> bool:
+        last = len(word) - 1
+        return any(
+            f"{self.prefix if i else ''}{letter}{self.suffix if i == last else ''}" not in self.vocabulary
+            and not (self.has_bytes and self.vocabulary >= _spelt(letter.encode()))
+            for i, letter in enumerate(word)
+        )
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """How a tokenizer spells spaces, bytes, and where in a word a token stands."""
+
+    is_byte_level: bool
+    has_bytes: bool
+    prefix: str
+    suffix: str
+    space: str
+
+    @classmethod
+    def of(cls, parts: Mapping[str, Any]) -> _Spelling:
+        model, decoder = parts["model"], parts["decoder"] or {}
+        spaces = [step.get("replacement") for step in [decoder, *decoder.get("decoders", [])]]
+        return cls(
+            '"ByteLevel"' in json.dumps(decoder),
+            '"ByteFallback"' in json.dumps(decoder),
+            model.get("continuing_subword_prefix") or "",
+            model.get("end_of_word_suffix") or "",
+            next((space for space in spaces if space), "▁"),
+        )
+
+    def byte_length(self, token: str) -> int:
+        if self.is_byte_level:
+            return len(token)
+        if self.has_bytes and _BYTE.fullmatch(token):
+            return 1
+        if self.suffix and token.endswith(self.suffix):
+            token = token.removesuffix(self.suffix) + " "
+        return len(token.removeprefix(self.prefix).replace(self.space, " ").encode())
+
+
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def _spelt(numbers: Iterable[int]) -> set[str]:
+    """Bytes as `byte_fallback` has them."""
+    return {f"<0x{byte:02X}>" for byte in numbers}

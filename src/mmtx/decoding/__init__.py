@@ -1,0 +1,1 @@
+"""What a model writes and does, step by step."""

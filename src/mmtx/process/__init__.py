@@ -1,0 +1,1 @@
+"""This process among others: its rank, its streams, the signals it gets."""
