@@ -7,14 +7,16 @@ import threading
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 
-from mmtx.run import checkpoint_file
+from mmtx.run import checkpoint_file, checkpoints
 from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
 from mmtx.run.checkpoints import Checkpoints
 from mmtx.run.directory import RunDirectory
+from mmtx.training.module import MultimodalModule
 
 STATE = {"state_dict": {f"w{i}": torch.randn(40, 30) for i in range(5)}, "mmtx": {"step": 3}}
 
@@ -224,3 +226,21 @@ def test_what_is_written_is_hashed_before_its_memory_is_free(tmp_path, monkeypat
     write_checkpoint(tmp_path / "last.ckpt", {**STATE, "tokenizer": "x" * 300_000})
     monkeypatch.undo()
     verify(tmp_path / "last.ckpt")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_save_needs_a_copy_only_where_training_goes_on_meanwhile(asynchronous, tmp_path, monkeypatch):
+    """What is written is the state itself, or a copy that the next step does not change."""
+    weights, given = torch.zeros(3), []
+    monkeypatch.setattr(checkpoints, "capture", lambda module: {"state_dict": {"weights": weights}})
+    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda file, content, names: given.append(content))
+    trainer = SimpleNamespace(is_global_zero=True, loggers=[])
+    module = mock.Mock(spec=MultimodalModule, raised=set(), metrics={}, global_step=3, validated=0, trainer=trainer)
+    run = RunDirectory(tmp_path / "run")
+    run.create()
+    saves = Checkpoints(
+        every_steps=None, every_minutes=None, keep=1, monitor=None, mode=None, asynchronous=asynchronous
+    ).of(run, {})
+    saves._save(module)
+    saves._look_after_writing(wait=True)
+    assert (given[0]["state_dict"]["weights"].data_ptr() == weights.data_ptr()) is not asynchronous
