@@ -111,8 +111,8 @@ class Audio(Tokenizer):
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
         if self.padded_length is not None and waveform.shape[1] > self.padded_length:
             rate = self.spectrogram.sample_rate_hz
-            told = f"{waveform.shape[1] / rate:g} s, and the model hears {self.padded_length / rate:g} s at once"
-            raise UserError(f"a sample has {told}: cut it, or lower data.max_seconds")
+            lengths_s = f"{waveform.shape[1] / rate:g} s, and the model takes {self.padded_length / rate:g} s at once"
+            raise UserError(f"a sample has {lengths_s}: cut it, or lower data.max_seconds")
         if self.training:
             beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
             waveform = waveform.masked_fill(beyond, 0.0)

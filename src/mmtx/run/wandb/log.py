@@ -14,11 +14,11 @@ from lightning.pytorch.loggers import Logger
 from torch import Tensor
 
 from mmtx.objectives.base import Example
-from mmtx.run.record import RunRecord, read_run
-from mmtx.run.wandb.identity import AGENT, agent_run_id, identity, project_name, remember
-from mmtx.run.wandb.common import by_step, exit_code, mark, settle_environment
-from mmtx.run.wandb.server import reachable, why_offline
 from mmtx.process.stopping import Interrupted
+from mmtx.run.record import RunRecord, read_run
+from mmtx.run.wandb.common import by_step, exit_code, mark, settle_environment
+from mmtx.run.wandb.identity import AGENT, agent_run_id, identity, project_name, remember
+from mmtx.run.wandb.server import reachable, why_offline
 
 INIT_SECONDS = 10.0
 START_SECONDS = 30.0
