@@ -1,4 +1,4 @@
-"""W&B's own file of an offline run, read back: a log of protocol buffers in the framing of LevelDB."""
+"""W&B's own file of an offline run, read back by tests: a log of protocol buffers in the framing of LevelDB."""
 
 from __future__ import annotations
 
