@@ -96,8 +96,7 @@ writes report.html (with pictures) and report.csv into the directory, or the one
     "sync": """\
 usage: mmtx sync DIR... [parallel=8]
 
-Uploads every run in or below the directories that was logged offline, and skips what is up. Where W&B's own file is
-lost or lacks rows, the run is rebuilt from metrics.jsonl.
+Uploads every run in or below the directories that has ended and is not up yet, from its metrics.jsonl and samples/.
 """,
     "generate": """\
 usage: mmtx generate RUN|CKPT [key=value ...]
