@@ -21,8 +21,8 @@ from mmtx.objectives.text_metrics import BLEU, TextMetric
 from mmtx.objectives.transcripts import check_metrics
 from mmtx.report.attribution import attributions
 from mmtx.report.comparison import compare
-from mmtx.run.checkpoints import Checkpoints
-from mmtx.run.record import find_runs
+from mmtx.run.checkpoint_schedule import Checkpoints
+from mmtx.run.run_record import find_runs
 from mmtx.sweep.optuna import goals
 from mmtx.training.module import MultimodalModule
 

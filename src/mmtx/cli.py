@@ -81,8 +81,8 @@ def train(arguments: list[str]) -> int:
     from mmtx.config.compose import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
+    from mmtx.run.fitted_source import learnt_for
     from mmtx.run.job import begin, start
-    from mmtx.run.source import learnt_for
 
     if is_sweep:
         from mmtx.sweep.command import run_sweep
@@ -136,7 +136,7 @@ def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
     from mmtx.config.compose import read_or_compose
     from mmtx.experiment import assemble
-    from mmtx.run.source import learnt_for
+    from mmtx.run.fitted_source import learnt_for
 
     if is_sweep:
         from mmtx.sweep.command import check_launcher, check_sweeper, plan_sweep, split
@@ -150,7 +150,7 @@ def check(arguments: list[str]) -> int:
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config, learnt_for(config))
     if experiment.config.get("init_from"):
-        from mmtx.run.initial import initialise_from
+        from mmtx.run.init_from import initialise_from
 
         place, plugins = experiment.config["init_from"], experiment.config["plugins"]
         print(initialise_from(experiment.learner, place, plugins, experiment.config))
@@ -201,7 +201,7 @@ def import_public(arguments: list[str]) -> int:
 
     from mmtx.config.overrides import written
     from mmtx.interop import from_pretrained
-    from mmtx.run.exchange import save_as_run, shape_of
+    from mmtx.run.import_export import save_as_run, shape_of
 
     (path, out), options, _ = parse(arguments, IMPORT, None)
     learner = from_pretrained(path, options)
@@ -214,7 +214,7 @@ def import_public(arguments: list[str]) -> int:
 
 
 def export(arguments: list[str]) -> int:
-    from mmtx.run.exchange import FORMATS
+    from mmtx.run.import_export import FORMATS
 
     form, places = take(arguments, "--format", "a format: --format onnx")
     form = "hf" if form is None else form

@@ -17,7 +17,7 @@ from mmtx.report.command import DEFAULTS, write_report
 from mmtx.report.comparison import compare, in_order, rounded
 from mmtx.report.pictures import is_logarithmic
 from mmtx.report.table import plus_minus, spread
-from mmtx.run.record import find_runs, read_run
+from mmtx.run.run_record import find_runs, read_run
 
 LOSSES = {("1e-3", 1): 0.40, ("1e-3", 2): 0.44, ("3e-3", 1): 0.31, ("3e-3", 2): 0.30, ("1e-2", 1): 0.9}
 COMMAND = ["experiment=vit_digits", "optim.lr=1e-3,3e-3,1e-2", "seed=1,2", "trainer.max_steps=30"]

@@ -30,7 +30,7 @@ from mmtx.process.stopping import SIGNALS
 from mmtx.process.streams import outlast_readers
 from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
 from mmtx.run.checkpoint_file import _Hashed
-from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
 from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
@@ -61,8 +61,8 @@ POINTS = {
     "start.fit": (lightning.pytorch.Trainer, "fit"),
     "status": (RunDirectory, "set_status"),
     "end.acting": (MultimodalModule, "test_by_acting"),
-    "ranks.start": (children.Children, "start"),
-    "ranks.wait": (children.Children, "wait"),
+    "ranks.start": (children.ChildProcesses, "start"),
+    "ranks.wait": (children.ChildProcesses, "wait"),
 }
 
 
@@ -167,7 +167,7 @@ class Forked:
             for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
-                        os.close(descriptor)  # as a new program would: a lifeline's other end is the parent's alone
+                        os.close(descriptor)  # as a new program would: the pipe's other end is the parent's alone
             os.environ.clear()
             os.environ.update(env)
             sys.argv = command[command.index("-m") + 1 :]

@@ -14,7 +14,7 @@ import torch
 
 from mmtx.run import checkpoint_file, checkpoints
 from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
-from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
 from mmtx.training.module import MultimodalModule
 

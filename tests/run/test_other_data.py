@@ -21,9 +21,9 @@ from mmtx.interop.family import text_batch
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
-from mmtx.run.initial import initialise_from
+from mmtx.run.fitted_source import learnt_for, source_for
+from mmtx.run.init_from import initialise_from
 from mmtx.run.loading import contents, load, read_checkpoint
-from mmtx.run.source import learnt_for, source_for
 
 TINY = ["backbone.dim=16", "backbone.num_layers=1", "backbone.num_heads=2", "data.num_workers=0", "data.batch_size=4"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]

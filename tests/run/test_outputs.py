@@ -9,7 +9,7 @@ import torch
 
 from mmtx.errors import InvalidValue
 from mmtx.interop.outputs import whole_file, whole_folder
-from mmtx.run.exchange import to_pretrained, to_safetensors
+from mmtx.run.import_export import to_pretrained, to_safetensors
 
 
 def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_what_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_run_is_not_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmtx.run.exchange._merged", lambda run: torch.nn.Linear(1, 1))
+    monkeypatch.setattr("mmtx.run.import_export._merged", lambda run: torch.nn.Linear(1, 1))
     (tmp_path / "checkpoints").mkdir()
     with pytest.raises(InvalidValue, match="is of a run"):
         to_pretrained("run", tmp_path)

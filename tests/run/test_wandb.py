@@ -19,7 +19,7 @@ from wandb_file import read_wandb_file
 from wandb_server import KEY, wandb_server
 
 from mmtx.process.stopping import Interrupted
-from mmtx.run.record import read_run
+from mmtx.run.run_record import read_run
 from mmtx.run.wandb.log import WandbLog
 from mmtx.run.wandb.view import identity
 

@@ -18,7 +18,7 @@ from mmtx.cli import main
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.report.comparison import compare
 from mmtx.report.table import command
-from mmtx.run.record import find_runs
+from mmtx.run.run_record import find_runs
 from mmtx.sweep.command import check_sweeper, run_sweep, split
 from mmtx.sweep.optuna import Search
 from mmtx.sweep.record import Job, Sweep, read_sweep
@@ -147,7 +147,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
     for job in read_sweep(tmp_path).jobs:
-        if job.state == "running":  # a script holds no lifeline
+        if job.state == "running":  # a script does not watch its parent
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int((tmp_path / job.name / "pid").read_text()), signal.SIGKILL)
     half = len((tmp_path / "002" / "metrics.jsonl").read_text().splitlines())

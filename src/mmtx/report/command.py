@@ -14,7 +14,7 @@ from mmtx.report.attribution import Attribution, attributions
 from mmtx.report.comparison import Comparison, compare, number
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
-from mmtx.run.record import RunRecord, find_runs
+from mmtx.run.run_record import RunRecord, find_runs
 
 DEFAULTS: dict[str, Any] = {"metric": None, "mode": None, "empty": None, "out": None}
 

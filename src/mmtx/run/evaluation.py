@@ -20,9 +20,9 @@ from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.fitted_source import source_for
 from mmtx.run.loading import load, read_checkpoint
-from mmtx.run.metrics import finite
-from mmtx.run.source import source_for
+from mmtx.run.metrics_log import finite
 from mmtx.run.subset import load_set
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}

@@ -24,12 +24,12 @@ from mmtx.experiment import Experiment, assemble, construct
 from mmtx.process.launch import MAKES_RANKS, launch
 from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded, show_progress
 from mmtx.run.directory import RunDirectory
-from mmtx.run.initial import initialise_from
+from mmtx.run.fitted_source import learnt_for
+from mmtx.run.init_from import initialise_from
 from mmtx.run.interrupt import Interrupt, requeue
 from mmtx.run.loading import contents, read_checkpoint
-from mmtx.run.metrics import MetricsLog, finite
+from mmtx.run.metrics_log import MetricsLog, finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
-from mmtx.run.source import learnt_for
 
 
 def prepare(config: Config, run: RunDirectory) -> None:

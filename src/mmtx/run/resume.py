@@ -18,9 +18,9 @@ from mmtx.experiment import assemble
 from mmtx.process.launch import launch
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
+from mmtx.run.fitted_source import learnt_for
 from mmtx.run.job import keep_global_batch, start
 from mmtx.run.loading import contents, read_checkpoint
-from mmtx.run.source import learnt_for
 
 FREE = (
     "callbacks",

@@ -13,7 +13,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 from mmtx.process.stopping import track
-from mmtx.run.record import RunRecord, find_runs, read_json
+from mmtx.run.run_record import RunRecord, find_runs, read_json
 from mmtx.run.wandb import view
 from mmtx.run.wandb.environment import settle_environment, why_offline
 

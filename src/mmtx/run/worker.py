@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtx.process import stopping
+from mmtx.process import parent_watch, stopping
 from mmtx.process.launch import launch
 from mmtx.process.streams import outlast_readers
-from mmtx.run import lifeline
 
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
@@ -31,7 +30,7 @@ def main() -> int:
     outlast_readers()
     here = launch()
     is_rank = here.by is not None
-    lifeline.hold(_take_over if is_rank and here.is_main else lambda: None)
+    parent_watch.watch_parent(_take_over if is_rank and here.is_main else lambda: None)
     return _rank() if is_rank else _job()
 
 
@@ -97,8 +96,8 @@ def _continue_or_begin(run: RunDirectory) -> int:
 def _begin(run: RunDirectory) -> int:
     from mmtx.config.compose import read_config
     from mmtx.experiment import assemble
+    from mmtx.run.fitted_source import learnt_for
     from mmtx.run.job import begin
-    from mmtx.run.source import learnt_for
 
     config = read_config(run.config)
     experiment = assemble(config, learnt_for(config))

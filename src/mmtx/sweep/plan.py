@@ -13,7 +13,7 @@ from mmtx.config.compose import Composer, Config, expand_sweep, read_config, wit
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
-from mmtx.run.source import learnt_for
+from mmtx.run.fitted_source import learnt_for
 from mmtx.sweep.record import Job
 
 LONGEST_SLUG = 100

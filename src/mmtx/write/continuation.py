@@ -19,8 +19,8 @@ from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.next_token import NextToken
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.fitted_source import source_for
 from mmtx.run.loading import read_checkpoint
-from mmtx.run.source import source_for
 
 DEFAULT_NEW_TOKENS = 200
 

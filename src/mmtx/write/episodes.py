@@ -18,9 +18,9 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.fitted_source import source_for
 from mmtx.run.loading import read_checkpoint
-from mmtx.run.metrics import finite
-from mmtx.run.source import source_for
+from mmtx.run.metrics_log import finite
 from mmtx.world import Playable
 
 

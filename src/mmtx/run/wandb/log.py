@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from mmtx.process.deadline import within
 from mmtx.process.stopping import Interrupted
-from mmtx.run.record import read_run
+from mmtx.run.run_record import read_run
 from mmtx.run.wandb import view
 from mmtx.run.wandb.environment import is_reachable, settle_environment, why_offline
 

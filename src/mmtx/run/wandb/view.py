@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.run.directory import RunDirectory
-from mmtx.run.record import RunRecord, read_json
+from mmtx.run.run_record import RunRecord, read_json
 
 FILE = "wandb.json"
 AGENT = ("WANDB_SWEEP_ID", "WANDB_RUN_ID", "WANDB_SWEEP_PARAM_PATH")

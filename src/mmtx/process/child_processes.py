@@ -11,10 +11,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmtx.run import lifeline
+from mmtx.process import parent_watch
 
 
-class Children:
+class ChildProcesses:
     """Each leads a session of its own, so that a terminal's Ctrl-C reaches this process only, which passes it on.
 
     Args:
@@ -28,7 +28,7 @@ class Children:
 
     @property
     def names(self) -> list[str]:
-        """Those whose end `wait` has not told yet."""
+        """Those whose end `wait` has not returned yet."""
         return list(self._running)
 
     def start(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path | None) -> None:
@@ -41,7 +41,7 @@ class Children:
             log: where its output is appended; None: where this process writes.
         """
         read, write = os.pipe()
-        environment = {**environment, lifeline.VARIABLE: f"{read}:{self._grace_s}"}
+        environment = {**environment, parent_watch.VARIABLE: f"{read}:{self._grace_s}"}
         with contextlib.ExitStack() as stack:
             stack.callback(os.close, read)
             output = stack.enter_context(log.open("ab")) if log is not None else None

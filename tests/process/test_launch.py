@@ -11,8 +11,8 @@ from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment
 from mmtx.process.launch import OF_A_RANK, Launch, environment_of_none, launch
 from mmtx.run.job import explained
-from mmtx.run.metrics import MetricsLog
-from mmtx.run.record import read_run
+from mmtx.run.metrics_log import MetricsLog
+from mmtx.run.run_record import read_run
 from mmtx.training.trainer import Training
 
 TORCHRUN = {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}

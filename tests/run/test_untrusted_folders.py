@@ -77,7 +77,7 @@ def test_a_home_that_is_not_there_is_a_line(capsys):
 def test_a_file_of_the_working_directory_is_not_taken_for_a_module(name, tmp_path):
     (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the user')")
     start = command(Path("run"))
-    words = [*start[: start.index("-m")], "-c", f"import {name}, mmtx.run.lifeline, mmtx.sweep.remote"]
+    words = [*start[: start.index("-m")], "-c", f"import {name}, mmtx.process.parent_watch, mmtx.sweep.remote"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 

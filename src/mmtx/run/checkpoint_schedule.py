@@ -17,7 +17,7 @@ from mmtx.errors import InvalidValue
 from mmtx.process.stopping import Interrupted
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
-from mmtx.run.metrics import MetricsLog
+from mmtx.run.metrics_log import MetricsLog
 from mmtx.training.alarms import Alarm
 from mmtx.training.module import MultimodalModule, is_sharded
 from mmtx.training.nonfinite import NotFinite

@@ -4,7 +4,7 @@ import json
 import os
 from types import SimpleNamespace
 
-from mmtx.run.metrics import MetricsLog
+from mmtx.run.metrics_log import MetricsLog
 
 
 def steps(file):
