@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _stoppable(arguments: list[str]) -> int:
     try:
-        with stopping.attended():
+        with stopping.handling_signals():
             return _run(arguments)
     except stopping.Interrupted as stop:
         print(f"mmtx: {stop}", file=sys.stderr)

@@ -22,20 +22,20 @@ from mmtx.data.files import public_file, same_content
 from mmtx.decoding import rollouts as roll_outs
 from mmtx.decoding.decoder import TextDecoder
 from mmtx.decoding.search import beam_search, generate
-from mmtx.process import stopping
-from mmtx.process.stopping import Interrupted, Obey, attended, check, obeyed, track
+from mmtx.process import progress, stopping
+from mmtx.process.stopping import Interrupted, Obey, check, handling_signals, obeyed, track
 from mmtx.training.unhindered import Unhindered
 
 
 @pytest.fixture
 def signals():
-    with attended(), obeyed(Obey.LATER):
+    with handling_signals(), obeyed(Obey.LATER):
         yield
 
 
 def test_a_signal_raises_at_once_where_there_is_nothing_to_save():
     before = signal.getsignal(signal.SIGTERM)
-    with attended():
+    with handling_signals():
         with pytest.raises(Interrupted) as stop:
             signal.raise_signal(signal.SIGTERM)
             raise AssertionError("went on")
@@ -70,26 +70,26 @@ def test_what_goes_on_after_any_error_does_not_go_on_after_it(signals):
 
 def test_a_request_to_another_rank_is_obeyed(signals, monkeypatch):
     monkeypatch.setattr(stopping, "SHARED_SECONDS", 0.0)
-    told, there = [], []
-    stopping.share(told.append, lambda: there[0] if there else 0)
+    sent, there = [], []
+    stopping.share(sent.append, lambda: there[0] if there else 0)
     with obeyed(Obey.AT_CHECKS):
         check()
         there.append(signal.SIGTERM)
         with pytest.raises(Interrupted, match="SIGTERM"):
             check()
-    assert not told  # it was not to this process
+    assert not sent  # it was not to this process
 
 
 def test_a_request_to_this_rank_reaches_the_others_at_once(signals):
-    told = []
-    stopping.share(told.append, lambda: 0)
+    sent = []
+    stopping.share(sent.append, lambda: 0)
     signal.raise_signal(signal.SIGTERM)
-    wait_for(lambda: told == [signal.SIGTERM])
+    wait_for(lambda: sent == [signal.SIGTERM])
 
 
 def test_requests_are_passed_on_each_once(signals, monkeypatch):
-    passed, arrived, attend = [], [], stopping._requests._arrived
-    monkeypatch.setattr(stopping._requests, "_arrived", lambda number: (attend(number), arrived.append(number)))
+    passed, arrived, arrive = [], [], stopping._requests.arrived
+    monkeypatch.setattr(stopping._requests, "arrived", lambda number: (arrive(number), arrived.append(number)))
     monkeypatch.setattr(stopping, "ONE_SIGNAL_SECONDS", 1000.0)
     with stopping.passed_on(passed.append):
         signal.raise_signal(signal.SIGHUP)
@@ -200,8 +200,8 @@ def test_files_that_are_compared_in_threads_are_not_read_to_the_end(signals, tmp
 
 
 def test_a_download_shows_how_far_it_is(monkeypatch, capsys):
-    monkeypatch.setattr(stopping, "QUIET_SECONDS", -1.0)
-    monkeypatch.setattr(stopping, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
     monkeypatch.setattr(public_file, "open_address", lambda *_: Answer(b"x" * (5 << 19)))
     assert public_file._download("https://a.b/c", "c", 1.0) == b"x" * (5 << 19)
     assert capsys.readouterr().err.splitlines()[-1] == "mmtx: downloading c, MiB 3/3"
@@ -250,7 +250,7 @@ def record(number):
 
 {first}
 threading.Thread(target=send, args={numbers}, daemon=True).start()
-with attended(), recorded(record):
+with handling_signals(), recorded(record):
     {body}
 """
 IN_C = "hashlib.pbkdf2_hmac('sha256', b'', b'', 10**9)"  # minutes in which Python runs no handler
@@ -269,22 +269,22 @@ ENDS = {
 
 @pytest.mark.parametrize("name", ENDS)
 def test_how_a_process_ends(name):
-    first, numbers, body, code, said = ENDS[name]
+    first, numbers, body, code, printed = ENDS[name]
     script = CHILD.format(first=first, numbers=numbers, body=body)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout.strip()) == (code, said), done.stderr
+    assert (done.returncode, done.stdout.strip()) == (code, printed), done.stderr
 
 
 def test_a_long_loop_shows_how_far_it_is(monkeypatch, capsys):
-    monkeypatch.setattr(stopping, "QUIET_SECONDS", -1.0)
-    monkeypatch.setattr(stopping, "SECONDS_BETWEEN_LINES", -1.0)
+    monkeypatch.setattr(progress, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", -1.0)
     for _ in track(range(2), "validating, batch"):
         for _ in track(iter("ab"), "writing, token", 5):
             pass
     assert capsys.readouterr().err.splitlines()[-1] == "mmtx: validating, batch 2/2, writing, token 2/5"
-    stopping.show_progress(False)
+    progress.show_progress(False)
     assert list(track(range(3), "counting")) == [0, 1, 2] and not capsys.readouterr().err
-    stopping.show_progress(True)
+    progress.show_progress(True)
 
 
 def wait_for(condition, seconds=30):

@@ -26,9 +26,10 @@ import mmtx.experiment
 from mmtx.data import loaders as data_module
 from mmtx.data.episodes import rollouts
 from mmtx.decoding.decoder import TextDecoder
+from mmtx.process import child_processes
 from mmtx.process.stopping import SIGNALS
 from mmtx.process.streams import outlast_readers
-from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
+from mmtx.run import checkpoint_file, checkpoint_schedule, job, worker
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
@@ -43,7 +44,7 @@ POINTS = {
     "step.before_update": (MultimodalModule, "_update"),
     "val.step": (MultimodalModule, "validation_step"),
     "test.step": (MultimodalModule, "test_step"),
-    "ckpt.begin": (checkpoints, "capture"),
+    "ckpt.begin": (checkpoint_schedule, "capture"),
     "ckpt.open": (checkpoint_file.torch, "save"),
     "ckpt.half": (_Hashed, "_take"),
     "ckpt.synced": (checkpoint_file, "_put_in_place"),
@@ -61,8 +62,8 @@ POINTS = {
     "start.fit": (lightning.pytorch.Trainer, "fit"),
     "status": (RunDirectory, "set_status"),
     "end.acting": (MultimodalModule, "test_by_acting"),
-    "ranks.start": (children.ChildProcesses, "start"),
-    "ranks.wait": (children.ChildProcesses, "wait"),
+    "ranks.start": (child_processes.ChildProcesses, "start"),
+    "ranks.wait": (child_processes.ChildProcesses, "wait"),
 }
 
 
@@ -186,7 +187,7 @@ def fork_children():
 
     OMP_NUM_THREADS was 1 when torch was imported: a fork of a process whose OpenMP has threads would hang.
     """
-    children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
+    child_processes.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
     multiprocessing.set_start_method("fork", force=True)  # as a new process has it; the server sets its own
 
 

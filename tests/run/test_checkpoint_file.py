@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 import torch
 
-from mmtx.run import checkpoint_file, checkpoints
+from mmtx.run import checkpoint_file, checkpoint_schedule
 from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
@@ -232,8 +232,8 @@ def test_what_is_written_is_hashed_before_its_memory_is_free(tmp_path, monkeypat
 def test_a_save_needs_a_copy_only_where_training_goes_on_meanwhile(asynchronous, tmp_path, monkeypatch):
     """What is written is the state itself, or a copy that the next step does not change."""
     weights, given = torch.zeros(3), []
-    monkeypatch.setattr(checkpoints, "capture", lambda module: {"state_dict": {"weights": weights}})
-    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda file, content, names: given.append(content))
+    monkeypatch.setattr(checkpoint_schedule, "capture", lambda module: {"state_dict": {"weights": weights}})
+    monkeypatch.setattr(checkpoint_schedule, "write_checkpoint", lambda file, content, names: given.append(content))
     trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     module = mock.Mock(spec=MultimodalModule, raised=set(), metrics={}, global_step=3, validated=0, trainer=trainer)
     run = RunDirectory(tmp_path / "run")

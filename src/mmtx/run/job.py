@@ -22,7 +22,8 @@ from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.process.launch import MAKES_RANKS, launch
-from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded, show_progress
+from mmtx.process.progress import show_progress
+from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded
 from mmtx.run.directory import RunDirectory
 from mmtx.run.fitted_source import learnt_for
 from mmtx.run.init_from import initialise_from

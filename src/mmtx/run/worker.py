@@ -61,7 +61,7 @@ def _rank() -> int:
     """Until there is something to save, a signal ends it wherever it waits for other ranks; its parent records that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with stopping.attended(from_the_start=False):
+    with stopping.handling_signals(from_the_start=False):
         from mmtx.run import job  # brings torch with it: seconds in which the parent may die
 
         return job.main()
@@ -69,7 +69,7 @@ def _rank() -> int:
 
 def _job() -> int:
     try:
-        with stopping.attended():
+        with stopping.handling_signals():
             from mmtx.run.directory import RunDirectory
 
             run = RunDirectory(sys.argv[1])
