@@ -10,7 +10,7 @@ from run_cli import TINY, mmtx, text_of
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment
 from mmtx.process.launch import OF_A_RANK, Launch, environment_of_none, launch
-from mmtx.run.job import explained
+from mmtx.run.failure import explained
 from mmtx.run.metrics_log import MetricsLog
 from mmtx.run.run_record import read_run
 from mmtx.training.trainer import Training

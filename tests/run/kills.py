@@ -58,7 +58,7 @@ POINTS = {
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw"),
     "start.assemble": (mmtx.experiment, "assemble"),
-    "start.train": (job, "_train"),
+    "start.train": (job, "fit"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),
     "status": (RunDirectory, "set_status"),
     "end.acting": (MultimodalModule, "test_by_acting"),

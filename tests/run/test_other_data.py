@@ -23,7 +23,7 @@ from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
 from mmtx.run.fitted_source import learnt_for, source_for
 from mmtx.run.init_from import initialise_from
-from mmtx.run.loading import contents, load, read_checkpoint
+from mmtx.run.loading import Checkpoint, contents, load, read_checkpoint
 
 TINY = ["backbone.dim=16", "backbone.num_layers=1", "backbone.num_heads=2", "data.num_workers=0", "data.batch_size=4"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
@@ -293,8 +293,8 @@ def test_episodes_that_last_longer_than_the_model_has_learned_times_are_refused(
 
 
 def test_a_run_that_goes_on_keeps_what_it_learnt(acted):
-    checkpoint = acted / "checkpoints" / "last.ckpt"
-    config = read_checkpoint(checkpoint)["mmtx"]["config"]
+    checkpoint = Checkpoint.read(acted / "checkpoints" / "last.ckpt")
+    config = checkpoint.content["mmtx"]["config"]
     changed = Path(config["data"]["path"])
     kept, first = changed.read_bytes(), assemble(config).data.source
     try:

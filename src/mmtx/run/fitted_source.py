@@ -16,7 +16,7 @@ from mmtx.data.learnt import Learnt
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
 from mmtx.run.directory import is_run, newest_checkpoint
-from mmtx.run.loading import read_checkpoint, specs_of
+from mmtx.run.loading import Checkpoint, read_checkpoint, specs_of
 
 
 def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
@@ -38,11 +38,11 @@ def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
     return source
 
 
-def learnt_for(config: Config, checkpoint: Path | None = None) -> Learnt | None:
+def learnt_for(config: Config, checkpoint: Checkpoint | None = None) -> Learnt | None:
     """What the sources of a run take over: from its own checkpoint, or from the run whose weights it begins with. None
     where it begins with nothing, or with public weights, whose vocabulary is a key of the config."""
     if checkpoint is not None:
-        held = read_checkpoint(checkpoint)
+        held = checkpoint.content
         return Learnt.of_run(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
     begin = config.get("init_from")
     if not isinstance(begin, str) or not is_run(begin):

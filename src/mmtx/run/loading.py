@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -22,6 +22,17 @@ from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint and what `read_checkpoint` gives of it."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        return cls(path, read_checkpoint(path))
 
 
 def contents(experiment: Experiment) -> dict[str, Any]:

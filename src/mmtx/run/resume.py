@@ -18,9 +18,10 @@ from mmtx.experiment import assemble
 from mmtx.process.launch import launch
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
+from mmtx.run.fit import keep_global_batch
 from mmtx.run.fitted_source import learnt_for
-from mmtx.run.job import keep_global_batch, start
-from mmtx.run.loading import contents, read_checkpoint
+from mmtx.run.job import start
+from mmtx.run.loading import Checkpoint, contents
 
 FREE = (
     "callbacks",
@@ -80,17 +81,18 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
     if run.state() == "running" and launch().is_main:
         run.set_status("interrupted", "its process was killed")
     config = read_config(run.config, overrides)
-    checkpoint = find_checkpoint(run)
+    file = find_checkpoint(run)
+    checkpoint = Checkpoint.read(file) if file is not None else None
     experiment = assemble(config, learnt_for(config, checkpoint))
     launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)
     else:
-        saved = read_checkpoint(checkpoint)["mmtx"]
+        saved = checkpoint.content["mmtx"]
         found = [*differences(saved, contents(experiment))]
         if found:
             lines = "\n".join(["", *(f"  - {line}" for line in found)])
-            raise UserError(f"{checkpoint} belongs to another experiment; start a new run, or put back:{lines}")
+            raise UserError(f"{checkpoint.path} belongs to another experiment; start a new run, or put back:{lines}")
         keep_global_batch(experiment, saved["samples_per_step"])
         print(f"continues from step {saved['step']} of {experiment.total_steps}", flush=True)
     if overrides:
