@@ -87,7 +87,7 @@ def test_what_a_locale_cannot_write_is_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "code", "told"),
+    ("line", "code", "error"),
     [
         ("list | head -1", 0, ""),
         ("list >&- 2>&-", 0, ""),
@@ -96,11 +96,11 @@ def test_what_a_locale_cannot_write_is_written(tmp_path):
         ("list data", 2, "mmtx: the working directory cannot be found (No such file or directory); go to another\n"),
     ],
 )
-def test_the_command_ends_in_a_line(line, code, told, tmp_path):
+def test_the_command_ends_in_a_line(line, code, error, tmp_path):
     gone = "mkdir gone; cd gone; rmdir ../gone; " if line == "list data" else ""
     script = f"set -o pipefail; {gone}{COMMAND} {line}".encode("latin-1")
     done = subprocess.run(["bash", "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (code, told)
+    assert (done.returncode, done.stderr) == (code, error)
 
 
 def test_an_ascii_locale_opens_and_names_what_is_not_ascii(tmp_path):

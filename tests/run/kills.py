@@ -134,7 +134,7 @@ DEEDS = {
 
 
 def arm(at, nth=1, do="kill", rank=0, times=1, at_most=None):
-    """Has something happen when a point is reached for the nth time, and as often after it as `times` says."""
+    """Has something happen when a point is reached for the nth time, and `times` more times."""
     owner, name = POINTS[at]
     original, count = getattr(owner, name), 0
 
@@ -228,12 +228,12 @@ def run(words, cwd, **point):
         leave(lambda: mmtx.cli.main(words))
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # nobody is left; a test says so where it matters
+        os.killpg(pid, signal.SIGKILL)  # nobody is left; tests check it where it matters
     if point.get("do") == "kill_parent":
         wait_for_ranks(cwd, words[-1].removeprefix("run_dir="))
     with open(log, encoding="utf-8") as file:
-        said = file.read()
-    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "said": said}
+        output = file.read()
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "output": output}
 
 
 def wait_for_ranks(cwd, run_dir):

@@ -35,8 +35,8 @@ def test_a_full_disk_costs_lines_and_not_the_run(tmp_path, capfd):
         log.log_metrics({"loss": 1.0}, step)
     assert log.secure() == 0
     log.close()
-    said = capfd.readouterr().err.splitlines()
-    assert len(said) == 2 and "No space left" in said[0] and "3 lines of metrics were lost" in said[1]
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 2 and "No space left" in lines[0] and "3 lines of metrics were lost" in lines[1]
 
 
 def test_a_disk_that_is_full_for_a_while_leaves_no_half_line(tmp_path, monkeypatch):

@@ -29,10 +29,10 @@ def test_ranks_that_start_are_interrupted(seconds, tmp_path):
             time.sleep(0.02)
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=60)[1]
     finally:
         process.kill()  # and its ranks with it
-    assert process.returncode == 130, told
+    assert process.returncode == 130, error
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
     assert len(found) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in found)
 

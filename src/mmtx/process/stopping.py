@@ -93,7 +93,7 @@ def requested() -> int:
 
 @contextlib.contextmanager
 def obeyed(level: Obey) -> Iterator[None]:
-    """Within, a request to stop takes effect as `level` says. One that came before takes effect on entry."""
+    """Within, a request to stop takes effect at `level`. One that came before takes effect on entry."""
     before, _requests.level = _requests.level, level
     try:
         if level is Obey.AT_ONCE:
@@ -104,7 +104,7 @@ def obeyed(level: Obey) -> Iterator[None]:
 
 
 def obey(level: Obey) -> None:
-    """From here to the end of the `obeyed` or `handling_signals` around it, a request takes effect as `level` says."""
+    """From here to the end of the `obeyed` or `handling_signals` around it, a request takes effect at `level`."""
     _requests.level = level
 
 

@@ -58,7 +58,7 @@ class Checkpoints(Callback):
         self.keep, self.monitor, self.mode = keep, monitor, mode
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.best: float | None = None
-        self._told = False
+        self._has_warned = False
         self._best_before: float | None = None
         self._pool = ThreadPoolExecutor(1) if asynchronous else None
         self._writing: Future[None] | None = None
@@ -97,7 +97,7 @@ class Checkpoints(Callback):
         self._last_time = time.monotonic()
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        """Rank 0 has the clock and the disk; the others hear from it with the step."""
+        """Rank 0 has the clock and the disk; the others get its requests with the step."""
         if not trainer.is_global_zero:
             return
         if self.every_minutes is not None and time.monotonic() - self._last_time > 60 * self.every_minutes:
@@ -116,12 +116,12 @@ class Checkpoints(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, MultimodalModule)
-        if self.monitor is not None and self.monitor not in pl_module.metrics and not self._told:
-            self._told = True
+        if self.monitor is not None and self.monitor not in pl_module.metrics and not self._has_warned:
+            self._has_warned = True
             if trainer.is_global_zero:
                 known = ", ".join(key for key in pl_module.metrics if key.startswith("val/"))
-                told = f"checkpoint.monitor={self.monitor} is not logged, so there is no best.ckpt; there is {known}"
-                print(f"mmtx: warning: {told}", file=sys.stderr, flush=True)
+                problem = f"checkpoint.monitor={self.monitor} is not logged, so there is no best.ckpt; there is {known}"
+                print(f"mmtx: warning: {problem}", file=sys.stderr, flush=True)
         if trainer.state.fn == "validate":  # of a run that was stopped between its last step and this
             self._save_the_end(pl_module)
         elif trainer.strategy.broadcast(self._is_best(pl_module)):
@@ -180,7 +180,7 @@ class Checkpoints(Callback):
             try:
                 self._write(content, best)
                 self._writing.set_result(None)
-            except BaseException as error:  # heard below, as that of another thread
+            except BaseException as error:  # raised below, as that of another thread
                 self._writing.set_exception(error)
             self._look_after_writing(wait=True)
         else:

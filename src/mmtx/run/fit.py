@@ -122,8 +122,8 @@ def _logged(loggers: Sequence[Any], experiment: Experiment) -> Iterator[None]:
     finally:
         for wandb_log in wandb_logs:
             wandb_log.finish(ended)
-        for log in loggers[:1]:
-            log.close()
+        for metrics_log in (logger for logger in loggers if isinstance(logger, MetricsLog)):
+            metrics_log.close()
 
 
 def _quieten() -> None:

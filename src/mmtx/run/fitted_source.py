@@ -72,5 +72,5 @@ def _relearnt(checkpoint: Mapping[str, Any], config: Config, source: Source, nam
     if missing and not fingerprint:
         print(f"mmtx: the imported model came without {'; '.join(missing)}: taken from this data", file=sys.stderr)
     elif missing and data_module(config, source, names).fingerprint() != fingerprint:
-        told = "the checkpoint does not hold it, and it can only be learnt again from the run's own data"
-        yield from (f"{statistic}: {told}" for statistic in missing)
+        problem = "the checkpoint does not hold it, and it can only be learnt again from the run's own data"
+        yield from (f"{statistic}: {problem}" for statistic in missing)

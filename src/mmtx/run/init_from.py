@@ -1,4 +1,4 @@
-"""Where a run begins: the weights of another run, or of a public model."""
+"""The key ``init_from``: the weights of another run, or of a public model, taken over at the start."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Report:
         resampled: tables of positions, made longer or shorter.
         new: of this run alone.
         left: of the other alone.
-        set_otherwise: keys by which the other computes with its weights, or prepares what it hears, in another way.
+        set_otherwise: keys by which the other computes with its weights, or prepares its inputs, in another way.
     """
 
     place: str
@@ -71,7 +71,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
 
     Objectives may have other names. Rows that belong to classes go by the classes' names, never by their places; a
     table of another vocabulary's ids is not taken. Tables of positions are resampled; embeddings of types that are new
-    begin at zero, so that the names that were there before are heard as before.
+    begin at zero, so that the names that were there before keep their outputs.
 
     Args:
         learner: of this run.
@@ -130,7 +130,7 @@ def _other(place: str, plugins: list[str]) -> Learner:
 
 
 def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
-    """What of a config says how weights are used that another may have too."""
+    """The part of a config that decides how weights are used and that another may have too."""
     kept: Config = {
         "modality": {name: node for name, node in config["modality"].items() if name in other["modality"]},
         "backbone": config["backbone"],
@@ -179,7 +179,7 @@ def _coded(learner: Learner) -> dict[str, str]:
 
 def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:
     """The codes of classes that both know, as each counts them; None where all codes mean the same, as far as there are
-    names to tell."""
+    names to compare."""
     if own.vocabulary is not None and other.vocabulary is not None:
         return None if same_ids(own.vocabulary, other.vocabulary) else []
     if own.vocabulary is not None or other.vocabulary is not None:

@@ -123,8 +123,8 @@ def _as_written(file: Path) -> Iterator[None]:
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{file} holds what mmtx does not write: {told[:300]}") from error
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{file} holds what mmtx does not write: {problem[:300]}") from error
 
 
 def specs_of(checkpoint: dict[str, Any], plugins: Sequence[str]) -> dict[str, Spec]:

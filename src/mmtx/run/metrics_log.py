@@ -72,7 +72,7 @@ class MetricsLog(Logger):
             _say(f"{self._lost} lines of metrics were lost")
 
     def _lose(self, error: OSError) -> None:
-        """A run is worth more than its log: says so once, and leaves no half line behind."""
+        """A run is worth more than its log: warns once, and leaves no half line behind."""
         with contextlib.suppress(OSError):
             self._file.truncate(self._end)
         if not self._lost:

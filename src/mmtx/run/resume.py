@@ -1,4 +1,4 @@
-"""A run goes on where it was, or says why it cannot."""
+"""``mmtx resume``: a run goes on from its newest valid checkpoint, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FREE = (
 """What may differ from the checkpoint's config: how a run is run, not what it computes."""
 
 PLACE = re.compile(r"data\.(?!names\.)(.+\.)?(path|((val|test)_)?(source|target))")
-"""Where data lie, which may differ too: their fingerprint says whether they are the same."""
+"""Where data lie, which may differ too: their fingerprint shows whether they are the same."""
 
 
 def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
@@ -67,9 +67,9 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
     for override in read_all(overrides):
         if not _is_free(override.key_or_group):
             text = str(override.input_line)
-            told = f"{text} would be another run; a run that goes on may change where its data lie, {', '.join(FREE)}"
+            reason = f"{text} would be another run; a run that goes on may change where data lie, {', '.join(FREE)}"
             typed = shlex.join(["mmtx", "train", "--config", str(run.config), f"init_from={run.path}", text])
-            raise UserError(f"{told}. A new run from its weights: {typed}")
+            raise UserError(f"{reason}. A new run from its weights: {typed}")
     if run.state() == "finished":
         print(f"{run.path} is finished; nothing is left to do")
         return 0

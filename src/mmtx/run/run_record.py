@@ -1,4 +1,4 @@
-"""What run directories say of their runs, read as they are: half written, in progress, or lost."""
+"""Runs as their directories record them, read as they are: half written, in progress, or lost."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def find_runs(places: Sequence[Path | str]) -> list[RunRecord]:
 
 
 def read_run(path: Path) -> RunRecord:
-    """The run in one directory; the sweep above it is asked what the run's job is."""
+    """The run in one directory, as a job of the sweep above it if there is one."""
     manifest = read_json(path.parent / MANIFEST)
     job = next((job for job in _jobs(manifest) if job["name"] == path.name), None)
     return _read(path, manifest, job) if job else _read(path, None, {})

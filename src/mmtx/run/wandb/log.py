@@ -24,7 +24,7 @@ LIMITS = {"init_timeout": 10.0, "login_timeout": 10.0, "finish_timeout_raises": 
 
 
 class WandbLog(Logger):
-    """Logs to Weights & Biases; offline, with one line that says so, where there is no key or no network.
+    """Logs to Weights & Biases; offline, with a warning of one line, where there is no key or no network.
 
     Every call is guarded: the first that fails is reported in one line, and W&B is left alone from then on. Every line
     of metrics.jsonl is one row, with its ``step``, which is the axis of all metrics.

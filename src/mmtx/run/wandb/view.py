@@ -53,7 +53,7 @@ def remember(run_dir: Path, **known: Any) -> None:
 
 
 def extent(record: RunRecord) -> dict[str, Any]:
-    """What tells whether a run has gone on since it was uploaded."""
+    """By this one sees whether a run has gone on since it was uploaded."""
     return {"rows": len(record.rows), "state": record.state}
 
 
