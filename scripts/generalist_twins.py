@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 import mmtx
-from mmtx.cli import main as run
+from mmtx.commands.main import main as run
 from mmtx.experiment import construct_source
 
 METRICS = ("success_rate", "return", "perplexity", "accuracy")

@@ -34,7 +34,8 @@ def finished(tmp_path_factory):
 
 def test_help_is_quick_and_brings_nothing_heavy(tmp_path):
     heavy = ("torch", "hydra", "lightning", "wandb", "numpy", "sklearn", "omegaconf")
-    script = f"import sys, mmtx.cli; mmtx.cli.main(['--help']); print([m for m in {heavy} if m in sys.modules])"
+    script = "import sys; from mmtx.commands.main import main; main(['--help']); "
+    script += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
     assert "mmtx train" in done.stdout

@@ -13,10 +13,10 @@ from run_directories import curve, write_run, write_sweep
 from mmtx.directions import KNOWN
 from mmtx.errors import InvalidValue, UserError
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
-from mmtx.report.command import DEFAULTS, write_report
 from mmtx.report.comparison import compare, in_order, rounded
 from mmtx.report.pictures import is_logarithmic
 from mmtx.report.table import plus_minus, spread
+from mmtx.report.write_report import DEFAULTS, write_report
 from mmtx.run.record import find_runs, read_run
 
 LOSSES = {("1e-3", 1): 0.40, ("1e-3", 2): 0.44, ("3e-3", 1): 0.31, ("3e-3", 2): 0.30, ("1e-2", 1): 0.9}

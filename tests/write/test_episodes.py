@@ -10,7 +10,7 @@ from PIL import Image
 from run_cli import TINY, mmtx, text_of
 from small_data import small_trajectories
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.data.episodes.gym_world import GymWorld
 from mmtx.errors import InvalidValue
 from mmtx.write.command import DEFAULTS, write

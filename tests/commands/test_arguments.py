@@ -4,15 +4,15 @@ import re
 
 import pytest
 
-from mmtx.commands.arguments import Places, parse, parse_run, refuse, take
+from mmtx.commands.arguments import Paths, parse, parse_run, refuse, take
 from mmtx.errors import UserError
 
-ONE = Places(1, 1, "name one")
-SOME = Places(1, None, "name some")
+ONE = Paths(1, 1, "name one")
+SOME = Paths(1, None, "name some")
 KNOWN = {"split": "test", "temperature": 1.0, "prompt": None, "drop": None}
 
 
-def test_places_options_and_what_is_left():
+def test_paths_options_and_other_arguments():
     words = ["drop=[a,b]", "run", "temperature=1e-3", "prompt=1: 2=3", "data.path=x"]
     assert parse(words, ONE, KNOWN, texts=("prompt",)) == (
         ["run"],
@@ -39,11 +39,11 @@ def test_a_key_that_is_taken_away_is_no_place(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "places"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
+    ("words", "paths"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
 )
-def test_other_places_than_a_command_takes(words, places):
-    with pytest.raises(UserError, match=f"^{places.wanted}$"):
-        parse(words, places, KNOWN)
+def test_other_paths_than_a_command_takes(words, paths):
+    with pytest.raises(UserError, match=f"^{paths.wanted}$"):
+        parse(words, paths, KNOWN)
 
 
 def test_what_is_no_option():
