@@ -9,14 +9,14 @@ from mmtx.errors import UserError
 
 ONE = Paths(1, 1, "name one")
 SOME = Paths(1, None, "name some")
-KNOWN = {"split": "test", "temperature": 1.0, "prompt": None, "drop": None}
+KNOWN = ("split", "temperature", "prompt", "drop")
 
 
 def test_paths_options_and_other_arguments():
     words = ["drop=[a,b]", "run", "temperature=1e-3", "prompt=1: 2=3", "data.path=x"]
     assert parse(words, ONE, KNOWN, texts=("prompt",)) == (
         ["run"],
-        {"split": "test", "temperature": 0.001, "prompt": "1: 2=3", "drop": ["a", "b"]},
+        {"temperature": 0.001, "prompt": "1: 2=3", "drop": ["a", "b"]},
         ["data.path=x"],
     )
     assert parse(["run", "temperature=null"], ONE, KNOWN)[1]["temperature"] is None
@@ -27,12 +27,12 @@ def test_paths_options_and_other_arguments():
 def test_what_lies_there_is_a_place_though_it_reads_like_an_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seed=1").mkdir()
-    assert parse(["seed=1", "seed=2"], SOME, {"seed": 0}) == (["seed=1"], {"seed": 2}, [])
+    assert parse(["seed=1", "seed=2"], SOME, ["seed"]) == (["seed=1"], {"seed": 2}, [])
 
 
 def test_a_key_that_is_taken_away_is_no_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert parse(["run", "~seed", "~data.path"], ONE, KNOWN) == (["run"], KNOWN, ["~seed", "~data.path"])
+    assert parse(["run", "~seed", "~data.path"], ONE, KNOWN) == (["run"], {}, ["~seed", "~data.path"])
     assert parse(["~/run"], ONE, KNOWN)[0] == ["~/run"]
     (tmp_path / "~old").mkdir()
     assert parse(["~old"], ONE, KNOWN)[0] == ["~old"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from mmtx.config.overrides import OF_A_SWEEP, read_path, read_value
@@ -32,21 +32,22 @@ RUNS = Paths(1, None, "name at least one directory of a run or a sweep")
 
 
 def parse(
-    arguments: Sequence[str], paths: Paths, known: Mapping[str, Any] | None, texts: Collection[str] = ()
+    arguments: Sequence[str], paths: Paths, known: Collection[str] | None, texts: Collection[str] = ()
 ) -> tuple[list[str], dict[str, Any], list[str]]:
-    """The paths, the options, and the other arguments of the form ``key=value``.
+    """The paths, the options that are given, and the other arguments of the form ``key=value``.
 
     Args:
         arguments: behind the command.
         paths: that the command takes; a sweep names the folders of its jobs by their overrides, ``seed=1``.
-        known: the options and their defaults; None: every key is one.
+        known: the options; None: every key is one.
         texts: options that are taken as they are written; the others are values as in an override.
     """
     found = [argument for argument in arguments if not OVERRIDE.match(argument) or os.path.exists(argument)]
     if len(found) < paths.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
         raise UserError(f"{paths.wanted}; there is no {arguments[0]}")
     paths.check(found)
-    options, others = dict(known or {}), []
+    options: dict[str, Any] = {}
+    others = []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument in found:
@@ -56,6 +57,16 @@ def parse(
         else:
             options[key] = value if key in texts else read_value(key, value)
     return found, options, others
+
+
+def parse_for(function: Callable[..., Any], arguments: Sequence[str], paths: Paths) -> tuple[list[str], dict[str, Any]]:
+    """The paths, and the options that a function takes, checked against its signature."""
+    from mmtx.config.options import checked, options_of
+
+    options = options_of(function)
+    found, given, others = parse(arguments, paths, options, [key for key, each in options.items() if each.is_text])
+    refuse(others, options)
+    return found, checked(given, options)
 
 
 def refuse(others: Sequence[str], known: Collection[str]) -> None:

@@ -19,6 +19,6 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
 def run(arguments: list[str]) -> int:
     from mmtx.run.evaluation import DEFAULTS, evaluate_run
 
-    (path,), options, overrides = parse(arguments, RUN, DEFAULTS)
-    print(json.dumps(evaluate_run(path, options, overrides), indent=2))
+    (path,), given, overrides = parse(arguments, RUN, DEFAULTS)
+    print(json.dumps(evaluate_run(path, {**DEFAULTS, **given}, overrides), indent=2))
     return 0

@@ -68,7 +68,8 @@ def _run(arguments: list[str]) -> int:
     try:
         _check_readable(rest)
         if not {"-h", "--help"}.isdisjoint(rest):
-            print(COMMANDS[name].HELP, end="")
+            page = COMMANDS[name].HELP
+            print(page if isinstance(page, str) else page(rest), end="")
             return 0
         code: int = COMMANDS[name].run(rest)
         return code

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmtx.commands.arguments import RUNS, parse, refuse
+from mmtx.commands.arguments import RUNS, parse_for
 
 HELP = """\
 usage: mmtx report DIR... [key=value ...]
@@ -18,9 +18,8 @@ writes report.html (with pictures) and report.csv into the directory, or the one
 
 
 def run(arguments: list[str]) -> int:
-    from mmtx.report.write_report import DEFAULTS, write_report
+    from mmtx.report.write_report import write_report
 
-    paths, options, others = parse(arguments, RUNS, DEFAULTS, texts=("out",))
-    refuse(others, DEFAULTS)
-    print(write_report(paths, options))
+    paths, options = parse_for(write_report, arguments, RUNS)
+    print(write_report(paths, **options))
     return 0

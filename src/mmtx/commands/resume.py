@@ -20,7 +20,7 @@ PATHS = Paths(1, 1, "name the directory of one run or sweep, and then key=value"
 
 
 def run(arguments: list[str]) -> int:
-    (path,), _, overrides = parse(arguments, PATHS, {})
+    (path,), _, overrides = parse(arguments, PATHS, ())
     if (Path(path) / "sweep.json").is_file():
         from mmtx.sweep.run_sweep import resume_sweep
 

@@ -16,8 +16,9 @@ lost or lacks rows, the run is rebuilt from metrics.jsonl.
 def run(arguments: list[str]) -> int:
     from mmtx.run.sync import sync
 
-    paths, options, others = parse(arguments, RUNS, {"parallel": 8})
-    refuse(others, options)
-    if not isinstance(options["parallel"], int) or options["parallel"] < 1:
-        raise InvalidValue("parallel", options["parallel"], "is not a whole number above 0")
-    return sync(paths, options["parallel"])
+    paths, given, others = parse(arguments, RUNS, ["parallel"])
+    refuse(others, ["parallel"])
+    parallel = given.get("parallel", 8)
+    if not isinstance(parallel, int) or parallel < 1:
+        raise InvalidValue("parallel", parallel, "is not a whole number above 0")
+    return sync(paths, parallel)
