@@ -11,7 +11,7 @@ from mmtx.errors import UserError
 from mmtx.generation.continuation import continue_text
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.generate import COMMON, GENERATING, Way, generate
-from mmtx.generation.transcript import transcribe, transcribe_by_ctc
+from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 
@@ -94,7 +94,7 @@ def test_a_model_that_generates_nothing_and_one_that_lacks_its_sound(model: Any)
     model()
     with pytest.raises(UserError, match="^run generates nothing: its objectives are classify$"):
         generate("run", {"prompt": "be"})
-    model(transcribe_by_ctc)
+    model(transcribe)
     with pytest.raises(UserError, match="^run needs audio=..., which is not given$"):
         generate("run", {})
 

@@ -14,7 +14,7 @@ letter; the others are values as in 'mmtx train'. 'mmtx generate RUN --help' lis
 """
 
 
-def help_page(arguments: Sequence[str]) -> str:
+def HELP(arguments: Sequence[str]) -> str:
     """The options of the run that is named; without one, all that there are."""
     from mmtx.config.options import checked, described, options_of
     from mmtx.generation.generate import COMMON, GENERATING, ways
@@ -26,12 +26,9 @@ def help_page(arguments: Sequence[str]) -> str:
         plugins = checked(given, COMMON).get("plugins", ())
         kinds = [(way.function, way.options) for way in ways(load(paths[0], plugins))]
     else:
-        kinds = [(function, options_of(function)) for _, function in GENERATING]
+        kinds = [(function, options_of(function)) for function in dict.fromkeys(each for _, each in GENERATING)]
     sections = [f"{str(function.__doc__).splitlines()[0]}\n{described(options)}" for function, options in kinds]
     return "\n\n".join([USAGE.rstrip(), *sections, f"For all of these.\n{described(COMMON)}"]) + "\n"
-
-
-HELP = help_page
 
 
 def run(arguments: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The ``mmtx`` command. Each subcommand is a module with its `HELP` and its `run`, and imports late what is heavy."""
+"""The ``mmtx`` command. Each subcommand is a module with `run` and `HELP`, a text or a function of the arguments."""
 
 from __future__ import annotations
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mmtx.commands.arguments import RUNS, parse_for
 
-HELP = """\
+USAGE = """\
 usage: mmtx report DIR... [key=value ...]
 
 Compares runs and sweeps, finished or not: prints a table with seeds as mean ± sd and the best config as a command, and
 writes report.html (with pictures) and report.csv into the directory, or the one above all of them.
-
-  metric=val/accuracy   what to sort by; else what best.ckpt was chosen by
-  mode=max              whether more of it is better (max) or less (min), where the metric does not declare it
-  empty=0.1             sweeps over modality=: the metric's value for a model that is given nothing, such as chance
-  out=DIR               where to write
 """
+
+
+def HELP(arguments: Sequence[str]) -> str:
+    from mmtx.config.options import described, options_of
+    from mmtx.report.write_report import write_report
+
+    return f"{USAGE}\n{described(options_of(write_report))}\n"
 
 
 def run(arguments: list[str]) -> int:

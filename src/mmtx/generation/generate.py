@@ -12,7 +12,7 @@ from mmtx.generation.continuation import continue_text
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.rest_of_set import INPUTS
 from mmtx.generation.trained import Trained
-from mmtx.generation.transcript import transcribe, transcribe_by_ctc
+from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
@@ -25,7 +25,7 @@ from mmtx.run.loading import load
 GENERATING: tuple[tuple[type[Objective], Callable[..., str]], ...] = (
     (Action, play_episodes),
     (Seq2Seq, transcribe),
-    (CTC, transcribe_by_ctc),
+    (CTC, transcribe),
     (NextToken, continue_text),
     (Seq2Seq, translate),
 )
@@ -33,6 +33,8 @@ GENERATING: tuple[tuple[type[Objective], Callable[..., str]], ...] = (
 
 COMMON = options_of(Trained)
 """Options of all of them."""
+
+OF_SEARCH = {"max_new_tokens", "beam_size", "length_penalty"}
 
 
 class Way(NamedTuple):
@@ -79,11 +81,12 @@ def ways(learner: Learner) -> list[Way]:
 
 
 def _absent(learner: Learner, objective: Objective) -> set[str]:
-    """Options that would bring what is not in the set; a text that is only written is no input."""
+    """Options that would bring what is not in the set, where a text that is only written is no input; or search."""
     output = objective.text if isinstance(objective, Seq2Seq) else None
     inputs = [learner.model.tokenizer(name) for name in learner.model.names if name != output]
     absent = {key for key, kind in INPUTS.items() if not any(isinstance(each, kind) for each in inputs)}
-    return absent | ({"index"} if len(learner.model.names) == 1 else set())
+    absent |= {"index"} if len(learner.model.names) == 1 else set()
+    return absent | (OF_SEARCH if isinstance(objective, CTC) else set())
 
 
 def _chosen(trained: Trained, ways: Sequence[Way], given: Mapping[str, Any]) -> Way:

@@ -48,7 +48,7 @@ class Segment:
 
 def transcribe(
     trained: Trained,
-    objective: Seq2Seq,
+    objective: Seq2Seq | CTC,
     *,
     audio: str,
     max_new_tokens: int | None = None,
@@ -57,14 +57,14 @@ def transcribe(
     resample: bool = False,
     overlap_seconds: float = 1.0,
 ) -> str:
-    """What is said in a sound file, with times; of many files, a line of JSON for each (objective=[seq2seq]).
+    """What is said in a sound file, with times; of many files, a line of JSON for each (objective=[seq2seq] or [ctc]).
 
     A recording that is longer than the model's context is cut into windows that overlap, and what two of them both say
     is written once.
 
     Args:
         trained: the model.
-        objective: that writes.
+        objective: that writes; CTC reads its text off the tokens, with nothing to search.
         audio: the sound file, a folder, or a manifest (.csv, .tsv, .jsonl)
         max_new_tokens: upper limit for each window; null: the model's context
         beam_size: hypotheses of beam search; null: as trained
@@ -75,40 +75,14 @@ def transcribe(
     Raises:
         UserError: an option cannot be, or there is no sound that can be read.
     """
-    learner = trained.learner
-    name = next(name for name in learner.model.names if isinstance(learner.model.tokenizer(name), Audio))
-    write = writing(trained, objective, max_new_tokens, beam_size, length_penalty)
-    return _transcripts(learner, name, write, audio, resample, overlap_seconds)
-
-
-def transcribe_by_ctc(
-    trained: Trained, objective: CTC, *, audio: str, resample: bool = False, overlap_seconds: float = 1.0
-) -> str:
-    """What is said in a sound file, with times; of many files, a line of JSON for each (objective=[ctc]).
-
-    Args:
-        trained: the model.
-        objective: that reads.
-        audio: the sound file, a folder, or a manifest (.csv, .tsv, .jsonl)
-        resample: convert a sound whose rate is not the model's
-        overlap_seconds: of the windows that a long recording is cut into
-
-    Raises:
-        UserError: as `transcribe`.
-    """
-    write = partial(objective.write, trained.learner.model)
-    return _transcripts(trained.learner, objective.source, write, audio, resample, overlap_seconds)
-
-
-def _transcripts(
-    learner: Learner,
-    name: str,
-    write: Callable[[Batch], list[str]],
-    audio: str,
-    resample: bool,
-    overlap_seconds: float,
-) -> str:
     check_within("overlap_seconds", overlap_seconds, 0, LONGEST_SECONDS)
+    learner = trained.learner
+    write: Callable[[Batch], list[str]]
+    if isinstance(objective, CTC):
+        name, write = objective.source, partial(objective.write, learner.model)
+    else:
+        name = next(name for name in learner.model.names if isinstance(learner.model.tokenizer(name), Audio))
+        write = writing(trained, objective, max_new_tokens, beam_size, length_penalty)
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
     given = Path(audio).expanduser()

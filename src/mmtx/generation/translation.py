@@ -17,7 +17,6 @@ from mmtx.modalities.text import Text
 from mmtx.objectives.seq2seq import Seq2Seq
 
 MOST_NEW_TOKENS = 2**31 - 1
-GIVEN = {"prompt": 'prompt="..."', "image": "image=FILE", "audio": "audio=FILE"}
 
 
 def translate(
@@ -90,5 +89,5 @@ def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
 def _sources(learner: Learner, names: Sequence[str]) -> str:
     """What can be given to a model that writes from these names."""
     tokenizers = [learner.model.tokenizer(name) for name in names]
-    keys = [key for each in tokenizers for key, kind in INPUTS.items() if isinstance(each, kind)]
-    return " or ".join([*(GIVEN[key] for key in dict.fromkeys(keys)), "index=N"])
+    keys = [key for key, kind in INPUTS.items() if any(isinstance(each, kind) for each in tokenizers)]
+    return " or ".join([*(f"{key}={'TEXT' if key == 'prompt' else 'FILE'}" for key in keys), "index=N"])

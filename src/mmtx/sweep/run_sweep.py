@@ -21,15 +21,7 @@ from mmtx.sweep.outcome import read_status
 from mmtx.sweep.plan import Planned, TrialPlanner
 from mmtx.sweep.policy import Policy
 from mmtx.sweep.record import Job, Sweep, now, read_sweep, summary
-from mmtx.sweep.settings import (
-    PLUGINS,
-    check_launcher,
-    check_sweeper,
-    engine_and_policy,
-    monitored,
-    plan_sweep,
-    split,
-)
+from mmtx.sweep.settings import PLUGINS, check_launcher, check_sweeper, engine_and_policy, monitored, plan_sweep, split
 from mmtx.sweep.source import Source
 from mmtx.sweep.space import search_space
 from mmtx.sweep.view import View, view_for
