@@ -93,7 +93,7 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         parts += [heading("Not ranked"), html_table(*table.leftovers(comparison), mark_first=False)]
     sample = _sample(comparison.best_run)
     if sample:
-        parts += [heading("What the best run says"), picture(sample.read_bytes(), "samples of the best run")]
+        parts += [heading("Samples of the best run"), picture(sample.read_bytes(), "predictions of the best run")]
     return page(title, parts)
 
 
