@@ -9,7 +9,7 @@ from mmtx.commands.arguments import RUN, parse
 HELP = """\
 usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [drop=[..]] [modality=[..]] [key=value ...]
 
-Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., loader.batch_size=...
 
   drop=[audio]            how much the model relies on a part: all samples lack it
   modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts

@@ -11,7 +11,7 @@ HELP = """\
 usage: mmtx resume DIR [key=value ...]
 
 Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
-have been. Only how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
+have been. Only how it runs may be changed: trainer.devices=2 loader.num_workers=4 checkpoint.every_minutes=5
 A sweep: jobs that are finished stay, half-done ones continue, failed ones run again, each from its frozen config;
 hydra.launcher.key=value and hydra.sweeper.n_trials=N may be changed.
 """

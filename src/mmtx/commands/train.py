@@ -14,12 +14,12 @@ usage: mmtx train [-m] [--config FILE] [key=value ...]
 Trains, tests, and writes a run directory (printed first and last):
   config.yaml environment.json status.json metrics.jsonl metrics.json checkpoints/ samples/ wandb/
 
-Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= trainer=), set values by path
-(backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
+Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= loader= trainer=), set values by
+path (backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
 
 often used:
   seed=1  trainer.max_steps=1000  trainer.max_epochs=10  trainer.devices=4  trainer.precision=bf16-mixed
-  trainer.accumulate_grad_batches=4  optim.lr=1e-3  data.batch_size=64  data.path=FILE  data.num_workers=4
+  trainer.accumulate_grad_batches=4  optim.lr=1e-3  loader.batch_size=64  data.path=FILE  loader.num_workers=4
   log_every_steps=10  checkpoint.every_steps=500  run_dir=DIR  logger=[]  (no W&B)
 
 -m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
