@@ -78,7 +78,7 @@ def _run(arguments: list[str]) -> int:
 
 def train(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, run_dir = parse_run(arguments)
-    from mmtx.config.compose import read_or_compose
+    from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.job import begin, start
@@ -134,7 +134,7 @@ def resume(arguments: list[str]) -> int:
 
 def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
-    from mmtx.config.compose import read_or_compose
+    from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.source import learnt_for
 
@@ -227,7 +227,7 @@ def export(arguments: list[str]) -> int:
 
 
 def list_options(arguments: list[str]) -> int:
-    from mmtx.config.compose import describe_options
+    from mmtx.config.groups import describe_options
 
     described = describe_options()
     arguments = [argument.removeprefix("hydra/") for argument in arguments]

@@ -42,8 +42,8 @@ usage: mmtx train [-m] [--config FILE] [key=value ...]
 Trains, tests, and writes a run directory (printed first and last):
   config.yaml environment.json status.json metrics.jsonl metrics.json checkpoints/ samples/ wandb/
 
-Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= loader= trainer=), set values by path
-(backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
+Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= loader= trainer=), set values by
+path (backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
 
 often used:
   seed=1  trainer.max_steps=1000  trainer.max_epochs=10  trainer.devices=4  trainer.precision=bf16-mixed

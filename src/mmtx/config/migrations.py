@@ -109,7 +109,7 @@ def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
             {key: value for key, value in node.items() if not moved(f"data.{key}")} if isinstance(node, dict) else node
         )
 
-    config = stored["config"]
+    config = {"lora": None, **stored["config"]}  # which the oldest lack
     if not isinstance(config.get("data"), dict):
         return stored
     data = without_loader(config["data"])

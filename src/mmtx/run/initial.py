@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Spec
-from mmtx.config.check import encoder_node
-from mmtx.config.compose import Config
 from mmtx.config.overrides import written
+from mmtx.config.schema import Config, encoder_node
 from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained

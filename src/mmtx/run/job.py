@@ -16,11 +16,13 @@ from typing import Any
 
 import torch
 
-from mmtx.config.compose import Config, read_config
+from mmtx.config.construct import construct
 from mmtx.config.redaction import redacted
+from mmtx.config.schema import Config
+from mmtx.config.stored import read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import InvalidValue, ProcessDied, UserError
-from mmtx.experiment import Experiment, assemble, construct
+from mmtx.experiment import Experiment, assemble
 from mmtx.process.launch import MAKES_RANKS, launch
 from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded, show_progress
 from mmtx.run.directory import RunDirectory

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.batch import Spec
-from mmtx.config.compose import Config
+from mmtx.config.schema import Config
 from mmtx.data.agreement import difference
 from mmtx.data.base import Source
 from mmtx.data.learnt import Learnt

@@ -11,10 +11,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mmtx.config import check
-from mmtx.config.compose import Config, compose_node, read_config, with_sweep_files
+from mmtx.config.construct import construct
 from mmtx.config.overrides import OF_A_SWEEP
+from mmtx.config.schema import Config
+from mmtx.config.stored import read_config
+from mmtx.config.sweeps import compose_node, with_sweep_files
+from mmtx.config.targets import resolve
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
-from mmtx.experiment import SEEDS, Collector, construct
+from mmtx.experiment import Collector
+from mmtx.experiment.problems import SEEDS
 from mmtx.process.launch import launch
 from mmtx.public_names import public_name
 from mmtx.run.directory import RunDirectory, fresh_directory
@@ -169,7 +174,7 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
     if not any(word.startswith("sweeper=") for word in overrides):
         raise UserError(f"hydra.{overrides[0]} is of a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
-    check.resolve(config["_target_"])  # which says what is not installed
+    resolve(config["_target_"])  # which names what is not installed
     collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
     if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
         collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
@@ -216,9 +221,10 @@ def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
         _freeze(planned, sweep.path)
         return planned.job
 
-    runtime = {"monitor": _monitor(like.config), "directions": like.directions, "make": make, "say": view.say}
+    given: dict[str, Any] = {"sweep": sweep, "axes": axes, "make": make, "say": view.say}
+    given |= {"monitor": _monitor(like.config), "directions": like.directions}
     try:
-        search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, **runtime)
+        search = construct(sweeper, PLUGINS, **given)
     except InvalidValue as error:
         raise error if error.key.startswith("hydra.") else error.under("hydra.sweeper") from None
     assert isinstance(search, Source)
