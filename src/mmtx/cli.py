@@ -105,7 +105,7 @@ def train(arguments: list[str]) -> int:
     code = begin(experiment, run)
     if code == 0:
         _print_results(run)
-        if config.get("hint"):
+        if config["hint"]:
             print(config["hint"])
     print(f"run directory: {run.path}", flush=True)
     return code
@@ -149,7 +149,7 @@ def check(arguments: list[str]) -> int:
     _refuse_sweep(overrides)
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config, learnt_for(config))
-    if experiment.config.get("init_from"):
+    if experiment.config["init_from"]:
         from mmtx.run.initial import initialise_from
 
         place, plugins = experiment.config["init_from"], experiment.config["plugins"]

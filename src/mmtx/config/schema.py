@@ -51,7 +51,7 @@ def top_level() -> dict[str, Any]:
 
 def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:
     """The encoder's config: that of the backbone, with what stands under ``encoder`` in its place."""
-    return _merged(config.get("backbone"), config.get("encoder"))
+    return _merged(config.get("backbone"), config["encoder"])
 
 
 def _merged(base: Any, over: Any) -> Any:

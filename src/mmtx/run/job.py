@@ -144,7 +144,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
 
     quieten()
     config, plugins, main = experiment.config, experiment.config["plugins"], launch().is_main
-    if config.get("init_from") and checkpoint is None:
+    if config["init_from"] and checkpoint is None:
         report = initialise_from(experiment.learner, config["init_from"], plugins, config)
         if main:
             print(report, flush=True)
