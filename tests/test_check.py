@@ -3,7 +3,7 @@
 import pytest
 from run_cli import mmtx, text_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.config.stored import with_overrides
 from mmtx.config.sweeps import expand_sweep
