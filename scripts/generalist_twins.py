@@ -19,7 +19,7 @@ import yaml
 
 import mmtx
 from mmtx.commands.main import main as run
-from mmtx.config.compose import read_config
+from mmtx.config.stored import read_config
 from mmtx.experiment import construct_source
 
 METRICS = ("success_rate", "return", "perplexity", "accuracy")

@@ -10,16 +10,10 @@ from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
 from mmtx.commands.arguments import Paths, parse, parse_run
-from mmtx.config.compose import (
-    Composer,
-    compose,
-    compose_node,
-    expand_sweep,
-    read_config,
-    with_overrides,
-    with_sweep_files,
-)
+from mmtx.config.compose import Composer, compose
 from mmtx.config.overrides import MOST_VALUES, quoted, read, written
+from mmtx.config.stored import read_config, with_overrides
+from mmtx.config.sweeps import compose_node, expand_sweep, with_sweep_files
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.run import evaluation, resume
 from mmtx.run.directory import RunDirectory

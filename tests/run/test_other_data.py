@@ -13,8 +13,9 @@ from PIL import Image
 from small_data import small_audio_manifest, small_episodes, write_sound
 
 from mmtx.batch import Batch
-from mmtx.config.compose import compose, read_config
+from mmtx.config.compose import compose
 from mmtx.config.overrides import written
+from mmtx.config.stored import read_config
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 from mmtx.interop.family import text_batch

@@ -13,6 +13,7 @@ import pytest
 
 from mmtx.commands.main import main
 from mmtx.config import check
+from mmtx.config.targets import resolve
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.lock import _warn
@@ -86,10 +87,10 @@ def test_the_working_directory_is_looked_into_for_plugins_only(tmp_path, monkeyp
     (tmp_path / "my_lab.py").write_text("class Mine: pass")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    check.resolve("mmtx.Clock")
+    resolve("mmtx.Clock")
     check.findings({"plugins": []})
     assert str(tmp_path) not in sys.path
-    assert check.resolve("my_lab.Mine", ["my_lab"]).__name__ == "Mine" and sys.path[-1] == str(tmp_path)
+    assert resolve("my_lab.Mine", ["my_lab"]).__name__ == "Mine" and sys.path[-1] == str(tmp_path)
     del sys.modules["my_lab"]
 
 

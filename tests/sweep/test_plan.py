@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from mmtx.config.compose import Composer, compose, describe_options, expand_sweep
+from mmtx.config.compose import Composer, compose
+from mmtx.config.groups import describe_options
+from mmtx.config.sweeps import expand_sweep
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import assemble
 from mmtx.sweep.engine import Demand

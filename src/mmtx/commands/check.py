@@ -16,13 +16,13 @@ def run(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
     if is_sweep:
         return _check_sweep(config_file, overrides)
-    from mmtx.config.compose import read_or_compose
+    from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.fitted_source import learnt_for
 
     config = read_or_compose(config_file, overrides)
     experiment = assemble(config, learnt_for(config))
-    if experiment.config.get("init_from"):
+    if experiment.config["init_from"]:
         from mmtx.run.init_from import initialise_from
 
         path, plugins = experiment.config["init_from"], experiment.config["plugins"]

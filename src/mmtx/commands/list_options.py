@@ -12,7 +12,7 @@ Groups and their options, one line each. A group is chosen by group=option; a ne
 
 
 def run(arguments: list[str]) -> int:
-    from mmtx.config.compose import describe_options
+    from mmtx.config.groups import describe_options
 
     groups = describe_options()
     named = [argument.removeprefix("hydra/") for argument in arguments]

@@ -41,7 +41,7 @@ def run(arguments: list[str]) -> int:
         from mmtx.sweep.run_sweep import run_sweep
 
         return run_sweep(config_file, overrides, run_dir)
-    from mmtx.config.compose import read_or_compose
+    from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.fitted_source import learnt_for
@@ -63,7 +63,7 @@ def run(arguments: list[str]) -> int:
     code = begin(experiment, directory)
     if code == 0:
         print_results(directory)
-        if config.get("hint"):
+        if config["hint"]:
             print(config["hint"])
     print(f"run directory: {directory.path}", flush=True)
     return code

@@ -7,8 +7,10 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from mmtx.config.check import argument_types, as_annotated, conforms, describe
+from mmtx.config.construct import as_annotated
 from mmtx.config.overrides import written
+from mmtx.config.targets import argument_types
+from mmtx.config.value_types import conforms, describe
 from mmtx.errors import InvalidValue
 
 REQUIRED = inspect.Parameter.empty

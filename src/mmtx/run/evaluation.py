@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from mmtx.config import check
-from mmtx.config.compose import Config, with_overrides
 from mmtx.config.overrides import read_all
+from mmtx.config.schema import Config
+from mmtx.config.stored import with_overrides
 from mmtx.data.base import Source
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner

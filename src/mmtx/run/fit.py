@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from mmtx.config.construct import construct
 from mmtx.config.redaction import redacted
 from mmtx.errors import InvalidValue
-from mmtx.experiment import Experiment, construct
+from mmtx.experiment import Experiment
 from mmtx.process.launch import launch
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
@@ -33,7 +34,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
 
     _quieten()
     config, training, total_steps = experiment.config, experiment.training, experiment.total_steps
-    if saved is None and config.get("init_from"):
+    if saved is None and config["init_from"]:
         report = initialise_from(experiment.learner, config["init_from"], config["plugins"], config)
         if launch().is_main:
             print(report, flush=True)

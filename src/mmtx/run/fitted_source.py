@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.batch import Spec
-from mmtx.config.compose import Config
+from mmtx.config.schema import Config
 from mmtx.data.agreement import difference
 from mmtx.data.base import Source
 from mmtx.data.learnt import Learnt
@@ -44,7 +44,7 @@ def learnt_for(config: Config, checkpoint: Checkpoint | None = None) -> Learnt |
     if checkpoint is not None:
         held = checkpoint.content
         return Learnt.of_run(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
-    begin = config.get("init_from")
+    begin = config["init_from"]
     if not isinstance(begin, str) or not is_run(begin):
         return None
     file = newest_checkpoint(begin)

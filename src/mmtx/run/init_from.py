@@ -14,9 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Spec
-from mmtx.config.check import encoder_node
-from mmtx.config.compose import Config
 from mmtx.config.overrides import written
+from mmtx.config.schema import Config, encoder_node
 from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
@@ -136,7 +135,7 @@ def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
         "backbone": config["backbone"],
         "data": {key: config["data"][key] for key in ("fit", "trim_db", "return_scale") if key in config["data"]},
     }
-    return kept | ({"encoder": encoder_node(config)} if config.get("encode") and other.get("encode") else {})
+    return kept | ({"encoder": encoder_node(config)} if config["encode"] and other["encode"] else {})
 
 
 def _set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:

@@ -10,8 +10,9 @@ import traceback
 from functools import partial
 from pathlib import Path
 
-from mmtx.config.compose import Config, read_config
 from mmtx.config.redaction import redacted
+from mmtx.config.schema import Config
+from mmtx.config.stored import read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble

@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 import torch
 
 from mmtx.batch import Field, Spec
-from mmtx.config import check
-from mmtx.config.compose import Config, completed
 from mmtx.config.migrations import FORMAT, migrated_checkpoint
 from mmtx.config.redaction import redacted
+from mmtx.config.schema import Config
+from mmtx.config.stored import completed
+from mmtx.config.targets import resolve
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.data.text.vocabulary import described as described_vocabulary
 from mmtx.errors import UserError
@@ -179,7 +180,7 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
     }
     vocabulary = None
     if state["vocabulary"] is not None:
-        kind = check.resolve(state["vocabulary"]["kind"], plugins)
+        kind = resolve(state["vocabulary"]["kind"], plugins)
         if not issubclass(kind, TextVocabulary):
             raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
         vocabulary = kind.__new__(kind)

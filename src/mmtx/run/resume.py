@@ -11,9 +11,9 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mmtx.config.compose import read_config
 from mmtx.config.migrations import moved
 from mmtx.config.overrides import read_all
+from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.process.launch import launch

@@ -94,7 +94,7 @@ def _continue_or_begin(run: RunDirectory) -> int:
 
 
 def _begin(run: RunDirectory) -> int:
-    from mmtx.config.compose import read_config
+    from mmtx.config.stored import read_config
     from mmtx.experiment import assemble
     from mmtx.run.fitted_source import learnt_for
     from mmtx.run.job import begin

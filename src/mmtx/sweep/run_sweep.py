@@ -7,10 +7,13 @@ import dataclasses
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
-from mmtx.config.compose import Config, read_config, with_sweep_files
+from mmtx.config.construct import construct
+from mmtx.config.schema import Config
+from mmtx.config.stored import read_config
+from mmtx.config.sweeps import with_sweep_files
 from mmtx.errors import InvalidValue, UserError
-from mmtx.experiment import construct
 from mmtx.process.launch import launch
 from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock
@@ -111,9 +114,10 @@ def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
         _freeze(planned, sweep.path)
         return planned.job
 
-    runtime = {"monitor": monitored(like.config), "directions": like.directions, "make": make, "say": view.say}
+    given: dict[str, Any] = {"sweep": sweep, "axes": axes, "make": make, "say": view.say}
+    given |= {"monitor": monitored(like.config), "directions": like.directions}
     try:
-        search = construct(sweeper, PLUGINS, sweep=sweep, axes=axes, **runtime)
+        search = construct(sweeper, PLUGINS, **given)
     except InvalidValue as error:
         raise error if error.key.startswith("hydra.") else error.under("hydra.sweeper") from None
     assert isinstance(search, Source)

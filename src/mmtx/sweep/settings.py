@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mmtx.config import check
-from mmtx.config.compose import Config, compose_node, with_sweep_files
+from mmtx.config.construct import construct
 from mmtx.config.overrides import OF_A_SWEEP
+from mmtx.config.schema import Config
+from mmtx.config.sweeps import compose_node, with_sweep_files
+from mmtx.config.targets import resolve
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
-from mmtx.experiment import SEEDS, Collector, construct
+from mmtx.experiment import Collector
+from mmtx.experiment.problems import SEEDS
 from mmtx.public_names import public_name
 from mmtx.sweep.plan import Planned, plan
 from mmtx.sweep.policy import Policy
@@ -110,7 +114,7 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
     if not any(override.startswith("sweeper=") for override in overrides):
         raise UserError(f"hydra.{overrides[0]} belongs to a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
-    check.resolve(config["_target_"])  # whose error names the extra that is not installed
+    resolve(config["_target_"])  # whose error names the extra that is not installed
     collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
     if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
         collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
