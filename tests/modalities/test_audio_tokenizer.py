@@ -99,7 +99,7 @@ def test_dynamic_range_is_that_of_each_clip() -> None:
 
 
 def test_centred_bins_have_no_mean_over_their_own_clip() -> None:
-    """So that a microphone, which raises a bin by the same everywhere, is not heard."""
+    """So that a microphone, which raises a bin by the same everywhere, changes nothing."""
     waveform, lengths = clips([400, 160])
     plain, centred = (log_mel(dynamic_range=None, centre=c, mean=0.0)(waveform, lengths) for c in (False, True))
     for row, raw, count in zip(centred, plain, (50, 20), strict=True):
@@ -424,7 +424,7 @@ def test_masks_may_be_as_wide_as_the_clip(masks: dict[str, Any]) -> None:
 
 
 def test_another_microphone_raises_bins_by_a_bent_line() -> None:
-    """The same all along a clip, within the asked decibels, with a bend in the middle; another for each clip."""
+    """The same all along a clip, within the given decibels, with a bend in the middle; another for each clip."""
     torch.manual_seed(0)
     features = torch.zeros(500, 4, 7)
     num_frames = torch.full((500,), 3)

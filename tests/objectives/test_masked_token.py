@@ -104,7 +104,7 @@ def test_evaluation_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"causal": True}, "must name a text that hears itself whole; nearest: modality.text.causal=false"),
+        ({"causal": True}, "must name a bidirectional text; nearest: modality.text.causal=false"),
         ({"mask": 11}, r"mask=11 must be an id of 0\.\.10"),
         ({"share": 0.0}, r"share=0.0 must lie in \(0, 1\]"),
     ],

@@ -13,7 +13,8 @@ from mmtx.batch import Batch, Sample
 from mmtx.data.collate import collate
 from mmtx.data.image.decode_image import decode_image
 from mmtx.data.image.image_folder import MOST_PIXELS
-from mmtx.decoding.search import Sampling, generate
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import Sampling
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image

@@ -16,9 +16,9 @@ from builders import (
     attention,
     backbone,
     batch_of,
+    encoder_decoder,
     image,
     image_batch,
-    listener,
     merge,
     model,
     text,
@@ -31,7 +31,9 @@ from random_sets import examples
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.decoding.search import GREEDY, Hypothesis, Sampling, beam_search, check_search, generate
+from mmtx.decoding.beam_search import Hypothesis, beam_search, check_search
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
@@ -56,7 +58,7 @@ def prompts(length: int, samples: int = 2, seed: int = 0, name: str = "text") ->
 
 
 class Recorder:
-    """Scores by the text's own embedding, and remembers those of what follows the newest id."""
+    """Scores by the text's own embedding, and keeps those of what follows the newest id."""
 
     def __init__(self, whole: MultimodalTransformer, name: str = "text") -> None:
         tokenizer = whole.tokenizers[name]
@@ -114,7 +116,7 @@ def test_a_caption_of_a_picture(changes: dict[str, Any]) -> None:
     first, second = assert_cache_changes_nothing(whole, batch)
     batch["image"]["pixels"][:1] = 255 - batch["image"]["pixels"][:1]
     other, same = assert_cache_changes_nothing(whole, batch)
-    assert not torch.allclose(other, first, atol=1e-3), "what is seen is heard"
+    assert not torch.allclose(other, first, atol=1e-3), "the picture changes the scores"
     assert same.equal(second)
 
 
@@ -128,7 +130,7 @@ def test_a_translation_of_a_padded_source() -> None:
 
 @pytest.mark.parametrize("mutual", [False, True])
 def test_two_texts_on_one_clock(mutual: bool) -> None:
-    """What is new may be heard by what stands before it, so that a cache would be out of date."""
+    """Earlier tokens may attend to new ones, so that a cache would be out of date."""
     torch.manual_seed(0)
     tokenizers = {"source": words(clock="step"), "text": words(clock="step")}
     whole = model(tokenizers, clocks={"step": Clock(mutual=mutual)})
@@ -164,7 +166,7 @@ SETS: dict[str, Callable[[dict[str, Any]], tuple[MultimodalTransformer, Batch]]]
         merge(image_batch([1]), prompts(5, samples=1)),
     ),
     "translation": lambda changes: (
-        listener({"source": words(causal=False), "text": repetitive()}, ["source"], **changes),
+        encoder_decoder({"source": words(causal=False), "text": repetitive()}, ["source"], **changes),
         merge(text_batch([4], name="source"), prompts(5, samples=1)),
     ),
 }
@@ -196,7 +198,7 @@ def test_a_text_alone_is_computed_ahead(changes: dict[str, Any], make: Any) -> N
 
 
 def test_a_text_that_repeats_itself_takes_few_calls() -> None:
-    """It is guessed 15 ids ahead, as far as there is room."""
+    """It is drafted 15 ids ahead, as far as there is room."""
     whole = model({"text": text(text_spec(max_length=40))}, backbone(positions=POSITIONS["learned"]))
     columns: list[int] = []
 
@@ -215,7 +217,7 @@ def test_prompts_of_any_length(length: int) -> None:
 
 
 def test_beyond_the_context_the_oldest_ids_are_cropped() -> None:
-    """The last ids that fit are all that is heard, at the places of the first ones."""
+    """Only the last ids that fit are in the set, at the positions of the first ones."""
     whole = model({"text": words()}, backbone(positions=POSITIONS["learned"]))
     logits = Recorder(whole)
     batch = prompts(CONTEXT + 4)
@@ -266,7 +268,7 @@ def scripted(script: list[list[int]], vocab_size: int = 11) -> Callable[[Tensor]
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_end_ends_a_text(cache: bool) -> None:
-    """Each sample's at its own time; what the model says after that is not listened to."""
+    """Each sample's at its own time; what the model predicts after that is ignored."""
     whole = model({"text": words()})
     script = [[4, 10, 3, 3], [5, 6, 7, 10], [10, 2, 2, 2]]
     written = generate(
@@ -314,7 +316,7 @@ def translator(encoded: bool) -> MultimodalTransformer:
     torch.manual_seed(0)
     tokenizers = {"source": text(spec, causal=False), "text": text(spec)}
     changes: dict[str, Any] = {"num_layers": 1, "init_std": 0.06, "positions": POSITIONS["learned"]}
-    return listener(tokenizers, ["source"] if encoded else [], encoder=changes, **changes)
+    return encoder_decoder(tokenizers, ["source"] if encoded else [], encoder=changes, **changes)
 
 
 def sources(lengths: list[int]) -> Batch:
@@ -437,7 +439,7 @@ def test_a_memory_is_heard_by_every_prompt(cache: bool) -> None:
     """Sources and prompts of unequal lengths: a batch writes what each sample would alone."""
     torch.manual_seed(0)
     tokenizers = {"source": words(causal=False), "text": words()}
-    whole = listener(tokenizers, ["source"], positions=POSITIONS["rotary"], init_std=0.06)
+    whole = encoder_decoder(tokenizers, ["source"], positions=POSITIONS["rotary"], init_std=0.06)
     lengths = [3, 1, 4]
     batch = merge(text_batch([5, 2, 0], name="source"), text_batch(lengths, seed=1))
     logits, other_logits = Recorder(whole), Recorder(whole)
@@ -448,9 +450,9 @@ def test_a_memory_is_heard_by_every_prompt(cache: bool) -> None:
         assert generate(whole, Recorder(whole), one, "text", max_new_tokens=4, cache=not cache) == [together[i]]
     other = batch.with_name("source", {"ids": 10 - batch["source"]["ids"]}, batch.lengths["source"])
     generate(whole, other_logits, other, "text", max_new_tokens=4, cache=cache)
-    heard = (logits.scores[0] - other_logits.scores[0]).abs().amax(1)
-    assert heard[2] == 0, "its source is absent"
-    assert heard[:2].min() > 1e-3
+    change = (logits.scores[0] - other_logits.scores[0]).abs().amax(1)
+    assert change[2] == 0, "its source is absent"
+    assert change[:2].min() > 1e-3
 
 
 scores = st.lists(
@@ -459,7 +461,7 @@ scores = st.lists(
 
 
 def kept(logits: Tensor, sampling: Sampling) -> set[int]:
-    """Which ids are ever drawn, and that they are drawn as often as their renormalised probability says."""
+    """Which ids are ever drawn, and that they are drawn as often as their renormalised probability."""
     drawn = sampling.draw(logits.expand(4000, -1), torch.Generator().manual_seed(0))
     counts = torch.bincount(drawn, minlength=len(logits)) / 4000
     support = set(drawn.tolist())
@@ -536,7 +538,7 @@ def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
         ({"temperature": 1e-40}, "temperature=1e-40 is too near to 0 to divide by .* nearest: 0, which takes the best"),
         ({"temperature": math.nan}, "temperature=nan must be at least 0, and finite"),
@@ -546,8 +548,8 @@ def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
         ({"top_k": 0}, "top_k=0 must be at least 1"),
     ],
 )
-def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidValue, match=told):
+def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
         Sampling(**changes)
 
 
