@@ -300,7 +300,7 @@ def test_sharing_ends_and_tells_batches_apart() -> None:
             assert len(calls) == 3 + seed
     whole(batch)
     whole(batch)
-    assert len(calls) == 24, "nothing is remembered outside"
+    assert len(calls) == 24, "nothing is shared outside"
     with pytest.raises(RuntimeError, match="stop"), whole.sharing():
         whole(batch)
         raise RuntimeError("stop")

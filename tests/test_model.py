@@ -296,7 +296,7 @@ def test_a_checkpoint_survives_a_change_of_the_set() -> None:
     assert all(".image" in key for key in missing)
 
 
-def test_readouts_have_no_position_of_their_own() -> None:
+def test_prefix_tokens_have_no_position_of_their_own() -> None:
     """Their content is learned whole; patches alone take a row and a column of the table."""
     whole = model({"image": image(summary=True, num_registers=2)}, backbone(positions=POSITIONS["learned"]))
     place = whole.tokenize(image_batch([1])).place[0] - whole.type_embeddings["image"]

@@ -13,7 +13,7 @@ from mmtx.tokens import Clock, HiddenStates, Span, Tokens, TokenSet, pack, split
 
 
 def tokens(length: int, lengths: list[int], *, summaries: int = 0, registers: int = 0, columns: int = 1) -> Tokens:
-    """One item of `length` tokens, read-outs included."""
+    """One item of `length` tokens, prefix tokens included."""
     generator = torch.Generator().manual_seed(length)
     return Tokens(
         content=torch.randn(len(lengths), length, 3, generator=generator),

@@ -53,11 +53,9 @@ class MultimodalTransformer(nn.Module):
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
-        self.type_embeddings = nn.ParameterDict(
-            {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in tokenizers}
-            if type_embeddings
-            else {}
-        )
+        typed = tokenizers if type_embeddings else {}
+        vectors = {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in typed}
+        self.type_embeddings = nn.ParameterDict(vectors)
         self.backbone, self.encoder = backbone, encoder
         self.position_embeddings = nn.ModuleDict()
         for name, tokenizer in tokenizers.items():

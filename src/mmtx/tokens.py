@@ -33,7 +33,7 @@ class Clock:
 
 @dataclass(frozen=True)
 class Tokens:
-    """What a tokenizer makes of one modality: content and coordinates. Real tokens come first in every row.
+    """The tokens of one modality: content and coordinates. Real tokens come first in every row.
 
     Attributes:
         content: one vector per token.

@@ -63,7 +63,7 @@ def test_bytes_equal_fractions() -> None:
     )
 
 
-def test_readouts_stand_in_front() -> None:
+def test_prefix_tokens_stand_in_front() -> None:
     tokenizer = made(summary=True, num_registers=2)
     tokens = tokenizer({"pixels": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, torch.tensor([1, 0, 1]), False)
     assert tokenizer.max_tokens == tokens.content.shape[1] == 7

@@ -130,7 +130,7 @@ def test_compiled_blocks_keep_their_names_and_values(
     torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
     with attention_maps(compiled, "attention") as weights:
         compiled(x, one_item())
-    assert len(weights) == 1  # what a graph was made of before is looked at all the same
+    assert len(weights) == 1  # the sources of a graph are checked even so
 
 
 @pytest.mark.parametrize(

@@ -164,7 +164,7 @@ def test_a_step_is_read_where_it_stands_though_actions_are_fewer() -> None:
     torch.testing.assert_close(objective.predict(states, 1), full[:, :1])
     longer = objective.predict(states, 5)
     torch.testing.assert_close(longer[:, :4], full)
-    torch.testing.assert_close(longer[:, 4], objective.head.bias.expand(2, -1), msg="a step that nobody saw")
+    torch.testing.assert_close(longer[:, 4], objective.head.bias.expand(2, -1), msg="a step without an observation")
 
 
 @pytest.mark.parametrize("key", ["classes", "vectors", "a view of four tokens"])

@@ -39,7 +39,7 @@ def generate(
         model: in eval mode.
         logits: from hidden states to scores of the next id.
         batch: the whole set; each text to continue has at least one id, and they may be of unequal lengths.
-        text: name of the text to continue.
+        text: the name to continue.
         max_new_tokens: upper limit for each.
         sampling: draws the ids.
         generator: source of randomness, on the device of the model.

@@ -76,12 +76,10 @@ class Backbone(nn.Module):
             check_at_least(key, value, 1)
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
-        self.cross_attention = cross_attention
-        self.dim, self.positions, self.init_std = dim, positions, init_std
+        self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
         self.windows = layer_windows(num_layers, window, window_pattern)
         self.activation_checkpointing, self.flex = activation_checkpointing, flex
-        self.input_norm = norm(dim) if input_norm else nn.Identity()
-        self.embed_dropout = nn.Dropout(dropout)
+        self.input_norm, self.embed_dropout = norm(dim) if input_norm else nn.Identity(), nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
         self.blocks = nn.ModuleList(
             Block(
@@ -102,10 +100,7 @@ class Backbone(nn.Module):
         assert isinstance(first.attention.head_dim, int)
         self.head_dim = first.attention.head_dim
         if positions.rotary is not None:
-            least = 2 * len(positions.rotary.axes)
-            if self.head_dim % 2 or self.head_dim < least:
-                need = f"an even one of at least {least}"
-                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
+            _check_head_dim(dim, self.head_dim, least=2 * len(positions.rotary.axes))
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         self.is_compiled = compile
@@ -224,6 +219,12 @@ class Residual(nn.Module):
             share = added.new_empty(num_samples, 1, 1).bernoulli_(1 - self.drop_path) / (1 - self.drop_path)
             added = added * (share if packing is None else packing.spread(share))
         return x + added
+
+
+def _check_head_dim(dim: int, head_dim: int, least: int) -> None:
+    if head_dim % 2 or head_dim < least:
+        need = f"an even one of at least {least}"
+        raise InvalidValue("dim", dim, f"gives heads of width {head_dim}; rotary positions need {need}")
 
 
 def layer_windows(num_layers: int, window: int | None, pattern: str | None) -> list[int | None]:
