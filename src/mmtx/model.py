@@ -214,10 +214,8 @@ class MultimodalTransformer(nn.Module):
             most = tokens.num_items * math.prod(positions.extent) if isinstance(positions, Learned) else None
             num_tokens = coordinates.shape[0] - num_prefix
             if most is not None and num_tokens > most:
-                limit = f"the model has learned positions for {most}"
-                raise UserError(
-                    f"a sample's '{name}' has {num_tokens} tokens, and {limit}: cut it, or lower data.max_seconds"
-                )
+                problem = f"has {num_tokens} tokens, and the model has learned positions for {most}"
+                raise UserError(f"a sample's '{name}' {problem}: cut it, or lower data.max_seconds")
             embedded = positions(coordinates[num_prefix:])
             place = torch.cat([place[:, :num_prefix], embedded[None]], dim=1)
         if name in self.type_embeddings:

@@ -38,11 +38,9 @@ class Flex:
         if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
             raise ValueError("FlexAttention has no backward on a CPU; use flex=false")
         bias = whole(bias)
-        score_mod = None if bias is None else _add_bias(bias)
+        score_mod, gqa = None if bias is None else _add_bias(bias), q.shape[1] != k.shape[1]
         attention = _flex_attention(compiled=q.device.type != "cpu")
-        return attention(
-            q, k, v, score_mod=score_mod, block_mask=self.block_mask, scale=scale, enable_gqa=q.shape[1] != k.shape[1]
-        )
+        return attention(q, k, v, score_mod=score_mod, block_mask=self.block_mask, scale=scale, enable_gqa=gqa)
 
 
 @cache

@@ -68,9 +68,7 @@ class MemoryRule:
             raise ValueError("a packed set cannot attend to one that is not packed, nor the other way round")
         if queries is not None and keys is not None:
             if self.queries.order.device.type == "cpu":
-                return _per_segment(
-                    (*queries.lengths, int(queries.is_empty), 0), (*keys.lengths, 0, int(keys.is_empty))
-                )
+                return _per_segment((*queries.segment_lengths, 0), (*keys.lengths, 0, int(keys.is_empty)))
             return self._flex()
         if not (self.keys.padded or self.keys.packed or self.queries.packed):
             return Full()

@@ -48,12 +48,9 @@ class Audio(Tokenizer):
         if longest is None or spec.sample_rate_hz is None:
             raise ValueError("the data's field 'waveform' must be ragged, and its spec must declare sample_rate_hz")
         if spec.sample_rate_hz != rate:
-            raise InvalidValue(
-                "spectrogram.sample_rate_hz",
-                rate,
-                f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled",
-                f"data.sample_rate_hz={rate} data.resample=true",
-            )
+            problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
+            resampled = f"data.sample_rate_hz={rate} data.resample=true"
+            raise InvalidValue("spectrogram.sample_rate_hz", rate, problem, resampled)
         self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
         if self.padded_length is not None and self.padded_length < longest:
             raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")

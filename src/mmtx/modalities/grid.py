@@ -28,9 +28,8 @@ class Grid(Tokenizer):
         required_field(spec, "cells", "grid")
         field = spec.fields["cells"]
         if not field.ragged or len(field.shape) != 4 or field.num_classes is None:
-            raise ValueError(
-                "a tokenizer 'grid' reads cells of shape (steps, height, width, symbols), with num_classes"
-            )
+            needed = "cells of shape (steps, height, width, symbols), with num_classes"
+            raise ValueError(f"a tokenizer 'grid' reads {needed}")
         height, width, symbols = (size or 0 for size in field.shape[1:])
         if patch_size < 1 or height % patch_size or width % patch_size:
             raise InvalidValue("patch_size", patch_size, f"does not divide the view of {height} x {width} cells")

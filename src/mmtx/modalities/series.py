@@ -25,9 +25,8 @@ class Series(Tokenizer):
         super().__init__(spec=spec, dim=dim, clock=clock)
         self.field = next((key for key in ("values", "class") if key in spec.fields), "")
         if not self.field:
-            raise ValueError(
-                f"a tokenizer 'series' reads 'values' or 'class'; the data offers {', '.join(spec.fields)}"
-            )
+            offered = ", ".join(spec.fields)
+            raise ValueError(f"a tokenizer 'series' reads 'values' or 'class'; the data offers {offered}")
         field, self.squash = spec.fields[self.field], squash
         self.is_ragged = field.ragged
         shape = field.shape[1:] if field.ragged else field.shape

@@ -78,9 +78,8 @@ class Action(Objective):
         field = spec.fields[self.field]
         if squash and self.field == "values" and (field.largest or 0.0) > 1 + ROUNDING:
             problem = f"predicts numbers of -1..1, and actions of the data reach {field.largest:g}"
-            raise InvalidValue(
-                "squash", squash, problem, f"false, or '{action}' in the data divided by {field.largest:g}"
-            )
+            otherwise = f"false, or '{action}' in the data divided by {field.largest:g}"
+            raise InvalidValue("squash", squash, problem, otherwise)
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
         self.directions = known("accuracy") if self.is_discrete else {}

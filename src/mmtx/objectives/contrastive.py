@@ -68,9 +68,8 @@ class Contrastive(Objective):
             raise InvalidValue("second", second, "is the first, too; name another")
         others = [name for name in model.names if name not in (first, second)]
         if others:
-            raise InvalidValue(
-                "first", first, f"and {second} are run alone, without {others[0]}; take it out of the set"
-            )
+            problem = f"and {second} are run alone, without {others[0]}; take it out of the set"
+            raise InvalidValue("first", first, problem)
         if label is not None and "class" not in required_spec(label, specs, "label").fields:
             raise InvalidValue("label", label, "has no field 'class'")
         if size < 1:

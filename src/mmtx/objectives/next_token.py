@@ -43,12 +43,8 @@ class NextToken(Objective):
         )
         self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
-        self.directions = known(
-            "perplexity",
-            "accuracy",
-            *["exact_match"] * self.head.texts_end,
-            *["bits_per_byte"] * (vocabulary is not None),
-        )
+        optional = ["exact_match"] * self.head.texts_end + ["bits_per_byte"] * (vocabulary is not None)
+        self.directions = known("perplexity", "accuracy", *optional)
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 

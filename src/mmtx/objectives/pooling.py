@@ -70,7 +70,5 @@ class SummaryPool(Pool):
     def check(self, model: MultimodalTransformer) -> None:
         tokenizer = model.tokenizers[self.name] if self.name in model.tokenizers else None
         if not getattr(tokenizer, "num_summaries", 0):
-            raise ValueError(
-                f"pool.name={self.name}: the set [{', '.join(model.names)}] has no summary token of that name; "
-                f"set modality.{self.name}.summary=true"
-            )
+            problem = f"the set [{', '.join(model.names)}] has no summary token of that name"
+            raise ValueError(f"pool.name={self.name}: {problem}; set modality.{self.name}.summary=true")

@@ -40,12 +40,10 @@ class Seq2Seq(Objective):
         text: name of the text.
         references: name of the data whose ids list all accepted texts, each closed by the end id; None: only the text
             itself is accepted.
-        tied: score ids by the text's own embedding instead of a linear map of its own.
-        logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
+        tied, logit_scale, label_smoothing: see `TextHead`.
         prompt: ids that always follow the begin id in decoding (Whisper: language and task).
         suppress: ids that are never decoded.
         suppress_first: ids that are never decoded first, behind the prompt.
-        label_smoothing: share of the target spread over all ids, in training.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
         length_penalty: see `beam_search`.
@@ -75,9 +73,8 @@ class Seq2Seq(Objective):
         )
         vocabulary, self.coded = self.head.vocabulary, {"head.projection.weight": text}
         if vocabulary is None or vocabulary.begin is None or vocabulary.end is None:
-            raise InvalidValue(
-                "text", text, "names a text without begin and end; a stream takes objective=[next_token]"
-            )
+            problem = "names a text without begin and end; a stream takes objective=[next_token]"
+            raise InvalidValue("text", text, problem)
         check_metrics(metrics)
         check_references(references, specs)
         check_search(beam_size, length_penalty)
@@ -132,12 +129,7 @@ class Seq2Seq(Objective):
         prompt = batch.with_name(self.text, {"ids": ids}, lengths, full=True)
         limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
-        options: dict[str, Any] = {
-            "max_new_tokens": limit,
-            "end": self.end,
-            "suppress_first": self.suppress_first,
-            "cache": cache,
-        }
+        options: Any = {"max_new_tokens": limit, "end": self.end, "suppress_first": self.suppress_first, "cache": cache}
         if self.beam_size == 1:
             written = generate(model, logits, prompt, self.text, **options)
         else:
