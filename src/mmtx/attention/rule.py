@@ -150,7 +150,7 @@ class Connectivity:
         if self.packing is None:
             return of(self.query_position, self.position)
         if not self._per_segment:
-            raise ValueError("positions that are a bias (alibi, t5) cannot be packed on a GPU; use loader.packing=false")
+            raise ValueError("position biases (alibi, t5) cannot be packed on a GPU; use loader.packing=false")
         biases = []
         for position in self.packing.stacked(self.position):
             agree = bool((position == position[:1]).all())
