@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from builders import model, text, text_batch
-from test_act import rolled
+from toy_world import rolled
 
 from mmtx.acting import video
 from mmtx.data.audio import spoken_digits
@@ -19,9 +19,10 @@ from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.gym_world import GymWorld
 from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
 from mmtx.data.files import public_file, same_content
-from mmtx.decoding import rollouts as roll_outs
-from mmtx.decoding.decoder import TextDecoder
-from mmtx.decoding.search import beam_search, generate
+from mmtx.decoding.beam_search import beam_search
+from mmtx.decoding.generate import generate
+from mmtx.decoding.history import History
+from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.process import progress, stopping
 from mmtx.process.stopping import Interrupted, Obey, check, handling_signals, obeyed, track
 from mmtx.training.unhindered import Unhindered
@@ -132,7 +133,7 @@ class Environment:
 
 
 LOOPS = {
-    "roll-outs": (roll_outs.History, "see", lambda: rolled()),
+    "roll-outs": (History, "observe", lambda: rolled()),
     "steps of many environments": (GymWorld, "_vector", lambda: world().step(torch.zeros(9, dtype=torch.long))),
     "texts that are written": (TextDecoder, "append", lambda: writer(generate)),
     "texts that are searched for": (TextDecoder, "append", lambda: writer(beam_search)),

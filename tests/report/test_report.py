@@ -105,7 +105,7 @@ def test_the_direction_follows_from_the_metric(tmp_path, metric, maximise):
 @pytest.mark.parametrize("metric", ["test/episode_length", "train/grad_norm/text"])
 def test_where_it_does_not_follow_one_has_to_say_it(tmp_path, metric):
     write_run(tmp_path / "r", [{"step": 1, metric: 1.0}])
-    with pytest.raises(InvalidValue, match=f"metric={metric} is not better for being more or less; say mode="):
+    with pytest.raises(InvalidValue, match=f"metric={metric} is not better for being more or less; set mode="):
         compare(find_runs([tmp_path]), metric, None)
     assert compare(find_runs([tmp_path]), metric, "max").maximise
     assert not compare(find_runs([tmp_path]), metric, "min").maximise

@@ -21,11 +21,11 @@ import torch
 from torch.distributed.tensor import DTensor
 
 import mmtx.commands.main
-import mmtx.decoding.rollouts
+import mmtx.decoding.history
 import mmtx.experiment
 from mmtx.data import loaders as data_module
 from mmtx.data.episodes import rollouts
-from mmtx.decoding.decoder import TextDecoder
+from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.process import child_processes
 from mmtx.process.stopping import SIGNALS
 from mmtx.process.streams import outlast_readers
@@ -54,7 +54,7 @@ POINTS = {
     "data.batch": (data_module._Fetch, "_batch"),
     "data.sample": (data_module._Fetch, "_sample"),
     "data.episode": (rollouts._Recipe, "_episode"),
-    "act.step": (mmtx.decoding.rollouts.History, "see"),
+    "act.step": (mmtx.decoding.history.History, "observe"),
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw"),
     "start.assemble": (mmtx.experiment, "assemble"),

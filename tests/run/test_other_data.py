@@ -134,7 +134,7 @@ def test_data_with_nothing_to_predict_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more, message", [([], "learned the places of 10"), (["modality.audio.pad_to_seconds=0.2"], "0.2 s")]
+    "more, message", [([], "learned positions for 10"), (["modality.audio.pad_to_seconds=0.2"], "0.2 s")]
 )
 def test_a_sound_that_is_longer_than_the_model_attends_is_refused(tmp_path, more, message):
     """Whisper's length would be cut, and a table of positions has no more rows."""

@@ -6,7 +6,8 @@ import torch
 
 from mmtx.batch import Batch, Sample
 from mmtx.data.collate import collate
-from mmtx.decoding.search import Sampling, generate
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import Sampling
 from mmtx.errors import UserError, check_within
 from mmtx.generation.rest_of_set import rest_of_set
 from mmtx.generation.trained import Trained

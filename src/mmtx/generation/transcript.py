@@ -87,16 +87,16 @@ def transcribe(
     assert rate is not None
     given = Path(audio).expanduser()
     files = sound_files(given)
-    overlap, began, heard_s = round(overlap_seconds * rate), time.perf_counter(), 0.0
+    overlap, began, read_s = round(overlap_seconds * rate), time.perf_counter(), 0.0
     lines: list[str] = []
     for first in track(range(0, len(files), FILES_AT_ONCE), f"{len(files)} files, part"):
         some = files[first : first + FILES_AT_ONCE]
         waveforms = [_read(file, rate, resample) for file in some]
-        heard_s += sum(map(len, waveforms)) / rate
+        read_s += sum(map(len, waveforms)) / rate
         for file, segments in zip(some, _segments(learner, write, name, waveforms, overlap), strict=True):
             lines += [_record(file, segments)] if files != [given] else map(_line, segments)
     count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    print(f"{count}, {heard_s:.1f} s of sound, in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    print(f"{count}, {read_s:.1f} s of sound, in {time.perf_counter() - began:.1f} s", file=sys.stderr)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""Scores of the next id of a text that is being written, every token computed once where that is possible."""
+"""Cached decoding of a text: scores of its next id, every token computed once where that is possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
-from mmtx.decoding.prompt_lookup import Lookup
+from mmtx.decoding.prompt_lookup import PromptLookup
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import LayerCache
@@ -23,12 +23,10 @@ Logits = Callable[[Tensor], Tensor]
 class TextDecoder:
     """Scores of the next id of one text of the set, one column after another.
 
-    What the text listens to (an encoder's memory, a picture before it) is computed once where there is a cache. A text
-    that is written alone is moreover computed several columns at a time where `Lookup` guesses them.
+    With a cache, what the text attends to (an encoder's memory, a picture before it) is computed once, and a text that
+    is written alone is computed several columns at a time where `PromptLookup` drafts them.
 
     Args:
-        model: in eval mode.
-        logits: from hidden states to scores of the next id.
         batch: the whole set.
         text: name of the text.
         start: columns of the text that are given.
@@ -54,15 +52,15 @@ class TextDecoder:
         self._tokenizer, self._context = tokenizer, tokenizer.context
         room = min(stop - 1, self._context)
         self._cached: _Cached | None = None
-        self._lookup: Lookup | None = None
-        self._guess: list[int] = []  # the next ids, perhaps
-        self._scores: list[Tensor] = []  # of the id that follows what is written, and of those that follow the guess
+        self._lookup: PromptLookup | None = None
+        self._draft: list[int] = []  # ids that may come next
+        self._scores: list[Tensor] = []  # of the next id, and of the ids that follow each of the draft
         if cache and start <= room and _cache_can_grow(model, text):
             blank = self.written.new_zeros(len(self.written), room - start)
             whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
             self._cached = _Cached(model, tokenizer, whole, room)
             if len(self.written) == 1:
-                self._lookup = Lookup(self.written[0].tolist())
+                self._lookup = PromptLookup(self.written[0].tolist())
 
     def scores(self) -> Float[Tensor, "B V"]:
         """Scores of the id that follows what is written."""
@@ -72,28 +70,28 @@ class TextDecoder:
 
     def append(self, ids: Int[Tensor, " B"]) -> None:
         self.written = torch.cat([self.written, ids[:, None]], dim=1)
-        is_right = False
+        accepted = False
         if self._lookup is not None:
             new = int(ids[0])
             self._lookup.append(new)
-            is_right = self._guess[:1] == [new]
-        self._guess, self._scores = (self._guess[1:], self._scores[1:]) if is_right else ([], [])
+            accepted = self._draft[:1] == [new]
+        self._draft, self._scores = (self._draft[1:], self._scores[1:]) if accepted else ([], [])
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Goes on with some rows, in any order, any number of times."""
         self.written, self._batch = self.written[index], self._batch.select(index)
-        self._lookup, self._guess, self._scores = None, [], []
+        self._lookup, self._draft, self._scores = None, [], []
         if self._cached is not None:
             self._cached.select(index)
 
     def _compute(self) -> Float[Tensor, "B k V"]:
-        """The next scores, and those after each id of a new guess."""
+        """Scores of the next id, and of those that follow each id of a new draft."""
         left = self._cached.room - self.written.shape[1] if self._cached is not None else -1
         if self._cached is not None and left >= 0:
-            self._guess = self._lookup.guess(left) if self._lookup is not None else []
-            return self._logits(self._cached.hidden(self.written, self._guess))
+            self._draft = self._lookup.draft(left) if self._lookup is not None else []
+            return self._logits(self._cached.hidden(self.written, self._draft))
         cropped = self.written[:, -self._context :]
-        with self._model.sharing():  # no later step asks for what this one computes
+        with self._model.sharing():  # no later step uses this one's hidden states, so none are kept
             states = self._model(_with_text(self._batch, self._text, cropped))
         return self._logits(states.tokens(self._text)[:, -1:])
 
@@ -105,24 +103,24 @@ class _Cached:
         self.room = room
         self._backbone, self._tokenizer = model.backbone, tokenizer
         self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
-        self._memory: Memory | None = model.remember(whole.memory) if whole.memory is not None else None
+        self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
         self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
         self._before = len(self._connectivity) - room  # tokens that stand before the text
 
-    def hidden(self, written: Int[Tensor, "B n"], guess: list[int]) -> Float[Tensor, "B k D"]:
-        """Of the newest id, and of each id of a guess behind it (that of the call before is forgotten)."""
+    def hidden(self, written: Int[Tensor, "B n"], draft: list[int]) -> Float[Tensor, "B k D"]:
+        """Of the newest id and of each id of a draft behind it, which overwrites what is left of the draft before."""
         newest = self._before + written.shape[1] - 1
-        stop = newest + 1 + len(guess)
-        columns = torch.cat([written[:, -1:], written.new_tensor([guess] * len(written))], dim=1)
+        stop = newest + 1 + len(draft)
+        columns = torch.cat([written[:, -1:], written.new_tensor([draft] * len(written))], dim=1)
         x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
         connectivity = self._connectivity.prefix(stop)
         if self._cache[0].length:
-            connectivity = connectivity.tail(1 + len(guess))
+            connectivity = connectivity.tail(1 + len(draft))
             for layer in self._cache:
                 layer.length = newest
         else:
             x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
-        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(guess) :]
+        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(draft) :]
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         self._content, self._connectivity = self._content[index], self._connectivity.select(index)
@@ -135,11 +133,11 @@ class _Cached:
 
 
 def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
-    """New tokens stand at the end, and nothing that stands before them listens to them."""
+    """Whether new tokens come last in the set, and no earlier token attends to them."""
     tokenizer, names = model.tokenizer(text), model.decoded
     clocks = [model.clock_of[name] for name in names]
-    alone = names[-1] == text and clocks.count(clocks[-1]) == 1
-    return alone and isinstance(tokenizer, Text) and tokenizer.causal
+    comes_last = names[-1] == text and clocks.count(clocks[-1]) == 1
+    return comes_last and isinstance(tokenizer, Text) and tokenizer.causal
 
 
 def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:

@@ -1,11 +1,11 @@
-"""Decoding: with and without a cache alike, and by the definitions of its samplers."""
+"""Decoding of texts, greedily, by sampling and by beam search: with and without a cache alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache as remembered
+from functools import cache as computed_once
 from itertools import product
 from typing import Any
 
@@ -16,22 +16,21 @@ from builders import (
     attention,
     backbone,
     batch_of,
+    encoder_decoder,
     image,
     image_batch,
-    listener,
     merge,
     model,
     text,
     text_batch,
     text_spec,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-from random_sets import examples
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.decoding.search import GREEDY, Hypothesis, Sampling, beam_search, check_search, generate
+from mmtx.decoding.beam_search import Hypothesis, beam_search, check_search
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
@@ -56,7 +55,7 @@ def prompts(length: int, samples: int = 2, seed: int = 0, name: str = "text") ->
 
 
 class Recorder:
-    """Scores by the text's own embedding, and remembers those of what follows the newest id."""
+    """Scores by the text's own embedding, and keeps those of what follows the newest id."""
 
     def __init__(self, whole: MultimodalTransformer, name: str = "text") -> None:
         tokenizer = whole.tokenizers[name]
@@ -114,7 +113,7 @@ def test_a_caption_of_a_picture(changes: dict[str, Any]) -> None:
     first, second = assert_cache_changes_nothing(whole, batch)
     batch["image"]["pixels"][:1] = 255 - batch["image"]["pixels"][:1]
     other, same = assert_cache_changes_nothing(whole, batch)
-    assert not torch.allclose(other, first, atol=1e-3), "what is seen is heard"
+    assert not torch.allclose(other, first, atol=1e-3), "the picture changes the scores"
     assert same.equal(second)
 
 
@@ -128,7 +127,7 @@ def test_a_translation_of_a_padded_source() -> None:
 
 @pytest.mark.parametrize("mutual", [False, True])
 def test_two_texts_on_one_clock(mutual: bool) -> None:
-    """What is new may be heard by what stands before it, so that a cache would be out of date."""
+    """Earlier tokens may attend to new ones, so that a cache would be out of date."""
     torch.manual_seed(0)
     tokenizers = {"source": words(clock="step"), "text": words(clock="step")}
     whole = model(tokenizers, clocks={"step": Clock(mutual=mutual)})
@@ -141,7 +140,7 @@ def test_a_text_that_does_not_stand_last() -> None:
     assert_cache_changes_nothing(whole, merge(prompts(2), image_batch([1, 1])))
 
 
-def test_a_text_that_hears_its_future() -> None:
+def test_a_bidirectional_text() -> None:
     whole = model({"text": words(causal=False)}, backbone(positions=POSITIONS["learned"]))
     assert_cache_changes_nothing(whole, prompts(2), max_new_tokens=5)
 
@@ -164,7 +163,7 @@ SETS: dict[str, Callable[[dict[str, Any]], tuple[MultimodalTransformer, Batch]]]
         merge(image_batch([1]), prompts(5, samples=1)),
     ),
     "translation": lambda changes: (
-        listener({"source": words(causal=False), "text": repetitive()}, ["source"], **changes),
+        encoder_decoder({"source": words(causal=False), "text": repetitive()}, ["source"], **changes),
         merge(text_batch([4], name="source"), prompts(5, samples=1)),
     ),
 }
@@ -196,7 +195,7 @@ def test_a_text_alone_is_computed_ahead(changes: dict[str, Any], make: Any) -> N
 
 
 def test_a_text_that_repeats_itself_takes_few_calls() -> None:
-    """It is guessed 15 ids ahead, as far as there is room."""
+    """It is drafted 15 ids ahead, as far as there is room."""
     whole = model({"text": text(text_spec(max_length=40))}, backbone(positions=POSITIONS["learned"]))
     columns: list[int] = []
 
@@ -215,7 +214,7 @@ def test_prompts_of_any_length(length: int) -> None:
 
 
 def test_beyond_the_context_the_oldest_ids_are_cropped() -> None:
-    """The last ids that fit are all that is heard, at the places of the first ones."""
+    """Only the last ids that fit are in the set, at the positions of the first ones."""
     whole = model({"text": words()}, backbone(positions=POSITIONS["learned"]))
     logits = Recorder(whole)
     batch = prompts(CONTEXT + 4)
@@ -266,7 +265,7 @@ def scripted(script: list[list[int]], vocab_size: int = 11) -> Callable[[Tensor]
 
 @pytest.mark.parametrize("cache", [True, False])
 def test_the_end_ends_a_text(cache: bool) -> None:
-    """Each sample's at its own time; what the model says after that is not listened to."""
+    """Each sample's at its own time; what the model predicts after that is ignored."""
     whole = model({"text": words()})
     script = [[4, 10, 3, 3], [5, 6, 7, 10], [10, 2, 2, 2]]
     written = generate(
@@ -307,14 +306,14 @@ IDS, LIMIT, END = 4, 3, 3
 """A vocabulary so small that all its texts can be tried."""
 
 
-@remembered
+@computed_once
 def translator(encoded: bool) -> MultimodalTransformer:
     """Of one layer, random, with scores far enough apart to disagree with a greedy choice."""
     spec = text_spec(IDS, max_length=6)
     torch.manual_seed(0)
     tokenizers = {"source": text(spec, causal=False), "text": text(spec)}
     changes: dict[str, Any] = {"num_layers": 1, "init_std": 0.06, "positions": POSITIONS["learned"]}
-    return listener(tokenizers, ["source"] if encoded else [], encoder=changes, **changes)
+    return encoder_decoder(tokenizers, ["source"] if encoded else [], encoder=changes, **changes)
 
 
 def sources(lengths: list[int]) -> Batch:
@@ -327,7 +326,7 @@ def searched(whole: MultimodalTransformer, batch: Batch, **changes: Any) -> list
     return beam_search(whole, whole.tokenizer("text").logits, batch, "text", **{**keys, **changes})
 
 
-@remembered
+@computed_once
 def all_texts(encoded: bool, index: int) -> dict[tuple[int, ...], float]:
     """Log-probability of every text up to the limit after one sample's prompt; the end is part of those that end."""
     whole, batch = translator(encoded), sources([5, 2, 0])
@@ -433,11 +432,11 @@ def test_a_beam_starts_from_prompts_of_one_length() -> None:
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_a_memory_is_heard_by_every_prompt(cache: bool) -> None:
+def test_every_prompt_attends_to_its_memory(cache: bool) -> None:
     """Sources and prompts of unequal lengths: a batch writes what each sample would alone."""
     torch.manual_seed(0)
     tokenizers = {"source": words(causal=False), "text": words()}
-    whole = listener(tokenizers, ["source"], positions=POSITIONS["rotary"], init_std=0.06)
+    whole = encoder_decoder(tokenizers, ["source"], positions=POSITIONS["rotary"], init_std=0.06)
     lengths = [3, 1, 4]
     batch = merge(text_batch([5, 2, 0], name="source"), text_batch(lengths, seed=1))
     logits, other_logits = Recorder(whole), Recorder(whole)
@@ -448,112 +447,14 @@ def test_a_memory_is_heard_by_every_prompt(cache: bool) -> None:
         assert generate(whole, Recorder(whole), one, "text", max_new_tokens=4, cache=not cache) == [together[i]]
     other = batch.with_name("source", {"ids": 10 - batch["source"]["ids"]}, batch.lengths["source"])
     generate(whole, other_logits, other, "text", max_new_tokens=4, cache=cache)
-    heard = (logits.scores[0] - other_logits.scores[0]).abs().amax(1)
-    assert heard[2] == 0, "its source is absent"
-    assert heard[:2].min() > 1e-3
-
-
-scores = st.lists(
-    st.floats(-6, 6, allow_nan=False).map(lambda x: round(x, 2)), min_size=2, max_size=8, unique=True
-).map(torch.tensor)
-
-
-def kept(logits: Tensor, sampling: Sampling) -> set[int]:
-    """Which ids are ever drawn, and that they are drawn as often as their renormalised probability says."""
-    drawn = sampling.draw(logits.expand(4000, -1), torch.Generator().manual_seed(0))
-    counts = torch.bincount(drawn, minlength=len(logits)) / 4000
-    support = set(drawn.tolist())
-    probability = (logits / sampling.temperature).softmax(-1)
-    probability = probability * torch.tensor([i in support for i in range(len(logits))])
-    assert (counts - probability / probability.sum()).abs().max() < 0.05
-    return support
-
-
-@examples(40)
-@given(scores, st.integers(1, 9))
-def test_top_k_keeps_the_k_best(logits: Tensor, k: int) -> None:
-    best = sorted(range(len(logits)), key=lambda i: -logits[i].item())[:k]
-    support = kept(logits, Sampling(top_k=k))
-    assert support <= set(best)
-    assert {i for i in best if logits.softmax(-1)[i] > 0.01 * sum(logits.softmax(-1)[best])} <= support
-
-
-@examples(40)
-@given(scores, st.floats(0.05, 1.0))
-def test_top_p_keeps_the_smallest_set_that_reaches_p(logits: Tensor, p: float) -> None:
-    probability = logits.double().softmax(-1).tolist()
-    nucleus: list[int] = []
-    for i in sorted(range(len(logits)), key=lambda i: -probability[i]):
-        reached = sum(probability[j] for j in nucleus)
-        if abs(reached - p) < 1e-5:
-            return  # on the edge, rounding decides
-        if reached >= p:
-            break
-        nucleus.append(i)
-    support = kept(logits, Sampling(top_p=p))
-    assert support <= set(nucleus)
-    total = sum(probability[i] for i in nucleus)
-    assert {i for i in nucleus if probability[i] / total > 0.01} <= support
-
-
-def test_temperature() -> None:
-    logits = torch.tensor([1.0, 0.0, -1.0])
-    kept(logits, Sampling(temperature=0.5))
-    kept(logits, Sampling(temperature=2.0))
-    generator = torch.Generator().manual_seed(0)
-    assert Sampling(temperature=0.0).draw(logits[None], generator).tolist() == [0]
-    assert Sampling(temperature=1e-4).draw(logits.expand(50, -1), generator).tolist() == [0] * 50
-
-
-def test_top_p_and_top_k_keep_the_best_at_least() -> None:
-    logits = torch.tensor([[0.0, 5.0, 1.0]])
-    for sampling in (Sampling(top_p=1e-6), Sampling(top_k=1)):
-        assert sampling.draw(logits, None).tolist() == [1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"temperature": -1.0}, "temperature=-1.0 must be at least 0"),
-        ({"temperature": float("nan")}, "temperature=nan must be at least 0"),
-        ({"top_k": 0}, "top_k=0 must be at least 1"),
-        ({"top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
-        ({"top_p": 1.5}, r"top_p=1.5 must lie in \(0, 1\]"),
-    ],
-)
-def test_samplers_refuse_what_they_cannot_do(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidValue, match=message):
-        Sampling(**changes)
-
-
-@pytest.mark.parametrize(
-    "sampling", [Sampling(1e-37), *(Sampling(1.0, top_p=p) for p in (1e-9, 1e-320)), Sampling(1.0, top_k=1)]
-)
-def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
-    """Scores of hundreds over the least temperature would be infinite."""
-    scores = 300 * torch.randn(5, 11, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(sampling.draw(scores, None), scores.argmax(-1))
-
-
-@pytest.mark.parametrize(
-    ("changes", "told"),
-    [
-        ({"temperature": 1e-40}, "temperature=1e-40 is too near to 0 to divide by .* nearest: 0, which takes the best"),
-        ({"temperature": math.nan}, "temperature=nan must be at least 0, and finite"),
-        ({"temperature": math.inf}, "temperature=inf must be at least 0, and finite"),
-        ({"top_p": math.nan}, "top_p=nan must lie in"),
-        ({"top_p": 0.0}, "top_p=0.0 must lie in"),
-        ({"top_k": 0}, "top_k=0 must be at least 1"),
-    ],
-)
-def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidValue, match=told):
-        Sampling(**changes)
+    change = (logits.scores[0] - other_logits.scores[0]).abs().amax(1)
+    assert change[2] == 0, "its source is absent"
+    assert change[:2].min() > 1e-3
 
 
 @pytest.mark.parametrize(
     ("beam_size", "length_penalty"), [(0, 0.0), (10**10, 0.0), (2, math.nan), (2, math.inf), (2, -1.0), (2, 2000.0)]
 )
-def test_numbers_that_nothing_can_be_searched_with_are_named(beam_size: int, length_penalty: float) -> None:
+def test_settings_that_beam_search_cannot_use_are_refused(beam_size: int, length_penalty: float) -> None:
     with pytest.raises(InvalidValue, match="^(beam_size|length_penalty)="):
         check_search(beam_size, length_penalty)

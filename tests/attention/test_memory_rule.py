@@ -1,4 +1,4 @@
-"""Who may listen to whom across two sets: the rule, its rendering, and what becomes of those with nothing to hear."""
+"""The rule of cross-attention between two sets, its rendering, and queries that are left without a key."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
 from torch import Tensor
 
-from mmtx.attention.kernels import Full, Partly, PerSegment
-from mmtx.attention.memory_rule import Crossing, Memory
+from mmtx.attention.kernels import DenseOrZero, Full
+from mmtx.attention.memory_rule import Memory, MemoryRule
+from mmtx.attention.per_segment import PerSegment
 from mmtx.attention.rule import Connectivity
 from mmtx.tokens import pack
 
 
 def tokens(segment: list[list[int]], valid: list[list[bool]], padded: bool, packed: bool) -> Connectivity:
-    """Tokens of which a crossing looks at segment and validity alone."""
+    """Tokens, of which the rule reads segment and validity alone."""
     index = torch.arange(len(segment[0]))[None]
     return Connectivity(
         order=index,
@@ -44,13 +45,13 @@ def sides(draw: st.DrawFn, rows: int) -> Connectivity:
 
 
 @st.composite
-def crossings(draw: st.DrawFn) -> tuple[Crossing, int]:
-    """A crossing, and of how many rows."""
+def rules(draw: st.DrawFn) -> tuple[MemoryRule, int]:
+    """A rule, and of how many rows."""
     rows = draw(st.integers(1, 3))
-    listening, heard = draw(sides(rows)), draw(sides(rows))
+    queries, keys = draw(sides(rows)), draw(sides(rows))
     if draw(st.booleans()):
-        listening = listening.tail(draw(st.integers(1, len(listening))))
-    return Crossing(listening, heard), rows
+        queries = queries.tail(draw(st.integers(1, len(queries))))
+    return MemoryRule(queries, keys), rows
 
 
 def packed_row(random_set: RandomSet, rows: int | None = None) -> Connectivity:
@@ -66,11 +67,11 @@ def packed_row(random_set: RandomSet, rows: int | None = None) -> Connectivity:
     return pack(some).connectivity
 
 
-def num_queries(crossing: Crossing) -> int:
-    return crossing.listening.query_segment.shape[1]
+def num_queries(rule: MemoryRule) -> int:
+    return rule.queries.query_segment.shape[1]
 
 
-def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float | None) -> Tensor:
+def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float | None) -> Tensor:
     """Attention token by token, over those that are allowed; zero where none is."""
     group_size = q.shape[1] // k.shape[1]
     out = torch.zeros(*q.shape[:3], v.shape[3])
@@ -87,110 +88,108 @@ def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: float | None
 
 
 @examples(150)
-@given(crossings())
-def test_dense_equals_the_reference(drawn: tuple[Crossing, int]) -> None:
-    crossing, rows = drawn
-    expected = crossing.reference().expand(rows, -1, -1)
-    assert expected.shape == (rows, num_queries(crossing), len(crossing.heard))
-    assert crossing.dense().expand(rows, *expected.shape[1:]).equal(expected)
+@given(rules())
+def test_dense_equals_the_reference(drawn: tuple[MemoryRule, int]) -> None:
+    rule, rows = drawn
+    expected = rule.reference().expand(rows, -1, -1)
+    assert expected.shape == (rows, num_queries(rule), len(rule.keys))
+    assert rule.dense().expand(rows, *expected.shape[1:]).equal(expected)
 
 
 @examples(100)
-@given(crossings(), st.sampled_from([(4, None), (2, 1.0), (1, None)]))
-def test_the_rendering_hears_what_the_rule_allows(
-    drawn: tuple[Crossing, int], switches: tuple[int, float | None]
-) -> None:
+@given(rules(), st.sampled_from([(4, None), (2, 1.0), (1, None)]))
+def test_the_rendering_follows_the_rule(drawn: tuple[MemoryRule, int], switches: tuple[int, float | None]) -> None:
     """With grouped queries and without scale; exactly zero where nothing is allowed, and gradients that are finite."""
-    (crossing, rows), (num_kv_heads, scale) = drawn, switches
+    (rule, rows), (num_kv_heads, scale) = drawn, switches
     generator = torch.Generator().manual_seed(0)
-    allowed = crossing.reference().expand(rows, -1, -1)
+    allowed = rule.reference().expand(rows, -1, -1)
     queries, keys = allowed.shape[1:]
     q = torch.randn(rows, 4, queries, 8, generator=generator, requires_grad=True)
     k = torch.randn(rows, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
     v = torch.randn(rows, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
-    heard = crossing.render().attend(q, k, v, scale=scale)
-    torch.testing.assert_close(heard, listen(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
+    attended = rule.render().attend(q, k, v, scale=scale)
+    torch.testing.assert_close(attended, attention_by_hand(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
     nothing = ~allowed.any(-1)
-    assert not heard.transpose(1, 2)[nothing].any()
-    heard.square().sum().backward()
+    assert not attended.transpose(1, 2)[nothing].any()
+    attended.square().sum().backward()
     for tensor in (q, k, v):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
     assert q.grad is not None
     assert v.grad is not None
     assert not q.grad.transpose(1, 2)[nothing].any()
-    unheard = ~allowed.any(1)
-    assert not v.grad.transpose(1, 2)[unheard].any(), "what nobody may hear gets no gradient"
+    unattended = ~allowed.any(1)
+    assert not v.grad.transpose(1, 2)[unattended].any(), "a value that no query attends to gets no gradient"
 
 
 @examples(100)
-@given(crossings())
-def test_no_mask_only_where_all_is_heard(drawn: tuple[Crossing, int]) -> None:
+@given(rules())
+def test_no_mask_only_where_all_is_allowed(drawn: tuple[MemoryRule, int]) -> None:
     """`Full` is chosen exactly where both sides promise that nothing is padded or packed; then all is allowed."""
-    crossing, _ = drawn
-    promised = not (crossing.heard.padded or crossing.heard.packed or crossing.listening.packed)
-    rendering = crossing.render()
-    assert isinstance(rendering, Full if promised else Partly)
-    assert not promised or crossing.reference().all()
+    rule, _ = drawn
+    promised = not (rule.keys.padded or rule.keys.packed or rule.queries.packed)
+    rendering = rule.render()
+    assert isinstance(rendering, Full if promised else DenseOrZero)
+    assert not promised or rule.reference().all()
 
 
 @examples(50)
 @given(random_sets(), random_sets())
 def test_sets_as_they_are_joined(one: RandomSet, other: RandomSet) -> None:
-    """Every token, padding included, hears all that its own sample has on the other side, and nothing else."""
+    """Every token, padding included, attends to all that its own sample has on the other side, and nothing else."""
     rows = min(one.num_samples, other.num_samples)
-    listening, heard = (s.join().connectivity.select(torch.arange(rows)) for s in (one, other))
-    crossing = Crossing(listening, heard)
-    expected = heard.valid.expand(rows, -1)[:, None].expand(-1, len(listening), -1)
-    assert crossing.reference().expand(rows, -1, -1).equal(expected)
-    assert crossing.dense().expand(rows, len(listening), -1).equal(expected)
+    queries, keys = (s.join().connectivity.select(torch.arange(rows)) for s in (one, other))
+    rule = MemoryRule(queries, keys)
+    expected = keys.valid.expand(rows, -1)[:, None].expand(-1, len(queries), -1)
+    assert rule.reference().expand(rows, -1, -1).equal(expected)
+    assert rule.dense().expand(rows, len(queries), -1).equal(expected)
 
 
-def test_packed_rows_hear_their_own_segment() -> None:
-    """Both sides packed into one row: each sample's tokens hear that sample's memory."""
+def test_packed_rows_attend_to_their_own_segment() -> None:
+    """Both sides packed into one row: each sample's tokens attend to that sample's memory."""
     text = RandomSet({"text": group("causal", "text", 3, [3, 2])}, {})
     sound = RandomSet({"sound": group("item", "sound", 2, [1, 2])}, {})
-    mask = Crossing(packed_row(text), packed_row(sound)).dense()[0].int().tolist()
+    mask = MemoryRule(packed_row(text), packed_row(sound)).dense()[0].int().tolist()
     assert mask == [[1, 0, 0]] * 3 + [[0, 1, 1]] * 2
 
 
 @examples(60)
 @given(random_sets(), random_sets(), st.sampled_from([(4, None), (1, 1.0)]))
-def test_packed_sets_hear_each_others_segments(
+def test_packed_sets_are_computed_segment_by_segment(
     one: RandomSet, other: RandomSet, switches: tuple[int, float | None]
 ) -> None:
-    """Call by call, without a mask, what the dense rule gives; and everything stays in the graph."""
+    """Group by group, without a mask, what the dense rule gives; and everything stays in the graph."""
     rows = min(one.num_samples, other.num_samples)
-    crossing, (num_kv_heads, scale) = Crossing(packed_row(one, rows), packed_row(other, rows)), switches
-    rendering = crossing.render()
+    rule, (num_kv_heads, scale) = MemoryRule(packed_row(one, rows), packed_row(other, rows)), switches
+    rendering = rule.render()
     assert isinstance(rendering, PerSegment)
     generator = torch.Generator().manual_seed(0)
-    allowed = crossing.reference()
+    allowed = rule.reference()
     queries, keys = allowed.shape[1:]
     q = torch.randn(1, 4, queries, 8, generator=generator, requires_grad=True)
     k = torch.randn(1, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
     v = torch.randn(1, num_kv_heads, keys, 8, generator=generator, requires_grad=True)
-    heard = rendering.attend(q, k, v, scale=scale)
-    torch.testing.assert_close(heard, listen(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
-    heard.square().sum().backward()
+    attended = rendering.attend(q, k, v, scale=scale)
+    torch.testing.assert_close(attended, attention_by_hand(q, k, v, allowed, scale), atol=1e-5, rtol=1e-5)
+    attended.square().sum().backward()
     for tensor in (q, k, v):
         assert tensor.grad is not None
         assert tensor.grad.isfinite().all()
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_another_device_is_given_the_rule_as_a_block_mask() -> None:
-    """The one without a memory hears zero there, too."""
+def test_on_another_device_the_rule_is_a_block_mask() -> None:
+    """The sample without a memory gets zero there, too."""
     text = RandomSet({"text": group("causal", "text", 3, [3, 2, 1])}, {})
     sound = RandomSet({"sound": group("item", "sound", 2, [1, 0, 2])}, {})
-    crossing = Crossing(packed_row(text), packed_row(sound))
+    rule = MemoryRule(packed_row(text), packed_row(sound))
     q, k, v = torch.randn(1, 2, 6, 8), torch.randn(1, 2, 3, 8), torch.randn(1, 2, 3, 8)
-    heard = crossing._flex().attend(q, k, v)
-    torch.testing.assert_close(heard, listen(q, k, v, crossing.reference(), None), atol=1e-5, rtol=1e-5)
+    attended = rule._flex().attend(q, k, v)
+    torch.testing.assert_close(attended, attention_by_hand(q, k, v, rule.reference(), None), atol=1e-5, rtol=1e-5)
 
 
 def test_a_position_bias_is_refused() -> None:
-    rendering = Crossing(tokens([[0]], [[True]], True, False), tokens([[0]], [[True]], True, False)).render()
+    rendering = MemoryRule(tokens([[0]], [[True]], True, False), tokens([[0]], [[True]], True, False)).render()
     q = torch.randn(1, 1, 1, 4)
     with pytest.raises(ValueError, match="a position bias has no meaning between two sets"):
         rendering.attend(q, q, q, bias=torch.zeros(1, 1, 1, 1))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from builders import POSITIONS, action, backbone, model, series, text, text_spec
-from test_act import ALL, SPECS, Toy, made_learner
+from toy_world import ALL, SPECS, Toy, made_learner
 
 from mmtx.acting.policy_eval import acting_objective, play
 from mmtx.data.renamed import renamed
@@ -16,7 +16,7 @@ NEW = {"action": "move", "state": "seen"}
 
 
 def learner_of(names: list[str], specs: dict, **changes: object) -> Learner:
-    """As `made_learner` of tests/test_act.py, under other names or with more of them."""
+    """As `made_learner` of tests/toy_world.py, under other names or with more of them."""
     torch.manual_seed(0)
     tokenizers = {n: series(specs[n]) if "times" in specs[n].fields else text(specs[n]) for n in names}
     body = backbone(positions=POSITIONS["learned"], init_std=0.6)
@@ -32,14 +32,14 @@ def test_names_of_a_world_may_be_others() -> None:
     assert play(there, source, "test") == play(made_learner(target_returns=[4.0]), Toy(), "test")
 
 
-def test_what_other_data_has_is_not_heard() -> None:
+def test_names_of_other_data_are_left_out() -> None:
     specs = {"prose": text_spec(max_length=6), **SPECS}
     learner = learner_of(["prose", *ALL], specs, target_returns=[4.0])
-    heard: set[str] = set()
+    tokenized: set[str] = set()
     tokenize = learner.model.tokenize
-    learner.model.tokenize = lambda batch: (heard.update(batch.fields), tokenize(batch))[1]  # type: ignore
+    learner.model.tokenize = lambda batch: (tokenized.update(batch.fields), tokenize(batch))[1]  # type: ignore
     played = play(learner, Toy(), "test")
-    assert len(played[0]) == 7 and heard == set(ALL)
+    assert len(played[0]) == 7 and tokenized == set(ALL)
 
 
 def test_each_world_has_its_own_objective() -> None:

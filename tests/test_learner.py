@@ -1,4 +1,4 @@
-"""Packed equals padded, for every objective; and what a sample lacks touches nobody else."""
+"""Packed equals padded, for every objective; and what a sample lacks changes no other sample."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may listen to whom, for random sets: the derivation, the mask and every rendering, against plain Python."""
+"""The rule of attention on random sets: its mask and every rendering of it, against plain Python."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from random_sets import Group, RandomSet, examples, group, random_sets, windows
 from torch import Tensor
 
-from mmtx.attention.kernels import Causal, Dense, Flex, Full, PerSegment, Rendering
-from mmtx.attention.rule import Connectivity, Shape, grouped
-from mmtx.tokens import TokenSet, pack, split
+from mmtx.attention.flex import Flex
+from mmtx.attention.kernels import Causal, Dense, Full, Rendering
+from mmtx.attention.per_segment import PerSegment
+from mmtx.attention.rule import Connectivity, Pattern
+from mmtx.tokens import TokenSet, pack
 
 
-def listen(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+def by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
     """Attention as its definition has it, with every key head repeated for its group of queries."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
@@ -30,7 +32,9 @@ def packed_row(random_set: RandomSet) -> TokenSet:
     return pack(replace(random_set.join(), lengths=tuple(random_set.lengths)))
 
 
-def assert_hears(rendering: Rendering, connectivity: Connectivity, rows: int, window: int | None, seed: int) -> None:
+def assert_equals_rule(
+    rendering: Rendering, connectivity: Connectivity, rows: int, window: int | None, seed: int
+) -> None:
     """A rendering gives what the rule gives, at every valid token: with and without bias, groups and scale."""
     generator = torch.Generator().manual_seed(seed)
     allowed = connectivity.reference(window).expand(rows, -1, -1)
@@ -44,33 +48,17 @@ def assert_hears(rendering: Rendering, connectivity: Connectivity, rows: int, wi
         q, k, v = draw(rows, 4, queries, 8), draw(rows, num_kv_heads, keys, 8), draw(rows, num_kv_heads, keys, 8)
         bias = None if bias_rows is None else draw(bias_rows, 4, queries, keys)
         parts = _parts(bias, rendering) if isinstance(rendering, PerSegment) and bias is not None else bias
-        heard = rendering.attend(q, k, v, bias=parts, scale=scale)
-        expected = listen(q, k, v, allowed, bias, scale)
-        assert heard.isfinite().all()
-        torch.testing.assert_close(heard * valid, expected * valid, atol=1e-5, rtol=1e-5)
+        attended = rendering.attend(q, k, v, bias=parts, scale=scale)
+        expected = by_hand(q, k, v, allowed, bias, scale)
+        assert attended.isfinite().all()
+        torch.testing.assert_close(attended * valid, expected * valid, atol=1e-5, rtol=1e-5)
 
 
 def _parts(bias: Tensor, rendering: PerSegment) -> tuple[Tensor, ...]:
-    """The bias of each call, cut out of that of the whole row."""
-    start = [sum(rendering.asked[:sample]) for sample in range(len(rendering.asked))]
-    spans = [slice(start[sample], start[sample] + length) for sample, length in enumerate(rendering.asked)]
-    return tuple(torch.stack([bias[0, :, spans[s], spans[s]] for s in call.samples]) for call in rendering.calls)
-
-
-@examples(150)
-@given(random_sets())
-def test_order_follows_the_clocks(random_set: RandomSet) -> None:
-    """`join` against the rule in plain Python: clocks end to end for each sample, ties by the place in the set."""
-    allowed, positions, valid = random_set.rule()
-    connectivity = random_set.join().connectivity
-    rows = random_set.num_samples
-    expected = torch.tensor(allowed)
-    assert connectivity.reference().expand(rows, -1, -1).equal(expected)
-    assert connectivity.dense().expand(rows, -1, -1).equal(expected)
-    real = torch.tensor(valid)
-    assert connectivity.valid.expand(rows, -1).equal(real)
-    placed = connectivity.position.expand(rows, -1, -1)
-    assert placed[real].equal(torch.tensor(positions).view(rows, -1, 3)[real])
+    """The bias of each group of segments, cut out of that of the whole row."""
+    start = [sum(rendering.query_lengths[:sample]) for sample in range(len(rendering.query_lengths))]
+    spans = [slice(start[sample], start[sample] + length) for sample, length in enumerate(rendering.query_lengths)]
+    return tuple(torch.stack([bias[0, :, spans[s], spans[s]] for s in group.samples]) for group in rendering.groups)
 
 
 @examples(100)
@@ -91,18 +79,18 @@ def test_dense_equals_the_reference(random_set: RandomSet, window: int | None) -
 
 @examples(80)
 @given(random_sets(), windows, st.data())
-def test_renderings_hear_what_the_rule_allows(random_set: RandomSet, window: int | None, data: st.DataObject) -> None:
+def test_renderings_follow_the_rule(random_set: RandomSet, window: int | None, data: st.DataObject) -> None:
     connectivity = random_set.join().connectivity
     queries = data.draw(st.sampled_from([None, 1, len(connectivity)]))
     if queries is not None:
         connectivity = connectivity.tail(queries)
-    assert_hears(connectivity.render(window), connectivity, random_set.num_samples, window, seed=0)
+    assert_equals_rule(connectivity.render(window), connectivity, random_set.num_samples, window, seed=0)
 
 
 @examples(60)
 @given(random_sets(), windows)
-def test_a_packed_row_hears_its_own_sample(random_set: RandomSet, window: int | None) -> None:
-    """Packing changes where tokens stand and nothing about who hears whom, rendered for a CPU and for other devices."""
+def test_a_packed_row_attends_within_samples(random_set: RandomSet, window: int | None) -> None:
+    """Packing changes where tokens stand and nothing of the mask, rendered for a CPU and for other devices."""
     connectivity = packed_row(random_set).connectivity
     packing = connectivity.packing
     assert packing is not None
@@ -116,29 +104,14 @@ def test_a_packed_row_hears_its_own_sample(random_set: RandomSet, window: int | 
         assert mask[own].sum() == mask[own, own].sum(), "nothing of another sample"
     assert connectivity.dense(window).equal(connectivity.reference(window))
     assert isinstance(connectivity.render(window), PerSegment)
-    assert_hears(connectivity.render(window), connectivity, 1, window, seed=1)
-    assert_hears(Dense(connectivity.dense(window)[:, None]), connectivity, 1, window, seed=1)
-
-
-@examples(60)
-@given(random_sets())
-def test_packing_and_back(random_set: RandomSet) -> None:
-    """Every real token comes back to its place with its own content; everything else is zero."""
-    token_set, row = random_set.join(), packed_row(random_set)
-    unpacked = split(row.content, row.connectivity, row.spans)
-    padded = split(token_set.content, token_set.connectivity, token_set.spans)
-    assert unpacked.hidden.equal(padded.hidden)
-    real = token_set.connectivity.valid.expand(random_set.num_samples, -1)
-    assert unpacked.hidden[real].equal(token_set.content[real])
-    assert not unpacked.hidden[~real].any()
-    assert row.connectivity.valid.sum() == sum(random_set.lengths)
-    assert len(row.connectivity) == max(sum(random_set.lengths), 1), "nothing is computed but what is there"
+    assert_equals_rule(connectivity.render(window), connectivity, 1, window, seed=1)
+    assert_equals_rule(Dense(connectivity.dense(window)[:, None]), connectivity, 1, window, seed=1)
 
 
 @examples(40)
 @given(random_sets())
 def test_a_bias_is_made_segment_by_segment(random_set: RandomSet) -> None:
-    """What each call is given is what the whole row's bias says of its segments, and no part is larger than it."""
+    """Each group's bias is that of the whole row at its segments, and no larger."""
     connectivity = packed_row(random_set).connectivity
 
     def of(query: Tensor, key: Tensor) -> Tensor:
@@ -155,7 +128,7 @@ def test_a_bias_is_made_segment_by_segment(random_set: RandomSet) -> None:
 @examples(30)
 @given(random_sets(), windows, st.booleans(), st.booleans())
 @example(RandomSet({"image": group("item", "image", 4, [4], columns=2)}, {}), 1, False, True)
-def test_flex_attention_is_given_the_rule(random_set: RandomSet, window: int | None, packed: bool, tail: bool) -> None:
+def test_the_block_mask_is_the_rule(random_set: RandomSet, window: int | None, packed: bool, tail: bool) -> None:
     token_set = random_set.join()
     if packed:
         token_set = packed_row(random_set)
@@ -169,14 +142,14 @@ def test_flex_attention_is_given_the_rule(random_set: RandomSet, window: int | N
 
 @pytest.mark.parametrize(("packed", "window", "tail"), [(True, 2, False), (False, None, True)], ids=str)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
-def test_flex_attention_hears_what_the_rule_allows(packed: bool, window: int | None, tail: bool) -> None:
+def test_flex_attention_follows_the_rule(packed: bool, window: int | None, tail: bool) -> None:
     groups = {"image": group("item", "image", 4, [4, 0, 4]), "text": group("causal", "text", 5, [2, 5, 0])}
     random_set = RandomSet(groups, {})
     token_set, rows = random_set.join(), 3
     if packed:
         token_set, rows = packed_row(random_set), 1
     connectivity = token_set.connectivity.tail(1) if tail else token_set.connectivity
-    assert_hears(connectivity.render(window, flex=True), connectivity, rows, window, seed=2)
+    assert_equals_rule(connectivity.render(window, flex=True), connectivity, rows, window, seed=2)
 
 
 @pytest.mark.parametrize(
@@ -220,18 +193,18 @@ def test_the_cheapest_rendering_is_chosen(
     assert type(connectivity.render(window=2)) is Dense
     tail = connectivity.tail(1)
     rows = len(next(iter(groups.values())).lengths)
-    assert_hears(connectivity.render(), connectivity, rows, None, seed=5)
-    assert_hears(tail.render(), tail, rows, None, seed=5)
+    assert_equals_rule(connectivity.render(), connectivity, rows, None, seed=5)
+    assert_equals_rule(tail.render(), tail, rows, None, seed=5)
 
 
 @pytest.mark.parametrize(("kind", "part"), [("item", Full), ("causal", Causal), ("blocks", Dense)])
-def test_segments_of_equal_length_are_one_call(kind: str, part: type[Rendering]) -> None:
+def test_segments_of_equal_length_are_one_group(kind: str, part: type[Rendering]) -> None:
     random_set = RandomSet({"name": group(kind, "name", 4, [4, 2, 0, 4, 3])}, {})
     rendering = packed_row(random_set).connectivity.render()
     assert isinstance(rendering, PerSegment)
-    assert rendering.asked == rendering.heard == (4, 2, 0, 4, 3, 0)
-    assert [call.samples for call in rendering.calls] == [(1,), (4,), (0, 3)]
-    assert {type(call.rendering) for call in rendering.calls} == {part}
+    assert rendering.query_lengths == rendering.key_lengths == (4, 2, 0, 4, 3, 0)
+    assert [group.samples for group in rendering.groups] == [(1,), (4,), (0, 3)]
+    assert {type(group.rendering) for group in rendering.groups} == {part}
 
 
 def test_known_connectivities() -> None:
@@ -240,10 +213,10 @@ def test_known_connectivities() -> None:
     mask = RandomSet(dt, {}).join().connectivity.dense()[0].int().tolist()
     assert mask == [
         [1, 0, 0, 0, 0, 0],  # return 0
-        [1, 1, 1, 0, 1, 0],  # return 1 hears all of step 0
-        [1, 0, 1, 0, 0, 0],  # state 0 hears return 0
+        [1, 1, 1, 0, 1, 0],  # return 1 attends to all of step 0
+        [1, 0, 1, 0, 0, 0],  # state 0 attends to return 0
         [1, 1, 1, 1, 1, 0],  # state 1
-        [1, 0, 1, 0, 1, 0],  # action 0 hears return 0 and state 0
+        [1, 0, 1, 0, 1, 0],  # action 0 attends to return 0 and state 0
         [1, 1, 1, 1, 1, 1],  # action 1
     ]
     caption = {"image": group("item", "image", 2, [2]), "text": group("causal", "text", 2, [2])}
@@ -251,22 +224,10 @@ def test_known_connectivities() -> None:
     assert mask == [[1, 1, 0, 0], [1, 1, 0, 0], [1, 1, 1, 0], [1, 1, 1, 1]]
 
 
-def test_padding_never_moves_a_position() -> None:
-    """A caption begins after the items that its own sample has, whatever the other samples of the batch have."""
-    groups = {"first": group("causal", "first", 4, [4, 1, 0]), "second": group("causal", "second", 2, [2, 2, 2])}
-    time = RandomSet(groups, {}).join().connectivity.position[:, 4:, 0]
-    assert time.tolist() == [[4, 5], [1, 2], [0, 1]]
-
-
-def test_places_of_equal_lengths() -> None:
-    assert grouped((3, 1, 3, 0)) == [(3,), (1,), (0, 2)]
-    assert grouped(((2, 1), (1, 5), (2, 1))) == [(1,), (0, 2)]
-
-
 def test_a_prefix_of_a_packed_row_is_not_rendered_by_the_whole_rows_segments() -> None:
     random_set = RandomSet({"name": group("causal", "name", 4, [4, 2])}, {})
     prefix = packed_row(random_set).connectivity.prefix(5)
-    assert_hears(prefix.render(), prefix, 1, None, seed=3)
+    assert_equals_rule(prefix.render(), prefix, 1, None, seed=3)
 
 
 def test_a_bias_of_segments_is_not_one_of_whole_rows() -> None:
@@ -275,18 +236,18 @@ def test_a_bias_of_segments_is_not_one_of_whole_rows() -> None:
         Full().attend(q, q, q, bias=(torch.zeros(1, 1, 2, 2),))
 
 
-@pytest.mark.parametrize("shape", list(Shape))
-def test_a_row_with_nothing_real_stays_finite(shape: Shape) -> None:
+@pytest.mark.parametrize("pattern", list(Pattern))
+def test_a_row_with_nothing_real_stays_finite(pattern: Pattern) -> None:
     integers = torch.zeros(2, 3, dtype=torch.long)
     connectivity = Connectivity(
-        order=torch.arange(3).expand(2, 3) if shape is Shape.CAUSAL else integers,
+        order=torch.arange(3).expand(2, 3) if pattern is Pattern.CAUSAL else integers,
         position=torch.zeros(2, 3, 3, dtype=torch.long),
         segment=integers,
         valid=torch.tensor([[True, True, False], [False, False, False]]),
-        shape=shape,
+        pattern=pattern,
         packed=False,
     )
-    assert_hears(connectivity.render(), connectivity, 2, None, seed=4)
+    assert_equals_rule(connectivity.render(), connectivity, 2, None, seed=4)
     assert connectivity.dense()[1].equal(torch.eye(3, dtype=torch.bool))
 
 

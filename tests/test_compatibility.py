@@ -40,23 +40,23 @@ def of(data: dict[str, Any], names: list[str], *words: str, objectives: tuple[st
     """Checks a run of the four names on other data."""
     config = config_of(names, list(objectives), *words)
     loader = {key: value for key, value in config["data"].items() if key not in ("_target_", "num_samples")}
-    assemble({**config, "data": {**loader, **data}, "plugins": ["four_names", "test_mismatches"]})
+    assemble({**config, "data": {**loader, **data}, "plugins": ["four_names", "test_compatibility"]})
 
 
 def uneven(steps: int, times: int, num_samples: int = 9) -> dict[str, Any]:
-    return {"_target_": "test_mismatches.Uneven", "num_samples": num_samples, "steps": steps, "times": times}
+    return {"_target_": "test_compatibility.Uneven", "num_samples": num_samples, "steps": steps, "times": times}
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "finding"),
     [(uneven(7, 20), "state 5 (of 20), action 7 (of 20)"), (uneven(5, 30), "state 5 (of 20), action 5 (of 30)")],
     ids=["steps", "times"],
 )
-def test_names_of_one_clock_have_to_last_equally_long(data: dict[str, Any], told: str) -> None:
+def test_names_of_one_clock_have_to_last_equally_long(data: dict[str, Any], finding: str) -> None:
     with pytest.raises(ConfigErrors) as raised:
         of(data, ["state", "action"])
     (message,) = raised.value.findings
-    assert message.startswith("modality: on the clock 'step', names differ in how many moments they have: " + told)
+    assert message.startswith("modality: on the clock 'step', names differ in how many moments they have: " + finding)
     of(data, ["state", "action"], "modality.action.clock=own")
     of(uneven(5, 20), ["state", "action"])
 
@@ -79,8 +79,8 @@ def test_a_text_has_to_fit_into_its_context() -> None:
     whole, data = ["image", "text"], uneven(5, 20)
     with pytest.raises(ConfigErrors) as raised:
         of(data, whole, "modality.text.context=7", objectives=("next_token",))
-    told = "modality.text.context=7 is too short for texts of the data, which have up to 9 tokens; at least 8, or"
-    assert raised.value.findings == [f"{told} modality.text.context=null"]
+    finding = "modality.text.context=7 is too short for texts of the data, which have up to 9 tokens; at least 8, or"
+    assert raised.value.findings == [f"{finding} modality.text.context=null"]
     of(data, whole, "modality.text.context=8", objectives=("next_token",))
     with pytest.raises(ConfigErrors, match="up to 9 tokens; at least 9, or modality"):
         of(data, whole, "modality.text.context=8")
@@ -94,7 +94,7 @@ def test_a_backbone_that_nothing_reads_is_said() -> None:
     with pytest.raises(ConfigErrors) as raised:
         of(data, ["audio", "text"], *words, objectives=("ctc",))
     (message,) = raised.value.findings
-    assert message.startswith("encode=[audio]: nothing reads what the backbone makes of text, as objective=[ctc] reads")
+    assert message.startswith("encode=[audio]: nothing reads the backbone's output for text, as objective=[ctc] reads")
     of(data, ["audio", "text"], *words, objectives=("ctc", "next_token"))
     of(data, ["audio", "text"], *words, "freeze=[model.backbone.*]", objectives=("ctc",))
     of(data, ["audio"], objectives=("ctc",))
