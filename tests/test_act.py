@@ -20,7 +20,7 @@ from mmtx.data.collate import collate
 from mmtx.data.episodes.source import FIRST_DATA_SEED
 from mmtx.decoding.rollouts import Episode, History, roll_out
 from mmtx.errors import UserError
-from mmtx.evaluate import acting_metrics
+from mmtx.evaluate import act
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.positions import Learned
@@ -567,9 +567,8 @@ def test_metrics_of_one_episode_without_references() -> None:
 def test_metrics_of_acting_carry_the_name_of_the_stage() -> None:
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
     assert play(learner, source, "train") == [] == play(learner, Toy(can_play=False), "val")
-    assert acting_metrics(source, "train", []) == {} and not source.worlds
-    played = play(learner, source, "test")
-    metrics = acting_metrics(source, "test", played)
-    assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played).items()}
+    assert act(learner, source, "train") == ({}, {"": []}) and not source.worlds
+    metrics, played = act(learner, source, "test")
+    assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played[""]).items()}
     assert metrics["test/episodes"] == 7 and "test/return_asked_0" in metrics
-    assert not any("asked" in name for name in play_metrics(source, play(learner, source, "val")))
+    assert not any("asked" in name for name in act(learner, source, "val")[0])

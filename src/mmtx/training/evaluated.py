@@ -10,13 +10,11 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
-from mmtx.acting.policy_eval import play
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import seed_step
-from mmtx.data.skipped_samples import check_left_out, count_left_out
 from mmtx.decoding.rollouts import Episode
-from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
+from mmtx.evaluate import Evaluation, act
 from mmtx.learner import Learner
 from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
 from mmtx.training.alarms import Alarm
@@ -56,8 +54,7 @@ class EvaluatedModule(pl.LightningModule):
         self.alarms: set[Alarm] = set()
         self._sharded = False
         self._parts: list[str] = []
-        self._totals: dict[str, Totals] = {}
-        self._left_out_of = torch.zeros(2)
+        self._evaluation: Evaluation
         self.throughput = Throughput(learner.model)
 
     def val_dataloader(self) -> Any:
@@ -75,19 +72,22 @@ class EvaluatedModule(pl.LightningModule):
     def validation_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
         if batches:
             with self.cut_short():
-                self._add_to_totals(batches, self._parts[dataloader_idx])
+                self._evaluation.add(self._parts[dataloader_idx], batches)
 
     def test_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
         self.validation_step(batches, _, dataloader_idx)
 
     def on_validation_epoch_start(self) -> None:
-        self._totals, self._left_out_of = {}, torch.zeros(2, device=self.device)
-        seed_step(self.seed, self.global_step, self.global_rank)
-        self._swap_average()
-        self._gather(True)
+        self._begin_evaluation("val")
 
     def on_test_epoch_start(self) -> None:
-        self.on_validation_epoch_start()
+        self._begin_evaluation("test")
+
+    def _begin_evaluation(self, stage: str) -> None:
+        self._evaluation = Evaluation(self.learner, stage, self._gather)
+        seed_step(self.seed, self.global_step, self.global_rank)
+        self._swap_average()
+        self._unshard(True)
 
     def on_validation_epoch_end(self) -> None:
         self._end_evaluation("val")
@@ -96,56 +96,37 @@ class EvaluatedModule(pl.LightningModule):
     def on_test_epoch_end(self) -> None:
         self._end_evaluation("test")
 
-    def _add_to_totals(self, batches: list[Batch], part: str) -> None:
-        self._left_out_of += count_left_out(batches).to(self.device)
-        for batch in batches:
-            add_scores(self._totals.setdefault(part, {}), self.learner(batch))
-
     def _end_evaluation(self, stage: str) -> None:
-        summed = {part: self._summed(totals) for part, totals in self._totals.items()}
-        metrics = parts_metrics(self.learner, stage, summed) | self._skipped(stage)
+        metrics = self._evaluation.metrics(self.data.max_bad_share)
         with self.cut_short():
             metrics |= self._act(stage)
         self.stop_if_requested()
         self._publish(metrics)
-        self._gather(False)
+        self._unshard(False)
         self._swap_average()
         self.throughput.restart()  # time spent here is not training
-
-    def _skipped(self, stage: str) -> dict[str, float]:
-        """How many samples could not be read, where there were any.
-
-        Raises:
-            UserError: too many.
-        """
-        count, seen = (int(value) for value in self._sum_over_ranks(self._left_out_of).tolist())
-        check_left_out(count, seen, self.data.max_bad_share)
-        return {f"{stage}/skipped_samples": float(count)} if count else {}
 
     def test_by_acting(self) -> None:
         """The test of data whose only test is its world."""
         self.learner.eval()
         with self.averaged():
-            self._gather(True)
+            self._unshard(True)
             metrics: dict[str, float] = {}
             with self.cut_short():
                 metrics = self._act("test")
             self.stop_if_requested()
             self._publish(metrics)
-            self._gather(False)
+            self._unshard(False)
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_test_end(self.trainer, self)
 
     def _act(self, stage: str) -> dict[str, float]:
-        """Metrics of acting, if there is a world, on one rank."""
+        """Metrics of acting, on one rank."""
         if not self.trainer.is_global_zero:
             return {}
-        num_filmed = self.num_filmed if stage == "test" else 0
-        metrics: dict[str, float] = {}
-        for part, source in self.data.source.parts.items():
-            with self.trainer.precision_plugin.forward_context():
-                self.played[part] = play(self.learner, source, stage, num_filmed=num_filmed)
-            metrics |= acting_metrics(source, under(stage, part), self.played[part])
+        with self.trainer.precision_plugin.forward_context():
+            num_filmed = self.num_filmed if stage == "test" else 0
+            metrics, self.played = act(self.learner, self.data.source, stage, num_filmed)
         return metrics
 
     @contextmanager
@@ -181,7 +162,7 @@ class EvaluatedModule(pl.LightningModule):
         self.alarms = {alarm for alarm, count in zip(Alarm, summed[len(values) :], strict=True) if count}
         return summed[: len(values)]
 
-    def _gather(self, whole: bool) -> None:
+    def _unshard(self, whole: bool) -> None:
         """Keeps sharded parameters whole on every rank while texts are decoded, which takes each rank its own time."""
         if not self._sharded:
             return
@@ -205,9 +186,6 @@ class EvaluatedModule(pl.LightningModule):
         if self.average is not None:
             self.average.swap(self.learner)
 
-    def _summed(self, totals: Totals) -> Totals:
-        return {name: (self._sum_over_ranks(vector).cpu(), stats) for name, (vector, stats) in totals.items()}
-
     def _publish(self, metrics: dict[str, float]) -> None:
         if not metrics:
             return
@@ -215,6 +193,13 @@ class EvaluatedModule(pl.LightningModule):
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:
                 logger.log_metrics(metrics, self.global_step)
+
+    def _gather(self, value: Any) -> list[Any]:
+        """The values of all ranks."""
+        values = [value] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
 
     def _sum_over_ranks(self, values: Tensor) -> Tensor:
         return self.trainer.strategy.reduce(values, reduce_op="sum") if self.trainer.world_size > 1 else values

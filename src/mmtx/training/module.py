@@ -17,7 +17,7 @@ from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import seed_step
 from mmtx.data.skipped_samples import check_left_out, count_left_out
-from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
+from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 from mmtx.training.ema import WeightAverage
@@ -148,7 +148,7 @@ class MultimodalModule(EvaluatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         counts = self._sum_over_ranks(self._counts(batches))
         optimizer.zero_grad()
-        totals: dict[str, Totals] = {}
+        evaluation = Evaluation(self.learner, "train", self._gather)
         losses = []
         for index, batch in enumerate(batches):
             with nullcontext() if index == len(batches) - 1 else self._without_sync():
@@ -156,22 +156,20 @@ class MultimodalModule(EvaluatedModule):
                 loss = self._loss(new, counts) + (self._touch() if index == len(batches) - 1 else 0.0)
                 self.manual_backward(loss)
             if self._is_logged(self.global_step + 1):
-                add_scores(totals.setdefault(batch.part, {}), new)
+                evaluation.add_scores(batch.part, new)
             losses.append(loss.detach())
         self._grad_norm = None
         if scaler_of(self) is None:
             self._clip()
         mean_loss, left_out = self._agreed_loss(torch.stack(losses), batches)
         if mean_loss is not None:
-            self._update(optimizer, batches, totals, mean_loss, left_out)
+            self._update(optimizer, batches, evaluation, mean_loss, left_out)
         else:
             self._left_out += left_out
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _update(
-        self, optimizer: Any, batches: list[Batch], totals: dict[str, Totals], loss: float, left_out: int
-    ) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], evaluation: Evaluation, loss: float, left_out: int) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
         optimizer.step()
         self._left_out += left_out
@@ -182,7 +180,7 @@ class MultimodalModule(EvaluatedModule):
             self.average.update(self.learner)
         self.throughput.count(batches)
         if self._is_logged(self.global_step):
-            self._log_training(totals, lr)
+            self._log_training(evaluation, lr)
         self.is_between_steps = True
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -221,10 +219,7 @@ class MultimodalModule(EvaluatedModule):
         folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
         if math.isfinite(loss) or not all(map(math.isfinite, own)):
             samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
-        of_ranks = [samples] * num_ranks
-        if num_ranks > 1:
-            torch.distributed.all_gather_object(of_ranks, samples)
-        ids = sorted(i for of_rank in of_ranks for i in of_rank)
+        ids = sorted(i for of_rank in self._gather(samples) for i in of_rank)
         told = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
         self._say(self.watch.bad(told, step))
         return None, int(bad)
@@ -265,9 +260,9 @@ class MultimodalModule(EvaluatedModule):
         strategy = self.trainer.strategy
         return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
-    def _log_training(self, totals: dict[str, Totals], lr: float) -> None:
+    def _log_training(self, evaluation: Evaluation, lr: float) -> None:
         self.logged = self.global_step
-        metrics = self._training_metrics(totals)
+        metrics = evaluation.step_metrics()
         metrics |= self.throughput.metrics(self._sum_over_ranks)
         metrics["train/lr"] = lr
         metrics["train/epoch"] = self.global_step * self.samples_per_step / self.data.num_train
@@ -277,33 +272,6 @@ class MultimodalModule(EvaluatedModule):
         if self._left_out:
             metrics["train/skipped_samples"] = float(self._left_out)
         self._publish(metrics | self.watch.counts())
-
-    def _training_metrics(self, totals: dict[str, Totals]) -> dict[str, float]:
-        """Of this step on all ranks, ``train/...``; where the data has parts, ``train/<part>/...`` too."""
-        metrics: dict[str, float] = {}
-        whole: Totals = {}
-        for part, own in self._of_all_ranks(totals).items():
-            metrics |= stage_metrics(self.learner, under("train", part), own) if part else {}
-            add_totals(whole, own)
-        nothing: tuple[Tensor, list[str]] = torch.zeros(2, dtype=torch.double), []
-        return metrics | stage_metrics(
-            self.learner, "train", {name: whole.get(name, nothing) for name in self.learner.objectives}
-        )
-
-    def _of_all_ranks(self, totals: dict[str, Totals]) -> dict[str, Totals]:
-        """The sums of each part, added up over ranks, some of which may have had no samples of it."""
-        own = {
-            part: {name: (vector.cpu(), stats) for name, (vector, stats) in of_part.items()}
-            for part, of_part in totals.items()
-        }
-        of_ranks = [own] * self.trainer.world_size
-        if self.trainer.world_size > 1:
-            torch.distributed.all_gather_object(of_ranks, own)
-        summed: dict[str, Totals] = {}
-        for of_rank in of_ranks:
-            for part, of_part in of_rank.items():
-                add_totals(summed.setdefault(part, {}), of_part)
-        return summed
 
     # ---------------------------------------------------------------- checkpoint
 
