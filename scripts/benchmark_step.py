@@ -177,6 +177,7 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
         data=data,
         total_steps=steps,
         accumulate=1,
+        samples_per_step=BATCH,
         log_every_steps=10,
         seed=0,
         max_skips=training.max_skips,

@@ -57,6 +57,10 @@ class Experiment:
     directions: Directions
 
     @property
+    def samples_per_step(self) -> int:
+        return self.training.samples_per_step(self.data.batch_size)
+
+    @property
     def total_steps(self) -> int:
         return self.training.total_steps(self.data.num_train, self.data.batch_size)
 

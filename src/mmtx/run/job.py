@@ -163,16 +163,16 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         data=experiment.data,
         total_steps=total_steps,
         accumulate=training.accumulate_grad_batches,
+        samples_per_step=experiment.samples_per_step,
         log_every_steps=config["log_every_steps"],
         seed=config["seed"],
         max_skips=training.max_skips,
         data_timeout_s=training.data_timeout_s,
         checkpoint=saved,
     )
-    per_step = experiment.data.batch_size * training.accumulate_grad_batches * training.num_ranks
     trainer = training.trainer(
         total_steps=total_steps,
-        epoch_steps=max(1, experiment.data.num_train // per_step),
+        epoch_steps=max(1, experiment.data.num_train // experiment.samples_per_step),
         run_dir=run.path,
         loggers=loggers,
         callbacks=callbacks,

@@ -40,7 +40,8 @@ class MultimodalModule(EvaluatedModule):
         optimisation: optimiser, schedule, clipping, average.
         data: loaders.
         total_steps: optimiser steps of the run.
-        accumulate: micro-batches of a step.
+        accumulate: micro-batches of a step, on each rank.
+        samples_per_step: of all ranks and micro-batches.
         log_every_steps: how often training metrics are logged.
         seed: of dropout, made different for every step and rank.
         max_skips: steps in a row that may be left out because a loss or gradient is not finite.
@@ -61,6 +62,7 @@ class MultimodalModule(EvaluatedModule):
         data: DataModule,
         total_steps: int,
         accumulate: int,
+        samples_per_step: int,
         log_every_steps: int,
         seed: int,
         max_skips: int,
@@ -70,7 +72,8 @@ class MultimodalModule(EvaluatedModule):
         super().__init__(learner=learner, data=data, seed=seed)
         self.automatic_optimization = False
         self.optimisation = optimisation
-        self.total_steps, self.accumulate, self.log_every_steps = total_steps, accumulate, log_every_steps
+        self.total_steps, self.log_every_steps = total_steps, log_every_steps
+        self.accumulate, self.samples_per_step = accumulate, samples_per_step
         self.data_timeout_s, self.watch, self._checkpoint = data_timeout_s, Watch(max_skips), checkpoint
         self.optimizer: torch.optim.Optimizer
         self.scheduler: torch.optim.lr_scheduler.LambdaLR
@@ -106,11 +109,6 @@ class MultimodalModule(EvaluatedModule):
 
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
         return [self.optimizer], [self.scheduler]
-
-    @property
-    def samples_per_step(self) -> int:
-        """Samples of an optimiser step, of all ranks and micro-batches."""
-        return self.data.batch_size * self.accumulate * self.trainer.world_size
 
     def train_dataloader(self) -> Any:
         loader = self.data.train_loader(

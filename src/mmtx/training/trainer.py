@@ -133,12 +133,15 @@ class Training:
         """Whether parameters are spread over ranks."""
         return self.num_ranks > 1 and STRATEGIES[self.strategy] is ModelParallelStrategy
 
+    def samples_per_step(self, batch_size: int) -> int:
+        """Samples of an optimiser step, of all micro-batches and ranks."""
+        return batch_size * self.accumulate_grad_batches * self.num_ranks
+
     def total_steps(self, num_samples: int, batch_size: int) -> int:
         """Optimiser steps of the run, for a data set and a micro-batch of one rank."""
         by_epochs = math.inf
         if self.max_epochs is not None:
-            per_step = batch_size * self.accumulate_grad_batches * self.num_ranks
-            by_epochs = math.ceil(self.max_epochs * num_samples / per_step)
+            by_epochs = math.ceil(self.max_epochs * num_samples / self.samples_per_step(batch_size))
         return int(min(self.max_steps or math.inf, by_epochs))
 
     def trainer(
