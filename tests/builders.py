@@ -86,8 +86,8 @@ def audio_spec(max_length: int = 128, sample_rate_hz: int | None = 800) -> Spec:
     return Spec({"waveform": Field((None,), torch.float32, max_length=max_length)}, sample_rate_hz=sample_rate_hz)
 
 
-def label_spec(num_classes: int = 5, labels: tuple[str, ...] | None = None) -> Spec:
-    return Spec({"class": Field((), torch.long, num_classes)}, labels=labels)
+def label_spec(num_classes: int = 5, class_names: tuple[str, ...] | None = None) -> Spec:
+    return Spec({"class": Field((), torch.long, num_classes)}, class_names=class_names)
 
 
 def series_spec(

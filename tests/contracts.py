@@ -40,9 +40,11 @@ def check_source(source: Source) -> None:
 def _check_spec(name: str, spec: Spec) -> None:
     assert spec.fields, f"{name} has no fields"
     counts = {field.num_classes for field in spec.fields.values()}
-    if spec.labels is not None:
-        assert len(spec.labels) in counts, f"{name}: {len(spec.labels)} labels, but fields of {counts} classes"
-        assert len(set(spec.labels)) == len(spec.labels), f"{name} has a label twice"
+    if spec.class_names is not None:
+        assert len(spec.class_names) in counts, (
+            f"{name}: {len(spec.class_names)} labels, but fields of {counts} classes"
+        )
+        assert len(set(spec.class_names)) == len(spec.class_names), f"{name} has a label twice"
     if spec.vocabulary is not None:
         assert spec.vocabulary.size in counts, f"{name}: {spec.vocabulary.size} ids, but fields of {counts} classes"
         assert len(spec.vocabulary.byte_lengths()) == spec.vocabulary.size

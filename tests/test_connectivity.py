@@ -125,8 +125,8 @@ def test_a_packed_row_hears_its_own_sample(random_set: RandomSet, window: int | 
 def test_packing_and_back(random_set: RandomSet) -> None:
     """Every real token comes back to its place with its own content; everything else is zero."""
     token_set, row = random_set.join(), packed_row(random_set)
-    unpacked = split(row.content, row.connectivity, row.places)
-    padded = split(token_set.content, token_set.connectivity, token_set.places)
+    unpacked = split(row.content, row.connectivity, row.spans)
+    padded = split(token_set.content, token_set.connectivity, token_set.spans)
     assert unpacked.hidden.equal(padded.hidden)
     real = token_set.connectivity.valid.expand(random_set.num_samples, -1)
     assert unpacked.hidden[real].equal(token_set.content[real])

@@ -37,7 +37,7 @@ from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Sinusoidal
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.tokens import Encoded
+from mmtx.tokens import HiddenStates
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "learned": {"positions": POSITIONS["learned"]},
@@ -91,10 +91,10 @@ def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def scalar(encoded: Encoded) -> Tensor:
+def scalar(states: HiddenStates) -> Tensor:
     """Some function of all tokens, decoded and encoded, that weighs each of them differently."""
-    assert encoded.memory is not None
-    parts = [encoded.hidden.flatten(), encoded.memory.hidden.flatten()]
+    assert states.memory is not None
+    parts = [states.hidden.flatten(), states.memory.hidden.flatten()]
     return sum((part * torch.linspace(-1, 1, part.numel())).sum() for part in parts)
 
 
@@ -105,11 +105,11 @@ def test_the_set_is_split_in_its_order() -> None:
     assert whole.decoded == ["image", "text"]
     assert whole.stack_of("audio") is whole.encoder
     assert whole.stack_of("text") is whole.backbone
-    encoded = whole(some_absent())
-    assert list(encoded.places) == ["image", "text"]
-    assert encoded.memory is not None
-    assert list(encoded.memory.places) == ["audio", "source"]
-    assert encoded.memory.memory is None
+    states = whole(some_absent())
+    assert list(states.spans) == ["image", "text"]
+    assert states.memory is not None
+    assert list(states.memory.spans) == ["audio", "source"]
+    assert states.memory.memory is None
 
 
 def test_each_stack_places_its_own_names() -> None:
@@ -187,13 +187,13 @@ def test_what_is_absent_stays_finite_and_in_the_graph(changes: dict[str, Any], p
     """No NaN, and every parameter gets a gradient, which data parallel training waits for."""
     whole = everything(changes).train()
     parts = [audio_batch([80 * p for p in present]), text_batch([4 * p for p in present], name="source")]
-    encoded = whole(merge(*parts, image_batch([1, 1, 1]), text_batch([3, 3, 3])))
-    assert encoded.memory is not None
-    loss = encoded.hidden.square().sum()
+    states = whole(merge(*parts, image_batch([1, 1, 1]), text_batch([3, 3, 3])))
+    assert states.memory is not None
+    loss = states.hidden.square().sum()
     loss.backward()
-    assert encoded.hidden.isfinite().all()
-    assert encoded.hidden[1].any(), "what listens is there"
-    assert not encoded.memory.hidden[1].any()
+    assert states.hidden.isfinite().all()
+    assert states.hidden[1].any(), "what listens is there"
+    assert not states.memory.hidden[1].any()
     grads = gradients(whole)
     assert grads.keys() == dict(whole.named_parameters()).keys()
     for name, grad in grads.items():
@@ -221,21 +221,21 @@ def test_states_of_an_encoded_name() -> None:
     tokenizers = {"image": image(summary=True, num_registers=2), "audio": audio(), "text": text()}
     whole = listener(tokenizers, ["image", "audio"])
     batch = merge(image_batch([1, 0]), audio_batch([128, 40]), text_batch([3, 2]))
-    encoded = whole(batch)
-    assert encoded.memory is not None
-    assert encoded.summaries("image").equal(encoded.memory.hidden[:, :1])
-    assert encoded.tokens("image").equal(encoded.memory.hidden[:, 3:7])
-    assert encoded.lengths("image").tolist() == [4, 0]
-    assert encoded.lengths("audio").tolist() == [8, 3]
-    assert encoded.lengths("text").tolist() == [3, 2]
+    states = whole(batch)
+    assert states.memory is not None
+    assert states.summaries("image").equal(states.memory.hidden[:, :1])
+    assert states.tokens("image").equal(states.memory.hidden[:, 3:7])
+    assert states.lengths("image").tolist() == [4, 0]
+    assert states.lengths("audio").tolist() == [8, 3]
+    assert states.lengths("text").tolist() == [3, 2]
     calls = []
     whole.backbone.register_forward_hook(lambda *args: calls.append(args))
     for name in ("image", "audio"):
-        heard = whole.hear(batch, name)
-        assert heard.tokens(name).equal(encoded.tokens(name))
-        assert heard.lengths(name).equal(encoded.lengths(name))
+        heard = whole.encode(batch, name)
+        assert heard.tokens(name).equal(states.tokens(name))
+        assert heard.lengths(name).equal(states.lengths(name))
     assert not calls
-    assert whole.hear(batch, "text").tokens("text").equal(encoded.tokens("text"))
+    assert whole.encode(batch, "text").tokens("text").equal(states.tokens("text"))
     assert len(calls) == 1
 
 
@@ -289,14 +289,14 @@ def test_sharing_ends_and_tells_batches_apart() -> None:
     with whole.sharing():
         whole(batch)
         whole(batch.with_name("text", batch["text"], batch.lengths["text"]))
-        whole.hear(batch, "audio")
+        whole.encode(batch, "audio")
         assert len(calls) == 1, "another text listens to the same memory"
         other = whole(another(batch, "audio", everywhere=True))
         assert len(calls) == 2
         assert not other.tokens("audio").equal(whole(batch).tokens("audio"))
         for seed in range(20):  # what is forgotten must not be taken for what comes after it
             fresh = merge(audio_batch([64, 64, 64, 64], seed=seed), text_batch([1, 1, 1, 1]))
-            whole.hear(fresh, "audio")
+            whole.encode(fresh, "audio")
             assert len(calls) == 3 + seed
     whole(batch)
     whole(batch)
@@ -364,9 +364,9 @@ def test_prefix_of_the_same_tokenizers() -> None:
     assert learner.model.encoder is None
     assert learner.model.encoded == []
     assert not any("cross" in name for name, _ in learner.named_parameters())
-    encoded = learner.model(dictated())
-    assert encoded.memory is None
-    assert list(encoded.places) == ["audio", "text"]
+    states = learner.model(dictated())
+    assert states.memory is None
+    assert list(states.spans) == ["audio", "text"]
     scores = learner(dictated())
     sum(score.loss_sum for score in scores.values()).backward()
     assert gradients(learner).keys() == dict(learner.named_parameters()).keys()
@@ -390,9 +390,9 @@ def test_half_precision_is_close(name: str) -> None:
     whole = everything({"positions": POSITIONS[name]})
     expected = whole(some_absent())
     with torch.autocast("cpu", torch.bfloat16):
-        encoded = whole(some_absent())
-    assert (encoded.hidden - expected.hidden).abs().mean() < 0.02 * expected.hidden.abs().mean()
-    scalar(encoded).backward()
+        states = whole(some_absent())
+    assert (states.hidden - expected.hidden).abs().mean() < 0.02 * expected.hidden.abs().mean()
+    scalar(states).backward()
     assert all(grad.isfinite().all() for grad in gradients(whole).values())
 
 
@@ -409,7 +409,7 @@ def test_a_packed_set_does_not_listen_to_one_that_is_not() -> None:
     whole = dictation(["audio"]).model
     token_set = replace(whole.tokenize(dictated()), lengths=(4, 2, 0, 3))
     with pytest.raises(ValueError, match="a packed set and one that is not cannot listen to each other"):
-        whole.encode(token_set)
+        whole.run(token_set)
 
 
 def test_names_to_encode() -> None:

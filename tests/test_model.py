@@ -38,7 +38,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Positions, Sinusoidal
-from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, pack, split
+from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 BACKBONES: dict[str, dict[str, Any]] = {
     **{name: {"positions": positions} for name, positions in POSITIONS.items()},
@@ -76,10 +76,10 @@ def gradients(module: torch.nn.Module) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in module.named_parameters() if p.grad is not None}
 
 
-def scalar(encoded: Encoded) -> Tensor:
+def scalar(states: HiddenStates) -> Tensor:
     """Some function of all real tokens that weighs each of them differently."""
-    weight = torch.linspace(-1, 1, encoded.hidden.numel()).view_as(encoded.hidden)
-    return (encoded.hidden * weight * encoded.valid[..., None]).sum()
+    weight = torch.linspace(-1, 1, states.hidden.numel()).view_as(states.hidden)
+    return (states.hidden * weight * states.valid[..., None]).sum()
 
 
 @examples(25)
@@ -114,9 +114,9 @@ def test_packed_rows_equal_padded_ones(changes: dict[str, Any]) -> None:
     results = []
     for arrange in (lambda token_set: token_set, packed):
         whole.zero_grad()
-        encoded = whole.encode(arrange(whole.tokenize(some_absent())))
-        scalar(encoded).backward()
-        results.append((encoded.hidden.detach(), gradients(whole)))
+        states = whole.run(arrange(whole.tokenize(some_absent())))
+        scalar(states).backward()
+        results.append((states.hidden.detach(), gradients(whole)))
     (hidden, padded_grads), (packed_hidden, packed_grads) = results
     torch.testing.assert_close(packed_hidden, hidden, atol=1e-5, rtol=1e-5)
     assert padded_grads.keys() == packed_grads.keys()
@@ -130,11 +130,11 @@ def test_packed_rows_render_alike_on_other_devices(changes: dict[str, Any], monk
     """The dense mask that another device gets gives what the calls per segment give."""
     whole = image_and_text(**changes)
     token_set = packed(whole.tokenize(some_absent()))
-    expected = whole.encode(token_set).hidden
+    expected = whole.run(token_set).hidden
     connectivity = type(token_set.connectivity)
     monkeypatch.setattr(connectivity, "render", lambda self, window, flex: Dense(self.dense(window)[:, None]))
     monkeypatch.setattr(connectivity, "bias", lambda self, of: of(self.position, self.position))
-    torch.testing.assert_close(whole.encode(token_set).hidden, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(whole.run(token_set).hidden, expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("in_packed_rows", [False, True])
@@ -153,7 +153,7 @@ def test_padding_content_changes_nothing(changes: dict[str, Any], in_packed_rows
     filled = filled.with_name("image", {"pixels": pixels}, batch.lengths["image"])
     arrange = packed if in_packed_rows else lambda token_set: token_set
     with torch.no_grad():
-        plain, disturbed = (whole.encode(arrange(whole.tokenize(b))).hidden for b in (batch, filled))
+        plain, disturbed = (whole.run(arrange(whole.tokenize(b))).hidden for b in (batch, filled))
     assert disturbed.equal(plain)
 
 
@@ -178,7 +178,7 @@ def test_neighbours_in_a_packed_row_do_not_hear_each_other(changes: dict[str, An
     neighbour = batch.with_name("text", {"ids": ids}, batch.lengths["text"])
     neighbour = neighbour.with_name("image", {"pixels": pixels}, batch.lengths["image"])
     with torch.no_grad():
-        before, after = (whole.encode(packed(whole.tokenize(b))).hidden for b in (batch, neighbour))
+        before, after = (whole.run(packed(whole.tokenize(b))).hidden for b in (batch, neighbour))
     assert after[1:].equal(before[1:])
     assert not after[0].equal(before[0])
 
@@ -202,10 +202,10 @@ def test_what_is_absent_stays_finite_and_in_the_graph(
     """No NaN, and every parameter gets a gradient (zero), which data parallel training waits for."""
     whole = image_and_text(**changes).train()
     token_set = whole.tokenize(merge(image_batch(present), text_batch([3 * p for p in present])))
-    encoded = whole.encode(packed(token_set) if in_packed_rows else token_set)
-    encoded.hidden.square().sum().backward()
-    assert encoded.hidden.isfinite().all()
-    assert not encoded.hidden[1].any(), "nothing is where there is no token"
+    states = whole.run(packed(token_set) if in_packed_rows else token_set)
+    states.hidden.square().sum().backward()
+    assert states.hidden.isfinite().all()
+    assert not states.hidden[1].any(), "nothing is where there is no token"
     for name, parameter in whole.named_parameters():
         assert parameter.grad is not None, f"{name} is not in the graph"
         assert parameter.grad.isfinite().all(), name
@@ -231,9 +231,9 @@ def test_half_precision_is_close(name: str, in_packed_rows: bool) -> None:
     """Under autocast, in every position scheme; the gradients reach float32 parameters."""
     whole = image_and_text(positions=POSITIONS[name])
     arrange = packed if in_packed_rows else lambda token_set: token_set
-    expected = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
+    expected = whole.run(arrange(whole.tokenize(some_absent()))).hidden
     with torch.autocast("cpu", torch.bfloat16):
-        hidden = whole.encode(arrange(whole.tokenize(some_absent()))).hidden
+        hidden = whole.run(arrange(whole.tokenize(some_absent()))).hidden
     difference, size = (hidden - expected).abs().mean().item(), expected.abs().mean().item()
     assert difference < 0.02 * size
     hidden.float().sum().backward()
@@ -341,8 +341,8 @@ def test_a_modality_without_coordinates_needs_no_position(absolute: Any) -> None
     body = backbone(positions=Positions(absolute=absolute, rotary=None, bias=None))
     whole = model({"sensors": Sensors(spec=spec, dim=24, clock=None), "text": text()}, body)
     sensors = Batch({"sensors": {"values": torch.randn(2, 3)}}, {"sensors": torch.ones(2, dtype=torch.long)})
-    encoded = whole(merge(sensors, text_batch([3, 2])))
-    assert encoded.tokens("sensors").shape == (2, 1, 24)
+    states = whole(merge(sensors, text_batch([3, 2])))
+    assert states.tokens("sensors").shape == (2, 1, 24)
     assert list(whole.position_embeddings) == ["text"]
 
 
@@ -359,9 +359,9 @@ def test_split_hidden_states_by_hand() -> None:
     random_set = RandomSet({"a": group("item", "a", 2, [2, 1]), "b": group("causal", "b", 3, [1, 3])}, {})
     token_set = random_set.join()
     packed_set = packed(token_set)
-    encoded = split(packed_set.content, packed_set.connectivity, packed_set.places)
-    assert encoded.tokens("b")[1].equal(token_set.content[1, 2:])
-    assert not encoded.tokens("a")[1, 1:].any()
+    states = split(packed_set.content, packed_set.connectivity, packed_set.spans)
+    assert states.tokens("b")[1].equal(token_set.content[1, 2:])
+    assert not states.tokens("a")[1, 1:].any()
 
 
 def test_encode_adds_places_to_content() -> None:
@@ -371,7 +371,7 @@ def test_encode_adds_places_to_content() -> None:
     assert isinstance(body, Backbone)
     by_hand = body(token_set.content + token_set.place, token_set.connectivity)
     valid = token_set.connectivity.valid
-    assert whole.encode(token_set).hidden[valid].equal(by_hand[valid])
+    assert whole.run(token_set).hidden[valid].equal(by_hand[valid])
 
 
 # --- trajectories: names on the clock `step` --------------------------------------------------------------------------
@@ -419,8 +419,8 @@ def test_a_clocks_embedding_is_shared_and_follows_the_samples_own_times() -> Non
     assert table.shape == (20, 24)
     batch = steps_and_mission(STEPS, [3, 2], [7, 18], [2, 3])
     token_set = whole.tokenize(batch)
-    for name, place in token_set.places.items():
-        own = token_set.place[:, place.start : place.stop] - whole.type_embeddings[name]
+    for name, span in token_set.spans.items():
+        own = token_set.place[:, span.start : span.stop] - whole.type_embeddings[name]
         if name == "mission":
             assert own.abs().max() < 1e-6
         else:
@@ -575,5 +575,5 @@ def test_steps_in_packed_rows_equal_padded_ones() -> None:
     token_set = whole.tokenize(steps_and_mission(STEPS, [4, 2, 3], [3, 15, 0], [1, 3, 0]))
     with torch.no_grad():
         torch.testing.assert_close(
-            whole.encode(packed(token_set)).hidden, whole.encode(token_set).hidden, atol=1e-5, rtol=1e-5
+            whole.run(packed(token_set)).hidden, whole.run(token_set).hidden, atol=1e-5, rtol=1e-5
         )

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmtx.tokens import Clock, Encoded, Place, Tokens, TokenSet, join, pack, split
+from mmtx.tokens import Clock, HiddenStates, Span, Tokens, TokenSet, join, pack, split
 
 
 def tokens(length: int, lengths: list[int], *, summaries: int = 0, registers: int = 0, columns: int = 1) -> Tokens:
@@ -42,7 +42,7 @@ def picture_and_words() -> dict[str, Tokens]:
 
 def test_tokens_stand_name_after_name(picture_and_words: dict[str, Tokens]) -> None:
     token_set = joined(picture_and_words)
-    assert dict(token_set.places) == {"image": Place(0, 5, 1, 2), "text": Place(5, 8, 0, 0)}
+    assert dict(token_set.spans) == {"image": Span(0, 5, 1, 2), "text": Span(5, 8, 0, 0)}
     assert token_set.content.equal(torch.cat([group.content for group in picture_and_words.values()], dim=1))
     assert token_set.place.shape == (1, 8, 3)
     assert token_set.connectivity.valid.tolist() == [[True] * 8, [False] * 5 + [True, True, False]]
@@ -77,16 +77,16 @@ def test_split_reads_names_summaries_and_content(picture_and_words: dict[str, To
     token_set = joined(picture_and_words)
     if in_a_packed_row:
         token_set = packed(token_set, 8, 2)
-    encoded = split(token_set.content, token_set.connectivity, token_set.places)
+    states = split(token_set.content, token_set.connectivity, token_set.spans)
     image, text = picture_and_words["image"].content, picture_and_words["text"].content
-    assert encoded.summaries("image")[0].equal(image[0, :1])
-    assert encoded.tokens("image")[0].equal(image[0, 3:]), "neither summary nor registers"
-    assert encoded.tokens("text")[1].equal(torch.cat([text[1, :2], torch.zeros(1, 3)]))
-    assert encoded.summaries("text").shape == (2, 0, 3)
-    assert not encoded.hidden[1, :5].any(), "nothing is where there is no token"
+    assert states.summaries("image")[0].equal(image[0, :1])
+    assert states.tokens("image")[0].equal(image[0, 3:]), "neither summary nor registers"
+    assert states.tokens("text")[1].equal(torch.cat([text[1, :2], torch.zeros(1, 3)]))
+    assert states.summaries("text").shape == (2, 0, 3)
+    assert not states.hidden[1, :5].any(), "nothing is where there is no token"
     expected = [[False] * 3 + [True] * 5, [False] * 5 + [True, True, False]]
-    assert encoded.content_mask().tolist() == expected
-    assert encoded.valid[0].all(), "asking does not change what is there"
+    assert states.content_mask().tolist() == expected
+    assert states.valid[0].all(), "asking does not change what is there"
 
 
 def test_what_is_shared_by_all_samples_stays_one_row() -> None:
@@ -95,8 +95,10 @@ def test_what_is_shared_by_all_samples_stays_one_row() -> None:
     assert connectivity.order.shape[0] == connectivity.position.shape[0] == connectivity.valid.shape[0] == 1
     assert not connectivity.padded
     assert not connectivity.packed
-    encoded = Encoded(torch.zeros(3, 7, 3), connectivity.valid, {"image": Place(0, 4, 1, 0), "text": Place(4, 7, 0, 0)})
-    assert encoded.content_mask().tolist() == [[False, True, True, True, True, True, True]]
+    states = HiddenStates(
+        torch.zeros(3, 7, 3), connectivity.valid, {"image": Span(0, 4, 1, 0), "text": Span(4, 7, 0, 0)}
+    )
+    assert states.content_mask().tolist() == [[False, True, True, True, True, True, True]]
 
 
 def test_what_the_host_does_not_know_is_not_packed(picture_and_words: dict[str, Tokens]) -> None:
@@ -126,9 +128,9 @@ def test_where_nobody_has_anything_a_token_of_padding_is_a_row() -> None:
     assert not row.connectivity.valid.any()
     assert row.connectivity.packing is not None
     assert row.connectivity.packing.segments == (0, 0, 1)
-    encoded = split(row.content, row.connectivity, row.places)
-    assert encoded.hidden.shape == (2, 3, 3)
-    assert not encoded.hidden.any()
+    states = split(row.content, row.connectivity, row.spans)
+    assert states.hidden.shape == (2, 3, 3)
+    assert not states.hidden.any()
 
 
 def test_clocks_that_are_not_listed_break_ties_by_place() -> None:

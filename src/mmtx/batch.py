@@ -67,14 +67,14 @@ class Spec:
 
     Attributes:
         fields: shape and type of each.
-        labels: of classes.
+        class_names: in the order of their numbers.
         vocabulary: of ids.
         sample_rate_hz: of a waveform.
         trim_db: how much quieter than its loudest moment the ends of a waveform are that were cut off; None: nothing.
     """
 
     fields: Mapping[str, Field]
-    labels: tuple[str, ...] | None = None
+    class_names: tuple[str, ...] | None = None
     vocabulary: Vocabulary | None = None
     sample_rate_hz: int | None = None
     trim_db: float | None = None

@@ -19,7 +19,7 @@ from mmtx.modalities.text import Text
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Learned
-from mmtx.tokens import Clock, Encoded, Tokens, TokenSet, join, pack, split
+from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, join, pack, split
 
 
 class MultimodalTransformer(nn.Module):
@@ -115,15 +115,15 @@ class MultimodalTransformer(nn.Module):
         key = ("set", *_identity(batch, self.encoded))
         return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
 
-    def encode(self, token_set: TokenSet) -> Encoded:
+    def run(self, token_set: TokenSet) -> HiddenStates:
         """Lets the tokens listen to each other, and to what the encoder makes of its own."""
-        memory = encoded = None
+        memory = states = None
         if token_set.memory is not None:
             memory = self.remember(token_set.memory)
-            encoded = split(memory.hidden, memory.connectivity, token_set.memory.places)
+            states = split(memory.hidden, memory.connectivity, token_set.memory.spans)
         packed = pack(token_set)
         hidden = self.backbone(packed.content + packed.place, packed.connectivity, memory=memory)
-        return split(hidden, packed.connectivity, token_set.places, encoded)
+        return split(hidden, packed.connectivity, token_set.spans, states)
 
     def remember(self, token_set: TokenSet) -> Memory:
         """What the encoder makes of its set."""
@@ -136,17 +136,17 @@ class MultimodalTransformer(nn.Module):
 
         return self._once(("memory", id(token_set)), compute, keep=token_set)
 
-    def forward(self, batch: Batch) -> Encoded:
+    def forward(self, batch: Batch) -> HiddenStates:
         key = ("heard", *_identity(batch, self.names))
-        return self._once(key, lambda: self.encode(self.tokenize(batch)), keep=batch)
+        return self._once(key, lambda: self.run(self.tokenize(batch)), keep=batch)
 
-    def hear(self, batch: Batch, name: str) -> Encoded:
+    def encode(self, batch: Batch, name: str) -> HiddenStates:
         """Hidden states with those of one name among them, at the least cost: an encoded name needs no decoding."""
         if name not in self.encoded:
             return self(batch)
         token_set = self.tokenize_memory(batch)
         memory = self.remember(token_set)
-        return split(memory.hidden, memory.connectivity, token_set.places)
+        return split(memory.hidden, memory.connectivity, token_set.spans)
 
     def count_tokens(self, batch: Batch) -> Int[Tensor, "names 2"]:
         """Of each name of the set, the real tokens of the batch, and how many it would have with padding."""

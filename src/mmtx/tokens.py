@@ -66,7 +66,7 @@ class Tokens:
 
 
 @dataclass(frozen=True)
-class Place:
+class Span:
     """Where one modality's tokens stand in the rows of the set."""
 
     start: int
@@ -88,7 +88,7 @@ class TokenSet:
         place: what tells the backbone kind and position; apart from `content`, so that content can be masked,
             noised or replaced while the token keeps its place.
         connectivity: who may listen to whom.
-        places: for each name, its tokens within a sample.
+        spans: for each name, its tokens within a sample.
         lengths: real tokens of each sample, on the host; given where they are to be packed, see `pack`.
         memory: the set that an encoder hears first, for the tokens of this one to listen to.
     """
@@ -96,7 +96,7 @@ class TokenSet:
     content: Float[Tensor, "R N D"]
     place: Float[Tensor, "#R N D"]
     connectivity: Connectivity
-    places: Mapping[str, Place]
+    spans: Mapping[str, Span]
     lengths: tuple[int, ...] | None = None
     memory: TokenSet | None = None
 
@@ -106,48 +106,48 @@ class TokenSet:
 
 
 @dataclass(frozen=True)
-class Encoded:
+class HiddenStates:
     """What the backbone made of a set, one row per sample again.
 
     Attributes:
         hidden: one vector per token, in the order of the set; zero where there is no token.
         valid: which tokens are real.
-        places: for each name, its tokens.
+        spans: for each name, its tokens.
         memory: what the encoder made of the names that were sent through it.
     """
 
     hidden: Float[Tensor, "B N D"]
     valid: Bool[Tensor, "#B N"]
-    places: Mapping[str, Place]
-    memory: Encoded | None = None
+    spans: Mapping[str, Span]
+    memory: HiddenStates | None = None
 
     def tokens(self, name: str) -> Float[Tensor, "B n D"]:
         """Hidden states of one name's own tokens, read-outs left out."""
-        if name not in self.places and self.memory is not None:
+        if name not in self.spans and self.memory is not None:
             return self.memory.tokens(name)
-        place = self.places[name]
-        return self.hidden[:, place.content_start : place.stop]
+        span = self.spans[name]
+        return self.hidden[:, span.content_start : span.stop]
 
     def lengths(self, name: str) -> Int[Tensor, " B"]:
         """How many of one name's own tokens are real; they come first."""
-        if name not in self.places and self.memory is not None:
+        if name not in self.spans and self.memory is not None:
             return self.memory.lengths(name)
-        place = self.places[name]
-        real = self.valid[:, place.content_start : place.stop].sum(1)
+        span = self.spans[name]
+        real = self.valid[:, span.content_start : span.stop].sum(1)
         return real.expand(self.hidden.shape[0])
 
     def summaries(self, name: str) -> Float[Tensor, "B s D"]:
         """Hidden states of one name's summary tokens."""
-        if name not in self.places and self.memory is not None:
+        if name not in self.spans and self.memory is not None:
             return self.memory.summaries(name)
-        place = self.places[name]
-        return self.hidden[:, place.start : place.start + place.num_summaries]
+        span = self.spans[name]
+        return self.hidden[:, span.start : span.start + span.num_summaries]
 
     def content_mask(self) -> Bool[Tensor, "#B N"]:
         """Real tokens that are nobody's read-out."""
         mask = self.valid.clone()
-        for place in self.places.values():
-            mask[:, place.start : place.content_start] = False
+        for span in self.spans.values():
+            mask[:, span.start : span.content_start] = False
         return mask
 
 
@@ -190,7 +190,7 @@ def join(
         content=_side_by_side([tokens.content for tokens in groups.values()]),
         place=_side_by_side([place[name] for name in groups]),
         connectivity=connectivity,
-        places=_places(groups),
+        spans=_spans(groups),
         lengths=lengths,
         memory=memory,
     )
@@ -199,15 +199,15 @@ def join(
 def split(
     hidden: Float[Tensor, "R N D"],
     connectivity: Connectivity,
-    places: Mapping[str, Place],
-    memory: Encoded | None = None,
-) -> Encoded:
+    spans: Mapping[str, Span],
+    memory: HiddenStates | None = None,
+) -> HiddenStates:
     """Undoes packing, so that each sample has its own row and each name its own columns."""
     if connectivity.packing is not None:
-        return Encoded(connectivity.packing.unpack(hidden), connectivity.packing.real, places, memory)
+        return HiddenStates(connectivity.packing.unpack(hidden), connectivity.packing.real, spans, memory)
     if connectivity.padded:
         hidden = hidden.masked_fill(~connectivity.valid[..., None], 0.0)
-    return Encoded(hidden, connectivity.valid, places, memory)
+    return HiddenStates(hidden, connectivity.valid, spans, memory)
 
 
 def pack(token_set: TokenSet) -> TokenSet:
@@ -238,7 +238,7 @@ def pack(token_set: TokenSet) -> TokenSet:
         padded=not any(token_set.lengths),
         packing=Packing(token_set.lengths, index, real),
     )
-    return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.places)
+    return TokenSet(move(token_set.content), move(token_set.place), connectivity, token_set.spans)
 
 
 def _order_and_position(
@@ -290,13 +290,13 @@ def _shape(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Ma
     return Shape.MIXED
 
 
-def _places(groups: Mapping[str, Tokens]) -> dict[str, Place]:
-    places, start = {}, 0
+def _spans(groups: Mapping[str, Tokens]) -> dict[str, Span]:
+    spans, start = {}, 0
     for name, tokens in groups.items():
         stop = start + tokens.content.shape[1]
-        places[name] = Place(start, stop, tokens.num_summaries, tokens.num_registers)
+        spans[name] = Span(start, stop, tokens.num_summaries, tokens.num_registers)
         start = stop
-    return places
+    return spans
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

@@ -81,7 +81,7 @@ def test_digits_have_their_known_sizes_and_names():
     source = digits()
     assert [len(source.train()), len(source.val()), len(source.test())] == [1337, 100, 360]
     sample = source.test()[5]
-    name = source.specs["label"].labels[int(sample["label"]["class"])]
+    name = source.specs["label"].class_names[int(sample["label"]["class"])]
     assert source.vocabulary.decode(sample["text"]["ids"].tolist()) == name
     with pytest.raises(InvalidValue, match="^num_val=5 "):
         digits(num_val=5)
@@ -198,7 +198,7 @@ def test_idx_pixels_are_where_they_belong(small, tmp_path):
     content = gzip.decompress(small["MNIST"]["MNIST/raw/t10k-images-idx3-ubyte.gz"])
     sample = source.test()[13]
     assert sample["image"]["pixels"].numpy().tobytes() == content[16 + 13 * 784 : 16 + 14 * 784]
-    assert source.specs["label"].labels[int(sample["label"]["class"])] == "three"
+    assert source.specs["label"].class_names[int(sample["label"]["class"])] == "three"
 
 
 def test_cifar_pixels_are_where_they_belong(small, tmp_path):
@@ -679,7 +679,7 @@ def test_class_folders_are_split_stratified(tmp_path):
     (tmp_path / "cat" / ".DS_Store").write_text("")
     (tmp_path / "README.md").write_text("what this is")
     source = image_folder(tmp_path)
-    assert source.specs["label"].labels == ("cat", "dog")
+    assert source.specs["label"].class_names == ("cat", "dog")
     assert [classes_of(split) for split in (source.train(), source.val(), source.test())] == [[14, 7], [4, 2], [2, 1]]
     parts = [pixels_of(split) for split in (source.train(), source.val(), source.test())]
     assert len(set().union(*parts)) == 30, "no picture is in two parts"
@@ -703,7 +703,7 @@ def test_a_missing_val_is_held_out_of_train_and_a_missing_test_is_not(tmp_path):
 
 def test_train_can_be_the_name_of_a_class(tmp_path):
     folder_of(tmp_path, {"car": 5, "train": 5})
-    assert image_folder(tmp_path).specs["label"].labels == ("car", "train")
+    assert image_folder(tmp_path).specs["label"].class_names == ("car", "train")
 
 
 def test_images_are_decoded_when_they_are_asked_for(tmp_path):
@@ -749,7 +749,7 @@ def test_a_class_is_one_however_unicode_spells_it(tmp_path):
     """A copy by way of a Mac has its accents apart; classes are in the order of their names put together."""
     folder_of(tmp_path, {"train/cafe\u0301": 3, "train/cafz": 3, "val/caf\u00e9": 1, "val/cafz": 2})
     source = image_folder(tmp_path)
-    assert source.specs["label"].labels == ("cafz", "caf\u00e9")
+    assert source.specs["label"].class_names == ("cafz", "caf\u00e9")
     assert [classes_of(source.train()), classes_of(source.val())] == [[3, 3], [2, 1]]
 
 

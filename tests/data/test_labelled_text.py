@@ -45,7 +45,7 @@ def test_every_text_once(kind: str, tmp_path: Path) -> None:
             read.append((source.vocabulary.decode(ids), source.labels[label]))
     assert sorted(read) == sorted(ROWS)
     specs = source.specs
-    assert specs["label"].labels == ("a", "b", "c")
+    assert specs["label"].class_names == ("a", "b", "c")
     assert specs["text"].fields["ids"].max_length == 12
 
 

@@ -184,7 +184,7 @@ class Own(Source):
         label = Field((), torch.long, num_classes=len(self.classes))
         return {
             "reading": Spec({"values": Field((1,), torch.float32)}),
-            "label": Spec({"class": label}, labels=self.classes),
+            "label": Spec({"class": label}, class_names=self.classes),
         }
 
     def train(self):
@@ -233,12 +233,12 @@ def run_of(**specs):
 
 
 def test_a_class_that_the_run_does_not_know_is_named():
-    learnt = run_of(label=Spec({"class": Field((), torch.long, 2)}, labels=("ant", "bee")))
+    learnt = run_of(label=Spec({"class": Field((), torch.long, 2)}, class_names=("ant", "bee")))
     assert learnt.classes("label", ["bee"]) == ("ant", "bee")
     with pytest.raises(UserError, match="label: zebra is no class of the run, which has ant, bee"):
         learnt.classes("label", ["bee", "zebra"])
     with pytest.raises(UserError, match=r"'Ame\\u0301lie' only looks like one: rename it"):
-        run_of(label=Spec({}, labels=("Am\u00e9lie",))).classes("label", ["Ame\u0301lie"])
+        run_of(label=Spec({}, class_names=("Am\u00e9lie",))).classes("label", ["Ame\u0301lie"])
 
 
 def characters(text, marks=False):
@@ -260,7 +260,7 @@ def test_a_vocabulary_of_another_kind_or_without_marks_is_refused():
 
 
 def test_a_run_that_begins_with_weights_has_classes_of_its_own_and_the_vocabulary_of_the_other():
-    specs = {"label": Spec({"class": Field((), torch.long, 2)}, labels=("ant", "bee")), "text": characters("abc")}
+    specs = {"label": Spec({"class": Field((), torch.long, 2)}, class_names=("ant", "bee")), "text": characters("abc")}
     learnt = Learnt.of_start(specs, {"state.mean": 2.0})
     taken, other = Characters(), Bytes()
     learnt.vocabulary("text", taken, ["c"], marks=False)

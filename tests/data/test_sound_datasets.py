@@ -108,7 +108,7 @@ def test_a_sample_of_fsdd_is_its_file(digits):
             read_sound(recording.file, sample_rate_hz=8000, resample=False, max_seconds=1.0)
         )
         assert int(sample["label"]["class"]) == digit
-        assert text_of(source, sample) == source.specs["label"].labels[digit]
+        assert text_of(source, sample) == source.specs["label"].class_names[digit]
     split[7]["audio"]["waveform"].zero_()
     assert split[7]["audio"]["waveform"].any(), "what is done to a sample does not reach the data"
     assert source.specs["audio"].sample_rate_hz == 8000
@@ -248,7 +248,7 @@ def test_contract_of_a_manifest(folder):
     label = listing(folder, "label.csv", [f"sounds/{i}.wav,{i % 2}" for i in range(10)], "path,label")
     source = manifest(label, val_fraction=0.2)
     check_source(source)
-    assert set(source.specs) == {"audio", "label"} and source.specs["label"].labels == ("0", "1")
+    assert set(source.specs) == {"audio", "label"} and source.specs["label"].class_names == ("0", "1")
 
 
 def test_a_manifest_is_dealt_out_stratified_without_overlap(folder):
@@ -327,7 +327,7 @@ def test_manifests_of_every_hand(folder):
         (folder / "a.jsonl").write_bytes(mark + "\r\n".join(lines).encode())
         source = manifest(folder / "a.jsonl", val_fraction=0.0, test_fraction=0.0)
         assert texts_of(source, source.train()) == ["one\u2028two", "ä"]
-        assert source.specs["label"].labels == ("3", "x")
+        assert source.specs["label"].class_names == ("3", "x")
 
 
 def test_everything_wrong_with_a_manifest_is_reported_at_once(folder):
@@ -457,7 +457,8 @@ def spoken(tmp_path):
 def test_contract_of_speech_commands(spoken):
     check_source(commands(spoken))
     assert (
-        commands(spoken).specs["label"].labels.index("zero") == 34 and len(commands(spoken).specs["label"].labels) == 35
+        commands(spoken).specs["label"].class_names.index("zero") == 34
+        and len(commands(spoken).specs["label"].class_names) == 35
     )
 
 
@@ -488,7 +489,7 @@ def test_speech_commands_are_split_as_torchaudio_does(spoken):
         assert len(recordings) == len(listed) == count
         assert {(r.file.name, r.text) for r in recordings} == {(Path(e[0]).name, e[2]) for e in metadata}
     sample = source.test()[0]
-    assert text_of(source, sample) == source.specs["label"].labels[int(sample["label"]["class"])] == "no"
+    assert text_of(source, sample) == source.specs["label"].class_names[int(sample["label"]["class"])] == "no"
 
 
 def test_the_folders_of_the_words_will_do(spoken):

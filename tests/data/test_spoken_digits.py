@@ -299,7 +299,7 @@ def test_waveforms_of_the_dataset():
 def test_labels_are_for_single_digits():
     assert set(source().specs) == {"audio", "text"} and "label" not in source().train()[0]
     single = source(max_digits=1)
-    assert single.specs["label"].labels == NAMES
+    assert single.specs["label"].class_names == NAMES
     for i in range(8):
         sample = single.train()[i]
         assert single.vocabulary.decode(sample["text"]["ids"].tolist()) == NAMES[int(sample["label"]["class"])]

@@ -26,7 +26,7 @@ HEAD = {"architectures": ["BertForSequenceClassification"]}
 )
 def test_names_by_number(said: dict[str, Any], labels: tuple[str, ...] | None) -> None:
     check_classes({**HEAD, **said}, 3)
-    assert label_spec(said, 3).labels == labels
+    assert label_spec(said, 3).class_names == labels
 
 
 @pytest.mark.parametrize(

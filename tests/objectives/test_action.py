@@ -34,12 +34,12 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.positions import Learned
 from mmtx.objectives.action import Action
 from mmtx.objectives.base import Example
-from mmtx.tokens import Clock, Encoded, Place
+from mmtx.tokens import Clock, HiddenStates, Span
 
 CLASSES = {
     "return": series_spec(1),
     "state": series_spec(3),
-    "action": replace(series_spec(num_classes=4), labels=("up", "down", "left", "right")),
+    "action": replace(series_spec(num_classes=4), class_names=("up", "down", "left", "right")),
 }
 VECTORS = {**CLASSES, "action": series_spec(2)}
 VIEWS = {"mission": text_spec(), "view": grid_spec(), "action": series_spec(num_classes=4)}
@@ -158,11 +158,11 @@ def test_a_step_is_read_where_it_stands_though_actions_are_fewer() -> None:
     """Tokens per step follow from the tokenizer, not from the lengths of a batch."""
     whole, objective = made("a view of four tokens")
     batch = windows("a view of four tokens", [4, 4], [0, 2])
-    encoded = whole(batch)
-    full = objective.predict(encoded, 4)
-    torch.testing.assert_close(objective.predict(encoded, 3), full[:, :3])
-    torch.testing.assert_close(objective.predict(encoded, 1), full[:, :1])
-    longer = objective.predict(encoded, 5)
+    states = whole(batch)
+    full = objective.predict(states, 4)
+    torch.testing.assert_close(objective.predict(states, 3), full[:, :3])
+    torch.testing.assert_close(objective.predict(states, 1), full[:, :1])
+    longer = objective.predict(states, 5)
     torch.testing.assert_close(longer[:, :4], full)
     torch.testing.assert_close(longer[:, 4], objective.head.bias.expand(2, -1), msg="a step that nobody saw")
 
@@ -182,10 +182,10 @@ def test_the_action_of_a_step_is_not_heard_before_it_is_chosen(key: str) -> None
 
 def test_dropout_is_for_training() -> None:
     whole, objective = made("classes", dropout=0.5)
-    encoded = whole(windows("classes", [3], [0]))
-    assert objective.predict(encoded, 3).equal(objective.predict(encoded, 3))
+    states = whole(windows("classes", [3], [0]))
+    assert objective.predict(states, 3).equal(objective.predict(states, 3))
     objective.train()
-    assert not objective.predict(encoded, 3).equal(objective.predict(encoded, 3))
+    assert not objective.predict(states, 3).equal(objective.predict(states, 3))
 
 
 def test_squash_keeps_vectors_in_bounds() -> None:
@@ -207,10 +207,10 @@ def test_squash_keeps_vectors_in_bounds() -> None:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def heard(hidden: torch.Tensor) -> Encoded:
+def heard(hidden: torch.Tensor) -> HiddenStates:
     """As if the model had made this of the states."""
     count, steps = hidden.shape[:2]
-    return Encoded(hidden, torch.ones(1, steps, dtype=torch.bool), {"state": Place(0, steps, 0, 0)})
+    return HiddenStates(hidden, torch.ones(1, steps, dtype=torch.bool), {"state": Span(0, steps, 0, 0)})
 
 
 def generators(seeds: list[int]) -> list[torch.Generator]:
@@ -219,12 +219,12 @@ def generators(seeds: list[int]) -> list[torch.Generator]:
 
 def test_it_acts_from_the_last_step() -> None:
     whole, objective = made("classes")
-    encoded = whole(windows("classes", [3, 3], [0, 4]))
-    chosen = objective.act(encoded, 3, generators([0, 1]))
-    assert chosen.equal(objective.predict(encoded, 3)[:, 2].argmax(-1))
+    states = whole(windows("classes", [3, 3], [0, 4]))
+    chosen = objective.act(states, 3, generators([0, 1]))
+    assert chosen.equal(objective.predict(states, 3)[:, 2].argmax(-1))
     whole, objective = made("vectors")
-    encoded = whole(windows("vectors", [3, 3], [0, 4]))
-    assert objective.act(encoded, 3, generators([0, 1])).equal(objective.predict(encoded, 3)[:, 2])
+    states = whole(windows("vectors", [3, 3], [0, 4]))
+    assert objective.act(states, 3, generators([0, 1])).equal(objective.predict(states, 3)[:, 2])
 
 
 def test_classes_are_drawn_by_their_scores() -> None:
@@ -256,7 +256,7 @@ def test_examples_are_the_actions_of_real_steps() -> None:
     whole, objective = made("classes")
     batch = windows("classes", [3, 2, 0], [0, 5, 0])
     said, true = objective.predict(whole(batch), 3).argmax(-1), batch["action"]["class"]
-    names = CLASSES["action"].labels
+    names = CLASSES["action"].class_names
     assert names is not None
     expected = []
     for row, length in enumerate([3, 2, 0]):

@@ -101,7 +101,7 @@ def test_examples_name_the_classes() -> None:
     batch = pictures([1] * 3, [1] * 3, [0] * 3)
     predicted = objective.logits(whole, batch).argmax(-1).tolist()
     batch = pictures([1] * 3, [1, 1, 0], [predicted[0], (predicted[1] + 1) % 3, 0])
-    names = SPECS["label"].labels
+    names = SPECS["label"].class_names
     assert names is not None
     shown = [names[p] for p in predicted]
     assert objective.examples(whole, batch) == [

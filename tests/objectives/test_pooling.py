@@ -8,36 +8,36 @@ import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
 from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
-from mmtx.tokens import Encoded, Place, pack
+from mmtx.tokens import HiddenStates, Span, pack
 
 
 def test_mean_over_real_tokens_that_are_nobodys_readout() -> None:
     hidden = torch.randn(2, 5, 3)
     valid = torch.tensor([[True] * 5, [True, True, True, False, False]])
-    encoded = Encoded(hidden, valid, {"image": Place(0, 3, 1, 0), "text": Place(3, 5, 0, 0)})
-    pooled = MeanPool()(encoded)
+    states = HiddenStates(hidden, valid, {"image": Span(0, 3, 1, 0), "text": Span(3, 5, 0, 0)})
+    pooled = MeanPool()(states)
     torch.testing.assert_close(pooled[0], hidden[0, 1:].mean(0))
     torch.testing.assert_close(pooled[1], hidden[1, 1:3].mean(0))
 
 
 def test_the_mean_of_nothing_is_zero() -> None:
-    encoded = Encoded(torch.randn(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool), {"image": Place(0, 2, 0, 0)})
-    assert not MeanPool()(encoded).any()
+    states = HiddenStates(torch.randn(1, 2, 3), torch.zeros(1, 2, dtype=torch.bool), {"image": Span(0, 2, 0, 0)})
+    assert not MeanPool()(states).any()
 
 
 def test_summary_is_the_first_token_of_its_name() -> None:
     hidden = torch.randn(2, 6, 3)
-    places = {"text": Place(0, 2, 0, 0), "image": Place(2, 6, 1, 1)}
-    encoded = Encoded(hidden, torch.ones(1, 6, dtype=torch.bool), places)
-    assert SummaryPool(name="image")(encoded).equal(hidden[:, 2])
+    places = {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)}
+    states = HiddenStates(hidden, torch.ones(1, 6, dtype=torch.bool), places)
+    assert SummaryPool(name="image")(states).equal(hidden[:, 2])
 
 
 def test_first_is_the_first_token_of_its_name_after_its_readouts() -> None:
     hidden = torch.randn(2, 6, 3)
-    places = {"text": Place(0, 2, 0, 0), "image": Place(2, 6, 1, 1)}
-    encoded = Encoded(hidden, torch.ones(1, 6, dtype=torch.bool), places)
-    assert FirstPool(name="text")(encoded).equal(hidden[:, 0])
-    assert FirstPool(name="image")(encoded).equal(hidden[:, 4])
+    places = {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)}
+    states = HiddenStates(hidden, torch.ones(1, 6, dtype=torch.bool), places)
+    assert FirstPool(name="text")(states).equal(hidden[:, 0])
+    assert FirstPool(name="image")(states).equal(hidden[:, 4])
 
 
 def test_pooling_does_not_see_how_rows_are_packed() -> None:
@@ -47,6 +47,6 @@ def test_pooling_does_not_see_how_rows_are_packed() -> None:
     token_set = whole.tokenize(batch)
     packed = pack(replace(token_set, lengths=(9, 4, 6)))
     for pool in (MeanPool(), SummaryPool(name="image")):
-        expected = pool(whole.encode(token_set))
-        torch.testing.assert_close(pool(whole.encode(packed)), expected, atol=1e-5, rtol=1e-5)
+        expected = pool(whole.run(token_set))
+        torch.testing.assert_close(pool(whole.run(packed)), expected, atol=1e-5, rtol=1e-5)
         assert expected.abs().sum(1).gt(0).tolist() == [True, isinstance(pool, MeanPool), True]

@@ -100,7 +100,7 @@ def test_another_run_takes_over_the_rows_of_classes_by_their_names(seen, tmp_pat
     fresh = learner.objective("classify").head.weight.clone()
     report = initialise_from(learner, str(seen), [])
     head, theirs = learner.objective("classify").head, other.objective("classify").head
-    assert learner.specs["label"].labels == ("ant", "cat", "zebra")
+    assert learner.specs["label"].class_names == ("ant", "cat", "zebra")
     assert head.weight[0].equal(theirs.weight[0]) and head.weight[1].equal(theirs.weight[2])
     assert head.weight[2].equal(fresh[2]) and head.bias[1].equal(theirs.bias[2])
     assert "by name: objectives.classify.head.weight (2 of 3), objectives.classify.head.bias (2 of 3)" in str(report)
@@ -193,8 +193,8 @@ def test_ids_are_those_of_the_runs_vocabulary(read, tmp_path):
     objective, total = learner.objective("next_token"), 0.0
     for start in range(0, len(ids) - 1, 8):
         window = ids[start : start + 9]
-        encoded = learner.model(text_batch("text", window[None, :-1], None)).tokens("text")
-        logits = objective.head.logits(learner.model, encoded)[0]
+        states = learner.model(text_batch("text", window[None, :-1], None)).tokens("text")
+        logits = objective.head.logits(learner.model, states)[0]
         total += F.cross_entropy(logits, window[1:], reduction="sum").item()
     metrics = evaluated(read, "val", f"data.path={tmp_path / 'other.txt'}")
     assert metrics["val/perplexity"] == pytest.approx(math.exp(total / (len(ids) - 1)), rel=1e-5)

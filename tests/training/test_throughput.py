@@ -47,8 +47,8 @@ def test_tokens_are_those_that_the_model_hears(packing: str, tmp_path: Path) -> 
             for i in range(len(batch)):
                 alone = model.tokenize(batch.select(torch.tensor([i])))
                 valid = alone.connectivity.valid[0]
-                for name, place in alone.places.items():
-                    heard[name] += int(valid[place.start : place.stop].sum())
+                for name, span in alone.spans.items():
+                    heard[name] += int(valid[span.start : span.stop].sum())
             whole = model.tokenize(batch.select(torch.arange(len(batch))))
             places += whole.connectivity.valid.numel()
         assert {name: row[f"train/tokens/{name}"] for name in NAMES} == heard

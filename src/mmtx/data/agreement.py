@@ -22,9 +22,9 @@ def difference(one: Spec, other: Spec) -> str | None:
             return f"the field {key}, which has classes in one of them"
     if _known(one.vocabulary) != _known(other.vocabulary):
         return f"how its text becomes ids, {_shown(one.vocabulary)} and {_shown(other.vocabulary)}"
-    if one.labels != other.labels:
-        return f"its classes, {_some(one.labels)} and {_some(other.labels)}"
-    named = one.vocabulary is not None or one.labels is not None
+    if one.class_names != other.class_names:
+        return f"its classes, {_some(one.class_names)} and {_some(other.class_names)}"
+    named = one.vocabulary is not None or one.class_names is not None
     for key, field in one.fields.items():
         if not named and not field.rising and field.num_classes != other.fields[key].num_classes:
             return f"the field {key}, {field.num_classes} and {other.fields[key].num_classes} classes without names"

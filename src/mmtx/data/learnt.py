@@ -210,7 +210,7 @@ class Learnt:
         if spec is None or what not in OF_SPECS:
             return None
         if what == "classes":
-            return spec.labels
+            return spec.class_names
         return None if spec.vocabulary is None else described(spec.vocabulary)
 
     def _keep(self, name: str, what: str, value: Value) -> Value:

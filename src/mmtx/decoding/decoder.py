@@ -94,8 +94,8 @@ class TextDecoder:
             return self._logits(self._cached.hidden(self.written, self._guess))
         cropped = self.written[:, -self._context :]
         with self._model.sharing():  # no later step asks for what this one computes
-            encoded = self._model(_with_text(self._batch, self._text, cropped))
-        return self._logits(encoded.tokens(self._text)[:, -1:])
+            states = self._model(_with_text(self._batch, self._text, cropped))
+        return self._logits(states.tokens(self._text)[:, -1:])
 
 
 class _Cached:

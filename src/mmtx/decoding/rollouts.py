@@ -15,7 +15,7 @@ from mmtx.errors import UserError
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import LayerCache
 from mmtx.process.stopping import track
-from mmtx.tokens import Encoded, Place, TokenSet
+from mmtx.tokens import HiddenStates, Span, TokenSet
 from mmtx.world import Observation, World
 
 
@@ -32,7 +32,7 @@ class Actor(Protocol):
     read: str
 
     def act(
-        self, encoded: Encoded, num_steps: int, generators: Sequence[torch.Generator]
+        self, states: HiddenStates, num_steps: int, generators: Sequence[torch.Generator]
     ) -> Shaped[Tensor, "B ..."]: ...
 
 
@@ -99,8 +99,8 @@ def roll_out(
     _film(world, episodes, acting, num_filmed)
     for _ in track(range(world.max_steps), "acting, step"):
         history.see(observation, to_go / return_scale, reward / return_scale)
-        encoded, num_steps = listener.hear(history, acting, device)
-        chosen = objective.act(encoded, num_steps, [generators[i] for i in acting.tolist()]).cpu()
+        states, num_steps = listener.hear(history, acting, device)
+        chosen = objective.act(states, num_steps, [generators[i] for i in acting.tolist()]).cpu()
         actions = chosen.new_zeros(count, *chosen.shape[1:])
         actions[acting] = chosen
         history.act(actions)
@@ -257,12 +257,12 @@ class Listener:
         self._layers: list[LayerCache] = []
         self._rows = torch.zeros(0, dtype=torch.long)
 
-    def hear(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[Encoded, int]:
+    def hear(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[HiddenStates, int]:
         """What became of the steps of some episodes, or of the last step alone; and how many steps that is."""
         token_set = self._model.tokenize(history.batch(acting).to(device))
         self._exact = self._exact and not history.is_cropped
         if not self._exact:
-            return self._model.encode(token_set), history.num_steps
+            return self._model.run(token_set), history.num_steps
         columns = self._arrivals(token_set, history.num_steps)
         if not self._layers:
             self._layers = self._model.backbone.new_cache(len(columns) + history.context * sum(self._per_step.values()))
@@ -280,22 +280,22 @@ class Listener:
 
     def _arrivals(self, token_set: TokenSet, num_steps: int) -> Int[Tensor, " n"]:
         """Where the tokens stand in the set, in the order in which they have come up to now."""
-        constant = [place for name, place in token_set.places.items() if name not in self._timed]
-        columns = [torch.arange(place.start, place.stop) for place in constant]
+        constant = [span for name, span in token_set.spans.items() if name not in self._timed]
+        columns = [torch.arange(span.start, span.stop) for span in constant]
         for step in range(num_steps):
             for name in sorted(self._timed, key=lambda name: name != self._objective.action):
                 at, size = step - (name == self._objective.action), self._per_step[name]
                 if at >= 0:
-                    start = token_set.places[name].start + at * size
+                    start = token_set.spans[name].start + at * size
                     columns.append(torch.arange(start, start + size))
         return torch.cat(columns).to(token_set.content.device)
 
-    def _last_step(self, hidden: Float[Tensor, "B n D"], new: Int[Tensor, " n"], token_set: TokenSet) -> Encoded:
+    def _last_step(self, hidden: Float[Tensor, "B n D"], new: Int[Tensor, " n"], token_set: TokenSet) -> HiddenStates:
         """Only the tokens that are read."""
-        read, size = token_set.places[self._objective.read], self._per_step[self._objective.read]
+        read, size = token_set.spans[self._objective.read], self._per_step[self._objective.read]
         is_read = (new >= read.start) & (new < read.stop)
         valid = token_set.connectivity.valid[:, new][:, is_read]
-        return Encoded(hidden[:, is_read], valid, {self._objective.read: Place(0, size, 0, 0)})
+        return HiddenStates(hidden[:, is_read], valid, {self._objective.read: Span(0, size, 0, 0)})
 
 
 def _padded(given: Sequence[Mapping[str, Tensor]], spec: Spec) -> tuple[dict[str, Tensor], Tensor, int]:

@@ -207,8 +207,8 @@ class BERT(Family):
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         ids, mask, segments = (inputs.get(key) for key in ("input_ids", "attention_mask", "token_type_ids"))
         assert isinstance(ids, Tensor)
-        encoded = learner.model(text_batch("text", ids, mask, segments=segments))
-        hidden, kind = encoded.tokens("text"), config["architectures"][0]
+        states = learner.model(text_batch("text", ids, mask, segments=segments))
+        hidden, kind = states.tokens("text"), config["architectures"][0]
         outputs: dict[str, Tensor] = {}
         if "masked_token" in learner.objectives:
             objective = learner.objective("masked_token")
@@ -221,7 +221,7 @@ class BERT(Family):
         if "classify" in learner.objectives:
             classify = learner.objective("classify")
             assert isinstance(classify, Classify)
-            pooled = classify.pooled(encoded)
+            pooled = classify.pooled(states)
             if kind == "BertForPreTraining":
                 outputs["seq_relationship_logits"] = classify.head(pooled)
             elif kind != "BertModel":

@@ -60,7 +60,7 @@ def label_spec(config: Mapping[str, Any], rows: int | None) -> Spec:
         times = Counter(names.values())
         ordered = (names[number] for number in range(len(names)))
         labels = tuple(name if times[name] == 1 else f"{name} ({i})" for i, name in enumerate(ordered))
-    return Spec({"class": Field((), torch.long, rows or 2)}, labels=labels)
+    return Spec({"class": Field((), torch.long, rows or 2)}, class_names=labels)
 
 
 def labels_of(specs: Mapping[str, Spec]) -> Config:
@@ -68,7 +68,7 @@ def labels_of(specs: Mapping[str, Spec]) -> Config:
     label = specs.get("label")
     if label is None:
         return {}
-    names = label.labels or tuple(f"LABEL_{i}" for i in range(label.fields["class"].num_classes or 0))
+    names = label.class_names or tuple(f"LABEL_{i}" for i in range(label.fields["class"].num_classes or 0))
     return {
         "num_labels": len(names),
         "id2label": {str(i): name for i, name in enumerate(names)},

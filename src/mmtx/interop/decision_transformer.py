@@ -133,15 +133,15 @@ class DecisionTransformer(Family):
         }
         full = mask is None or bool(real.all())
         batch = Batch(fields, dict.fromkeys(NAMES, lengths), dict.fromkeys(NAMES, full))
-        encoded, objective = learner.model(batch), learner.objective("action")
+        states, objective = learner.model(batch), learner.objective("action")
         assert isinstance(objective, Action)
         steps, rest = times.shape[1], (learner.origin or {}).get("rest", {})
-        hidden = torch.stack([encoded.tokens(name) for name in NAMES], dim=2)
-        outputs = {"action_preds": objective.predict(encoded, steps), "last_hidden_state": hidden.flatten(2)}
+        hidden = torch.stack([states.tokens(name) for name in NAMES], dim=2)
+        outputs = {"action_preds": objective.predict(states, steps), "last_hidden_state": hidden.flatten(2)}
         for name in ("state", "return"):
             if f"predict_{name}.weight" in rest:
                 weight, bias = rest[f"predict_{name}.weight"], rest.get(f"predict_{name}.bias")
-                outputs[f"{name}_preds"] = F.linear(encoded.tokens("action"), weight, bias)
+                outputs[f"{name}_preds"] = F.linear(states.tokens("action"), weight, bias)
         back = {key: torch.zeros_like(value) for key, value in outputs.items()}
         for key, value in outputs.items():
             index = front[..., None].expand_as(value)

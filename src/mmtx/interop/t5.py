@@ -163,12 +163,12 @@ class T5(Family):
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         batch = source_and_target(**inputs)
-        encoded = learner.model(batch)
+        states = learner.model(batch)
         if config["architectures"] == ["T5Model"]:
-            return {"last_hidden_state": encoded.tokens("target")}
+            return {"last_hidden_state": states.tokens("target")}
         objective = learner.objective("seq2seq")
         assert isinstance(objective, Seq2Seq)
-        return {"logits": objective.head.logits(learner.model, encoded.tokens("target"))}
+        return {"logits": objective.head.logits(learner.model, states.tokens("target"))}
 
 
 def source_and_target(**inputs: Any) -> Any:

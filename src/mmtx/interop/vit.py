@@ -186,12 +186,12 @@ class ViT(Family):
         assert isinstance(classify, Classify)
         pixels = (inputs["pixel_values"] * tokenizer.std + tokenizer.mean) * tokenizer.scale  # as files have them
         present = torch.ones(pixels.shape[0], dtype=torch.long, device=pixels.device)
-        encoded = learner.model(Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True}))
+        states = learner.model(Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True}))
         if config["architectures"] == ["ViTForImageClassification"]:
-            return {"logits": classify.head(classify.pooled(encoded))}
-        outputs = {"last_hidden_state": torch.cat([encoded.summaries("image"), encoded.tokens("image")], dim=1)}
+            return {"logits": classify.head(classify.pooled(states))}
+        outputs = {"last_hidden_state": torch.cat([states.summaries("image"), states.tokens("image")], dim=1)}
         if config["add_pooling_layer"]:
-            outputs["pooler_output"] = classify.pooled(encoded)
+            outputs["pooler_output"] = classify.pooled(states)
         return outputs
 
 

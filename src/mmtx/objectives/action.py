@@ -16,7 +16,7 @@ from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
-from mmtx.tokens import Encoded
+from mmtx.tokens import HiddenStates
 
 ROUNDING = 1e-5
 """By which actions of -1..1 may be beyond it in float32."""
@@ -87,7 +87,7 @@ class Action(Objective):
         self.directions = known("accuracy") if self.is_discrete else {}
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
-        self.names, self.size = spec.labels, size or 0
+        self.names, self.size = spec.class_names, size or 0
         self.coded = {"head.weight": action, "head.bias": action} if self.is_discrete else {}
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, self.size)
@@ -125,9 +125,9 @@ class Action(Objective):
             examples.append(Example(self._show(said[:length]), self._show(true[:length]), right))
         return examples
 
-    def predict(self, encoded: Encoded, num_steps: int) -> Float[Tensor, "B steps size"]:
+    def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
         """Scores of the classes, or the vectors, of the first steps of each sample."""
-        seen = encoded.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
+        seen = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
         steps = F.pad(seen, (0, 0, 0, num_steps - seen.shape[1]))  # cuts where there are more
         out = self.head(self.dropout(steps))
         return out.tanh() if self.squash and not self.is_discrete else out
@@ -136,15 +136,17 @@ class Action(Objective):
         """The action itself: the best class, or the vector."""
         return predicted.argmax(-1) if self.is_discrete else predicted
 
-    def act(self, encoded: Encoded, num_steps: int, generators: Sequence[torch.Generator]) -> Shaped[Tensor, "B ..."]:
+    def act(
+        self, states: HiddenStates, num_steps: int, generators: Sequence[torch.Generator]
+    ) -> Shaped[Tensor, "B ..."]:
         """The action of the last of so many steps, which every sample has.
 
         Args:
-            encoded: what the model has made of the steps.
+            states: what the model has made of the steps.
             num_steps: how many.
             generators: one for each sample, on the CPU, where classes are drawn.
         """
-        predicted = self.predict(encoded, num_steps)[:, -1]
+        predicted = self.predict(states, num_steps)[:, -1]
         if not (self.is_discrete and self.temperature):
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])

@@ -16,7 +16,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_spec
 from mmtx.objectives.pooling import Pool
-from mmtx.tokens import Encoded
+from mmtx.tokens import HiddenStates
 
 
 class Classify(Objective):
@@ -65,7 +65,7 @@ class Classify(Objective):
         self.labels, self.reads = (label,), pool.names
         self.label, self.pool = label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.names, self.coded = spec.labels, {"head.weight": label, "head.bias": label}
+        self.names, self.coded = spec.class_names, {"head.weight": label, "head.bias": label}
         dim = model.backbone.dim
         self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)
@@ -102,12 +102,12 @@ class Classify(Objective):
         """Scores of the classes."""
         return self._read(model(batch))
 
-    def _read(self, encoded: Encoded) -> Float[Tensor, "B classes"]:
-        return self.head(self.dropout(self.pooled(encoded)))
+    def _read(self, states: HiddenStates) -> Float[Tensor, "B classes"]:
+        return self.head(self.dropout(self.pooled(states)))
 
-    def pooled(self, encoded: Encoded) -> Float[Tensor, "B D"]:
+    def pooled(self, states: HiddenStates) -> Float[Tensor, "B D"]:
         """What the head reads."""
-        return self.pooler(self.pool(encoded))
+        return self.pooler(self.pool(states))
 
     def _loss(self, logits: Float[Tensor, "B classes"], target: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         smoothing = self.label_smoothing if self.training else 0.0
@@ -130,8 +130,8 @@ class Classify(Objective):
         return self.names[index] if self.names else str(index)
 
 
-def _mixed(model: MultimodalTransformer, batch: Batch, share: Float[Tensor, " B"]) -> Encoded:
+def _mixed(model: MultimodalTransformer, batch: Batch, share: Float[Tensor, " B"]) -> HiddenStates:
     """What the model makes of tokens that are each sample's own to this share, and else its partner's."""
     token_set = model.tokenize(batch)
     own = share[:, None, None].to(token_set.content.dtype)
-    return model.encode(token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0)))
+    return model.run(token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0)))

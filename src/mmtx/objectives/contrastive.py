@@ -77,7 +77,7 @@ class Contrastive(Objective):
             raise InvalidValue("temperature", temperature, f"must lie in [{1 / MAX_SCALE:g}, 1]")
         self.first, self.second, self.label = first, second, label
         self.labels, self.reads = (label,) if label is not None else (), (first, second)
-        self.names = specs[label].labels if label is not None else None
+        self.names = specs[label].class_names if label is not None else None
         recalls = known(*(f"recall@{rank}" for rank in RANKS))
         ways = (f"{self.first}_to_{self.second}", self._back)
         self.directions = recalls | {f"{way}/{name}": better for way in ways for name, better in recalls.items()}
@@ -133,7 +133,7 @@ class Contrastive(Objective):
 
     def vectors(self, model: MultimodalTransformer, batch: Batch, name: str) -> Float[Tensor, "B size"]:
         """What one name becomes, heard alone; of length 1."""
-        pooled = self.pool(model.encode(model.tokenize(batch, [name])))
+        pooled = self.pool(model.run(model.tokenize(batch, [name])))
         return F.normalize(self.projections[name](pooled).float(), dim=1)
 
     @property

@@ -109,8 +109,8 @@ class CTC(Objective):
         self, model: MultimodalTransformer, batch: Batch
     ) -> tuple[Float[Tensor, "B n V_plus_1"], Int[Tensor, " B"]]:
         """Scores of ids and blank at every token, and how many tokens each sample has."""
-        encoded = model.hear(batch, self.source)
-        return self.head(encoded.tokens(self.source)).float(), encoded.lengths(self.source)
+        states = model.encode(batch, self.source)
+        return self.head(states.tokens(self.source)).float(), states.lengths(self.source)
 
     def _read(self, scores: Float[Tensor, "B n V_plus_1"], lengths: Int[Tensor, " B"]) -> list[str]:
         rows = zip(scores.argmax(-1).tolist(), lengths.tolist(), strict=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import required_name
-from mmtx.tokens import Encoded
+from mmtx.tokens import HiddenStates
 
 
 class Pool(ABC):
@@ -19,7 +19,7 @@ class Pool(ABC):
     """Names that are read, where it is not the whole set."""
 
     @abstractmethod
-    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]: ...
+    def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]: ...
 
     @abstractmethod
     def check(self, model: MultimodalTransformer) -> None:
@@ -29,9 +29,9 @@ class Pool(ABC):
 class MeanPool(Pool):
     """The mean over all real tokens of the set, read-outs left out."""
 
-    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
-        weight = encoded.content_mask()[..., None].to(encoded.hidden.dtype)
-        return (encoded.hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
+    def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]:
+        weight = states.content_mask()[..., None].to(states.hidden.dtype)
+        return (states.hidden * weight).sum(1) / weight.sum(1).clamp(min=1)
 
     def check(self, model: MultimodalTransformer) -> None:
         pass
@@ -47,8 +47,8 @@ class FirstPool(Pool):
     def __init__(self, *, name: str) -> None:
         self.name, self.names = name, (name,)
 
-    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
-        return encoded.tokens(self.name)[:, 0]
+    def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]:
+        return states.tokens(self.name)[:, 0]
 
     def check(self, model: MultimodalTransformer) -> None:
         required_name(self.name, model.names, "modality of the set", "pool.name")
@@ -64,8 +64,8 @@ class SummaryPool(Pool):
     def __init__(self, *, name: str) -> None:
         self.name, self.names = name, (name,)
 
-    def __call__(self, encoded: Encoded) -> Float[Tensor, "B D"]:
-        return encoded.summaries(self.name)[:, 0]
+    def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]:
+        return states.summaries(self.name)[:, 0]
 
     def check(self, model: MultimodalTransformer) -> None:
         tokenizer = model.tokenizers[self.name] if self.name in model.tokenizers else None

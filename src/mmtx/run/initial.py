@@ -184,10 +184,10 @@ def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:
         return None if same_ids(own.vocabulary, other.vocabulary) else []
     if own.vocabulary is not None or other.vocabulary is not None:
         return []
-    if own.labels == other.labels:
+    if own.class_names == other.class_names:
         return None
-    places = {label: code for code, label in enumerate(other.labels or ())}
-    return [(code, places[label]) for code, label in enumerate(own.labels or ()) if label in places]
+    places = {label: code for code, label in enumerate(other.class_names or ())}
+    return [(code, places[label]) for code, label in enumerate(own.class_names or ()) if label in places]
 
 
 def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_coded: bool) -> str | None:

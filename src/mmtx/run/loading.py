@@ -140,7 +140,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
             }
             for key, field in spec.fields.items()
         },
-        "labels": list(spec.labels) if spec.labels else None,
+        "labels": list(spec.class_names) if spec.class_names else None,
         "vocabulary": described_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
         "trim_db": spec.trim_db,
@@ -172,5 +172,5 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
             raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
         vocabulary = kind.__new__(kind)
         vocabulary.load(state["vocabulary"]["state"])
-    labels = tuple(state["labels"]) if state["labels"] else None
-    return Spec(fields, labels, vocabulary, state["sample_rate_hz"], state["trim_db"])
+    class_names = tuple(state["labels"]) if state["labels"] else None
+    return Spec(fields, class_names, vocabulary, state["sample_rate_hz"], state["trim_db"])

@@ -116,12 +116,12 @@ def _listening(
         return None
     inputs, targets, real = objective.head.shift(batch)
     with torch.no_grad(), attention_maps(model.backbone, "cross_attention") as weights:
-        encoded = model(inputs)
-    place, lengths = encoded.places[objective.text], encoded.lengths(name).tolist()
+        states = model(inputs)
+    span, lengths = states.spans[objective.text], states.lengths(name).tolist()
     maps = []
     for row, length, ids, count in zip(weights[-1].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
         said = [objective.vocabulary.decode([i]) or "·" for i in ids[:count]]
-        maps.append((row[place.content_start : place.content_start + count, : max(length, 1)], said))
+        maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], said))
     return maps
 
 

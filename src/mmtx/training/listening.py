@@ -28,11 +28,11 @@ def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Fl
         The names that the backbone hears as tokens; and a matrix per layer, from the row's name to the column's.
     """
     with attention_maps(model.backbone, "attention") as weights:
-        encoded = model(batch)
-    names, real = list(encoded.places), encoded.valid.expand(len(batch), -1).float()
+        states = model(batch)
+    names, real = list(states.spans), states.valid.expand(len(batch), -1).float()
     belongs = torch.zeros(real.shape[1], len(names), device=real.device)
-    for column, place in enumerate(encoded.places.values()):
-        belongs[place.start : place.stop, column] = 1.0
+    for column, span in enumerate(states.spans.values()):
+        belongs[span.start : span.stop, column] = 1.0
     asks = real[..., None] * belongs
     count = asks.sum((0, 1))[:, None]
     layers = [torch.einsum("bqf,bqm,mt->ft", asks, layer.float(), belongs) / count for layer in weights]

@@ -95,7 +95,7 @@ class Recordings(Source):
             specs["text"] = Spec({"ids": ids}, vocabulary=self.vocabulary)
         if self._labels is not None:
             label = Field((), torch.long, num_classes=len(self._labels))
-            specs["label"] = Spec({"class": label}, labels=self._labels)
+            specs["label"] = Spec({"class": label}, class_names=self._labels)
         return specs
 
     def train(self) -> Split:

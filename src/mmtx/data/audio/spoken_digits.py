@@ -90,7 +90,7 @@ class SpokenDigits(Source):
             "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
         }
         if self.max_digits == 1:
-            specs["label"] = Spec({"class": Field((), torch.long, num_classes=10)}, labels=NAMES)
+            specs["label"] = Spec({"class": Field((), torch.long, num_classes=10)}, class_names=NAMES)
         return specs
 
     def train(self) -> Split:

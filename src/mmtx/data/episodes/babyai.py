@@ -90,7 +90,7 @@ class BabyAI(Source, Playable):
             "mission": Spec({"ids": ids}, vocabulary=self.vocabulary),
             **({"speech": Spec({"waveform": self._waveform()}, sample_rate_hz=SAMPLE_RATE_HZ)} if self.speech else {}),
             "view": self._steps(self._look.fields(self.context)),
-            "action": self._steps({"class": action}, labels=ACTIONS),
+            "action": self._steps({"class": action}, class_names=ACTIONS),
             "return": self._steps({"values": Field((None, 1), torch.float32, max_length=self.context)}),
         }
 
@@ -128,9 +128,9 @@ class BabyAI(Source, Playable):
     def reference_returns(self) -> None:
         """None: what counts is whether a mission was done."""
 
-    def _steps(self, fields: dict[str, Field], labels: tuple[str, ...] | None = None) -> Spec:
+    def _steps(self, fields: dict[str, Field], class_names: tuple[str, ...] | None = None) -> Spec:
         times = Field((None,), torch.long, num_classes=self.level.max_steps, max_length=self.context, rising=True)
-        return Spec({**fields, "times": times}, labels=labels)
+        return Spec({**fields, "times": times}, class_names=class_names)
 
     def _waveform(self) -> Field:
         longest = self.level.longest_mission(lambda text: len(text.split()))

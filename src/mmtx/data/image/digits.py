@@ -62,7 +62,7 @@ class Digits(Source):
         return {
             "image": Spec({"pixels": Field((1, 8, 8), torch.uint8)}),
             "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
-            "label": Spec({"class": Field((), torch.long, num_classes=10)}, labels=NAMES),
+            "label": Spec({"class": Field((), torch.long, num_classes=10)}, class_names=NAMES),
         }
 
     def train(self) -> Split:

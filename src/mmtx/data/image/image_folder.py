@@ -109,7 +109,7 @@ class ImageFolder(Source):
     def specs(self) -> Mapping[str, Spec]:
         return {
             "image": Spec({"pixels": Field(self._shape, torch.uint8)}),
-            "label": Spec({"class": Field((), torch.long, num_classes=len(self._labels))}, labels=self._labels),
+            "label": Spec({"class": Field((), torch.long, num_classes=len(self._labels))}, class_names=self._labels),
         }
 
     def train(self) -> Split:

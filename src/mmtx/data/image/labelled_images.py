@@ -52,7 +52,7 @@ class LabelledImages(Source):
     def specs(self) -> Mapping[str, Spec]:
         return {
             "image": Spec({"pixels": Field(tuple(self._train[0].shape[1:]), torch.uint8)}),
-            "label": Spec({"class": Field((), torch.long, num_classes=len(self._labels))}, labels=self._labels),
+            "label": Spec({"class": Field((), torch.long, num_classes=len(self._labels))}, class_names=self._labels),
         }
 
     def train(self) -> Split:

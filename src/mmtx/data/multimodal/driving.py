@@ -83,9 +83,9 @@ class Driving(Source):
             "camera": Spec({"pixels": Field((1, ROWS, COLUMNS), torch.uint8)}),
             "radar": Spec({"values": Field((None, 3), torch.float32, max_length=4)}),
             "map": Spec({"values": Field((None, 3), torch.float32, max_length=len(POINTS_M))}),
-            "vehicle": Spec({"class": Field((), torch.long, num_classes=len(VEHICLES))}, labels=VEHICLES),
+            "vehicle": Spec({"class": Field((), torch.long, num_classes=len(VEHICLES))}, class_names=VEHICLES),
             "speed": Spec({"values": Field((1,), torch.float32)}),
-            "label": Spec({"class": Field((), torch.long, num_classes=len(LABELS))}, labels=LABELS),
+            "label": Spec({"class": Field((), torch.long, num_classes=len(LABELS))}, class_names=LABELS),
         }
 
     def train(self) -> Split:

@@ -67,7 +67,7 @@ class LabelledText(Source):
         label = Field((), torch.long, len(self.labels))
         return {
             "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
-            "label": Spec({"class": label}, labels=self.labels),
+            "label": Spec({"class": label}, class_names=self.labels),
         }
 
     def train(self) -> Split:
