@@ -28,7 +28,7 @@ from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.next_token import NextToken
-from mmtx.training.optimisation import clip
+from mmtx.training.gradient_clipping import clip
 
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH, VOCABULARY = 6, 384, 6, 256, 8, 65
 CONFIG = [

@@ -126,8 +126,8 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
     Raises:
         ConfigErrors: with everything that is wrong.
     """
+    from mmtx.training.metric_directions import metric_directions
     from mmtx.training.optimisation import Optimisation
-    from mmtx.training.reported import reported_directions
     from mmtx.training.trainer import Training
 
     found = check.findings(config)
@@ -175,7 +175,7 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
     if training is not None and data is not None:
         attempt("trainer", lambda: _check_steps(training, data))
     if learner is not None and data is not None:
-        directions = attempt("objective", lambda: reported_directions(learner, data.source))
+        directions = attempt("objective", lambda: metric_directions(learner, data.source))
         if checkpoints is not None and directions is not None:
             attempt("checkpoint", lambda: checkpoints.choosing(directions))
         collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []

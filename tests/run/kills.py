@@ -32,8 +32,8 @@ from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoints import Checkpoints
 from mmtx.run.directory import RunDirectory
-from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
+from mmtx.training.samples import callback as samples
 
 TOO_LATE = 99
 
@@ -55,7 +55,7 @@ POINTS = {
     "data.episode": (rollouts._Recipe, "_episode"),
     "act.step": (mmtx.decoding.rollouts.History, "see"),
     "write.token": (TextDecoder, "append"),
-    "draw": (samples, "draw"),
+    "draw": (samples, "draw_predictions"),
     "start.assemble": (mmtx.experiment, "assemble"),
     "start.train": (job, "_train"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),

@@ -138,6 +138,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
     import lightning.pytorch as pl
 
     from mmtx.run.wandb.log import WandbLog
+    from mmtx.training.checkpoint_state import restore
     from mmtx.training.module import MultimodalModule
 
     quieten()
@@ -168,7 +169,7 @@ def _train(experiment: Experiment, run: RunDirectory, checkpoint: Path | None) -
         seed=config["seed"],
         max_skips=training.max_skips,
         data_timeout_s=training.data_timeout_s,
-        checkpoint=saved,
+        restore=None if saved is None else partial(restore, checkpoint=saved),
     )
     trainer = training.trainer(
         total_steps=total_steps,

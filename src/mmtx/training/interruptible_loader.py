@@ -1,4 +1,4 @@
-"""Batches whose making does not hold up a request to stop."""
+"""A loader that a request to stop interrupts."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Loader(Protocol):
     def __iter__(self) -> Iterator[Any]: ...
 
 
-class Unhindered:
-    """A loader that gives up waiting for a batch, or making it, when this process is requested to stop.
+class InterruptibleLoader:
+    """Gives up waiting for a batch, or making it, when this process is requested to stop.
 
     Args:
         loader: of the batches.

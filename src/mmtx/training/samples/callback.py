@@ -1,4 +1,4 @@
-"""Pictures and texts that a person would look at."""
+"""The callback that writes ``samples/``."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
-from mmtx.training.acting import show_acting
-from mmtx.training.drawing import draw, sounds
-from mmtx.training.listening import draw_listening
-from mmtx.training.module import MultimodalModule, is_sharded
+from mmtx.training.module import MultimodalModule
+from mmtx.training.samples.attention_shares import draw_attention_shares
+from mmtx.training.samples.episodes import show_episodes
+from mmtx.training.samples.predictions import draw_predictions, waveforms
+from mmtx.training.sharding import is_sharded
 from mmtx.world import Playable
 
 NUM_FILMED = 2
 
 
 class Samples(Callback):
-    """After the run, and every so many validations: some predictions beside the truth. Of a model that acts, after the
-    test, its episodes as well.
+    """Writes some predictions beside the truth, after the run and every so many validations; of a model that acts, its
+    episodes as well, after the test.
 
-    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. All are shown to the loggers.
+    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. Loggers get all of them.
 
     Args:
         num_samples: how many.
@@ -75,7 +76,7 @@ class Samples(Callback):
             if not played or not isinstance(source, Playable):
                 continue
             folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
-            pictures = {_named(part, key): path for key, path in show_acting(folder, step, source, played).items()}
+            pictures = {_named(part, key): path for key, path in show_episodes(folder, step, source, played).items()}
             for logger in trainer.loggers:
                 log = getattr(logger, "log_pictures", None)
                 if log is not None:
@@ -105,17 +106,19 @@ class Samples(Callback):
         examples = {name: learner.objective(name).examples(learner.model, batch) for name in applying}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
-        listening = folder / f"{_named(part, 'listening')}_step{trainer.global_step:06d}.png"
-        draw_listening(learner.model, batch, listening)
+        shares = folder / f"{_named(part, 'attention_shares')}_step{trainer.global_step:06d}.png"
+        draw_attention_shares(learner.model, batch, shares)
         for objective, of_objective in track(examples.items(), "drawing samples"):
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             _write_texts(stem.with_suffix(".jsonl"), of_objective)
-            picture = draw(learner, learner.objective(objective), batch, of_objective, stem.with_suffix(".png"))
+            picture = draw_predictions(
+                learner, learner.objective(objective), batch, of_objective, stem.with_suffix(".png")
+            )
             for logger in trainer.loggers:
                 log = getattr(logger, "log_samples", None)
                 if log is not None:
-                    log(name, of_objective, picture, sounds(learner, batch), trainer.global_step)
+                    log(name, of_objective, picture, waveforms(learner, batch), trainer.global_step)
 
 
 def _named(part: str, name: str) -> str:
