@@ -448,7 +448,7 @@ def made_learner(names: Sequence[str] = ALL, **changes: Any) -> Learner:
     return Learner(model=whole, objectives={"action": objective}, specs=SPECS).eval()
 
 
-def test_in_validation_it_is_asked_for_the_first_return_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validation_acts_for_the_first_target_return_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the test for each of them, with the same seeds; worlds of a few episodes at once, closed in the end."""
     monkeypatch.setattr(policy_eval, "SIDE_BY_SIDE", 3)
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
@@ -480,7 +480,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert play(learner, Toy(), "test") == whole
 
 
-def test_it_is_asked_for_the_best_of_the_data_or_for_nothing() -> None:
+def test_the_target_return_is_the_best_of_the_data_or_none() -> None:
     assert {episode.target_return for episode in play(made_learner(), Toy(), "val")[0]} == {6.0}
     played = play(made_learner(["state", "action"], target_returns=[1.0, 2.0]), Toy(), "test")
     assert [[episode.target_return for episode in some] for some in played] == [[None] * 7]

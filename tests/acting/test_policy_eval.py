@@ -7,18 +7,18 @@ import math
 import pytest
 from test_act import Toy, episodes_of, made_learner
 
-from mmtx.acting.policy_eval import FIRST_SEED, play, play_metrics, play_seeds, record, returns_asked, summed_up
+from mmtx.acting.policy_eval import FIRST_SEED, play, play_metrics, play_seeds, record, summed_up, target_returns
 
 
 def test_targets_that_print_alike_keep_a_metric_each() -> None:
     targets = [5.0, 500.0, 1000000.1, 1000000.2, 1e6, 0.1 + 0.2, -2.5]
     metrics = play_metrics(Toy(), [episodes_of([float(i)], target) for i, target in enumerate(targets)])
-    asked = {name: value for name, value in metrics.items() if "asked" in name}
+    others = {name: value for name, value in metrics.items() if "asked" in name}
     names = ["500", "1000000.1", "1000000.2", "1e+06", "0.30000000000000004", "-2.5"]
-    assert asked == {f"return_asked_{name}": i + 1.0 for i, name in enumerate(names)}
+    assert others == {f"return_asked_{name}": i + 1.0 for i, name in enumerate(names)}
 
 
-def test_a_return_that_is_asked_for_twice_is_played_once() -> None:
+def test_a_target_return_that_is_given_twice_is_played_once() -> None:
     learner, source = made_learner(target_returns=[4.0, 0.0, 4.0]), Toy()
     assert [some[0].target_return for some in play(learner, source, "test")] == [4.0, 0.0]
 
@@ -43,7 +43,7 @@ def test_only_episodes_whose_success_is_known_count_for_it() -> None:
 def test_an_episode_of_the_test_can_be_played_alone_by_its_seed() -> None:
     learner, source = made_learner(target_returns=[4.0], temperature=20.0), Toy()
     objective = learner.objective("action")
-    assert returns_asked(learner, objective, source) == [4.0]  # type: ignore[arg-type]
+    assert target_returns(learner, objective, source) == [4.0]  # type: ignore[arg-type]
     (played,) = play(learner, source, "test")
     for index in (0, 5):
         alone = play_seeds(learner, objective, source, [FIRST_SEED["test"] + index], 4.0)  # type: ignore[arg-type]

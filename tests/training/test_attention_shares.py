@@ -11,7 +11,7 @@ from mmtx.training.samples.attention_shares import attention_shares, draw_attent
 
 
 def test_shares_of_attention_are_those_of_the_rule() -> None:
-    """Queries that ask nothing listen evenly, so shares can be counted: a picture of 4 patches, a text after it."""
+    """Queries of zeros attend evenly, so shares can be counted: a picture of 4 patches, a text after it."""
     whole = model({"image": image(), "text": text()})
     with torch.no_grad():
         for block in whole.backbone.blocks:
@@ -20,7 +20,7 @@ def test_shares_of_attention_are_those_of_the_rule() -> None:
     names, layers = attention_shares(whole, batch)
     assert names == ["image", "text"]
     assert layers.shape == (2, 2, 2)
-    after_a_picture = [1 / 5, 2 / 6, 3 / 7, 1 / 5]  # a text's tokens hear 4 patches and their own past
+    after_a_picture = [1 / 5, 2 / 6, 3 / 7, 1 / 5]  # a text's tokens attend to 4 patches and their own past
     own = (sum(after_a_picture) + 1 + 1) / 6
     expected = torch.tensor([[1.0, 0.0], [1 - own, own]])
     torch.testing.assert_close(layers, expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)

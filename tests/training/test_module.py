@@ -95,7 +95,7 @@ CAPTIONED = ["encode=[image]", "objective=[seq2seq]", "trainer.max_steps=2"]
 
 @pytest.fixture(scope="module")
 def one_that_listens(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("listens") / "run"
+    folder = tmp_path_factory.mktemp("encoder") / "run"
     return train_here(folder, *CAPTIONED, "data.batch_size=16"), folder
 
 

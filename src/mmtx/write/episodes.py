@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
+from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, summed_up, target_returns
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
 from mmtx.data.episodes.source import FIRST_DATA_SEED
@@ -88,8 +88,8 @@ def _lack(source: Source) -> str:
 def _targets(learner: Learner, objective: Action, source: Playable, given: Any) -> Sequence[float] | Sequence[None]:
     """What is asked for: as given, or as the objective has it."""
     if given is None:
-        return returns_asked(learner, objective, source)
-    if returns_asked(learner, objective, source) == [None]:
+        return target_returns(learner, objective, source)
+    if target_returns(learner, objective, source) == [None]:
         names = ", ".join(name for name in learner.model.names if name in names_of(learner, source))
         raise InvalidValue("target_return", given, f"cannot be asked for: no 'return' is in the set, which is {names}")
     some = given if isinstance(given, list) else [given]
