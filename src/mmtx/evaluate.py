@@ -20,10 +20,11 @@ from mmtx.objectives.base import Score
 from mmtx.process.stopping import track
 from mmtx.world import Playable
 
+K = TypeVar("K")
 V = TypeVar("V")
 
-Totals = dict[str, tuple[torch.Tensor, list[str]]]
-"""For each objective, its summed `Score.vector` and the names of its statistics."""
+Sums = tuple[torch.Tensor, list[str]]
+"""Of an objective: its summed `Score.vector`, and the names of its statistics."""
 
 Gather = Callable[[Any], list[Any]]
 """From a value of this rank to those of all ranks, in their order."""
@@ -86,7 +87,7 @@ class Evaluation:
 
     def __init__(self, learner: Learner, stage: str, gather: Gather = lambda value: [value]) -> None:
         self._learner, self._stage, self._gather = learner, stage, gather
-        self._parts: dict[str, Totals] = {}
+        self._sums: dict[tuple[str, str], Sums] = {}
         self._skipped = torch.zeros(2, dtype=torch.long, device=next(learner.parameters()).device)
 
     def add(self, part: str, batches: Sequence[Batch]) -> None:
@@ -97,8 +98,8 @@ class Evaluation:
 
     def add_scores(self, part: str, scores: Mapping[str, Score]) -> None:
         """Adds the scores of a batch of a part of the data."""
-        totals = {name: (score.vector(), list(score.stats)) for name, score in scores.items()}
-        _add(self._parts.setdefault(part, {}), totals)
+        for name, score in scores.items():
+            _add(self._sums, (part, name), (score.vector(), list(score.stats)))
 
     def metrics(self, max_bad_share: float) -> dict[str, float]:
         """`stage_metrics` of the data; where it has parts, of each of them, and ``stage/loss`` of all. Beside them
@@ -118,46 +119,38 @@ class Evaluation:
         """`stage_metrics` of a step of training, and of each part of the data that it had samples of. All ranks have to
         call this."""
         of_parts, whole, _ = self._summed()
-        nothing: Totals = {name: (torch.zeros(2, dtype=torch.double), []) for name in self._learner.objectives}
+        nothing: dict[str, Sums] = {name: (torch.zeros(2, dtype=torch.double), []) for name in self._learner.objectives}
         return of_parts | stage_metrics(self._learner, self._stage, nothing | whole)
 
-    def _summed(self) -> tuple[dict[str, float], Totals, list[int]]:
+    def _summed(self) -> tuple[dict[str, float], dict[str, Sums], list[int]]:
         """Over all ranks, some of which may lack parts: the metrics of parts that have a name, the sums of the whole,
         and how many samples were skipped and seen."""
-        own = {
-            part: {name: (vector.cpu(), stats) for name, (vector, stats) in totals.items()}
-            for part, totals in self._parts.items()
-        }
-        parts: dict[str, Totals] = {}
+        own = {key: (vector.cpu(), stats) for key, (vector, stats) in self._sums.items()}
+        summed: dict[tuple[str, str], Sums] = {}
         counts = torch.zeros(2, dtype=torch.long)
         for of_rank, counted in self._gather((own, self._skipped.cpu())):
             counts += counted
-            for part, totals in of_rank.items():
-                _add(parts.setdefault(part, {}), totals)
-        metrics: dict[str, float] = {}
-        whole: Totals = {}
-        for part, totals in parts.items():
-            metrics |= stage_metrics(self._learner, under(self._stage, part), totals) if part else {}
-            _add(whole, totals)
-        return metrics, whole, counts.tolist()
+            for key, sums in of_rank.items():
+                _add(summed, key, sums)
+        parts: dict[str, dict[str, Sums]] = {}
+        whole: dict[str, Sums] = {}
+        for (part, name), sums in summed.items():
+            parts.setdefault(under(self._stage, part), {})[name] = sums
+            _add(whole, name, sums)
+        named = {part: totals for part, totals in parts.items() if part != self._stage}
+        metrics = [stage_metrics(self._learner, part, totals) for part, totals in named.items()]
+        return {name: value for of_part in metrics for name, value in of_part.items()}, whole, counts.tolist()
 
 
-def _add(totals: Totals, more: Totals) -> None:
-    for name, (vector, stats) in more.items():
-        totals[name] = (totals[name][0] if name in totals else 0.0) + vector, stats
+def _add(totals: dict[K, Sums], key: K, sums: Sums) -> None:
+    totals[key] = (totals[key][0] if key in totals else 0.0) + sums[0], sums[1]
 
 
 def act(
     learner: Learner, source: Source, stage: str, num_filmed: int = 0
 ) -> tuple[dict[str, float], dict[str, list[list[Episode]]]]:
-    """Acts in the environments of the data: ``stage/return`` and more, and the episodes of each part by target return.
-
-    Args:
-        learner: in eval mode.
-        source: of which each part that has an environment is acted in.
-        stage: ``val`` or ``test``; in ``train`` nobody acts.
-        num_filmed: episodes of each part that keep their frames.
-    """
+    """Acts in the environment of each part of the data: ``stage/return`` and more, and the episodes of each part by
+    target return, `num_filmed` of which keep their frames."""
     metrics: dict[str, float] = {}
     played = {part: play(learner, own, stage, num_filmed=num_filmed) for part, own in source.parts.items()}
     for part, episodes in played.items():
@@ -172,16 +165,11 @@ def under(stage: str, part: str) -> str:
     return f"{stage}/{part}" if part else stage
 
 
-def stage_metrics(learner: Learner, stage: str, totals: Totals) -> dict[str, float]:
+def stage_metrics(learner: Learner, stage: str, totals: Mapping[str, Sums]) -> dict[str, float]:
     """Metrics of summed scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
     objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
-    Where one of several had nothing to predict, it is left out, and so are short names, which might be its own.
-
-    Args:
-        learner: whose objectives they are.
-        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
-        totals: of the objectives.
-    """
+    Where one of several had nothing to predict, it is left out, and so are short names, which might be its own. The
+    stage may be followed by the name of a part."""
     counted = {name: sums for name, sums in totals.items() if len(totals) == 1 or sums[0][1]}
     own = {name: learner.objective(name).metrics(Score.from_vector(*sums)) for name, sums in counted.items()}
     metrics, short = _named(stage, own, len(totals) == 1)
@@ -194,13 +182,7 @@ def stage_metrics(learner: Learner, stage: str, totals: Totals) -> dict[str, flo
 
 
 def stage_directions(learner: Learner, stage: str, names: Sequence[str]) -> dict[str, Direction | None]:
-    """Which way those metrics are better that `stage_metrics` may give, named as there.
-
-    Args:
-        learner: whose objectives they are.
-        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
-        names: of the objectives that are summed up.
-    """
+    """Which way those metrics are better that `stage_metrics` may give of these objectives, named as there."""
     own = {name: known("loss") | dict(learner.objective(name).directions) for name in names}
     found, short = _named(stage, own, len(names) == 1)
     in_training = stage.partition("/")[0] == "train"  # where not every objective reports all that it declares

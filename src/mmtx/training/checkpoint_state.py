@@ -20,6 +20,7 @@ def capture(module: MultimodalModule) -> dict[str, Any]:
     The generators of a step are seeded from (seed, step, rank), so their state is the step.
     """
     optimizer, precision, keep = module.optimizer, module.trainer.precision_plugin, module.global_rank == 0
+    callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
     names = _names(module)
     return {
         "state_dict": {f"learner.{name}": _whole(value, keep) for name, value in module.learner.state_dict().items()},
@@ -32,7 +33,7 @@ def capture(module: MultimodalModule) -> dict[str, Any]:
         },
         "scheduler": module.scheduler.state_dict(),
         "scaler": precision.state_dict() if loss_scaler(precision) is not None else {},
-        "callbacks": {callback.state_key: callback.state_dict() for callback in _callbacks(module)},
+        "callbacks": {callback.state_key: callback.state_dict() for callback in callbacks},
         "module": module.progress(),
         **({"average": module.average.state_dict()} if module.average is not None else {}),
     }
@@ -50,14 +51,10 @@ def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
         module.trainer.precision_plugin.load_state_dict(checkpoint["scaler"])
     if module.average is not None:
         module.average.load_state_dict(checkpoint["average"])
-    for callback in _callbacks(module):
+    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
     module.set_progress(checkpoint["module"])
     _place_loop(module, checkpoint["mmtx"]["step"])
-
-
-def _callbacks(module: MultimodalModule) -> list[Callback]:
-    return module.trainer.callbacks  # type: ignore[attr-defined]
 
 
 def _names(module: MultimodalModule) -> dict[int, str]:

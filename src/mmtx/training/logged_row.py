@@ -21,16 +21,7 @@ def logged_row(
     grad_norms: Mapping[str, Tensor],
     skipped_samples: int,
 ) -> dict[str, float]:
-    """What docs/metrics.md lists.
-
-    Args:
-        metrics: of the objectives, and the throughput.
-        lr: what the optimiser took this step with.
-        epoch: passes over the training samples up to here.
-        grad_norm: of all gradients, before clipping; None where they were not finite.
-        grad_norms: of what only one name of the set has.
-        skipped_samples: of the run up to here.
-    """
+    """Metrics of the objectives and the throughput, with what docs/metrics.md lists besides."""
     row = {**metrics, "train/lr": lr, "train/epoch": epoch}
     if grad_norm is not None:
         row["train/grad_norm"] = float(grad_norm)

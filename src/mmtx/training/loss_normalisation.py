@@ -26,14 +26,8 @@ def count_predictions(learner: Learner, batches: Sequence[Batch], device: torch.
 def normalised_loss(
     learner: Learner, scores: Mapping[str, Score], counts: Float[Tensor, " objectives"], num_ranks: int
 ) -> Float[Tensor, ""]:
-    """What a micro-batch adds to the mean loss of the step.
-
-    Args:
-        learner: whose objectives have their weights in the sum.
-        scores: of the micro-batch.
-        counts: of predictions, of the whole step.
-        num_ranks: over which gradients are averaged afterwards, hence the factor.
-    """
+    """What a micro-batch adds to the mean loss of the step, from the counts of the whole step. Gradients are averaged
+    over ranks afterwards, hence the factor."""
     count_of = dict(zip(learner.objectives, counts, strict=True))
     losses = [
         learner.objective(name).weight * score.loss_sum * (num_ranks / count_of[name].clamp(min=1))

@@ -143,20 +143,19 @@ class MultimodalModule(ValidatedModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
-        evaluation = Evaluation(self.learner, "train", self.gather)
-        losses = self._backward(batches, evaluation)
+        self._evaluation = Evaluation(self.learner, "train", self.gather)
+        losses = self._backward(batches)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
-        mean_loss, skipped_samples = self._agreed_loss(losses, batches)
+        mean_loss = self._agreed_loss(losses, batches)
         if mean_loss is not None:
-            self._update(optimizer, batches, evaluation, mean_loss, skipped_samples)
+            self._update(optimizer, batches, mean_loss)
         else:
-            self._skipped_samples += skipped_samples
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _backward(self, batches: list[Batch], evaluation: Evaluation) -> Tensor:
+    def _backward(self, batches: list[Batch]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
         counts = self.sum_over_ranks(count_predictions(self.learner, batches, self.device))
         losses = []
@@ -169,7 +168,7 @@ class MultimodalModule(ValidatedModule):
                     loss = loss + zero_of_all_parameters(self.learner)
                 self.manual_backward(loss)
             if self._is_logged(self.global_step + 1):
-                evaluation.add_scores(batch.part, scores)
+                self._evaluation.add_scores(batch.part, scores)
             losses.append(loss.detach())
         return torch.stack(losses)
 
@@ -190,8 +189,8 @@ class MultimodalModule(ValidatedModule):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
-    def _agreed_loss(self, losses: Tensor, batches: list[Batch]) -> tuple[float | None, int]:
-        """The loss of all ranks, None where it or a gradient is not finite; and how many samples they could not read.
+    def _agreed_loss(self, losses: Tensor, batches: list[Batch]) -> float | None:
+        """The loss of all ranks, None where it or a gradient is not finite. Counts samples that could not be read.
         The only place where a step waits for the device.
 
         Raises:
@@ -200,26 +199,26 @@ class MultimodalModule(ValidatedModule):
         """
         norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
         skipped = count_left_out(batches)[0]
-        loss, norm_sum, bad = self.agree(torch.stack([losses.sum(), norm.to(losses), skipped.to(losses)]))
+        loss, norm_sum, num_skipped = self.agree(torch.stack([losses.sum(), norm.to(losses), skipped.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
         seen = max(step * self.samples_per_step, self.data.num_train)
-        check_left_out(self._skipped_samples + int(bad), seen, self.data.max_bad_share)
+        all_skipped = self._skipped_samples + int(num_skipped)
+        check_left_out(all_skipped, seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
-            return loss / num_ranks, int(bad)
+            self._skipped_samples = all_skipped
+            return loss / num_ranks
         folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
         if math.isfinite(loss) or not all(map(math.isfinite, own)):
             samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
         ids = sorted(i for of_rank in self.gather(samples) for i in of_rank)
         found = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
         self._warn(self.watch.bad(found, step))
-        return None, int(bad)
+        self._skipped_samples = all_skipped
+        return None
 
-    def _update(
-        self, optimizer: Any, batches: list[Batch], evaluation: Evaluation, loss: float, skipped_samples: int
-    ) -> None:
+    def _update(self, optimizer: Any, batches: list[Batch], loss: float) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
         optimizer.step()
-        self._skipped_samples += skipped_samples
         self._warn(self.watch.good(loss, self.global_step))
         lr = float(self.scheduler.get_last_lr()[0])
         self.scheduler.step()
@@ -227,7 +226,7 @@ class MultimodalModule(ValidatedModule):
             self.average.update(self.learner)
         self.throughput.count(batches)
         if self._is_logged(self.global_step):
-            self._log(evaluation, lr)
+            self._log(lr)
         self.is_between_steps = True
 
     def _warn(self, text: str | None) -> None:
@@ -237,10 +236,10 @@ class MultimodalModule(ValidatedModule):
     def _is_logged(self, step: int) -> bool:
         return is_logged(step, self.log_every_steps, self.total_steps)
 
-    def _log(self, evaluation: Evaluation, lr: float) -> None:
+    def _log(self, lr: float) -> None:
         self.logged = self.global_step
         row = logged_row(
-            evaluation.step_metrics() | self.throughput.metrics(self.sum_over_ranks),
+            self._evaluation.step_metrics() | self.throughput.metrics(self.sum_over_ranks),
             lr=lr,
             epoch=self.global_step * self.samples_per_step / self.data.num_train,
             grad_norm=self._grad_norm,

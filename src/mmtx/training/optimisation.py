@@ -48,12 +48,8 @@ class Optimisation:
                 raise InvalidValue(key, value, "must be a positive number")
         if clip_norm == 0:
             raise InvalidValue("clip_norm", clip_norm, "would leave no gradient; null does not clip", "null")
-        for key, value in (
-            ("weight_decay", weight_decay),
-            ("warmup_steps", warmup_steps),
-            ("warmup_epochs", warmup_epochs),
-            ("clip_norm", clip_norm or 0.0),
-        ):
+        rest = {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "warmup_epochs": warmup_epochs}
+        for key, value in {**rest, "clip_norm": clip_norm or 0.0}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidValue(key, value, "must be at least 0")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):

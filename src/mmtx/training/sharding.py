@@ -19,8 +19,10 @@ def shard(learner: Learner, mesh: DeviceMesh) -> None:
     fully_shard(learner, mesh=mesh)
 
 
-def unshard(learner: Learner, whole: bool) -> None:
+def unshard(trainer: pl.Trainer, learner: Learner, whole: bool) -> None:
     """Keeps parameters whole on every rank, as decoding texts takes each rank its own time; or shards them again."""
+    if not is_sharded(trainer):
+        return
     from torch.distributed.fsdp import FSDPModule
 
     for module in learner.modules():

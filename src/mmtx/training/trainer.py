@@ -61,16 +61,11 @@ class Training:
         max_skips: int,
         data_timeout_s: float | None,
     ) -> None:
-        for key, given, least in (
-            ("max_steps", max_steps, 1),
-            ("accumulate_grad_batches", accumulate_grad_batches, 1),
-            ("num_nodes", num_nodes, 1),
-            ("val_every_steps", val_every_steps, 1),
-            ("max_skips", max_skips, 1),
-            ("data_timeout_s", data_timeout_s, 1),
-        ):
-            if given is not None and given < least:
-                raise InvalidValue(key, given, f"must be at least {least}")
+        steps = {"max_steps": max_steps, "val_every_steps": val_every_steps, "max_skips": max_skips}
+        counts = {"accumulate_grad_batches": accumulate_grad_batches, "num_nodes": num_nodes}
+        for key, given in {**steps, **counts, "data_timeout_s": data_timeout_s}.items():
+            if given is not None and given < 1:
+                raise InvalidValue(key, given, "must be at least 1")
         if max_steps is not None:
             check_within("max_steps", max_steps, 1, MOST_STEPS)
         if data_timeout_s is not None and data_timeout_s > LONGEST_WAIT_S:

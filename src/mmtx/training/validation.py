@@ -14,7 +14,7 @@ from mmtx.evaluate import Evaluation, act
 from mmtx.learner import Learner
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.rank_agreement import AgreeingModule
-from mmtx.training.sharding import is_sharded, unshard
+from mmtx.training.sharding import unshard
 from mmtx.training.throughput import Throughput
 from mmtx.training.weight_average import WeightAverage
 
@@ -70,7 +70,7 @@ class ValidatedModule(AgreeingModule):
         self._evaluation = Evaluation(self.learner, stage, self.gather)
         seed_step(self.seed, self.global_step, self.global_rank)
         self._swap_average()
-        self._unshard(True)
+        unshard(self.trainer, self.learner, True)
 
     def validation_step(self, batches: list[Batch], _: int, dataloader_idx: int = 0) -> None:
         if batches:
@@ -91,7 +91,7 @@ class ValidatedModule(AgreeingModule):
         """The test of data whose only test is its environment."""
         self.learner.eval()
         self._swap_average()
-        self._unshard(True)
+        unshard(self.trainer, self.learner, True)
         self._end("test", {})
         for callback in self.trainer.callbacks:  # type: ignore[attr-defined]
             callback.on_test_end(self.trainer, self)
@@ -101,7 +101,7 @@ class ValidatedModule(AgreeingModule):
             metrics |= self._act(stage)
         self.stop_if_requested()
         self._publish(metrics)
-        self._unshard(False)
+        unshard(self.trainer, self.learner, False)
         self._swap_average()
         self.throughput.restart()  # time spent here is not training
 
@@ -113,10 +113,6 @@ class ValidatedModule(AgreeingModule):
             num_filmed = self.num_filmed if stage == "test" else 0
             metrics, self.played = act(self.learner, self.data.source, stage, num_filmed)
         return metrics
-
-    def _unshard(self, whole: bool) -> None:
-        if is_sharded(self.trainer):
-            unshard(self.learner, whole)
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

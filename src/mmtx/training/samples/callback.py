@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -42,8 +43,7 @@ class Samples(Callback):
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         pl_module.num_filmed = NUM_FILMED
 
     def state_dict(self) -> dict[str, int]:
@@ -52,21 +52,18 @@ class Samples(Callback):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._validations = state.get("validations", 0)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._validations += 1
         last = trainer.global_step >= pl_module.total_steps
         due = self.every_validations is not None and self._validations % self.every_validations == 0
         if due or last:
             self._write(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if pl_module.data.source.val() is None:
             self._write(trainer, pl_module)  # there was no validation to follow
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         with pl_module.cut_short():
             self._show_played(trainer, pl_module)
 
@@ -77,10 +74,7 @@ class Samples(Callback):
                 continue
             folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
             pictures = {_named(part, key): path for key, path in show_episodes(folder, step, source, played).items()}
-            for logger in trainer.loggers:
-                log = getattr(logger, "log_pictures", None)
-                if log is not None:
-                    log(pictures, step)
+            _log(trainer, "log_pictures", pictures, step)
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         if not trainer.is_global_zero or is_sharded(trainer):
@@ -115,10 +109,13 @@ class Samples(Callback):
             picture = draw_predictions(
                 learner, learner.objective(objective), batch, of_objective, stem.with_suffix(".png")
             )
-            for logger in trainer.loggers:
-                log = getattr(logger, "log_samples", None)
-                if log is not None:
-                    log(name, of_objective, picture, waveforms(learner, batch), trainer.global_step)
+            _log(trainer, "log_samples", name, of_objective, picture, waveforms(learner, batch), trainer.global_step)
+
+
+def _log(trainer: pl.Trainer, method: str, *shown: Any) -> None:
+    for logger in trainer.loggers:
+        if hasattr(logger, method):
+            getattr(logger, method)(*shown)
 
 
 def _named(part: str, name: str) -> str:
