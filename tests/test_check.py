@@ -3,7 +3,7 @@
 import pytest
 from run_cli import mmtx, text_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config.check import resolve
 from mmtx.config.compose import compose, expand_sweep, with_overrides
 from mmtx.errors import ConfigErrors, UserError

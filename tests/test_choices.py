@@ -28,8 +28,8 @@ from mmtx.errors import ConfigErrors
 from mmtx.experiment import Experiment, assemble, construct
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
-from mmtx.sweep.command import check_sweeper
 from mmtx.sweep.policy import Policy
+from mmtx.sweep.settings import check_sweeper
 from mmtx.training.module import MultimodalModule
 
 CONF = Path(__file__).parents[1] / "conf"

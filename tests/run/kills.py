@@ -20,7 +20,7 @@ import lightning.pytorch  # noqa: F401  before the first fork, so that it is imp
 import torch
 from torch.distributed.tensor import DTensor
 
-import mmtx.cli
+import mmtx.commands.main
 import mmtx.decoding.rollouts
 import mmtx.experiment
 from mmtx.data import loaders as data_module
@@ -224,7 +224,7 @@ def run(words, cwd, **point):
         if point:
             arm(**point)
         outlast_readers()  # as the command does in a process of its own
-        leave(lambda: mmtx.cli.main(words))
+        leave(lambda: mmtx.commands.main.main(words))
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)  # nobody is left; a test says so where it matters

@@ -15,7 +15,7 @@ import yaml
 from random_damage import damaged
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config import check
 from mmtx.config.check import resolve
 from mmtx.config.redaction import redacted

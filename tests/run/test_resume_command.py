@@ -10,7 +10,7 @@ import yaml
 from run_cli import TINY
 from test_resume import play
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.resume import resume

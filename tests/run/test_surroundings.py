@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config import check
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory

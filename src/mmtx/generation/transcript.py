@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -21,7 +20,9 @@ from mmtx.data.audio.sound_file import read_sound, sound_header, trim_silence
 from mmtx.data.collate import collate
 from mmtx.data.files.folder import look_into, report_left_out
 from mmtx.data.files.table import KINDS
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.generation.trained import Trained
+from mmtx.generation.translation import writing
 from mmtx.learner import Learner
 from mmtx.modalities.audio import Audio
 from mmtx.objectives.ctc import CTC
@@ -29,11 +30,11 @@ from mmtx.objectives.seq2seq import Seq2Seq
 from mmtx.process.stopping import track
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif")
-"""Files that are taken for sounds by their names alone."""
+"""Files that are sounds by their names alone."""
 WINDOWS_AT_ONCE = 16
 FILES_AT_ONCE = 64
 LONGEST_SECONDS = 24 * 3600.0
-"""A recording that is read whole into memory."""
+"""Of a recording, which is read whole into memory."""
 
 
 @dataclass(frozen=True)
@@ -45,23 +46,52 @@ class Segment:
     text: str
 
 
-def transcribe(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, Any]) -> str:
-    """The segments of one sound file, a line each; or a line of JSON for every file of a folder or a manifest.
+def transcribe(
+    trained: Trained,
+    objective: Seq2Seq | CTC,
+    *,
+    audio: str,
+    max_new_tokens: int | None = None,
+    beam_size: int | None = None,
+    length_penalty: float | None = None,
+    resample: bool = False,
+    overlap_seconds: float = 1.0,
+) -> str:
+    """What is said in a sound file, with times; of many files, a line of JSON for each (objective=[seq2seq] or [ctc]).
 
-    A recording that is longer than the model hears is cut into windows that overlap, and what their overlaps both say
-    is said once.
+    A recording that is longer than the model's context is cut into windows that overlap, and what two of them both say
+    is written once.
+
+    Args:
+        trained: the model.
+        objective: that writes; CTC reads its text off the tokens, with nothing to search.
+        audio: the sound file, a folder, or a manifest (.csv, .tsv, .jsonl)
+        max_new_tokens: upper limit for each window; null: the model's context
+        beam_size: hypotheses of beam search; null: as trained
+        length_penalty: above 0 longer texts gain; null: as trained
+        resample: convert a sound whose rate is not the model's
+        overlap_seconds: of the windows that a long recording is cut into
+
+    Raises:
+        UserError: an option cannot be, or there is no sound that can be read.
     """
-    name = writer.source if isinstance(writer, CTC) else _sound_of(learner)
+    check_within("overlap_seconds", overlap_seconds, 0, LONGEST_SECONDS)
+    learner = trained.learner
+    write: Callable[[Batch], list[str]]
+    if isinstance(objective, CTC):
+        name, write = objective.source, partial(objective.write, learner.model)
+    else:
+        name = next(name for name in learner.model.names if isinstance(learner.model.tokenizer(name), Audio))
+        write = writing(trained, objective, max_new_tokens, beam_size, length_penalty)
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
-    given = Path(options["audio"]).expanduser()
+    given = Path(audio).expanduser()
     files = sound_files(given)
-    write = _writing(learner, writer, options)
-    overlap, began, heard_s = round(float(options["overlap_seconds"]) * rate), time.perf_counter(), 0.0
+    overlap, began, heard_s = round(overlap_seconds * rate), time.perf_counter(), 0.0
     lines: list[str] = []
     for first in track(range(0, len(files), FILES_AT_ONCE), f"{len(files)} files, part"):
         some = files[first : first + FILES_AT_ONCE]
-        waveforms = [_read(file, rate, bool(options["resample"])) for file in some]
+        waveforms = [_read(file, rate, resample) for file in some]
         heard_s += sum(map(len, waveforms)) / rate
         for file, segments in zip(some, _segments(learner, write, name, waveforms, overlap), strict=True):
             lines += [_record(file, segments)] if files != [given] else map(_line, segments)
@@ -88,15 +118,6 @@ def _segments(
         yield [Segment(round(a / rate, 3), round(b / rate, 3), text) for (a, b), text in zip(own, said, strict=True)]
 
 
-def _writing(learner: Learner, writer: Seq2Seq | CTC, options: Mapping[str, Any]) -> Callable[[Batch], list[str]]:
-    """From a batch to its texts, as the options ask."""
-    if isinstance(writer, CTC):
-        return partial(writer.write, learner.model)
-    writer.search_with(options["beam_size"], options["length_penalty"])
-    limit, cache = options["max_new_tokens"], bool(options["cache"])
-    return partial(writer.write, learner.model, max_new_tokens=limit, cache=cache)
-
-
 def _record(file: Path, segments: Sequence[Segment]) -> str:
     text = " ".join(segment.text for segment in segments if segment.text)
     record = {"path": str(file), "text": text, "segments": [asdict(segment) for segment in segments]}
@@ -111,12 +132,12 @@ def windows(length: int, longest: int, overlap: int) -> list[tuple[int, int]]:
     """Stretches of at most `longest` samples that cover a recording, each beginning `overlap` before the last ends.
 
     Raises:
-        InvalidValue: windows would not get on.
+        InvalidValue: the windows would not advance.
     """
     if length <= longest:
         return [(0, length)]
     if not 0 <= overlap < longest:
-        raise InvalidValue("overlap_seconds", overlap, f"(in samples) must be less than the {longest} that are heard")
+        raise InvalidValue("overlap_seconds", overlap, f"(in samples) must be less than the {longest} of a window")
     count = -(-(length - overlap) // (longest - overlap))
     step = (length - longest) / (count - 1)  # spread out, so that none is short
     return [(round(i * step), round(i * step) + longest) for i in range(count)]
@@ -129,10 +150,10 @@ def _shares(spans: Sequence[tuple[int, int]]) -> list[float]:
 
 
 def joined(texts: Sequence[str], shares: Sequence[float]) -> list[str]:
-    """The texts of overlapping windows, each without what the one before it has said already.
+    """The texts of overlapping windows, each without what the one before it has already.
 
     The longest run of words that the end of one and the beginning of the next have in common is where they are joined:
-    what follows the run on the left, and what precedes it on the right, was heard cut off.
+    what follows the run on the left, and what precedes it on the right, may be cut off.
 
     Args:
         texts: of the windows, in order.
@@ -182,15 +203,8 @@ def _is_sound(file: Path) -> bool:
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:
     own = sound_header(file).sample_rate_hz
     if own != rate and not resample:
-        raise UserError(f"{file} has {own} Hz; this model hears {rate} Hz: resample=true converts it")
+        raise UserError(f"{file} has {own} Hz, and this model takes {rate} Hz: resample=true converts it")
     return read_sound(file, sample_rate_hz=rate, resample=resample, max_seconds=LONGEST_SECONDS)
-
-
-def _sound_of(learner: Learner) -> str:
-    for name in learner.model.names:
-        if isinstance(learner.model.tokenizer(name), Audio):
-            return name
-    raise UserError(f"the set of this model holds no sound, but {', '.join(learner.model.names)}")
 
 
 def _clock(seconds: float) -> str:

@@ -4,19 +4,19 @@ import re
 
 import pytest
 
-from mmtx.commands.arguments import Places, parse, parse_run, refuse, take
+from mmtx.commands.arguments import Paths, parse, parse_run, refuse, take
 from mmtx.errors import UserError
 
-ONE = Places(1, 1, "name one")
-SOME = Places(1, None, "name some")
-KNOWN = {"split": "test", "temperature": 1.0, "prompt": None, "drop": None}
+ONE = Paths(1, 1, "name one")
+SOME = Paths(1, None, "name some")
+KNOWN = ("split", "temperature", "prompt", "drop")
 
 
-def test_places_options_and_what_is_left():
+def test_paths_options_and_other_arguments():
     words = ["drop=[a,b]", "run", "temperature=1e-3", "prompt=1: 2=3", "data.path=x"]
     assert parse(words, ONE, KNOWN, texts=("prompt",)) == (
         ["run"],
-        {"split": "test", "temperature": 0.001, "prompt": "1: 2=3", "drop": ["a", "b"]},
+        {"temperature": 0.001, "prompt": "1: 2=3", "drop": ["a", "b"]},
         ["data.path=x"],
     )
     assert parse(["run", "temperature=null"], ONE, KNOWN)[1]["temperature"] is None
@@ -27,23 +27,23 @@ def test_places_options_and_what_is_left():
 def test_what_lies_there_is_a_place_though_it_reads_like_an_option(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "seed=1").mkdir()
-    assert parse(["seed=1", "seed=2"], SOME, {"seed": 0}) == (["seed=1"], {"seed": 2}, [])
+    assert parse(["seed=1", "seed=2"], SOME, ["seed"]) == (["seed=1"], {"seed": 2}, [])
 
 
 def test_a_key_that_is_taken_away_is_no_place(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert parse(["run", "~seed", "~data.path"], ONE, KNOWN) == (["run"], KNOWN, ["~seed", "~data.path"])
+    assert parse(["run", "~seed", "~data.path"], ONE, KNOWN) == (["run"], {}, ["~seed", "~data.path"])
     assert parse(["~/run"], ONE, KNOWN)[0] == ["~/run"]
     (tmp_path / "~old").mkdir()
     assert parse(["~old"], ONE, KNOWN)[0] == ["~old"]
 
 
 @pytest.mark.parametrize(
-    ("words", "places"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
+    ("words", "paths"), [([], ONE), (["a", "b"], ONE), (["--a"], ONE), ([], SOME), (["a", "-m"], SOME)], ids=str
 )
-def test_other_places_than_a_command_takes(words, places):
-    with pytest.raises(UserError, match=f"^{places.wanted}$"):
-        parse(words, places, KNOWN)
+def test_other_paths_than_a_command_takes(words, paths):
+    with pytest.raises(UserError, match=f"^{paths.wanted}$"):
+        parse(words, paths, KNOWN)
 
 
 def test_what_is_no_option():

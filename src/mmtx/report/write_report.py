@@ -6,31 +6,41 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import UserError
 from mmtx.report import table
 from mmtx.report.attribution import Attribution, attributions
-from mmtx.report.comparison import Comparison, compare, number
+from mmtx.report.comparison import Comparison, compare
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
 from mmtx.run.record import RunRecord, find_runs
 
-DEFAULTS: dict[str, Any] = {"metric": None, "mode": None, "empty": None, "out": None}
 
+def write_report(
+    paths: Sequence[str],
+    *,
+    metric: str | None = None,
+    mode: str | None = None,
+    empty: float | None = None,
+    out: str | None = None,
+) -> str:
+    """Writes ``report.html`` and ``report.csv``. Returns what to print.
 
-def write_report(places: Sequence[str], options: dict[str, Any]) -> str:
-    """Writes ``report.html`` and ``report.csv``. Gives what to print.
+    Args:
+        paths: directories of runs and sweeps
+        metric: what to sort by; null: what best.ckpt was chosen by
+        mode: whether more of it is better (max) or less (min), where the metric does not declare it
+        empty: of sweeps over modality=: the metric's value for a model that is given nothing, such as chance
+        out: directory to write into
 
     Raises:
         UserError: there is no run, no such metric, or no way to write.
     """
-    empty = _empty(options["empty"])
-    records = find_runs(places)
-    comparison = compare(records, options["metric"], options["mode"])
+    records = find_runs(paths)
+    comparison = compare(records, metric, mode)
     found = attributions(comparison, empty)
-    folder = Path(options["out"]).expanduser() if options["out"] else _common(places)
-    title = f"{_common(places).name}: {_states(records)}"
+    folder = Path(out).expanduser() if out else _common(paths)
+    title = f"{_common(paths).name}: {_states(records)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "report.html").write_text(_page(title, comparison, found), encoding="utf-8")
@@ -83,7 +93,7 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         parts += [heading("Not ranked"), html_table(*table.leftovers(comparison), mark_first=False)]
     sample = _sample(comparison.best_run)
     if sample:
-        parts += [heading("What the best run says"), picture(sample.read_bytes(), "samples of the best run")]
+        parts += [heading("Samples of the best run"), picture(sample.read_bytes(), "predictions of the best run")]
     return page(title, parts)
 
 
@@ -121,22 +131,12 @@ def _states(records: Sequence[RunRecord]) -> str:
     return f"{len(records)} {word} ({', '.join(f'{count} {state}' for state, count in counts.items())})"
 
 
-def _common(places: Sequence[str]) -> Path:
+def _common(paths: Sequence[str]) -> Path:
     """The one directory, or the one above all of them."""
-    paths = [Path(place).expanduser().absolute() for place in places]
-    return Path(os.path.commonpath(paths))
+    return Path(os.path.commonpath([Path(path).expanduser().absolute() for path in paths]))
 
 
 def _sample(run: RunRecord | None) -> Path | None:
     """The last picture that a run has drawn of its predictions."""
     pictures = sorted((run.path / "samples").glob("*_step*.png")) if run else []
     return max(pictures, key=lambda file: file.stem.rpartition("_step")[2]) if pictures else None
-
-
-def _empty(value: object) -> float | None:
-    if value is None:
-        return None
-    found = number(str(value))
-    if found is None:
-        raise InvalidValue("empty", value, "is not a number; give the metric of a model that is given nothing")
-    return found

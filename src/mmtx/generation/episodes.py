@@ -1,11 +1,10 @@
-"""What comes of acting: episodes in the world of the run's data."""
+"""Episodes in the environment of the run's data."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -14,28 +13,45 @@ from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
 from mmtx.data.episodes.source import FIRST_DATA_SEED
 from mmtx.decoding.rollouts import Episode
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
-from mmtx.run.directory import newest_checkpoint
-from mmtx.run.loading import read_checkpoint
 from mmtx.run.metrics import finite
-from mmtx.run.source import source_for
 from mmtx.world import Playable
 
 
-def write_episodes(place: str, learner: Learner, options: Mapping[str, Any]) -> str:
-    """A line of JSON for every episode, and one that sums them up for each return that was asked for.
+def play_episodes(
+    trained: Trained,
+    objective: Action,
+    *,
+    part: str | None = None,
+    episodes: int = 10,
+    target_return: float | list[float] | None = None,
+    out: str | None = None,
+) -> str:
+    """Episodes in the environment of the run's data, as lines of JSON, and one that sums them up (objective=[action]).
+
+    Args:
+        trained: the model.
+        objective: that acts; in a mixture, that of the part is taken.
+        part: of a mixture: where to act, needed where several parts have an environment
+        episodes: how many, for each target return
+        target_return: one or several: target_return=[500,100]; null: those of the run's objective
+        out: a .gif file, for a film of the first episode
 
     Raises:
         UserError: there is nothing to act in, or an option cannot be.
     """
-    seeds, (source, objective) = _seeds(options), _stage(place, learner, options)
-    targets = _targets(learner, objective, source, options["target_return"])
-    film = None if options["out"] is None else _film_file(options["out"], source, seeds[0])
-    filmed, cache = int(film is not None), bool(options["cache"])
+    check_within("episodes", episodes, 1, FIRST_DATA_SEED)
+    seeds, (source, objective) = _seeds(trained.seed, episodes), _stage(trained, part)
+    targets = _targets(trained.learner, objective, source, target_return)
+    film = None if out is None else _film_file(out, source, seeds[0])
+    filmed = int(film is not None)
     played = [
-        play_seeds(learner, objective, source, seeds, target, num_filmed=0 if index else filmed, cache=cache)
+        play_seeds(
+            trained.learner, objective, source, seeds, target, num_filmed=0 if index else filmed, cache=trained.cache
+        )
         for index, target in enumerate(targets)
     ]
     if film is not None:
@@ -48,31 +64,29 @@ def _summary(source: Playable, episodes: Sequence[Episode]) -> dict[str, float |
     return {"target_return": episodes[0].target_return, **finite(summed_up(source, episodes))}
 
 
-def _seeds(options: Mapping[str, Any]) -> range:
-    first, count = options["seed"], options["episodes"]
-    if not isinstance(first, int) or not 0 <= first <= FIRST_DATA_SEED - count:
+def _seeds(first: int, count: int) -> range:
+    if first > FIRST_DATA_SEED - count:
         raise InvalidValue("seed", first, f"and those of all episodes must lie in 0..{FIRST_DATA_SEED - 1}")
     return range(first, first + count)
 
 
-def _stage(place: str, learner: Learner, options: Mapping[str, Any]) -> tuple[Playable, Action]:
-    """The data in whose world it is to act, and the objective that acts there. Of a mixture, one part.
+def _stage(trained: Trained, given: str | None) -> tuple[Playable, Action]:
+    """The data in whose environment to act, and the objective that acts there. Of a mixture, one part.
 
     Raises:
-        UserError: it cannot be made, has no world, or it is not said which part is meant.
+        UserError: there is none, or several and no part is given.
     """
-    checkpoint, given = read_checkpoint(newest_checkpoint(place)), options["part"]
-    source = source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": options["plugins"]})
+    learner, source, path = trained.learner, trained.source(), trained.path
     acting = {part: (own, acting_objective(learner, own)) for part, own in source.parts.items()}
     there = {part: (own, acts) for part, (own, acts) in acting.items() if isinstance(own, Playable) and acts}
     if not there:
-        raise UserError(f"{place} has nothing to act in: {_lack(source)}")
+        raise UserError(f"{path} has nothing to act in: {_lack(source)}")
     if given is not None and (given not in there or not given):
         hint = f"one of {', '.join(there)}" if len(source.parts) > 1 else None
         raise InvalidValue("part", given, "is no part of the data that can be acted in", hint)
     if given is None and len(there) > 1:
         choices = " or ".join(f"part={part}" for part in there)
-        raise UserError(f"{place} can act in several parts of its data: say which, {choices}")
+        raise UserError(f"{path} can act in several parts of its data: give {choices}")
     return there[given] if given is not None else next(iter(there.values()))
 
 
@@ -85,30 +99,24 @@ def _lack(source: Source) -> str:
     return "its data names no environment (data.env=null)"
 
 
-def _targets(learner: Learner, objective: Action, source: Playable, given: Any) -> Sequence[float] | Sequence[None]:
-    """What is asked for: as given, or as the objective has it."""
+def _targets(
+    learner: Learner, objective: Action, source: Playable, given: float | list[float] | None
+) -> Sequence[float] | Sequence[None]:
+    """The target returns: as given, or as the objective has them."""
     if given is None:
         return target_returns(learner, objective, source)
     if target_returns(learner, objective, source) == [None]:
         names = ", ".join(name for name in learner.model.names if name in names_of(learner, source))
-        raise InvalidValue("target_return", given, f"cannot be asked for: no 'return' is in the set, which is {names}")
-    some = given if isinstance(given, list) else [given]
-    try:
-        targets = [float(target) for target in some if not isinstance(target, bool)]
-    except (TypeError, ValueError, OverflowError):
-        targets = []
-    if (
-        len(targets) != len(some)
-        or not targets
-        or not all(abs(target) <= torch.finfo(torch.float32).max for target in targets)
-    ):
+        raise InvalidValue("target_return", given, f"cannot be a target: no 'return' is in the set, which is {names}")
+    targets = given if isinstance(given, list) else [given]
+    if not targets or not all(abs(target) <= torch.finfo(torch.float32).max for target in targets):
         problem = "must be a number that float32 holds, or a list of some"
         raise InvalidValue("target_return", given, problem, "target_return=[500,100]")
     return list(dict.fromkeys(targets))
 
 
 def _film_file(out: str, source: Playable, seed: int) -> Path:
-    """Where the film goes. Raises UserError where it cannot be written or drawn, before anything is played."""
+    """The file of the film. Raises UserError where it cannot be written or drawn, before anything is played."""
     file = Path(out).expanduser()
     if file.suffix.lower() != ".gif":
         raise InvalidValue("out", out, "must end in .gif")

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from random_sets import examples
 
 from mmtx.errors import InvalidValue
-from mmtx.write.transcript import joined, sound_files, windows
+from mmtx.generation.transcript import joined, sound_files, windows
 
 
 def test_sounds_of_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -44,13 +44,13 @@ def test_windows_cover_a_recording(length: int, longest: int, data: st.DataObjec
     assert spans[-1][1] == length
     assert all(0 < stop - start <= longest for start, stop in spans)
     for (_, stop), (start, _) in zip(spans, spans[1:], strict=False):
-        assert stop - start >= overlap, "neighbours overlap as asked"
+        assert stop - start >= overlap, "neighbours overlap as requested"
     assert len(spans) == 1 or len(spans) <= -(-(length - overlap) // (longest - overlap)), "no window more than needed"
 
 
-def test_windows_that_would_not_get_on_are_refused() -> None:
+def test_windows_that_would_not_advance_are_refused() -> None:
     assert windows(5, 10, 30) == [(0, 5)]
-    with pytest.raises(InvalidValue, match=r"overlap_seconds=10 \(in samples\) must be less than the 10"):
+    with pytest.raises(InvalidValue, match=r"overlap_seconds=10 \(in samples\) must be less than the 10 of a window"):
         windows(20, 10, 10)
 
 
