@@ -165,7 +165,7 @@ class Batch:
 
     def select(self, index: slice | Int[Tensor, " rows"]) -> Batch:
         """Some samples of the batch, in any order, any number of times; no longer packed."""
-        return replace(self._map(lambda tensor: tensor[index]), host_lengths=None)
+        return replace(self, host_lengths=None)._map(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
