@@ -17,7 +17,7 @@ from mmtx.acting.policy_eval import FIRST_SEED, acting_objective, play, play_met
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.collate import collate
-from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
 from mmtx.decoding.rollouts import Episode, History, roll_out
 from mmtx.errors import UserError
 from mmtx.evaluate import acting_metrics

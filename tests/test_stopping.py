@@ -195,7 +195,7 @@ def test_files_that_are_compared_in_threads_are_not_read_to_the_end(signals, tmp
 
     monkeypatch.setattr(same_content, "_sample", sample)
     with pytest.raises(Interrupted), obeyed(Obey.AT_CHECKS):
-        same_content.first_of_same(files)
+        same_content.first_copies(files)
     assert read == files[:1]
 
 

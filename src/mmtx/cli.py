@@ -82,7 +82,7 @@ def train(arguments: list[str]) -> int:
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.job import begin, start
-    from mmtx.run.source import learnt_for
+    from mmtx.run.source import fitted_state_for
 
     if is_sweep:
         from mmtx.sweep.command import run_sweep
@@ -93,7 +93,7 @@ def train(arguments: list[str]) -> int:
     if here.by is not None and run_dir is None:
         raise UserError(f"ranks that {here.by} has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     here.check(experiment.training.num_devices, experiment.training.num_nodes)
     run = RunDirectory(run_dir or fresh_directory(config["name"]))
     if requeued() and run.config.is_file():
@@ -136,7 +136,7 @@ def check(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, _ = parse_run(arguments)
     from mmtx.config.compose import read_or_compose
     from mmtx.experiment import assemble
-    from mmtx.run.source import learnt_for
+    from mmtx.run.source import fitted_state_for
 
     if is_sweep:
         from mmtx.sweep.command import check_launcher, check_sweeper, plan_sweep, split
@@ -148,7 +148,7 @@ def check(arguments: list[str]) -> int:
         return 0
     _refuse_sweep(overrides)
     config = read_or_compose(config_file, overrides)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     if experiment.config.get("init_from"):
         from mmtx.run.initial import initialise_from
 

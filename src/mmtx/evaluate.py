@@ -10,7 +10,7 @@ from mmtx.acting.policy_eval import play, play_metrics
 from mmtx.batch import Batch
 from mmtx.data.base import Source
 from mmtx.data.loaders import DataModule
-from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.decoding.rollouts import Episode
 from mmtx.directions import KNOWN, Direction, known
 from mmtx.errors import InvalidValue
@@ -48,11 +48,11 @@ def evaluate_learner(
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
         totals: Totals = {}
         for batches in track(loader, "evaluating, batch"):
-            left_out += count_left_out(batches)
+            left_out += count_skipped(batches)
             add_scores(totals, learner(_without(batches[0], drop).to(device)))
         summed[part] = {name: (vector.cpu(), stats) for name, (vector, stats) in totals.items()}
     count, seen = (int(value) for value in left_out)
-    check_left_out(count, seen, data.max_bad_share)
+    check_skipped(count, seen, data.max_bad_share)
     skipped = {f"{split}/skipped_samples": float(count)} if count else {}
     return parts_metrics(learner, split, summed) | acting | skipped or None
 

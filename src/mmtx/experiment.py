@@ -15,7 +15,7 @@ from mmtx.compatibility import mismatches
 from mmtx.config import check
 from mmtx.config.compose import Config, compose
 from mmtx.data.base import Source
-from mmtx.data.learnt import Learnt, within
+from mmtx.data.fitted import FittedState, nested_source
 from mmtx.data.loaders import DataModule
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.directions import Directions
@@ -82,7 +82,7 @@ def construct(node: Any, plugins: Sequence[str] = (), **runtime: Any) -> Any:
 
 def _child(key: str, node: Any, plugins: Sequence[str]) -> Any:
     try:
-        with within(key):
+        with nested_source(key):
             return construct(node, plugins)
     except InvalidValue as error:
         raise error if error.key.startswith(f"{key}.") else error.under(key) from None
@@ -110,7 +110,7 @@ class Collector:
         return None
 
 
-def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | None = None) -> Experiment:
+def assemble(config: Config, learnt: FittedState | None = None, like: Experiment | None = None) -> Experiment:
     """The objects of a config.
 
     Args:
@@ -310,7 +310,7 @@ def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
     raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
 
 
-def construct_source(config: Config, learnt: Learnt | None = None) -> Source:
+def construct_source(config: Config, learnt: FittedState | None = None) -> Source:
     """The dataset of a config, without the keys of its loader.
 
     Args:
@@ -324,10 +324,10 @@ def construct_source(config: Config, learnt: Learnt | None = None) -> Source:
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
-    return _source(node, "data", plugins, learnt or Learnt())
+    return _source(node, "data", plugins, learnt or FittedState())
 
 
-def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Source:
+def _source(node: Any, path: str, plugins: Sequence[str], learnt: FittedState) -> Source:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
     if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
@@ -337,12 +337,12 @@ def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Sou
     if isinstance(node.get("parts"), Mapping):
         names = node["names"] if isinstance(node.get("names"), Mapping) else {}
         parts = {
-            part: _source(child, f"{path}.parts.{part}", plugins, learnt.under(f"parts.{part}", names.get(part) or {}))
+            part: _source(child, f"{path}.parts.{part}", plugins, learnt.nested(f"parts.{part}", names.get(part) or {}))
             for part, child in node["parts"].items()
         }
         node = {**node, "parts": parts}
     try:
-        with learnt.handed_over():
+        with learnt.active():
             return _is(Source, construct(node, plugins))
     except InvalidValue as error:
         raise error.under(path) from None

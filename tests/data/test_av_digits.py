@@ -132,7 +132,7 @@ class NoSevens(Source):
 def test_a_digit_without_a_picture_is_named():
     said = {int(voices().train()[i]["label"]["class"]) for i in range(FEW["num_train"])}
     assert 7 in said
-    with pytest.raises(UserError, match="class 7 is heard in the train part of data.voices, and there is no picture"):
+    with pytest.raises(UserError, match="class 7 is in the train part of data.voices, and has no picture"):
         source(pictures=NoSevens())
 
 

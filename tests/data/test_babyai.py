@@ -19,7 +19,8 @@ from mmtx.data.episodes.babyai import BabyAI
 from mmtx.data.episodes.babyai_demonstrations import episode_seed
 from mmtx.data.episodes.babyai_level import Level, language
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters, Words
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
 
 GO_TO = "BabyAI-GoToLocal-v0"

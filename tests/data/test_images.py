@@ -30,7 +30,7 @@ from mmtx.data.image.decode_image import FILL, Fit, decode_image
 from mmtx.data.image.digits import Digits
 from mmtx.data.image.image_folder import ImageFolder
 from mmtx.data.image.labelled_images import LabelledImages
-from mmtx.data.stratified import hold_out
+from mmtx.data.stratified_split import hold_out
 from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
@@ -105,7 +105,7 @@ def labelled(augment=None, num_val=10, split_seed=0):
     return LabelledImages(
         train=pictures(50),
         test=pictures(20, seed=1),
-        labels=("even", "odd"),
+        class_names=("even", "odd"),
         augment=augment,
         num_val=num_val,
         split_seed=split_seed,

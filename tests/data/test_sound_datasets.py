@@ -26,7 +26,8 @@ from mmtx.data.audio.sound_file import read_sound, trim_silence
 from mmtx.data.audio.speech_commands import SpeechCommands
 from mmtx.data.files import public_file
 from mmtx.data.files.public_archive import PublicArchive
-from mmtx.data.text.vocabulary import BPE, Characters
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -697,12 +698,12 @@ def archive(server, sha256="0" * 64, name="a.tar.gz"):
 def test_a_download_that_fails_says_how_to_do_without(tmp_path, cache, server):
     how = "With the archive at hand, unpack it yourself, and data.path=FOLDER reads FOLDER/Some/thing"
     with pytest.raises(UserError, match=f"a.tar.gz could not be downloaded .*404.*{how}"):
-        archive(server).fetched()
+        archive(server).fetch()
     server.files = {"a.tar.gz": b"something else"}
     with pytest.raises(UserError, match=f"not what was published: 14 bytes with the SHA-256 .*{how}"):
-        archive(server).fetched()
+        archive(server).fetch()
     with pytest.raises(UserError, match=f"could not be downloaded and unpacked.*{how}"):
-        archive(server, hashlib.sha256(b"something else").hexdigest()).fetched()
+        archive(server, hashlib.sha256(b"something else").hexdigest()).fetch()
     assert not list(cache.iterdir()), "nothing damaged is kept"
 
 
@@ -713,7 +714,7 @@ def test_what_does_not_answer_is_given_up(cache, server, monkeypatch, stuck):
     setattr(server, stuck, 3.0)
     started = time.monotonic()
     with pytest.raises(UserError, match=r"could not be downloaded .*(no answer within|timed out)"):
-        archive(server).fetched()
+        archive(server).fetch()
     assert time.monotonic() - started < 2
     assert not list(cache.iterdir())
 
@@ -724,7 +725,7 @@ def test_an_archive_cannot_write_elsewhere(tmp_path, cache, server):
         tar.addfile(tarfile.TarInfo("../../../escaped"), io.BytesIO())
     server.files = {"a.tar.gz": stream.getvalue()}
     with pytest.raises(UserError, match="could not be downloaded and unpacked .*outside"):
-        archive(server, hashlib.sha256(stream.getvalue()).hexdigest()).fetched()
+        archive(server, hashlib.sha256(stream.getvalue()).hexdigest()).fetch()
     assert not list(tmp_path.rglob("escaped"))
 
 
@@ -735,7 +736,7 @@ def test_two_that_fetch_at_the_same_time_get_the_same(tmp_path, cache, server):
     server.delay = 0.2
     found = []
     fetch = functools.partial(archive, server, checksum)
-    threads = [threading.Thread(target=lambda: found.append(fetch().fetched())) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(fetch().fetch())) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,7 +29,8 @@ from mmtx.data.audio.synthesis import (
     voice_names,
 )
 from mmtx.data.image.digits import NAMES
-from mmtx.data.text.vocabulary import BPE, Characters
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 

@@ -6,9 +6,10 @@ import sysconfig
 import pytest
 from contracts import check_source
 
+from mmtx.data.text.bpe import BPE
 from mmtx.data.text.python_docs import PythonDocs
 from mmtx.data.text.text_file import TextFile, TextStream, read_text
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters
+from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import InvalidValue, UserError
 
 

@@ -45,7 +45,7 @@ def test_all_differences_at_once(tmp_path: Path) -> None:
         mmtx.from_pretrained(folder)
     message = str(caught.value)
     assert "transformer.h.0.ln_1.weight [24] is missing" in message
-    assert "transformer.wpe.weight has shape [15, 24]; the config says [16, 24]" in message
+    assert "transformer.wpe.weight has shape [15, 24]; the config has [16, 24]" in message
     assert "transformer.h.0.mlp.c_gate.weight [2, 3] belongs to nothing" in message
     assert len(message.splitlines()) == 4
 

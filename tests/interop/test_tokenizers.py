@@ -14,9 +14,9 @@ from public import bert, gpt2, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
+from mmtx.data.text.bpe import BPE  # noqa: E402
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
 from mmtx.data.text.tokenizer_files import find_tokenizer  # noqa: E402
-from mmtx.data.text.vocabulary import BPE  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.tiktoken import from_ranks  # noqa: E402
 
@@ -342,10 +342,10 @@ def test_a_tokenizer_that_draws_at_random(tmp_path: Path) -> None:
     tokenizer = find_tokenizer(byte_pairs(tmp_path))
     tokenizer.model.dropout = 0.5
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+    with pytest.raises(UserError, match=r"dropout=0\.5: it splits words at random"):
         Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)
     own = BPE(vocab_size=300, path=str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+    with pytest.raises(UserError, match=r"dropout=0\.5: it splits words at random"):
         own.fit([], marks=False)
 
 

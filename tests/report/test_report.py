@@ -15,7 +15,7 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
 from mmtx.report.command import DEFAULTS, write_report
 from mmtx.report.comparison import compare, in_order, rounded
-from mmtx.report.pictures import is_logarithmic
+from mmtx.report.plots import is_logarithmic
 from mmtx.report.table import plus_minus, spread
 from mmtx.run.record import find_runs, read_run
 

@@ -52,7 +52,7 @@ POINTS = {
     "ckpt.before_prune": (Checkpoints, "_prune"),
     "data.batch": (data_module._Fetch, "_batch"),
     "data.sample": (data_module._Fetch, "_sample"),
-    "data.episode": (rollouts._Recipe, "_episode"),
+    "data.episode": (rollouts._Generator, "_episode"),
     "act.step": (mmtx.decoding.rollouts.History, "see"),
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw"),

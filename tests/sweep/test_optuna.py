@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from run_cli import TINY, mmtx, text_of
-from test_drive import drive, make_slots
+from test_runner import make_slots, run_jobs
 
 from mmtx.cli import main
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
@@ -65,7 +65,7 @@ def make_search(sweep, losses, seconds=0.0, **changes):
         "pruner": optuna.pruners.NopPruner(),
         "monitor": ("val/loss", None),
         "directions": {"val/loss": "min", "val/size": None, "val/lost": "min"},
-        "say": print,
+        "report": print,
     }
     return Search(sweep=sweep, axes=axes, make=make, **given | changes)
 
@@ -76,7 +76,7 @@ def empty_sweep(folder):
 
 def search(sweep, losses, devices="cpu:1", **changes):
     engine = make_slots(sweep.path, len(losses), devices)
-    return drive(sweep, engine=engine, source=make_search(sweep, losses, **changes))
+    return run_jobs(sweep, engine=engine, queue=make_search(sweep, losses, **changes))
 
 
 def trials(folder):

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec, Vocabulary
-from mmtx.data.files.known_keys import Keys, every, harmless, only, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.classes import check_classes, label_spec, labels_of
+from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
 from mmtx.interop.family import (
     Config,
@@ -45,11 +45,11 @@ HEADS = {
     "BertForPreTraining": ("cls.predictions", "cls.seq_relationship"),
     "BertForSequenceClassification": ("classifier",),
 }
-"""Of each kind, where its weights lie; a file may have more heads than its kind reads."""
+"""Prefixes of the head's weights, by architecture; a file may have more heads."""
 
 
 class BERT(Family):
-    """With a head for masked ids, for the next sentence, for both, for classes, or none."""
+    """BERT with a head for masked ids, for the next sentence, for both, for classes, or without one."""
 
     name = "bert"
     body = "BertModel"
@@ -116,7 +116,7 @@ class BERT(Family):
         if missing:
             kind = config["architectures"][0]
             raise UserError(f"this {kind} lacks its head: {missing[0]} is missing; without one it is a BertModel")
-        kind = next((kind for kind, its in HEADS.items() if set(its) == heads), None)
+        kind = next((kind for kind, own in HEADS.items() if set(own) == heads), None)
         if kind is None:
             raise UserError(f"this bert has heads {', '.join(sorted(heads))}; mmtx reads {', '.join(self.kinds)}")
         if kind == "BertForSequenceClassification":
@@ -134,7 +134,7 @@ class BERT(Family):
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], dim),
             "modality.text.causal": False,
-            "modality.text.clock": "scene",  # with a picture it is one set
+            "modality.text.clock": "scene",  # bidirectional with a picture
         }
         chosen, kind = [], config["architectures"][0]
         if kind in ("BertForMaskedLM", "BertForPreTraining"):
@@ -232,7 +232,7 @@ class BERT(Family):
 
 
 def _mask(files: Files, size: int) -> int:
-    """Id of the mask; without a tokenizer, as BERT has it. Raises UserError where the tokenizer has none."""
+    """Id of the mask token; without a tokenizer, that of BERT. Raises UserError where the tokenizer has none."""
     found = files.mark("mask_token", "[MASK]") if files.tokenizer is not None else min(103, size - 1)
     if found is None:
         raise UserError("this BERT predicts masked ids, and its tokenizer has no token [MASK]; name it as mask_token")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmtx.data.files.known_keys import Key, Keys, every, harmless, only, used
+from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 
 CONFIG: Keys = {
     "model_type": used("the family"),

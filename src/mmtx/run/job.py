@@ -29,7 +29,7 @@ from mmtx.run.interrupt import Interrupt, requeue
 from mmtx.run.loading import contents, read_checkpoint
 from mmtx.run.metrics import MetricsLog, finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
-from mmtx.run.source import learnt_for
+from mmtx.run.source import fitted_state_for
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
@@ -212,8 +212,8 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
     """The error as a user can read it, if it tells of memory that is exhausted, of a worker that died or hangs, or of a
     rank that has gone or never came."""
     if str(error).startswith("DataLoader "):
-        told, desk = str(error).splitlines()[0], experiment.data.desk
-        samples = desk.samples(told) if desk is not None else []
+        told, current = str(error).splitlines()[0], experiment.data.current
+        samples = current.samples(told) if current is not None else []
         where = f"it was on sample {' and '.join(map(str, samples))}; " if samples else ""
         hint = "look at what reads the data, and at memory; data.num_workers=0 shows the error itself"
         return ProcessDied(f"{told} (trainer.data_timeout_s bounds the wait); {where}{hint}")
@@ -271,4 +271,4 @@ def main() -> int:
     show_progress(launch().is_main)
     run = RunDirectory(Path(sys.argv[1]))
     config, checkpoint = read_config(run.config), Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    return execute(assemble(config, learnt_for(config, checkpoint)), run, checkpoint)
+    return execute(assemble(config, fitted_state_for(config, checkpoint)), run, checkpoint)

@@ -15,8 +15,7 @@ from mmtx.config import check
 from mmtx.config.compose import Config, completed
 from mmtx.config.migrations import FORMAT, migrated_checkpoint
 from mmtx.config.redaction import redacted
-from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.data.text.vocabulary import described as described_vocabulary
+from mmtx.data.text.vocabulary import TextVocabulary, describe_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
@@ -30,7 +29,7 @@ def contents(experiment: Experiment) -> dict[str, Any]:
     samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
     return {
         **described(redacted(experiment.config), experiment.learner),
-        "learnt": experiment.data.source.learnt.state(),
+        "learnt": experiment.data.source.fitted.state(),
         "samples_per_step": samples,
         "fingerprint": experiment.data.fingerprint(),
     }
@@ -142,7 +141,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
             for key, field in spec.fields.items()
         },
         "labels": list(spec.class_names) if spec.class_names else None,
-        "vocabulary": described_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
+        "vocabulary": describe_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
         "trim_db": spec.trim_db,
     }

@@ -20,7 +20,7 @@ from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import keep_global_batch, start
 from mmtx.run.loading import contents, read_checkpoint
-from mmtx.run.source import learnt_for
+from mmtx.run.source import fitted_state_for
 
 FREE = (
     "callbacks",
@@ -81,7 +81,7 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
         run.set_status("interrupted", "its process was killed")
     config = read_config(run.config, overrides)
     checkpoint = find_checkpoint(run)
-    experiment = assemble(config, learnt_for(config, checkpoint))
+    experiment = assemble(config, fitted_state_for(config, checkpoint))
     launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)

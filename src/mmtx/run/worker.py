@@ -98,10 +98,10 @@ def _begin(run: RunDirectory) -> int:
     from mmtx.config.compose import read_config
     from mmtx.experiment import assemble
     from mmtx.run.job import begin
-    from mmtx.run.source import learnt_for
+    from mmtx.run.source import fitted_state_for
 
     config = read_config(run.config)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
     return begin(experiment, run)
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from mmtx.acting.policy_eval import play
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.sampler import seed_step
-from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.data.seeding import seed_step
+from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.decoding.rollouts import Episode
 from mmtx.evaluate import Totals, acting_metrics, add_scores, parts_metrics, under
 from mmtx.learner import Learner
@@ -97,7 +97,7 @@ class EvaluatedModule(pl.LightningModule):
         self._end_evaluation("test")
 
     def _add_to_totals(self, batches: list[Batch], part: str) -> None:
-        self._left_out_of += count_left_out(batches).to(self.device)
+        self._left_out_of += count_skipped(batches).to(self.device)
         for batch in batches:
             add_scores(self._totals.setdefault(part, {}), self.learner(batch))
 
@@ -119,7 +119,7 @@ class EvaluatedModule(pl.LightningModule):
             UserError: too many.
         """
         count, seen = (int(value) for value in self._sum_over_ranks(self._left_out_of).tolist())
-        check_left_out(count, seen, self.data.max_bad_share)
+        check_skipped(count, seen, self.data.max_bad_share)
         return {f"{stage}/skipped_samples": float(count)} if count else {}
 
     def test_by_acting(self) -> None:

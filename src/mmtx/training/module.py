@@ -15,8 +15,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.sampler import seed_step
-from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.data.seeding import seed_step
+from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Totals, add_scores, add_totals, stage_metrics, under
 from mmtx.learner import Learner
 from mmtx.objectives.base import Score
@@ -211,11 +211,11 @@ class MultimodalModule(EvaluatedModule):
             UserError: too many samples could not be read.
         """
         norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        left_out = count_left_out(batches)[0]
+        left_out = count_skipped(batches)[0]
         loss, norm_sum, bad = self.agree(torch.stack([losses.sum(), norm.to(losses), left_out.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
         seen = max(step * self.samples_per_step, self.data.num_train)
-        check_left_out(self._left_out + int(bad), seen, self.data.max_bad_share)
+        check_skipped(self._left_out + int(bad), seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
             return loss / num_ranks, int(bad)
         folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []

@@ -12,7 +12,7 @@ import torch
 from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
-from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
 from mmtx.decoding.rollouts import Episode
 from mmtx.errors import InvalidValue, UserError
 from mmtx.learner import Learner

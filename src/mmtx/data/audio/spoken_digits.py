@@ -1,4 +1,4 @@
-"""Digits said aloud by espeak-ng, one or several in a row: speech recognition without a download."""
+"""Digits said by espeak-ng, one or several in a row: speech recognition without a download."""
 
 from __future__ import annotations
 
@@ -15,42 +15,42 @@ from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.clips import LOUDEST, Clips
 from mmtx.data.audio.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.files.made_once import Arrays, made_once
+from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.data.image.digits import NAMES
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import track
 
 RECIPE = 1
-"""Counted up where the same settings give other clips, so that no cache from before is taken."""
+"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
 
 SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
-"""So long n digits take at most: 0.6 n + 0.5. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and
-12.1 s for twenty."""
+"""n digits take at most 0.6 n + 0.5 s. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and 12.1 s
+for twenty."""
 
 SILENCE_SECONDS = 0.2
-"""Before the first digit and after the last, at most."""
+"""Most seconds of silence before the first digit, and after the last."""
 
 
 class SpokenDigits(Source):
     """Names: ``audio`` (its waveform), ``text`` (``seven three zero``), and where clips hold one digit, ``label``.
 
     Clip `i` of a split is a pure function of (`split_seed`, split, `i`), of the range of digits and of the rate: how
-    many digits, which, who says them, how high and how fast, the silence around them and the loudness are drawn anew
-    for each. **Speakers of the test are in no other split**, nor are those of validation, and the test alone has one
-    accent more (`mmtx.data.audio.synthesis`).
+    many digits, which, who says them, how high and how fast, the silence around them and the loudness are drawn for
+    each. **Speakers of the test are in no other split**, nor are those of validation, and only the test has one more
+    accent (`mmtx.data.audio.synthesis`).
 
-    The clips are made once, some 140 a second, and kept in mmtx's cache folder (``$XDG_CACHE_HOME``, or ``~/.cache``).
+    The clips are generated once, some 140 a second, and cached (`mmtx.data.files.cache`).
 
     Args:
-        vocabulary: how text becomes ids.
-        min_digits: in a clip.
-        max_digits: in a clip.
-        num_train: clips to learn from.
-        num_val: clips held out to watch training; 0: none.
-        num_test: clips to test on; 0: none.
+        vocabulary: of the texts.
+        min_digits: fewest digits of a clip.
+        max_digits: most digits of a clip.
+        num_train: training clips.
+        num_val: validation clips; 0: none.
+        num_test: test clips; 0: none.
         sample_rate_hz: of the waveforms.
-        split_seed: which clips there are.
+        split_seed: of the clips.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SpokenDigits(Source):
         check_within("sample_rate_hz", sample_rate_hz, 8000, 48000)
         self.vocabulary, self.max_digits, self.sample_rate_hz = vocabulary, max_digits, sample_rate_hz
         texts = NAMES if max_digits == 1 else [" ".join(NAMES)]
-        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
+        self.fitted.vocabulary("text", vocabulary, texts, marks=True)
         draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
         counts = {"train": num_train, "val": num_val, "test": num_test}
         self._clips = _cached(draw, {split: count for split, count in counts.items() if count})
@@ -106,16 +106,15 @@ class SpokenDigits(Source):
         return Samples(len(self._digits[split]), partial(self._sample, split))
 
     def _sample(self, split: str, i: int) -> Sample:
-        vocabulary, digits = self.vocabulary, self._digits[split][i]
-        assert vocabulary.begin is not None and vocabulary.end is not None
-        ids = torch.tensor([vocabulary.begin, *vocabulary.encode(_text(digits)), vocabulary.end])
+        digits = self._digits[split][i]
+        ids = torch.tensor(self.vocabulary.encode_marked(_text(digits)))
         sample = {"audio": {"waveform": self._clips[split][i]}, "text": {"ids": ids}}
         return sample | ({"label": {"class": torch.tensor(digits[0])}} if self.max_digits == 1 else {})
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """What is said in a clip, and how."""
+    """Draws what is said in a clip, and how."""
 
     min_digits: int
     max_digits: int
@@ -148,7 +147,7 @@ def _text(digits: list[int]) -> str:
 
 
 def _longest_speech(digits: int) -> float:
-    """Seconds."""
+    """The most seconds that so many digits take."""
     return digits * SECONDS_PER_DIGIT + SECONDS_MORE
 
 
@@ -156,7 +155,7 @@ def _longest_speech(digits: int) -> float:
 
 
 def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
-    """The clips of each split, from the cache folder or made and put there."""
+    """The clips of each split, from the cache or generated."""
 
     def make() -> Arrays:
         made = {split: draw.clips(split, count) for split, count in counts.items()}
@@ -175,4 +174,4 @@ def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
 
     voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
     settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]
-    return made_once("spoken_digits", settings, make, read)
+    return cached_arrays("spoken_digits", settings, make, read)

@@ -19,14 +19,14 @@ NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight",
 class Digits(Source):
     """Names: ``image`` (8 x 8), ``text`` (the digit's English name), ``label``.
 
-    1,437 pictures are for training and 360 for the test, stratified by class. Of the training part, `num_val` are
-    held out to watch training.
+    1,437 pictures are for training and 360 for the test, stratified by class; `num_val` of the former are for
+    validation.
 
     Args:
-        vocabulary: how names are written.
+        vocabulary: of the names.
         augment: applied to training pictures, uint8 ``(1, 8, 8)``.
-        num_val: pictures of the training part that are held out.
-        split_seed: which pictures go where.
+        num_val: validation pictures, held out of the training part.
+        split_seed: of the splits.
     """
 
     def __init__(
@@ -45,16 +45,15 @@ class Digits(Source):
         self._pixels = (torch.tensor(bunch.images) * 255 / 16).round().to(torch.uint8)[:, None]
         self._classes = torch.tensor(bunch.target)
         self.vocabulary, self.augment = vocabulary, augment
-        self.learnt.vocabulary("text", vocabulary, NAMES, marks=True)
-        assert vocabulary.begin is not None and vocabulary.end is not None
-        self._names = [torch.tensor([vocabulary.begin, *vocabulary.encode(n), vocabulary.end]) for n in NAMES]
+        self.fitted.vocabulary("text", vocabulary, NAMES, marks=True)
+        self._names = [torch.tensor(vocabulary.encode_marked(name)) for name in NAMES]
 
-        def halves(index, test_size):
+        def split(index, test_size):
             stratify = bunch.target[index]
             return train_test_split(index, test_size=test_size, stratify=stratify, random_state=split_seed)
 
-        learn, self._test = halves(range(len(self._classes)), 360)
-        self._train, self._val = halves(learn, num_val)
+        rest, self._test = split(range(len(self._classes)), 360)
+        self._train, self._val = split(rest, num_val)
 
     @property
     def specs(self) -> Mapping[str, Spec]:

@@ -1,4 +1,4 @@
-"""Pictures of digits with captions: one digit, and many ways to say so."""
+"""Pictures of digits with captions in several phrasings."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from mmtx.errors import InvalidValue
 
 
 class CaptionedDigits(Source):
-    """Names: ``image``, ``text`` (a caption), ``references`` (all captions that are right), ``label``.
+    """Names: ``image``, ``text`` (a caption), ``references`` (all correct captions), ``label``.
 
-    In training, the phrasing of a caption is drawn anew each time; in validation and test it is a function of
+    In training, the phrasing of a caption is redrawn each time; in validation and test it is a function of
     (`split_seed`, split, index).
 
     Args:
-        pictures: of digits, has names ``image`` and ``label``.
-        vocabulary: how captions are written.
+        pictures: dataset of digits, with names ``image`` and ``label``.
+        vocabulary: of captions.
         augment: applied to training pictures, uint8 ``(C, H, W)``.
         phrasings: of captions; ``{}`` stands for the English name of the digit.
         split_seed: of the phrasings in validation and test.
@@ -47,7 +47,7 @@ class CaptionedDigits(Source):
         self.pictures, self.vocabulary, self.augment, self.seed = pictures, vocabulary, augment, split_seed
         captions = [[phrasing.replace("{}", name) for phrasing in phrasings] for name in NAMES]
         texts = [caption for each in captions for caption in each]
-        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
+        self.fitted.vocabulary("text", vocabulary, texts, marks=True)
         begin, end = vocabulary.begin, vocabulary.end
         assert begin is not None and end is not None
         ids = [[[*vocabulary.encode(caption), end] for caption in each] for each in captions]

@@ -1,4 +1,4 @@
-"""Samples that are several texts, each under a name of its own: what is read, and what is written."""
+"""Samples of several texts, each with its own name: what is read, and what is written."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from mmtx.process.stopping import track
 
 
 class IdLists:
-    """Many lists of ids, stored one after the other in one tensor: cheap to hand to another process.
+    """Many lists of ids, concatenated in one tensor: cheap to pass to another process.
 
     Args:
         ids: of all lists.
-        starts: where each begins.
-        stops: where each ends.
+        starts: of each list.
+        stops: of each list.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class IdLists:
         return self._stops - self._starts
 
     def select(self, index: Int64[Tensor, " chosen"]) -> IdLists:
-        """Some of the lists, in the order given; a list may be named more than once."""
+        """Some of the lists, in the given order; a list may be selected more than once."""
         return IdLists(self._ids, self._starts[index], self._stops[index])
 
     def joined(self, counts: Int64[Tensor, " groups"], without: int) -> IdLists:
-        """Neighbouring lists as one, the first ``counts[0]`` and so on, without one of the ids.
+        """Joins neighbouring lists, the first ``counts[0]`` and so on, without one of the ids.
 
-        The lists are those that `of` made, so that neighbours lie side by side.
+        Only for lists as `of` makes them, where neighbours are adjacent in memory.
         """
         kept = self._ids != without
         kept_before = torch.cat([torch.zeros(1, dtype=torch.long), kept.cumsum(0)])
@@ -66,18 +66,18 @@ class IdLists:
 
 
 TextPart = Mapping[str, IdLists]
-"""The ids of one split, by name: as many lists under each."""
+"""The ids of one split: for each name as many lists."""
 
 
 class TextPairs(Source):
     """Names: those of `vocabularies`, each with ``ids``.
 
     Args:
-        vocabularies: fitted, of each name.
-        max_lengths: ids that a sample may have under each name.
-        train: what is learnt from.
-        val: held out; with no samples, there is none.
-        test: the same.
+        vocabularies: of each name, fitted.
+        max_lengths: most ids of a sample, of each name.
+        train: training texts.
+        val: validation texts; may be empty.
+        test: test texts; may be empty.
     """
 
     def __init__(
@@ -111,9 +111,8 @@ class TextPairs(Source):
 
 
 def encode_all(vocabulary: TextVocabulary, texts: Iterable[str]) -> IdLists:
-    """Ids of texts, each between those that begin and end one, where the vocabulary has them."""
-    begin, end = ([] if mark is None else [mark] for mark in (vocabulary.begin, vocabulary.end))
-    return IdLists.of([*begin, *vocabulary.encode(text), *end] for text in track(texts, "encoding texts"))
+    """Ids of texts, each between the marks that the vocabulary has."""
+    return IdLists.of(vocabulary.encode_marked(text) for text in track(texts, "encoding texts"))
 
 
 def _size(part: TextPart) -> int:

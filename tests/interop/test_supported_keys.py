@@ -18,15 +18,16 @@ transformers = pytest.importorskip("transformers")
 from public import bert, decision_transformer, gpt2, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
-from mmtx.data.files.known_keys import refusals  # noqa: E402
+from mmtx.data.files.supported_keys import refusals  # noqa: E402
 from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
 from mmtx.data.text import tokenizer_files  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
-from mmtx.interop.pictures import PICTURES, prepare  # noqa: E402
+from mmtx.interop.image_preprocessing import PICTURES, prepare  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
-from mmtx.interop.whisper import SOUND, decoder_prompt  # noqa: E402
+from mmtx.interop.whisper import SOUND  # noqa: E402
+from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
 
 CONFIGS = {
     "gpt2": "GPT2Config",
@@ -184,7 +185,7 @@ def test_values_that_cannot_be_followed(
 def test_a_value_given_goes_before_a_file(tmp_path: Path) -> None:
     folder = edited(saved(t5(), tmp_path), "generation_config", num_beams=4)
     mmtx.from_pretrained(folder, {"generation_config.num_beams": 1})
-    with pytest.raises(UserError, match=r"is laid over config.json, or over generation_config"):
+    with pytest.raises(UserError, match=r"overrides one of config.json, or of generation_config"):
         mmtx.from_pretrained(folder, {"generation.num_beams": 1})
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mmtx.errors import UserError
-from mmtx.interop.classes import check_classes, label_spec
+from mmtx.interop.class_labels import check_classes, label_spec
 
 HEAD = {"architectures": ["BertForSequenceClassification"]}
 

@@ -1,25 +1,28 @@
-"""Files that were packed by gzip, as long as they are what they seem."""
+"""Compressed files, and how much may come out of them."""
 
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
+
+from mmtx.errors import UserError
 
 LARGEST_RATIO = 200
-"""Text and pictures become 2 to 20 times smaller; zeros, of which bombs are made, 1,000 times."""
-FREE_BYTES = 16 << 20
-"""So much may come out of anything."""
+"""Text and pictures shrink to a half or a twentieth; zeros, of which bombs are made, to a thousandth."""
+FREE_BYTES = 32 << 20
+"""That any file may expand to, whatever its ratio."""
 BLOCK = 1 << 14
 
 
 def gunzip(packed: bytes, most: int | None = None) -> bytes:
-    """What is in a packed file, unpacked no further than until it is seen to be a bomb.
+    """Decompresses gzip, and stops where the content is seen to be a bomb.
 
     Args:
         packed: one or several gzip streams.
-        most: bytes that can be in it; None: as many as `LARGEST_RATIO` allows.
+        most: bytes that the content can have; None: as many as `LARGEST_RATIO` allows.
 
     Raises:
-        ValueError: it is damaged or a bomb; the text is a predicate, to go behind the name of a file.
+        ValueError: it is damaged or a bomb; the text is a predicate, to follow the name of the file.
     """
     out, stream, rest, at = bytearray(), zlib.decompressobj(wbits=31), b"", 0
     try:
@@ -43,3 +46,13 @@ def _check(unpacked: int, packed: int, most: int | None) -> None:
         raise ValueError(f"cannot be unpacked: {packed} bytes of it become more than {unpacked}, as of a bomb")
     if most is not None and unpacked > most:
         raise ValueError(f"cannot be unpacked: more than {most} bytes come out")
+
+
+def check_expansion(file: Path, size: int) -> None:
+    """Raises `UserError` for a file that is read by another library and would expand to more bytes than it can hold."""
+    packed = file.stat().st_size
+    if size > max(FREE_BYTES, LARGEST_RATIO * packed):
+        raise UserError(
+            f"{file} claims to hold {size} bytes in {packed}, more than {LARGEST_RATIO} times its size, a bomb: save "
+            f"it without compression if it is none"
+        )

@@ -24,7 +24,7 @@ from small_data import (
 from mmtx.batch import Field, Spec
 from mmtx.config.compose import compose, describe_options
 from mmtx.data.base import Samples, Source
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
 from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source
@@ -140,7 +140,7 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
 def made(option: str, overrides: Sequence[str]) -> Source:
     names = "mission" if option == "babyai" else ""  # whose data looks whether it is spoken
     config = compose([f"data={option}", f"modality=[{names}]", "objective=[]", *overrides])
-    return construct_source(config, Learnt.here())
+    return construct_source(config, FittedState.current())
 
 
 @pytest.mark.parametrize("option", list(describe_options()["data"]))
@@ -174,10 +174,10 @@ class Own(Source):
         self.classes = self.learn_classes()
 
     def learn_mean(self) -> float:
-        return self.learnt.statistic("reading", "mean", lambda: float(self.readings.mean()))
+        return self.fitted.statistic("reading", "mean", lambda: float(self.readings.mean()))
 
     def learn_classes(self) -> tuple[str, ...]:
-        return self.learnt.classes("label", sorted(set(self.names)))
+        return self.fitted.classes("label", sorted(set(self.names)))
 
     @property
     def specs(self):
@@ -229,7 +229,7 @@ def test_what_is_learnt_outside_fails_the_contract(forgets, what):
 
 
 def run_of(**specs):
-    return Learnt.of_run(specs, {})
+    return FittedState.from_run(specs, {})
 
 
 def test_a_class_that_the_run_does_not_know_is_named():
@@ -261,7 +261,7 @@ def test_a_vocabulary_of_another_kind_or_without_marks_is_refused():
 
 def test_a_run_that_begins_with_weights_has_classes_of_its_own_and_the_vocabulary_of_the_other():
     specs = {"label": Spec({"class": Field((), torch.long, 2)}, class_names=("ant", "bee")), "text": characters("abc")}
-    learnt = Learnt.of_start(specs, {"state.mean": 2.0})
+    learnt = FittedState.from_weights(specs, {"state.mean": 2.0})
     taken, other = Characters(), Bytes()
     learnt.vocabulary("text", taken, ["c"], marks=False)
     learnt.vocabulary("text", other, ["c"], marks=False)
@@ -272,7 +272,7 @@ def test_a_run_that_begins_with_weights_has_classes_of_its_own_and_the_vocabular
 
 
 def test_statistics_that_do_not_fit_are_named():
-    learnt = Learnt.of_run({"state": Spec({})}, {"state.mean": 2.0, "return.return_scale": 10.0})
+    learnt = FittedState.from_run({"state": Spec({})}, {"state.mean": 2.0, "return.return_scale": 10.0})
     with pytest.raises(UserError, match="state: has another size"):
         learnt.statistic("state", "mean", lambda: 5.0, lambda kept: "has another size")
     with pytest.raises(UserError, match="return_scale=1.0 is not as the model learnt return"):
