@@ -165,7 +165,7 @@ def test_the_map_knows_the_road():
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_sensors_fail_as_often_as_asked_and_never_all():
+def test_sensors_fail_with_their_probability_and_never_all():
     whole, broken = source(num_test=1000), source(num_test=1000, failures=0.8)
     lacks = dict.fromkeys(SENSORS, 0)
     for i in range(1000):

@@ -144,7 +144,7 @@ def made(option: str, overrides: Sequence[str]) -> Source:
 
 
 @pytest.mark.parametrize("option", list(describe_options()["data"]))
-def test_every_dataset_encodes_as_the_run_learnt(option, tmp_path, monkeypatch):
+def test_every_dataset_encodes_as_its_run(option, tmp_path, monkeypatch):
     whole, part = (partial(made, option, overrides) for overrides in both(option, tmp_path, monkeypatch))
     names = {"captioned_digits": ["text", "label"]}.get(option)  # all captions of a digit are fewer in the part
     check_learns(whole, part, names, splits=("test",) if option == "av_digits" else ("train",))
@@ -152,7 +152,7 @@ def test_every_dataset_encodes_as_the_run_learnt(option, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", list(describe_options()["data/vocabulary"]))
-def test_every_vocabulary_encodes_as_the_run_learnt(kind, tmp_path, monkeypatch):
+def test_every_vocabulary_encodes_as_its_run(kind, tmp_path, monkeypatch):
     more = {
         "bpe": ["data.vocabulary.vocab_size=262"],
         "pretrained": [f"data.vocabulary.path={small_tokenizer(tmp_path)}", *MARKED],
@@ -220,7 +220,7 @@ def test_a_dataset_of_ones_own():
 
 
 @pytest.mark.parametrize("forgets, what", [(ForgetsMean, "reading"), (ForgetsClasses, "label")])
-def test_what_is_learnt_outside_fails_the_contract(forgets, what):
+def test_what_is_fitted_elsewhere_fails_the_contract(forgets, what):
     with pytest.raises(AssertionError, match=what):
         check_learns(partial(forgets, *WHOLE), partial(forgets, *PART))
 
@@ -275,6 +275,6 @@ def test_statistics_that_do_not_fit_are_named():
     learnt = FittedState.from_run({"state": Spec({})}, {"state.mean": 2.0, "return.return_scale": 10.0})
     with pytest.raises(UserError, match="state: has another size"):
         learnt.statistic("state", "mean", lambda: 5.0, lambda kept: "has another size")
-    with pytest.raises(UserError, match="return_scale=1.0 is not as the model learnt return"):
+    with pytest.raises(UserError, match="return_scale=1.0 differs from that of the model for return"):
         learnt.setting("return", "return_scale", 1.0)
     assert learnt.statistic("state", "std", lambda: 1.0) == 1.0 and learnt.missing == ["state: std"]

@@ -153,7 +153,7 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
 
 
 @pytest.mark.parametrize(
-    "keys, told",
+    "keys, message",
     [
         ({"weights": {"small": 1}}, "has none for large"),
         ({"weights": {"small": 1, "large": -1}}, "weights.large=-1 must be a number that is at least 0"),
@@ -173,8 +173,8 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_mixed_is_said(keys, told):
-    with pytest.raises(InvalidValue, match=told):
+def test_what_cannot_be_mixed_is_refused(keys, message):
+    with pytest.raises(InvalidValue, match=message):
         mixture(**keys)
 
 

@@ -85,7 +85,7 @@ def steps(order, *, num_steps=7, batch_size=2, accumulate=1, rank=0, num_ranks=1
     )
 
 
-def test_mix_tells_its_numbers_apart():
+def test_hash_seed_distinguishes_its_numbers():
     numbers = [hash_seed(a, b, c) for a in range(12) for b in range(12) for c in range(12)]
     assert len(set(numbers)) == 12**3
     assert all(0 <= number < 2**63 for number in numbers)
@@ -262,7 +262,7 @@ def test_a_step_seeds_every_generator_by_seed_step_and_rank():
         assert all(one != other for one, other in zip(drawn(*place), first, strict=True))
 
 
-def test_only_the_names_asked_for_are_loaded():
+def test_only_the_requested_names_are_loaded():
     loader = module(names=["number"]).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)
     assert set(next(iter(loader))[0].fields) == {"number"}
 
@@ -297,10 +297,10 @@ class Deadly(Noisy):
 def test_what_a_worker_was_on_when_it_died_is_known():
     data = module(Deadly(), num_workers=2)
     try:  # keeps no traceback, which would keep the other worker
-        told = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
+        message = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
     except RuntimeError as error:
-        told = str(error)
-    assert data.current.samples(told) == [11]
+        message = str(error)
+    assert data.current.samples(message) == [11]
 
 
 def test_what_workers_that_hang_are_on_is_known():

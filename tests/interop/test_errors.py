@@ -54,7 +54,7 @@ def test_another_family(tmp_path: Path) -> None:
     saved(gpt2(), tmp_path / "gpt2")
     folder = saved(bert(), tmp_path / "bert")
     (tmp_path / "bert" / "config.json").write_bytes((tmp_path / "gpt2" / "config.json").read_bytes())
-    with pytest.raises(UserError, match=r"is not the gpt2 that its config says:\n(.*\n)+.*belongs to nothing"):
+    with pytest.raises(UserError, match=r"is not the gpt2 of its config:\n(.*\n)+.*belongs to nothing"):
         mmtx.from_pretrained(folder)
 
 

@@ -175,7 +175,7 @@ def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "message"),
+    ("name", "given", "message"),
     [
         ("sentencepiece.bpe.model", {}, "its numbers are shifted"),
         ("spiece.model", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer reads spiece.model otherwise"),
@@ -183,15 +183,15 @@ def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
         ("spiece.model", {"added_tokens_decoder": {"999": {"content": "covid"}}}, "'covid' is no piece"),
     ],
 )
-def test_pieces_that_are_read_otherwise(name: str, said: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_pieces_that_are_read_otherwise(name: str, given: dict[str, Any], message: str, tmp_path: Path) -> None:
     pieces(tmp_path, name)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(given))
     with pytest.raises(UserError, match=message):
         find_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "given",
     [
         {},
         {"strip_accents": False},
@@ -202,16 +202,16 @@ def test_pieces_that_are_read_otherwise(name: str, said: dict[str, Any], message
     ids=str,
 )
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
-def test_what_bert_does_with_letters(said: dict[str, Any], name: str, tmp_path: Path) -> None:
+def test_what_bert_does_with_letters(given: dict[str, Any], name: str, tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "möchte", "mochte", "ich", "Ich", "中", "国", "中国"]
     if name == "vocab.txt":
         (tmp_path / name).write_text("\n".join(words), encoding="utf-8")
     else:
         theirs = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
         theirs.backend_tokenizer.save(str(tmp_path / name))
-    config = {"tokenizer_class": "BertTokenizer", **said}
+    config = {"tokenizer_class": "BertTokenizer", **given}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    expected = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **said)
+    expected = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **given)
     vocabulary = Pretrained(path=str(tmp_path), begin="[CLS]", end="[SEP]", prefix=[], size=None)
     for text in ("Ich möchte", "中国 ich"):
         assert vocabulary.encode(text) == expected.encode(text, add_special_tokens=False)

@@ -267,7 +267,9 @@ def test_states_are_scaled_and_returns_wished_for_as_the_run_learnt(acted, tmp_p
 
 
 def test_another_scale_of_returns_is_refused(acted):
-    with pytest.raises(UserError, match="data.return_scale=5.0 is not as the model learnt return; nearest: 2.0"):
+    with pytest.raises(
+        UserError, match="data.return_scale=5.0 differs from that of the model for return; nearest: 2.0"
+    ):
         evaluated(acted, "val", "data.return_scale=5.0")
 
 

@@ -94,7 +94,7 @@ def test_the_record_of_a_long_sweep_is_written_as_fast_as_jobs_come(tmp_path):
     assert min(seconds) < 0.4, seconds
 
 
-def test_the_record_says_what_became_of_each(tmp_path):
+def test_the_record_has_the_outcome_of_each(tmp_path):
     says = """echo '{"state": "failed", "error": "OutOfMemoryError: CUDA out of memory"}' > %s/2/status.json; exit 1"""
     scripts = ["exit 0", "exit 3", says % tmp_path, "kill -9 $$", "exit 143", "sleep 60"]
     sweep = make_sweep(tmp_path, scripts)
@@ -112,7 +112,7 @@ def test_the_record_says_what_became_of_each(tmp_path):
     assert json.loads((tmp_path / "3" / "status.json").read_text())["error"] == "was killed by SIGKILL"
 
 
-def test_what_hears_no_signal_is_killed(tmp_path, monkeypatch):
+def test_what_ignores_signals_is_killed(tmp_path, monkeypatch):
     monkeypatch.setattr("mmtx.sweep.runner.HANGING_SECONDS", 0.3)
     sweep = make_sweep(tmp_path, ["trap '' TERM; while true; do sleep 0.1; done"])
     assert run_jobs(sweep, job_timeout=0.5) == 1

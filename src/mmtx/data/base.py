@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
@@ -71,6 +72,35 @@ class Source(ABC):
     def order(self, num_samples: int, seed: int) -> Stream:
         """The order of the training samples."""
         return Order(num_samples, seed)
+
+
+class ItemSource(Source):
+    """A dataset whose samples are made one by one from items.
+
+    Attributes:
+        items: those of ``train``, ``val`` and ``test``; a split without items is none.
+    """
+
+    items: Mapping[str, Sequence[Any]]
+
+    @abstractmethod
+    def sample(self, item: Any, split: str) -> Sample:
+        """The sample of an item of a split."""
+
+    def train(self) -> Split:
+        return self._split("train")
+
+    def val(self) -> Split | None:
+        return self._split("val") if len(self.items["val"]) else None
+
+    def test(self) -> Split | None:
+        return self._split("test") if len(self.items["test"]) else None
+
+    def _split(self, name: str) -> Split:
+        return Samples(len(self.items[name]), partial(self._sample, name))
+
+    def _sample(self, split: str, i: int) -> Sample:
+        return self.sample(self.items[split][i], split)
 
 
 class Samples:

@@ -27,9 +27,9 @@ class _Shared:
         model: specs of an existing model, with vocabularies and classes.
         saved: the rest of what the model's run fitted, by path.
         state: what the sources fitted, or took from the run; by path.
-        missing: statistics of the model's names that had to be fitted anew, as the run saved none.
+        missing: statistics of the model's names that had to be refitted, as the run saved none.
         is_from_run: the state is that of a run, and has to fit the data.
-        refits: the model only starts from the weights of another; what does not fit the data is fitted anew.
+        refits: the model only starts from the weights of another; what does not fit the data is refitted.
     """
 
     model: Mapping[str, Spec] = field(default_factory=dict)
@@ -66,8 +66,8 @@ class FittedState:
 
     @classmethod
     def from_weights(cls, model: Mapping[str, Spec], saved: Mapping[str, Any]) -> FittedState:
-        """The same for a new run that starts from the model's weights: it has its own classes and settings, and fits
-        anew what differs from its data in kind or size."""
+        """The same for a new run that starts from the model's weights: it has its own classes and settings, and refits
+        what differs from its data in kind or size."""
         return cls(_Shared(model, saved, refits=True))
 
     def state(self) -> dict[str, Any]:
@@ -171,7 +171,7 @@ class FittedState:
         """
         given = None if self._shared.refits else self._given(name, key)
         if given is not None and given != value:
-            raise InvalidValue(key, value, f"is not as the model learnt {name}", str(given))
+            raise InvalidValue(key, value, f"differs from that of the model for {name}", str(given))
         return self._keep(name, key, value)
 
     # --- nested sources -----------------------------------------------------------------------------------------------

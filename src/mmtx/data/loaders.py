@@ -221,12 +221,8 @@ class _Fetch(Dataset[list[Batch]]):
         current: CurrentSamples | None,
     ) -> None:
         self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
-        self.packing, self.skips, self.modality_dropout, self.current = (
-            packing,
-            skips,
-            modality_dropout,
-            current,
-        )
+        self.packing, self.skips = packing, skips
+        self.modality_dropout, self.current = modality_dropout, current
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()

@@ -13,18 +13,8 @@ from mmtx.data.files.supported_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, text_batch
+from mmtx.interop.feed_forward import activation, activation_name, feed_forward, hidden_width
 from mmtx.interop.links import Link, Weights, both, encoder_block, same
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
@@ -46,6 +36,17 @@ HEADS = {
     "BertForSequenceClassification": ("classifier",),
 }
 """Prefixes of the head's weights, by architecture; a file may have more heads."""
+
+
+BODY_SAME = {
+    "backbone.dim": "hidden_size",
+    "backbone.num_layers": "num_hidden_layers",
+    "backbone.num_heads": "num_attention_heads",
+    "backbone.norm.eps": "layer_norm_eps",
+    "backbone.dropout": "hidden_dropout_prob",
+    "backbone.attention.dropout": "attention_probs_dropout_prob",
+    "backbone.init_std": "initializer_range",
+}
 
 
 class BERT(Family):
@@ -84,13 +85,7 @@ class BERT(Family):
     }
     generation = SILENT
     same = {
-        "backbone.dim": "hidden_size",
-        "backbone.num_layers": "num_hidden_layers",
-        "backbone.num_heads": "num_attention_heads",
-        "backbone.norm.eps": "layer_norm_eps",
-        "backbone.dropout": "hidden_dropout_prob",
-        "backbone.attention.dropout": "attention_probs_dropout_prob",
-        "backbone.init_std": "initializer_range",
+        **BODY_SAME,
         "modality.text.context": "max_position_embeddings",
         "modality.text.num_segments": "type_vocab_size",
     }

@@ -13,7 +13,8 @@ from mmtx.batch import Batch, Field, Spec
 from mmtx.data.files.supported_keys import Keys, harmless, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import SILENT
-from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
+from mmtx.interop.family import Config, Described, Family, Files, at
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import BODY_KEYS, BODY_SAME, UNUSED, body_links
 from mmtx.interop.links import Link, Several, both, idle, same
 from mmtx.learner import Learner

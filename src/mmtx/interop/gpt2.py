@@ -12,18 +12,8 @@ from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Keys, as_in, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
 from mmtx.learner import Learner
 from mmtx.objectives.next_token import NextToken

@@ -109,7 +109,7 @@ def _learner(family: Family, weights: Weights, config: Config, files: Files, whe
     found = list(differences(links, state, weights, family.unused, family.copies))
     if found:
         raise UserError(
-            "\n".join([f"{where} is not the {family.name} that its config says:", *(f"  - {line}" for line in found)])
+            "\n".join([f"{where} is not the {family.name} of its config:", *(f"  - {line}" for line in found)])
         )
     read_state = read(links, weights)
     made = [key for key in state if key not in read_state]  # they must not change what the model computes

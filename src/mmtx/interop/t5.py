@@ -11,18 +11,8 @@ from torch import Tensor
 from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Key, Keys, harmless, used
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import tie
 from mmtx.interop.links import Link, Weights, same, shared, stacked
 from mmtx.learner import Learner

@@ -11,9 +11,11 @@ from torch import Tensor
 from mmtx.batch import Batch, Field, Spec
 from mmtx.data.files.supported_keys import Keys, as_in, harmless, only, used
 from mmtx.errors import UserError
+from mmtx.interop.bert import BODY_SAME
 from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
+from mmtx.interop.family import Config, Described, Family, Files, at
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor, write_preprocessor
 from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
 from mmtx.learner import Learner
@@ -61,16 +63,7 @@ class ViT(Family):
     }
     generation = SILENT
     preprocessor = PREPROCESSOR
-    same = {
-        "backbone.dim": "hidden_size",
-        "backbone.num_layers": "num_hidden_layers",
-        "backbone.num_heads": "num_attention_heads",
-        "backbone.norm.eps": "layer_norm_eps",
-        "backbone.dropout": "hidden_dropout_prob",
-        "backbone.attention.dropout": "attention_probs_dropout_prob",
-        "backbone.init_std": "initializer_range",
-        "modality.image.patch_size": "patch_size",
-    }
+    same = {**BODY_SAME, "modality.image.patch_size": "patch_size"}
     renames = (
         (r"^(?=embeddings\.|encoder\.|layernorm\.|pooler\.|layers\.)", "vit."),
         (r"^vit\.layers\.", "vit.encoder.layer."),

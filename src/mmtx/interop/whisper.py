@@ -12,18 +12,8 @@ from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import Link, Several, Weights, both, same, stacked
 from mmtx.interop.whisper_prompt import MANY, decoder_prompt, default_marks, suppressed_ids
 from mmtx.learner import Learner

@@ -33,10 +33,7 @@ class AudioManifest(Recordings):
         test_fraction: test share, stratified by class, without `test_path`; 0: none.
         split_seed: of the choice.
         vocabulary: of the texts.
-        sample_rate_hz: of the waveforms.
-        resample: convert files of another rate; otherwise they are refused.
-        max_seconds: longer files are refused.
-        trim_db: trim the ends of a file that are so much quieter than its loudest moment; null: none.
+        The other keys are those of `Recordings`.
     """
 
     def __init__(

@@ -32,13 +32,10 @@ class FSDD(Recordings):
     Args:
         path: the folder.
         vocabulary: of the names.
-        sample_rate_hz: of the waveforms; the files have 8000.
-        resample: convert files of another rate; otherwise they are refused.
-        max_seconds: longer recordings are refused.
-        trim_db: trim the ends of a file that are so much quieter than its loudest moment; null: none.
         test_speakers: speakers of the test; null: the official split.
         val_fraction: validation share of the training part, stratified by digit; 0: none.
         split_seed: of the choice.
+        The other keys are those of `Recordings`; the files have 8 kHz.
     """
 
     def __init__(

@@ -39,9 +39,7 @@ class LibriSpeech(Recordings):
         val: validation subsets; may be empty.
         test: test subsets; may be empty.
         vocabulary: of the texts.
-        sample_rate_hz: of the waveforms; the files have 16000.
-        resample: convert files of another rate; otherwise they are refused.
-        max_seconds: longer recordings are refused.
+        The other keys are those of `Recordings`; the files have 16 kHz.
     """
 
     def __init__(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
+from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_within, refuse_together
 from mmtx.process.stopping import track
@@ -38,7 +38,7 @@ class Recording:
     label: int | None
 
 
-class Recordings(Source):
+class Recordings(ItemSource):
     """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes.
 
     Args:
@@ -70,7 +70,7 @@ class Recordings(Source):
     ) -> None:
         if trim_db is not None and trim_db <= 0:
             raise InvalidValue("trim_db", trim_db, "must be above 0, or null")
-        self._train, self._val, self._test, self._class_names = train, val, test, class_names
+        self.items, self._class_names = {"train": train, "val": val, "test": test}, class_names
         self._sample_rate_hz, self._trim_db = sample_rate_hz, trim_db
         self._max_samples = math.ceil(max_seconds * sample_rate_hz)
         self._keys: dict[str, Any] = {
@@ -91,33 +91,18 @@ class Recordings(Source):
         waveform = Field((None,), torch.float32, max_length=self._max_samples)
         specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz, trim_db=self._trim_db)}
         if self._longest_text:
-            ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self._longest_text)
-            specs["text"] = Spec({"ids": ids}, vocabulary=self.vocabulary)
+            specs["text"] = text_spec(self.vocabulary, self._longest_text)
         if self._class_names is not None:
-            label = Field((), torch.long, num_classes=len(self._class_names))
-            specs["label"] = Spec({"class": label}, class_names=self._class_names)
+            specs["label"] = class_spec(self._class_names)
         return specs
 
-    def train(self) -> Split:
-        return self._split(self._train)
-
-    def val(self) -> Split | None:
-        return self._split(self._val) if self._val else None
-
-    def test(self) -> Split | None:
-        return self._split(self._test) if self._test else None
-
-    def _split(self, recordings: Sequence[Recording]) -> Split:
-        return Samples(len(recordings), partial(self._sample, recordings))
-
-    def _sample(self, recordings: Sequence[Recording], i: int) -> Sample:
-        recording = recordings[i]
-        waveform = self._waveforms.get(recording.file)
-        sample = {"audio": {"waveform": self._read(recording.file) if waveform is None else waveform.clone()}}
-        if recording.text is not None:
-            sample["text"] = {"ids": torch.tensor(self.vocabulary.encode_marked(recording.text))}
-        if recording.label is not None:
-            sample["label"] = {"class": torch.tensor(recording.label)}
+    def sample(self, item: Recording, split: str) -> Sample:
+        waveform = self._waveforms.get(item.file)
+        sample = {"audio": {"waveform": self._read(item.file) if waveform is None else waveform.clone()}}
+        if item.text is not None:
+            sample["text"] = {"ids": torch.tensor(self.vocabulary.encode_marked(item.text))}
+        if item.label is not None:
+            sample["label"] = {"class": torch.tensor(item.label)}
         return sample
 
     def _read(self, file: Path) -> Float32[Tensor, " samples"]:

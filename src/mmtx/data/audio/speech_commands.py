@@ -33,9 +33,7 @@ class SpeechCommands(Recordings):
     Args:
         path: the folder; null: downloads the archive (2.4 GB) to the cache folder.
         vocabulary: of the words.
-        sample_rate_hz: of the waveforms; the files have 16000.
-        resample: convert files of another rate; otherwise they are refused.
-        max_seconds: longer recordings are refused.
+        The other keys are those of `Recordings`; the files have 16 kHz.
     """
 
     def __init__(

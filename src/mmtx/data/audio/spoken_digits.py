@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Int16
@@ -14,9 +13,10 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.clips import LOUDEST, Clips
 from mmtx.data.audio.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
 from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.data.image.digits import NAMES
+from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import track
@@ -32,7 +32,7 @@ SILENCE_SECONDS = 0.2
 """Most seconds of silence before the first digit, and after the last."""
 
 
-class SpokenDigits(Source):
+class SpokenDigits(ItemSource):
     """Names: ``audio`` (its waveform), ``text`` (``seven three zero``), and where clips hold one digit, ``label``.
 
     Clip `i` of a split is a pure function of (`split_seed`, split, `i`), of the range of digits and of the rate: how
@@ -76,6 +76,7 @@ class SpokenDigits(Source):
         self.fitted.vocabulary("text", vocabulary, texts, marks=True)
         draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
         counts = {"train": num_train, "val": num_val, "test": num_test}
+        self.items = {split: range(count) for split, count in counts.items()}
         self._clips = _cached(draw, {split: count for split, count in counts.items() if count})
         self._digits = {split: [draw.digits(split, i)[0] for i in range(counts[split])] for split in self._clips}
 
@@ -84,31 +85,18 @@ class SpokenDigits(Source):
         seconds = _longest_speech(self.max_digits) + 2 * SILENCE_SECONDS
         audio = Field((None,), torch.float32, max_length=round(seconds * self.sample_rate_hz))
         longest = self.max_digits * (max(map(len, NAMES)) + 1) - 1 + 2  # an id stands for a byte or more; two marks
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
         specs = {
             "audio": Spec({"waveform": audio}, sample_rate_hz=self.sample_rate_hz),
-            "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
+            "text": text_spec(self.vocabulary, longest),
         }
         if self.max_digits == 1:
-            specs["label"] = Spec({"class": Field((), torch.long, num_classes=10)}, class_names=NAMES)
+            specs["label"] = class_spec(NAMES)
         return specs
 
-    def train(self) -> Split:
-        return self._split("train")
-
-    def val(self) -> Split | None:
-        return self._split("val") if "val" in self._clips else None
-
-    def test(self) -> Split | None:
-        return self._split("test") if "test" in self._clips else None
-
-    def _split(self, split: str) -> Split:
-        return Samples(len(self._digits[split]), partial(self._sample, split))
-
-    def _sample(self, split: str, i: int) -> Sample:
-        digits = self._digits[split][i]
+    def sample(self, item: int, split: str) -> Sample:
+        digits = self._digits[split][item]
         ids = torch.tensor(self.vocabulary.encode_marked(_text(digits)))
-        sample = {"audio": {"waveform": self._clips[split][i]}, "text": {"ids": ids}}
+        sample = {"audio": {"waveform": self._clips[split][item]}, "text": {"ids": ids}}
         return sample | ({"label": {"class": torch.tensor(digits[0])}} if self.max_digits == 1 else {})
 
 

@@ -14,6 +14,7 @@ from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_s
 from mmtx.data.episodes.babyai_view import Codes, Pixels, ViewFormat
 from mmtx.data.episodes.babyai_windows import MissionWindows, PerEpisode
 from mmtx.data.episodes.babyai_world import BabyAIWorld
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.world import Playable
@@ -86,10 +87,9 @@ class BabyAI(Source, Playable):
     @property
     def specs(self) -> Mapping[str, Spec]:
         longest = self.level.longest_mission(lambda text: len(self.vocabulary.encode(text))) + 2
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
         action = Field((None,), torch.long, num_classes=len(ACTIONS), max_length=self.context)
         return {
-            "mission": Spec({"ids": ids}, vocabulary=self.vocabulary),
+            "mission": text_spec(self.vocabulary, longest),
             **({"speech": Spec({"waveform": self._waveform()}, sample_rate_hz=SAMPLE_RATE_HZ)} if self.speech else {}),
             "view": self._steps(self._view.fields(self.context)),
             "action": self._steps({"class": action}, class_names=ACTIONS),

@@ -54,10 +54,8 @@ class KeyToDoor(EpisodeSource):
         size: cells along each side of a room.
         room_steps: in each of the three rooms; 0 leaves the second out.
         num_episodes: random walks, validation included.
-        context: most steps of a window.
-        return_scale: divides returns and rewards.
-        val_fraction: validation share of the episodes; 0: none.
         split_seed: of the episodes, and of the validation split.
+        The other keys are those of `Windowing`.
     """
 
     def __init__(

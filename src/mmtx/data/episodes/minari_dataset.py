@@ -31,14 +31,7 @@ class Minari(Trajectories):
     Args:
         name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's folder
             (``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``), and downloaded if it is missing.
-        env: id of the Gymnasium environment that a model acts in; null: that of the dataset.
-        num_actions: classes of discrete actions; null: those of the dataset.
-        reference_returns: of a random and of an expert policy; null: those of the dataset, or none.
-        context: most steps of a window.
-        max_steps: of an episode.
-        return_scale: divides returns and rewards.
-        val_fraction: validation share of the episodes; 0: none.
-        split_seed: of the choice.
+        The other keys are those of `mmtx.data.Trajectories`, whose null stands for what the dataset declares.
     """
 
     def __init__(

@@ -34,11 +34,9 @@ class Rollouts(EpisodeSource):
         env: id of a Gymnasium environment, with vectors for observations.
         policies: share of the episodes of each policy, by name, relative to their sum.
         num_episodes: in all, validation included.
-        context: most steps of a window.
         max_steps: after which an episode is truncated.
-        return_scale: divides returns and rewards.
-        val_fraction: validation share of the episodes; 0: none.
         split_seed: of the episodes, and of the validation split.
+        The other keys are those of `Windowing`.
     """
 
     def __init__(

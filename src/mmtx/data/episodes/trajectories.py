@@ -28,11 +28,7 @@ class Trajectories(EpisodeSource):
         env: id of the Gymnasium environment that a model acts in; null: that of a Minari dataset, or none.
         num_actions: classes of discrete actions; null: those of a Minari dataset, or as many as occur.
         reference_returns: of a random and of an expert policy; null: those of a Minari dataset, or none.
-        context: most steps of a window.
-        max_steps: of an episode.
-        return_scale: divides returns and rewards.
-        val_fraction: validation share of the episodes; 0: none.
-        split_seed: of the choice.
+        The other keys are those of `Windowing`.
     """
 
     def __init__(

@@ -45,13 +45,13 @@ def cached_arrays(
     except FileNotFoundError:
         pass
     except (OSError, ValueError) as error:
-        _warn(f"{file} cannot be read ({error}); it is made anew")
+        _warn(f"{file} cannot be read ({error}); it is generated again")
     arrays, stream = make(), io.BytesIO()
     numpy.savez(stream, **arrays)  # type: ignore[arg-type]  # its allow_pickle is not among them
     try:
         write_atomically(file, stream.getvalue())
     except OSError as error:
-        _warn(f"{file} cannot be written ({error}); the next run makes it anew")
+        _warn(f"{file} cannot be written ({error}); the next run generates it again")
     return read(arrays)
 
 

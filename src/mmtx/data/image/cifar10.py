@@ -41,9 +41,7 @@ class CIFAR10(LabelledImages):
 
     Args:
         path: the folder; None: downloads the archive to the cache folder.
-        augment: applied to training pictures, uint8 ``(3, 32, 32)``.
-        num_val: validation pictures, held out of the training part.
-        split_seed: of the choice.
+        The other keys are those of `LabelledImages`.
     """
 
     def __init__(

@@ -29,9 +29,7 @@ class IdxImages(LabelledImages):
 
     Args:
         path: the folder that holds ``<dataset>/raw``; None: the cache folder, to which the files are downloaded.
-        augment: applied to training pictures, uint8 ``(1, H, W)``.
-        num_val: validation pictures, held out of the training part.
-        split_seed: of the choice.
+        The other keys are those of `LabelledImages`.
 
     Attributes:
         dataset: name of its folder.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
 from mmtx.data.files.duplicates import first_copies_of_splits
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.image.decode_image import FILL, FORMATS, Fit, decode_image, image_format
+from mmtx.data.specs import class_spec
 from mmtx.data.stratified_split import hold_out_files
 from mmtx.errors import InvalidValue, UserError, check_fraction, check_within, some
 from mmtx.process.stopping import track
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     label: int
 
 
-class ImageFolder(Source):
+class ImageFolder(ItemSource):
     """Names: ``image`` (channels x size x size), ``label`` (the folder it lies in).
 
     `path` holds the class folders, which are split into training, validation and test by the fractions, stratified; or
@@ -98,45 +98,30 @@ class ImageFolder(Source):
             self._class_names = self.fitted.classes("label", _class_folders(folder))
             parts = [_images(folder, self._class_names), [], []]
         first = first_copies_of_splits([[picture.file for picture in part] for part in parts], str(folder))
-        self._train, self._val, self._test = parts
-        total = len({first[picture.file] for picture in self._train})
+        train, val, test = parts
+        total = len({first[picture.file] for picture in train})
         if not is_split:
-            self._train, self._test = hold_out_files(
-                self._train, first, "test_fraction", test_fraction, total, split_seed
-            )
-        if not self._val:
-            self._train, self._val = hold_out_files(self._train, first, "val_fraction", val_fraction, total, split_seed)
+            train, test = hold_out_files(train, first, "test_fraction", test_fraction, total, split_seed)
+        if not val:
+            train, val = hold_out_files(train, first, "val_fraction", val_fraction, total, split_seed)
+        self.items = {"train": train, "val": val, "test": test}
 
     @property
     def specs(self) -> Mapping[str, Spec]:
         return {
             "image": Spec({"pixels": Field(self._shape, torch.uint8)}),
-            "label": Spec(
-                {"class": Field((), torch.long, num_classes=len(self._class_names))}, class_names=self._class_names
-            ),
+            "label": class_spec(self._class_names),
         }
 
-    def train(self) -> Split:
-        return self._split(self._train, self._augment)
-
-    def val(self) -> Split | None:
-        return self._split(self._val, None) if self._val else None
-
-    def test(self) -> Split | None:
-        return self._split(self._test, None) if self._test else None
-
-    def _split(self, images: list[Picture], augment: Callable[[Tensor], Tensor] | None) -> Split:
-        return Samples(len(images), partial(self._sample, images, augment))
-
-    def _sample(self, images: list[Picture], augment: Callable[[Tensor], Tensor] | None, i: int) -> Sample:
-        file, label = images[i]
+    def sample(self, item: Picture, split: str) -> Sample:
         channels, *size = self._shape
         pixels = decode_image(
-            file, size=(size[0], size[1]), channels=channels, max_pixels=self._max_pixels, fit=self._fit
+            item.file, size=(size[0], size[1]), channels=channels, max_pixels=self._max_pixels, fit=self._fit
         )
+        augment = self._augment if split == "train" else None
         return {
             "image": {"pixels": augment(pixels) if augment else pixels},
-            "label": {"class": torch.tensor(label)},
+            "label": {"class": torch.tensor(item.label)},
         }
 
 

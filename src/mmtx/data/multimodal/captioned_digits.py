@@ -9,9 +9,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmtx.batch import Field, Sample, Spec
+from mmtx.batch import Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.image.digits import NAMES
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue
 
@@ -59,14 +60,10 @@ class CaptionedDigits(Source):
         longest = max(len(caption) for each in self._captions for caption in each)
         return {
             "image": self.pictures.specs["image"],
-            "text": self._text_spec(longest),
-            "references": self._text_spec(max(map(len, self._references))),
+            "text": text_spec(self.vocabulary, longest),
+            "references": text_spec(self.vocabulary, max(map(len, self._references))),
             "label": self.pictures.specs["label"],
         }
-
-    def _text_spec(self, longest: int) -> Spec:
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
-        return Spec({"ids": ids}, vocabulary=self.vocabulary)
 
     def train(self) -> Split:
         pictures = self.pictures.train()

@@ -9,21 +9,21 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
-from functools import partial
 
 import torch
 from jaxtyping import Bool
 from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
 from mmtx.data.multimodal.driving_simulation import COLUMNS, LABELS, POINTS_M, ROWS, VEHICLES, draw_moments
+from mmtx.data.specs import class_spec
 from mmtx.errors import InvalidValue, check_fraction
 
 SENSORS = ("camera", "radar", "map", "vehicle", "speed")
 
 
-class Driving(Source):
+class Driving(ItemSource):
     """Names: ``camera`` (a picture, 1 x 16 x 32), ``radar`` (1 to 4 echoes), ``map`` (12 points of the road ahead),
     ``vehicle`` (its type), ``speed``; ``label``: brake, keep speed or accelerate, and steer left, straight or right.
 
@@ -45,6 +45,7 @@ class Driving(Source):
             if count < 1:
                 raise InvalidValue(f"num_{split}", count, "must be at least 1", "1")
         check_fraction("failures", failures)
+        self.items = {split: range(count) for split, count in counts.items()}
         self._moments = {split: draw_moments(count, _generator(split_seed, split)) for split, count in counts.items()}
         self._works = {
             split: _working(count, failures, _generator(split_seed, f"{split} failures"))
@@ -57,36 +58,24 @@ class Driving(Source):
             "camera": Spec({"pixels": Field((1, ROWS, COLUMNS), torch.uint8)}),
             "radar": Spec({"values": Field((None, 3), torch.float32, max_length=4)}),
             "map": Spec({"values": Field((None, 3), torch.float32, max_length=len(POINTS_M))}),
-            "vehicle": Spec({"class": Field((), torch.long, num_classes=len(VEHICLES))}, class_names=VEHICLES),
+            "vehicle": class_spec(VEHICLES),
             "speed": Spec({"values": Field((1,), torch.float32)}),
-            "label": Spec({"class": Field((), torch.long, num_classes=len(LABELS))}, class_names=LABELS),
+            "label": class_spec(LABELS),
         }
 
-    def train(self) -> Split:
-        return self._split("train")
-
-    def val(self) -> Split:
-        return self._split("val")
-
-    def test(self) -> Split:
-        return self._split("test")
-
-    def _split(self, split: str) -> Split:
-        return Samples(len(self._works[split]), partial(self._sample, split))
-
-    def _sample(self, split: str, i: int) -> Sample:
+    def sample(self, item: int, split: str) -> Sample:
         moments = self._moments[split]
         sample = {
-            "camera": {"pixels": moments.pixels[i]},
-            "radar": {"values": moments.echoes[i, : moments.num_echoes[i]]},
-            "map": {"values": moments.points[i]},
-            "vehicle": {"class": moments.vehicle[i]},
-            "speed": {"values": moments.speed[i]},
+            "camera": {"pixels": moments.pixels[item]},
+            "radar": {"values": moments.echoes[item, : moments.num_echoes[item]]},
+            "map": {"values": moments.points[item]},
+            "vehicle": {"class": moments.vehicle[item]},
+            "speed": {"values": moments.speed[item]},
         }
         working = {
-            name: sample[name] for name, works in zip(SENSORS, self._works[split][i].tolist(), strict=True) if works
+            name: sample[name] for name, works in zip(SENSORS, self._works[split][item].tolist(), strict=True) if works
         }
-        return {**working, "label": {"class": moments.label[i]}}
+        return {**working, "label": {"class": moments.label[item]}}
 
 
 def _generator(seed: int, part: str) -> torch.Generator:

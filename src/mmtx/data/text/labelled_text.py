@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping
 
 import torch
 
-from mmtx.batch import Field, Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.batch import Sample, Spec
+from mmtx.data.base import ItemSource
 from mmtx.data.files.table import read_table
+from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.stratified_split import hold_out_fraction
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, check_fraction, nearest, refuse_together
 
 
-class LabelledText(Source):
+class LabelledText(ItemSource):
     """Names: ``text``, ``label``. A text stands between the marks of its vocabulary; long ones are truncated.
 
     Rows are split one by one: a text that the table has twice may be in two splits.
@@ -56,38 +56,20 @@ class LabelledText(Source):
         self.max_length, self.vocabulary = max_length, vocabulary
         rest, test = hold_out_fraction(self._classes, "test_fraction", test_fraction, len(rows), split_seed)
         train, val = hold_out_fraction(self._classes[rest], "val_fraction", val_fraction, len(rows), split_seed + 1)
-        self._parts = {"train": rest[train].tolist(), "val": rest[val].tolist(), "test": test.tolist()}
-        train_texts = [self._texts[i] for i in self._parts["train"]]
-        unseen = [self._texts[i] for i in (*self._parts["val"], *self._parts["test"])]
+        self.items = {"train": rest[train].tolist(), "val": rest[val].tolist(), "test": test.tolist()}
+        train_texts = [self._texts[i] for i in self.items["train"]]
+        unseen = [self._texts[i] for i in (*self.items["val"], *self.items["test"])]
         self.fitted.vocabulary("text", vocabulary, train_texts, marks=True, held_out=unseen)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        ids = Field((None,), torch.long, self.vocabulary.size, self.max_length)
-        label = Field((), torch.long, len(self.class_names))
-        return {
-            "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
-            "label": Spec({"class": label}, class_names=self.class_names),
-        }
+        return {"text": text_spec(self.vocabulary, self.max_length), "label": class_spec(self.class_names)}
 
-    def train(self) -> Split:
-        return self._split("train")
-
-    def val(self) -> Split | None:
-        return self._split("val") if self._parts["val"] else None
-
-    def test(self) -> Split | None:
-        return self._split("test") if self._parts["test"] else None
-
-    def _split(self, name: str) -> Split:
-        return Samples(len(self._parts[name]), partial(self._sample, self._parts[name]))
-
-    def _sample(self, part: Sequence[int], i: int) -> Sample:
+    def sample(self, item: int, split: str) -> Sample:
         begin, end = self.vocabulary.begin, self.vocabulary.end
-        assert begin is not None
-        assert end is not None
-        ids = self.vocabulary.encode(self._texts[part[i]])[: self.max_length - 2]
-        return {"text": {"ids": torch.tensor([begin, *ids, end])}, "label": {"class": self._classes[part[i]].clone()}}
+        assert begin is not None and end is not None
+        ids = self.vocabulary.encode(self._texts[item])[: self.max_length - 2]
+        return {"text": {"ids": torch.tensor([begin, *ids, end])}, "label": {"class": self._classes[item].clone()}}
 
 
 def _rows(path: str, columns: Mapping[str, str]) -> list[tuple[str, str]]:

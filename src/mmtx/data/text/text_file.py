@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 
-from mmtx.batch import Field, Sample, Spec
+from mmtx.batch import Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.files.duplicates import first_copies
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, some
 
@@ -48,8 +49,7 @@ class TextStream(Source):
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self.context + 1)
-        return {"text": Spec({"ids": ids}, vocabulary=self.vocabulary)}
+        return {"text": text_spec(self.vocabulary, self.context + 1)}
 
     def train(self) -> Split:
         return self._windows(self._train, stride=1, least=self.context + 1)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 import numpy
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from mmtx.batch import Field, Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.batch import Sample, Spec
+from mmtx.data.base import ItemSource
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.process.stopping import track
 
@@ -69,7 +69,7 @@ TextPart = Mapping[str, IdLists]
 """The ids of one split: for each name as many lists."""
 
 
-class TextPairs(Source):
+class TextPairs(ItemSource):
     """Names: those of `vocabularies`, each with ``ids``.
 
     Args:
@@ -90,38 +90,17 @@ class TextPairs(Source):
         test: TextPart,
     ) -> None:
         self._vocabularies, self._max_lengths = vocabularies, max_lengths
-        self._train, self._val, self._test = train, val, test
+        self._lists = {"train": train, "val": val, "test": test}
+        self.items = {split: range(len(next(iter(part.values())))) for split, part in self._lists.items()}
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        specs = {}
-        for name, vocabulary in self._vocabularies.items():
-            ids = Field((None,), torch.long, num_classes=vocabulary.size, max_length=self._max_lengths[name])
-            specs[name] = Spec({"ids": ids}, vocabulary=vocabulary)
-        return specs
+        return {name: text_spec(vocabulary, self._max_lengths[name]) for name, vocabulary in self._vocabularies.items()}
 
-    def train(self) -> Split:
-        return _samples(self._train)
-
-    def val(self) -> Split | None:
-        return _samples(self._val) if _size(self._val) else None
-
-    def test(self) -> Split | None:
-        return _samples(self._test) if _size(self._test) else None
+    def sample(self, item: int, split: str) -> Sample:
+        return {name: {"ids": lists[item]} for name, lists in self._lists[split].items()}
 
 
 def encode_all(vocabulary: TextVocabulary, texts: Iterable[str]) -> IdLists:
     """Ids of texts, each between the marks that the vocabulary has."""
     return IdLists.of(vocabulary.encode_marked(text) for text in track(texts, "encoding texts"))
-
-
-def _size(part: TextPart) -> int:
-    return len(next(iter(part.values())))
-
-
-def _samples(part: TextPart) -> Split:
-    return Samples(_size(part), partial(_sample, part))
-
-
-def _sample(part: TextPart, i: int) -> Sample:
-    return {name: {"ids": lists[i]} for name, lists in part.items()}
