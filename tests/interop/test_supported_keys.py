@@ -24,7 +24,7 @@ from mmtx.data.text import tokenizer_files  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
-from mmtx.interop.image_preprocessing import PREPROCESSOR, prepare  # noqa: E402
+from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -236,7 +236,7 @@ def test_the_config_of_timm() -> None:
     given = {"architecture": "vit", "num_classes": 3, "label_names": ["a", "b", "c"], "model_args": {"num_heads": 2}}
     config, _, prepared = from_timm(vit_of_timm(), {**given, "pretrained_cfg": cfg}, {})
     assert (config["num_attention_heads"], config["id2label"]) == (2, {"0": "a", "1": "b", "2": "c"})
-    read = prepare(prepared, (8, 8), 3)
+    read = read_preprocessor(prepared, (8, 8), 3)
     assert (read.mean, read.std) == (pytest.approx(cfg["mean"]), pytest.approx(cfg["std"]))
     assert (read.fit["side"], read.fit["stretch"], read.fit["resample"]) == (8, False, "bilinear")
     assert from_timm(vit_of_timm(), {"architecture": "vit", **cfg}, {"num_attention_heads": 2})[2] == prepared
@@ -252,7 +252,7 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
     shown.save(tmp_path / "picture.png")
     expected = data.create_transform(**data.resolve_data_config({}, pretrained_cfg=cfg))(shown)
     given = {"model_args": {"num_heads": 2}, "pretrained_cfg": cfg}
-    read = prepare(from_timm(vit_of_timm(), given, {})[2], sides, 3)
+    read = read_preprocessor(from_timm(vit_of_timm(), given, {})[2], sides, 3)
     fit = Fit(**{key: value for key, value in read.fit.items() if key != "_target_"})
     pixels = decode_image(tmp_path / "picture.png", size=sides, channels=3, max_pixels=1000, fit=fit) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (read.mean, read.std))

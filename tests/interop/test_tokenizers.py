@@ -177,7 +177,7 @@ def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("sentencepiece.bpe.model", {}, "its numbers are shifted"),
+        ("sentencepiece.bpe.model", {}, "its ids are shifted"),
         ("spiece.model", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer reads spiece.model otherwise"),
         ("spiece.model", {"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs="),
         ("spiece.model", {"added_tokens_decoder": {"999": {"content": "covid"}}}, "'covid' is no piece"),

@@ -24,7 +24,7 @@ def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
 def test_files_of_another_model_do_not_stay_beside_it(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     refused = pytest.raises(InvalidValue, match=r"holds tokenizer.json of another model")
-    with refused, atomic_folder(tmp_path, others=("tokenizer.json", "config.json")) as folder:
+    with refused, atomic_folder(tmp_path, conflicting=("tokenizer.json", "config.json")) as folder:
         (folder / "config.json").write_text("{}")
     assert [each.name for each in tmp_path.iterdir()] == ["tokenizer.json"]
 
