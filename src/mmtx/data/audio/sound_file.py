@@ -81,9 +81,10 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
 
     Args:
         file: WAV, FLAC, Ogg, or another format of libsndfile, by its content, whatever its suffix; ID3 tags may precede
-        it. sample_rate_hz: of the result. resample: convert from other rates, with torchaudio's windowed sinc;
-        otherwise they are refused. max_seconds: longer sounds are refused. No more than this is decoded or held in
-        memory.
+            it.
+        sample_rate_hz: of the result.
+        resample: convert from other rates, with torchaudio's windowed sinc; otherwise they are refused.
+        max_seconds: longer sounds are refused. No more than this is decoded or held in memory.
 
     Raises:
         UserError: it cannot be read, is damaged, is no sound, has another rate, or is too short or too long.

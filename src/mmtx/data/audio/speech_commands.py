@@ -66,9 +66,9 @@ def _folder(path: str | None) -> Path:
     if path is None:
         return PublicArchive(ADDRESS, SHA256, ".", FOLDER).fetch() / FOLDER
     folder = Path(path).expanduser()
-    for place in (folder / FOLDER, folder):
-        if (place / TEST_LIST).is_file():
-            return place
+    for candidate in (folder / FOLDER, folder):
+        if (candidate / TEST_LIST).is_file():
+            return candidate
     problem = f"holds neither {FOLDER}/{TEST_LIST} nor {TEST_LIST}" if folder.is_dir() else "is not a folder"
     above = str(folder.parent) if (folder.parent / FOLDER / TEST_LIST).is_file() else None
     raise InvalidValue("path", path, f"{problem}; {ADDRESS} has it", above)
@@ -76,11 +76,11 @@ def _folder(path: str | None) -> Path:
 
 def _files(folder: Path) -> dict[str, Recording]:
     """All recordings, by ``word/file.wav``."""
-    places = [place for place in list_folder(folder).folders if not place.name.startswith("_")]
-    strays = [place.name for place in places if place.name not in WORDS]
+    words = [word for word in list_folder(folder).folders if not word.name.startswith("_")]
+    strays = [word.name for word in words if word.name not in WORDS]
     if strays:
         raise UserError(f"{folder} holds {some(strays)}, not among the {len(WORDS)} words; take them out of data.path")
-    inside = [file for place in places for file in list_folder(place).files]
+    inside = [file for word in words for file in list_folder(word).files]
     sounds = [file for file in inside if file.suffix == ".wav" and SPEAKER_MARK in file.name]
     report_skipped(folder, sorted({*inside} - {*sounds}), "recording <speaker>_nohash_<number>.wav")
     return {
