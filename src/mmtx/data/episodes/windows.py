@@ -48,8 +48,8 @@ class StepTable:
         found = {dtype: self._tables[dtype].index_select(0, flat).view(*rows.shape, -1) for dtype in dtypes}
         return {
             name: {
-                key: found[dtype][..., columns_of].view(*rows.shape, *shape)
-                for key, (dtype, columns_of, shape) in fields.items()
+                key: found[dtype][..., within].view(*rows.shape, *shape)
+                for key, (dtype, within, shape) in fields.items()
             }
             for name, fields in columns.items()
         }
