@@ -19,6 +19,7 @@ import yaml
 
 import mmtx
 from mmtx.cli import main as run
+from mmtx.config.compose import read_config
 from mmtx.experiment import construct_source
 
 METRICS = ("success_rate", "return", "perplexity", "accuracy")
@@ -32,13 +33,15 @@ def twin_of(config: dict[str, Any], part: str, names: list[str], objectives: lis
         "parts": {part: data["parts"][part]},
         "weights": {part: 1},
         "names": {part: data["names"].get(part, {})},
-        "batch_size": round(data["batch_size"] * weights[part] / sum(weights.values())),
     }
+    batch_size = round(config["loader"]["batch_size"] * weights[part] / sum(weights.values()))
+    loader = {**config["loader"], "batch_size": batch_size}
     chosen = {
         key: {name: config[key][name] for name in taken}
         for key, taken in (("modality", names), ("objective", objectives))
     }
-    return {**config, **chosen, "data": {**data, **alone}, "callbacks": {}, "logger": {}, "run_dir": None}
+    changed = {"data": {**data, **alone}, "loader": loader, "callbacks": {}, "logger": {}, "run_dir": None}
+    return {**config, **chosen, **changed}
 
 
 def trained(folder: Path, config: dict[str, Any]) -> None:
@@ -68,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="directory of the mixture's run, which has ended")
     folder = parser.parse_args().run
-    config = yaml.safe_load((folder / "config.yaml").read_text())
+    config = read_config(folder / "config.yaml")
     together, learner = json.loads((folder / "metrics.json").read_text()), mmtx.load(folder)
     rows = []
     for part, source in construct_source(config).parts.items():
@@ -77,7 +80,7 @@ def main() -> None:
         config_of_twin = twin_of(config, part, names, learner.applying(source.specs))
         trained(twin, config_of_twin)
         metric, alone = judged(json.loads((twin / "metrics.json").read_text()), part)
-        samples = config["trainer"]["max_steps"] * config_of_twin["data"]["batch_size"]
+        samples = config["trainer"]["max_steps"] * config_of_twin["loader"]["batch_size"]
         rows.append(f"| {part} | {samples:,} | {metric} | {together[metric]:.3f} | {alone:.3f} | {minutes(twin):.1f} |")
     print("| part | samples | metric | mixture | twin | minutes of the twin |\n|---|---|---|---|---|---|")
     print("\n".join(rows))

@@ -34,7 +34,7 @@ SHORT = [
     f"trainer.max_steps={STEPS}",
     f"trainer.val_every_steps={STEPS}",
     "log_every_steps=1",
-    "data.batch_size=4",
+    "loader.batch_size=4",
 ]
 PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]"]
 FEW_EPISODES = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"]

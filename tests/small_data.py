@@ -102,7 +102,7 @@ def small_audio_manifest(folder):
         write_sound(folder / "sounds" / f"{number}.wav", 0.1 + 0.005 * number, seed=number)
         rows.append(f"sounds/{number}.wav,number {number},{('even', 'odd')[number % 2]}")
     (folder / "train.csv").write_text("\n".join(rows))
-    return [f"data.path={folder / 'train.csv'}", "data.max_seconds=0.2", "data.num_workers=0"]
+    return [f"data.path={folder / 'train.csv'}", "data.max_seconds=0.2", "loader.num_workers=0"]
 
 
 def small_speech_commands(folder):
@@ -112,7 +112,7 @@ def small_speech_commands(folder):
     write_sound(place / "_background_noise_" / "white_noise.wav", 3.0)
     for name, speaker in (("validation_list.txt", 1), ("testing_list.txt", 3)):
         (place / name).write_text("".join(f"{word}/{speaker:08x}_nohash_0.wav\n" for word in ("yes", "no", "zero")))
-    return [f"data.path={folder}", "data.max_seconds=0.2", "data.num_workers=0"]
+    return [f"data.path={folder}", "data.max_seconds=0.2", "loader.num_workers=0"]
 
 
 def small_librispeech(folder, subsets=("train-clean-100", "dev-clean", "test-clean")):
@@ -124,7 +124,7 @@ def small_librispeech(folder, subsets=("train-clean-100", "dev-clean", "test-cle
                 write_sound(place / f"{name}.flac", seed=1000 * speaker + 10 * chapter + number)
                 lines.append(f"{name} IT'S NUMBER {'I' * (number + 1)} OF {subset.upper()}\n")
             (place / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines))
-    return [f"data.path={folder}", "data.max_seconds=0.2", "data.num_workers=0"]
+    return [f"data.path={folder}", "data.max_seconds=0.2", "loader.num_workers=0"]
 
 
 RECORDINGS = {
@@ -204,7 +204,7 @@ def shrink_data(name, folder, monkeypatch):
             (folder / label).mkdir(exist_ok=True)
             for number in range(12):
                 Image.new("RGB", (20, 16), (number, 100, 50 * (label == "cat"))).save(folder / label / f"{number}.png")
-        return [f"data.path={folder}", "data.size=8", "data.num_workers=0"]
+        return [f"data.path={folder}", "data.size=8", "loader.num_workers=0"]
     if name == "labelled_text":
         rows = [f"{('good', 'bad')[i % 2]}\tnumber {i} is {('fine', 'poor')[i % 2]}" for i in range(40)]
         (folder / "texts.tsv").write_text("\n".join(["label\ttext", *rows]))

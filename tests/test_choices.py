@@ -35,7 +35,7 @@ from mmtx.training.module import MultimodalModule
 CONF = Path(__file__).parents[1] / "conf"
 TINY = [
     *("backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2", "backbone.dropout=0.0"),
-    *("data.batch_size=4", "data.eval_batch_size=4", "data.num_workers=0", "optim.warmup_steps=0"),
+    *("loader.batch_size=4", "loader.eval_batch_size=4", "loader.num_workers=0", "optim.warmup_steps=0"),
     *("trainer.max_steps=2", "trainer.max_epochs=null", "trainer.val_every_steps=2", "trainer.accelerator=cpu"),
 ]
 
@@ -97,8 +97,8 @@ def choices() -> Iterator[Any]:
         for key, annotation in check.argument_types(kind).items() if kind.__module__.startswith("mmtx") else ():
             if not any(key in keys for keys in check.RUNTIME.values()):
                 found.setdefault((kind.__name__, key), (group, option, closed(annotation)))
-    for owner, types in (("data", check.LOADER), ("", check.argument_types(check.top_level))):
-        found |= {(owner, key): ("", "train", closed(annotation)) for key, annotation in types.items()}
+    top = check.argument_types(check.top_level)
+    found |= {("", key): ("", "train", closed(annotation)) for key, annotation in top.items()}
     for (owner, key), (group, option, values) in found.items():
         for value in values:
             yield pytest.param(group, option, owner, key, value, id=f"{owner}.{key}={value}")
@@ -149,8 +149,6 @@ def with_choice(node: Any, owner: str, key: str, value: Any) -> Any:
 
 
 def chosen(config: dict[str, Any], owner: str, key: str, value: Any) -> dict[str, Any]:
-    if owner == "data":
-        return {**config, "data": {**config["data"], key: value}}
     return with_choice(config, owner, key, value) if owner else {**config, key: value}
 
 

@@ -87,7 +87,7 @@ def test_evaluate_gives_the_metrics_of_the_run(finished, tmp_path):
         assert done.returncode == 0, text_of(done)
         found = json.loads(done.stdout)
         assert found and all(found[key] == pytest.approx(final[key], rel=1e-5, abs=1e-7) for key in found)
-    done = mmtx("evaluate", str(run / "checkpoints" / "best.ckpt"), "data.eval_batch_size=7", cwd=tmp_path)
+    done = mmtx("evaluate", str(run / "checkpoints" / "best.ckpt"), "loader.eval_batch_size=7", cwd=tmp_path)
     assert json.loads(done.stdout)["test/loss"] > 0
 
 

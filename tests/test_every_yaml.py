@@ -9,7 +9,7 @@ from mmtx.config.compose import compose, config_directory, describe_options
 from mmtx.experiment import assemble
 
 OPTIONS = describe_options()
-TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "data.batch_size=4"]
+TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "loader.batch_size=4"]
 """Small enough that a step takes milliseconds; 24 divides by every number of axes."""
 
 DATA_WITHOUT_PICTURES = {

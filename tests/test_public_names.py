@@ -9,12 +9,13 @@ import yaml
 
 import mmtx
 from mmtx.config.compose import config_directory, read_config
-from mmtx.config.migrations import FORMAT, migrated_checkpoint, migrated_config
+from mmtx.config.migrations import FORMAT, migrated_checkpoint, migrated_config, migrated_sweep
 from mmtx.errors import UserError
 from mmtx.public_names import CLASS, public_name
 
 SOURCE = Path(mmtx.__file__).parent
 ROOMS = ("data", "modalities", "nn", "objectives", "training", "run", "sweep")
+LOADER = {"_target_": "mmtx.data.DataModule", "packing": False, "on_bad_sample": "raise", "max_bad_share": 0.01}
 TARGET = re.compile(r"_target_: *(mmtx\.[\w.]+)")
 
 
@@ -48,6 +49,7 @@ def test_classes_that_were_named_by_their_files():
     }
     new = {
         "data": {"_target_": "mmtx.data.BPE", "parts": [{"_target_": "torch.nn.GELU"}]},
+        "loader": LOADER,
         "clocks": {"step": {"_target_": "mmtx.Clock"}},
         "objective": {"mine": {"_target_": "my_lab.objectives.mine.Mine"}},
         "hint": "mmtx.data.vocabulary.BPE",
@@ -62,6 +64,25 @@ def test_classes_that_were_named_by_their_files():
         "specs": {"text": {"vocabulary": {"kind": "mmtx.data.BPE", "state": {}}}},
         "fingerprint": {},
     }
+
+
+def test_keys_of_the_loader_that_stood_in_the_data_and_its_parts():
+    sizes = {"batch_size": 8, "eval_batch_size": None, "num_workers": 2}
+    part = {"_target_": "mmtx.data.Digits", "num_val": 9}
+    old = {"data": {"parts": {"digits": {**part, **sizes, "batch_size": 64}}, "weights": {}, **sizes, "packing": True}}
+    new = {"data": {"parts": {"digits": part}, "weights": {}}, "loader": {**LOADER, **sizes, "packing": True}}
+    assert migrated_config({"format": 3, **old}, "x") == new
+    contents = {"format": 3, "config": old, "specs": {}, "fingerprint": {}}
+    assert migrated_checkpoint(contents, "x") == {**contents, "format": FORMAT, "config": new}
+
+
+def test_overrides_of_a_sweep_whose_keys_have_moved():
+    words = ["data.path=data.batch_size=4", "+data.batch_size=4,8", "data.num_val=9", "~data.packing"]
+    jobs = [{"name": "a", "overrides": ["data.parts.docs.num_workers=1"]}, {"name": "b"}, 3]
+    content = migrated_sweep({"name": "s", "command": words, "jobs": jobs})
+    assert content["command"] == ["data.path=data.batch_size=4", "+loader.batch_size=4,8", words[2], "~loader.packing"]
+    assert content["jobs"] == [{"name": "a", "overrides": ["loader.num_workers=1"]}, {"name": "b"}, 3]
+    assert migrated_sweep({}) == {} and migrated_sweep({"jobs": {}, "command": 1}) == {"jobs": {}, "command": 1}
 
 
 @pytest.mark.parametrize("written", [FORMAT + 1, 1, "2", None, True])

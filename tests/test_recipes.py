@@ -62,7 +62,7 @@ def test_gpt_shakespeare(tmp_path):
 def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
     words = ["experiment=gpt_shakespeare", f"data.path={data('tinyshakespeare', 'input.txt')}"]
     sizes = ["backbone.num_layers=4", "backbone.num_heads=4", "backbone.dim=128", "data.context=64"]
-    metrics = reached(tmp_path, *words, *sizes, "data.batch_size=12", "trainer.max_steps=2000", seconds=600)
+    metrics = reached(tmp_path, *words, *sizes, "loader.batch_size=12", "trainer.max_steps=2000", seconds=600)
     assert metrics["val/loss"] <= 1.88
 
 

@@ -18,7 +18,7 @@ from mmtx.data.episodes import babyai_demonstrations, rollouts
 from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.gym_world import GymWorld
 from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
-from mmtx.data.files import public_file, same_content
+from mmtx.data.files import public_file, duplicates
 from mmtx.decoding import rollouts as roll_outs
 from mmtx.decoding.decoder import TextDecoder
 from mmtx.decoding.search import beam_search, generate
@@ -193,9 +193,9 @@ def test_files_that_are_compared_in_threads_are_not_read_to_the_end(signals, tmp
         stopping._requests.number = signal.SIGTERM
         return b""
 
-    monkeypatch.setattr(same_content, "_sample", sample)
+    monkeypatch.setattr(duplicates, "_sample", sample)
     with pytest.raises(Interrupted), obeyed(Obey.AT_CHECKS):
-        same_content.first_copies(files)
+        duplicates.first_copies(files)
     assert read == files[:1]
 
 

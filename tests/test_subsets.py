@@ -38,10 +38,9 @@ def config_of(names: list[str], objectives: list[str], *overrides: str, num_samp
             *overrides,
         ]
     )
-    taken = ("packing", "on_bad_sample", "max_bad_share")
-    loader = {"batch_size": 8, "eval_batch_size": 8, "num_workers": 0, **{key: config["data"][key] for key in taken}}
-    data = {"_target_": "four_names.FourNames", "num_samples": num_samples, **loader}
-    return {**config, "data": data, "plugins": ["four_names"]}
+    loader = {**config["loader"], "batch_size": 8, "eval_batch_size": 8}
+    data = {"_target_": "four_names.FourNames", "num_samples": num_samples}
+    return {**config, "data": data, "loader": loader, "plugins": ["four_names"]}
 
 
 def saved(experiment: Experiment, folder: Path) -> Path:
@@ -65,7 +64,7 @@ def test_every_subset_is_trained_saved_loaded_and_evaluated(names: list[str], tm
     """With every objective that makes sense for it; half of them packed."""
     objectives = ["classify", *(objective for objective, name in NEEDS.items() if name in names)]
     ordered = [name for name in ("image", "state", "audio", "text") if name in names]  # a sound is not told its text
-    packing = f"data.packing={str(len(names) % 2 == 0).lower()}"
+    packing = f"loader.packing={str(len(names) % 2 == 0).lower()}"
     experiment = assemble(config_of(ordered, objectives, packing))
     train_a_step(experiment)
     metrics = evaluate_learner(experiment.learner.eval(), experiment.data, "val")
@@ -218,7 +217,7 @@ def test_the_log_says_how_full_padded_rows_would_be(tmp_path: Path) -> None:
     losses = []
     for packing in ("false", "true"):
         words = ["trainer.max_steps=2", "logger=[]", "callbacks=[]", "log_every_steps=1", "trainer.accelerator=cpu"]
-        experiment = assemble(config_of(["image", "audio", "text"], ["classify"], *words, f"data.packing={packing}"))
+        experiment = assemble(config_of(["image", "audio", "text"], ["classify"], *words, f"loader.packing={packing}"))
         run = RunDirectory(tmp_path / packing)
         prepare(experiment.config, run)
         assert execute(experiment, run) == 0
@@ -240,7 +239,7 @@ def test_by_the_command_line(
         "modality.image.patch_size=4",
         "modality_dropout={text: 0.5}",
     ]
-    brief = ["trainer.max_steps=3", "data.packing=true", "logger=[]", "callbacks=[]", "run_dir=run"]
+    brief = ["trainer.max_steps=3", "loader.packing=true", "logger=[]", "callbacks=[]", "run_dir=run"]
     done = mmtx("train", "data=digits", *words, *brief, *TINY, cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     found = []
@@ -255,7 +254,7 @@ def test_by_the_command_line(
         (["drop=text"], "drop=text is not a list of names"),
         (["drop=[text,text]"], "drop=['text', 'text'] names something twice"),
         (["modality=[]"], "modality=[] is empty"),
-        (["~data.batch_size"], "data.batch_size is missing"),
+        (["~loader.batch_size"], "loader.batch_size is missing"),
         (["modality=[audio,image]"], "the data offers no 'audio'"),
         (["modality=[imagee]"], "modality=imagee"),
     ):

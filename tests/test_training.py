@@ -51,30 +51,32 @@ def assert_equal_runs(one, other):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return train_here(tmp_path_factory.mktemp("whole") / "run", "data.batch_size=16")
+    return train_here(tmp_path_factory.mktemp("whole") / "run", "loader.batch_size=16")
 
 
 @pytest.fixture(scope="module")
 def whole_of_two(tmp_path_factory):
-    return train_here(tmp_path_factory.mktemp("both") / "run", "data.batch_size=16", "objective=[classify,next_token]")
+    return train_here(
+        tmp_path_factory.mktemp("both") / "run", "loader.batch_size=16", "objective=[classify,next_token]"
+    )
 
 
 def test_accumulation_changes_nothing(whole, tmp_path):
-    cut = train_here(tmp_path / "run", "data.batch_size=4", "trainer.accumulate_grad_batches=4")
+    cut = train_here(tmp_path / "run", "loader.batch_size=4", "trainer.accumulate_grad_batches=4")
     assert_equal_runs(cut, whole)
 
 
 def test_accumulation_changes_nothing_for_objectives_with_unequal_counts(whole_of_two, tmp_path):
-    words = ["data.batch_size=4", "trainer.accumulate_grad_batches=4", "objective=[classify,next_token]"]
+    words = ["loader.batch_size=4", "trainer.accumulate_grad_batches=4", "objective=[classify,next_token]"]
     assert_equal_runs(train_here(tmp_path / "run", *words), whole_of_two)
 
 
 @pytest.mark.parametrize(
     "words",
     [
-        ["trainer.strategy=ddp", "data.batch_size=8"],
-        ["trainer.strategy=ddp", "data.batch_size=4", "trainer.accumulate_grad_batches=2"],
-        ["trainer.strategy=fsdp2", "data.batch_size=4", "trainer.accumulate_grad_batches=2"],
+        ["trainer.strategy=ddp", "loader.batch_size=8"],
+        ["trainer.strategy=ddp", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
+        ["trainer.strategy=fsdp2", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
     ],
     ids=["ddp", "ddp-accumulated", "fsdp2-accumulated"],
 )
@@ -96,7 +98,7 @@ CAPTIONED = ["encode=[image]", "objective=[seq2seq]", "trainer.max_steps=2"]
 @pytest.fixture(scope="module")
 def one_that_listens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("listens") / "run"
-    return train_here(folder, *CAPTIONED, "data.batch_size=16"), folder
+    return train_here(folder, *CAPTIONED, "loader.batch_size=16"), folder
 
 
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
@@ -104,7 +106,7 @@ def test_two_processes_with_an_encoder_equal_one(strategy, one_that_listens, tmp
     """In what they learn, and in the texts that they write: of unequal lengths, each rank its own."""
     one, folder = one_that_listens
     both = ["trainer.devices=2", "trainer.accelerator=cpu", f"trainer.strategy={strategy}", "run_dir=run"]
-    done = mmtx("train", *RAGGED, *CAPTIONED, *both, "data.batch_size=8", cwd=tmp_path, timeout=240)
+    done = mmtx("train", *RAGGED, *CAPTIONED, *both, "loader.batch_size=8", cwd=tmp_path, timeout=240)
     assert done.returncode == 0, text_of(done)
     assert_equal_runs(result_of(tmp_path / "run"), one)
     metrics, expected = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", folder))
@@ -124,7 +126,7 @@ def test_a_failure_on_the_ranks_is_told(tmp_path):
 
 def test_the_gradient_is_that_of_the_mean_over_all_predictions(tmp_path):
     """One step of the Trainer against one step by hand, on the samples that the loader gives."""
-    words = [*RAGGED, "data.batch_size=4", "trainer.accumulate_grad_batches=3", "trainer.max_steps=1"]
+    words = [*RAGGED, "loader.batch_size=4", "trainer.accumulate_grad_batches=3", "trainer.max_steps=1"]
     experiment = assemble(compose(words))
     (batches,) = experiment.data.train_loader(num_steps=1, accumulate=3, rank=0, num_ranks=1)
     scores = [experiment.learner(batch)["next_token"] for batch in batches]
@@ -136,7 +138,7 @@ def test_the_gradient_is_that_of_the_mean_over_all_predictions(tmp_path):
 
 
 def test_the_moving_average_is_what_is_evaluated_and_loaded(tmp_path):
-    train_here(tmp_path / "run", "data.batch_size=8", "optim.ema_decay=0.5")
+    train_here(tmp_path / "run", "loader.batch_size=8", "optim.ema_decay=0.5")
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "last.ckpt", weights_only=True)
     learner = load(tmp_path / "run")
     name = "model.backbone.blocks.0.mlp.up.weight"
@@ -190,7 +192,7 @@ def test_a_loss_scaler_changes_no_gradient(whole, tmp_path, monkeypatch):
     scaled = MixedPrecision("16-mixed", "cpu", scaler=torch.amp.GradScaler("cpu", init_scale=65536.0))
     monkeypatch.setattr(trainer, "precision_plugin", lambda *_: scaled)
     monkeypatch.setattr(scaled, "forward_context", contextlib.nullcontext)  # float16 would round
-    assert_equal_runs(train_here(tmp_path / "run", "data.batch_size=16"), whole)
+    assert_equal_runs(train_here(tmp_path / "run", "loader.batch_size=16"), whole)
 
 
 def test_float16_on_a_cpu_is_float16_with_a_scaler():
@@ -201,7 +203,7 @@ def test_float16_on_a_cpu_is_float16_with_a_scaler():
 
 
 def test_bfloat16_weights_leave_tables_and_batches_as_they_are(tmp_path):
-    experiment = assemble(compose([*RAGGED, "data.batch_size=16", "trainer.precision=bf16-true"]))
+    experiment = assemble(compose([*RAGGED, "loader.batch_size=16", "trainer.precision=bf16-true"]))
     experiment.learner.register_buffer("table", torch.tensor([257.0]))
     run = RunDirectory(tmp_path / "run")
     prepare(experiment.config, run)
@@ -244,6 +246,6 @@ def test_warm_up_by_steps_and_epochs():
 
 
 def test_epochs_and_steps_end_a_run_at_whichever_comes_first():
-    experiment = build(["data=digits", "trainer.max_epochs=2", "data.batch_size=100"])
+    experiment = build(["data=digits", "trainer.max_epochs=2", "loader.batch_size=100"])
     assert experiment.total_steps == -(-2 * 1293 // 100)
     assert build(["data=digits", "trainer.max_epochs=2", "trainer.max_steps=5"]).total_steps == 5

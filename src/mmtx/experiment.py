@@ -164,7 +164,7 @@ def assemble(config: Config, learnt: FittedState | None = None, like: Experiment
     if source is not None:
         names = list(learner.specs if learner is not None else config["modality"])
         absence = attempt("modality_dropout", lambda: _modality_dropout(config, learner))
-        data = attempt("data", lambda: data_module(config, source, names, absence))
+        data = attempt("loader", lambda: data_module(config, source, names, absence))
     for group in ("callbacks", "logger"):
         attempt(group, partial(construct, config.get(group), plugins))
     checkpoints = attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
@@ -193,7 +193,7 @@ def assemble(config: Config, learnt: FittedState | None = None, like: Experiment
 
 def data_part(config: Config) -> Config:
     """What of a config the dataset is made from."""
-    return {"plugins": config["plugins"], "data": _source_node(config), "init_from": config.get("init_from")}
+    return {"plugins": config["plugins"], "data": config["data"], "init_from": config.get("init_from")}
 
 
 def model_part(config: Config) -> Config:
@@ -311,7 +311,7 @@ def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
 
 
 def construct_source(config: Config, learnt: FittedState | None = None) -> Source:
-    """The dataset of a config, without the keys of its loader.
+    """The dataset of a config.
 
     Args:
         config: resolved.
@@ -320,7 +320,7 @@ def construct_source(config: Config, learnt: FittedState | None = None) -> Sourc
     Raises:
         UserError: it cannot be made, or the run does not know what it holds.
     """
-    node, plugins = _source_node(config), check.packages(config)
+    node, plugins = config["data"], check.packages(config)
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
@@ -348,25 +348,11 @@ def _source(node: Any, path: str, plugins: Sequence[str], learnt: FittedState) -
         raise error.under(path) from None
 
 
-def _source_node(config: Config) -> Config:
-    """The node of the dataset, and of its parts, without the keys of the loader."""
-    node = _without_loader(config["data"])
-    parts = node.get("parts")
-    if isinstance(parts, Mapping):
-        node["parts"] = {part: _without_loader(child) for part, child in parts.items()}
-    return node
-
-
-def _without_loader(node: Any) -> Any:
-    if not isinstance(node, Mapping):
-        return node
-    return {key: value for key, value in node.items() if key not in check.RUNTIME["data"]}
-
-
-def data_module(config: Config, source: Source, names: list[str], absence: ModalityDropout | None = None) -> DataModule:
-    """Loaders over a source, by the keys of a config's ``data``."""
-    loader = {key: config["data"][key] for key in check.RUNTIME["data"]}
-    return DataModule(source=source, names=names, seed=config["seed"], modality_dropout=absence, **loader)
+def data_module(config: Config, source: Source, names: list[str], dropout: ModalityDropout | None = None) -> DataModule:
+    """The loaders of a config over a source."""
+    given = {"source": source, "names": names, "seed": config["seed"], "modality_dropout": dropout}
+    made: DataModule = _is(DataModule, construct(config["loader"], check.packages(config), **given))
+    return made
 
 
 def _modality_dropout(config: Config, learner: Learner | None) -> ModalityDropout:

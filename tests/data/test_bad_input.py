@@ -86,7 +86,7 @@ def test_left_out_samples_are_counted_and_fillers_are_not():
     batches = [batch for step in module().eval_loaders("val", rank=0, num_ranks=1)[""] for batch in step]
     assert count_skipped(batches).tolist() == [len(BAD), 40]
     check_skipped(4, 40, 0.1)
-    with pytest.raises(UserError, match=r"5 of 40 samples .* more than data.max_bad_share=0.1"):
+    with pytest.raises(UserError, match=r"5 of 40 samples .* more than loader.max_bad_share=0.1"):
         check_skipped(5, 40, 0.1)
 
 

@@ -41,7 +41,7 @@ def test_no_folder_at_all_is_a_line(no_folder_yet, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(tempfile, "mkdtemp", full)
-    with pytest.raises(UserError, match="data.num_workers needs a folder for sockets, .* set TMPDIR"):
+    with pytest.raises(UserError, match="loader.num_workers needs a folder for sockets, .* set TMPDIR"):
         start_workers(list)
 
 

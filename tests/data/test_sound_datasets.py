@@ -489,7 +489,7 @@ def test_speech_commands_are_split_as_torchaudio_does(spoken):
     for subset, part, count in (("training", "train", 12), ("validation", "val", 3), ("testing", "test", 3)):
         listed = SPEECHCOMMANDS(spoken, subset=subset)
         metadata = [listed.get_metadata(i) for i in range(len(listed))]
-        recordings = getattr(source, f"_{part}")
+        recordings = source.items[part]
         assert files_of(recordings) == {spoken / "SpeechCommands" / entry[0] for entry in metadata}
         assert len(recordings) == len(listed) == count
         assert {(r.file.name, r.text) for r in recordings} == {(Path(e[0]).name, e[2]) for e in metadata}
@@ -548,7 +548,7 @@ def test_librispeech_is_read_as_torchaudio_does(library):
     source = books(library)
     for subset, part in (("train-clean-100", "train"), ("dev-clean", "val"), ("test-clean", "test")):
         listed = LIBRISPEECH(library, url=subset)
-        recordings = getattr(source, f"_{part}")
+        recordings = source.items[part]
         assert len(listed) == len(recordings) == 8
         for i, recording in enumerate(recordings):
             path, rate, text, *_ = listed.get_metadata(i)

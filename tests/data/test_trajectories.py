@@ -17,7 +17,6 @@ import yaml
 from contracts import check_source
 
 import mmtx
-from mmtx.config.check import RUNTIME
 from mmtx.data.base import BatchSplit
 from mmtx.data.collate import collate
 from mmtx.data.episodes import minari_dataset, rollouts
@@ -44,7 +43,7 @@ def config(name):
     """What the yaml gives to the class."""
     file = next(p for p in Path(mmtx.__file__).parents if (p / "conf" / "data").is_dir()) / "conf" / "data"
     given = yaml.safe_load((file / f"{name}.yaml").read_text())
-    return {key: v for key, v in given.items() if key not in {"_target_", *RUNTIME["data"]}}
+    return {key: v for key, v in given.items() if key != "_target_"}
 
 
 def rollouts_of(env="CartPole-v1", **changed):

@@ -19,9 +19,10 @@ def folder(tmp_path_factory):
         ("spilt=val", "did you mean 'split'?"),
         ("drp=[image]", "did you mean 'drop'?"),
         ("backbone.dim=64", "backbone.dim=64 would be another model"),
-        ("data.batch_sizee=3", "did you mean 'batch_size'?"),
-        ("data.batch_size=0", "data.batch_size=0 must be at least 1"),
-        ("data.num_workers=abc", "data.num_workers=abc is not an integer"),
+        ("loader.batch_sizee=3", "did you mean 'batch_size'?"),
+        ("loader.batch_size=0", "loader.batch_size=0 must be at least 1"),
+        ("loader.num_workers=abc", "loader.num_workers=abc is not an integer"),
+        ("data.batch_size=3", "data.batch_size=3 has moved; write loader.batch_size=3"),
         ("seed=abc", "seed=abc is not an integer"),
         ("split=tset", "split=tset is none of"),
     ],
@@ -32,5 +33,5 @@ def test_what_it_does_not_read_is_refused(folder, option, said):
 
 
 def test_other_keys_of_the_data_are_taken(folder):
-    done = mmtx("evaluate", "run", "split=val", "data.eval_batch_size=7", cwd=folder)
+    done = mmtx("evaluate", "run", "split=val", "loader.eval_batch_size=7", cwd=folder)
     assert done.returncode == 0 and '"val/loss"' in done.stdout, text_of(done)

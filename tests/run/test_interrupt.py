@@ -11,7 +11,7 @@ from mmtx.run.interrupt import requeue
 ACTS = [
     *("train", "experiment=dt_cartpole", "logger=[]", "callbacks=[]", "trainer.accelerator=cpu", "log_every_steps=1"),
     *("backbone.dim=16", "backbone.num_layers=1", "data.num_episodes=40", "objective.action.target_returns=[20]"),
-    *("trainer.max_steps=6", "trainer.val_every_steps=3", "data.batch_size=8"),
+    *("trainer.max_steps=6", "trainer.val_every_steps=3", "loader.batch_size=8"),
 ]
 WRITES = [*(word for word in WORDS if not word.startswith(("callbacks", "objective"))), "objective=[next_token]"]
 TWO = ["trainer.devices=2"]

@@ -25,7 +25,13 @@ from mmtx.run.initial import initialise_from
 from mmtx.run.loading import contents, load, read_checkpoint
 from mmtx.run.source import fitted_state_for, source_for
 
-TINY = ["backbone.dim=16", "backbone.num_layers=1", "backbone.num_heads=2", "data.num_workers=0", "data.batch_size=4"]
+TINY = [
+    "backbone.dim=16",
+    "backbone.num_layers=1",
+    "backbone.num_heads=2",
+    "loader.num_workers=0",
+    "loader.batch_size=4",
+]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 
 

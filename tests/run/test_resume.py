@@ -13,8 +13,8 @@ from small_data import shrink_data
 WORDS = [
     *("train", "experiment=spell_digits", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]"),
     *("objective=[classify,next_token]", "backbone.dropout=0.2", "optim.ema_decay=0.9", "optim.warmup_steps=3"),
-    *("data.batch_size=8", "data/augment=affine", "trainer.max_steps=10", "trainer.val_every_steps=5"),
-    *("trainer.accumulate_grad_batches=2", "checkpoint.every_steps=3", "data.num_val=24", "data.eval_batch_size=12"),
+    *("loader.batch_size=8", "data/augment=affine", "trainer.max_steps=10", "trainer.val_every_steps=5"),
+    *("trainer.accumulate_grad_batches=2", "checkpoint.every_steps=3", "data.num_val=24", "loader.eval_batch_size=12"),
 ]
 """Pictures and texts, ragged; two objectives, dropout, an average, accumulation, augmentation."""
 
@@ -82,7 +82,7 @@ def assert_same_run(one, other):
     assert json.loads((one / "status.json").read_text())["state"] == "finished"
 
 
-WORKERS = ["data.num_workers=2"]
+WORKERS = ["loader.num_workers=2"]
 TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.accumulate_grad_batches=1"]
 
 STOPS = {
@@ -305,7 +305,7 @@ def test_gradients_that_overflow_are_left_to_the_loss_scaler(more, tmp_path):
 
 BASIC = [
     *("train", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]", "backbone.dropout=0.1"),
-    *("data.batch_size=4", "trainer.max_steps=8", "trainer.val_every_steps=4", "checkpoint.every_steps=3"),
+    *("loader.batch_size=4", "trainer.max_steps=8", "trainer.val_every_steps=4", "checkpoint.every_steps=3"),
 ]
 RESAMPLED = ["data.sample_rate_hz=16000", "data.resample=true"]
 DATA = {
@@ -342,8 +342,8 @@ def test_any_data_goes_on_as_it_was(kind, workers, tmp_path, monkeypatch):
     name, chosen = DATA[kind]
     (tmp_path / "data").mkdir()
     words = [*BASIC, f"data={name}", *chosen, *small_data(name, tmp_path / "data", monkeypatch)]
-    words = [word for word in words if not word.startswith("data.num_workers")]
-    words.append(f"data.num_workers={workers}")
+    words = [word for word in words if not word.startswith("loader.num_workers")]
+    words.append(f"loader.num_workers={workers}")
     done = play(
         [
             {"cwd": str(tmp_path), "words": [*words, "run_dir=whole"]},

@@ -17,8 +17,8 @@ from mmtx.run.resume import resume
 
 WORDS = [
     *("train", "data=text_file", "data.path=text.txt", "data.context=16", "modality=[text]", "objective=[next_token]"),
-    *(*TINY[:3], "trainer.max_steps=8", "data.batch_size=4", "checkpoint.every_steps=2", "logger=[]", "callbacks=[]"),
-    *("optim.warmup_steps=0", "trainer.val_every_steps=8", "data.eval_batch_size=64", "run_dir=run"),
+    *(*TINY[:3], "trainer.max_steps=8", "loader.batch_size=4", "checkpoint.every_steps=2", "logger=[]", "callbacks=[]"),
+    *("optim.warmup_steps=0", "trainer.val_every_steps=8", "loader.eval_batch_size=64", "run_dir=run"),
 ]
 TEXT = "To be, or not to be, that is the question.\n" * 40
 
@@ -85,8 +85,7 @@ def test_another_config(run):
 
 
 def test_a_config_from_before_a_key_existed(run, stopped, tmp_path):
-    """Top-level keys and those of the loader come from ``train.yaml``, in the run and in its checkpoint; others do
-    not."""
+    """Top-level keys come from ``train.yaml``, in the run and in its checkpoint; others do not."""
     from mmtx.run.checkpoint_file import write_checkpoint
 
     old = tmp_path / "run"
@@ -94,8 +93,6 @@ def test_a_config_from_before_a_key_existed(run, stopped, tmp_path):
     config = yaml.safe_load(run.config.read_text())
     for key in ("freeze", "hint", "modality_dropout"):
         del config[key]
-    for key in ("packing", "on_bad_sample"):
-        del config["data"][key]
     (old / "config.yaml").write_text(yaml.safe_dump(config))
     stored = {key: value for key, value in config.items() if key != "format"}
     for file in {file.resolve() for file in (old / "checkpoints").glob("*.ckpt")}:
@@ -109,12 +106,15 @@ def test_a_config_from_before_a_key_existed(run, stopped, tmp_path):
         ["train", "--config", str(tmp_path / "other.yaml")],
     ]
     evaluated, resumed, other = play([{"cwd": str(stopped), "words": each} for each in words])
-    said = (
-        "taken as their defaults: freeze=[] hint=None modality_dropout={} data.packing=False data.on_bad_sample=raise"
-    )
+    said = "taken as their defaults: freeze=[] hint=None modality_dropout={}"
     assert evaluated["code"] == 0 and evaluated["said"].count(said) == 1, evaluated["said"]
     assert resumed["code"] == 0 and resumed["said"].count(said) == 1, resumed["said"]
     assert other["code"] == 2 and "data.context" in other["said"], other["said"]
+
+
+def test_a_key_that_has_moved_is_refused_by_its_new_name(run):
+    with pytest.raises(UserError, match="^data.num_workers=1 has moved; write loader.num_workers=1$"):
+        resume(run.path, ["data.num_workers=1"])
 
 
 def test_a_run_that_goes_on_elsewhere(run):
@@ -132,8 +132,8 @@ def test_a_job_that_slurm_starts_again_goes_on(run, monkeypatch, capsys):
 
 
 def test_it_goes_on_to_its_end_and_no_further(run, stopped):
-    words = ["resume", "run", "data.num_workers=1"]
+    words = ["resume", "run", "loader.num_workers=1"]
     on, again = play([{"cwd": str(stopped), "words": words}, {"cwd": str(stopped), "words": ["resume", "run"]}])
     assert on["code"] == 0 and "continues from step 5 of 8" in on["said"], on["said"]
-    assert yaml.safe_load(run.config.read_text())["data"]["num_workers"] == 1
+    assert yaml.safe_load(run.config.read_text())["loader"]["num_workers"] == 1
     assert again["code"] == 0 and "is finished" in again["said"], again["said"]

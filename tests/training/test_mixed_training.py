@@ -24,8 +24,8 @@ defaults:
   - override /data/augment@data.parts.digits.augment: none
   - override /modality: [text, image, state, action]
   - override /objective: [next_token, classify, action]
+loader: {batch_size: 8}
 data:
-  batch_size: 8
   names: {digits: {text: name}}
   weights: {prose: 1, digits: 2, steps: 1}
   parts: {prose: {path: text.txt, context: 16}, steps: {path: steps.npz, val_fraction: 0.25}}
@@ -122,9 +122,9 @@ def test_what_was_saved_gives_the_same_evaluation(trained):
 @pytest.mark.parametrize(
     "words",
     [
-        ["data.batch_size=2", "trainer.accumulate_grad_batches=4"],
-        ["data.batch_size=4", "trainer.devices=2"],
-        ["data.batch_size=1", "trainer.devices=2", "trainer.accumulate_grad_batches=4"],
+        ["loader.batch_size=2", "trainer.accumulate_grad_batches=4"],
+        ["loader.batch_size=4", "trainer.devices=2"],
+        ["loader.batch_size=1", "trainer.devices=2", "trainer.accumulate_grad_batches=4"],
     ],
     ids=["accumulated", "two-ranks", "two-ranks-accumulated"],
 )
@@ -138,7 +138,7 @@ def test_ranks_and_accumulation_change_nothing(words, trained, tmp_path):
 
 def test_a_step_without_a_part_has_no_nan_and_leaves_it_out(mixed, tmp_path):
     """One sample a step: each has one objective."""
-    config = mixed("data.batch_size=1", "trainer.max_steps=6", "callbacks=[]")
+    config = mixed("loader.batch_size=1", "trainer.max_steps=6", "callbacks=[]")
     train_here(config, tmp_path / "run")
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "train/loss" in line]

@@ -36,7 +36,7 @@ def rows_of(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
 def test_tokens_are_those_that_the_model_hears(packing: str, tmp_path: Path) -> None:
     """Of samples that lack parts, one by one, in each step of several micro-batches."""
-    words = ["trainer.max_steps=2", "trainer.accumulate_grad_batches=2", f"data.packing={packing}"]
+    words = ["trainer.max_steps=2", "trainer.accumulate_grad_batches=2", f"loader.packing={packing}"]
     rows = rows_of(made(*words, "log_every_steps=1"), tmp_path / "run")
     experiment = made(*words)
     model = experiment.learner.model.eval()

@@ -212,7 +212,7 @@ class Connectivity:
         if not self._per_segment:
             if self.packing is not None:
                 raise ValueError(
-                    "positions that are a bias (alibi, t5) cannot be packed on a GPU; use data.packing=false"
+                    "positions that are a bias (alibi, t5) cannot be packed on a GPU; use loader.packing=false"
                 )
             return of(self.query_position, self.position)
         parts = []

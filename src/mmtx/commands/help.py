@@ -42,12 +42,12 @@ usage: mmtx train [-m] [--config FILE] [key=value ...]
 Trains, tests, and writes a run directory (printed first and last):
   config.yaml environment.json status.json metrics.jsonl metrics.json checkpoints/ samples/ wandb/
 
-Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= trainer=), set values by path
+Choose groups by name (experiment= data= modality=[..] backbone= objective=[..] optim= loader= trainer=), set values by path
 (backbone.dim=256), swap parts (backbone/mlp=swiglu, optim/schedule=wsd, data/vocabulary=bpe). See 'mmtx list'.
 
 often used:
   seed=1  trainer.max_steps=1000  trainer.max_epochs=10  trainer.devices=4  trainer.precision=bf16-mixed
-  trainer.accumulate_grad_batches=4  optim.lr=1e-3  data.batch_size=64  data.path=FILE  data.num_workers=4
+  trainer.accumulate_grad_batches=4  optim.lr=1e-3  loader.batch_size=64  data.path=FILE  loader.num_workers=4
   log_every_steps=10  checkpoint.every_steps=500  run_dir=DIR  logger=[]  (no W&B)
 
 -m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
@@ -65,7 +65,7 @@ start the job again, and then the same command with the same run_dir=DIR continu
 usage: mmtx resume DIR [key=value ...]
 
 Continues a run from its newest valid checkpoint, with nothing but its directory: every later step is what it would
-have been. What only says how it runs may be changed: trainer.devices=2 data.num_workers=4 checkpoint.every_minutes=5
+have been. What only says how it runs may be changed: trainer.devices=2 loader.num_workers=4 checkpoint.every_minutes=5
 A sweep: jobs that are finished stay, half-done ones continue, failed ones run again, each from its frozen config;
 hydra.launcher.key=value and hydra.sweeper.n_trials=N may be changed.
 """,
@@ -77,7 +77,7 @@ Composes and builds everything that 'mmtx train' would, reads the data, and prin
     "evaluate": """\
 usage: mmtx evaluate RUN|CKPT [split=test] [checkpoint=last|best] [drop=[..]] [modality=[..]] [key=value ...]
 
-Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., data.batch_size=...
+Prints the metrics of a saved run as JSON. Overrides change the run's own config: data.path=..., loader.batch_size=...
 
   drop=[audio]            how much the model relies on a part: all samples lack it
   modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts

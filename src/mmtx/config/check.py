@@ -12,8 +12,9 @@ import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from mmtx.config.migrations import moved
 from mmtx.config.redaction import is_in_clear
 from mmtx.errors import UserError, nearest
 
@@ -22,33 +23,21 @@ TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "ligh
 
 PYTHONS = {*sys.stdlib_module_names, "__main__", ""}
 
-LOADER = {
-    "batch_size": int,
-    "eval_batch_size": int | None,
-    "num_workers": int,
-    "packing": bool,
-    "on_bad_sample": Literal["raise", "skip"],
-    "max_bad_share": float,
-}
-"""Keys beside those of a dataset that say how it is loaded."""
-
 RUNTIME = {
-    "data": set(LOADER),
+    "loader": {"source", "names", "seed", "modality_dropout"},
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},
     "objective": {"specs", "model"},
 }
-"""Arguments that mmtx gives to the classes of a group, or takes from its node for the loaders."""
-
-PARTS = "data.parts"
-"""Where datasets stand that are parts of another; the keys of their loaders may stand there, and are not read."""
+"""Arguments that mmtx gives to the classes of a group."""
 
 
 def top_level(
     *,
     name: str,
     data: dict,
+    loader: dict,
     modality: dict,
     backbone: dict,
     modality_dropout: dict,
@@ -202,7 +191,6 @@ def _node_findings(node: Any, path: str, runtime: set[str], plugins: Sequence[st
                 return
             yield from _signature_findings(node, target, path, runtime, bool(node.get("_partial_")))
             runtime = set()
-        runtime = RUNTIME["data"] if path == PARTS else runtime
         for key, child in node.items():
             yield from _node_findings(child, f"{path}.{key}", runtime, plugins)
     elif isinstance(node, Sequence) and not isinstance(node, str):
@@ -215,27 +203,18 @@ def _signature_findings(
 ) -> Iterator[Finding]:
     parameters, hints = _parameters(target), argument_types(target)
     open_ended = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
-    from_data = runtime if path == "data" or path.startswith(f"{PARTS}.") else set()  # these keys belong to the loaders
     prefix = f"{path}." if path else ""
     for key, value in node.items():
         where = f"{prefix}{key}"
         if key in ("_target_", "_partial_"):
             continue
-        if key in from_data:
-            if not conforms(value, LOADER[key]):
-                yield Finding(where, f"{where}={_shown(value)} is not {describe(LOADER[key])}")
-            continue
-        if key not in parameters or (key in runtime and not from_data):
+        if key not in parameters or key in runtime:
             if not open_ended:
-                choices = (set(parameters) | from_data) - (runtime - from_data)
-                message = f"unknown key {where}={_shown(value)}; {nearest(str(key), choices)}"
-                yield Finding(where, message, unknown=True)
+                yield Finding(where, _unknown(where, value, set(parameters) - runtime), unknown=True)
         elif key in hints and not conforms(value, hints[key]):
             yield Finding(
                 where, f"{where}={_shown(value)} is not {describe(hints[key])}{_as_text(where, value, hints[key])}"
             )
-    for key in sorted(from_data - set(node)) if path == "data" else ():
-        yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
     if not partial:
         for key, parameter in parameters.items():
             needed = parameter.default is inspect.Parameter.empty and parameter.kind not in (
@@ -243,8 +222,15 @@ def _signature_findings(
                 inspect.Parameter.VAR_POSITIONAL,
             )
             missing = (needed and key not in node) or node.get(key) == "???"
-            if missing and (key not in runtime or key in from_data):
+            if missing and key not in runtime:
                 yield Finding(f"{prefix}{key}", f"{prefix}{key} is missing; give {prefix}{key}=...")
+
+
+def _unknown(path: str, value: Any, choices: set[str]) -> str:
+    new = moved(path)
+    if new is not None:
+        return f"{path}={_shown(value)} has moved; write {new}={_shown(value)}"
+    return f"unknown key {path}={_shown(value)}; {nearest(path.rpartition('.')[2], choices)}"
 
 
 @functools.cache

@@ -27,7 +27,7 @@ Config = dict[str, Any]
 NAMED_GROUPS = ("modality", "objective", "callbacks", "logger")
 """Groups of which several may be chosen; each of their files holds one named node."""
 
-OF_ONE = ("data", "backbone", "optim", "trainer", "checkpoint", "lora")
+OF_ONE = ("data", "loader", "backbone", "optim", "trainer", "checkpoint", "lora")
 """Groups of which one is chosen. Several files of ``experiment`` are laid over each other."""
 
 BY_THEMSELVES = ("callbacks", "logger")
@@ -240,19 +240,14 @@ def read_config(file: Path | str, overrides: Sequence[str] = ()) -> Config:
 
 
 def completed(config: Mapping[str, Any]) -> Config:
-    """A saved config with the keys that have come since, as ``train.yaml`` has them: its own and those of the loader
-    (``data.packing``). Their defaults are what was done before they came. One line says so."""
-    defaults, data = read_yaml(config_directory() / "train.yaml"), config.get("data")
-    added = {key: value for key, value in defaults.items() if key not in {*config, "defaults", "data"}}
-    filled = {**config, **added}
-    if isinstance(data, Mapping):
-        loader = {key: value for key, value in defaults["data"].items() if key not in data}
-        filled["data"] = {**data, **loader}
-        added |= {f"data.{key}": value for key, value in loader.items()}
+    """A saved config with the top-level keys that have come since, as ``train.yaml`` has them: their defaults are what
+    was done before they came. One line names them."""
+    defaults = read_yaml(config_directory() / "train.yaml")
+    added = {key: value for key, value in defaults.items() if key not in {*config, "defaults"}}
     if added:
         lines = [f"{key}={value}" for key, value in added.items()]
         _say_once(f"mmtx: saved before these keys existed, taken as their defaults: {' '.join(lines)}")
-    return filled
+    return {**config, **added}
 
 
 @cache

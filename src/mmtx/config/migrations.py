@@ -8,13 +8,20 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 3
+FORMAT = 4
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
 
 IN_FILES = re.compile(r"mmtx\.(data|modalities|nn|objectives|run|sweep|training)\.(?:[a-z0-9_]+\.)+([A-Z]\w*)")
 """Classes by the files that they were in."""
+
+LOADER = {"packing": False, "on_bad_sample": "raise", "max_bad_share": 0.01}
+"""Keys of the loader that the oldest configs lack, and what was done before they came."""
+MOVED = re.compile(
+    r"data\.(?:parts\.[^.=]+\.)?(batch_size|eval_batch_size|num_workers|packing|on_bad_sample|max_bad_share)"
+)
+"""Keys of the loader, which were keys of the data, and of the parts of a mixture, until format 4."""
 
 
 def migrated_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -28,7 +35,8 @@ def migrated_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         UserError: a newer version has stored it, or none.
     """
     rest = {key: value for key, value in config.items() if key != "format"}
-    return _migrated(rest, config.get("format", FIRST), where)
+    migrated: dict[str, Any] = _migrated({"config": rest}, config.get("format", FIRST), where)["config"]
+    return migrated
 
 
 def migrated_checkpoint(contents: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -40,6 +48,33 @@ def migrated_checkpoint(contents: Mapping[str, Any], where: str) -> dict[str, An
     states = ("config", "specs", "learnt")
     stored = {key: contents[key] for key in states if key in contents}
     return {**contents, **_migrated(stored, contents.get("format"), where), "format": FORMAT}
+
+
+def moved(key: str) -> str | None:
+    """What a key is called now that has moved; None: it has not."""
+    match = MOVED.fullmatch(key)
+    return f"loader.{match[1]}" if match else None
+
+
+def migrated_sweep(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in a ``sweep.json``, with overrides of keys that have moved. It has no format: no version takes both."""
+    jobs = content.get("jobs")
+    changed: dict[str, Any] = {key: _with_keys_moved(content[key]) for key in ("command",) if key in content}
+    if isinstance(jobs, list):
+        changed["jobs"] = [
+            {**job, "overrides": _with_keys_moved(job["overrides"])}
+            if isinstance(job, Mapping) and "overrides" in job
+            else job
+            for job in jobs
+        ]
+    return {**content, **changed}
+
+
+def _with_keys_moved(overrides: Any) -> Any:
+    if not isinstance(overrides, list):
+        return overrides
+    pattern = re.compile(rf"^([+~]*){MOVED.pattern}(?==|$)")
+    return [pattern.sub(r"\1loader.\2", text) if isinstance(text, str) else text for text in overrides]
 
 
 def _migrated(stored: dict[str, Any], written: Any, where: str) -> dict[str, Any]:
@@ -65,5 +100,27 @@ def _by_public_names(stored: dict[str, Any]) -> dict[str, Any]:
     return {key: renamed(key, value) for key, value in stored.items()}
 
 
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _by_public_names}
+def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
+    """The keys of the loader in a node of their own: ``data.batch_size`` -> ``loader.batch_size``. Parts of a mixture
+    had some that nothing read."""
+
+    def without_loader(node: Any) -> Any:
+        return (
+            {key: value for key, value in node.items() if not moved(f"data.{key}")} if isinstance(node, dict) else node
+        )
+
+    config = stored["config"]
+    if not isinstance(config.get("data"), dict):
+        return stored
+    data = without_loader(config["data"])
+    if isinstance(data.get("parts"), dict):
+        data["parts"] = {name: without_loader(part) for name, part in data["parts"].items()}
+    own = {key: value for key, value in config["data"].items() if key not in data}
+    return {
+        **stored,
+        "config": {**config, "data": data, "loader": {"_target_": "mmtx.data.DataModule", **LOADER, **own}},
+    }
+
+
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _by_public_names, 3: _with_a_loader}
 """What makes each format the next one."""

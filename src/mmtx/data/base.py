@@ -33,7 +33,7 @@ class BatchSplit(Split, Protocol):
 class Source(ABC):
     """A dataset: its sizes, and its splits.
 
-    Subclasses are constructed from the keys of their yaml, without those of the loader, and raise a `UserError` where
+    Subclasses are constructed from the keys of their yaml, and raise a `UserError` where
     there is nothing to read.
 
     Attributes:

@@ -282,7 +282,7 @@ class _Fetch(Dataset[list[Batch]]):
             told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
             if not self.skips:
                 raise UserError(told) from None
-            print(f"mmtx: warning: {told}; it is left out (data.on_bad_sample=skip)", file=sys.stderr, flush=True)
+            print(f"mmtx: warning: {told}; it is left out (loader.on_bad_sample=skip)", file=sys.stderr, flush=True)
             return None
         except Exception as error:
             error.add_note(f"when sample {draw.index} was made")

@@ -30,5 +30,5 @@ def check_skipped(count: int, of: int, max_share: float) -> None:
     if count > max_share * of:
         raise UserError(
             f"{count} of {of} samples could not be read and were left out, more than "
-            f"data.max_bad_share={max_share:g}; the warnings name them: mend them, or take them out"
+            f"loader.max_bad_share={max_share:g}; the warnings name them: mend them, or take them out"
         )

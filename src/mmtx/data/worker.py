@@ -88,7 +88,7 @@ def _shared_memory() -> Iterator[None]:
             raise
         raise UserError(
             f"batches of workers go through shared memory, and there is none left ({error}): make {SHM} larger (its "
-            f"size is in `df {SHM}`; `docker run --shm-size=8g`), lower data.batch_size, or set data.num_workers=0"
+            f"size is in `df {SHM}`; `docker run --shm-size=8g`), lower loader.batch_size, or loader.num_workers=0"
         ) from None
 
 
@@ -107,8 +107,8 @@ def _make_socket_folder() -> None:
             tempfile.tempdir = before
         return
     raise UserError(
-        f"data.num_workers needs a folder for sockets, which can be written and has a path of at most {LONGEST_PATH} "
-        f"bytes: set TMPDIR to one, or data.num_workers=0"
+        f"loader.num_workers needs a folder for sockets, which can be written and has a path of at most {LONGEST_PATH} "
+        f"bytes: set TMPDIR to one, or loader.num_workers=0"
     )
 
 

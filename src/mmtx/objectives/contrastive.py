@@ -35,8 +35,8 @@ class Contrastive(Objective):
     take part. Negatives are those of the same micro-batch, so `batch_size` counts and accumulation does not replace it.
 
     Metrics: ``recall@1`` and ``recall@5``, the share of samples whose counterpart is the nearest one, or among the
-    nearest five, **of the evaluation batch** (``data.eval_batch_size`` candidates; the last batch may have fewer), for
-    both directions and as their mean.
+    nearest five, **of the evaluation batch** (``loader.eval_batch_size`` candidates; the last may have fewer), for both
+    directions and as their mean.
 
     Args:
         first: a name of the set.

@@ -28,7 +28,7 @@ from mmtx.run.subset import load_set
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
 """The options of the command."""
 
-READ = ("data", "seed", "plugins")
+READ = ("data", "loader", "seed", "plugins")
 """What of a config the command reads; the rest is the checkpoint's."""
 
 AS_IT_IS = {"_target_": "torch.nn.Identity"}
@@ -75,7 +75,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     try:
         data = data_module(config, source, list(learner.specs))
     except InvalidValue as error:
-        raise error.under("data") from None
+        raise error.under("loader") from None
     learner.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = evaluate_learner(learner, data, split, drop)
     if metrics is None:
@@ -88,7 +88,9 @@ def _config(saved: Config, overrides: Sequence[str]) -> Config:
     for override in read_all(overrides):
         key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
-            raise UserError(f"{text} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)} and data.*")
+            raise UserError(
+                f"{text} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)}, data.* and loader.*"
+            )
         if OF_A_VOCABULARY.search(override.key_or_group):
             raise UserError(f"{text} would read texts by other ids; the vocabulary is the run's, whatever the data")
         if key not in saved:

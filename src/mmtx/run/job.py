@@ -215,7 +215,7 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
         told, current = str(error).splitlines()[0], experiment.data.current
         samples = current.samples(told) if current is not None else []
         where = f"it was on sample {' and '.join(map(str, samples))}; " if samples else ""
-        hint = "look at what reads the data, and at memory; data.num_workers=0 shows the error itself"
+        hint = "look at what reads the data, and at memory; loader.num_workers=0 shows the error itself"
         return ProcessDied(f"{told} (trainer.data_timeout_s bounds the wait); {where}{hint}")
     if "by peer" in str(error):
         return ProcessDied("another rank has ended")
@@ -233,7 +233,7 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
     tokens = size * sum(model.tokenizer(name).max_tokens for name in model.names)
     return UserError(
         f"out of memory: {peak / 2**30:.1f} GiB at the peak, with up to {tokens:,} tokens in a batch; lower "
-        f"data.batch_size={size} (and raise trainer.accumulate_grad_batches to learn the same), the context, or "
+        f"loader.batch_size={size} (and raise trainer.accumulate_grad_batches to learn the same), the context, or "
         f"backbone.dim; trainer.precision=bf16-mixed halves activations"
     )
 

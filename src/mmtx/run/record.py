@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mmtx.config.migrations import migrated_config
+from mmtx.config.migrations import migrated_config, migrated_sweep
 from mmtx.config.plain_yaml import read_yaml
 from mmtx.directions import Direction
 from mmtx.errors import UserError
@@ -80,7 +80,7 @@ def find_runs(places: Sequence[Path | str]) -> list[RunRecord]:
 
 def read_run(path: Path) -> RunRecord:
     """The run in one directory; the sweep above it is asked what the run's job is."""
-    manifest = read_json(path.parent / MANIFEST)
+    manifest = migrated_sweep(read_json(path.parent / MANIFEST))
     job = next((job for job in _jobs(manifest) if job["name"] == path.name), None)
     return _read(path, manifest, job) if job else _read(path, None, {})
 
@@ -95,7 +95,7 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def _runs_below(path: Path) -> Iterator[RunRecord]:
-    manifest = read_json(path / MANIFEST)
+    manifest = migrated_sweep(read_json(path / MANIFEST))
     if manifest:
         for job in _jobs(manifest):
             yield _read(path / job["name"], manifest, job)

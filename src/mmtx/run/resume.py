@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.config.compose import read_config
+from mmtx.config.migrations import moved
 from mmtx.config.overrides import read_all
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
@@ -25,9 +26,9 @@ from mmtx.run.source import fitted_state_for
 FREE = (
     "callbacks",
     "checkpoint",
-    "data.max_bad_share",
-    "data.num_workers",
-    "data.on_bad_sample",
+    "loader.max_bad_share",
+    "loader.num_workers",
+    "loader.on_bad_sample",
     "logger",
     "plugins",
     "run_dir",
@@ -65,7 +66,9 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
         raise UserError(f"{run_dir} holds no run, and no sweep: there is neither config.yaml nor sweep.json in it")
     for override in read_all(overrides):
         if not _is_free(override.key_or_group):
-            text = str(override.input_line)
+            text, new = str(override.input_line), moved(override.key_or_group)
+            if new is not None:
+                raise UserError(f"{text} has moved; write {new}={override.get_value_element_as_str()}")
             told = f"{text} would be another run; a run that goes on may change where its data lie, {', '.join(FREE)}"
             typed = shlex.join(["mmtx", "train", "--config", str(run.config), f"init_from={run.path}", text])
             raise UserError(f"{told}. A new run from its weights: {typed}")

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from mmtx.config.migrations import migrated_sweep
 from mmtx.config.redaction import redacted
 from mmtx.errors import UserError
 
@@ -87,13 +88,13 @@ def read_sweep(path: Path | str) -> Sweep:
     """Reads a record. Raises UserError if there is none."""
     folder = Path(path).expanduser().absolute()
     try:
-        content = json.loads((folder / "sweep.json").read_text(encoding="utf-8"))
+        content = migrated_sweep(json.loads((folder / "sweep.json").read_text(encoding="utf-8")))
         del content["name"]
         jobs = [Job(**job) for job in content.pop("jobs")]
         return Sweep(**content | {"path": folder}, jobs=jobs)  # it may have been moved
     except FileNotFoundError:
         raise UserError(f"{path} is not the directory of a sweep: it has no sweep.json") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'sweep.json'} cannot be read: {error}") from None
 
 
