@@ -18,7 +18,7 @@ from mmtx.data.episodes import babyai_demonstrations, rollouts
 from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.gym_world import GymWorld
 from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
-from mmtx.data.files import public_file, duplicates
+from mmtx.data.files import duplicates, public_file
 from mmtx.decoding import rollouts as roll_outs
 from mmtx.decoding.decoder import TextDecoder
 from mmtx.decoding.search import beam_search, generate
@@ -148,9 +148,9 @@ LOOPS = {
         lambda: babyai_demonstrations.demonstrations(level(), "train", 9, 0),
     ),
     "episodes of a data set": (
-        rollouts._Recipe,
+        rollouts._Generator,
         "_episode",
-        lambda: rollouts._Recipe("CartPole-v1", {"random": 1.0}, 9, 0).made(9),
+        lambda: rollouts._Generator("CartPole-v1", {"random": 1.0}, 9, 0).generate(9),
     ),
     "random walks": (KeyToDoorWorld, "step", lambda: random_walks(3, [3, 3, 3], 2, 0)),
 }

@@ -110,12 +110,12 @@ class Collector:
         return None
 
 
-def assemble(config: Config, learnt: FittedState | None = None, like: Experiment | None = None) -> Experiment:
+def assemble(config: Config, fitted: FittedState | None = None, like: Experiment | None = None) -> Experiment:
     """The objects of a config.
 
     Args:
         config: resolved.
-        learnt: what the run that is continued, or that the model begins with, learnt from its data.
+        fitted: what the run that is continued, or that the model begins with, fitted to its data.
         like: an experiment whose data and model are taken where the same config would make them: many jobs of a sweep
             are checked with one model.
 
@@ -158,7 +158,7 @@ def assemble(config: Config, learnt: FittedState | None = None, like: Experiment
         learner = like.learner if model_part(like.config) == model_part(config) else None
     if learner is None:
         backbone, encoder = make_stacks(config, attempt, plugins)
-        source = source or attempt("data", lambda: construct_source(config, learnt))
+        source = source or attempt("data", lambda: construct_source(config, fitted))
         if source is not None:
             learner = make_learner(config, source.specs, backbone, encoder, attempt, plugins)
     if source is not None:
@@ -310,12 +310,12 @@ def _not_offered(name: str, specs: Mapping[str, Spec], config: Config) -> None:
     raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
 
 
-def construct_source(config: Config, learnt: FittedState | None = None) -> Source:
+def construct_source(config: Config, fitted: FittedState | None = None) -> Source:
     """The dataset of a config.
 
     Args:
         config: resolved.
-        learnt: what a run learnt from its data; None: nothing is known yet.
+        fitted: what a run fitted to its data; None: nothing yet.
 
     Raises:
         UserError: it cannot be made, or the run does not know what it holds.
@@ -324,10 +324,10 @@ def construct_source(config: Config, learnt: FittedState | None = None) -> Sourc
     found = check.node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
-    return _source(node, "data", plugins, learnt or FittedState())
+    return _source(node, "data", plugins, fitted or FittedState())
 
 
-def _source(node: Any, path: str, plugins: Sequence[str], learnt: FittedState) -> Source:
+def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -> Source:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
     if not issubclass(check.resolve(str(node["_target_"]), plugins), Source):
@@ -337,12 +337,12 @@ def _source(node: Any, path: str, plugins: Sequence[str], learnt: FittedState) -
     if isinstance(node.get("parts"), Mapping):
         names = node["names"] if isinstance(node.get("names"), Mapping) else {}
         parts = {
-            part: _source(child, f"{path}.parts.{part}", plugins, learnt.nested(f"parts.{part}", names.get(part) or {}))
+            part: _source(child, f"{path}.parts.{part}", plugins, fitted.nested(f"parts.{part}", names.get(part) or {}))
             for part, child in node["parts"].items()
         }
         node = {**node, "parts": parts}
     try:
-        with learnt.active():
+        with fitted.active():
             return _is(Source, construct(node, plugins))
     except InvalidValue as error:
         raise error.under(path) from None

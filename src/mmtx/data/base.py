@@ -33,8 +33,7 @@ class BatchSplit(Split, Protocol):
 class Source(ABC):
     """A dataset: its sizes, and its splits.
 
-    Subclasses are constructed from the keys of their yaml, and raise a `UserError` where
-    there is nothing to read.
+    Subclasses are constructed from the keys of their yaml, and raise a `UserError` where there is nothing to read.
 
     Attributes:
         fitted: by which a dataset fits everything that depends on its data (vocabularies, classes, statistics), so that
