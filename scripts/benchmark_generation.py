@@ -31,8 +31,8 @@ from interleaved import compare, report
 from torch import Tensor
 
 import mmtx
-from mmtx.decoding.prompt_lookup import Lookup
-from mmtx.decoding.search import generate
+from mmtx.decoding.generate import generate
+from mmtx.decoding.prompt_lookup import PromptLookup
 from mmtx.interop.family import text_batch
 
 SHAPES = {"124m": (12, 768, 12, 50257), "small": (6, 384, 6, 50257), "small-1000": (6, 384, 6, 1000)}
@@ -57,7 +57,7 @@ def main() -> None:
         return generate(learner.model, logits, batch, "text", max_new_tokens=NEW)[0]
 
     def one_by_one(ids: Tensor) -> list[int]:
-        with patch.object(Lookup, "guess", return_value=[]):
+        with patch.object(PromptLookup, "draft", return_value=[]):
             return ours(ids)
 
     @torch.inference_mode()

@@ -21,7 +21,7 @@ from interleaved import compare, report
 
 from mmtx.batch import Batch, Field, Spec
 from mmtx.config.compose import compose
-from mmtx.experiment import construct
+from mmtx.config.construct import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 

@@ -22,9 +22,9 @@ from torch import nn
 
 from mmtx.batch import Batch, Field, Spec
 from mmtx.config.compose import compose
+from mmtx.config.construct import construct
 from mmtx.data.base import Samples, Source
 from mmtx.data.loaders import DataModule
-from mmtx.experiment import construct
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.next_token import NextToken
@@ -147,7 +147,7 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     from lightning.pytorch.callbacks import Callback
 
     from mmtx.run.job import quieten
-    from mmtx.run.metrics import MetricsLog
+    from mmtx.run.metrics_log import MetricsLog
     from mmtx.training.module import MultimodalModule
     from mmtx.training.progress import Progress
 

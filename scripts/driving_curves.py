@@ -17,7 +17,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 import mmtx
-from mmtx.cli import main as run
+from mmtx.commands.main import main as run
 from mmtx.data.loaders import DataModule
 from mmtx.data.multimodal.driving import SENSORS
 from mmtx.evaluate import evaluate_learner

@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 import mmtx
-from mmtx.cli import main as run
-from mmtx.config.compose import read_config
+from mmtx.commands.main import main as run
+from mmtx.config.stored import read_config
 from mmtx.experiment import construct_source
 
 METRICS = ("success_rate", "return", "perplexity", "accuracy")

@@ -25,7 +25,7 @@ import pytest
 import torch
 from test_every_yaml import OPTIONS, small_data_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config.compose import compose
 
 STEPS = 20

@@ -143,7 +143,7 @@ def mlp(**changes: Any) -> Any:
 
 
 def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
-    """Two layers of width 24 and two heads, pre-norm, no positions. Weights are large enough to tell things apart."""
+    """Two layers of width 24 and two heads, pre-norm, no positions. Weights are large enough that outputs differ."""
     torch.manual_seed(seed)
     keys: dict[str, Any] = {
         "cross_attention": False,
@@ -257,7 +257,7 @@ def model(
     return made.eval()
 
 
-def listener(
+def encoder_decoder(
     tokenizers: Mapping[str, Tokenizer],
     encode: list[str],
     *,
@@ -266,7 +266,7 @@ def listener(
     seed: int = 0,
     **changes: Any,
 ) -> MultimodalTransformer:
-    """A model whose backbone listens to what an encoder makes of the names in `encode`."""
+    """A model with an encoder for the names in `encode`, to which its backbone attends."""
     body = backbone(seed=seed, **{"cross_attention": bool(encode), **changes})
     second = backbone(seed=seed + 1, **(encoder or {})) if encode else None
     return model(tokenizers, body, encoder=second, encode=encode, type_embeddings=type_embeddings, seed=seed)
@@ -357,7 +357,7 @@ def steps_batch(specs: Mapping[str, Spec], lengths: list[int], begin: list[int] 
     Args:
         specs: of names that all have steps.
         lengths: steps of each sample; 0: it has nothing.
-        begin: the time of each sample's first step; 0 where it is not said.
+        begin: the time of each sample's first step; 0 where it is not given.
         seed: of the values.
     """
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ def composed_once():
     second."""
     import hydra
 
-    from mmtx.config.compose import config_directory
+    from mmtx.config.folders import config_directory
 
     known, real = {}, hydra.compose
 

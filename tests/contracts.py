@@ -16,11 +16,11 @@ from mmtx.batch import Batch, Sample, Spec, fake_batch
 from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.fitted import FittedState
-from mmtx.data.spec_difference import spec_difference
+from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.tokens import Tokens, join
+from mmtx.tokens import Tokens
 
 
 def check_source(source: Source) -> None:
@@ -224,12 +224,12 @@ def _check_tokens(tokenizer: Tokenizer, tokens: Tokens, full: bool) -> None:
     assert tokens.content.dtype == torch.get_default_dtype()
     assert tokens.content.isfinite().all()
     assert 1 <= length <= tokenizer.max_tokens
-    assert 0 <= tokens.num_readouts < length, "something besides read-outs"
+    assert 0 <= tokens.num_prefix_tokens < length, "something besides prefix tokens"
     assert tokens.lengths.shape == (count,)
     assert ((tokens.lengths >= 0) & (tokens.lengths <= length)).all()
     assert tokens.coordinates.shape == (length, len(tokenizer.extent))
     for axis, places in enumerate(tokenizer.extent):
-        own = tokens.coordinates[tokens.num_readouts :, axis]
+        own = tokens.coordinates[tokens.num_prefix_tokens :, axis]
         assert ((own >= 0) & (own < places)).all(), f"axis {axis} has {places} places"
     assert tokens.time.shape in ((1, length), (count, length))
     assert (tokens.time >= 0).all()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from builders import POSITIONS, action, audio, ctc, image, listener, seq2seq, series, text
+from builders import POSITIONS, action, audio, ctc, encoder_decoder, image, seq2seq, series, text
 from four_names import FourNames
 
 from mmtx.batch import Batch
@@ -34,7 +34,7 @@ def whole_model(names: Sequence[str], encode: Sequence[str] = (), **changes: Any
         "action": series(SPECS["action"]),
     }
     changes = {"positions": POSITIONS["learned"], **changes}
-    return listener({name: tokenizers[name] for name in names}, list(encode), encoder=changes, **changes)
+    return encoder_decoder({name: tokenizers[name] for name in names}, list(encode), encoder=changes, **changes)
 
 
 def _classify(model: MultimodalTransformer) -> Objective:

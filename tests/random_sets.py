@@ -9,7 +9,8 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mmtx.tokens import Clock, Tokens, TokenSet, join
+from mmtx.layout import join
+from mmtx.tokens import Clock, Tokens, TokenSet
 
 WIDTH = 4
 
@@ -88,7 +89,7 @@ class RandomSet:
         return join(groups, place, clock_of, {name: Clock(mutual=mutual) for name, mutual in self.mutual.items()})
 
     def rule(self) -> tuple[list[list[list[bool]]], list[list[list[int]]], list[list[bool]]]:
-        """The design's rule: who may listen, positions, and what is real, for each sample, without a tensor."""
+        """The design's rule, positions, and real tokens of each sample, without a tensor."""
         allowed, positions, valid = [], [], []
         for b in range(self.num_samples):
             began: dict[str, int] = {}

@@ -28,10 +28,10 @@ _forkserver.set_forkserver_preload(
         "sklearn.model_selection",
         "torch._dynamo",
         "wandb",
-        "mmtx.cli",
+        "mmtx.commands.main",
         "mmtx.experiment",
         "mmtx.run.job",
-        "mmtx.sweep.command",
+        "mmtx.sweep.run_sweep",
         "mmtx.training.module",
     ]
 )
@@ -90,7 +90,7 @@ def _run(command, cwd, environment, streams):
     from kills import fork_children
     from wandb.sdk.data_types._private import MEDIA_TMP
 
-    from mmtx.cli import main
+    from mmtx.commands.main import main
 
     fork_children()
     os.makedirs(MEDIA_TMP.name, exist_ok=True)  # made when W&B is imported, and removed as each process ends

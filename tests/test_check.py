@@ -3,9 +3,11 @@
 import pytest
 from run_cli import mmtx, text_of
 
-from mmtx.cli import main
-from mmtx.config.check import resolve
-from mmtx.config.compose import compose, expand_sweep, with_overrides
+from mmtx.commands.main import main
+from mmtx.config.compose import compose
+from mmtx.config.stored import with_overrides
+from mmtx.config.sweeps import expand_sweep
+from mmtx.config.targets import resolve
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 
@@ -165,7 +167,7 @@ def test_without_data_or_experiment_it_is_the_quickstart():
 
 
 @pytest.mark.parametrize(
-    "target", ["os.system", "torch.load", "mmtx.nn.mlp.F.relu", "mmtx.experiment.construct", "mmtx"]
+    "target", ["os.system", "torch.load", "mmtx.nn.mlp.F.relu", "mmtx.config.construct.construct", "mmtx"]
 )
 def test_a_target_is_a_class_of_a_trusted_package(target):
     with pytest.raises(UserError, match="_target_"):

@@ -22,14 +22,16 @@ import yaml
 from small_data import shrink_data, small_tokenizer
 from test_every_yaml import OPTIONS, cases, data_for, overrides_for
 
-from mmtx.config import check
 from mmtx.config.compose import compose
+from mmtx.config.construct import construct
+from mmtx.config.schema import GIVEN, top_level
+from mmtx.config.targets import argument_types, resolve
 from mmtx.errors import ConfigErrors
-from mmtx.experiment import Experiment, assemble, construct
+from mmtx.experiment import Experiment, assemble
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
-from mmtx.sweep.command import check_sweeper
 from mmtx.sweep.failure_policy import FailurePolicy
+from mmtx.sweep.settings import check_sweeper
 from mmtx.training.module import MultimodalModule
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -76,7 +78,7 @@ def closed(annotation: Any) -> list[Any]:
 def named_classes(node: Any) -> Iterator[type]:
     if isinstance(node, dict):
         if "_target_" in node:
-            yield check.resolve(node["_target_"], ["optuna"])
+            yield resolve(node["_target_"], ["optuna"])
         node = list(node.values())
     for child in node if isinstance(node, list) else []:
         yield from named_classes(child)
@@ -94,11 +96,10 @@ def choices() -> Iterator[Any]:
     """Every value of every closed key, with the first option whose class has it."""
     found = {}
     for group, option, kind in classes():
-        for key, annotation in check.argument_types(kind).items() if kind.__module__.startswith("mmtx") else ():
-            if not any(key in keys for keys in check.RUNTIME.values()):
+        for key, annotation in argument_types(kind).items() if kind.__module__.startswith("mmtx") else ():
+            if not any(key in keys for keys in GIVEN.values()):
                 found.setdefault((kind.__name__, key), (group, option, closed(annotation)))
-    top = check.argument_types(check.top_level)
-    found |= {("", key): ("", "train", closed(annotation)) for key, annotation in top.items()}
+    found |= {("", key): ("", "train", closed(annotation)) for key, annotation in top_level().items()}
     for (owner, key), (group, option, values) in found.items():
         for value in values:
             yield pytest.param(group, option, owner, key, value, id=f"{owner}.{key}={value}")
@@ -239,7 +240,7 @@ def test_every_sampler_and_pruner_takes_two_trials(sampler, pruner):
     assert study.best_value == 1.0
 
 
-@pytest.mark.parametrize("on_failure", closed(check.argument_types(FailurePolicy)["on_failure"]))
+@pytest.mark.parametrize("on_failure", closed(argument_types(FailurePolicy)["on_failure"]))
 def test_every_policy_for_failures(on_failure):
     policy = FailurePolicy(on_failure=on_failure, max_attempts=2, max_failures=None, job_timeout=None)
     known = {"continue": (False, True), "stop": (False, False), "retry": (True, True)}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 from run_cli import TINY, mmtx, start, text_of
+
+from mmtx.commands.help import HELP
+from mmtx.commands.main import COMMANDS, main
 
 
 def lines(run):
@@ -34,17 +38,33 @@ def finished(tmp_path_factory):
 
 def test_help_is_quick_and_brings_nothing_heavy(tmp_path):
     heavy = ("torch", "hydra", "lightning", "wandb", "numpy", "sklearn", "omegaconf")
-    script = f"import sys, mmtx.cli; mmtx.cli.main(['--help']); print([m for m in {heavy} if m in sys.modules])"
+    script = "import sys; from mmtx.commands.main import main; main(['--help']); "
+    script += f"print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "[]", done.stdout + done.stderr
     assert "mmtx train" in done.stdout
 
 
-@pytest.mark.parametrize("command", ["train", "resume", "check", "evaluate", "generate", "list"])
-def test_every_command_explains_itself(command, tmp_path):
-    done = mmtx(command, "--help", cwd=tmp_path)
-    assert done.returncode == 0
-    assert f"usage: mmtx {command}" in done.stdout
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command, capsys):
+    assert main([command, "--help"]) == 0
+    assert f"usage: mmtx {command}" in capsys.readouterr().out
+    assert f"\n  mmtx {command} " in HELP
+
+
+def test_the_help_of_generate_lists_what_a_run_takes(finished, capsys):
+    assert main(["generate", "--help"]) == 0
+    every = capsys.readouterr().out
+    assert main(["generate", str(finished[1]), "--help"]) == 0
+    own = capsys.readouterr().out
+    options = {line.split("=")[0].strip() for line in own.splitlines() if line.startswith("  ")}
+    assert options == {
+        *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"),
+        *("seed", "cache", "plugins"),
+    }
+    assert re.search(r"\n  temperature=1.0 +a number +divides the scores", own)
+    assert all(f"\n  {option}=" in every for option in (*options, "audio", "beam_size", "target_return", "out"))
+    assert main(["generate", "nowhere", "--help"]) == 2 and "nowhere" in capsys.readouterr().err
 
 
 def test_the_run_directory_is_printed_first_and_last(finished):
@@ -109,17 +129,21 @@ def test_generate_continues_a_text_past_its_context(tmp_path):
     chosen = ["data=text_file", "data.path=text.txt", "data.context=16", "modality=[text]", "objective=[next_token]"]
     done = mmtx("train", *chosen, *TINY[:3], "trainer.max_steps=5", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
-    ask = ["generate", "run", "prompt=ROMEO:", "max_new_tokens=60", "seed=1"]
-    texts = [mmtx(*ask, *more, cwd=tmp_path) for more in ([], [], ["cache=false"])]
+    words = ["generate", "run", "prompt=ROMEO:", "max_new_tokens=60", "seed=1"]
+    texts = [mmtx(*words, *more, cwd=tmp_path) for more in ([], [], ["cache=false"])]
     assert texts[0].returncode == 0, text_of(texts[0])
     assert texts[0].stdout == texts[1].stdout == texts[2].stdout
     assert texts[0].stdout.startswith("ROMEO:") and len(texts[0].stdout.rstrip("\n")) > 50
-    assert mmtx(*ask[:-1], "seed=2", cwd=tmp_path).stdout != texts[0].stdout
+    assert mmtx(*words[:-1], "seed=2", cwd=tmp_path).stdout != texts[0].stdout
     unknown = mmtx("generate", "run", "prompt=ROMEO™", cwd=tmp_path)
     assert unknown.returncode == 2 and "'™'" in unknown.stderr
-    for wrong, said in (("temperature=-1", "temperature"), ("max_new_token=3", "max_new_tokens"), ("top_p=2", "top_p")):
+    for wrong, named in (
+        ("temperature=-1", "temperature"),
+        ("max_new_token=3", "max_new_tokens"),
+        ("top_p=2", "top_p"),
+    ):
         refused = mmtx("generate", "run", "prompt=R", wrong, cwd=tmp_path)
-        assert refused.returncode == 2 and said in refused.stderr, text_of(refused)
+        assert refused.returncode == 2 and named in refused.stderr, text_of(refused)
 
 
 def test_several_objectives_are_logged_by_name(tmp_path):

@@ -21,15 +21,15 @@ from mmtx.objectives.text_metrics import BLEU, TextMetric
 from mmtx.objectives.transcripts import check_metrics
 from mmtx.report.attribution import attributions
 from mmtx.report.comparison import compare
-from mmtx.run.checkpoints import Checkpoints
-from mmtx.run.record import find_runs
+from mmtx.run.checkpoint_schedule import Checkpoints
+from mmtx.run.run_record import find_runs
 from mmtx.sweep.optuna import goals
 from mmtx.training.module import MultimodalModule
 
 FORMS = ("val/{}", "val/objective/{}", "val/part/{}", "val/part/objective/{}")
 LOWER = {"loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"}
 LOWER |= {"skipped_samples", "skipped_steps", "loss_spikes"}
-"""By what their fields say of them."""
+"""By their fields' definitions."""
 
 
 def checkpoints(monitor: str, mode: Any = None) -> Checkpoints:
@@ -78,7 +78,7 @@ def test_the_study_goes_the_way_that_the_metric_declares():
     }
     assert goals("val/episode_length", "maximize", median, (None, None), declared) == {"val/episode_length": "max"}
     assert goals(None, None, median, ("val/episode_length", "min"), declared) == {"val/episode_length": "min"}
-    for metric, direction, told in (
+    for metric, direction, message in (
         (
             "val/accuracy",
             "minimize",
@@ -89,11 +89,11 @@ def test_the_study_goes_the_way_that_the_metric_declares():
             None,
             "^hydra.sweeper.metric=val/lost is declared by nothing in this run; did you mean 'val/loss'",
         ),
-        ("val/episode_length", None, "say hydra.sweeper.direction=maximize or hydra.sweeper.direction=minimize"),
+        ("val/episode_length", None, "set hydra.sweeper.direction=maximize or hydra.sweeper.direction=minimize"),
         (["val/loss", "val/accuracy"], ["minimize"], "for each of val/loss, val/accuracy"),
         (["val/loss", "val/loss"], None, "names a metric twice"),
     ):
-        with pytest.raises(InvalidValue, match=told):
+        with pytest.raises(InvalidValue, match=message):
             goals(metric, direction, none, ("val/loss", None), declared)  # type: ignore[arg-type]
     with pytest.raises(InvalidValue, match="trials can be pruned by one only"):
         goals(["val/loss", "val/accuracy"], None, median, (None, None), declared)
@@ -142,7 +142,7 @@ def test_a_metric_of_the_users_is_declared_once():
 
 
 @pytest.mark.parametrize(
-    ("monitor", "mode", "kind", "told"),
+    ("monitor", "mode", "kind", "message"),
     [
         (
             "val/regret",
@@ -160,7 +160,7 @@ def test_a_metric_of_the_users_is_declared_once():
             "val/spread",
             None,
             "Own",
-            "checkpoint.monitor=val/spread is not better for being more or less; say checkpoint.mode=max",
+            "checkpoint.monitor=val/spread is not better for being more or less; set checkpoint.mode=max",
         ),
         ("val/regret", None, "Silent", "checkpoint.monitor=val/regret is declared by nothing in this run"),
         ("val/regret", "min", "Silent", "an objective of your own declares what it reports: directions = "),
@@ -174,11 +174,11 @@ def test_a_metric_of_the_users_is_declared_once():
         ("val/loss", None, "Odd", "objective.classify.directions.regret=lower must be 'min', 'max' or None"),
     ],
 )
-def test_what_contradicts_or_is_not_declared_is_refused(monitor, mode, kind, told):
+def test_what_contradicts_or_is_not_declared_is_refused(monitor, mode, kind, message):
     with pytest.raises(ConfigErrors) as raised:
         made(monitor, mode, kind)
     (message,) = raised.value.findings
-    assert told in message
+    assert message in message
 
 
 def test_a_metric_of_texts_declares_its_own(tmp_path):

@@ -1,4 +1,4 @@
-"""A second stack for some names: who hears whom across the two, what is absent, and what is computed once."""
+"""An encoder for some names: which tokens attend to which across the stacks, absent names, and shared computation."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from builders import (
     audio_spec,
     backbone,
     ctc,
+    encoder_decoder,
     image,
     image_batch,
-    listener,
     merge,
     model,
     seq2seq,
@@ -53,14 +53,14 @@ backbones = pytest.mark.parametrize("changes", BACKBONES.values(), ids=BACKBONES
 
 
 def everything(changes: dict[str, Any]) -> MultimodalTransformer:
-    """A sound and a text that are encoded; a picture and another text that listen to them."""
+    """A sound and a text that are encoded; a picture and another text that attend to them."""
     tokenizers = {
         "image": image(summary=True, num_registers=1),
         "audio": audio(),
         "source": text(causal=False),
         "text": text(),
     }
-    return listener(tokenizers, ["source", "audio"], encoder=changes, **changes)
+    return encoder_decoder(tokenizers, ["source", "audio"], encoder=changes, **changes)
 
 
 def some_absent() -> Batch:
@@ -115,23 +115,23 @@ def test_the_set_is_split_in_its_order() -> None:
 def test_each_stack_places_its_own_names() -> None:
     tokenizers = {"audio": audio(), "text": text()}
     encoder = {"positions": POSITIONS["sinusoidal"]}
-    whole = listener(tokenizers, ["audio"], encoder=encoder, positions=POSITIONS["learned"])
+    whole = encoder_decoder(tokenizers, ["audio"], encoder=encoder, positions=POSITIONS["learned"])
     assert isinstance(whole.position_embeddings["audio"], Sinusoidal)
     assert isinstance(whole.position_embeddings["text"], Learned)
-    whole = listener(tokenizers, ["audio"], positions=POSITIONS["learned"])
+    whole = encoder_decoder(tokenizers, ["audio"], positions=POSITIONS["learned"])
     assert list(whole.position_embeddings) == ["text"]
 
 
 @backbones
 def test_the_encoded_do_not_hear_the_decoded(changes: dict[str, Any]) -> None:
-    """Not bit for bit; the decoded hear each of the encoded, and a causal text hears the picture before it."""
+    """The decoded names attend to each of the encoded ones, and a causal text to the picture before it."""
     whole, batch = everything(changes), some_absent()
     with torch.no_grad():
         before = whole(batch)
-        told = {name: whole(another(batch, name, everywhere=True)) for name in whole.names}
+        changed = {name: whole(another(batch, name, everywhere=True)) for name in whole.names}
 
     def moved(name: str, by: str) -> list[bool]:
-        return [not torch.equal(a, b) for a, b in zip(told[by].tokens(name), before.tokens(name), strict=True)]
+        return [not torch.equal(a, b) for a, b in zip(changed[by].tokens(name), before.tokens(name), strict=True)]
 
     nobody = [False] * 8
     for by in ("image", "text"):
@@ -192,7 +192,7 @@ def test_what_is_absent_stays_finite_and_in_the_graph(changes: dict[str, Any], p
     loss = states.hidden.square().sum()
     loss.backward()
     assert states.hidden.isfinite().all()
-    assert states.hidden[1].any(), "what listens is there"
+    assert states.hidden[1].any(), "the tokens that attend are there"
     assert not states.memory.hidden[1].any()
     grads = gradients(whole)
     assert grads.keys() == dict(whole.named_parameters()).keys()
@@ -205,7 +205,7 @@ def test_what_is_absent_stays_finite_and_in_the_graph(changes: dict[str, Any], p
 
 def test_nothing_to_hear_adds_the_same_to_every_token() -> None:
     """Attention over nothing is zero: what remains is the bias of the output."""
-    whole = listener({"audio": audio(), "text": text()}, ["audio"])
+    whole = encoder_decoder({"audio": audio(), "text": text()}, ["audio"])
     block = whole.backbone.blocks[0]
     with torch.no_grad():
         block.cross_attention.out.bias.normal_()
@@ -217,9 +217,9 @@ def test_nothing_to_hear_adds_the_same_to_every_token() -> None:
 
 
 def test_states_of_an_encoded_name() -> None:
-    """Its tokens, lengths and summaries are those of the memory; `hear` gives them without the decoder."""
+    """Its tokens, lengths and summaries are those of the memory; `encode` gives them without the decoder."""
     tokenizers = {"image": image(summary=True, num_registers=2), "audio": audio(), "text": text()}
-    whole = listener(tokenizers, ["image", "audio"])
+    whole = encoder_decoder(tokenizers, ["image", "audio"])
     batch = merge(image_batch([1, 0]), audio_batch([128, 40]), text_batch([3, 2]))
     states = whole(batch)
     assert states.memory is not None
@@ -231,9 +231,9 @@ def test_states_of_an_encoded_name() -> None:
     calls = []
     whole.backbone.register_forward_hook(lambda *args: calls.append(args))
     for name in ("image", "audio"):
-        heard = whole.encode(batch, name)
-        assert heard.tokens(name).equal(states.tokens(name))
-        assert heard.lengths(name).equal(states.lengths(name))
+        alone = whole.encode(batch, name)
+        assert alone.tokens(name).equal(states.tokens(name))
+        assert alone.lengths(name).equal(states.lengths(name))
     assert not calls
     assert whole.encode(batch, "text").tokens("text").equal(states.tokens("text"))
     assert len(calls) == 1
@@ -245,7 +245,7 @@ SPECS = {"audio": audio_spec(), "text": text_spec(vocabulary=Letters())}
 def dictation(encode: list[str], **changes: Any) -> Learner:
     """A text that is written by sequence-to-sequence and read off the sound by CTC."""
     changes = {"positions": POSITIONS["sinusoidal"], **changes}
-    whole = listener({"audio": audio(), "text": text(SPECS["text"])}, encode, encoder=changes, **changes)
+    whole = encoder_decoder({"audio": audio(), "text": text(SPECS["text"])}, encode, encoder=changes, **changes)
     objectives = {"seq2seq": seq2seq(whole, SPECS), "ctc": ctc(whole, SPECS)}
     return Learner(model=whole, objectives=objectives, specs=SPECS).eval()
 
@@ -290,7 +290,7 @@ def test_sharing_ends_and_tells_batches_apart() -> None:
         whole(batch)
         whole(batch.with_name("text", batch["text"], batch.lengths["text"]))
         whole.encode(batch, "audio")
-        assert len(calls) == 1, "another text listens to the same memory"
+        assert len(calls) == 1, "another text attends to the same memory"
         other = whole(another(batch, "audio", everywhere=True))
         assert len(calls) == 2
         assert not other.tokens("audio").equal(whole(batch).tokens("audio"))
@@ -300,7 +300,7 @@ def test_sharing_ends_and_tells_batches_apart() -> None:
             assert len(calls) == 3 + seed
     whole(batch)
     whole(batch)
-    assert len(calls) == 24, "nothing is remembered outside"
+    assert len(calls) == 24, "nothing is shared outside"
     with pytest.raises(RuntimeError, match="stop"), whole.sharing():
         whole(batch)
         raise RuntimeError("stop")
@@ -359,7 +359,7 @@ def test_decoding_without_a_cache_leaves_nothing_to_share(encode: list[str], bea
 
 
 def test_prefix_of_the_same_tokenizers() -> None:
-    """With nothing encoded, the text hears the sound in its own stack; the objectives are the same."""
+    """With nothing encoded, the text attends to the sound in its own stack; the objectives are the same."""
     learner = dictation([])
     assert learner.model.encoder is None
     assert learner.model.encoded == []
@@ -408,7 +408,7 @@ def test_weights_of_half_precision() -> None:
 def test_a_packed_set_does_not_listen_to_one_that_is_not() -> None:
     whole = dictation(["audio"]).model
     token_set = replace(whole.tokenize(dictated()), lengths=(4, 2, 0, 3))
-    with pytest.raises(ValueError, match="a packed set and one that is not cannot listen to each other"):
+    with pytest.raises(ValueError, match="a packed set cannot attend to one that is not packed"):
         whole.run(token_set)
 
 

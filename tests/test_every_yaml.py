@@ -5,7 +5,9 @@ import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
 
-from mmtx.config.compose import compose, config_directory, describe_options
+from mmtx.config.compose import compose
+from mmtx.config.folders import config_directory
+from mmtx.config.groups import describe_options
 from mmtx.experiment import assemble
 
 OPTIONS = describe_options()

@@ -102,8 +102,8 @@ def test_rooms_import_what_they_may(path: Path) -> None:
         ("data", "from mmtx import experiment"),
         ("modalities", "from omegaconf import DictConfig"),
         ("run", "from hydra.utils import instantiate"),
-        ("run", "from mmtx.cli import main"),
-        ("cli", "import scripts.prepare"),
+        ("run", "from mmtx.commands.main import main"),
+        ("commands", "import scripts.prepare"),
         ("objectives", "import wandb"),
         ("experiment", "import lightning.pytorch as pl"),
         ("helpers", "import os"),
@@ -127,7 +127,7 @@ def test_the_rule_lets_pass(room: str, source: str) -> None:
 
 def test_what_makes_a_set_of_tokens_knows_no_modality_by_name() -> None:
     """That a return, a state and an action of one step follow each other is what the rule of clocks gives."""
-    blind = ("attention", "batch", "tokens", "model", "learner", "nn")
+    blind = ("attention", "batch", "tokens", "layout", "model", "learner", "nn")
     files = [file for room in blind for file in (SOURCE / f"{room}.py", *(SOURCE / room).glob("*.py")) if file.exists()]
     told = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
     assert len(files) >= 15
@@ -151,7 +151,7 @@ class NotInstalled:
 sys.meta_path.insert(0, NotInstalled())
 
 import torch
-import mmtx.batch, mmtx.attention.rule, mmtx.errors, mmtx.evaluate, mmtx.decoding.search, mmtx.learner
+import mmtx.batch, mmtx.attention.rule, mmtx.errors, mmtx.evaluate, mmtx.decoding.generate, mmtx.learner
 import mmtx.model, mmtx.tokens
 import importlib, pkgutil
 import mmtx.data, mmtx.modalities, mmtx.nn, mmtx.objectives

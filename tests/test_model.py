@@ -87,7 +87,7 @@ def scalar(states: HiddenStates) -> Tensor:
 def test_nothing_is_heard_but_what_may_be(
     random_set: RandomSet, pattern: str | None, window: int, in_packed_rows: bool
 ) -> None:
-    """A token of other content changes those tokens alone that hear it, directly or through the layers between."""
+    """A token of other content changes those tokens alone that attend to it, directly or through layers between."""
     body = backbone(dim=4, num_heads=1, num_layers=3, window=window, window_pattern=pattern).double().eval()
     token_set = random_set.join()
     if in_packed_rows:
@@ -99,12 +99,12 @@ def test_nothing_is_heard_but_what_may_be(
         reach = (connectivity.reference(layer_window).expand(rows, -1, -1).float() @ reach).clamp(max=1)
     with torch.no_grad():
         before = body(token_set.content.double(), connectivity)
-        for told in range(length):
+        for changed_token in range(length):
             content = token_set.content.double()
-            content[:, told] += torch.tensor([1.0, -2.0, 0.5, 3.0])
+            content[:, changed_token] += torch.tensor([1.0, -2.0, 0.5, 3.0])
             changed = (body(content, connectivity) != before).any(-1)
             valid = connectivity.valid.expand(rows, -1)
-            assert changed[valid].equal(reach[:, :, told].bool()[valid]), f"token {told}"
+            assert changed[valid].equal(reach[:, :, changed_token].bool()[valid]), f"token {changed_token}"
 
 
 @backbones
@@ -255,7 +255,7 @@ def test_weights_of_half_precision(name: str) -> None:
 
 
 def test_positions_are_what_tells_places_apart() -> None:
-    """With every scheme but none, and a bidirectional text, the order of two ids is heard."""
+    """With every scheme but none, and a bidirectional text, the order of two ids matters."""
     for name, positions in POSITIONS.items():
         whole = model({"text": text(causal=False)}, backbone(positions=positions)).double()
         batch = text_batch([3])
@@ -296,7 +296,7 @@ def test_a_checkpoint_survives_a_change_of_the_set() -> None:
     assert all(".image" in key for key in missing)
 
 
-def test_readouts_have_no_position_of_their_own() -> None:
+def test_prefix_tokens_have_no_position_of_their_own() -> None:
     """Their content is learned whole; patches alone take a row and a column of the table."""
     whole = model({"image": image(summary=True, num_registers=2)}, backbone(positions=POSITIONS["learned"]))
     place = whole.tokenize(image_batch([1])).place[0] - whole.type_embeddings["image"]
@@ -347,7 +347,7 @@ def test_a_modality_without_coordinates_needs_no_position(absolute: Any) -> None
 
 
 def test_modalities_on_one_clock_are_interleaved() -> None:
-    """Two causal texts on one clock: each hears the other's past, and the first of two at one moment is heard."""
+    """Two causal texts on one clock: each attends to the other's past, and to the first of two at one moment."""
     whole = model({"a": text(clock="step"), "b": text(clock="step")})
     assert whole.clock_of == {"a": "step", "b": "step"}
     mask = whole.tokenize(merge(text_batch([2], name="a"), text_batch([2], name="b"))).connectivity.dense()[0]
@@ -471,7 +471,7 @@ def test_a_clock_shows_as_many_times_as_the_names_on_it_need() -> None:
     assert shown(view=grid_spec(num_times=30, max_length=5)) == 30
 
 
-def told(whole: MultimodalTransformer, batch: Batch, name: str, step: int) -> Batch:
+def with_other_step(whole: MultimodalTransformer, batch: Batch, name: str, step: int) -> Batch:
     """The batch with other content of one name at one step."""
     (key,) = (key for key in batch[name] if key != "times")
     values = batch[name][key].clone()
@@ -501,8 +501,8 @@ TRAJECTORIES: dict[str, tuple[dict[str, Spec], int | None]] = {
 def test_who_hears_whom_in_a_trajectory(
     specs: dict[str, Spec], mission: int | None, lengths: list[int], begin: list[int]
 ) -> None:
-    """return -> state -> action -> the next return, never backwards; tokens of one step and name hear each other; a
-    mission before the steps is heard by all of them, and one after them hears them all."""
+    """return -> state -> action -> the next return, never backwards; tokens of one step and name attend to
+    each other; all steps attend to a mission before them, and a mission after them attends to all steps."""
     whole = trajectories(specs, mission=mission).double()
     words = None if mission is None else [2, 3][: len(lengths)]
     batch = steps_and_mission(specs, lengths, begin, words)
@@ -517,16 +517,16 @@ def test_who_hears_whom_in_a_trajectory(
         before = whole(batch)
         for name in names:
             for step in range(max(length_of[name])):
-                after = whole(told(whole, batch, name, step))
+                after = whole(with_other_step(whole, batch, name, step))
                 for other in names:
                     changed = (after.tokens(other) != before.tokens(other)).any(-1)
                     per_step = 4 if other == "view" else 1
                     for sample, length in enumerate(length_of[other]):
                         for own in range(length):
-                            hears = step < length_of[name][sample] and when(name, step) <= when(other, own)
+                            attends = step < length_of[name][sample] and when(name, step) <= when(other, own)
                             tokens = changed[sample, own * per_step : (own + 1) * per_step].tolist()
                             where = f"{other}[{own}] of {name}[{step}] in sample {sample}"
-                            assert tokens == [hears] * per_step, where
+                            assert tokens == [attends] * per_step, where
 
 
 def test_one_patch_is_heard_by_the_others_of_its_step() -> None:

@@ -9,22 +9,17 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ValueType
 from omegaconf import OmegaConf
 
-from mmtx.commands.arguments import Places, parse, parse_run
-from mmtx.config.compose import (
-    Composer,
-    compose,
-    compose_node,
-    expand_sweep,
-    read_config,
-    with_overrides,
-    with_sweep_files,
-)
+from mmtx.commands.arguments import Paths, parse, parse_run
+from mmtx.config.compose import Composer, compose
 from mmtx.config.overrides import MOST_VALUES, quoted, read, written
+from mmtx.config.stored import read_config, with_overrides
+from mmtx.config.sweeps import compose_node, expand_sweep, with_sweep_files
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.run import evaluation, resume
 from mmtx.run.directory import RunDirectory
-from mmtx.sweep.command import _freeze, split
 from mmtx.sweep.plan import plan, slug
+from mmtx.sweep.run_sweep import _freeze
+from mmtx.sweep.settings import split
 from mmtx.sweep.space import search_space
 
 BASE = ["experiment=vit_digits", "seed=7"]
@@ -194,10 +189,10 @@ def test_an_option_is_what_hydra_says(hydras):
     for value in VALUES:
         if value not in hydras:
             with pytest.raises(UserError, match=r"^(cannot read the override|.* names several values)"):
-                parse([f"drop={value}"], Places(0, 0, ""), {"drop": None})
+                parse([f"drop={value}"], Paths(0, 0, ""), {"drop": None})
         elif "${" not in value:
             given = parse(
-                [f"drop={value}", "prompt=a=b # 'c"], Places(0, 0, ""), {"drop": None, "prompt": None}, ["prompt"]
+                [f"drop={value}", "prompt=a=b # 'c"], Paths(0, 0, ""), {"drop": None, "prompt": None}, ["prompt"]
             )
             assert repr(given[1]["drop"]) == repr(hydras[value])
             assert given[1]["prompt"] == "a=b # 'c"
@@ -381,16 +376,16 @@ def test_the_folder_of_a_job_is_given_back_as_it_is(name, composer, saved):
         assert search_space([word, "seed=1,2"])[0] == [recorded]
         assert composer.compose([*BASE, recorded])["init_from"] == wanted
     assert parse_run([f"run_dir={place}"])[3] == place
-    places, options, _ = parse([place, f"out={place}"], Places(1, 1, ""), {"out": None}, texts=("out",))
-    assert (places, options) == ([place], {"out": place})
+    paths, options, _ = parse([place, f"out={place}"], Paths(1, 1, ""), {"out": None}, texts=("out",))
+    assert (paths, options) == ([place], {"out": place})
 
 
 def test_several_folders_of_jobs_are_a_sweep(composer, saved):
-    places = ["s/lr=0.003,seed=1-062db5", "s/lr=0.003,seed=2-11aa00", "s/plain"]
-    for place in places:
+    paths = ["s/lr=0.003,seed=1-062db5", "s/lr=0.003,seed=2-11aa00", "s/plain"]
+    for place in paths:
         Path(place).mkdir(parents=True)
-    jobs = expand_sweep([f"init_from={','.join(places)}"])
-    assert [composer.compose([*BASE, *job])["init_from"] for job in jobs] == places
+    jobs = expand_sweep([f"init_from={','.join(paths)}"])
+    assert [composer.compose([*BASE, *job])["init_from"] for job in jobs] == paths
     assert len({slug(job) for job in jobs}) == 3
 
 
@@ -474,7 +469,7 @@ def test_the_command_that_a_resume_names_can_be_pasted(saved, monkeypatch):
 
 def test_a_folder_that_is_gone_is_named():
     with pytest.raises(UserError, match=r"^name one; there is no s/lr=1,seed=2$"):
-        parse(["s/lr=1,seed=2", "split=val"], Places(1, 1, "name one"), {"split": "test"})
+        parse(["s/lr=1,seed=2", "split=val"], Paths(1, 1, "name one"), {"split": "test"})
 
 
 def test_a_python_program_composes_by_the_same_rules():

@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 import mmtx
-from mmtx.config.compose import config_directory, read_config
+from mmtx.config.folders import config_directory
 from mmtx.config.migrations import FORMAT, migrated_checkpoint, migrated_config, migrated_sweep
+from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.public_names import CLASS, public_name
 
@@ -50,6 +51,7 @@ def test_classes_that_were_named_by_their_files():
     new = {
         "data": {"_target_": "mmtx.data.BPE", "parts": [{"_target_": "torch.nn.GELU"}]},
         "loader": LOADER,
+        "lora": None,
         "clocks": {"step": {"_target_": "mmtx.Clock"}},
         "objective": {"mine": {"_target_": "my_lab.objectives.mine.Mine"}},
         "hint": "mmtx.data.vocabulary.BPE",
@@ -70,7 +72,11 @@ def test_keys_of_the_loader_that_stood_in_the_data_and_its_parts():
     sizes = {"batch_size": 8, "eval_batch_size": None, "num_workers": 2}
     part = {"_target_": "mmtx.data.Digits", "num_val": 9}
     old = {"data": {"parts": {"digits": {**part, **sizes, "batch_size": 64}}, "weights": {}, **sizes, "packing": True}}
-    new = {"data": {"parts": {"digits": part}, "weights": {}}, "loader": {**LOADER, **sizes, "packing": True}}
+    new = {
+        "data": {"parts": {"digits": part}, "weights": {}},
+        "loader": {**LOADER, **sizes, "packing": True},
+        "lora": None,
+    }
     assert migrated_config({"format": 3, **old}, "x") == new
     contents = {"format": 3, "config": old, "specs": {}, "fingerprint": {}}
     assert migrated_checkpoint(contents, "x") == {**contents, "format": FORMAT, "config": new}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_every_yaml import small_data_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 COMMANDS = re.findall(r"^\$ (mmtx (?:train|check) (?!.*FOLDER).*?)(?:\s+#.*)?$", README, re.M)

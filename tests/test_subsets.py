@@ -11,8 +11,9 @@ import torch
 from four_names import NAMES, OVERRIDES
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.cli import main
-from mmtx.config.compose import Config, compose
+from mmtx.commands.main import main
+from mmtx.config.compose import compose
+from mmtx.config.schema import Config
 from mmtx.data.loaders import DataModule
 from mmtx.data.sampler import Draw
 from mmtx.errors import ConfigErrors, InvalidValue, UserError

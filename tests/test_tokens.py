@@ -1,4 +1,4 @@
-"""Where every modality's tokens stand in the set, and the way back."""
+"""A set of tokens: spans of its names, packing, and the way back."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmtx.tokens import Clock, HiddenStates, Span, Tokens, TokenSet, join, pack, split
+from mmtx.layout import join
+from mmtx.tokens import Clock, HiddenStates, Span, Tokens, TokenSet, pack, split
 
 
 def tokens(length: int, lengths: list[int], *, summaries: int = 0, registers: int = 0, columns: int = 1) -> Tokens:
-    """One item of `length` tokens, read-outs included."""
+    """One item of `length` tokens, prefix tokens included."""
     generator = torch.Generator().manual_seed(length)
     return Tokens(
         content=torch.randn(len(lengths), length, 3, generator=generator),
@@ -86,11 +87,11 @@ def test_split_reads_names_summaries_and_content(picture_and_words: dict[str, To
     assert not states.hidden[1, :5].any(), "nothing is where there is no token"
     expected = [[False] * 3 + [True] * 5, [False] * 5 + [True, True, False]]
     assert states.content_mask().tolist() == expected
-    assert states.valid[0].all(), "asking does not change what is there"
+    assert states.valid[0].all(), "reading does not change what is there"
 
 
 def test_what_is_shared_by_all_samples_stays_one_row() -> None:
-    """A full set needs one row of integers for the whole batch, and says so."""
+    """A full set needs one row of integers for the whole batch, and promises so."""
     connectivity = joined({"image": tokens(4, [4, 4, 4]), "text": tokens(3, [3, 3, 3])}).connectivity
     assert connectivity.order.shape[0] == connectivity.position.shape[0] == connectivity.valid.shape[0] == 1
     assert not connectivity.padded
@@ -127,7 +128,7 @@ def test_where_nobody_has_anything_a_token_of_padding_is_a_row() -> None:
     assert row.content.shape == (1, 1, 3)
     assert not row.connectivity.valid.any()
     assert row.connectivity.packing is not None
-    assert row.connectivity.packing.segments == (0, 0, 1)
+    assert row.connectivity.packing.segment_lengths == (0, 0, 1)
     states = split(row.content, row.connectivity, row.spans)
     assert states.hidden.shape == (2, 3, 3)
     assert not states.hidden.any()

@@ -18,7 +18,8 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.rows, self.runs, self.ended, self.lock = {}, {}, {}, threading.Lock()
+        self.rows, self.runs, self.ended, self.artifacts = {}, {}, {}, []
+        self.lock = threading.Lock()
 
     def handle_error(self, request, client_address):
         """A client that goes in the middle of a request is none of ours."""
@@ -29,9 +30,15 @@ class Server(ThreadingHTTPServer):
 
     def metric_rows(self, run_id):
         """Rows without W&B's own columns and without pictures and tables."""
+        return [row for row in self._rows(run_id) if not any(name.startswith("samples/") for name in row)]
+
+    def samples(self, run_id):
+        """Pictures, films and tables by name."""
+        return {name: value for row in self._rows(run_id) for name, value in row.items() if name.startswith("samples/")}
+
+    def _rows(self, run_id):
         rows = [json.loads(row) for _, row in sorted(self.rows.get(run_id, {}).items())]
-        rows = [{name: value for name, value in row.items() if not name.startswith("_")} for row in rows]
-        return [row for row in rows if not any(name.startswith("samples/") for name in row)]
+        return [{name: value for name, value in row.items() if not name.startswith("_")} for row in rows]
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -100,6 +107,12 @@ class Handler(BaseHTTPRequestHandler):
         if operation == "CreateRunFiles":
             files = [{"name": name, "uploadUrl": f"{self.server.url}/upload"} for name in variables["files"]]
             return {"createRunFiles": {"runID": variables["run"], "uploadHeaders": [], "files": files}}
+        if operation == "CreateArtifact":  # of a table, or a checkpoint; as if it were here already
+            latest = {"id": "A", "versionIndex": 0}
+            artifact = {"id": "A", "state": "COMMITTED", "artifactSequence": {"id": "S", "latestArtifact": latest}}
+            with self.server.lock:
+                self.server.artifacts.append(variables)
+            return {"createArtifact": {"artifact": artifact}}
         viewer = {"id": "V", "entity": "me", "username": "me", "flags": "{}", "teams": {"edges": []}}
         versions = {"max_cli_version": "99.0.0", "min_cli_version": "0.0.1"}
         return {"viewer": viewer, "serverInfo": {"features": [], "cliVersionInfo": versions}}

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from mmtx import interop
     from mmtx.experiment import build
     from mmtx.interop import from_pretrained
-    from mmtx.run.exchange import to_pretrained
+    from mmtx.run.import_export import to_pretrained
     from mmtx.run.loading import load
     from mmtx.tokens import Clock
 
@@ -21,7 +21,7 @@ _HOMES = {
     "build": "mmtx.experiment",
     "load": "mmtx.run.loading",
     "from_pretrained": "mmtx.interop",
-    "to_pretrained": "mmtx.run.exchange",
+    "to_pretrained": "mmtx.run.import_export",
 }
 
 

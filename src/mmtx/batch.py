@@ -1,4 +1,4 @@
-"""What crosses from data to model: samples of named fields, declared by specs, collated into one `Batch`."""
+"""Samples of named fields, the specs that declare them, and the `Batch` they are collated into."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 Sample = dict[str, dict[str, Tensor]]
-"""One item of a dataset: ``{name: {field: tensor}}``. An absent name is a part that this sample lacks."""
+"""One item of a dataset: ``{name: {field: tensor}}``. A sample may lack any name."""
 
 
 @runtime_checkable
 class Vocabulary(Protocol):
-    """How a text name's ids are read and written by people."""
+    """The mapping between a text and its ids."""
 
     @property
     def size(self) -> int: ...
@@ -38,9 +38,9 @@ class Field:
         shape: per sample; ``None`` as the first axis means ragged, up to `max_length`.
         dtype: torch dtype.
         num_classes: for integer fields, values lie in ``[0, num_classes)``.
-        max_length: the longest ragged axis that a sample may have.
-        rising: values rise from place to place along the ragged axis, as the times of an episode do.
-        largest: absolute value in the data, where it is known: a fact of these data, and not kept with a model.
+        max_length: of the ragged axis.
+        rising: values rise along the ragged axis, as the times of an episode do.
+        largest: absolute value in the data, where it is known; not stored with a model.
     """
 
     shape: tuple[int | None, ...]
@@ -63,14 +63,14 @@ class Field:
 
 @dataclass(frozen=True)
 class Spec:
-    """What a dataset declares of one name: its fields, and how people read its values.
+    """The fields of one name, and how to read their values.
 
     Attributes:
         fields: shape and type of each.
-        class_names: in the order of their numbers.
+        class_names: in the order of the classes.
         vocabulary: of ids.
         sample_rate_hz: of a waveform.
-        trim_db: how much quieter than its loudest moment the ends of a waveform are that were cut off; None: nothing.
+        trim_db: ends of a waveform were cut off that are this much quieter than its loudest moment; None: none were.
     """
 
     fields: Mapping[str, Field]
@@ -81,22 +81,22 @@ class Spec:
 
     @property
     def max_length(self) -> int:
-        """Positions that a sample may have under this name: 1 for a name of fixed size."""
+        """The longest ragged axis of a sample; 1 for a name of fixed size."""
         return max((f.max_length or 1 for f in self.fields.values()), default=1)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One dense batch per name, with lengths.
+    """The samples of a batch, name by name, with lengths.
 
     Attributes:
         fields: ``{name: {field: (B, ...)}}``, ragged fields padded with zeros at the end.
-        lengths: ``{name: (B,)}`` positions present; for names of fixed size, 1 if present and 0 if absent.
+        lengths: ``{name: (B,)}`` of the ragged axis; for names of fixed size, 1 if present and 0 if absent.
         full: ``{name: bool}`` known on the host: no sample of this name is absent or padded.
-        ids: ``(B,)`` index of each sample in its dataset; -1 for a filler sample that has nothing in it; -2 for one
-            that could not be read, and has nothing in it either.
-        host_lengths: `lengths` as the host knows them, wherever the batch is; given where tokens are to be packed.
-        part: of a mixture that all samples are of; empty where the data is no mixture.
+        ids: ``(B,)`` index of each sample in its dataset; -1 for an empty filler sample; -2 for one that could not be
+            read, which is empty, too.
+        host_lengths: `lengths` on the host, wherever the batch is; given where tokens are to be packed.
+        part: of a mixture, to which all samples belong; empty where the data is no mixture.
     """
 
     fields: dict[str, dict[str, Tensor]]
@@ -117,11 +117,11 @@ class Batch:
 
     @property
     def is_packed(self) -> bool:
-        """Whether a model computes real tokens only, all samples in one row."""
+        """Whether a model packs the tokens of all samples into one row."""
         return self.host_lengths is not None
 
     def packed(self) -> Batch:
-        """The same batch, to be packed. Before it leaves the host, whose lengths it keeps."""
+        """The same batch, to be packed; made on the host, whose lengths it keeps."""
         return replace(self, host_lengths=dict(self.lengths))
 
     def with_name(
@@ -132,28 +132,25 @@ class Batch:
         full: bool = False,
         host_lengths: Int[Tensor, " B"] | None = None,
     ) -> Batch:
-        """The same batch with other content under one name; `full` is a promise, see above.
-
-        Without `host_lengths` it is packed no more.
-        """
-        known = self.host_lengths is not None and host_lengths is not None
+        """The same batch with other fields under one name; no longer packed where `host_lengths` are not given."""
+        packed = self.host_lengths is not None and host_lengths is not None
         return replace(
             self,
             fields={**self.fields, name: fields},
             lengths={**self.lengths, name: lengths},
             full={**self.full, name: full},
-            host_lengths={**self.host_lengths, name: host_lengths} if known else None,  # type: ignore[dict-item]
+            host_lengths={**self.host_lengths, name: host_lengths} if packed else None,  # type: ignore[dict-item]
         )
 
     def with_values(self, name: str, **values: Tensor) -> Batch:
-        """The same batch with other values in some fields of one name, for as many positions as it had."""
+        """The same batch with other values in some fields of one name, of the same lengths."""
         return replace(self, fields={**self.fields, name: {**self.fields[name], **values}})
 
     def without(self, absent: Mapping[str, Bool[Tensor, " B"]]) -> Batch:
         """The same batch, in which some samples lack some names.
 
         Args:
-            absent: ``{name: (B,)}``, true where a sample is to lack that name; on the host where the batch is packed.
+            absent: ``{name: (B,)}``, True where a sample is to lack that name; on the host where the batch is packed.
         """
         lengths = {name: self.lengths[name].masked_fill(lacks, 0) for name, lacks in absent.items()}
         host = self.host_lengths
@@ -167,14 +164,8 @@ class Batch:
         return self.lengths[name] > 0
 
     def select(self, index: slice | Int[Tensor, " rows"]) -> Batch:
-        """Some samples of the batch, in any order, any number of times; packed no more."""
-        return Batch(
-            {name: {key: value[index] for key, value in fields.items()} for name, fields in self.fields.items()},
-            {name: lengths[index] for name, lengths in self.lengths.items()},
-            self.full,
-            None if self.ids is None else self.ids[index],
-            part=self.part,
-        )
+        """Some samples of the batch, in any order, any number of times; no longer packed."""
+        return replace(self._map(lambda tensor: tensor[index]), host_lengths=None)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
@@ -217,8 +208,8 @@ def fake_batch(specs: Mapping[str, Spec], size: int, seed: int = 0, ragged: bool
 
 
 def _fake_field(spec: Field, size: int, lengths: Tensor, generator: torch.Generator) -> Tensor:
-    own = (int(lengths.max()), *spec.shape[1:]) if spec.ragged else spec.shape
-    shape = (size, *(axis or 0 for axis in own))
+    per_sample = (int(lengths.max()), *spec.shape[1:]) if spec.ragged else spec.shape
+    shape = (size, *(axis or 0 for axis in per_sample))
     if spec.dtype.is_floating_point:
         values = torch.randn(shape, generator=generator, dtype=spec.dtype)
     else:

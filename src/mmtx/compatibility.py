@@ -1,4 +1,4 @@
-"""What is wrong between data, set and objectives, each of which is right for itself."""
+"""Compatibility of data, set and objectives, each of which is valid by itself."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmtx.objectives.text_head import TextHead
 
 
 def mismatches(learner: Learner, source: Source) -> list[str]:
-    """Findings, each a sentence that says what to change."""
+    """Everything that does not fit together, each with what to change."""
     found = [*_of_parts(learner, source)] if len(source.parts) > 1 else []
     for part in source.parts.values():
         found += [*_of_clocks(learner.model, part.specs), *_of_texts(learner, part.specs)]
@@ -25,12 +25,12 @@ def mismatches(learner: Learner, source: Source) -> list[str]:
 
 
 def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
-    """Parts of a mixture that say nothing to the set or the objectives; objectives that no part has anything for."""
-    applying = {part: learner.applying(own.specs) for part, own in source.parts.items()}
-    for part, own in source.parts.items():
-        offers, model = ", ".join(own.specs), learner.model
+    """Parts of a mixture without any name of a stack or for an objective; objectives to which no part applies."""
+    applying = {part: learner.applying(dataset.specs) for part, dataset in source.parts.items()}
+    for part, dataset in source.parts.items():
+        offers, model = ", ".join(dataset.specs), learner.model
         for key, names in (("modality", model.decoded), ("encode", model.encoded)):
-            if names and not any(name in own.specs for name in names):
+            if names and not any(name in dataset.specs for name in names):
                 yield f"data.parts.{part} offers none of {key}=[{','.join(names)}]; it has {offers}"
         if not applying[part]:
             objectives = ",".join(learner.objectives)
@@ -42,22 +42,22 @@ def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
 
 
 def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
-    """Names of one clock that last unequally long. What is one moment, such as a picture, goes with any."""
+    """Names of one clock with unequal numbers of items. A single item, such as a picture, goes with any."""
     names = [name for name in model.names if name in specs]
     for clock, count in Counter(model.clock_of[name] for name in names).items():
         on_clock = [name for name in names if model.clock_of[name] == clock] if count > 1 else []
-        lasting = {name: _lasting(model.tokenizer(name), specs[name]) for name in on_clock}
-        several = {name: (items, times) for name, (items, times) in lasting.items() if items > 1}
+        extents = {name: _items_and_times(model.tokenizer(name), specs[name]) for name in on_clock}
+        several = {name: (items, times) for name, (items, times) in extents.items() if items > 1}
         if len(set(several.values())) > 1:
-            told = ", ".join(f"{name} {items} (of {times})" for name, (items, times) in several.items())
+            counts = ", ".join(f"{name} {items} (of {times})" for name, (items, times) in several.items())
             yield (
-                f"modality: on the clock '{clock}', names differ in how many moments they have: {told}; "
+                f"modality: on the clock '{clock}', names differ in how many moments they have: {counts}; "
                 f"make them equal in the data, or give one a clock of its own, modality.{list(several)[-1]}.clock=null"
             )
 
 
 def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
-    """Texts that may be longer than their context. One that is only written is heard without its last id."""
+    """Texts that may be longer than their context; a predicted text is in the set without its last id."""
     objectives = [learner.objective(name) for name in learner.objectives]
     written = [{part.text for part in each.modules() if isinstance(part, TextHead)} for each in objectives]
     for name in (name for name in learner.model.names if name in specs):
@@ -65,27 +65,27 @@ def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
         least = longest - 1 if written and all(name in texts for texts in written) else longest
         if isinstance(tokenizer, Text) and tokenizer.context < least:
             key = f"modality.{name}.context"
-            told = f"{key}={tokenizer.context} is too short for texts of the data, which have up to {longest} tokens"
-            yield f"{told}; at least {least}, or {key}=null"
+            short = f"{key}={tokenizer.context} is too short for texts of the data, which have up to {longest} tokens"
+            yield f"{short}; at least {least}, or {key}=null"
 
 
 def _of_stacks(learner: Learner) -> Iterator[str]:
-    """A backbone that is to learn, and that no objective listens to."""
-    model, read = learner.model, [learner.objective(name).reads for name in learner.objectives]
+    """A backbone with parameters to learn, whose output no objective reads."""
+    model, reads = learner.model, [learner.objective(name).reads for name in learner.objectives]
     learns = any(parameter.requires_grad for parameter in model.backbone.parameters())
-    if learns and model.encoded and all(names and set(names) <= set(model.encoded) for names in read):
+    if learns and model.encoded and all(names and set(names) <= set(model.encoded) for names in reads):
         objectives, encode, rest = (",".join(names) for names in (learner.objectives, model.encoded, model.decoded))
         yield (
-            f"encode=[{encode}]: nothing reads what the backbone makes of {rest}, as objective=[{objectives}] reads "
-            f"the encoder alone; set modality=[{encode}] encode=[], or add an objective that reads {rest}"
+            f"encode=[{encode}]: nothing reads the backbone's output for {rest}, as objective=[{objectives}] reads the "
+            f"encoder's alone; set modality=[{encode}] encode=[], or add an objective that reads {rest}"
         )
 
 
-def _lasting(tokenizer: Tokenizer, spec: Spec) -> tuple[int, int]:
-    """Moments of the longest sample, and of what they may be a part of."""
-    batch, learns = fake_batch({"": spec}, 1, ragged=False), tokenizer.training
+def _items_and_times(tokenizer: Tokenizer, spec: Spec) -> tuple[int, int]:
+    """Items of the longest sample, and of the whole episode that it may be a window of."""
+    batch, was_training = fake_batch({"": spec}, 1, ragged=False), tokenizer.training
     with torch.no_grad():
         items = tokenizer.eval()(batch[""], batch.lengths[""], True).num_items
-    tokenizer.train(learns)
+    tokenizer.train(was_training)
     times = spec.fields.get("times")
     return items, items if times is None else times.num_classes or items

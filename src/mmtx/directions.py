@@ -1,4 +1,4 @@
-"""Which way a metric is better: whatever reports it declares that once, and all that choose by it go by that."""
+"""Whether lower or higher values of a metric are better: declared once, by what reports it."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Direction = Literal["min", "max"]
 """Lower is better, or higher."""
 
 Directions = Mapping[str, Direction | None]
-"""``{metric: direction}``; None: neither is better in itself, as with the length of an episode."""
+"""``{metric: direction}``; None: neither is better, as with the length of an episode."""
 
 DECLARE = "an objective of your own declares what it reports: directions = {'NAME': 'max'}, or 'min', or None"
-"""What to do about a metric that nothing declares."""
+"""The hint for a metric that nothing declares."""
 
 PLAYED = ("return", "return_normalised", "success_rate", "episode_length")
 
@@ -26,11 +26,11 @@ KNOWN: dict[str, Direction | None] = {
     **dict.fromkeys(("lr", "epoch", "grad_norm", "tokens", "episodes", "episode_length"), None),
     **dict.fromkeys(f"{name}_sd" for name in PLAYED),
 }
-"""Of mmtx's own metrics, by the last part of their names."""
+"""Of mmtx's own metrics, by the last component of their names."""
 
 
 def known(*names: str) -> dict[str, Direction | None]:
-    """The directions of some of mmtx's own metrics, for what reports them."""
+    """The directions of some of mmtx's own metrics."""
     return {name: KNOWN[name] for name in names}
 
 
@@ -42,17 +42,17 @@ def direction_of(
     keys: tuple[str, str],
     words: Mapping[Direction, str] | None = None,
 ) -> Direction:
-    """The direction of a metric: the one declared, or the one given where neither is better in itself.
+    """The declared direction of a metric, or the given one where neither is declared to be better.
 
     Args:
         metric: by its whole name.
         given: the direction in a setting, in one of the `words`; None: none.
-        directions: that are declared.
+        directions: the declared ones.
         keys: of the settings that hold the metric and the direction.
         words: of the directions in that setting; None: min and max.
 
     Raises:
-        InvalidValue: nothing declares the metric; or what is given contradicts what is declared, or is needed.
+        InvalidValue: nothing declares the metric; or the given direction contradicts the declared one, or is missing.
     """
     words = words or {"min": "min", "max": "max"}
     if metric not in directions:
@@ -60,7 +60,7 @@ def direction_of(
         raise InvalidValue(keys[0], metric, problem)
     declared = directions[metric]
     if declared is None and given is None:
-        hint = f"say {keys[1]}={words['max']} or {keys[1]}={words['min']}"
+        hint = f"set {keys[1]}={words['max']} or {keys[1]}={words['min']}"
         raise InvalidValue(keys[0], metric, f"is not better for being more or less; {hint}")
     if declared is not None and given not in (None, words[declared]):
         better = {"min": "lower", "max": "higher"}[declared]
@@ -70,7 +70,7 @@ def direction_of(
 
 
 def check_directions(directions: Mapping[str, object]) -> None:
-    """Raises InvalidValue for a declaration that is no direction."""
+    """Raises InvalidValue for a declared value that is no direction."""
     for metric, direction in directions.items():
         if direction not in ("min", "max", None):
             raise InvalidValue(f"directions.{metric}", direction, "must be 'min', 'max' or None")

@@ -6,11 +6,11 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 MOST_PROBLEMS = 10
-"""So many are named in one error, the others counted."""
+"""Named in one error; the others are counted."""
 
 
 class UserError(ValueError):
-    """Something the user can mend. Its text says what, where, the value, the limit and the key to change."""
+    """An error that the user can mend. Its text names what, where, the value, the limit and the key to change."""
 
 
 class InvalidValue(UserError):
@@ -18,8 +18,8 @@ class InvalidValue(UserError):
 
     Args:
         key: the config key, relative to the object that raises (``dim``); `under` completes the path.
-        value: what was given.
-        problem: what is wrong with it, as a predicate ("is not a multiple of num_heads=4").
+        value: the given one.
+        problem: as a predicate ("is not a multiple of num_heads=4").
         nearest: the nearest values that would work.
     """
 
@@ -38,7 +38,7 @@ class InvalidValue(UserError):
 
 
 class ConfigErrors(UserError):
-    """Everything found wrong with one config, reported at once."""
+    """All problems of one config, reported at once."""
 
     def __init__(self, findings: list[str]) -> None:
         self.findings = findings
@@ -47,17 +47,23 @@ class ConfigErrors(UserError):
 
 
 class ProcessDied(Exception):
-    """A process that the run needs has died or hangs. Nothing in the config is to blame: one line, exit code 1."""
+    """A process that the run needs has died or hangs. The config is not to blame: one line, exit code 1."""
+
+
+def check_at_least(key: str, value: int | float | None, least: int) -> None:
+    """Raises `InvalidValue` where a number is below its limit; None passes."""
+    if value is not None and value < least:
+        raise InvalidValue(key, value, f"must be at least {least}")
 
 
 def check_within(key: str, value: int | float, low: int | float, high: int | float) -> None:
-    """Raises `InvalidValue` where a number lies outside of its limits, themselves included."""
+    """Raises `InvalidValue` where a number lies outside of its limits, which are allowed themselves."""
     if not low <= value <= high:
         raise InvalidValue(key, value, f"must lie in {low}..{high}", str(min(max(value, low), high)))
 
 
 def check_fraction(key: str, value: int | float) -> None:
-    """Raises `InvalidValue` where a number is not a fraction that leaves something: 0 is one, 1 is none."""
+    """Raises `InvalidValue` where a number does not lie in [0, 1)."""
     if not 0 <= value < 1:
         raise InvalidValue(key, value, "must lie in [0, 1)")
 

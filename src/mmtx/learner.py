@@ -1,4 +1,4 @@
-"""A model with what it learns: the one module that is trained, saved and loaded."""
+"""A model with its objectives: the module that is trained, saved and loaded."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class Learner(nn.Module):
     Args:
         model: the multimodal transformer.
         objectives: ``{name: Objective}``.
-        specs: what the data declared; enough to make a fake batch and to read predictions.
+        specs: of the data it was made for, from which a fake batch can be made and predictions read.
 
     Attributes:
-        config: what it was made from, where it was loaded.
-        origin: where it came from a public family: ``{"family": its name, "config": its config.json, "rest": weights of
-            its that say nothing here, "made": weights of ours that it says nothing of}``.
+        config: of a loaded learner, the config it was made from.
+        origin: of one from a public family: ``{"family": its name, "config": its config.json, "rest": weights of the
+            family without a counterpart here, "made": weights here without one in the family}``.
     """
 
     config: Mapping[str, Any] | None = None
@@ -42,7 +42,7 @@ class Learner(nn.Module):
             return {name: self.objective(name)(self.model, batch) for name in self.applying(batch)}
 
     def applying(self, names: Batch | Container[str]) -> list[str]:
-        """The objectives that have what they need in a batch, or in data of these names."""
+        """The objectives that apply to a batch, or to data of these names."""
         return [name for name in self.objectives if self.objective(name).applies(names)]
 
     def objective(self, name: str) -> Objective:
@@ -51,7 +51,7 @@ class Learner(nn.Module):
         return objective
 
     def predicts(self, name: str) -> bool:
-        """Whether some objective has less to predict where samples lack this name."""
+        """Whether some objective makes fewer predictions where samples lack this name."""
         batch = fake_batch(self.specs, 1, ragged=False)
         without = batch.without({name: torch.ones(1, dtype=torch.bool)})
         objectives = [self.objective(each) for each in self.objectives]

@@ -1,4 +1,4 @@
-"""The multimodal transformer: tokenizers, a type embedding per name, positions, one backbone, maybe an encoder."""
+"""The multimodal transformer: tokenizers, a type embedding per name, positions, a backbone, optionally an encoder."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from torch import Tensor, nn
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.errors import InvalidValue, UserError
+from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.text import Text
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Learned
-from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, join, pack, split
+from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 
 class MultimodalTransformer(nn.Module):
-    """Chop everything up and throw it into the set.
+    """Tokens of all modalities as one set, which one backbone attends over.
 
     Args:
         tokenizers: ``{name: Tokenizer}`` in the order of the set.
         backbone: the transformer.
         encoder: a second stack, for the names in `encode`; None if there are none.
-        encode: names that the encoder hears as a set of their own; the others listen to it by cross-attention.
-        type_embeddings: tell names apart by a learned vector each. Keyed by name, so that a checkpoint survives a
-            change of the set.
-        clocks: how ties on a clock are resolved, and what embeds its time.
+        encode: names that are the encoder's set; the others attend to its output by cross-attention.
+        type_embeddings: a learned vector for each name. Keyed by name, so that a checkpoint survives a change of the
+            set.
+        clocks: how ties on a clock are resolved, and the embedding of its time.
     """
 
     def __init__(
@@ -52,11 +53,9 @@ class MultimodalTransformer(nn.Module):
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
-        self.type_embeddings = nn.ParameterDict(
-            {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in tokenizers}
-            if type_embeddings
-            else {}
-        )
+        typed = tokenizers if type_embeddings else {}
+        vectors = {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in typed}
+        self.type_embeddings = nn.ParameterDict(vectors)
         self.backbone, self.encoder = backbone, encoder
         self.position_embeddings = nn.ModuleDict()
         for name, tokenizer in tokenizers.items():
@@ -77,12 +76,12 @@ class MultimodalTransformer(nn.Module):
 
     @property
     def names(self) -> list[str]:
-        """The whole set, in order."""
+        """All names of the set, in order."""
         return list(self.tokenizers)
 
     @property
     def decoded(self) -> list[str]:
-        """The names that the backbone hears as tokens; the rest is encoded."""
+        """The names of the backbone's own set; the rest is encoded."""
         return [name for name in self.tokenizers if name not in self.encoded]
 
     @property
@@ -91,7 +90,7 @@ class MultimodalTransformer(nn.Module):
         return {name: self.tokenizer(name).clock or name for name in self.names}
 
     def stack_of(self, name: str) -> Backbone:
-        """Encoder or backbone, whichever hears a name as tokens."""
+        """The stack whose set has a name: encoder or backbone."""
         return self.encoder if self.encoder is not None and name in self.encoded else self.backbone
 
     def tokenizer(self, name: str) -> Tokenizer:
@@ -101,32 +100,27 @@ class MultimodalTransformer(nn.Module):
         return tokenizer
 
     def tokenize(self, batch: Batch, names: list[str] | None = None) -> TokenSet:
-        """Each tokenizer on its own part of the batch; then all tokens side by side.
-
-        Args:
-            batch: the samples.
-            names: of the set, as if there were no others; None: all.
-        """
+        """The token set of a batch, of only some names where they are given."""
         memory = self.tokenize_memory(batch) if self.encoder is not None else None
         return self._join(batch, self.decoded if names is None else names, memory)
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
-        """The set that the encoder hears."""
+        """The encoder's token set."""
         key = ("set", *_identity(batch, self.encoded))
         return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
 
     def run(self, token_set: TokenSet) -> HiddenStates:
-        """Lets the tokens listen to each other, and to what the encoder makes of its own."""
+        """The backbone's output for a set, and the encoder's for its memory."""
         memory = states = None
         if token_set.memory is not None:
-            memory = self.remember(token_set.memory)
+            memory = self.run_encoder(token_set.memory)
             states = split(memory.hidden, memory.connectivity, token_set.memory.spans)
         packed = pack(token_set)
         hidden = self.backbone(packed.content + packed.place, packed.connectivity, memory=memory)
         return split(hidden, packed.connectivity, token_set.spans, states)
 
-    def remember(self, token_set: TokenSet) -> Memory:
-        """What the encoder makes of its set."""
+    def run_encoder(self, token_set: TokenSet) -> Memory:
+        """The encoder's output for its set."""
         assert self.encoder is not None
         stack = self.encoder
 
@@ -137,36 +131,36 @@ class MultimodalTransformer(nn.Module):
         return self._once(("memory", id(token_set)), compute, keep=token_set)
 
     def forward(self, batch: Batch) -> HiddenStates:
-        key = ("heard", *_identity(batch, self.names))
+        key = ("states", *_identity(batch, self.names))
         return self._once(key, lambda: self.run(self.tokenize(batch)), keep=batch)
 
     def encode(self, batch: Batch, name: str) -> HiddenStates:
-        """Hidden states with those of one name among them, at the least cost: an encoded name needs no decoding."""
+        """Hidden states with those of one name among them, by the encoder alone where that name is encoded."""
         if name not in self.encoded:
             return self(batch)
         token_set = self.tokenize_memory(batch)
-        memory = self.remember(token_set)
+        memory = self.run_encoder(token_set)
         return split(memory.hidden, memory.connectivity, token_set.spans)
 
     def count_tokens(self, batch: Batch) -> Int[Tensor, "names 2"]:
-        """Of each name of the set, the real tokens of the batch, and how many it would have with padding."""
-        known = batch.lengths if batch.host_lengths is None else batch.host_lengths
-        counts = {name: self.tokenizer(name).num_tokens(known[name]) for name in self.names if name in batch}
-        nothing = next(iter(known.values())).new_zeros(1)
+        """Of each name of the set, the real tokens of the batch, and all tokens with padding."""
+        lengths = batch.lengths if batch.host_lengths is None else batch.host_lengths
+        counts = {name: self.tokenizer(name).num_tokens(lengths[name]) for name in self.names if name in batch}
+        nothing = next(iter(lengths.values())).new_zeros(1)
         of_each = [counts.get(name, nothing) for name in self.names]
         return torch.stack([torch.stack([count.sum(), len(batch) * count.max()]) for count in of_each])
 
     def own_parameters(self, name: str) -> list[nn.Parameter]:
-        """What only this name of the set uses: its tokenizer, its type and its positions."""
+        """Parameters of only this name of the set: its tokenizer, its type and its position embeddings."""
         own = [*self.tokenizer(name).parameters()]
         own += [self.type_embeddings[name]] if name in self.type_embeddings else []
         return own + [*self.position_embeddings[name].parameters()] if name in self.position_embeddings else own
 
     @contextmanager
     def sharing(self) -> Iterator[None]:
-        """Within, what the stacks make of a batch is computed once, however many objectives read it; sets of only some
-        of its names are not remembered. At its end all is forgotten but what was known before it began: within another,
-        it gives what that one remembers and adds nothing to it."""
+        """Within, the hidden states of a batch are computed once, however many objectives use them; sets of only some
+        of its names are not shared. At its end all states are dropped that were computed within; one within another
+        uses the states of the outer one and adds none to it."""
         before = self._shared
         self._shared = dict(before or {})
         try:
@@ -186,7 +180,7 @@ class MultimodalTransformer(nn.Module):
             tokenizer.use_embedding_of(other)
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
-        """Computes, or gives what `sharing` remembers; `keep` lives as long, so that its identity stays its own."""
+        """Computes, or returns what `sharing` holds; `keep` lives as long, so that its id is not used again."""
         if self._shared is None:
             return compute()
         if key not in self._shared:
@@ -203,48 +197,43 @@ class MultimodalTransformer(nn.Module):
         return join(groups, place, clock_of, self.clocks, memory, lengths)
 
     def _host_lengths(self, batch: Batch, groups: Mapping[str, Tokens]) -> tuple[int, ...]:
-        """Real tokens of each sample, as the host foresees them."""
+        """Real tokens of each sample, without waiting for the device where they are foreseen."""
         assert batch.host_lengths is not None
         counts = []
         for name, tokens in groups.items():
-            here = tokens.lengths.device.type == "cpu" or not tokens.foreseen
-            counts.append(tokens.lengths.cpu() if here else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+            exact = tokens.lengths.device.type == "cpu" or not tokens.foreseen
+            counts.append(tokens.lengths.cpu() if exact else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
         return tuple(torch.stack(counts).sum(0).tolist())
 
     def _place(self, name: str, tokens: Tokens) -> Float[Tensor, "#B n D"]:
-        """Kind, position and time. Read-outs have no coordinates: what they start as is learned whole."""
-        coordinates, num_readouts = tokens.coordinates, tokens.num_readouts
+        """The sum of type, position and time embeddings. Prefix tokens have no coordinates, so no position."""
+        coordinates, num_prefix = tokens.coordinates, tokens.num_prefix_tokens
         place = torch.zeros(1, coordinates.shape[0], self.backbone.dim, device=coordinates.device)
         if name in self.position_embeddings:
             positions = self.position_embeddings[name]
             most = tokens.num_items * math.prod(positions.extent) if isinstance(positions, Learned) else None
-            if most is not None and coordinates.shape[0] - num_readouts > most:
-                told = (
-                    f"has {coordinates.shape[0] - num_readouts} tokens, and the model has learned the places of {most}"
-                )
-                raise UserError(f"a sample's '{name}' {told}: cut it, or lower what the data may be (data.max_seconds)")
-            embedded = positions(coordinates[num_readouts:])
-            place = torch.cat([place[:, :num_readouts], embedded[None]], dim=1)
+            num_tokens = coordinates.shape[0] - num_prefix
+            if most is not None and num_tokens > most:
+                problem = f"has {num_tokens} tokens, and the model has learned positions for {most}"
+                raise UserError(f"a sample's '{name}' {problem}: cut it, or lower data.max_seconds")
+            embedded = positions(coordinates[num_prefix:])
+            place = torch.cat([place[:, :num_prefix], embedded[None]], dim=1)
         if name in self.type_embeddings:
             place = place + self.type_embeddings[name]
         clock = self.clock_of[name]
         if clock in self.clock_embeddings:
-            shown = self.clock_embeddings[clock](tokens.time.flatten()[:, None])
-            place = place + shown.unflatten(0, tokens.time.shape)
+            embedded_time = self.clock_embeddings[clock](tokens.time.flatten()[:, None])
+            place = place + embedded_time.unflatten(0, tokens.time.shape)
         return place
 
 
 def _identity(batch: Batch, names: Iterable[str]) -> tuple[Any, ...]:
-    """Of what a batch has under these names: not its values, which nobody compares, but which tensors they are."""
+    """Which tensors a batch has under these names, by their ids: comparing values would wait for the device."""
     return batch.is_packed, *((id(batch[name]), id(batch.lengths[name])) for name in names if name in batch)
 
 
 def check_encode(encode: list[str], names: Iterable[str]) -> list[str]:
-    """The names that are encoded, in the order of the set.
-
-    Raises:
-        InvalidValue: an encoder cannot have them.
-    """
+    """The names that are encoded, in the order of the set; raises InvalidValue if an encoder cannot have them."""
     names = list(names)
     unknown = [name for name in encode if name not in names]
     if unknown:

@@ -1,4 +1,4 @@
-"""The names by which a config and a user know classes: ``mmtx.data.Digits``, whichever file of the room it is in."""
+"""Public names of classes, for configs and users: ``mmtx.data.Digits``, whichever file of the room it is in."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ OWN = re.compile(r"(mmtx\.\w+)\..*\.(\w+)")
 
 
 def of_room(room: str, folders: Sequence[str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """The `__getattr__` and `__dir__` of a room's package: a class by its name, whose file is imported when it is first
-    needed. No list is kept, so that a new file in a room needs no other.
+    """The `__getattr__` and `__dir__` of a room's package, which import a class's file when it is first used.
+
+    No list is kept, so that a new file in a room needs no edit elsewhere.
 
     Args:
         room: the package, ``mmtx.data``.
@@ -43,5 +44,5 @@ def classes_of(folder: str) -> dict[str, str]:
 
 
 def public_name(kind: type) -> str:
-    """What a config calls a class: of mmtx, the room and the class; of others, its full name."""
+    """The name of a class in configs: of mmtx, the room and the class; of others, its full name."""
     return OWN.sub(r"\1.\2", f"{kind.__module__}.{kind.__qualname__}")

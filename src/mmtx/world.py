@@ -1,4 +1,4 @@
-"""Where a model acts: many episodes of one environment, side by side."""
+"""The interface of environments: many episodes side by side, in which a model acts."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from torch import Tensor
 from mmtx.batch import Sample
 
 Observation = list[Sample]
-"""What each episode sees at one step, ``{name: {field: tensor}}`` without an axis of time: ``state.values (S,)``."""
+"""Of each episode at one step, ``{name: {field: tensor}}`` without an axis of time: ``state.values (S,)``."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one step in every episode.
+    """The result of one step in every episode.
 
     Attributes:
-        observation: what each sees next; of an episode that is over it means nothing.
-        reward: earned in this step.
-        over: the episode ended, or its time is up.
-        success: it was done as it should be; None where the environment does not say.
+        observation: the next one; of an episode that is over it means nothing.
+        reward: of this step.
+        over: the episode terminated or was truncated.
+        success: the task was done; None where the environment does not report it.
     """
 
     observation: Observation
@@ -38,34 +38,34 @@ class World(ABC):
     @property
     @abstractmethod
     def max_steps(self) -> int:
-        """Steps after which any episode is over."""
+        """The number of steps after which any episode is over."""
 
     @abstractmethod
     def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
         """Begins an episode for each seed.
 
         Returns:
-            What each sees first, and what holds for the whole of each (a mission); ``{}`` where there is nothing.
+            The first observation of each, and what is constant in each (a mission); ``{}`` where nothing is.
         """
 
     @abstractmethod
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
-        """One action in each episode, as the data has them; those of episodes that are over are ignored."""
+        """Takes one action in each episode, in the data's form; those of episodes that are over are ignored."""
 
     @abstractmethod
     def frame(self, index: int) -> Float[Tensor, "3 height width"] | None:
-        """What a person would see of one episode now, in 0..1; None where it cannot be drawn."""
+        """A picture of one episode now, in 0..1; None where it cannot be drawn."""
 
     def close(self) -> None:  # noqa: B027
-        """Lets go of what the environment holds."""
+        """Releases what the environment holds."""
 
 
 class Playable(ABC):
-    """A dataset whose environment a model can act in. For classes that are a `mmtx.data.Source` as well."""
+    """A dataset with an environment. For classes that are a `mmtx.data.Source` as well."""
 
     @abstractmethod
     def world(self, num_episodes: int) -> World:
-        """So many episodes side by side."""
+        """The environment, with so many episodes side by side."""
 
     @property
     def can_play(self) -> bool:
@@ -75,17 +75,17 @@ class Playable(ABC):
     @property
     @abstractmethod
     def best_return(self) -> float:
-        """The highest return of any episode of the data: what a model is asked for where nothing else is said."""
+        """The highest return of any episode of the data: the default target return."""
 
     @property
     def mean_return(self) -> float | None:
-        """The mean return of the episodes of the data, where it is known."""
+        """The mean return of the data's episodes, where it is known."""
         return None
 
     @property
     @abstractmethod
     def return_scale(self) -> float:
-        """What returns and rewards are divided by in the data."""
+        """The data's returns and rewards are divided by it."""
 
     @property
     @abstractmethod

@@ -8,7 +8,7 @@ from contracts import check_source
 from run_cli import TINY, mmtx, text_of
 from sklearn.decomposition import PCA
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.data.audio import synthesis
 from mmtx.data.audio.spoken_digits import SpokenDigits
 from mmtx.data.base import Samples, Source

@@ -22,7 +22,8 @@ from small_data import (
 )
 
 from mmtx.batch import Field, Spec
-from mmtx.config.compose import compose, describe_options
+from mmtx.config.compose import compose
+from mmtx.config.groups import describe_options
 from mmtx.data.base import Samples, Source
 from mmtx.data.fitted import FittedState
 from mmtx.data.text.vocabulary import Bytes, Characters

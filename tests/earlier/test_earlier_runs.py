@@ -9,7 +9,7 @@ import numpy
 import pytest
 import soundfile
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 
 MADE = Path(__file__).parent / "made_by_6e89b8c"
 GENERATED = {

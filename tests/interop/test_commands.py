@@ -18,11 +18,11 @@ from run_cli import text_of  # noqa: E402
 from small_data import small_tokenizer, write_sound  # noqa: E402
 
 import mmtx  # noqa: E402
-from mmtx.cli import main  # noqa: E402
+from mmtx.commands.main import main  # noqa: E402
 from mmtx.config.compose import compose  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.exporting import family_of  # noqa: E402
-from mmtx.run.exchange import shape_of, to_program  # noqa: E402
+from mmtx.run.import_export import shape_of, to_program  # noqa: E402
 
 
 def test_import_generate_export(tmp_path: Path) -> None:

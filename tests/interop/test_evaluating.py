@@ -18,7 +18,7 @@ transformers = pytest.importorskip("transformers")
 from public import bert, decision_transformer, saved, t5, vit  # noqa: E402
 from small_data import small_tokenizer  # noqa: E402
 
-from mmtx.cli import main  # noqa: E402
+from mmtx.commands.main import main  # noqa: E402
 
 NAMES = {0: "zebra", 1: "ant", 2: "bee"}
 BY_NAME = {"num_labels": 3, "id2label": NAMES, "label2id": {name: i for i, name in NAMES.items()}}

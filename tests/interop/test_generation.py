@@ -16,7 +16,8 @@ from transformers.models.whisper.generation_whisper import WhisperGenerationMixi
 
 import mmtx  # noqa: E402
 from mmtx.batch import Batch  # noqa: E402
-from mmtx.decoding.search import beam_search, generate  # noqa: E402
+from mmtx.decoding.beam_search import beam_search  # noqa: E402
+from mmtx.decoding.generate import generate  # noqa: E402
 from mmtx.interop.family import text_batch  # noqa: E402
 from mmtx.interop.whisper import with_features  # noqa: E402
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import mmtx
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.data.audio.sound_file import read_sound
 
 pytestmark = pytest.mark.weights

@@ -99,7 +99,7 @@ def test_dynamic_range_is_that_of_each_clip() -> None:
 
 
 def test_centred_bins_have_no_mean_over_their_own_clip() -> None:
-    """So that a microphone, which raises a bin by the same everywhere, is not heard."""
+    """So that a microphone, which raises a bin by the same everywhere, changes nothing."""
     waveform, lengths = clips([400, 160])
     plain, centred = (log_mel(dynamic_range=None, centre=c, mean=0.0)(waveform, lengths) for c in (False, True))
     for row, raw, count in zip(centred, plain, (50, 20), strict=True):
@@ -280,14 +280,14 @@ def test_augmentation_is_for_training_and_follows_the_seed(pad_to_seconds: float
     batch = audio_batch([128, 90, 0, 40])
     waveform = batch["audio"]["waveform"].clone()
 
-    def listen(tokenizer: Audio, seed: int) -> Tensor:
+    def content(tokenizer: Audio, seed: int) -> Tensor:
         torch.manual_seed(seed)
         return tokenizer(batch["audio"], batch.lengths["audio"], False).content
 
-    assert listen(augmented.eval(), 1).equal(listen(plain.eval(), 2))
+    assert content(augmented.eval(), 1).equal(content(plain.eval(), 2))
     augmented.train()
-    assert listen(augmented, 1).equal(listen(augmented, 1))
-    first, second = listen(augmented, 1), listen(augmented, 2)
+    assert content(augmented, 1).equal(content(augmented, 1))
+    first, second = content(augmented, 1), content(augmented, 2)
     assert first.shape != second.shape or not torch.allclose(first, second)
     assert batch["audio"]["waveform"].equal(waveform), "the batch itself stays as it is"
 
@@ -297,9 +297,9 @@ def test_each_augmentation_alone_changes_what_is_heard(switch: dict[str, Any]) -
     torch.manual_seed(0)
     batch = audio_batch([128] * 8)
     augmented, plain = made(augment=sound_augment(**switch)).train(), made().train()
-    heard, expected = (t(batch["audio"], batch.lengths["audio"], True).content for t in (augmented, plain))
-    assert heard.isfinite().all()
-    assert heard.shape != expected.shape or not torch.allclose(heard, expected)
+    augmented_content, expected = (t(batch["audio"], batch.lengths["audio"], True).content for t in (augmented, plain))
+    assert augmented_content.isfinite().all()
+    assert augmented_content.shape != expected.shape or not torch.allclose(augmented_content, expected)
 
 
 @pytest.mark.parametrize("pad_to_seconds", [None, 0.2])
@@ -424,7 +424,7 @@ def test_masks_may_be_as_wide_as_the_clip(masks: dict[str, Any]) -> None:
 
 
 def test_another_microphone_raises_bins_by_a_bent_line() -> None:
-    """The same all along a clip, within the asked decibels, with a bend in the middle; another for each clip."""
+    """The same all along a clip, within the given decibels, with a bend in the middle; another for each clip."""
     torch.manual_seed(0)
     features = torch.zeros(500, 4, 7)
     num_frames = torch.full((500,), 3)

@@ -63,11 +63,11 @@ def test_bytes_equal_fractions() -> None:
     )
 
 
-def test_readouts_stand_in_front() -> None:
+def test_prefix_tokens_stand_in_front() -> None:
     tokenizer = made(summary=True, num_registers=2)
     tokens = tokenizer({"pixels": torch.zeros(3, 1, 8, 8, dtype=torch.uint8)}, torch.tensor([1, 0, 1]), False)
     assert tokenizer.max_tokens == tokens.content.shape[1] == 7
-    assert (tokens.num_summaries, tokens.num_registers, tokens.num_readouts) == (1, 2, 3)
+    assert (tokens.num_summaries, tokens.num_registers, tokens.num_prefix_tokens) == (1, 2, 3)
     assert tokenizer.readouts is not None
     assert tokens.content[:, :3].equal(tokenizer.readouts.expand(3, -1, -1))
     assert tokens.lengths.tolist() == [7, 0, 7]

@@ -67,7 +67,7 @@ def test_what_cannot_work_is_refused() -> None:
 
 
 def two_texts(**second: Any) -> MultimodalTransformer:
-    """A source and a target that shares its embedding, unless `second` says otherwise."""
+    """A source and a target that shares its embedding, unless `second` is given."""
     keys: dict[str, Any] = {"dim": 24, "clock": None, "causal": True, "context": None, "num_segments": 0}
     spec = second.pop("spec", text_spec())
     source = Text(spec=text_spec(), share=None, **keys)
@@ -92,7 +92,7 @@ def test_two_texts_of_one_embedding() -> None:
     [
         ({"share": "nobody"}, "modality.target.share=nobody must name another text"),
         ({"share": "target"}, "modality.target.share=target must name another text"),
-        ({"spec": text_spec(7)}, "share=source has 11 ids, and this text has 7"),
+        ({"spec": text_spec(7)}, "share=source has 11 ids, this text 7"),
         ({"num_segments": -1}, "num_segments=-1 must be at least 0"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from builders import attention
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import Causal, Full, Partly
+from mmtx.attention.kernels import Causal, DenseOrZero, Full
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LINEARS, Attention, LayerCache
 from mmtx.nn.norms import RMSNorm
@@ -142,14 +142,14 @@ def test_cached_keys_and_values_continue(x: Tensor) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
-def listening_by_hand(module: Attention, x: Tensor, memory: Tensor, heard: Tensor) -> Tensor:
+def cross_attention_by_hand(module: Attention, x: Tensor, memory: Tensor, valid: Tensor) -> Tensor:
     """Cross-attention head by head and row by row: queries of the one, keys and values of the other."""
     width, groups = module.head_dim, HEADS // module.num_kv_heads
     query, key, value = module.qkv.weight.split(module.widths)
     biases = {name: module.biases[name] if name in module.biases else torch.zeros(()) for name in LINEARS[:3]}
     out = torch.zeros_like(x)
     for b, row in enumerate(x):
-        known = memory[b, heard[b]]
+        known = memory[b, valid[b]]
         q = row @ query.T + biases["query"]
         k, v = known @ key.T + biases["key"], known @ value.T + biases["value"]
         for head in range(HEADS):
@@ -185,13 +185,13 @@ def disturbed(**changes: Any) -> Attention:
 
 @crosses
 def test_a_memory_is_heard_instead_of_the_tokens(x: Tensor, changes: dict[str, Any]) -> None:
-    """The second sample hears two of seven, the third nothing at all: attention gives it the output's bias alone."""
+    """The second sample has two keys of seven, the third none: attention gives it the output's bias alone."""
     module = disturbed(**changes)
     x = torch.cat([x, x[:1] + 1])
     memory = torch.randn(3, 7, DIM)
-    heard = torch.arange(7) < torch.tensor([7, 2, 0])[:, None]
-    attended = module(x, Partly(heard[:, None, None]), memory=memory)
-    torch.testing.assert_close(attended, listening_by_hand(module, x, memory, heard), atol=1e-5, rtol=1e-5)
+    valid = torch.arange(7) < torch.tensor([7, 2, 0])[:, None]
+    attended = module(x, DenseOrZero(valid[:, None, None]), memory=memory)
+    torch.testing.assert_close(attended, cross_attention_by_hand(module, x, memory, valid), atol=1e-5, rtol=1e-5)
 
 
 @crosses
@@ -205,7 +205,7 @@ def test_a_memory_is_computed_once(x: Tensor, changes: dict[str, Any]) -> None:
     parts += [module(x[:, t : t + 1], Full(), cache=cache, memory=torch.full_like(memory, 9.0)) for t in range(2, 5)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
     assert cache.memory is not None
-    assert cache.length == 0, "the tokens that ask are not remembered by cross-attention"
+    assert cache.length == 0, "cross-attention caches no keys of the query tokens"
     heads = module.num_kv_heads
     assert [tuple(part.shape) for part in cache.memory] == [(2, heads, 7, module.head_dim)] * 2
 

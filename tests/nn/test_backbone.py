@@ -10,9 +10,9 @@ import torch
 from builders import POSITIONS, attention, backbone, mlp
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import Full, Partly
+from mmtx.attention.kernels import DenseOrZero, Full
 from mmtx.attention.memory_rule import Memory
-from mmtx.attention.rule import Connectivity, Shape
+from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone, Residual, layer_windows
 from mmtx.nn.norms import LayerNorm, RMSNorm
@@ -30,7 +30,7 @@ def one_item(rows: int = 1) -> Connectivity:
         position=torch.stack([zeros, index, zeros], dim=-1),
         segment=zeros,
         valid=torch.ones(rows, LENGTH, dtype=torch.bool),
-        shape=Shape.FULL,
+        pattern=Pattern.FULL,
         padded=False,
         packed=False,
     )
@@ -130,7 +130,7 @@ def test_compiled_blocks_keep_their_names_and_values(
     torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
     with attention_maps(compiled, "attention") as weights:
         compiled(x, one_item())
-    assert len(weights) == 1  # what a graph was made of before is looked at all the same
+    assert len(weights) == 1  # the sources of a graph are checked even so
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_windows_follow_the_pattern(pattern: str | None, expected: list[int | No
     assert layer_windows(5, 8, pattern) == expected
 
 
-@pytest.mark.parametrize(("window", "said"), [(None, "window=None .* window_pattern=LG"), (0, "window=0 must be")])
-def test_local_layers_need_a_window(window: int | None, said: str) -> None:
-    with pytest.raises(InvalidValue, match=said):
+@pytest.mark.parametrize(("window", "message"), [(None, "window=None .* window_pattern=LG"), (0, "window=0 must be")])
+def test_local_layers_need_a_window(window: int | None, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
         layer_windows(2, window, "LG")
 
 
@@ -198,7 +198,7 @@ def test_no_bias_anywhere(norm: Any) -> None:
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
-    """The tokens that ask are the last; the others are remembered."""
+    """The query tokens are the last; keys of the others are cached."""
     body = made(positions=POSITIONS[name], window=3, window_pattern="LG", attention=attention(num_kv_heads=1))
     index = torch.arange(LENGTH)[None]
     connectivity = Connectivity(
@@ -206,7 +206,7 @@ def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
         position=torch.stack([index, index, torch.zeros_like(index)], dim=-1),
         segment=torch.zeros_like(index),
         valid=torch.ones_like(index, dtype=torch.bool),
-        shape=Shape.CAUSAL,
+        pattern=Pattern.CAUSAL,
         padded=False,
         packed=False,
     )
@@ -217,16 +217,18 @@ def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
     torch.testing.assert_close(torch.cat(parts, dim=1), whole[:, :5], atol=1e-5, rtol=1e-5)
 
 
-HEARD = 4
+NUM_KEYS = 4
 
 
 @pytest.fixture
 def memory() -> Memory:
     """Of two samples; the second has two tokens of four."""
-    hidden = torch.randn(2, HEARD, DIM, generator=torch.Generator().manual_seed(2))
-    zeros = torch.zeros(1, HEARD, dtype=torch.long)
-    valid = torch.arange(HEARD) < torch.tensor([4, 2])[:, None]
-    return Memory(hidden, Connectivity(zeros, torch.zeros(1, HEARD, 3).long(), zeros, valid, Shape.FULL, packed=False))
+    hidden = torch.randn(2, NUM_KEYS, DIM, generator=torch.Generator().manual_seed(2))
+    zeros = torch.zeros(1, NUM_KEYS, dtype=torch.long)
+    valid = torch.arange(NUM_KEYS) < torch.tensor([4, 2])[:, None]
+    return Memory(
+        hidden, Connectivity(zeros, torch.zeros(1, NUM_KEYS, 3).long(), zeros, valid, Pattern.FULL, packed=False)
+    )
 
 
 def causal(rows: int = 1) -> Connectivity:
@@ -236,7 +238,7 @@ def causal(rows: int = 1) -> Connectivity:
         position=torch.stack([index, index, torch.zeros_like(index)], dim=-1),
         segment=torch.zeros_like(index),
         valid=torch.ones_like(index, dtype=torch.bool),
-        shape=Shape.CAUSAL,
+        pattern=Pattern.CAUSAL,
         padded=False,
         packed=False,
     )
@@ -258,7 +260,7 @@ def test_blocks_that_listen_by_hand(x: Tensor, memory: Memory, changes: dict[str
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    rendering = Partly(memory.connectivity.valid[:, None, None])
+    rendering = DenseOrZero(memory.connectivity.valid[:, None, None])
     expected = x
     for block in body.blocks:
         halves = [
@@ -290,7 +292,7 @@ def test_positions_of_the_memory_are_not_those_of_the_tokens(x: Tensor, memory: 
         memory.connectivity.position + 50,
         memory.connectivity.segment,
         memory.connectivity.valid,
-        Shape.FULL,
+        Pattern.FULL,
         packed=False,
     )
     expected = body(x, causal(), memory=memory)
@@ -298,7 +300,7 @@ def test_positions_of_the_memory_are_not_those_of_the_tokens(x: Tensor, memory: 
 
 
 @crosses
-def test_a_cache_remembers_the_memory(x: Tensor, memory: Memory, changes: dict[str, Any]) -> None:
+def test_a_cache_keeps_keys_of_the_memory(x: Tensor, memory: Memory, changes: dict[str, Any]) -> None:
     """Token by token, with the memory's keys and values computed in the first call alone."""
     body = made(cross_attention=True, positions=POSITIONS["rotary"], **changes)
     whole = body(x, causal(), memory=memory)
@@ -309,7 +311,7 @@ def test_a_cache_remembers_the_memory(x: Tensor, memory: Memory, changes: dict[s
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_activation_checkpointing_of_blocks_that_listen(x: Tensor, memory: Memory) -> None:
+def test_activation_checkpointing_of_cross_attention(x: Tensor, memory: Memory) -> None:
     results = []
     for activation_checkpointing in (False, True):
         body = made(cross_attention=True, activation_checkpointing=activation_checkpointing, dropout=0.2).train()
@@ -319,7 +321,7 @@ def test_activation_checkpointing_of_blocks_that_listen(x: Tensor, memory: Memor
         out.square().sum().backward()
         results.append((out.detach(), hidden.grad, [p.grad for p in body.parameters()]))
     torch.testing.assert_close(results[1], results[0])
-    assert results[0][1].any(), "the memory learns from those that listen"
+    assert results[0][1].any(), "the memory gets gradients from the tokens that attend to it"
     assert not results[0][1][1, 2:].any()
 
 

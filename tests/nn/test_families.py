@@ -27,6 +27,7 @@ from builders import (
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
+from mmtx.layout import join
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.norms import LayerNorm, RMSNorm
 from mmtx.nn.positions import Positions, Rotary, T5Bias, rotate
@@ -34,7 +35,7 @@ from mmtx.objectives.classify import Classify
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.pooling import SummaryPool
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.tokens import Tokens, join
+from mmtx.tokens import Tokens
 
 transformers = pytest.importorskip("transformers")
 
@@ -455,7 +456,7 @@ def whisper_stack(w: dict[str, Tensor], here: str, there: str, names: dict[str, 
 
 
 def small_whisper() -> tuple[MultimodalTransformer, Seq2Seq]:
-    """A second of sound at most, filled up with silence that is heard."""
+    """A second of sound at most, padded with silence that counts as real."""
     specs = {"audio": audio_spec(16_000, 16_000), "text": text_spec(VOCAB, LENGTH, Letters())}
     whisper_mel = log_mel(sample_rate_hz=16_000, n_fft=400, hop_length=160, n_mels=80)
     common = {"dim": DIM, "num_layers": LAYERS, "attention": attention(bias=["query", "value", "out"])}

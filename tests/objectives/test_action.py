@@ -1,4 +1,4 @@
-"""The action of every step, from what was heard before it."""
+"""The action of every step, from the tokens before it."""
 
 from __future__ import annotations
 
@@ -164,7 +164,7 @@ def test_a_step_is_read_where_it_stands_though_actions_are_fewer() -> None:
     torch.testing.assert_close(objective.predict(states, 1), full[:, :1])
     longer = objective.predict(states, 5)
     torch.testing.assert_close(longer[:, :4], full)
-    torch.testing.assert_close(longer[:, 4], objective.head.bias.expand(2, -1), msg="a step that nobody saw")
+    torch.testing.assert_close(longer[:, 4], objective.head.bias.expand(2, -1), msg="a step without an observation")
 
 
 @pytest.mark.parametrize("key", ["classes", "vectors", "a view of four tokens"])
@@ -207,7 +207,7 @@ def test_squash_keeps_vectors_in_bounds() -> None:
 # --- choosing ---------------------------------------------------------------------------------------------------------
 
 
-def heard(hidden: torch.Tensor) -> HiddenStates:
+def states_of(hidden: torch.Tensor) -> HiddenStates:
     """As if the model had made this of the states."""
     count, steps = hidden.shape[:2]
     return HiddenStates(hidden, torch.ones(1, steps, dtype=torch.bool), {"state": Span(0, steps, 0, 0)})
@@ -233,9 +233,9 @@ def test_classes_are_drawn_by_their_scores() -> None:
     hidden = torch.randn(1, 1, 24, generator=torch.Generator().manual_seed(0)).expand(count, 1, 24)
     for temperature in (1.0, 0.5):
         objective = made("classes", temperature=temperature)[1]
-        expected = (objective.predict(heard(hidden[:1]), 1)[0, 0] / temperature).softmax(0)
+        expected = (objective.predict(states_of(hidden[:1]), 1)[0, 0] / temperature).softmax(0)
         assert expected.max() < 0.95 and expected.std() > 0.05, "neither certain nor uniform"
-        drawn = objective.act(heard(hidden), 1, generators(list(range(count))))
+        drawn = objective.act(states_of(hidden), 1, generators(list(range(count))))
         shares = torch.bincount(drawn, minlength=4) / count
         torch.testing.assert_close(shares, expected, atol=0.03, rtol=0)
 
@@ -243,10 +243,10 @@ def test_classes_are_drawn_by_their_scores() -> None:
 def test_a_draw_depends_on_its_own_generator() -> None:
     objective = made("classes", temperature=1.0)[1]
     hidden = torch.randn(1, 1, 24).expand(20, 1, 24)
-    together = objective.act(heard(hidden), 1, generators(list(range(20))))
+    together = objective.act(states_of(hidden), 1, generators(list(range(20))))
     assert len(set(together.tolist())) > 1
     for seed in range(20):
-        assert objective.act(heard(hidden[:1]), 1, generators([seed])).equal(together[seed : seed + 1])
+        assert objective.act(states_of(hidden[:1]), 1, generators([seed])).equal(together[seed : seed + 1])
 
 
 # --- examples ---------------------------------------------------------------------------------------------------------
@@ -255,12 +255,12 @@ def test_a_draw_depends_on_its_own_generator() -> None:
 def test_examples_are_the_actions_of_real_steps() -> None:
     whole, objective = made("classes")
     batch = windows("classes", [3, 2, 0], [0, 5, 0])
-    said, true = objective.predict(whole(batch), 3).argmax(-1), batch["action"]["class"]
+    predicted, true = objective.predict(whole(batch), 3).argmax(-1), batch["action"]["class"]
     names = CLASSES["action"].class_names
     assert names is not None
     expected = []
     for row, length in enumerate([3, 2, 0]):
-        shown = [" ".join(names[i] for i in ids[row, :length].tolist()) for ids in (said, true)]
+        shown = [" ".join(names[i] for i in ids[row, :length].tolist()) for ids in (predicted, true)]
         expected.append(Example(shown[0], shown[1], shown[0] == shown[1] if length else None))
     assert objective.examples(whole, batch) == expected
     assert expected[1].truth.count(" ") == 1
@@ -271,11 +271,11 @@ def windows_with_actions(batch: Batch, classes: torch.Tensor) -> Batch:
 
 
 def test_an_example_is_right_if_every_action_is() -> None:
-    """Without actions in the set, what is chosen does not hear the truth."""
+    """Without actions in the set, predictions do not attend to the truth."""
     whole, objective = made("states alone")
     batch = windows("states alone", [3, 2, 3], [0, 5, 0])
-    said = objective.predict(whole(batch), 3).argmax(-1)
-    true = said.clone()
+    predicted = objective.predict(whole(batch), 3).argmax(-1)
+    true = predicted.clone()
     true[1, 2], true[2, 1] = (true[1, 2] + 1) % 4, (true[2, 1] + 1) % 4  # the first of them is padding
     examples = objective.examples(whole, windows_with_actions(batch, true))
     assert [example.right for example in examples] == [True, True, False]
@@ -301,10 +301,10 @@ def test_examples_of_vectors_are_numbers() -> None:
 @pytest.mark.parametrize(
     ("names", "clock", "changes", "message"),
     [
-        (["return", "state", "action"], None, {"read": "action"}, "read=action hears 'action'"),
-        (["return", "action", "state"], None, {}, r"read=state hears 'action' of its own step.*\[state,action\]"),
-        (["action", "return", "state"], None, {"read": "return"}, "read=return hears 'action'"),
-        (["state", "action"], Clock(mutual=True), {}, "read=state hears 'action'.*not mutual"),
+        (["return", "state", "action"], None, {"read": "action"}, "read=action attends to 'action'"),
+        (["return", "action", "state"], None, {}, r"read=state attends to 'action' of its own step.*\[state,action\]"),
+        (["action", "return", "state"], None, {"read": "return"}, "read=return attends to 'action'"),
+        (["state", "action"], Clock(mutual=True), {}, "read=state attends to 'action'.*not mutual"),
     ],
 )
 def test_what_hears_the_action_cannot_choose_it(
@@ -321,25 +321,25 @@ def test_another_clock_is_refused(of_state: str | None, of_action: str | None) -
         "state": series(CLASSES["state"], clock=of_state),
         "action": series(CLASSES["action"], clock=of_action),
     }
-    with pytest.raises(InvalidValue, match="read=state hears 'action'.*both on one clock"):
+    with pytest.raises(InvalidValue, match="read=state attends to 'action'.*both on one clock"):
         action(model(tokenizers), CLASSES)
 
 
-def test_actions_that_an_encoder_hears_would_be_heard_by_all() -> None:
+def test_encoded_actions_would_be_attended_by_all() -> None:
     """By cross-attention, those of later steps as well."""
     tokenizers = {"state": series(CLASSES["state"]), "action": series(CLASSES["action"])}
     body, second = backbone(cross_attention=True), backbone(seed=1)
     whole = model(tokenizers, body, encoder=second, encode=["action"])
-    with pytest.raises(InvalidValue, match="read=state hears 'action'"):
+    with pytest.raises(InvalidValue, match="read=state attends to 'action'"):
         action(whole, CLASSES)
 
 
 def test_states_that_an_encoder_hears_would_tell_what_was_done() -> None:
-    """A return that listens to later states can read the action off them, whether or not it is in the set."""
+    """A return that attends to later states can read the action off them, whether or not it is in the set."""
     tokenizers = {"return": series(CLASSES["return"]), "state": series(CLASSES["state"])}
     body, second = backbone(cross_attention=True), backbone(seed=1)
     whole = model(tokenizers, body, encoder=second, encode=["state"])
-    with pytest.raises(InvalidValue, match="read=return hears all steps of 'state', which is encoded"):
+    with pytest.raises(InvalidValue, match="read=return attends to all steps of 'state', which is encoded"):
         action(whole, CLASSES, read="return")
 
 

@@ -12,11 +12,11 @@ from builders import (
     audio_spec,
     backbone,
     batch_of,
+    encoder_decoder,
     image,
     image_batch,
     image_spec,
     label_spec,
-    listener,
     merge,
     model,
     text,
@@ -109,12 +109,12 @@ def test_samples_of_one_class_are_no_negatives():
     whole, batch = made_model(), pairs(labelled=(1, 1, 1, 1, 0))
     objective = made(whole, label="label")
     one, other = vectors(objective, whole, batch)
-    alike = {(1, 3), (3, 1)}  # the last looks like the first, and nobody says so
+    alike = {(1, 3), (3, 1)}  # the last looks like the first, without a label
     logits, expected = (one @ other.T / 0.07).tolist(), 0.0
     for i in range(5):
         for row in (logits[i], [logits[j][i] for j in range(5)]):
-            heard = [math.exp(value) for j, value in enumerate(row) if (i, j) not in alike]
-            expected += -math.log(math.exp(row[i]) / sum(heard)) / 2
+            candidates = [math.exp(value) for j, value in enumerate(row) if (i, j) not in alike]
+            expected += -math.log(math.exp(row[i]) / sum(candidates)) / 2
     assert float(objective(whole, batch).loss_sum.detach()) == pytest.approx(expected, rel=1e-4)
 
 
@@ -194,10 +194,10 @@ def test_what_cannot_work_is_refused(changes, message):
 
 
 def test_nobody_else_may_be_in_the_set():
-    with pytest.raises(InvalidValue, match="leave nobody to hear text; take it out of the set"):
+    with pytest.raises(InvalidValue, match="are run alone, without text; take it out of the set"):
         made(model({"image": image(), "audio": audio(), "text": text()}, backbone()))
 
 
 def test_both_are_heard_alike():
     with pytest.raises(InvalidValue, match="second=audio is sent through the encoder"):
-        made(listener({"image": image(), "audio": audio()}, ["audio"]))
+        made(encoder_decoder({"image": image(), "audio": audio()}, ["audio"]))

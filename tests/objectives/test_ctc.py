@@ -1,4 +1,4 @@
-"""A text that is read off tokens in its order, without knowing which of them says what."""
+"""CTC: a text predicted from tokens in its order, without an alignment."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from builders import (
     audio_spec,
     batch_of,
     ctc,
+    encoder_decoder,
     image,
     image_batch,
     image_spec,
-    listener,
     merge,
     seq2seq,
     text,
@@ -53,10 +53,10 @@ BLANK = LETTERS.size
 def made_model(names: list[str], encode: list[str], **changes: Any) -> MultimodalTransformer:
     made = {"image": image(), "audio": audio(SPECS["audio"]), "text": text(SPECS["text"])}
     changes = {"positions": POSITIONS["sinusoidal"], "num_layers": 1, **changes}
-    return listener({name: made[name] for name in names}, encode, encoder=changes, **changes)
+    return encoder_decoder({name: made[name] for name in names}, encode, encoder=changes, **changes)
 
 
-def said(rows: list[list[int]], num_tokens: list[int]) -> Batch:
+def sound_and_text(rows: list[list[int]], num_tokens: list[int]) -> Batch:
     """Ids as they are, beside sounds of so many tokens: 16 samples each."""
     longest = max(1, *map(len, rows))
     ids = torch.tensor([row + [0] * (longest - len(row)) for row in rows])
@@ -103,12 +103,12 @@ def paths(length: int, blank: int) -> Iterator[tuple[int, ...]]:
 
 @examples(25)
 @given(st.lists(st.integers(0, 1), min_size=1, max_size=4), st.integers(1, 5), st.integers(0, 99))
-def test_loss_is_that_of_all_paths_that_say_the_text(target: list[int], num_tokens: int, seed: int) -> None:
-    """Every path is tried; a text that none of them says has no loss. Torch's own loss agrees."""
-    objective = listening()
+def test_loss_is_that_of_all_alignments_of_the_text(target: list[int], num_tokens: int, seed: int) -> None:
+    """Every path is tried; a text without any has no loss. Torch's own loss agrees."""
+    objective = made_objective()
     scores = torch.randn(1, num_tokens, BLANK + 1, generator=torch.Generator().manual_seed(seed))
     objective.scores = lambda model, batch: (scores, torch.tensor([num_tokens]))  # type: ignore[method-assign]
-    score = objective(made_model(["audio"], []), said([target], [num_tokens]))
+    score = objective(made_model(["audio"], []), sound_and_text([target], [num_tokens]))
     log_probability = scores[0].double().log_softmax(-1).tolist()
     total = sum(
         math.exp(sum(log_probability[t][i] for t, i in enumerate(path)))
@@ -120,7 +120,7 @@ def test_loss_is_that_of_all_paths_that_say_the_text(target: list[int], num_toke
     assert score.loss_sum.item() == pytest.approx(-math.log(total) if total else 0.0, rel=1e-4, abs=1e-5)
 
 
-def listening(**changes: Any) -> CTC:
+def made_objective(**changes: Any) -> CTC:
     return ctc(made_model(["audio"], []), SPECS, **changes)
 
 
@@ -129,7 +129,7 @@ def test_loss_is_torchs_own_of_a_ragged_batch() -> None:
     whole = made_model(["audio", "text"], ["audio"])
     objective = ctc(whole, SPECS)
     words = ["ab", "aab", "b", "abab", "", "ab"]
-    batch = said([marked(word) for word in words[:4]] + [[], marked("ab")], [5, 4, 3, 2, 5, 0])
+    batch = sound_and_text([marked(word) for word in words[:4]] + [[], marked("ab")], [5, 4, 3, 2, 5, 0])
     score = objective(whole, batch)
     scores, lengths = objective.scores(whole, batch)
     assert scores.shape == (6, 5, BLANK + 1)
@@ -155,34 +155,34 @@ def test_loss_is_torchs_own_of_a_ragged_batch() -> None:
 
 @pytest.mark.parametrize(("word", "needed"), [("aa", 3), ("ab", 2), ("aabb", 6), ("a", 1)])
 def test_equal_neighbours_need_a_blank_between(word: str, needed: int) -> None:
-    objective, whole = listening(), made_model(["audio"], [])
+    objective, whole = made_objective(), made_model(["audio"], [])
     for num_tokens, too_long in ((needed - 1, 1), (needed, 0)):
-        score = objective(whole, said([marked(word)], [num_tokens]))
+        score = objective(whole, sound_and_text([marked(word)], [num_tokens]))
         assert score.stats["too_long"][0].item() == too_long
         assert score.loss_sum.isfinite()
         assert (score.loss_sum > 0) == (not too_long)
 
 
-def test_marks_are_not_said() -> None:
+def test_begin_and_end_are_not_predicted() -> None:
     """Wherever they stand, and if they are not there; what stands behind the text is not read."""
-    objective, whole = listening(), made_model(["audio"], [])
+    objective, whole = made_objective(), made_model(["audio"], [])
     begin, end = LETTERS.begin, LETTERS.end
-    plain = objective(whole, said([[0, 1, 1]], [5])).vector()
+    plain = objective(whole, sound_and_text([[0, 1, 1]], [5])).vector()
     for row in ([begin, 0, 1, 1, end], [0, 1, 1, end], [begin, 0, 1, end, 1], [end, begin, 0, end, 1, begin, 1]):
-        torch.testing.assert_close(objective(whole, said([row], [5])).vector(), plain)
-    longer = said([[begin, 0, 1, 1, end], [0] * 6], [5, 0])
+        torch.testing.assert_close(objective(whole, sound_and_text([row], [5])).vector(), plain)
+    longer = sound_and_text([[begin, 0, 1, 1, end], [0] * 6], [5, 0])
     longer["text"]["ids"][0, 5:] = 1
     torch.testing.assert_close(objective(whole, longer.select(slice(0, 1))).vector(), plain)
 
 
-def test_what_is_read_is_the_best_path() -> None:
+def test_greedy_decoding_takes_the_best_alignment() -> None:
     """Each token's best id within the clip's own tokens; the metrics are those of these texts."""
     whole = made_model(["audio", "text"], ["audio"])
     objective = ctc(whole, SPECS, metrics=METRICS)
     with torch.no_grad():
         objective.head.weight.normal_(generator=torch.Generator().manual_seed(0))
         objective.head.bias[BLANK] = -1.0
-    batch = said([marked("ab"), marked("b"), [], marked("aba")], [5, 4, 5, 3])
+    batch = sound_and_text([marked("ab"), marked("b"), [], marked("aba")], [5, 4, 5, 3])
     scores, lengths = objective.scores(whole, batch)
     read = [
         LETTERS.decode(collapse(row[:length].argmax(-1).tolist(), BLANK))
@@ -207,7 +207,7 @@ def test_ctc_and_seq2seq_in_one_learner() -> None:
     specs = {name: SPECS[name] for name in ("audio", "text")}
     objectives = {"ctc": ctc(whole, specs, weight=0.3), "seq2seq": seq2seq(whole, specs, weight=0.7)}
     learner = Learner(model=whole, objectives=objectives, specs=specs).train()
-    batch = said([marked("ab"), marked("b"), marked("aa")], [5, 2, 4])
+    batch = sound_and_text([marked("ab"), marked("b"), marked("aa")], [5, 2, 4])
 
     def total(scores: dict[str, Any]) -> Tensor:
         return sum(objectives[name].weight * score.loss_sum / score.count for name, score in scores.items())
@@ -227,17 +227,17 @@ def arranged(names: list[str], encode: list[str], clocks: dict[str, str]) -> Mul
         "audio": audio(SPECS["audio"], clock=clocks.get("audio")),
         "text": text(SPECS["text"], clock=clocks.get("text")),
     }
-    return listener({name: made[name] for name in names}, encode)
+    return encoder_decoder({name: made[name] for name in names}, encode)
 
 
-HEARD = [
+ATTENDED = [
     (["text", "audio"], [], {}),
     (["text", "audio"], [], {"audio": "one", "text": "one"}),
     (["image", "audio", "text"], [], {"image": "one", "text": "one"}),
     (["image", "text", "audio"], ["text", "audio"], {}),
     (["image", "audio", "text"], ["text"], {}),
 ]
-UNHEARD = [
+HIDDEN = [
     (["audio"], [], {}),
     (["audio", "text"], [], {}),
     (["text", "audio"], ["audio"], {}),
@@ -246,19 +246,21 @@ UNHEARD = [
 ]
 
 
-@pytest.mark.parametrize(("names", "encode", "clocks"), HEARD + UNHEARD, ids=str)
-def test_a_source_that_hears_its_text_is_refused(names: list[str], encode: list[str], clocks: dict[str, str]) -> None:
-    """Exactly where another text changes what the source's tokens say."""
+@pytest.mark.parametrize(("names", "encode", "clocks"), ATTENDED + HIDDEN, ids=str)
+def test_a_source_that_attends_to_its_text_is_refused(
+    names: list[str], encode: list[str], clocks: dict[str, str]
+) -> None:
+    """Exactly where another text changes the source's hidden states."""
     whole = arranged(names, encode, clocks)
     pictures = image_batch([1, 1])
     states = [
-        whole(merge(said(rows, [5, 5]), pictures)).tokens("audio")
+        whole(merge(sound_and_text(rows, [5, 5]), pictures)).tokens("audio")
         for rows in ([[0, 1, 0], [1, 1, 0]], [[1, 0, 1], [0, 0, 1]])
         if "text" in names
     ]
-    if (names, encode, clocks) in HEARD:
+    if (names, encode, clocks) in ATTENDED:
         assert not states[0].equal(states[1])
-        with pytest.raises(InvalidValue, match="source=audio hears 'text', which it is to say"):
+        with pytest.raises(InvalidValue, match="source=audio attends to 'text', which it predicts"):
             ctc(whole, SPECS)
     else:
         assert not states or states[0].equal(states[1])
@@ -275,4 +277,4 @@ def test_a_source_that_hears_its_text_is_refused(names: list[str], encode: list[
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        listening(**changes)
+        made_objective(**changes)

@@ -42,20 +42,20 @@ def test_loss_by_hand(training: bool) -> None:
     chosen = None
     original = objective._choose
 
-    def remember(allowed: Any) -> Any:
+    def record(allowed: Any) -> Any:
         nonlocal chosen
         chosen = original(allowed)
         return chosen
 
-    objective._choose = remember  # type: ignore[method-assign]
+    objective._choose = record  # type: ignore[method-assign]
     hidden: list[torch.Tensor] = []
     original_hide = objective._hide
 
-    def remember_hidden(ids: Any, which: Any) -> Any:
+    def record_hidden(ids: Any, which: Any) -> Any:
         hidden.append(original_hide(ids, which))
         return hidden[0]
 
-    objective._hide = remember_hidden  # type: ignore[method-assign]
+    objective._hide = record_hidden  # type: ignore[method-assign]
     score, ids = objective(whole, batch), batch["text"]["ids"]
     assert chosen is not None
     allowed = (torch.arange(20)[None] < batch.lengths["text"][:, None]) & (ids != 9) & (ids != 10)
@@ -104,7 +104,7 @@ def test_evaluation_is_the_same_every_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"causal": True}, "must name a text that hears itself whole; nearest: modality.text.causal=false"),
+        ({"causal": True}, "must name a bidirectional text; nearest: modality.text.causal=false"),
         ({"mask": 11}, r"mask=11 must be an id of 0\.\.10"),
         ({"share": 0.0}, r"share=0.0 must lie in \(0, 1\]"),
     ],

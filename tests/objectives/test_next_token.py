@@ -25,7 +25,7 @@ from contracts import check_objective
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.search import generate
+from mmtx.decoding.generate import generate
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.next_token import NextToken

@@ -14,9 +14,9 @@ from builders import (
     audio_batch,
     audio_spec,
     batch_of,
+    encoder_decoder,
     image,
     image_spec,
-    listener,
     merge,
     seq2seq,
     text,
@@ -27,7 +27,7 @@ from contracts import check_objective
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.search import beam_search
+from mmtx.decoding.beam_search import beam_search
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
@@ -48,7 +48,7 @@ SPECS: dict[str, Spec] = {
 def made_model(names: list[str], encode: list[str], **changes: Any) -> MultimodalTransformer:
     made = {"image": image(), "audio": audio(), "source": text(SPECS["source"], causal=False), "text": text()}
     changes = {"positions": POSITIONS["learned"], **changes}
-    return listener({name: made[name] for name in names}, encode, encoder=changes, **changes)
+    return encoder_decoder({name: made[name] for name in names}, encode, encoder=changes, **changes)
 
 
 def words(*letters: str, name: str = "text") -> Batch:
@@ -213,7 +213,7 @@ def test_a_beam_is_what_evaluation_decodes_with() -> None:
 
 def test_two_objectives_add_up_by_weight() -> None:
     """Two texts of one set, one of them from a learner with both."""
-    whole = listener({"audio": audio(), "text": text()}, ["audio"])
+    whole = encoder_decoder({"audio": audio(), "text": text()}, ["audio"])
     objectives = {"a": seq2seq(whole, SPECS, weight=1.0), "b": seq2seq(whole, SPECS, weight=0.5, tied=False)}
     learner = Learner(model=whole, objectives=objectives, specs=SPECS).eval()
     batch = spoken("abc", "de")
@@ -230,7 +230,7 @@ def test_texts_too_short_to_predict() -> None:
     score.loss_sum.backward()
     assert score.count.item() == score.loss_sum.item() == 0
     assert all(math.isnan(value) for value in objective.metrics(score).values())
-    assert len(objective.write(whole, batch)) == 2, "what there is to hear is written down all the same"
+    assert len(objective.write(whole, batch)) == 2, "what there is of the sound is transcribed all the same"
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from run_directories import write_run, write_sweep
 
 from mmtx.report.attribution import all_subsets, attributions, read_subset, shapley
 from mmtx.report.comparison import compare
-from mmtx.run.record import find_runs
+from mmtx.run.run_record import find_runs
 
 NAMES = ("text", "image", "audio", "trajectory")
 VALUES = {subset: (7919 * i * i % 101) / 101 for i, subset in enumerate(all_subsets(NAMES), 1)}

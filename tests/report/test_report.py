@@ -10,14 +10,15 @@ import pytest
 from run_cli import mmtx, text_of
 from run_directories import curve, write_run, write_sweep
 
+from mmtx.commands.main import main
 from mmtx.directions import KNOWN
 from mmtx.errors import InvalidValue, UserError
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
-from mmtx.report.command import DEFAULTS, write_report
 from mmtx.report.comparison import compare, in_order, rounded
 from mmtx.report.plots import is_logarithmic
 from mmtx.report.table import plus_minus, spread
-from mmtx.run.record import find_runs, read_run
+from mmtx.report.write_report import write_report
+from mmtx.run.run_record import find_runs, read_run
 
 LOSSES = {("1e-3", 1): 0.40, ("1e-3", 2): 0.44, ("3e-3", 1): 0.31, ("3e-3", 2): 0.30, ("1e-2", 1): 0.9}
 COMMAND = ["experiment=vit_digits", "optim.lr=1e-3,3e-3,1e-2", "seed=1,2", "trainer.max_steps=30"]
@@ -104,7 +105,7 @@ def test_the_direction_follows_from_the_metric(tmp_path, metric, maximise):
 @pytest.mark.parametrize("metric", ["test/episode_length", "train/grad_norm/text"])
 def test_where_it_does_not_follow_one_has_to_say_it(tmp_path, metric):
     write_run(tmp_path / "r", [{"step": 1, metric: 1.0}])
-    with pytest.raises(InvalidValue, match=f"metric={metric} is not better for being more or less; say mode="):
+    with pytest.raises(InvalidValue, match=f"metric={metric} is not better for being more or less; set mode="):
         compare(find_runs([tmp_path]), metric, None)
     assert compare(find_runs([tmp_path]), metric, "max").maximise
     assert not compare(find_runs([tmp_path]), metric, "min").maximise
@@ -126,7 +127,7 @@ def test_broken_lines_and_files_are_passed_over(tmp_path):
     assert record.num_steps == 40 and "val/loss" not in record.metrics  # what is NaN at the end is not 0.5
     assert record.curve("val/loss") == [(10, 1.5), (20, 1.0), (30, 0.5)]
     write_sweep(tmp_path / "empty", [])
-    assert "1 run (1 running)" in write_report([str(run)], DEFAULTS)
+    assert "1 run (1 running)" in write_report([str(run)])
 
 
 def test_what_was_logged_again_after_a_resume_counts_once(tmp_path):
@@ -143,7 +144,7 @@ def test_runs_of_several_places_differ_by_their_configs(tmp_path):
     found = compare(find_runs(places), None, None)
     assert found.axes == ("backbone.dim", "modality")
     assert [s.values["modality"] for s in found.settings] == ["[image,audio]", "[image]", "[image]"]
-    printed = write_report(places, DEFAULTS)
+    printed = write_report(places)
     assert (tmp_path / "report.html").is_file() and (tmp_path / "report.csv").is_file()
     assert f"--config {tmp_path / '2' / 'config.yaml'}" in printed
 
@@ -168,14 +169,14 @@ def test_every_kind_of_sweep_is_drawn(tmp_path, axes, pictures):
     for i in range(len(jobs)):
         write_run(tmp_path / "s" / f"job{i}", curve(0.5 + i / 10))
     write_sweep(tmp_path / "s", [(f"job{i}", overrides, "finished", None) for i, overrides in enumerate(jobs)])
-    write_report([str(tmp_path / "s")], DEFAULTS | {"out": str(tmp_path / "out")})
+    write_report([str(tmp_path / "s")], out=str(tmp_path / "out"))
     assert (tmp_path / "out" / "report.html").read_text().count("data:image/png") == pictures
 
 
 def test_a_sweep_that_has_only_begun_has_a_report(tmp_path):
     write_sweep(tmp_path / "s", [("a", ["seed=1"], "waiting", None), ("b", ["seed=2"], "running", None)])
     write_run(tmp_path / "s" / "b", [{"step": 1, "train/loss": 3.0}, {"step": 2, "train/loss": 2.0}], "running")
-    assert "2 runs (1 waiting, 1 running)" in write_report([str(tmp_path / "s")], DEFAULTS)
+    assert "2 runs (1 waiting, 1 running)" in write_report([str(tmp_path / "s")])
 
 
 def test_the_sweeps_state_of_a_killed_job_is_kept(tmp_path):
@@ -195,20 +196,20 @@ def test_the_sweeps_state_of_a_killed_job_is_kept(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("option", "message"),
     [
-        ({"empty": "chance"}, "empty=chance is not a number"),
-        ({"out": "{here}/sweep.json/x"}, "cannot be written"),
+        ("empty=chance", "empty=chance is not a number"),
+        ("out={here}/sweep.json/x", "cannot be written"),
+        ("emty=1", "did you mean 'empty'?"),
     ],
-    ids=["empty", "out"],
+    ids=["empty", "out", "unknown"],
 )
-def test_options_that_cannot_be_are_refused(sweep, change, message):
-    change = {key: value.format(here=sweep) for key, value in change.items()}
-    with pytest.raises(UserError, match=message):
-        write_report([str(sweep)], DEFAULTS | change)
+def test_options_that_cannot_be_are_refused(sweep, option, message, capsys):
+    assert main(["report", str(sweep), option.format(here=sweep)]) == 2
+    assert message in capsys.readouterr().err
 
 
-def test_places_that_hold_nothing_are_refused(tmp_path):
+def test_paths_that_hold_nothing_are_refused(tmp_path):
     done = mmtx("report", "nowhere", cwd=tmp_path)
     assert done.returncode == 2 and "nowhere is not a directory" in done.stderr
     done = mmtx("report", ".", cwd=tmp_path)

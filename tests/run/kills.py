@@ -20,17 +20,18 @@ import lightning.pytorch  # noqa: F401  before the first fork, so that it is imp
 import torch
 from torch.distributed.tensor import DTensor
 
-import mmtx.cli
-import mmtx.decoding.rollouts
+import mmtx.commands.main
+import mmtx.decoding.history
 import mmtx.experiment
 from mmtx.data import loaders as data_module
 from mmtx.data.episodes import rollouts
-from mmtx.decoding.decoder import TextDecoder
+from mmtx.decoding.text_decoder import TextDecoder
+from mmtx.process import child_processes
 from mmtx.process.stopping import SIGNALS
 from mmtx.process.streams import outlast_readers
-from mmtx.run import checkpoint_file, checkpoints, children, job, resume, worker  # noqa: F401
+from mmtx.run import checkpoint_file, checkpoint_schedule, job, worker
 from mmtx.run.checkpoint_file import _Hashed
-from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
 from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
@@ -43,7 +44,7 @@ POINTS = {
     "step.before_update": (MultimodalModule, "_update"),
     "val.step": (MultimodalModule, "validation_step"),
     "test.step": (MultimodalModule, "test_step"),
-    "ckpt.begin": (checkpoints, "capture"),
+    "ckpt.begin": (checkpoint_schedule, "capture"),
     "ckpt.open": (checkpoint_file.torch, "save"),
     "ckpt.half": (_Hashed, "_take"),
     "ckpt.synced": (checkpoint_file, "_put_in_place"),
@@ -53,16 +54,16 @@ POINTS = {
     "data.batch": (data_module._Fetch, "_batch"),
     "data.sample": (data_module._Fetch, "_sample"),
     "data.episode": (rollouts._Generator, "_episode"),
-    "act.step": (mmtx.decoding.rollouts.History, "see"),
+    "act.step": (mmtx.decoding.history.History, "observe"),
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw"),
     "start.assemble": (mmtx.experiment, "assemble"),
-    "start.train": (job, "_train"),
+    "start.train": (job, "fit"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),
     "status": (RunDirectory, "set_status"),
     "end.acting": (MultimodalModule, "test_by_acting"),
-    "ranks.start": (children.Children, "start"),
-    "ranks.wait": (children.Children, "wait"),
+    "ranks.start": (child_processes.ChildProcesses, "start"),
+    "ranks.wait": (child_processes.ChildProcesses, "wait"),
 }
 
 
@@ -133,7 +134,7 @@ DEEDS = {
 
 
 def arm(at, nth=1, do="kill", rank=0, times=1, at_most=None):
-    """Has something happen when a point is reached for the nth time, and as often after it as `times` says."""
+    """Has something happen when a point is reached for the nth time, and `times` more times."""
     owner, name = POINTS[at]
     original, count = getattr(owner, name), 0
 
@@ -167,7 +168,7 @@ class Forked:
             for descriptor in range(3, 1024):
                 with contextlib.suppress(OSError):
                     if descriptor not in pass_fds and not os.get_inheritable(descriptor):
-                        os.close(descriptor)  # as a new program would: a lifeline's other end is the parent's alone
+                        os.close(descriptor)  # as a new program would: the pipe's other end is the parent's alone
             os.environ.clear()
             os.environ.update(env)
             sys.argv = command[command.index("-m") + 1 :]
@@ -186,7 +187,7 @@ def fork_children():
 
     OMP_NUM_THREADS was 1 when torch was imported: a fork of a process whose OpenMP has threads would hang.
     """
-    children.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
+    child_processes.subprocess = types.SimpleNamespace(Popen=Forked, DEVNULL=None, STDOUT=None)
     multiprocessing.set_start_method("fork", force=True)  # as a new process has it; the server sets its own
 
 
@@ -224,15 +225,15 @@ def run(words, cwd, **point):
         if point:
             arm(**point)
         outlast_readers()  # as the command does in a process of its own
-        leave(lambda: mmtx.cli.main(words))
+        leave(lambda: mmtx.commands.main.main(words))
     _, status = os.waitpid(pid, 0)
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)  # nobody is left; a test says so where it matters
+        os.killpg(pid, signal.SIGKILL)  # nobody is left; tests check it where it matters
     if point.get("do") == "kill_parent":
         wait_for_ranks(cwd, words[-1].removeprefix("run_dir="))
     with open(log, encoding="utf-8") as file:
-        said = file.read()
-    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "said": said}
+        output = file.read()
+    return {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - begin, "output": output}
 
 
 def wait_for_ranks(cwd, run_dir):

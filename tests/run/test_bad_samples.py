@@ -28,9 +28,9 @@ def test_a_run_goes_on_without_bad_pictures_up_to_its_limit(tmp_path):
     words += ["callbacks=[]", "logger=[]", "loader.on_bad_sample=skip"]
     more, none = ["run_dir=run", "loader.max_bad_share=0.3"], ["run_dir=stopped", "loader.max_bad_share=0"]
     done, stopped = play([{"cwd": str(tmp_path), "words": [*words, *limit]} for limit in (more, none)])
-    assert done["code"] == 0 and "a/4.png" in done["said"] and "it is left out" in done["said"], done["said"]
+    assert done["code"] == 0 and "a/4.png" in done["output"] and "it is skipped" in done["output"], done["output"]
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     stages = {key.partition("/")[0]: line[key] for line in lines for key in line if key.endswith("/skipped_samples")}
     held = stages.get("val", 0) + stages.get("test", 0)
     assert stages["train"] == 2 * (3 - held)
-    assert stopped["code"] == 2 and "more than loader.max_bad_share=0" in stopped["said"], stopped["said"]
+    assert stopped["code"] == 2 and "more than loader.max_bad_share=0" in stopped["output"], stopped["output"]

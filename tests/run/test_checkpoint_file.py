@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 import torch
 
-from mmtx.run import checkpoint_file, checkpoints
+from mmtx.run import checkpoint_file, checkpoint_schedule
 from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
-from mmtx.run.checkpoints import Checkpoints
+from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
 from mmtx.training.module import MultimodalModule
 
@@ -63,7 +63,7 @@ def test_zeros_at_the_end_and_other_files_are_refused(written):
         verify(written.with_name("nothing"))
 
 
-def test_the_sum_is_told(written):
+def test_the_sum_is_reported(written):
     content = bytearray(written.read_bytes())
     content[5000] ^= 1
     written.write_bytes(content)
@@ -104,11 +104,11 @@ def test_content_is_on_disk_before_its_names_and_its_place_before_an_older_one_g
 
 
 def test_what_stands_before_the_manifest_counts(written):
-    """All of it, not only as much as the manifest's size says."""
+    """All of it, not only as much as the manifest's size declares."""
     content = written.read_bytes()
     end = content.rindex(b"\n{")
     written.write_bytes(content[:end] + bytes(100) + content[end:])
-    with pytest.raises(CheckpointError, match=f"holds {end + 100} bytes, its manifest says {end}"):
+    with pytest.raises(CheckpointError, match=f"holds {end + 100} bytes, its manifest declares {end}"):
         verify(written)
 
 
@@ -163,7 +163,7 @@ def test_a_full_disk_changes_nothing(written, monkeypatch):
     assert os.listdir(written.parent) == [written.name]
 
 
-def test_a_folder_that_is_gone_is_told(tmp_path):
+def test_a_folder_that_is_gone_is_reported(tmp_path):
     with pytest.raises(CheckpointError, match="cannot write .*No such file"):
         write_checkpoint(tmp_path / "gone" / "a.ckpt", STATE)
 
@@ -232,8 +232,8 @@ def test_what_is_written_is_hashed_before_its_memory_is_free(tmp_path, monkeypat
 def test_a_save_needs_a_copy_only_where_training_goes_on_meanwhile(asynchronous, tmp_path, monkeypatch):
     """What is written is the state itself, or a copy that the next step does not change."""
     weights, given = torch.zeros(3), []
-    monkeypatch.setattr(checkpoints, "capture", lambda module: {"state_dict": {"weights": weights}})
-    monkeypatch.setattr(checkpoints, "write_checkpoint", lambda file, content, names: given.append(content))
+    monkeypatch.setattr(checkpoint_schedule, "capture", lambda module: {"state_dict": {"weights": weights}})
+    monkeypatch.setattr(checkpoint_schedule, "write_checkpoint", lambda file, content, names: given.append(content))
     trainer = SimpleNamespace(is_global_zero=True, loggers=[])
     module = mock.Mock(spec=MultimodalModule, raised=set(), metrics={}, global_step=3, validated=0, trainer=trainer)
     run = RunDirectory(tmp_path / "run")

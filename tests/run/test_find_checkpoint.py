@@ -34,8 +34,8 @@ def test_the_newest_valid_one_is_taken_and_the_others_are_named(run, capfd):
     damage(run.last)  # which is step 6 by another name
     damage(run.checkpoints / "step-00000004.ckpt")
     assert find_checkpoint(run).name == "step-00000002.ckpt"
-    said = capfd.readouterr().err
-    assert re.findall(r"step-0000000\d", said) == ["step-00000006", "step-00000004"]
+    warnings = capfd.readouterr().err
+    assert re.findall(r"step-0000000\d", warnings) == ["step-00000006", "step-00000004"]
     assert sorted(file.name for file in run.checkpoints.glob("*.invalid")) == [
         "step-00000004.ckpt.invalid",
         "step-00000006.ckpt.invalid",

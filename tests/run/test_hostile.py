@@ -15,12 +15,13 @@ import yaml
 from random_damage import damaged
 from run_cli import TINY, mmtx, text_of
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.config import check
-from mmtx.config.check import resolve
+from mmtx.config.construct import construct
 from mmtx.config.redaction import redacted
+from mmtx.config.targets import resolve
 from mmtx.errors import UserError
-from mmtx.experiment import build, construct, construct_source
+from mmtx.experiment import build, construct_source
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.loading import contents, load, read_checkpoint
 

@@ -1,4 +1,4 @@
-"""A request to stop at any moment of a run: obeyed where it is, and recorded. SLURM is then asked to start the job
+"""A request to stop at any moment of a run: obeyed where it is, and recorded. SLURM is then requested to start the job
 again, by the id that it knows it by."""
 
 import json
@@ -70,7 +70,7 @@ def ends(folder, moments):
         status = folder / str(i) / "status.json"
         state = json.loads(status.read_text())["state"] if status.exists() else None
         found[name] = {"code": done["code"], "state": state}
-        assert "Traceback" not in done["said"], done["said"]
+        assert "Traceback" not in done["output"], done["output"]
     return found
 
 
@@ -86,7 +86,7 @@ def test_at_more_moments_it_is_obeyed_and_recorded(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked"),
+    ("environment", "requested"),
     [
         ({"SLURM_JOB_ID": "17"}, "requeue 17"),
         ({"SLURM_JOB_ID": "18", "SLURM_ARRAY_JOB_ID": "17", "SLURM_ARRAY_TASK_ID": "3"}, "requeue 17_3"),
@@ -94,19 +94,19 @@ def test_at_more_moments_it_is_obeyed_and_recorded(tmp_path, monkeypatch):
     ],
     ids=["job", "array", "no job"],
 )
-def test_requeue(environment, asked, tmp_path, monkeypatch):
-    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n')
+def test_requeue(environment, requested, tmp_path, monkeypatch):
+    (tmp_path / "scontrol").write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/requested\n')
     (tmp_path / "scontrol").chmod(0o755)
     for name in ("SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID"):
         monkeypatch.delenv(name, raising=False)
     for name, value in {**environment, "PATH": f"{tmp_path}:/bin:/usr/bin"}.items():
         monkeypatch.setenv(name, value)
     requeue()
-    said = (tmp_path / "asked").read_text().strip() if (tmp_path / "asked").exists() else None
-    assert said == asked
+    sent = (tmp_path / "requested").read_text().strip() if (tmp_path / "requested").exists() else None
+    assert sent == requested
 
 
-def test_a_cluster_that_cannot_is_told(tmp_path, monkeypatch, capsys):
+def test_a_cluster_that_cannot_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("PATH", str(tmp_path))
     requeue()

@@ -13,17 +13,18 @@ from PIL import Image
 from small_data import small_audio_manifest, small_episodes, write_sound
 
 from mmtx.batch import Batch
-from mmtx.config.compose import compose, read_config
+from mmtx.config.compose import compose
 from mmtx.config.overrides import written
+from mmtx.config.stored import read_config
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 from mmtx.interop.family import text_batch
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
-from mmtx.run.initial import initialise_from
-from mmtx.run.loading import contents, load, read_checkpoint
-from mmtx.run.source import fitted_state_for, source_for
+from mmtx.run.fitted_source import fitted_state_for, source_for
+from mmtx.run.init_from import initialise_from
+from mmtx.run.loading import Checkpoint, contents, load, read_checkpoint
 
 TINY = [
     "backbone.dim=16",
@@ -36,7 +37,7 @@ ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 
 
 def saved(folder, overrides, **changes):
-    """A run of fresh weights, as it is saved; `changes` of what its checkpoint says of its data."""
+    """A run of fresh weights, as it is saved; `changes` of what its checkpoint records of its data."""
     experiment = assemble(compose([*overrides, *TINY]))
     run = RunDirectory(folder)
     run.create()
@@ -133,21 +134,21 @@ def test_data_with_nothing_to_predict_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "more, told", [([], "learned the places of 10"), (["modality.audio.pad_to_seconds=0.2"], "0.2 s")]
+    "more, message", [([], "learned positions for 10"), (["modality.audio.pad_to_seconds=0.2"], "0.2 s")]
 )
-def test_a_sound_that_is_longer_than_the_model_hears_is_refused(tmp_path, more, told):
+def test_a_sound_that_is_longer_than_the_model_attends_is_refused(tmp_path, more, message):
     """Whisper's length would be cut, and a table of positions has no more rows."""
     words = [*small_audio_manifest(tmp_path), *ALL]
     set_of_run = ["data=audio_manifest", "modality=[audio]", "objective=[classify]", "backbone/positions=learned"]
     run = saved(tmp_path / "run", [*set_of_run, *words, *more])
     write_sound(tmp_path / "long.wav", 0.45)
     (tmp_path / "long.csv").write_text("path,text,label\nlong.wav,one,odd\nsounds/1.wav,two,even\n")
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         evaluated(run, "train", f"data.path={tmp_path / 'long.csv'}", "data.max_seconds=0.5")
 
 
 @pytest.mark.parametrize(
-    "override, told",
+    "override, named",
     [
         ("modality.image.std=0.25", "modality.image.std=0.25 (there 0.5)"),
         ("modality.image.mean=[0.5,0.5,0.5]", None),
@@ -157,10 +158,10 @@ def test_a_sound_that_is_longer_than_the_model_hears_is_refused(tmp_path, more, 
         ("backbone.dropout=0.5", None),
     ],
 )
-def test_settings_by_which_weights_mean_something_else_are_named(seen, tmp_path, override, told):
+def test_settings_by_which_weights_mean_something_else_are_named(seen, tmp_path, override, named):
     config = compose([*of_pictures(pictures(tmp_path / "other", ["ant", "bee"])), *TINY, f"init_from={seen}", override])
     report = initialise_from(assemble(config, fitted_state_for(config)).learner, str(seen), [], config)
-    assert report.set_otherwise == ([] if told is None else [told])
+    assert report.set_otherwise == ([] if named is None else [named])
 
 
 def test_texts_of_a_saved_config_are_no_references(tmp_path, monkeypatch):
@@ -301,8 +302,8 @@ def test_episodes_that_last_longer_than_the_model_has_learned_times_are_refused(
 
 
 def test_a_run_that_goes_on_keeps_what_it_learnt(acted):
-    checkpoint = acted / "checkpoints" / "last.ckpt"
-    config = read_checkpoint(checkpoint)["mmtx"]["config"]
+    checkpoint = Checkpoint.read(acted / "checkpoints" / "last.ckpt")
+    config = checkpoint.content["mmtx"]["config"]
     changed = Path(config["data"]["path"])
     kept, first = changed.read_bytes(), assemble(config).data.source
     try:

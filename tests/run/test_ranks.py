@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from mmtx.process.child_processes import ChildProcesses
 from mmtx.run import ranks
-from mmtx.run.children import Children
 
 TWO_RANKS = ["logger=[]", "trainer.devices=2", "trainer.accelerator=cpu", "trainer.max_epochs=10000"]
 
@@ -29,10 +29,10 @@ def test_ranks_that_start_are_interrupted(seconds, tmp_path):
             time.sleep(0.02)
         time.sleep(seconds)
         process.send_signal(signal.SIGINT)
-        told = process.communicate(timeout=60)[1]
+        error = process.communicate(timeout=60)[1]
     finally:
         process.kill()  # and its ranks with it
-    assert process.returncode == 130, told
+    assert process.returncode == 130, error
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
     assert len(found) == 2 and not any(Path(f"/proc/{rank}").exists() for rank in found)
 
@@ -40,7 +40,7 @@ def test_ranks_that_start_are_interrupted(seconds, tmp_path):
 def test_a_rank_that_waits_for_one_that_has_died_is_not_waited_for(monkeypatch):
     assert ranks.GRACE_SECONDS < 15
     monkeypatch.setattr(ranks, "GRACE_SECONDS", 0.3)
-    started, begun = Children(grace_s=1.0), time.monotonic()
+    started, begun = ChildProcesses(grace_s=1.0), time.monotonic()
     started.start("0", ["sleep", "60"], {}, None)
     started.start("1", ["sh", "-c", "kill -9 $$"], {}, None)
     try:

@@ -33,7 +33,7 @@ def play(cases, timeout=600):
 
 
 def lines(run):
-    """The log and the final metrics, without what a clock says."""
+    """The log and the final metrics, without times."""
     found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     found.append(json.loads((run / "metrics.json").read_text()))
     return [{key: v for key, v in line.items() if not by_a_clock(key)} for line in found]
@@ -49,7 +49,7 @@ def learnt(run):
 
 
 def final_state(run, name="last"):
-    """Every value of the state that a run ended with, or was best with, less what a clock says."""
+    """Every value of the state that a run ended with, or was best with, less times."""
     checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     flat = {}
 
@@ -95,8 +95,8 @@ STOPS = {
     "half of a checkpoint": ({"at": "ckpt.half", "nth": 900}, -9),
     "written, without any name": ({"at": "ckpt.before_link", "nth": 3}, -9),
     "with workers": ({"at": "step.before_update", "nth": 7, "more": WORKERS}, -9),
-    "asked in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
-    "asked in the last step": ({"at": "step.start", "nth": 10, "do": "term"}, 143),
+    "requested in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
+    "requested in the last step": ({"at": "step.start", "nth": 10, "do": "term"}, 143),
     "not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
 }
 BY_CLOCK = ["checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001"]
@@ -104,8 +104,8 @@ MORE_STOPS = {
     "saved by the clock": ({"at": "step.before_update", "nth": 8, "more": BY_CLOCK}, -9),
     "before the update": ({"at": "step.before_update", "nth": 9}, -9),
     "in validation": ({"at": "val.step", "nth": 2}, -9),
-    "asked in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
-    "asked in the last validation": ({"at": "val.step", "nth": 4, "do": "term"}, 143),
+    "requested in validation": ({"at": "val.step", "nth": 1, "do": "term"}, 143),
+    "requested in the last validation": ({"at": "val.step", "nth": 4, "do": "term"}, 143),
     "in the last validation": ({"at": "val.step", "nth": 4}, -9),
     "opening the first": ({"at": "ckpt.open", "nth": 1}, -9),
     "half of the first": ({"at": "ckpt.half", "nth": 20}, -9),
@@ -122,13 +122,13 @@ MORE_STOPS = {
         -9,
     ),
     "in the test": ({"at": "test.step", "nth": 1}, -9),
-    "asked in a save": ({"at": "ckpt.half", "nth": 20, "do": "term"}, 143),
-    "asked while data is made": ({"at": "data.batch", "nth": 11, "do": "term"}, 143),
-    "asked in the test": ({"at": "test.step", "nth": 3, "do": "term"}, 143),
-    "asked by a terminal": ({"at": "step.start", "nth": 4, "do": "interrupt"}, 130),
-    "asked as a terminal is closed": ({"at": "step.start", "nth": 4, "do": "hang_up"}, 129),
-    "asked by SLURM": ({"at": "step.start", "nth": 4, "do": "requeue"}, 138),
-    "the whole group asked, with workers": ({"at": "step.start", "nth": 4, "do": "term_all", "more": WORKERS}, 143),
+    "requested in a save": ({"at": "ckpt.half", "nth": 20, "do": "term"}, 143),
+    "requested while data is made": ({"at": "data.batch", "nth": 11, "do": "term"}, 143),
+    "requested in the test": ({"at": "test.step", "nth": 3, "do": "term"}, 143),
+    "requested by a terminal": ({"at": "step.start", "nth": 4, "do": "interrupt"}, 130),
+    "requested as a terminal is closed": ({"at": "step.start", "nth": 4, "do": "hang_up"}, 129),
+    "requested by SLURM": ({"at": "step.start", "nth": 4, "do": "requeue"}, 138),
+    "the whole group requested, with workers": ({"at": "step.start", "nth": 4, "do": "term_all", "more": WORKERS}, 143),
     "out of memory": ({"at": "step.start", "nth": 5, "do": "out_of_memory"}, 2),
     "out of memory before the update": ({"at": "step.before_update", "nth": 7, "do": "out_of_memory"}, 2),
     "out of memory when the best is saved": ({"at": "ckpt.open", "nth": 5, "do": "out_of_memory"}, 2),
@@ -145,12 +145,12 @@ RANK_STOPS = {
     "saved by the clock of rank 0": ({"at": "step.before_update", "nth": 8, "rank": 1, "more": BY_CLOCK}, 1),
     "rank 1 in a step": ({"at": "step.after_backward", "nth": 8, "rank": 1}, 1),
     "rank 0 in a save": ({"at": "ckpt.half", "nth": 900}, 1),
-    "rank 1 asked": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
-    "all asked": ({"at": "step.start", "nth": 4, "do": "term_all"}, 143),
-    "rank 1 asked in the last step": ({"at": "step.start", "nth": 10, "do": "term", "rank": 1}, 143),
+    "rank 1 requested": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
+    "all requested": ({"at": "step.start", "nth": 4, "do": "term_all"}, 143),
+    "rank 1 requested in the last step": ({"at": "step.start", "nth": 10, "do": "term", "rank": 1}, 143),
     "the parent is killed": ({"at": "step.start", "nth": 4, "do": "kill_parent"}, -9),
-    "rank 1 asked in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
-    "rank 1 asked in the test": ({"at": "test.step", "nth": 8, "do": "term", "rank": 1}, 143),
+    "rank 1 requested in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
+    "rank 1 requested in the test": ({"at": "test.step", "nth": 8, "do": "term", "rank": 1}, 143),
     "rank 1 has not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan", "rank": 1}, 2),
 }
 
@@ -163,15 +163,15 @@ def stop_and_resume(folder, stops, more=()):
         point = {key: value for key, value in point.items() if key != "more"}
         cases += [{"words": words, **point}, {"words": ["resume", f"run{index}"]}]
     done = play([{"cwd": str(folder), **case} for case in cases], timeout=1800)
-    assert done[0]["code"] == 0, done[0]["said"]
+    assert done[0]["code"] == 0, done[0]["output"]
     return folder, {name: done[1 + 2 * i : 3 + 2 * i] for i, name in enumerate(stops)}
 
 
 def assert_resumed(name, stops, stopped_and_resumed):
     folder, done = stopped_and_resumed
     stopped, resumed = done[name]
-    assert stopped["code"] == stops[name][1], stopped["said"]
-    assert resumed["code"] == 0, resumed["said"]
+    assert stopped["code"] == stops[name][1], stopped["output"]
+    assert resumed["code"] == 0, resumed["output"]
     assert_same_run(folder / f"run{list(stops).index(name)}", folder / "whole")
     return stopped
 
@@ -208,9 +208,9 @@ def test_stopped_and_resumed_is_the_same_run(name, stopped):
 
 def test_what_is_not_a_number_is_told_and_kept(stopped):
     folder, done = stopped
-    said = done["not a number"][0]["said"]
-    assert "not finite at step 6: loss nan" in said and "step 5 is saved: mmtx resume" in said, said
-    ids = json.loads(said[said.index("samples [") + 8 : said.index("], saved") + 1])
+    output = done["not a number"][0]["output"]
+    assert "not finite at step 6: loss nan" in output and "step 5 is saved: mmtx resume" in output, output
+    ids = json.loads(output[output.index("samples [") + 8 : output.index("], saved") + 1])
     (file,) = (folder / f"run{list(STOPS).index('not a number')}" / "not_finite").iterdir()
     kept = torch.load(file, weights_only=True)
     assert sorted(int(i) for batch in kept for i in batch["ids"]) == ids and len(ids) == 16
@@ -219,14 +219,14 @@ def test_what_is_not_a_number_is_told_and_kept(stopped):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MORE_STOPS)
 def test_stopped_anywhere_else_and_resumed_is_the_same_run(name, more_stopped):
-    told = {
+    messages = {
         "out of memory": "out of memory: ",
         "a worker dies": "it was on sample ",
         "a worker hangs": "timed out",
         "the disk is full at every save": "No space left on device",
     }
     stopped = assert_resumed(name, MORE_STOPS, more_stopped)
-    assert told.get(name, "") in stopped["said"]
+    assert messages.get(name, "") in stopped["output"]
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_stopped_anywhere_else_and_resumed_is_the_same_run(name, more_stopped):
 def test_two_ranks_stopped_and_resumed_are_the_same_run(name, ranks_stopped):
     stopped = assert_resumed(name, RANK_STOPS, ranks_stopped)
     if stopped["code"] == 1:
-        assert " was killed by SIGKILL" in stopped["said"]
+        assert " was killed by SIGKILL" in stopped["output"]
 
 
 @pytest.mark.slow
@@ -248,7 +248,7 @@ def test_shards_are_put_together_and_cut_again(tmp_path):
             {"words": ["resume", name, *resumed]},
         ]
     done = play([{"cwd": str(tmp_path), **case} for case in cases])
-    assert [each["code"] for each in done] == [0, 1, 0, 1, 0], [each["said"] for each in done]
+    assert [each["code"] for each in done] == [0, 1, 0, 1, 0], [each["output"] for each in done]
     assert_same_run(tmp_path / "two", tmp_path / "whole")
     for one, other in zip(learnt(tmp_path / "one"), learnt(tmp_path / "whole"), strict=True):
         assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
@@ -268,10 +268,10 @@ def test_one_rank_goes_on_where_two_were(tmp_path):
             {"cwd": str(tmp_path), "words": ["resume", "odd", "trainer.devices=3"]},
         ]
     )
-    assert [each["code"] for each in done] == [0, 1, 0, 1, 2], [each["said"] for each in done]
+    assert [each["code"] for each in done] == [0, 1, 0, 1, 2], [each["output"] for each in done]
     for one, other in zip(learnt(tmp_path / "run"), learnt(tmp_path / "whole"), strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
-    assert "cannot make steps of 16 samples of batches of 8; nearest: 1, 2" in done[-1]["said"]
+    assert "cannot make steps of 16 samples of batches of 8; nearest: 1, 2" in done[-1]["output"]
 
 
 @pytest.mark.slow
@@ -280,8 +280,8 @@ def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
     words = [*WORDS, *more, "trainer.nonfinite=skip", "trainer.max_skips=2"]
     bad = {"cwd": str(tmp_path), "at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1 if more else 0}
     some, many = play([{"words": [*words, f"run_dir=run{times}"], "times": times, **bad} for times in (2, 3)])
-    assert some["code"] == 0 and "step 4 is skipped" in some["said"] and "step 5 is skipped" in some["said"]
-    assert many["code"] == 2 and "2 steps before it were skipped (trainer.max_skips=2)" in many["said"]
+    assert some["code"] == 0 and "step 4 is skipped" in some["output"] and "step 5 is skipped" in some["output"]
+    assert many["code"] == 2 and "2 steps before it were skipped (trainer.max_skips=2)" in many["output"]
     *logged, _ = lines(tmp_path / "run2")
     assert [line["step"] for line in logged if "train/loss" in line] == [1, 2, 3, 6, 7, 8, 9, 10]
     state = final_state(tmp_path / "run2")
@@ -296,7 +296,7 @@ def test_gradients_that_overflow_are_left_to_the_loss_scaler(more, tmp_path):
     words = [*WORDS, *more, "trainer.precision=16-mixed", "optim.ema_decay=null", "run_dir=run"]
     bad = {"at": "step.before_update", "nth": 4, "do": "overflow", "rank": 1 if more else 0}
     (done,) = play([{"cwd": str(tmp_path), "words": words, **bad}])
-    assert done["code"] == 0, done["said"]
+    assert done["code"] == 0, done["output"]
     state = final_state(tmp_path / "run")
     assert {float(v) for key, v in state.items() if key.startswith("/optimizer") and key.endswith("/step")} == {9.0}
     assert state["/scaler/scale"] == 2.0**15 and state["/mmtx/step"] == 10
@@ -351,5 +351,5 @@ def test_any_data_goes_on_as_it_was(kind, workers, tmp_path, monkeypatch):
             {"cwd": str(tmp_path), "words": ["resume", "run"]},
         ]
     )
-    assert [each["code"] for each in done] == [0, -9, 0], [each["said"] for each in done]
+    assert [each["code"] for each in done] == [0, -9, 0], [each["output"] for each in done]
     assert_same_run(tmp_path / "run", tmp_path / "whole")

@@ -1,4 +1,4 @@
-"""What `mmtx resume` refuses, and how it says so."""
+"""What `mmtx resume` refuses, and with which message."""
 
 import fcntl
 import json
@@ -10,7 +10,7 @@ import yaml
 from run_cli import TINY
 from test_resume import play
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.resume import resume
@@ -25,11 +25,11 @@ TEXT = "To be, or not to be, that is the question.\n" * 40
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory):
-    """A run that was asked to stop in its fifth step."""
+    """A run that was requested to stop in its fifth step."""
     folder = tmp_path_factory.mktemp("stopped")
     (folder / "text.txt").write_text(TEXT)
     (done,) = play([{"cwd": str(folder), "words": WORDS, "at": "step.start", "nth": 5, "do": "term"}])
-    assert done["code"] == 143, done["said"]
+    assert done["code"] == 143, done["output"]
     return folder
 
 
@@ -106,10 +106,10 @@ def test_a_config_from_before_a_key_existed(run, stopped, tmp_path):
         ["train", "--config", str(tmp_path / "other.yaml")],
     ]
     evaluated, resumed, other = play([{"cwd": str(stopped), "words": each} for each in words])
-    said = "taken as their defaults: freeze=[] hint=None modality_dropout={}"
-    assert evaluated["code"] == 0 and evaluated["said"].count(said) == 1, evaluated["said"]
-    assert resumed["code"] == 0 and resumed["said"].count(said) == 1, resumed["said"]
-    assert other["code"] == 2 and "data.context" in other["said"], other["said"]
+    line = "taken as their defaults: freeze=[] hint=None modality_dropout={}"
+    assert evaluated["code"] == 0 and evaluated["output"].count(line) == 1, evaluated["output"]
+    assert resumed["code"] == 0 and resumed["output"].count(line) == 1, resumed["output"]
+    assert other["code"] == 2 and "data.context" in other["output"], other["output"]
 
 
 def test_a_key_that_has_moved_is_refused_by_its_new_name(run):
@@ -134,6 +134,6 @@ def test_a_job_that_slurm_starts_again_goes_on(run, monkeypatch, capsys):
 def test_it_goes_on_to_its_end_and_no_further(run, stopped):
     words = ["resume", "run", "loader.num_workers=1"]
     on, again = play([{"cwd": str(stopped), "words": words}, {"cwd": str(stopped), "words": ["resume", "run"]}])
-    assert on["code"] == 0 and "continues from step 5 of 8" in on["said"], on["said"]
+    assert on["code"] == 0 and "continues from step 5 of 8" in on["output"], on["output"]
     assert yaml.safe_load(run.config.read_text())["loader"]["num_workers"] == 1
-    assert again["code"] == 0 and "is finished" in again["said"], again["said"]
+    assert again["code"] == 0 and "is finished" in again["output"], again["output"]

@@ -1,18 +1,21 @@
-"""Offline runs arrive once, whole, and marked as they ended; what W&B's own file lost comes from metrics.jsonl."""
+"""Runs arrive once, rebuilt from metrics.jsonl and samples/, whole, and marked as they ended."""
 
 import json
 import math
 import time
 
+import numpy
+import PIL.Image
 import pytest
+import soundfile
 import wandb
+from matplotlib.figure import Figure
 from run_directories import curve, write_run, write_sweep
 from wandb_server import wandb_server
 
 from mmtx.errors import UserError
 from mmtx.process.stopping import Interrupted
 from mmtx.run.sync import sync
-from mmtx.run.wandb.file import read_wandb_file
 from mmtx.run.wandb.log import WandbLog
 
 
@@ -39,7 +42,7 @@ def run_id(run):
     return json.loads((run / "wandb.json").read_text())["id"]
 
 
-def test_a_sweep_is_uploaded_once_and_rebuilt_where_something_was_lost(tmp_path, server, capfd):
+def test_a_sweep_is_uploaded_once(tmp_path, server, capfd):
     sweep, rows = tmp_path / "sweep", curve(0.5)
     ends = {"whole": "finished", "pruned": "pruned", "resumed": "finished", "killed": "failed", "lost": "finished"}
     jobs = [(name, [f"optim.lr={i}e-3"], state, None) for i, (name, state) in enumerate(ends.items())]
@@ -56,8 +59,7 @@ def test_a_sweep_is_uploaded_once_and_rebuilt_where_something_was_lost(tmp_path,
     log_offline(sweep / "killed", rows[:2])
 
     assert sync([str(sweep)], 4) == 0
-    said = capfd.readouterr().out
-    assert "5 uploaded (2 rebuilt" in said and "1 still running, 1 without a row" in said
+    assert "5 uploaded, 0 were up, 1 still running, 1 without a row, 0 failed" in capfd.readouterr().out
     assert len(server.runs) == 5
     for name, state in ends.items():
         sent = server.runs[run_id(sweep / name)]
@@ -68,33 +70,43 @@ def test_a_sweep_is_uploaded_once_and_rebuilt_where_something_was_lost(tmp_path,
 
     server.rows.clear()
     assert sync([str(sweep)], 4) == 0
-    assert "0 uploaded (0 rebuilt from metrics.jsonl), 5 were up" in capfd.readouterr().out
+    assert "0 uploaded, 5 were up" in capfd.readouterr().out
     assert server.rows == {}
 
 
-def test_a_rebuilt_run_brings_its_pictures_and_tables(tmp_path, server, monkeypatch):
-    run = write_run(tmp_path / "run", [{"step": 1, "a": None}, {"step": 2, "a": 0.5}])
+def test_samples_checkpoints_and_what_is_not_a_number_arrive(tmp_path, server):
+    wandb_log = {"_target_": "mmtx.run.WandbLog", "project": "mmtx", "tags": ["t"], "checkpoints": ["last", "best"]}
+    rows = [{"step": 1, "a": None}, {"step": 2, "a": 0.5}]
+    run = write_run(tmp_path / "run", rows, config={"logger": {"wandb": wandb_log}})
+    (run / "checkpoints").mkdir()
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"weights")
     samples = run / "samples"
-    samples.mkdir()
-    (samples / "classify_step000002.jsonl").write_text('{"truth": "3", "predicted": "8", "right": false}\n')
-    from matplotlib.figure import Figure
-
-    Figure(figsize=(1, 1)).savefig(samples / "classify_step000002.png")
+    (samples / "cart").mkdir(parents=True)
+    (samples / "classify_step000002.jsonl").write_text('{"truth": "3", "predicted": "8", "right": false}\n' * 2)
+    soundfile.write(samples / "classify_step000002_1.wav", numpy.zeros(80), 8000)
+    for name in ("classify_step000002.png", "attention_step000002.png", "cart/episode_step000002.png"):
+        Figure(figsize=(1, 1)).savefig(samples / name)
+    PIL.Image.new("L", (4, 4)).save(samples / "cart" / "episode_step000002.gif")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "a"')  # the line that a power cut left
-    monkeypatch.setattr("mmtx.run.sync.UPLOAD", ("true",))
-    assert sync([str(run)], 1) == 1
-    (file,) = run.glob("wandb/rebuilt/wandb/offline-run-*/run-*.wandb")
-    content = read_wandb_file(file)
-    assert [row["step"] for row in content.rows] == [1, 2]
-    assert math.isnan(content.rows[0]["a"]) and content.rows[1]["a"] == 0.5
-    assert content.config["name"] == "toy" and content.run["tags"] == ["toy", "t"]
-    assert content.run["id"] == run_id(run) and content.exit_code == 0
-    shown = {key.rpartition("/")[0]: row["step"] for row in content.media for key in row if key != "step"}
-    assert shown == {"samples/classify": 2, "samples/classify_picture": 2}
+    assert sync([str(run)], 1) == 0
+    first, second = server.metric_rows(run_id(run))
+    assert math.isnan(first["a"]) and second == {"a": 0.5, "step": 2}
+    sent = server.runs[run_id(run)]
+    assert sent["tags"] == ["toy", "t"] and json.loads(sent["config"])["name"]["value"] == "toy"
+    shown = server.samples(run_id(run))
+    assert {name: kind["_type"] for name, kind in shown.items()} == {
+        "samples/attention": "image-file",
+        "samples/cart_episode": "image-file",
+        "samples/cart_episode_film": "video-file",
+        "samples/classify": "table-file",
+        "samples/classify_picture": "image-file",
+    }
+    assert (shown["samples/classify"]["nrows"], shown["samples/classify"]["ncols"]) == (2, 4)
+    assert f"{run_id(run)}-last" in str(server.artifacts) and f"{run_id(run)}-best" not in str(server.artifacts)
 
 
-def test_what_does_not_arrive_is_told_and_tried_again(tmp_path, server, monkeypatch, capfd):
+def test_what_does_not_arrive_is_reported_and_tried_again(tmp_path, server, monkeypatch, capfd):
     run = write_run(tmp_path / "run", curve(0.5))
     monkeypatch.setattr("mmtx.run.sync.UPLOAD", ("false",))
     assert sync([str(tmp_path)], 2) == 1
@@ -106,7 +118,7 @@ def test_what_does_not_arrive_is_told_and_tried_again(tmp_path, server, monkeypa
     assert server.metric_rows(run_id(run)) == curve(0.5)
 
 
-def test_without_a_key_it_says_so(tmp_path, monkeypatch):
+def test_without_a_key_nothing_is_uploaded(tmp_path, monkeypatch):
     write_run(tmp_path / "run", curve(0.5))
     monkeypatch.setenv("NETRC", "/nowhere/netrc")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)

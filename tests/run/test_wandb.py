@@ -1,4 +1,4 @@
-"""W&B may be missing, unreachable or broken: the run goes on, and says so in one line."""
+"""W&B may be missing, unreachable or broken: the run goes on, with a warning in one line."""
 
 import atexit
 import json
@@ -15,13 +15,13 @@ import pytest
 import wandb
 from run_cli import TINY, fork, mmtx, text_of
 from run_directories import write_sweep
+from wandb_file import read_wandb_file
 from wandb_server import KEY, wandb_server
 
 from mmtx.process.stopping import Interrupted
-from mmtx.run.record import read_run
-from mmtx.run.wandb.file import read_wandb_file
-from mmtx.run.wandb.identity import identity
+from mmtx.run.run_record import read_run
 from mmtx.run.wandb.log import WandbLog
+from mmtx.run.wandb.view import identity
 
 RUN = ["train", "experiment=vit_digits", *TINY, "trainer.max_steps=2", "run_dir=run"]
 NOBODY = {"WANDB_MODE": None, "WANDB_API_KEY": None, "NETRC": "/nowhere/netrc", "WANDB_BASE_URL": None}
@@ -48,8 +48,8 @@ def test_a_job_of_a_sweep_is_an_offline_run_with_the_rows_of_its_metrics(tmp_pat
     done = mmtx(*arguments, cwd=tmp_path, env={**NOBODY, "HOME": str(tmp_path)})
     assert done.returncode == 0, text_of(done)
     run = tmp_path / "first" / job
-    said = [line for line in done.stderr.splitlines() if "wandb" in line]
-    assert len(said) == 1 and "no API key" in said[0] and f"mmtx sync {run}" in said[0], text_of(done)
+    lines = [line for line in done.stderr.splitlines() if "wandb" in line]
+    assert len(lines) == 1 and "no API key" in lines[0] and f"mmtx sync {run}" in lines[0], text_of(done)
 
     (file,) = offline_files(run)
     content = read_wandb_file(file)
@@ -70,11 +70,11 @@ def test_a_job_of_a_sweep_is_an_offline_run_with_the_rows_of_its_metrics(tmp_pat
 
 @pytest.fixture
 def silent_server():
-    """Accepts connections and never says a word."""
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        listening.listen(50)
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    """Accepts connections and never answers."""
+    with socket.socket() as accepting:
+        accepting.bind(("127.0.0.1", 0))
+        accepting.listen(50)
+        yield f"http://127.0.0.1:{accepting.getsockname()[1]}"
 
 
 def test_without_a_network_nothing_changes_but_one_warning(tmp_path):
@@ -82,8 +82,8 @@ def test_without_a_network_nothing_changes_but_one_warning(tmp_path):
     closed = {"WANDB_MODE": None, "WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}
     done = mmtx(*RUN, cwd=tmp_path, env=closed)
     assert done.returncode == 0, text_of(done)
-    said = [line for line in done.stderr.splitlines() if "wandb" in line.lower()]
-    assert len(said) == 1 and "cannot be reached" in said[0] and "mmtx sync" in said[0], text_of(done)
+    lines = [line for line in done.stderr.splitlines() if "wandb" in line.lower()]
+    assert len(lines) == 1 and "cannot be reached" in lines[0] and "mmtx sync" in lines[0], text_of(done)
     assert losses(tmp_path / "quiet") == losses(tmp_path / "run")
     (file,) = offline_files(tmp_path / "run")
     assert read_wandb_file(file).rows == rows(tmp_path / "run")
@@ -144,8 +144,8 @@ def test_online_rows_arrive_and_a_resumed_run_keeps_its_id(tmp_path, server, cap
 def test_an_agent_of_a_wandb_sweep_is_joined(tmp_path, server, monkeypatch, capfd):
     parameters = tmp_path / "parameters.yaml"
     parameters.write_text("optim.lr: {value: 0.001}\n")
-    told = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "agents1", "WANDB_SWEEP_PARAM_PATH": str(parameters)}
-    for name, value in told.items():
+    given = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "agents1", "WANDB_SWEEP_PARAM_PATH": str(parameters)}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
     ours = write_sweep(tmp_path / "ours", [("seed=1", ["seed=1"], "running", None)])
     assert identity(read_run(ours / "seed=1"))["id"] != "agents1"  # our sweep's jobs are runs of their own
@@ -155,7 +155,7 @@ def test_an_agent_of_a_wandb_sweep_is_joined(tmp_path, server, monkeypatch, capf
 
 
 def lose(folder, environment, end):
-    """A run whose network goes while it is told to wait. Sends how long its end took."""
+    """A run whose network goes while it waits. Sends how long its end took."""
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(os.open(folder / "errors", os.O_WRONLY | os.O_CREAT), 2)
@@ -200,7 +200,7 @@ def log(run, **changed):
 
 
 @pytest.mark.parametrize(
-    ("error", "said_by_sweep", "state"),
+    ("error", "state_in_sweep", "state"),
     [
         (None, "running", "finished"),
         (RuntimeError("no memory"), "running", "failed"),
@@ -209,14 +209,14 @@ def log(run, **changed):
     ],
     ids=["finished", "failed", "interrupted", "pruned"],
 )
-def test_how_a_run_ended_is_marked(tmp_path, error, said_by_sweep, state):
+def test_how_a_run_ended_is_marked(tmp_path, error, state_in_sweep, state):
     class Run:
         offline, summary, tags, ended = True, {}, ("mine",), None
 
         def finish(self, exit_code):
             Run.ended = exit_code
 
-    run = write_sweep(tmp_path / "sweep", [("a", ["seed=1"], said_by_sweep, None)]) / "a"
+    run = write_sweep(tmp_path / "sweep", [("a", ["seed=1"], state_in_sweep, None)]) / "a"
     opened = log(run)
     opened._run = Run()
     opened.finish(error)
@@ -225,7 +225,7 @@ def test_how_a_run_ended_is_marked(tmp_path, error, said_by_sweep, state):
     assert Run.ended == (0 if state == "finished" else 1)
 
 
-def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):
+def test_what_raises_is_reported_once_and_left_alone(tmp_path, capsys):
     class Broken:
         def log(self, *args, **kwargs):
             raise RuntimeError("the service is gone")
@@ -238,7 +238,7 @@ def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("variables", "keywords", "said"),
+    ("variables", "keywords", "reported"),
     {
         "empty": (dict.fromkeys(("MODE", "QUIET", "BASE_URL", "RESUME", "SWEEP_ID", "RUN_ID"), ""), {}, "no API key; "),
         "refused": ({"QUIET": "maybe"}, {}, "WANDB_QUIET=maybe is refused by W&B (Input should be a valid boolean"),
@@ -252,7 +252,7 @@ def test_what_raises_is_told_once_and_left_alone(tmp_path, capsys):
     }.values(),
 )
 def test_what_wandb_refuses_is_named_or_cut_and_the_run_is_logged_offline(
-    variables, keywords, said, tmp_path, monkeypatch, capfd
+    variables, keywords, reported, tmp_path, monkeypatch, capfd
 ):
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
@@ -265,7 +265,7 @@ def test_what_wandb_refuses_is_named_or_cut_and_the_run_is_logged_offline(
     opened.finish(None)
     wandb.teardown()  # by when its file is whole
     line = capfd.readouterr().err
-    assert line.startswith(f"wandb: {said}") and line.count("\n") == 1 and "logging offline; `mmtx sync" in line
+    assert line.startswith(f"wandb: {reported}") and line.count("\n") == 1 and "logging offline; `mmtx sync" in line
     content = read_wandb_file(*offline_files(tmp_path))
     assert content.rows == [{"a": 1.0, "step": 1}]
     if keywords:

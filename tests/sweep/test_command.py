@@ -8,7 +8,7 @@ import time
 from run_cli import TINY, mmtx, start, text_of
 from test_ranks import children
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 
 ON_DIGITS = ["data=digits", "trainer.max_steps=3", "trainer.accelerator=cpu", "logger=[]", "callbacks=[progress]"]
 ON_TWO_RANKS = [*ON_DIGITS, "trainer.devices=2"]

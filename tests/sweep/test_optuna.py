@@ -14,14 +14,15 @@ import pytest
 from run_cli import TINY, mmtx, text_of
 from test_runner import make_slots, run_jobs
 
-from mmtx.cli import main
+from mmtx.commands.main import main
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.report.comparison import compare
 from mmtx.report.table import command
-from mmtx.run.record import find_runs
-from mmtx.sweep.command import check_sweeper, run_sweep, split
+from mmtx.run.run_record import find_runs
 from mmtx.sweep.optuna import Search
 from mmtx.sweep.record import Job, Sweep, read_sweep
+from mmtx.sweep.run_sweep import run_sweep
+from mmtx.sweep.settings import check_sweeper, split
 from mmtx.sweep.space import ends, search_space
 from mmtx.sweep.view import Lines
 
@@ -147,7 +148,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     os.killpg(launcher.pid, signal.SIGKILL)
     launcher.wait()
     for job in read_sweep(tmp_path).jobs:
-        if job.state == "running":  # a script holds no lifeline
+        if job.state == "running":  # a script does not watch its parent
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int((tmp_path / job.name / "pid").read_text()), signal.SIGKILL)
     half = len((tmp_path / "002" / "metrics.jsonl").read_text().splitlines())
@@ -264,4 +265,4 @@ def test_a_search_on_the_command_line(tmp_path):
 
 def test_a_sweep_without_m_is_refused(capsys):
     assert main(["train", "sweep=lr"]) == 2
-    assert "sweep=lr is of a sweep; add -m" in capsys.readouterr().err
+    assert "sweep=lr belongs to a sweep; add -m" in capsys.readouterr().err

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from mmtx.config.compose import Composer, compose, describe_options, expand_sweep
+from mmtx.config.compose import Composer, compose
+from mmtx.config.groups import describe_options
+from mmtx.config.sweeps import expand_sweep
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import assemble
-from mmtx.sweep.command import check_launcher, check_sweeper, split
 from mmtx.sweep.engine import Demand
 from mmtx.sweep.plan import plan, slug
+from mmtx.sweep.settings import check_launcher, check_sweeper, split
 from mmtx.sweep.slots import make_slots
 
 SMALL = ["experiment=vit_digits", "backbone.dim=32", "backbone.num_layers=1", "trainer.max_steps=7"]

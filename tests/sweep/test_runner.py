@@ -205,8 +205,8 @@ sys.exit(run_jobs(sweep))
 """
 SAVES = """
 import pathlib, signal, sys, time
-from mmtx.run import lifeline
-lifeline.hold()
+from mmtx.process import parent_watch
+parent_watch.watch_parent()
 def save(*_):
     pathlib.Path("{folder}", str(__import__("os").getpid()) + ".saved").touch()
     sys.exit(143)

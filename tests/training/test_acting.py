@@ -11,7 +11,7 @@ import torch
 from builders import action, image, model, pictures_spec, series_spec, steps_batch
 from matplotlib import image as pictures
 from matplotlib.figure import Figure
-from test_act import Toy, made_learner
+from toy_world import Toy, made_learner
 
 from mmtx.acting.policy_eval import FIRST_SEED, play
 from mmtx.learner import Learner
@@ -84,15 +84,17 @@ def test_wandb_is_given_pictures_and_films(tmp_path: Path) -> None:
     import wandb
 
     class Run:
+        shown: dict[str, object] = {}
+
         def log(self, shown: dict[str, object]) -> None:
-            self.shown = shown
+            self.shown |= shown
 
     played = play(made_learner(target_returns=[4.0, 0.0]), Toy(), "test", num_filmed=1)
-    shown = show_acting(tmp_path, 3, Toy(), played)
+    shown = show_acting(tmp_path / "samples", 3, Toy(), played)
     assert pictures.imread(shown["asked"]).ndim == 3
     log = WandbLog(run_dir=tmp_path, config={}, project="mmtx", entity=None, tags=[], mode="offline", checkpoints=[])
     log._run = run = Run()
-    log.log_pictures(shown, 3)
+    log.log_samples(shown.values())
     assert not log._broken and run.shown.pop("step") == 3
     kinds = {name: type(value) for name, value in run.shown.items()}
-    assert kinds == {"samples/film": wandb.Video, "samples/episode": wandb.Image, "samples/asked": wandb.Image}
+    assert kinds == {"samples/episode_film": wandb.Video, "samples/episode": wandb.Image, "samples/asked": wandb.Image}

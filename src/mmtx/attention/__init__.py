@@ -1,1 +1,1 @@
-"""Who attends to whom: the rule, and ways to compute it."""
+"""Who attends to whom: the rules, and the kernels that compute attention under them."""

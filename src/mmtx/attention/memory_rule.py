@@ -1,8 +1,7 @@
-"""Who may listen to whom across two sets: the tokens of one ask, those of the other, its memory, are heard.
+"""The rule of cross-attention: the queries are tokens of one set, the keys those of another, its memory.
 
-Axes as in `connectivity`. Token *i* may listen to token *j* of the memory <=>
-``valid[j] and segment[i] == segment[j]``. A token that is left with nothing to hear (its sample has no memory) hears
-nothing: attention gives it zero.
+Token *i* attends to token *j* of the memory <=> ``valid[j] and segment[i] == segment[j]``. Where no key is left (its
+sample has no memory), cross-attention gives the token zero. Axes as in `rule`.
 """
 
 from __future__ import annotations
@@ -14,13 +13,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from mmtx.attention.kernels import Call, Flex, Full, Partly, PerSegment, Rendering
-from mmtx.attention.rule import Connectivity, grouped
+from mmtx.attention.flex import Flex
+from mmtx.attention.kernels import DenseOrZero, Full, Rendering
+from mmtx.attention.packing import grouped
+from mmtx.attention.per_segment import PerSegment, SegmentGroup
+from mmtx.attention.rule import Connectivity
 
 
 @dataclass(frozen=True)
 class Memory:
-    """What a second stack made of its own set."""
+    """The encoder's output, which the other stack attends to by cross-attention."""
 
     hidden: Float[Tensor, "B M D"]
     connectivity: Connectivity
@@ -31,70 +33,64 @@ class Memory:
 
 
 @dataclass(frozen=True)
-class Crossing:
+class MemoryRule:
     """The rule between two sets, as loops and as the cheapest equal rendering.
 
     Attributes:
-        listening: the set whose tokens ask.
-        heard: the memory.
+        queries: the set whose tokens attend.
+        keys: the memory.
     """
 
-    listening: Connectivity
-    heard: Connectivity
+    queries: Connectivity
+    keys: Connectivity
 
     def reference(self) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
-        rows = max(t.shape[0] for c in (self.listening, self.heard) for t in (c.segment, c.valid))
-        asks = self.listening.query_segment.expand(rows, -1).tolist()
-        segment, valid = self.heard.segment.expand(rows, -1).tolist(), self.heard.valid.expand(rows, -1).tolist()
+        rows = max(t.shape[0] for c in (self.queries, self.keys) for t in (c.segment, c.valid))
+        queries = self.queries.query_segment.expand(rows, -1).tolist()
+        keys, valid = self.keys.segment.expand(rows, -1).tolist(), self.keys.valid.expand(rows, -1).tolist()
+        num_keys = len(self.keys)
         return torch.tensor(
-            [
-                [[valid[b][j] and own == segment[b][j] for j in range(len(self.heard))] for own in asks[b]]
-                for b in range(rows)
-            ]
+            [[[valid[b][j] and i == keys[b][j] for j in range(num_keys)] for i in queries[b]] for b in range(rows)]
         )
 
     def dense(self) -> Bool[Tensor, "#B #Q M"]:
-        """The rule as one boolean tensor; True means "may listen"."""
-        allowed = self.heard.valid[:, None, :]
-        if self.listening.packed or self.heard.packed:
-            allowed = allowed & (self.listening.query_segment[:, :, None] == self.heard.segment[:, None, :])
+        """The rule as one boolean tensor, True where a query may attend to a key."""
+        allowed = self.keys.valid[:, None, :]
+        if self.queries.packed or self.keys.packed:
+            allowed = allowed & (self.queries.query_segment[:, :, None] == self.keys.segment[:, None, :])
         return allowed
 
     def render(self) -> Rendering:
-        """The cheapest rendering that equals the rule."""
-        asking, hearing = self.listening.packing, self.heard.packing
-        if (asking is None) != (hearing is None):
-            raise ValueError("a packed set and one that is not cannot listen to each other")
-        if asking is not None and hearing is not None:
-            if self.listening.order.device.type == "cpu":
-                asked, heard = (*asking.lengths, asking.padding, 0), (*hearing.lengths, 0, hearing.padding)
-                return _per_segment(asked, heard)
+        """The cheapest rendering that equals the rule; raises ValueError if only one of the sets is packed."""
+        queries, keys = self.queries.packing, self.keys.packing
+        if (queries is None) != (keys is None):
+            raise ValueError("a packed set cannot attend to one that is not packed, nor the other way round")
+        if queries is not None and keys is not None:
+            if self.queries.order.device.type == "cpu":
+                return _per_segment((*queries.segment_lengths, 0), (*keys.lengths, 0, int(keys.is_empty)))
             return self._flex()
-        if not (self.heard.padded or self.heard.packed or self.listening.packed):
+        if not (self.keys.padded or self.keys.packed or self.queries.packed):
             return Full()
-        return Partly(self.dense()[:, None])
+        return DenseOrZero(self.dense()[:, None])
 
     def _flex(self) -> Flex:
-        from torch.nn.attention.flex_attention import create_block_mask
-
-        asks, segment, valid = self.listening.query_segment, self.heard.segment, self.heard.valid
+        queries, keys, valid = self.queries.query_segment, self.keys.segment, self.keys.valid
 
         @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
         def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
-            return valid[0, kv_index] & (asks[0, q_index] == segment[0, kv_index])
+            return valid[0, kv_index] & (queries[0, q_index] == keys[0, kv_index])
 
-        device = str(asks.device)
-        return Flex(create_block_mask(rule, 1, None, asks.shape[1], segment.shape[1], device=device))
+        return Flex.of(rule, 1, queries.shape[1], keys.shape[1], queries.device)
 
 
-def _per_segment(asked: tuple[int, ...], heard: tuple[int, ...]) -> PerSegment:
-    """Each sample's tokens ask what the same sample has in the memory."""
-    pairs = tuple(zip(asked, heard, strict=True))
-    calls = []
-    for samples in grouped(pairs):
-        num_asked, num_heard = pairs[samples[0]]
-        if num_asked:
-            nobody = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
-            calls.append(Call(samples, Full() if num_heard else Partly(nobody)))
-    return PerSegment(asked, heard, tuple(calls))
+def _per_segment(query_lengths: tuple[int, ...], key_lengths: tuple[int, ...]) -> PerSegment:
+    """Each sample's queries attend to the same sample's keys."""
+    lengths = tuple(zip(query_lengths, key_lengths, strict=True))
+    groups = []
+    for samples in grouped(lengths):
+        num_queries, num_keys = lengths[samples[0]]
+        if num_queries:
+            nothing = torch.zeros(1, 1, 1, 1, dtype=torch.bool)
+            groups.append(SegmentGroup(samples, Full() if num_keys else DenseOrZero(nothing)))
+    return PerSegment(query_lengths, key_lengths, tuple(groups))

@@ -1,1 +1,1 @@
-"""The `mmtx` command."""
+"""The `mmtx` command: one file per subcommand."""

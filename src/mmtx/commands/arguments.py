@@ -1,48 +1,53 @@
-"""What stands on the command line: places, a command's own options, and overrides of a config."""
+"""What stands on the command line: paths, a command's own options, and overrides of a config."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
-from mmtx.config.overrides import read_path, read_value
+from mmtx.config.overrides import OF_A_SWEEP, read_path, read_value
 from mmtx.errors import UserError, nearest
 
 OVERRIDE = re.compile(r"[^=]*=|~[^/]")
-"""What an override begins with: ``key=``, or the ``~`` of a key that is taken away, which is no home directory."""
+"""How an override begins: ``key=``, or the ``~`` of a key that is removed, which is no home directory."""
 
 
-class Places(NamedTuple):
-    """How many files and folders a command takes, and what it says where it is given others."""
+class Paths(NamedTuple):
+    """How many files and folders a command takes, and the error where it is given others."""
 
     least: int
     most: int | None
     wanted: str
 
-    def check(self, places: Sequence[str]) -> None:
-        too_many = self.most is not None and len(places) > self.most
-        if too_many or len(places) < self.least or any(place.startswith("-") for place in places):
+    def check(self, paths: Sequence[str]) -> None:
+        too_many = self.most is not None and len(paths) > self.most
+        if too_many or len(paths) < self.least or any(path.startswith("-") for path in paths):
             raise UserError(self.wanted)
 
 
+RUN = Paths(1, 1, "name one run directory or checkpoint, and then key=value")
+RUNS = Paths(1, None, "name at least one directory of a run or a sweep")
+
+
 def parse(
-    arguments: Sequence[str], places: Places, known: Mapping[str, Any] | None, texts: Collection[str] = ()
+    arguments: Sequence[str], paths: Paths, known: Collection[str] | None, texts: Collection[str] = ()
 ) -> tuple[list[str], dict[str, Any], list[str]]:
-    """The places, the options, and the arguments of the form ``key=value`` that are none.
+    """The paths, the options that are given, and the other arguments of the form ``key=value``.
 
     Args:
         arguments: behind the command.
-        places: that the command takes; a sweep names the folders of its jobs by their overrides, ``seed=1``.
-        known: the options and their defaults; None: every key is one.
+        paths: that the command takes; a sweep names the folders of its jobs by their overrides, ``seed=1``.
+        known: the options; None: every key is one.
         texts: options that are taken as they are written; the others are values as in an override.
     """
     found = [argument for argument in arguments if not OVERRIDE.match(argument) or os.path.exists(argument)]
-    if len(found) < places.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
-        raise UserError(f"{places.wanted}; there is no {arguments[0]}")
-    places.check(found)
-    options, others = dict(known or {}), []
+    if len(found) < paths.least and arguments and "=" in arguments[0]:  # or it is a folder of a job that is gone
+        raise UserError(f"{paths.wanted}; there is no {arguments[0]}")
+    paths.check(found)
+    options: dict[str, Any] = {}
+    others = []
     for argument in arguments:
         key, _, value = argument.partition("=")
         if argument in found:
@@ -54,8 +59,18 @@ def parse(
     return found, options, others
 
 
+def parse_for(function: Callable[..., Any], arguments: Sequence[str], paths: Paths) -> tuple[list[str], dict[str, Any]]:
+    """The paths, and the options that a function takes, checked against its signature."""
+    from mmtx.config.options import checked, options_of
+
+    options = options_of(function)
+    found, given, others = parse(arguments, paths, options, [key for key, each in options.items() if each.is_text])
+    refuse(others, options)
+    return found, checked(given, options)
+
+
 def refuse(others: Sequence[str], known: Collection[str]) -> None:
-    """Raises `UserError` for the first of the arguments that are no options of a command, if there are any."""
+    """Raises `UserError` for the first argument that is no option of a command, if there is one."""
     if others:
         raise UserError(f"unknown key {others[0]}; {nearest(others[0].partition('=')[0], known)}")
 
@@ -88,4 +103,8 @@ def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], st
             run_dir = read_path(key, value)
         else:
             overrides.append(argument)
-    return config_file, "-m" in others or "--multirun" in others, overrides, run_dir
+    is_sweep = "-m" in others or "--multirun" in others
+    for override in overrides if not is_sweep else ():
+        if OF_A_SWEEP.match(override) or override.lstrip("+").startswith("sweep="):
+            raise UserError(f"{override} belongs to a sweep; add -m, or leave it out")
+    return config_file, is_sweep, overrides, run_dir

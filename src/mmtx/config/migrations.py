@@ -22,6 +22,7 @@ MOVED = re.compile(
     r"data\.(?:parts\.[^.=]+\.)?(batch_size|eval_batch_size|num_workers|packing|on_bad_sample|max_bad_share)"
 )
 """Keys of the loader, which were keys of the data, and of the parts of a mixture, until format 4."""
+OVERRIDE = re.compile(rf"^([+~]*){MOVED.pattern}(?==|$)")
 
 
 def migrated_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -56,25 +57,18 @@ def moved(key: str) -> str | None:
     return f"loader.{match[1]}" if match else None
 
 
-def migrated_sweep(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What is in a ``sweep.json``, with overrides of keys that have moved. It has no format: no version takes both."""
-    jobs = content.get("jobs")
-    changed: dict[str, Any] = {key: _with_keys_moved(content[key]) for key in ("command",) if key in content}
-    if isinstance(jobs, list):
-        changed["jobs"] = [
-            {**job, "overrides": _with_keys_moved(job["overrides"])}
-            if isinstance(job, Mapping) and "overrides" in job
-            else job
-            for job in jobs
-        ]
-    return {**content, **changed}
+def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
+    """What is in a ``sweep.json``, with its overrides, which are all texts of its lists, as they are written now."""
 
+    def renamed(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: inner if isinstance(inner, str) else renamed(inner) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [renamed(inner) for inner in value]
+        return OVERRIDE.sub(r"\1loader.\2", value) if isinstance(value, str) else value
 
-def _with_keys_moved(overrides: Any) -> Any:
-    if not isinstance(overrides, list):
-        return overrides
-    pattern = re.compile(rf"^([+~]*){MOVED.pattern}(?==|$)")
-    return [pattern.sub(r"\1loader.\2", text) if isinstance(text, str) else text for text in overrides]
+    migrated: dict[str, Any] = renamed(content)
+    return migrated
 
 
 def _migrated(stored: dict[str, Any], written: Any, where: str) -> dict[str, Any]:
@@ -102,12 +96,11 @@ def _by_public_names(stored: dict[str, Any]) -> dict[str, Any]:
 
 def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
     """The keys of the loader in a node of their own: ``data.batch_size`` -> ``loader.batch_size``. Parts of a mixture
-    had some that nothing read."""
+    had some that nothing read. The oldest configs lack ``lora``."""
 
     def without_loader(node: Any) -> Any:
-        return (
-            {key: value for key, value in node.items() if not moved(f"data.{key}")} if isinstance(node, dict) else node
-        )
+        is_node = isinstance(node, dict)
+        return {key: node[key] for key in node if not moved(f"data.{key}")} if is_node else node
 
     config = stored["config"]
     if not isinstance(config.get("data"), dict):
@@ -116,10 +109,8 @@ def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
     if isinstance(data.get("parts"), dict):
         data["parts"] = {name: without_loader(part) for name, part in data["parts"].items()}
     own = {key: value for key, value in config["data"].items() if key not in data}
-    return {
-        **stored,
-        "config": {**config, "data": data, "loader": {"_target_": "mmtx.data.DataModule", **LOADER, **own}},
-    }
+    loader = {"_target_": "mmtx.data.DataModule", **LOADER, **own}
+    return {**stored, "config": {"lora": None, **config, "data": data, "loader": loader}}
 
 
 STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _by_public_names, 3: _with_a_loader}

@@ -39,11 +39,11 @@ class DataModule:
         batch_size: samples of one micro-batch of one process.
         eval_batch_size: samples of one batch in evaluation; None: as in training.
         num_workers: processes that prepare batches; 0: none.
-        packing: batches say that only real tokens are to be computed.
-        modality_dropout: what samples lose in training; None: nothing.
+        packing: only real tokens are computed.
         on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
             batch empty, with a warning.
-        max_bad_share: of the samples, that may be left out so.
+        max_bad_share: of the samples, that may be skipped.
+        modality_dropout: what samples lose in training; None: nothing.
     """
 
     def __init__(
@@ -206,23 +206,18 @@ class _Group:
             yield self.draws[start : start + size]
 
 
+@dataclass
 class _Fetch(Dataset[list[Batch]]):
     """Makes the micro-batches of a list of draws."""
 
-    def __init__(
-        self,
-        split: Split,
-        specs: Mapping[str, Spec],
-        batch_size: int,
-        seed: int,
-        packing: bool,
-        skips: bool,
-        modality_dropout: ModalityDropout | None,
-        current: CurrentSamples | None,
-    ) -> None:
-        self.split, self.specs, self.batch_size, self.seed = split, specs, batch_size, seed
-        self.packing, self.skips = packing, skips
-        self.modality_dropout, self.current = modality_dropout, current
+    split: Split
+    specs: Mapping[str, Spec]
+    batch_size: int
+    seed: int
+    packing: bool
+    skips: bool
+    modality_dropout: ModalityDropout | None
+    current: CurrentSamples | None
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
@@ -269,7 +264,7 @@ class _Fetch(Dataset[list[Batch]]):
         return collate([sample or {} for sample in samples], group.specs, size=max(len(draws), 1), ids=ids)
 
     def _sample(self, group: _Group, draw: Draw) -> Sample | None:
-        """One sample; None where it cannot be read and may be left out."""
+        """One sample; None where it cannot be read and may be skipped."""
         check()
         self._note(draw.index)
         seed_sample(self.seed, draw)
@@ -279,10 +274,10 @@ class _Fetch(Dataset[list[Batch]]):
                 collate([sample], group.specs, ids=[draw.index])  # one that fits nothing spoils its batch
             return sample
         except UserError as error:
-            told = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
+            problem = str(error) if str(error).startswith("sample ") else f"sample {draw.index}: {error}"
             if not self.skips:
-                raise UserError(told) from None
-            print(f"mmtx: warning: {told}; it is left out (loader.on_bad_sample=skip)", file=sys.stderr, flush=True)
+                raise UserError(problem) from None
+            print(f"mmtx: warning: {problem}; it is skipped (loader.on_bad_sample=skip)", file=sys.stderr, flush=True)
             return None
         except Exception as error:
             error.add_note(f"when sample {draw.index} was made")

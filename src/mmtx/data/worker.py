@@ -20,7 +20,8 @@ from torch.utils.data import get_worker_info
 
 from mmtx.batch import Batch
 from mmtx.errors import UserError
-from mmtx.process.stopping import SIGNALS, show_progress
+from mmtx.process.progress import show_progress
+from mmtx.process.stopping import SIGNALS
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 

@@ -1,1 +1,1 @@
-"""What a model writes and does, step by step."""
+"""Texts that a model writes, token by token, and episodes in which it acts, step by step."""

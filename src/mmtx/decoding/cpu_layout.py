@@ -1,4 +1,4 @@
-"""How matrices stand in memory while text is written one id after another on a CPU."""
+"""Memory layout of weights while text is generated one id after another on a CPU. `generate` alone calls it."""
 
 from __future__ import annotations
 
@@ -9,43 +9,43 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-MANY_PRODUCTS, FEW_VECTORS = 32, 2
-"""So many products pay for laying a matrix out anew, if each is with so few vectors that memory is what limits it."""
+MIN_PRODUCTS, MAX_VECTORS = 32, 2
+"""A copy pays from so many products on, if each has so few vectors that memory bandwidth is what limits it."""
 
 
 @contextmanager
-def input_by_input(module: nn.Module, *, products: int, vectors: int) -> Iterator[None]:
-    """Within, matrices with more outputs than inputs stand in memory input by input instead of output by output.
+def column_major(module: nn.Module, *, products: int, vectors: int) -> Iterator[None]:
+    """Within, weights with more outputs than inputs are stored column by column. Names, shapes and values stay.
 
-    Names, shapes and values stay. A product with one vector is then a sum of long columns, which reads memory up to
-    twice as fast as dot products with short rows do. Afterwards everything is where it was.
+    A product with one vector is then a sum of long columns, which reads memory up to twice as fast as dot products
+    with short rows. Afterwards the weights are in the memory that they were in before.
 
     Args:
-        module: whose matrices.
-        products: that each of them will take part in; where they are too few, nothing is moved.
-        vectors: that each product has; likewise where they are many.
+        module: whose weights.
+        products: in which each weight will take part; where they are too few, nothing is copied.
+        vectors: in each product; where they are too many, nothing is copied.
     """
-    pays = products >= MANY_PRODUCTS and vectors <= FEW_VECTORS
-    tall = [matrix for matrix in module.parameters() if pays and _is_tall(matrix)]
-    kept = [matrix.data for matrix in tall]
+    pays = products >= MIN_PRODUCTS and vectors <= MAX_VECTORS
+    tall = [weight for weight in module.parameters() if pays and _is_tall(weight)]
+    row_major = [weight.data for weight in tall]
     try:
         with torch.inference_mode(False), torch.no_grad():
-            for matrix in tall:
-                matrix.data = _by_inputs(matrix.data)
+            for weight in tall:
+                weight.data = _column_major(weight.data)
         yield
     finally:
-        for matrix, before in zip(tall, kept, strict=True):
-            matrix.data = before
+        for weight, before in zip(tall, row_major, strict=True):
+            weight.data = before
 
 
-def _is_tall(matrix: nn.Parameter) -> bool:
-    is_ordinary = matrix.device.type == "cpu" and matrix.dtype == torch.float32 and not matrix.is_inference()
-    return is_ordinary and matrix.ndim == 2 and matrix.shape[0] > matrix.shape[1] and matrix.is_contiguous()
+def _is_tall(weight: nn.Parameter) -> bool:
+    is_ordinary = weight.device.type == "cpu" and weight.dtype == torch.float32 and not weight.is_inference()
+    return is_ordinary and weight.ndim == 2 and weight.shape[0] > weight.shape[1] and weight.is_contiguous()
 
 
-def _by_inputs(matrix: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
-    """In blocks that fit into a cache."""
-    columns = matrix.new_empty(matrix.shape[1], matrix.shape[0])
-    for start in range(0, len(matrix), 256):
-        columns[:, start : start + 256] = matrix[start : start + 256].T
+def _column_major(weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+    """A copy, made in blocks that fit into a cache."""
+    columns = weight.new_empty(weight.shape[1], weight.shape[0])
+    for start in range(0, len(weight), 256):
+        columns[:, start : start + 256] = weight[start : start + 256].T
     return columns.T

@@ -173,7 +173,7 @@ def _config_of(family: Family, learner: Learner) -> Config:
 def _clocks(config: Mapping[str, Any]) -> Config:
     """The clocks that are used."""
     on = {node["clock"] or name for name, node in config["modality"].items()}
-    return {clock: node for clock, node in (config["clocks"] or {}).items() if clock in on}
+    return {clock: node for clock, node in config["clocks"].items() if clock in on}
 
 
 def _order(config: Mapping[str, Any]) -> list[str]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import torch
 
-from mmtx.config.compose import Config, compose
+from mmtx.config.compose import compose
+from mmtx.config.schema import Config
 from mmtx.data.files.supported_keys import refusals
 from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError

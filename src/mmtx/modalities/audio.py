@@ -1,4 +1,4 @@
-"""Sound: tokens of a spectrogram."""
+"""Audio: tokens of a spectrogram."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from mmtx.tokens import Tokens
 class Audio(Tokenizer):
     """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
 
-    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch brings spectrograms,
+    Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch has spectrograms,
     ``frames``, ``(frames, mels)``, whose lengths are then in frames.
 
     Args:
         spectrogram: of waveforms at its own rate, which the data must have.
         stem: ``stem(n_mels, dim)``, from frames to tokens.
         augment: of sound in training.
-        pad_to_seconds: fill every clip up with silence that is heard too (Whisper: 30); None: clips keep their length.
+        pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30); None: clips keep their length.
     """
 
     def __init__(
@@ -48,12 +48,9 @@ class Audio(Tokenizer):
         if longest is None or spec.sample_rate_hz is None:
             raise ValueError("the data's field 'waveform' must be ragged, and its spec must declare sample_rate_hz")
         if spec.sample_rate_hz != rate:
-            raise InvalidValue(
-                "spectrogram.sample_rate_hz",
-                rate,
-                f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled",
-                f"data.sample_rate_hz={rate} data.resample=true",
-            )
+            problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
+            resampled = f"data.sample_rate_hz={rate} data.resample=true"
+            raise InvalidValue("spectrogram.sample_rate_hz", rate, problem, resampled)
         self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
         if self.padded_length is not None and self.padded_length < longest:
             raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")

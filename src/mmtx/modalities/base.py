@@ -1,4 +1,4 @@
-"""What every tokenizer promises."""
+"""The interface of tokenizers."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Tokenizer(nn.Module, ABC):
     """
 
     coded: tuple[str, ...] = ()
-    """Parameters that have a row for each code of the data: for each class, or each id of a vocabulary. A model that
-    begins with another's weights takes these rows by the names of the codes."""
+    """Parameters with a row for each code of the data: each class, or each id of a vocabulary. A model that starts from
+    another's weights takes these rows by the names of the codes."""
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__()
@@ -34,22 +34,22 @@ class Tokenizer(nn.Module, ABC):
     @property
     @abstractmethod
     def extent(self) -> tuple[int, ...]:
-        """How many places each coordinate has: ``(context,)`` for text, ``(rows, columns)`` for a picture."""
+        """The size of each coordinate axis: ``(context,)`` for text, ``(rows, columns)`` for a picture."""
 
     @property
     @abstractmethod
     def max_tokens(self) -> int:
-        """Tokens of the longest sample, read-outs included."""
+        """Tokens of the longest sample, prefix tokens included."""
 
     @property
     def num_times(self) -> int:
-        """Times that the clock can show, of samples that bring their own; else the longest sample has as many items."""
+        """The size of the clock's time axis: of samples with times of their own, else of the longest sample's items."""
         times = self.spec.fields.get("times")
         return self.max_tokens if times is None or times.num_classes is None else times.num_classes
 
     @abstractmethod
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        """Tokens that samples of these lengths become; 0 where the length is 0."""
+        """Tokens of samples of these lengths; 0 where the length is 0."""
 
     @abstractmethod
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
@@ -64,7 +64,7 @@ class Tokenizer(nn.Module, ABC):
 
 
 def given_times(fields: dict[str, Tensor], num_items: int, device: torch.device) -> Int[Tensor, "#B n"]:
-    """The field ``times`` where samples bring their own, else items are counted."""
+    """The field ``times`` where samples have it, else the index of each item."""
     return fields["times"] if "times" in fields else torch.arange(num_items, device=device)[None]
 
 

@@ -1,4 +1,4 @@
-"""A world of cells, seen as symbols: one token per patch of cells and step."""
+"""Grid worlds: one token per patch of cells and step."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from mmtx.tokens import Tokens
 
 
 class Grid(Tokenizer):
-    """Cells, each with a few symbols (what, which colour, how), written as ones and zeros, through one linear map.
+    """Cells with a few symbols each (object, colour, state), one-hot, through one linear map.
 
     Reads the field ``cells``, ``(steps, height, width, symbols)`` uint8 with `num_classes`, and ``times``,
-    ``(steps,)``, where samples bring their own.
+    ``(steps,)``, where samples have it.
 
     Args:
         patch_size: side of a patch in cells; divides height and width. The whole view makes one token a step.
@@ -28,9 +28,8 @@ class Grid(Tokenizer):
         required_field(spec, "cells", "grid")
         field = spec.fields["cells"]
         if not field.ragged or len(field.shape) != 4 or field.num_classes is None:
-            raise ValueError(
-                "a tokenizer 'grid' reads cells of shape (steps, height, width, symbols), with num_classes"
-            )
+            needed = "cells of shape (steps, height, width, symbols), with num_classes"
+            raise ValueError(f"a tokenizer 'grid' reads {needed}")
         height, width, symbols = (size or 0 for size in field.shape[1:])
         if patch_size < 1 or height % patch_size or width % patch_size:
             raise InvalidValue("patch_size", patch_size, f"does not divide the view of {height} x {width} cells")

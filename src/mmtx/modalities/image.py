@@ -16,11 +16,11 @@ class Image(Tokenizer):
     """Square patches through one linear map (Dosovitskiy et al. 2020, arXiv 2010.11929).
 
     Reads the field ``pixels``, ``(C, height, width)``: uint8 in 0..255, or float in 0..1. A picture is one item. With a
-    ragged axis of steps before, every step has a picture, and ``times``, ``(steps,)``, where samples bring their own.
+    ragged axis of steps in front, every step has a picture, and ``times``, ``(steps,)``, is read where samples have it.
 
     Args:
         patch_size: side of a patch in pixels; divides height and width.
-        summary: a learned token in front that sums the picture up (CLS).
+        summary: a learned token in front that summarises the picture (CLS).
         num_registers: learned scratch tokens (Darcet et al. 2023, arXiv 2309.16588).
         mean: subtracted from pixels in 0..1, one value or one per channel.
         std: divides them after.
@@ -64,8 +64,8 @@ class Image(Tokenizer):
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
         self.projection = nn.Linear(channels * patch_size**2, dim)
-        num_readouts = self.num_summaries + num_registers
-        self.readouts = nn.Parameter(torch.randn(num_readouts, dim) * 0.02) if num_readouts else None
+        num_prefix = self.num_summaries + num_registers
+        self.readouts = nn.Parameter(torch.randn(num_prefix, dim) * 0.02) if num_prefix else None
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -105,7 +105,7 @@ class Image(Tokenizer):
         )
 
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
-        """Row by row; within a patch channel by channel, as a convolution's weight has them."""
+        """The patches row by row, each laid out channel by channel like a convolution's weight."""
         p = self.patch_size
         grid = pixels.unflatten(3, (self.columns, p)).unflatten(2, (self.rows, p))  # B C rows p columns p
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)

@@ -1,4 +1,4 @@
-"""The logarithm of a mel spectrogram, exactly as Whisper defines it, of many clips of any lengths at once.
+"""The log-mel spectrogram, exactly as Whisper defines it, of a batch of clips of any lengths.
 
 Axes: B clips, S samples, T frames, F frequencies, M mel bins.
 """
@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 
 SAMPLES_AT_ONCE = 160_000
-"""Samples that are transformed together on a CPU: what they become stays in its cache."""
+"""Samples that are transformed together on a CPU, so that the results stay in its cache."""
 
 
 class LogMel(nn.Module):
@@ -31,7 +31,7 @@ class LogMel(nn.Module):
         hop_length: samples from a frame to the next.
         n_mels: mel bins, from 0 Hz to half the sample rate.
         dynamic_range: in powers of ten; None: unlimited.
-        centre: subtract from each bin its mean over the clip, which takes out the microphone (cepstral mean
+        centre: subtract from each bin its mean over the clip, which removes the microphone's response (cepstral mean
             normalisation; Atal 1974).
         mean: subtracted from the logarithm.
         std: divides it after.
@@ -51,8 +51,7 @@ class LogMel(nn.Module):
     ) -> None:
         super().__init__()
         for key, value in (("sample_rate_hz", sample_rate_hz), ("hop_length", hop_length), ("n_mels", n_mels)):
-            if value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+            check_at_least(key, value, 1)
         if n_fft < 2 or n_fft % 2:
             raise InvalidValue("n_fft", n_fft, "must be even and at least 2")
         if std <= 0:
@@ -73,7 +72,7 @@ class LogMel(nn.Module):
 
     @torch.no_grad()
     def forward(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
-        """What stands behind the end of a clip is not read, and is 0 in the result."""
+        """The spectrograms; samples behind the end of a clip are not read, and frames behind it are 0."""
         device = waveform.device
         self._window, self._filters = self._window.to(device), self._filters.to(device)
         chunk = len(waveform)
@@ -81,12 +80,12 @@ class LogMel(nn.Module):
             chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
         with torch.autocast(device.type, enabled=False):
             parts = [
-                self._some(some.float(), own)
-                for some, own in zip(waveform.split(chunk), lengths.split(chunk), strict=True)
+                self._transform(clips.float(), ends)
+                for clips, ends in zip(waveform.split(chunk), lengths.split(chunk), strict=True)
             ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _some(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
+    def _transform(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
         num_frames = max(1, waveform.shape[1] // self.hop_length)
         mirrored = mirror_ends(waveform, lengths, self.n_fft // 2)
         transform = torch.stft(
@@ -99,15 +98,15 @@ class LogMel(nn.Module):
             loudest = mel.masked_fill(beyond, -math.inf).amax((1, 2), keepdim=True)
             mel = torch.maximum(mel, loudest - self.dynamic_range)
         if self.centre:
-            own = self.num_frames(lengths).clamp(min=1)[:, None, None]
-            mel = mel - mel.masked_fill(beyond, 0.0).sum(1, keepdim=True) / own
+            count = self.num_frames(lengths).clamp(min=1)[:, None, None]
+            mel = mel - mel.masked_fill(beyond, 0.0).sum(1, keepdim=True) / count
         return mel.sub_(self.mean).div_(self.std).masked_fill_(beyond, 0.0)
 
 
 def mirror_ends(
     waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], width: int
 ) -> Float[Tensor, "B S_plus_2_width"]:
-    """Each clip continued by its mirror image at both of *its* ends; what follows means nothing."""
+    """Each clip with its mirror image at both of *its* ends (reflection padding); what follows means nothing."""
     count, longest = waveform.shape
     near = torch.arange(width, device=waveform.device)
     out = waveform.new_zeros(count, longest + 2 * width)
@@ -119,7 +118,7 @@ def mirror_ends(
 
 
 def _bounce(index: Int[Tensor, "#B n"], last: Int[Tensor, "B 1"]) -> Int[Tensor, "B n"]:
-    """Indices beyond 0..last, reflected until they are within; the ends themselves are not repeated."""
+    """Indices beyond 0..last reflected until they are within; the ends are not repeated."""
     period = (2 * last).clamp(min=1)
     index = index % period
     return torch.minimum(index, period - index).clamp(max=last)

@@ -1,4 +1,4 @@
-"""One token per step: a vector, or a class."""
+"""Series: one token per step, of a vector or a class."""
 
 from __future__ import annotations
 
@@ -15,29 +15,27 @@ class Series(Tokenizer):
     """Steps of a trajectory or readings of a sensor: returns, states, actions, rewards, speeds.
 
     Reads the field ``values``, ``(steps, size)`` float32, through a linear map; or ``class``, ``(steps,)``, one
-    embedding each; and ``times``, ``(steps,)``, where samples bring their own. Without an axis of steps, a sample is
-    one step.
+    embedding each; and ``times``, ``(steps,)``, where samples have it. Without an axis of steps, a sample is one step.
 
     Args:
-        squash: tanh of the token, as the decision transformer for Atari has it.
+        squash: tanh of the token, as in the decision transformer for Atari.
     """
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None, squash: bool) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         self.field = next((key for key in ("values", "class") if key in spec.fields), "")
         if not self.field:
-            raise ValueError(
-                f"a tokenizer 'series' reads 'values' or 'class'; the data offers {', '.join(spec.fields)}"
-            )
+            offered = ", ".join(spec.fields)
+            raise ValueError(f"a tokenizer 'series' reads 'values' or 'class'; the data offers {offered}")
         field, self.squash = spec.fields[self.field], squash
         self.is_ragged = field.ragged
-        own = field.shape[1:] if field.ragged else field.shape
+        shape = field.shape[1:] if field.ragged else field.shape
         if self.field == "values":
-            if len(own) != 1:
+            if len(shape) != 1:
                 raise ValueError(f"a tokenizer 'series' reads vectors; the data's values are {field.shape}")
-            self.projection: nn.Module = nn.Linear(own[0] or 0, dim)
+            self.projection: nn.Module = nn.Linear(shape[0] or 0, dim)
         else:
-            if own or field.num_classes is None:
+            if shape or field.num_classes is None:
                 raise ValueError("the data's field 'class' must be one class per step and declare num_classes")
             self.projection, self.coded = nn.Embedding(field.num_classes, dim), ("projection.weight",)
 
@@ -53,8 +51,8 @@ class Series(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        given = fields[self.field] if self.is_ragged else fields[self.field][:, None]
-        content = self.projection(given if self.field == "class" else given.to(next(self.parameters()).dtype))
+        values = fields[self.field] if self.is_ragged else fields[self.field][:, None]
+        content = self.projection(values if self.field == "class" else values.to(next(self.parameters()).dtype))
         steps = content.shape[1]
         return Tokens(
             content=content.tanh() if self.squash else content,

@@ -1,4 +1,4 @@
-"""What happens to sound in training, on the device, a whole batch at once.
+"""Augmentation of sound in training, on the device, a whole batch at once.
 
 Axes: B clips, S samples, T frames, M mel bins.
 """
@@ -9,22 +9,22 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 
 
 class SoundAugment(nn.Module):
-    """Speed, noise and SpecAugment; each may be left out.
+    """Speed perturbation, noise and SpecAugment; each may be left out.
 
     Args:
         speeds: each clip is played at one of these, which changes tempo, pitch and formants (Ko et al. 2015,
             Interspeech); ``[]``: at its own.
         noise_snr_db: white noise is added at a signal-to-noise ratio between these two, in dB; None: no noise.
-        equalise_db: each clip is heard through another microphone: its log-mel bins are raised or lowered by a line
-            with a bend in the middle, whose three heights lie within this many dB of 0.
-        time_masks: stretches of time that are masked (Park et al. 2019, arXiv 1904.08779).
-        time_share: longest of them, as a share of the clip.
-        mel_masks: bands of frequency that are masked.
-        mel_bins: widest of them, in mel bins.
+        equalise_db: imitates other microphones: a clip's log-mel bins are raised or lowered by a line with a bend in
+            the middle, whose three heights lie within this many dB of 0.
+        time_masks: number of masked stretches of time (Park et al. 2019, arXiv 1904.08779).
+        time_share: the longest, as a share of the clip.
+        mel_masks: number of masked bands of frequency.
+        mel_bins: the widest, in mel bins.
     """
 
     def __init__(
@@ -47,20 +47,19 @@ class SoundAugment(nn.Module):
             raise InvalidValue("augment.time_share", time_share, "must lie in [0, 1]")
         counts = {"time_masks": time_masks, "mel_masks": mel_masks, "mel_bins": mel_bins}
         for key, value in {"equalise_db": equalise_db, **counts}.items():
-            if value < 0:
-                raise InvalidValue(f"augment.{key}", value, "must be at least 0")
+            check_at_least(f"augment.{key}", value, 0)
         self.speeds, self.noise_snr_db, self.equalise_db = speeds, noise_snr_db, equalise_db
         self.time_masks, self.time_share, self.mel_masks, self.mel_bins = time_masks, time_share, mel_masks, mel_bins
 
     @property
     def slowest(self) -> float:
-        """Speeds are kept to a whole per cent."""
+        """The slowest speed, to a whole per cent as all are."""
         return min([100, *(round(100 * speed) for speed in self.speeds)]) / 100
 
     def waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
-        """Clips with other speeds and more noise, and their new lengths."""
+        """Clips with perturbed speeds and added noise, and their new lengths."""
         if self.speeds:
             waveform, lengths = self._play(waveform, lengths)
         if self.noise_snr_db is not None:
@@ -78,7 +77,7 @@ class SoundAugment(nn.Module):
         Args:
             features: zero behind the end of a clip.
             num_frames: of each clip.
-            decibel: what a decibel is in the units of the features.
+            decibel: one decibel in the units of the features.
         """
         count, longest, n_mels = features.shape
         device = features.device
@@ -101,7 +100,7 @@ class SoundAugment(nn.Module):
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
         from torchaudio.functional import resample
 
-        chosen = torch.randint(len(self.speeds), (len(waveform),))  # on the host, where the clips are told apart
+        chosen = torch.randint(len(self.speeds), (len(waveform),))  # on the host, which loops over the speeds
         longest = -(-waveform.shape[1] * 100 // round(100 * self.slowest)) + 1
         out, new_lengths = waveform.new_zeros(len(waveform), longest), lengths.clone()
         for choice, speed in enumerate(self.speeds):
@@ -116,7 +115,7 @@ class SoundAugment(nn.Module):
 
 
 def _stretches(size: int, available: Int[Tensor, " B"], longest: Float[Tensor, " B"]) -> Bool[Tensor, "B size"]:
-    """One random stretch within the first `available` places of each row, its length uniform up to `longest`."""
+    """One random stretch within the first `available` columns of each row, its length uniform up to `longest`."""
     device = available.device
     length = (torch.rand(len(available), device=device) * (longest.floor() + 1)).long()
     start = (torch.rand(len(available), device=device) * (available - length + 1).clamp(min=1)).long()

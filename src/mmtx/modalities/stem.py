@@ -12,15 +12,15 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 
 
 class Stem(nn.Module, ABC):
-    """Made by ``stem(n_mels, dim)``. Frames behind the end of a clip are zero and change no token before it."""
+    """From frames to tokens. Made by ``stem(n_mels, dim)``; frames behind a clip's end are zero and change no token."""
 
     @abstractmethod
     def extent(self, num_frames: int) -> tuple[int, ...]:
-        """How many places each coordinate of the tokens of so many frames has."""
+        """The size of each coordinate axis of so many frames' tokens."""
 
     @abstractmethod
     def num_tokens(self, num_frames: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
@@ -32,7 +32,7 @@ class Stem(nn.Module, ABC):
 
 class Patches(Stem):
     """Patches of the spectrogram through one linear map, in order of time (Gong et al. 2021, arXiv 2104.01778,
-    without overlap). The last patch of a clip is filled up with zeros.
+    without overlap). The last patch of a clip is padded with zeros.
 
     Args:
         frames: of a patch.
@@ -42,8 +42,7 @@ class Patches(Stem):
     def __init__(self, n_mels: int, dim: int, *, frames: int, mels: int | None) -> None:
         super().__init__()
         mels = n_mels if mels is None else mels
-        if frames < 1:
-            raise InvalidValue("stem.frames", frames, "must be at least 1")
+        check_at_least("stem.frames", frames, 1)
         if mels < 1 or n_mels % mels:
             raise InvalidValue("stem.mels", mels, f"does not divide n_mels={n_mels}")
         self.frames, self.mels, self.bands = frames, mels, n_mels // mels

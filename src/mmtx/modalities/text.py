@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.tokens import Tokens
 
@@ -15,14 +15,14 @@ from mmtx.tokens import Tokens
 class Text(Tokenizer):
     """Ids of a vocabulary (characters, bytes, BPE: the data's choice), one embedding each.
 
-    Reads the ragged integer field ``ids``, and ``segments`` where there are some.
+    Reads the ragged integer field ``ids``, and ``segments`` where samples have it.
 
     Args:
-        causal: every token is an item of its own, so that it hears its past only; else the text is one item.
+        causal: every token is an item of its own, so that it attends to its past only; else the text is one item.
         context: the longest text in tokens; None: as long as the data's longest.
-        share: name of another text whose embedding this one has (T5's two texts); None: its own.
-        num_segments: kinds of tokens that the field ``segments`` tells apart (BERT: the first sentence and the second),
-            an embedding each; where a sample lacks the field, all are of the first kind. 0: none.
+        share: name of another text whose embedding this one shares (T5's two texts); None: its own.
+        num_segments: token types in the field ``segments`` (BERT: first and second sentence), an embedding each;
+            without the field, all tokens are of the first type. 0: none.
     """
 
     coded = ("embedding.weight",)
@@ -43,10 +43,8 @@ class Text(Tokenizer):
         ids = spec.fields["ids"]
         if ids.num_classes is None or ids.max_length is None:
             raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
-        if context is not None and context < 1:
-            raise InvalidValue("context", context, "must be at least 1")
-        if num_segments < 0:
-            raise InvalidValue("num_segments", num_segments, "must be at least 0")
+        check_at_least("context", context, 1)
+        check_at_least("num_segments", num_segments, 0)
         self.share = share
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
@@ -80,18 +78,18 @@ class Text(Tokenizer):
         )
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:
-        """What ids say, wherever they stand."""
+        """The content of ids, whatever their positions."""
         if self.segment_embedding is None:
             return self.embedding(ids)
         return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
 
     def use_embedding_of(self, other: Text) -> None:
-        """Raises InvalidValue if the other text has another vocabulary."""
+        """Shares an embedding; raises InvalidValue if the other text has another vocabulary."""
         if other.vocab_size != self.vocab_size:
-            problem = f"has {other.vocab_size} ids, and this text has {self.vocab_size}"
+            problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)
         self.embedding = other.embedding
 
     def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of every id by its own embedding (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
+        """Scores of every id by the embedding itself (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
         return hidden @ self.embedding.weight.T

@@ -1,4 +1,4 @@
-"""Readings without an order: one token per vector, all of one moment."""
+"""Vectors: one token per vector of an unordered set, all of one moment."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from mmtx.tokens import Tokens
 
 
 class Vectors(Tokenizer):
-    """What a sensor tells at one moment: echoes of a radar, points of a map. One item, whatever its number of tokens.
+    """Readings of a sensor at one moment: echoes of a radar, points of a map. One item, whatever its number of tokens.
 
-    Reads the field ``values``, ``(vectors, size)`` float32, ragged, through a linear map. Where the order of the
-    vectors says something, it belongs into the vectors: tokens have no place of their own.
+    Reads the field ``values``, ``(vectors, size)`` float32, ragged, through a linear map. Tokens have no position:
+    where the order of the vectors matters, it belongs into the vectors.
     """
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:

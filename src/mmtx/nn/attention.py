@@ -1,4 +1,4 @@
-"""Multi-head attention over whatever a `Rendering` allows, and the cache of a decoder."""
+"""Multi-head attention under a `Rendering` of a rule, and a decoder's cache of keys and values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.positions import RotaryTable, rotate
 
 Linear = Literal["query", "key", "value", "out"]
@@ -19,7 +19,7 @@ LINEARS: tuple[Linear, ...] = get_args(Linear)
 
 
 class LayerCache:
-    """Keys and values that one layer has computed: of earlier tokens, in a buffer of fixed capacity, and of a memory.
+    """Keys and values of one layer: of earlier tokens, in a buffer of fixed capacity, and of a memory.
 
     Attributes:
         memory: keys and values of the memory; None until a first call has computed them.
@@ -84,20 +84,18 @@ class Attention(nn.Module):
         if head_dim is None and dim % num_heads:
             near = " or ".join(str(times * num_heads) for times in (dim // num_heads, dim // num_heads + 1) if times)
             raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}", near)
-        if head_dim is not None and head_dim < 1:
-            raise InvalidValue("attention.head_dim", head_dim, "must be at least 1")
+        check_at_least("attention.head_dim", head_dim, 1)
         num_kv_heads = num_heads if num_kv_heads is None else num_kv_heads
         if num_kv_heads < 1 or num_heads % num_kv_heads:
             raise InvalidValue("attention.num_kv_heads", num_kv_heads, f"does not divide num_heads={num_heads}")
         for linear in bias:
             if linear not in LINEARS:
                 raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
-        if not 0 <= dropout < 1:
-            raise InvalidValue("attention.dropout", dropout, "must lie in [0, 1)")
+        check_fraction("attention.dropout", dropout)
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim or dim // num_heads
         self.dropout, self.scale = dropout, None if scale else 1.0
-        heard = num_kv_heads * self.head_dim
-        widths = {"query": num_heads * self.head_dim, "key": heard, "value": heard}
+        kv_width = num_kv_heads * self.head_dim
+        widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
         self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
@@ -115,15 +113,15 @@ class Attention(nn.Module):
         memory: Float[Tensor, "B M D"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
-        x: the tokens that ask, and are heard unless there is a memory.
-        rendering: who may listen to whom.
+        x: query tokens; without a memory, key tokens as well.
+        rendering: the mask, and the kernel that computes attention under it.
         rotary: angles of the tokens in `x`.
         bias: added to the scores.
-        cache: what earlier calls computed; extended by this one.
-        memory: tokens of another set that are heard instead (cross-attention).
+        cache: keys and values of earlier calls; extended by this one.
+        memory: key tokens of another set (cross-attention).
         """
         if memory is not None:
-            return self._listen(x, rendering, cache, memory)
+            return self._cross_attend(x, rendering, cache, memory)
         parts = F.linear(x, self.qkv.weight, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._normalise_queries(self._heads(parts[0])), *self._keys_and_values(parts[1], parts[2])
         if rotary is not None:
@@ -132,24 +130,24 @@ class Attention(nn.Module):
             k, v = cache.extend(k, v)
         return self._attend(q, k, v, rendering, bias)
 
-    def _listen(
+    def _cross_attend(
         self, x: Float[Tensor, "B N D"], rendering: Rendering, cache: LayerCache | None, memory: Float[Tensor, "B M D"]
     ) -> Float[Tensor, "B N D"]:
         """To a memory, whose keys and values are computed once where there is a cache."""
-        weight, bias, own = self.qkv.weight, self._bias(), self.widths[0]
-        q = self._normalise_queries(self._heads(F.linear(x, weight[:own], None if bias is None else bias[:own])))
-        heard = cache.memory if cache is not None else None
-        if heard is None:
-            both = F.linear(memory, weight[own:], None if bias is None else bias[own:])
-            heard = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
+        weight, bias, width = self.qkv.weight, self._bias(), self.widths[0]
+        q = self._normalise_queries(self._heads(F.linear(x, weight[:width], None if bias is None else bias[:width])))
+        kv = cache.memory if cache is not None else None
+        if kv is None:
+            both = F.linear(memory, weight[width:], None if bias is None else bias[width:])
+            kv = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
             if cache is not None:
-                cache.memory = heard
-        return self._attend(q, *heard, rendering, None)
+                cache.memory = kv
+        return self._attend(q, *kv, rendering, None)
 
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
-        heard = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
-        return self.out(heard.transpose(1, 2).flatten(2))
+        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
+        return self.out(attended.transpose(1, 2).flatten(2))
 
     def _normalise_queries(self, q: Queries) -> Queries:
         return q if self.query_norm is None else self.query_norm(q)

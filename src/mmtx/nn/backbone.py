@@ -1,4 +1,4 @@
-"""The transformer: a stack of blocks that knows tokens, places and who may listen to whom, and nothing else."""
+"""The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from mmtx.attention.kernels import Bias, Rendering
-from mmtx.attention.memory_rule import Crossing, Memory
-from mmtx.attention.rule import Connectivity, Packing
-from mmtx.errors import InvalidValue, check_fraction
+from mmtx.attention.memory_rule import Memory, MemoryRule
+from mmtx.attention.packing import Packing
+from mmtx.attention.rule import Connectivity
+from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import LayerCache
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Positions, RotaryTable
@@ -23,7 +24,7 @@ class Backbone(nn.Module):
     """A stack of transformer blocks.
 
     Args:
-        cross_attention: every block also listens to a memory, between attention and feed-forward.
+        cross_attention: every block also attends to a memory, between self-attention and feed-forward.
         dim: width D.
         num_layers: blocks.
         num_heads: attention heads; divides `dim`.
@@ -31,17 +32,17 @@ class Backbone(nn.Module):
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
-        input_norm: normalise what comes in (BERT, the decision transformer).
+        input_norm: normalise the input (BERT, the decision transformer).
         norm_first: normalise before each half (GPT-2) or after its residual sum (BERT).
         final_norm: normalise the output of the last block.
-        dropout: of the embedding and of what each half adds.
-        drop_path: chance of leaving out what a half adds for a whole sample (Huang et al. 2016, arXiv 1603.09382),
+        dropout: of the embedding and of the output of each half.
+        drop_path: chance of skipping a half of a block for a whole sample (Huang et al. 2016, arXiv 1603.09382),
             rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
-        layer_scale: initial value of a learned scale on what each half adds (Touvron et al. 2021, arXiv 2103.17239).
+        layer_scale: initial value of a learned scale on each half's output (Touvron et al. 2021, arXiv 2103.17239).
         window: reach of local layers, in positions.
-        window_pattern: one letter a layer, repeated over the depth: G hears all, L is local; None: all hear all.
+        window_pattern: one letter a layer, repeated over the depth: G is global, L local; None: all are global.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
-        activation_checkpointing: compute blocks again in the backward pass to save memory.
+        activation_checkpointing: recompute blocks in the backward pass to save memory.
         compile: compile each block with `torch.compile`.
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
     """
@@ -72,16 +73,13 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
-            if value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+            check_at_least(key, value, 1)
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
-        self.cross_attention = cross_attention
-        self.dim, self.positions, self.init_std = dim, positions, init_std
+        self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
         self.windows = layer_windows(num_layers, window, window_pattern)
         self.activation_checkpointing, self.flex = activation_checkpointing, flex
-        self.input_norm = norm(dim) if input_norm else nn.Identity()
-        self.embed_dropout = nn.Dropout(dropout)
+        self.input_norm, self.embed_dropout = norm(dim) if input_norm else nn.Identity(), nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
         self.blocks = nn.ModuleList(
             Block(
@@ -102,10 +100,7 @@ class Backbone(nn.Module):
         assert isinstance(first.attention.head_dim, int)
         self.head_dim = first.attention.head_dim
         if positions.rotary is not None:
-            least = 2 * len(positions.rotary.axes)
-            if self.head_dim % 2 or self.head_dim < least:
-                need = f"an even one of at least {least}"
-                raise InvalidValue("dim", dim, f"gives heads of width {self.head_dim}; rotary positions need {need}")
+            _check_head_dim(dim, self.head_dim, least=2 * len(positions.rotary.axes))
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         self.is_compiled = compile
@@ -121,10 +116,10 @@ class Backbone(nn.Module):
         memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
-        x: content plus place of the tokens that ask (all of them, or the last `num_queries`).
+        x: content plus place of the query tokens (all, or the last `num_queries`).
         connectivity: of all tokens.
-        cache: what earlier calls computed for the tokens before those in `x`, one per block.
-        memory: what cross-attention listens to.
+        cache: keys and values of the tokens before those in `x`, one per block.
+        memory: the keys of cross-attention.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
@@ -135,25 +130,24 @@ class Backbone(nn.Module):
         bias = None
         if self.position_bias is not None:
             bias = connectivity.bias(self.position_bias)
-        crossing = Crossing(connectivity, memory.connectivity).render() if memory is not None else None
-        heard = memory.hidden if memory is not None else None
+        memory_rendering = MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None
+        memory_hidden = memory.hidden if memory is not None else None
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
-            own_cache = cache[layer] if cache else None
-            rendering = renderings[self.windows[layer]]
-            x = run(x, rendering, rotary, bias, own_cache, heard, crossing, connectivity.packing)
+            layer_cache, rendering = cache[layer] if cache else None, renderings[self.windows[layer]]
+            x = run(x, rendering, rotary, bias, layer_cache, memory_hidden, memory_rendering, connectivity.packing)
         return self.final_norm(x)
 
     def new_cache(self, capacity: int) -> list[LayerCache]:
-        """An empty cache for a decoder that will see at most `capacity` tokens."""
+        """An empty cache for at most `capacity` tokens."""
         return [LayerCache(capacity) for _ in self.blocks]
 
 
 class Block(nn.Module):
-    """Attention, listening to a memory if there is one, then feed-forward; each added to what came in."""
+    """Self-attention, cross-attention if there is a memory, then feed-forward; each with a residual connection."""
 
     def __init__(
         self,
@@ -186,26 +180,26 @@ class Block(nn.Module):
         bias: Bias,
         cache: LayerCache | None,
         memory: Float[Tensor, "B S D"] | None,
-        crossing: Rendering | None,
+        memory_rendering: Rendering | None,
         packing: Packing | None,
     ) -> Float[Tensor, "B N D"]:
         if self.norm_first:
-            heard = self.attention(self.attention_norm(x), rendering, rotary, bias, cache)
-            x = self.attention_add(x, heard, packing)
+            added = self.attention(self.attention_norm(x), rendering, rotary, bias, cache)
+            x = self.attention_add(x, added, packing)
             if memory is not None:
-                heard = self.cross_attention(self.cross_attention_norm(x), crossing, cache=cache, memory=memory)
-                x = self.cross_attention_add(x, heard, packing)
+                added = self.cross_attention(self.cross_attention_norm(x), memory_rendering, cache=cache, memory=memory)
+                x = self.cross_attention_add(x, added, packing)
             return self.mlp_add(x, self.mlp(self.mlp_norm(x)), packing)
-        heard = self.attention(x, rendering, rotary, bias, cache)
-        x = self.attention_norm(self.attention_add(x, heard, packing))
+        added = self.attention(x, rendering, rotary, bias, cache)
+        x = self.attention_norm(self.attention_add(x, added, packing))
         if memory is not None:
-            heard = self.cross_attention(x, crossing, cache=cache, memory=memory)
-            x = self.cross_attention_norm(self.cross_attention_add(x, heard, packing))
+            added = self.cross_attention(x, memory_rendering, cache=cache, memory=memory)
+            x = self.cross_attention_norm(self.cross_attention_add(x, added, packing))
         return self.mlp_norm(self.mlp_add(x, self.mlp(x), packing))
 
 
 class Residual(nn.Module):
-    """Adds one half of a block: dropout, learned scale, drop path."""
+    """The residual connection around a half of a block: dropout, learned scale, drop path."""
 
     def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
         super().__init__()
@@ -227,10 +221,15 @@ class Residual(nn.Module):
         return x + added
 
 
+def _check_head_dim(dim: int, head_dim: int, least: int) -> None:
+    if head_dim % 2 or head_dim < least:
+        need = f"an even one of at least {least}"
+        raise InvalidValue("dim", dim, f"gives heads of width {head_dim}; rotary positions need {need}")
+
+
 def layer_windows(num_layers: int, window: int | None, pattern: str | None) -> list[int | None]:
-    """The window of each layer: None where it hears all."""
-    if window is not None and window < 1:
-        raise InvalidValue("window", window, "must be at least 1")
+    """The window of each layer; None where it is global."""
+    check_at_least("window", window, 1)
     if pattern is None:
         return [None] * num_layers
     if not pattern or set(pattern) - {"L", "G"}:

@@ -13,10 +13,10 @@ STANDARD_WIDTH = 768
 def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> None:
     """Draws weights from normal distributions; biases are zero.
 
-    A weight that multiplies gets `std` at a fan-in of 768, as GPT-2, BERT and ViT have it, and keeps the size of what
-    it gives at any other: ``std · sqrt(768 / fan_in)``, for 0.02 close to PyTorch's own ``1 / sqrt(3 fan_in)``. The
-    last linear map of each half of a block is scaled down by the root of the number of residual additions, so that
-    the sum over the depth keeps its size (Radford et al. 2019, section 2.3). Embeddings get `std`.
+    The weight of a linear map gets `std` at a fan-in of 768, as in GPT-2, BERT and ViT, and at any other the same
+    output variance: ``std · sqrt(768 / fan_in)``, for 0.02 close to PyTorch's own ``1 / sqrt(3 fan_in)``. The last
+    linear map of each half of a block is divided by the root of the number of residual additions, so that the residual
+    stream keeps its variance over the depth (Radford et al. 2019, section 2.3). Embeddings get `std`.
 
     Args:
         module: initialised in place, children included.
@@ -27,8 +27,8 @@ def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> N
         if isinstance(child, nn.Embedding):
             nn.init.normal_(child.weight, std=std)
         elif isinstance(child, nn.Linear | nn.Conv1d | nn.Conv2d):
-            own = std * math.sqrt(STANDARD_WIDTH / child.weight[0].numel())
+            scaled = std * math.sqrt(STANDARD_WIDTH / child.weight[0].numel())
             writes_residual = name.endswith(("attention.out", ".mlp.down"))
-            nn.init.normal_(child.weight, std=own / math.sqrt(residual_outputs) if writes_residual else own)
+            nn.init.normal_(child.weight, std=scaled / math.sqrt(residual_outputs) if writes_residual else scaled)
             if child.bias is not None:
                 nn.init.zeros_(child.bias)

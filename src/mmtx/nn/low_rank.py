@@ -1,4 +1,4 @@
-"""Low-rank updates of linear maps whose own weights stay (Hu et al. 2021, arXiv 2106.09685)."""
+"""Low-rank updates (LoRA) of linear maps whose own weights are frozen (Hu et al. 2021, arXiv 2106.09685)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 
 
 class LoRA:
-    """Which linear maps learn by an update of low rank, ``W + alpha / rank · up · down``.
+    """Adds low-rank updates to linear maps: ``W + alpha / rank · up · down``.
 
     Args:
         rank: of the update.
@@ -22,8 +22,7 @@ class LoRA:
     """
 
     def __init__(self, *, rank: int, alpha: float, targets: list[str]) -> None:
-        if rank < 1:
-            raise InvalidValue("rank", rank, "must be at least 1")
+        check_at_least("rank", rank, 1)
         self.rank, self.alpha, self.targets = rank, alpha, targets
 
     def add(self, module: nn.Module) -> None:
@@ -44,7 +43,7 @@ class LoRA:
 
 
 class LowRank(nn.Module):
-    """Adds to a weight what two small ones give."""
+    """A weight plus the product of two small ones."""
 
     def __init__(self, out_features: int, in_features: int, rank: int, scale: float) -> None:
         super().__init__()
@@ -57,19 +56,19 @@ class LowRank(nn.Module):
 
 
 def merge_updates(module: nn.Module) -> None:
-    """Makes every update part of its weight, in place."""
+    """Adds every update to its weight, in place."""
     for child in module.modules():
         if isinstance(child, nn.Linear) and parametrize.is_parametrized(child, "weight"):
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
 
 
 def freeze(module: nn.Module, patterns: list[str]) -> None:
-    """Parameters whose names match stay as they are.
+    """Freezes the parameters whose names match.
 
     Raises:
         InvalidValue: a pattern matches none, or nothing is left to learn.
     """
-    parameters = dict(module.named_parameters(remove_duplicate=False))  # what two share goes by either name
+    parameters = dict(module.named_parameters(remove_duplicate=False))  # a shared parameter has several names
     for pattern in patterns:
         matching = [name for name in parameters if fnmatchcase(name, pattern)]
         if not matching:

@@ -1,7 +1,7 @@
-"""Ways to tell the backbone where a token sits: added to the token, turned into its queries and keys, or a bias.
+"""Position schemes: embeddings added to tokens, rotations of queries and keys, and biases of attention scores.
 
-A token's position is (time, row, column). Embeddings that are added see a modality's own coordinates;
-rotations and biases see the position in the set.
+A token's position is (time, row, column). Added embeddings use a modality's own coordinates; rotations and biases use
+the position in the set.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Positions:
 
     Args:
         absolute: ``absolute(extent, dim)`` makes the embedding added to tokens, one per modality.
-        rotary: turns queries and keys.
+        rotary: rotates queries and keys.
         bias: ``bias(num_heads)`` makes the bias added to attention scores, shared by all layers.
     """
 
@@ -39,7 +39,7 @@ class Positions:
 
 
 class Learned(nn.Module):
-    """A learned vector per place of a grid of the given extent (Vaswani et al. 2017; one table, as GPT and ViT do)."""
+    """A learned vector per cell of a grid of the given extent (Vaswani et al. 2017; one table, as GPT and ViT do)."""
 
     def __init__(self, extent: tuple[int, ...], dim: int) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class Learned(nn.Module):
 class Sinusoidal(nn.Module):
     """Fixed sines and cosines (Vaswani et al. 2017, section 3.5), an equal share of the width per axis.
 
-    Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as tensor2tensor and Whisper have them.
+    Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as in tensor2tensor and Whisper.
     """
 
     def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:
@@ -67,7 +67,7 @@ class Sinusoidal(nn.Module):
         self.num_frequencies, self.base = dim // share, base
 
     def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
-        """In float32, whatever the weights are: half precision cannot count to a thousand."""
+        """Computed in float32 whatever the weights' type: half precision cannot count to a thousand."""
         index = torch.arange(self.num_frequencies, device=coordinates.device, dtype=torch.float32)
         frequency = (index * -(math.log(self.base) / max(self.num_frequencies - 1, 1))).exp()
         angle = coordinates[:, :, None].float() * frequency
@@ -78,7 +78,7 @@ class Rotary:
     """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one to three axes.
 
     Args:
-        axes: which of time, row and column; each turns an equal share of the head's width.
+        axes: which of time, row and column; each rotates an equal share of the head's width.
         base: longest wavelength is ``2π · base`` positions.
     """
 
@@ -89,7 +89,7 @@ class Rotary:
         self.axes, self.base = [AXES.index(axis) for axis in axes], base
 
     def table(self, position: Int[Tensor, "#B N 3"], head_dim: int) -> RotaryTable:
-        """Cosines and sines; the width that no axis claims is not turned."""
+        """Cosines and sines; the width that no axis uses is not rotated."""
         half = head_dim // 2
         share = half // len(self.axes)
         angles = []
@@ -104,11 +104,11 @@ class Rotary:
 
 
 def rotate(x: Float[Tensor, "B H N E"], table: RotaryTable) -> Float[Tensor, "B H N E"]:
-    """Turns each pair ``(x[e], x[e + E/2])`` by its angle."""
+    """Rotates each pair ``(x[e], x[e + E/2])`` by its angle."""
     cos, sin = (t.to(x.dtype) for t in table)
     first, second = x.chunk(2, dim=-1)
-    turned = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-    return torch.cat(turned, dim=-1)
+    rotated = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
+    return torch.cat(rotated, dim=-1)
 
 
 class ALiBi(nn.Module):
@@ -146,7 +146,7 @@ class T5Bias(nn.Module):
     Args:
         num_heads: H.
         num_buckets: half of them exact, the rest logarithmic up to `max_distance`.
-        max_distance: everything beyond falls into the last bucket.
+        max_distance: the last bucket is for it and everything beyond.
         bidirectional: half of the buckets are for keys that come later.
     """
 

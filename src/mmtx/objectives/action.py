@@ -1,4 +1,4 @@
-"""What to do next."""
+"""Prediction of actions: the decision transformer, and behaviour cloning."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.search import check_temperature, sharpened
+from mmtx.decoding.sampling import check_temperature, sharpened
 from mmtx.directions import known
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
@@ -23,7 +23,7 @@ ROUNDING = 1e-5
 
 
 class Action(Objective):
-    """The action of every step, read from what the model has made of that step before it acts.
+    """The action of every step, predicted from the hidden states of its observation.
 
     With the set ``[return, state, action]`` this is the decision transformer (Chen et al. 2021, arXiv 2106.01345);
     without ``return``, behaviour cloning. Classes have a cross-entropy, counted per step; vectors a squared error,
@@ -31,14 +31,14 @@ class Action(Objective):
 
     Args:
         action: name of the data that is predicted. Where it is in the set, it comes after `read`.
-        read: name whose tokens of a step predict its action: their mean, where there are several.
+        read: name whose hidden states of a step predict its action: their mean, where there are several.
         squash: tanh of predicted vectors, for actions in -1..1.
         dropout: before the head.
-        val_episodes: in which it acts in every validation, where the data has a world to act in.
-        test_episodes: in which it acts in the test.
-        target_returns: what it is asked for; the first gives the metric ``return``. None: the best of the data.
-        temperature: of classes that are drawn when it acts; 0 takes the best, which may go round in circles where the
-            demonstrator knew more than it saw.
+        val_episodes: played in every validation, where the data has a world.
+        test_episodes: played in the test.
+        target_returns: the first gives the metric ``return``. None: the best of the data.
+        temperature: of classes that are drawn in roll-outs; 0 takes the best, which may go round in circles where the
+            demonstrator knew more than the model observes.
     """
 
     def __init__(
@@ -58,8 +58,7 @@ class Action(Objective):
     ) -> None:
         super().__init__(weight=weight)
         for key, episodes in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
-            if episodes < 1:
-                raise InvalidValue(key, episodes, "must be at least 1")
+            check_at_least(key, episodes, 1)
         check_temperature(temperature)
         if target_returns is not None and not target_returns:
             raise InvalidValue("target_returns", target_returns, "is empty", "null, for the best of the data")
@@ -74,14 +73,13 @@ class Action(Objective):
         steps = model.tokenizer(read).spec.max_length
         if "times" in spec.fields and steps != spec.max_length:
             raise InvalidValue("read", read, f"has up to {steps} steps in the data, and {action} {spec.max_length}")
-        _check_not_told(model, read, action)
+        _check_causal(model, read, action)
         self.tokens_per_step = int(model.tokenizer(read).num_tokens(torch.ones(1, dtype=torch.long)))
         field = spec.fields[self.field]
         if squash and self.field == "values" and (field.largest or 0.0) > 1 + ROUNDING:
             problem = f"predicts numbers of -1..1, and actions of the data reach {field.largest:g}"
-            raise InvalidValue(
-                "squash", squash, problem, f"false, or '{action}' in the data divided by {field.largest:g}"
-            )
+            otherwise = f"false, or '{action}' in the data divided by {field.largest:g}"
+            raise InvalidValue("squash", squash, problem, otherwise)
         size = field.num_classes if self.field == "class" else field.shape[1]
         self.temperature = temperature
         self.directions = known("accuracy") if self.is_discrete else {}
@@ -120,15 +118,15 @@ class Action(Objective):
         chosen, target = self.choose(predicted), batch[self.action][self.field]
         lengths = real.sum(1).tolist()
         examples = []
-        for said, true, length in zip(chosen, target, lengths, strict=True):
-            right = bool((said[:length] == true[:length]).all()) if length and self.is_discrete else None
-            examples.append(Example(self._show(said[:length]), self._show(true[:length]), right))
+        for actions, true, length in zip(chosen, target, lengths, strict=True):
+            right = bool((actions[:length] == true[:length]).all()) if length and self.is_discrete else None
+            examples.append(Example(self._show(actions[:length]), self._show(true[:length]), right))
         return examples
 
     def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
         """Scores of the classes, or the vectors, of the first steps of each sample."""
-        seen = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
-        steps = F.pad(seen, (0, 0, 0, num_steps - seen.shape[1]))  # cuts where there are more
+        hidden = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
+        steps = F.pad(hidden, (0, 0, 0, num_steps - hidden.shape[1]))  # a negative padding cuts
         out = self.head(self.dropout(steps))
         return out.tanh() if self.squash and not self.is_discrete else out
 
@@ -139,11 +137,11 @@ class Action(Objective):
     def act(
         self, states: HiddenStates, num_steps: int, generators: Sequence[torch.Generator]
     ) -> Shaped[Tensor, "B ..."]:
-        """The action of the last of so many steps, which every sample has.
+        """The action of the last step.
 
         Args:
-            states: what the model has made of the steps.
-            num_steps: how many.
+            states: of the steps.
+            num_steps: how many every sample has.
             generators: one for each sample, on the CPU, where classes are drawn.
         """
         predicted = self.predict(states, num_steps)[:, -1]
@@ -163,20 +161,19 @@ class Action(Objective):
         return "; ".join(" ".join(f"{value:.2f}" for value in action) for action in actions.tolist())
 
 
-def _check_not_told(model: MultimodalTransformer, read: str, action: str) -> None:
-    """Raises InvalidValue if the tokens that are read would hear the action that they are to choose."""
+def _check_causal(model: MultimodalTransformer, read: str, action: str) -> None:
+    """Raises InvalidValue if the tokens that predict an action attend to it, or to what follows from it."""
     names, clock_of = model.names, model.clock_of
     beside = [name for name in model.encoded if clock_of[name] == clock_of[read] and read not in model.encoded]
     if beside and beside[0] != action:
-        raise InvalidValue(
-            "read", read, f"hears all steps of '{beside[0]}', which is encoded, later ones too", "encode=[]"
-        )
+        problem = f"attends to all steps of '{beside[0]}', which is encoded, later ones too"
+        raise InvalidValue("read", read, problem, "encode=[]")
     if action not in model.names:
         return
     mutual = clock_of[read] in model.clocks and model.clocks[clock_of[read]].mutual
-    crossing = action in model.encoded and read not in model.encoded  # what an encoder hears, all others hear whole
+    in_memory = action in model.encoded and read not in model.encoded  # cross-attention has no causal mask
     apart = clock_of[read] != clock_of[action]
-    if read == action or apart or names.index(action) < names.index(read) or mutual or crossing:
+    if read == action or apart or names.index(action) < names.index(read) or mutual or in_memory:
         order = f"modality=[{read},{action}], both on one clock that is not mutual"
         order = "a name that comes before it" if read == action else order
-        raise InvalidValue("read", read, f"hears '{action}' of its own step, or of later ones", order)
+        raise InvalidValue("read", read, f"attends to '{action}' of its own step, or of later ones", order)

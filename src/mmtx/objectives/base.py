@@ -1,4 +1,4 @@
-"""What every objective promises, and the score it gives."""
+"""The interface of objectives, and the score that each returns."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Example:
-    """One prediction beside the truth, as a person reads it."""
+    """One prediction and the truth, as text."""
 
     predicted: str
     truth: str
@@ -60,7 +60,7 @@ class Example:
 
 
 class Objective(nn.Module, ABC):
-    """What is predicted, and the loss.
+    """A head with its loss and statistics.
 
     Subclasses are constructed as ``Class(specs=..., model=..., **keys of the yaml)`` and raise ValueError where the
     set or the data lacks what they need.
@@ -74,10 +74,10 @@ class Objective(nn.Module, ABC):
     """
 
     labels: tuple[str, ...] = ()
-    """Names of the data that this objective reads besides the set."""
+    """Names of the data that this objective needs besides those it reads."""
 
     reads: tuple[str, ...] = ()
-    """Names of the set without whose tokens it has nothing to read; empty where any will do."""
+    """Names of the set whose hidden states it needs; empty where those of any name will do."""
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
@@ -87,36 +87,36 @@ class Objective(nn.Module, ABC):
         self.weight = weight
 
     directions: Directions = {}
-    """Which way each metric is better that it reports besides ``loss``: ``"min"``, ``"max"``, or None for neither."""
+    """Of each metric besides ``loss``, whether lower or higher is better: ``"min"``, ``"max"``, or None for neither."""
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names without which there is nothing to predict, or nothing to predict it from."""
+        """All names without which it does not apply."""
         return (*self.labels, *self.reads)
 
     def applies(self, names: Batch | Container[str]) -> bool:
-        """Whether data of these names, or a batch, has what this objective needs. Parts of a mixture may not."""
+        """Whether a batch, or data of these names, has all that it needs; a part of a mixture may not."""
         return all(name in names for name in self.needs)
 
     @abstractmethod
     def count(self, batch: Batch) -> Int[Tensor, ""]:
-        """How many predictions the batch holds, known before anything is computed. Equals the score's count."""
+        """The number of predictions in the batch, before the forward pass; equals the score's count."""
 
     @abstractmethod
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        """The loss of a batch, and what is counted beside it."""
+        """The loss and statistics of a batch."""
 
     @abstractmethod
     def metrics(self, score: Score) -> dict[str, float]:
-        """Metrics of added-up scores, by their field's definitions; ``loss`` always, and those of `directions`."""
+        """Metrics of summed scores, by their field's definitions: ``loss`` always, and those of `directions`."""
 
     @abstractmethod
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        """A prediction for every sample, for people to look at."""
+        """A prediction for every sample."""
 
 
 def required_name(name: str, names: Collection[str], what: str, key: str) -> None:
-    """Raises ValueError if an objective needs a name that is not there."""
+    """Raises ValueError if `name` is not among `names`."""
     if name not in names:
         have = ", ".join(names) or "nothing"
         raise ValueError(f"{key}={name} names no {what}; there is {have}")

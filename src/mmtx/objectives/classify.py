@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
 from mmtx.directions import known
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_spec
@@ -20,12 +20,12 @@ from mmtx.tokens import HiddenStates
 
 
 class Classify(Objective):
-    """One class per sample, read from the pooled set.
+    """One class per sample, predicted from its pooled hidden states.
 
     Args:
         label: name of the data whose field ``class`` is predicted.
         pool: from tokens to one vector.
-        pooler: a linear map and tanh before the head (BERT, and ViT without classes).
+        pooler: a linear map and tanh before the head (as in BERT).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
         mixup: in training, each sample's tokens are mixed with another's, and so is its target (Zhang et al. 2017,
             arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
@@ -52,10 +52,8 @@ class Classify(Objective):
         spec = required_spec(label, specs, "label")
         if "class" not in spec.fields or not spec.fields["class"].num_classes:
             raise InvalidValue("label", label, "has no field 'class' with num_classes")
-        if not 0 <= label_smoothing < 1:
-            raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
-        if mixup < 0:
-            raise InvalidValue("mixup", mixup, "must be at least 0")
+        check_fraction("label_smoothing", label_smoothing)
+        check_at_least("mixup", mixup, 0)
         ragged = [name for name in model.names if any(f.ragged for f in model.tokenizer(name).spec.fields.values())]
         if mixup and ragged:
             raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
@@ -79,7 +77,7 @@ class Classify(Objective):
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         target, present = batch[self.label]["class"], batch.present(self.label)
         share = self._shares(model, batch)
-        logits = self._read(model(batch) if share is None else _mixed(model, batch, share))
+        logits = self._classify(model(batch) if share is None else _mixed(model, batch, share))
         loss = self._loss(logits, target)
         if share is not None:
             loss = share * loss + (1 - share) * self._loss(logits, target.flip(0))
@@ -94,19 +92,19 @@ class Classify(Objective):
         predicted = self.logits(model, batch).argmax(-1).tolist()
         truth, present = batch[self.label]["class"].tolist(), batch.present(self.label).tolist()
         return [
-            Example(self._name(p), self._name(t), p == t) if known else Example(self._name(p), "")
-            for p, t, known in zip(predicted, truth, present, strict=True)
+            Example(self._name(p), self._name(t), p == t) if labelled else Example(self._name(p), "")
+            for p, t, labelled in zip(predicted, truth, present, strict=True)
         ]
 
     def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
         """Scores of the classes."""
-        return self._read(model(batch))
+        return self._classify(model(batch))
 
-    def _read(self, states: HiddenStates) -> Float[Tensor, "B classes"]:
+    def _classify(self, states: HiddenStates) -> Float[Tensor, "B classes"]:
         return self.head(self.dropout(self.pooled(states)))
 
     def pooled(self, states: HiddenStates) -> Float[Tensor, "B D"]:
-        """What the head reads."""
+        """The input of the head."""
         return self.pooler(self.pool(states))
 
     def _loss(self, logits: Float[Tensor, "B classes"], target: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
@@ -114,8 +112,8 @@ class Classify(Objective):
         return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
 
     def _shares(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"] | None:
-        """How much of each sample stays its own; the rest is its partner's, the sample as far from the other end. All
-        of it where one of the two has no label, or lacks a name that the other has."""
+        """The weight of each sample in its mix with its partner, the sample as far from the other end of the batch: 1
+        where one of the two has no label, or lacks a name that the other has."""
         if not (self.training and self.mixup):
             return None
         present = batch.present(self.label)
@@ -131,7 +129,7 @@ class Classify(Objective):
 
 
 def _mixed(model: MultimodalTransformer, batch: Batch, share: Float[Tensor, " B"]) -> HiddenStates:
-    """What the model makes of tokens that are each sample's own to this share, and else its partner's."""
+    """Hidden states of tokens whose content is mixed with that of the sample's partner."""
     token_set = model.tokenize(batch)
-    own = share[:, None, None].to(token_set.content.dtype)
-    return model.run(token_set.with_content(own * token_set.content + (1 - own) * token_set.content.flip(0)))
+    weight = share[:, None, None].to(token_set.content.dtype)
+    return model.run(token_set.with_content(weight * token_set.content + (1 - weight) * token_set.content.flip(0)))

@@ -1,4 +1,4 @@
-"""Contrastive learning: what belongs together lies close together."""
+"""Contrastive learning of two names, as CLIP."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ RANKS = (1, 5)
 
 
 class Contrastive(Objective):
-    """Two parts of a sample find each other among those of the other samples (CLIP: Radford et al. 2021, arXiv
+    """Each name of a sample retrieves the other among the samples of a batch (CLIP: Radford et al. 2021, arXiv
     2103.00020, figure 3).
 
-    The backbone hears each of the two names as a set of its own, so neither hears the other; the mean of its tokens,
-    through a linear map, is its vector. The loss is the cross-entropy of finding the second from the first and the
-    first from the second, half each, by cosine similarity over a learned temperature. Only samples that have both names
-    take part. Negatives are those of the same micro-batch, so `batch_size` counts and accumulation does not replace it.
+    The backbone runs each of the two names as a set of its own, so neither attends to the other; the mean of its
+    tokens, through a linear map, is its vector. The loss is the cross-entropy of retrieving the second from the first
+    and the first from the second, half each, by cosine similarity over a learned temperature. Only samples that have
+    both names take part. Negatives are those of the same micro-batch, which accumulation does not enlarge.
 
     Metrics: ``recall@1`` and ``recall@5``, the share of samples whose counterpart is the nearest one, or among the
     nearest five, **of the evaluation batch** (``loader.eval_batch_size`` candidates; the last may have fewer), for both
@@ -41,10 +41,10 @@ class Contrastive(Objective):
     Args:
         first: a name of the set.
         second: the other one.
-        label: name of the data whose field ``class`` tells which samples show the same: they are no negatives of one
-            another, and finding any of them is right; None: only what belongs to the same sample is.
+        label: name of the data whose field ``class`` is equal for samples that match as well: they are no negatives of
+            one another, and retrieving any of them is right; None: only the two names of one sample match.
         size: of the vectors.
-        temperature: to begin with.
+        temperature: initial.
     """
 
     def __init__(
@@ -63,12 +63,13 @@ class Contrastive(Objective):
         for key, name in (("first", first), ("second", second)):
             required_name(name, model.names, "modality of the set", key)
             if name in model.encoded:
-                raise InvalidValue(key, name, "is sent through the encoder; both are to be heard alike", "encode=[]")
+                raise InvalidValue(key, name, "is sent through the encoder; both must be in one stack", "encode=[]")
         if first == second:
             raise InvalidValue("second", second, "is the first, too; name another")
         others = [name for name in model.names if name not in (first, second)]
         if others:
-            raise InvalidValue("first", first, f"and {second} leave nobody to hear {others[0]}; take it out of the set")
+            problem = f"and {second} are run alone, without {others[0]}; take it out of the set"
+            raise InvalidValue("first", first, problem)
         if label is not None and "class" not in required_spec(label, specs, "label").fields:
             raise InvalidValue("label", label, "has no field 'class'")
         if size < 1:
@@ -97,9 +98,9 @@ class Contrastive(Objective):
         similarities, both, count = self.similarities(model, batch), self._both(batch), self.count(batch)
         logits = similarities * self.log_scale.exp().clamp(max=MAX_SCALE)
         alike = self._alike(batch)
-        own = torch.eye(len(both), dtype=torch.bool, device=both.device)
-        candidates = (both[None] & ~alike) | own  # of each row: nobody is without one
-        each = torch.stack([_surprise(logits, candidates), _surprise(logits.T, candidates)])
+        itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
+        candidates = (both[None] & ~alike) | itself  # so that no row is without any
+        each = torch.stack([_cross_entropy(logits, candidates), _cross_entropy(logits.T, candidates)])
         loss = (each * both).sum() / 2
         if self.training:
             return Score(loss, count)
@@ -118,7 +119,7 @@ class Contrastive(Objective):
         return metrics
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        """For each first, the nearest second of the batch, by its class or its place in the batch."""
+        """For each first, the nearest second of the batch, by its class or its index in the batch."""
         both, alike = self._both(batch), self._alike(batch)
         nearest = self.similarities(model, batch).masked_fill(~both[None], -2.0).argmax(1).tolist()
         return [
@@ -132,7 +133,7 @@ class Contrastive(Objective):
         return one @ other.T
 
     def vectors(self, model: MultimodalTransformer, batch: Batch, name: str) -> Float[Tensor, "B size"]:
-        """What one name becomes, heard alone; of length 1."""
+        """The vectors of one name, of length 1."""
         pooled = self.pool(model.run(model.tokenize(batch, [name])))
         return F.normalize(self.projections[name](pooled).float(), dim=1)
 
@@ -144,19 +145,19 @@ class Contrastive(Objective):
         return batch.present(self.first) & batch.present(self.second)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *rest: Any) -> None:
-        """Also from checkpoints in which the scale is a scalar, as it once was."""
+        """Loads checkpoints of an earlier version, in which the scale is a scalar, as well."""
         key = f"{prefix}log_scale"
         if key in state_dict:
             state_dict[key] = state_dict[key].reshape(-1)
         super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _alike(self, batch: Batch) -> Bool[Tensor, "B B"]:
-        """Which samples show the same."""
+        """Which samples match."""
         alike = torch.eye(len(batch), dtype=torch.bool, device=batch.lengths[self.first].device)
         if self.label is None:
             return alike
-        label, known = batch[self.label]["class"], batch.present(self.label)
-        return alike | ((label[:, None] == label) & known & known[:, None])
+        label, present = batch[self.label]["class"], batch.present(self.label)
+        return alike | ((label[:, None] == label) & present & present[:, None])
 
     def _name(self, batch: Batch, i: int) -> str:
         if self.label is None:
@@ -165,7 +166,7 @@ class Contrastive(Objective):
         return self.names[index] if self.names else str(index)
 
 
-def _surprise(logits: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"]) -> Float[Tensor, " B"]:
+def _cross_entropy(logits: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"]) -> Float[Tensor, " B"]:
     """Cross-entropy of each row's own column among its candidates."""
     return logits.masked_fill(~candidates, -math.inf).logsumexp(1) - logits.diagonal()
 
@@ -173,7 +174,7 @@ def _surprise(logits: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"]) -> 
 def _found(
     similarities: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"], right: Bool[Tensor, "B B"]
 ) -> list[Bool[Tensor, " B"]]:
-    """For each rank, whether a right one is among so many nearest."""
+    """For each rank, whether a right one is among so many nearest candidates."""
     order = similarities.masked_fill(~candidates, -2.0).argsort(dim=1, descending=True, stable=True)
     hits = (right & candidates).gather(1, order)
     return [hits[:, :rank].any(1) for rank in RANKS]

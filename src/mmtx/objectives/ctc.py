@@ -16,21 +16,28 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.objectives.text_metrics import TextMetric
-from mmtx.objectives.transcripts import accepted_texts, check_metrics, text_directions, transcript_stats
+from mmtx.objectives.transcripts import (
+    accepted_texts,
+    check_metrics,
+    text_directions,
+    transcript_examples,
+    transcript_metrics,
+    transcript_stats,
+)
 
 
 class CTC(Objective):
-    """A text is read off tokens that stand in its order, without knowing which of them says what (Graves et al. 2006).
+    """A text predicted from tokens in its order, without an alignment (Graves et al. 2006).
 
-    Every token of `source` scores all ids and a blank; the loss is the negative log-likelihood of all ways to say the
-    text, marks left out. It reads the encoder's outputs where `source` is encoded, and is counted per id of the text.
-    A text that needs more tokens than its source has cannot be said: such a sample has no loss, though its
-    ids are counted, and the share of them is the metric ``too_long``.
+    Every token of `source` scores all ids and a blank; the loss is the negative log-likelihood of all alignments of the
+    text, without its begin and end. It uses the encoder's output where `source` is encoded, and is counted per id of
+    the text. A text that needs more tokens than its source has is infeasible: such a sample has no loss, though its
+    ids are counted, and the share of such samples is the metric ``too_long``.
 
     Args:
-        source: name whose tokens are read.
-        text: name of the data whose text is said; it need not be in the set.
-        metrics: ``{name: TextMetric}``, of the texts that greedy decoding reads; None: none.
+        source: name whose tokens predict.
+        text: name of the data whose text is predicted; it need not be in the set.
+        metrics: ``{name: TextMetric}``, of greedily decoded texts; None: none.
     """
 
     def __init__(
@@ -48,7 +55,7 @@ class CTC(Objective):
         spec = required_spec(text, specs, "text")
         if spec.vocabulary is None:
             raise InvalidValue("text", text, "has no vocabulary")
-        _check_not_told(model, source, text)
+        _check_unseen(model, source, text)
         metrics = metrics or {}
         check_metrics(metrics)
         self.labels, self.reads = (text,), (source,)
@@ -67,43 +74,37 @@ class CTC(Objective):
         scores, lengths = self.scores(model, batch)
         targets, target_lengths = self._targets(batch)
         needed = target_lengths + _repeats(targets, target_lengths)
-        sayable = (needed <= lengths) & (target_lengths > 0)
+        feasible = (needed <= lengths) & (target_lengths > 0)
         loss = F.ctc_loss(
             scores.log_softmax(-1).transpose(0, 1),
             targets,
-            torch.where(sayable, lengths, scores.shape[1]),  # any legal length: these rows are left out below
-            torch.where(sayable, target_lengths, 0),
+            torch.where(feasible, lengths, scores.shape[1]),  # any legal length: infeasible rows are left out below
+            torch.where(feasible, target_lengths, 0),
             blank=self.blank,
             reduction="none",
         )
-        loss_sum = torch.where(sayable, loss, 0.0).sum()
+        loss_sum = torch.where(feasible, loss, 0.0).sum()
         present = target_lengths > 0
         count = target_lengths.sum()
-        stats = {"too_long": ((present & ~sayable).sum(), present.sum())}
+        stats = {"too_long": ((present & ~feasible).sum(), present.sum())}
         if self.training:
             return Score(loss_sum, count, stats)
         accepted = accepted_texts(batch, self.text, None, self.vocabulary)
-        written = self._read(scores, lengths)
+        written = self._decode(scores, lengths)
         return Score(loss_sum, count, stats | transcript_stats(self.text_metrics, written, accepted, loss.device))
 
     def metrics(self, score: Score) -> dict[str, float]:
         metrics = {"loss": score.mean_loss(), "too_long": score.ratio("too_long")}
-        sums = {name: (float(total), float(count)) for name, (total, count) in score.stats.items()}
-        if set(sums) == {"too_long"}:
-            return metrics
-        return metrics | {name: metric.value(sums) for name, metric in self.text_metrics.items()}
+        return metrics if set(score.stats) == {"too_long"} else metrics | transcript_metrics(self.text_metrics, score)
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         accepted = accepted_texts(batch, self.text, None, self.vocabulary)
-        return [
-            Example(text, truth[0] if truth else "", text in truth if truth else None)
-            for text, truth in zip(self.write(model, batch), accepted, strict=True)
-        ]
+        return transcript_examples(self.write(model, batch), accepted)
 
     @torch.inference_mode()
     def write(self, model: MultimodalTransformer, batch: Batch) -> list[str]:
-        """The text of each sample: the best id of each token, repetitions joined, blanks left out."""
-        return self._read(*self.scores(model, batch))
+        """The text of each sample, greedily: the best id of each token, repetitions joined, blanks left out."""
+        return self._decode(*self.scores(model, batch))
 
     def scores(
         self, model: MultimodalTransformer, batch: Batch
@@ -112,14 +113,14 @@ class CTC(Objective):
         states = model.encode(batch, self.source)
         return self.head(states.tokens(self.source)).float(), states.lengths(self.source)
 
-    def _read(self, scores: Float[Tensor, "B n V_plus_1"], lengths: Int[Tensor, " B"]) -> list[str]:
+    def _decode(self, scores: Float[Tensor, "B n V_plus_1"], lengths: Int[Tensor, " B"]) -> list[str]:
         rows = zip(scores.argmax(-1).tolist(), lengths.tolist(), strict=True)
         return [self.vocabulary.decode(collapse(row[:length], self.blank)) for row, length in rows]
 
     def _targets(self, batch: Batch) -> tuple[Int[Tensor, "B n"], Int[Tensor, " B"]]:
-        """Ids of the text without its marks, and how many there are."""
+        """Ids of the text without its begin and end, and how many there are."""
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
-        real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+        real = _within(ids, lengths)
         for mark in (self.vocabulary.begin, self.vocabulary.end):
             if mark is not None:
                 real = real & (ids != mark)
@@ -128,12 +129,12 @@ class CTC(Objective):
 
 
 def collapse(ids: list[int], blank: int) -> list[int]:
-    """What a path of best ids says: repetitions joined, then blanks left out."""
+    """The ids of an alignment: repetitions joined, then blanks left out."""
     return [i for last, i in zip([blank, *ids], ids, strict=False) if i not in (last, blank)]
 
 
 def _repeats(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-    """Neighbours that are equal: a blank has to stand between them."""
+    """Neighbours that are equal, between which a blank is needed."""
     return ((ids[:, 1:] == ids[:, :-1]) & _within(ids, lengths)[:, 1:]).sum(1)
 
 
@@ -141,11 +142,11 @@ def _within(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> Bool[Tensor,
     return torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
 
 
-def _check_not_told(model: MultimodalTransformer, source: str, text: str) -> None:
-    """Raises InvalidValue if the tokens that are read would hear the text that they are to say."""
+def _check_unseen(model: MultimodalTransformer, source: str, text: str) -> None:
+    """Raises InvalidValue if the tokens that predict a text attend to it."""
     stack = model.encoded if source in model.encoded else model.decoded
     clocks = list(dict.fromkeys(model.clock_of[name] for name in stack))
     within = text in stack and clocks.index(model.clock_of[text]) <= clocks.index(model.clock_of[source])
     if within or (text in model.encoded and source not in model.encoded):
         otherwise = f"modality=[{source},{text}]" if within else f"encode=[{source}]"
-        raise InvalidValue("source", source, f"hears '{text}', which it is to say", otherwise)
+        raise InvalidValue("source", source, f"attends to '{text}', which it predicts", otherwise)

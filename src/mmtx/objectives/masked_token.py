@@ -20,14 +20,14 @@ from mmtx.objectives.base import Example, Objective, Score, required_name, requi
 
 
 class MaskedToken(Objective):
-    """Some ids of a text that hears itself whole are hidden and predicted (Devlin et al. 2018, arXiv 1810.04805).
+    """Some ids of a bidirectional text are masked and predicted (Devlin et al. 2018, arXiv 1810.04805).
 
     Of the chosen ids, eight in ten become the mask, one in ten another id, one stays. In evaluation the same are chosen
-    every time. The head is a linear map, an activation, a normalisation, and scores by the text's own embedding.
+    every time. The head is a linear map, an activation, a normalisation, and the text's own embedding.
 
     Args:
         text: name whose ids are predicted.
-        mask: id that hides.
+        mask: the mask's id.
         share: of a text's ids that are chosen; at least one, and never its begin or end.
         activation: of the head.
         norm_eps: of the head's normalisation.
@@ -51,8 +51,7 @@ class MaskedToken(Objective):
         required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizer(text)
         if not isinstance(tokenizer, Text) or tokenizer.causal:
-            problem = "must name a text that hears itself whole"
-            raise InvalidValue("text", text, problem, f"modality.{text}.causal=false")
+            raise InvalidValue("text", text, "must name a bidirectional text", f"modality.{text}.causal=false")
         if not 0 <= mask < tokenizer.vocab_size:
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
@@ -88,12 +87,12 @@ class MaskedToken(Objective):
         best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
-            Example(self._read(said[:n]), self._read(true[:n]), said[:n] == true[:n] if n else None)
-            for said, true, n in zip(filled, ids.tolist(), lengths, strict=True)
+            Example(self._decode(row[:n]), self._decode(true[:n]), row[:n] == true[:n] if n else None)
+            for row, true, n in zip(filled, ids.tolist(), lengths, strict=True)
         ]
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of every id at every place."""
+        """Scores of every id at every token."""
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Text)
         return tokenizer.logits(self.transform(hidden)) + self.bias
@@ -122,11 +121,11 @@ class MaskedToken(Objective):
         return torch.where(chosen, hidden, ids)
 
     def _random(self, like: Tensor, seed: int) -> Float[Tensor, "B n"]:
-        """In evaluation the same for the same place, whatever the batch."""
+        """Uniform numbers; in evaluation the same for the same column, whatever the batch."""
         if self.training:
             return torch.rand(like.shape, device=like.device)
         row = torch.rand(like.shape[1], generator=torch.Generator().manual_seed(seed))
         return row.to(like.device).expand(like.shape)
 
-    def _read(self, ids: list[int]) -> str:
+    def _decode(self, ids: list[int]) -> str:
         return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))

@@ -10,14 +10,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.search import GREEDY, Sampling, generate
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead
 
 STREAM_SAMPLING = Sampling(temperature=0.8)
-"""How examples continue a stream: its best next id again and again soon repeats itself."""
+"""How examples continue a stream: greedy decoding soon repeats itself."""
 
 
 class NextToken(Objective):
@@ -42,12 +43,8 @@ class NextToken(Objective):
         )
         self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
-        self.directions = known(
-            "perplexity",
-            "accuracy",
-            *["exact_match"] * self.head.texts_end,
-            *["bits_per_byte"] * (vocabulary is not None),
-        )
+        optional = ["exact_match"] * self.head.texts_end + ["bits_per_byte"] * (vocabulary is not None)
+        self.directions = known("perplexity", "accuracy", *optional)
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
@@ -63,7 +60,7 @@ class NextToken(Objective):
         right = logits.argmax(-1) == targets
         stats = {"accuracy": ((right & real).sum(), count)}
         if self.head.texts_end:
-            # greedy decoding writes the whole text exactly if every token is the best one after the true past
+            # greedy decoding gives the whole text exactly if every token is the best one after the true past
             present = real.any(1)
             stats["exact_match"] = ((present & (right | ~real).all(1)).sum(), present.sum())
         if self.head.vocabulary is not None:
@@ -106,5 +103,5 @@ class NextToken(Objective):
         for index, (new, true) in enumerate(zip(written, truth, strict=True)):
             given = shown[index] if shown else []
             right = new == [i for i in true if i != end] if true and texts_end else None
-            examples.append(Example(self.head.read(given + new), self.head.read(given + true), right))
+            examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples

@@ -13,21 +13,21 @@ from mmtx.tokens import HiddenStates
 
 
 class Pool(ABC):
-    """One vector per sample."""
+    """Pools the hidden states of a set to one vector per sample."""
 
     names: tuple[str, ...] = ()
-    """Names that are read, where it is not the whole set."""
+    """Names that are pooled, where it is not the whole set."""
 
     @abstractmethod
     def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]: ...
 
     @abstractmethod
     def check(self, model: MultimodalTransformer) -> None:
-        """Raises ValueError if the set does not have what is read."""
+        """Raises ValueError if the set does not have what is pooled."""
 
 
 class MeanPool(Pool):
-    """The mean over all real tokens of the set, read-outs left out."""
+    """The mean over all real tokens of the set but prefix tokens."""
 
     def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]:
         weight = states.content_mask()[..., None].to(states.hidden.dtype)
@@ -38,7 +38,7 @@ class MeanPool(Pool):
 
 
 class FirstPool(Pool):
-    """The first token of one name: of a text that begins with a mark, as BERT's do.
+    """The first token of one name, such as the [CLS] that BERT's texts begin with.
 
     Args:
         name: whose first token.
@@ -70,7 +70,5 @@ class SummaryPool(Pool):
     def check(self, model: MultimodalTransformer) -> None:
         tokenizer = model.tokenizers[self.name] if self.name in model.tokenizers else None
         if not getattr(tokenizer, "num_summaries", 0):
-            raise ValueError(
-                f"pool.name={self.name}: the set [{', '.join(model.names)}] has no summary token of that name; "
-                f"set modality.{self.name}.summary=true"
-            )
+            problem = f"the set [{', '.join(model.names)}] has no summary token of that name"
+            raise ValueError(f"pool.name={self.name}: {problem}; set modality.{self.name}.summary=true")

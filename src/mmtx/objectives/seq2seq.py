@@ -1,16 +1,18 @@
-"""Sequence to sequence: a text written from everything else in the set, and judged as a text."""
+"""Sequence to sequence: a text from everything else in the set, evaluated by decoding."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.decoder import Logits
-from mmtx.decoding.search import beam_search, check_search, generate
+from mmtx.decoding.beam_search import beam_search, check_search
+from mmtx.decoding.generate import generate
+from mmtx.decoding.text_decoder import Logits
 from mmtx.directions import known
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
@@ -22,29 +24,29 @@ from mmtx.objectives.transcripts import (
     check_metrics,
     check_references,
     text_directions,
+    transcript_examples,
+    transcript_metrics,
     transcript_stats,
 )
 
 
 class Seq2Seq(Objective):
-    """A text that begins and ends by marks of its vocabulary, learnt by teacher forcing and evaluated by decoding.
+    """A text with a begin and an end of its vocabulary, learnt by teacher forcing and evaluated by decoding.
 
-    What the text is written from is whatever else the set holds: heard by cross-attention where it is encoded
-    (``encode=[audio]``), else as a prefix of the text in the same stack (prefix-LM).
+    It is conditioned on all other names of the set: by cross-attention where they are encoded (``encode=[audio]``),
+    else as a prefix of the text in the same stack (prefix-LM).
 
     Args:
-        text: name of the text that is written.
-        references: name of the data whose ids list all accepted texts, each closed by the end mark; None: only the
-            text itself is accepted.
-        tied: score ids by the text's own embedding instead of a linear map of its own.
-        logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
-        prompt: ids that always follow the beginning when a text is written (Whisper: language and task).
-        suppress: ids that are never written.
-        suppress_first: ids that no text begins with, behind the prompt.
-        label_smoothing: share of the target spread over all ids, in training.
+        text: name of the text.
+        references: name of the data whose ids list all accepted texts, each closed by the end id; None: only the text
+            itself is accepted.
+        tied, logit_scale, label_smoothing: see `TextHead`.
+        prompt: ids that always follow the begin id in decoding (Whisper: language and task).
+        suppress: ids that are never decoded.
+        suppress_first: ids that are never decoded first, behind the prompt.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
-        length_penalty: of beam search, see `mmtx.decoding.search.beam_search`.
+        length_penalty: see `beam_search`.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Seq2Seq(Objective):
         metrics: dict[str, TextMetric],
         beam_size: int,
         length_penalty: float,
-        suppress_first: Sequence[int] = (),  # runs of before have none
+        suppress_first: Sequence[int] = (),  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(weight=weight)
         self.head = TextHead(
@@ -71,9 +73,8 @@ class Seq2Seq(Objective):
         )
         vocabulary, self.coded = self.head.vocabulary, {"head.projection.weight": text}
         if vocabulary is None or vocabulary.begin is None or vocabulary.end is None:
-            raise InvalidValue(
-                "text", text, "names a text without begin and end; a stream takes objective=[next_token]"
-            )
+            problem = "names a text without begin and end; a stream takes objective=[next_token]"
+            raise InvalidValue("text", text, problem)
         check_metrics(metrics)
         check_references(references, specs)
         check_search(beam_size, length_penalty)
@@ -105,19 +106,14 @@ class Seq2Seq(Objective):
         metrics = {"loss": score.mean_loss()}
         if "accuracy" not in score.stats:
             return metrics
-        sums = {name: (float(total), float(count)) for name, (total, count) in score.stats.items()}
-        values = {name: metric.value(sums) for name, metric in self.text_metrics.items()}
-        return metrics | {"accuracy": score.ratio("accuracy")} | values
+        return metrics | {"accuracy": score.ratio("accuracy")} | transcript_metrics(self.text_metrics, score)
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
-        return [
-            Example(text, truth[0] if truth else "", text in truth if truth else None)
-            for text, truth in zip(self.write(model, batch), accepted, strict=True)
-        ]
+        return transcript_examples(self.write(model, batch), accepted)
 
     def search_with(self, beam_size: int | None, length_penalty: float | None) -> None:
-        """From now on, decodes otherwise than it was made to; None: as before."""
+        """Changes the settings of decoding; None leaves one as it is."""
         self.beam_size = self.beam_size if beam_size is None else beam_size
         self.length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
         check_search(self.beam_size, self.length_penalty)
@@ -126,38 +122,19 @@ class Seq2Seq(Objective):
     def write(
         self, model: MultimodalTransformer, batch: Batch, *, max_new_tokens: int | None = None, cache: bool = True
     ) -> list[str]:
-        """The text of each sample, decoded from nothing but its beginning and the rest of the set."""
+        """The text of each sample, decoded from its begin id and the rest of the set."""
         count, device = len(batch), batch.lengths[self.text].device
         ids = torch.tensor([self.begin, *self.prompt], device=device).expand(count, -1)
         lengths = torch.full((count,), ids.shape[1], device=device)
         prompt = batch.with_name(self.text, {"ids": ids}, lengths, full=True)
         limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
+        options: Any = {"max_new_tokens": limit, "end": self.end, "suppress_first": self.suppress_first, "cache": cache}
         if self.beam_size == 1:
-            written = generate(
-                model,
-                logits,
-                prompt,
-                self.text,
-                max_new_tokens=limit,
-                end=self.end,
-                not_first=self.suppress_first,
-                cache=cache,
-            )
+            written = generate(model, logits, prompt, self.text, **options)
         else:
-            found = beam_search(
-                model,
-                logits,
-                prompt,
-                self.text,
-                beam_size=self.beam_size,
-                length_penalty=self.length_penalty,
-                max_new_tokens=limit,
-                end=self.end,
-                not_first=self.suppress_first,
-                cache=cache,
-            )
-            written = [hypothesis.ids for hypothesis in found]
+            options |= {"beam_size": self.beam_size, "length_penalty": self.length_penalty}
+            written = [found.ids for found in beam_search(model, logits, prompt, self.text, **options)]
         return [self.vocabulary.decode(ids) for ids in written]
 
     def _logits(self, model: MultimodalTransformer) -> Logits:

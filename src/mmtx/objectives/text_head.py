@@ -1,4 +1,4 @@
-"""Scores of the id that follows each token of a causal text: what every objective on written text shares."""
+"""The head of objectives that predict the next id of a causal text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, Vocabulary
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_fraction
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
@@ -45,11 +45,10 @@ class TextHead(nn.Module):
         required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizer(text)
         if text in model.encoded:
-            raise InvalidValue("text", text, "is sent through the encoder; what is written is decoded", "encode=[]")
+            raise InvalidValue("text", text, "is sent through the encoder; a text to predict is decoded", "encode=[]")
         if not isinstance(tokenizer, Text) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
-        if not 0 <= label_smoothing < 1:
-            raise InvalidValue("label_smoothing", label_smoothing, "must lie in [0, 1)")
+        check_fraction("label_smoothing", label_smoothing)
         self.text, self.label_smoothing, self.logit_scale = text, label_smoothing, logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
@@ -59,17 +58,17 @@ class TextHead(nn.Module):
 
     @property
     def texts_end(self) -> bool:
-        """Whether texts have an end of their own, rather than being windows of a stream."""
+        """Whether texts have an end id, rather than being windows of a stream."""
         return self.vocabulary is not None and self.vocabulary.end is not None
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
-        """Predictions that the batch holds."""
+        """The number of predictions in the batch."""
         return (batch.lengths[self.text] - 1).clamp(min=0).sum()
 
     def shift(self, batch: Batch) -> tuple[Batch, Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
         """The batch without each text's last id; the ids that follow; which of them are real."""
         ids, full = batch[self.text]["ids"], batch.full.get(self.text, False)
-        if ids.shape[1] < 2:  # no text has a next id; one place of padding stands for all
+        if ids.shape[1] < 2:  # no text has a next id; one token of padding stands for all
             ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
         host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
@@ -90,7 +89,7 @@ class TextHead(nn.Module):
     def loss(
         self, logits: Float[Tensor, "B n V"], targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
     ) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over what is real."""
+        """Cross-entropy, summed over real targets."""
         return F.cross_entropy(
             logits.flatten(0, 1).float(),
             targets.masked_fill(~real, -100).flatten(),
@@ -98,6 +97,6 @@ class TextHead(nn.Module):
             label_smoothing=self.label_smoothing if self.training else 0.0,
         )
 
-    def read(self, ids: list[int]) -> str:
-        """Ids as people read them."""
+    def decode(self, ids: list[int]) -> str:
+        """Ids as text; as numbers where there is no vocabulary."""
         return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))

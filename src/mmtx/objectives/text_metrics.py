@@ -1,7 +1,4 @@
-"""What is measured of a text that was written, beside the texts that would have been right.
-
-Nothing is lower-cased or normalised here: texts that should be are given so.
-"""
+"""Metrics of decoded texts against their references. Nothing is lower-cased or normalised here."""
 
 from __future__ import annotations
 
@@ -17,11 +14,11 @@ Stats = Mapping[str, tuple[float, float]]
 """``{name: (sum, count)}``; the names of different metrics differ."""
 
 NGRAMS = (1, 2, 3, 4)
-"""Lengths that BLEU looks at."""
+"""Lengths of BLEU's n-grams."""
 
 
 class TextMetric(ABC):
-    """A metric of a corpus, computed from numbers that add up over its parts.
+    """A metric of a corpus, computed from sums over its texts.
 
     Attributes:
         direction: ``"max"`` where higher is better, ``"min"`` where lower is; every metric declares its own.
@@ -31,23 +28,23 @@ class TextMetric(ABC):
 
     @abstractmethod
     def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
-        """The numbers of some texts, of none too, always with the same names.
+        """The sums over some texts, or none, always with the same names.
 
         Args:
-            hypotheses: what was written.
-            references: the texts that each may be, at least one.
+            hypotheses: the decoded texts.
+            references: of each, at least one.
         """
 
     @abstractmethod
     def value(self, stats: Stats) -> float:
-        """The metric of added-up numbers; others may be among them. nan where nothing was counted."""
+        """The metric of added-up sums, among which may be those of other metrics; nan where nothing was counted."""
 
 
 class ErrorRate(TextMetric):
-    """Substitutions, deletions and insertions, as a share of what the references hold, over the whole corpus.
+    """Substitutions, deletions and insertions over the length of the references, over the whole corpus.
 
-    Of several references that one counts whose own rate is lowest, the first of equal ones. One with nothing in it
-    adds the insertions to the errors, and nothing to what they are a share of.
+    Of several references the one with the lowest rate counts, the first of equal ones. An empty reference adds its
+    insertions to the errors and nothing to the length.
     """
 
     direction = "min"
@@ -60,8 +57,8 @@ class ErrorRate(TextMetric):
     def score(self, hypotheses: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, tuple[float, float]]:
         total, length = 0, 0
         for hypothesis, accepted in zip(hypotheses, references, strict=True):
-            own = min((self.errors(hypothesis, reference) for reference in accepted), key=_rate)
-            total, length = total + own[0], length + own[1]
+            best = min((self.errors(hypothesis, reference) for reference in accepted), key=_rate)
+            total, length = total + best[0], length + best[1]
         return {self.name: (float(total), float(length))}
 
     def value(self, stats: Stats) -> float:
@@ -70,7 +67,7 @@ class ErrorRate(TextMetric):
 
 
 class WordErrorRate(ErrorRate):
-    """WER, by jiwer: words are what stands between spaces."""
+    """WER, by jiwer: words are separated by spaces."""
 
     name = "wer"
 
@@ -87,7 +84,7 @@ class PhonemeErrorRate(WordErrorRate):
 
 
 class CharacterErrorRate(ErrorRate):
-    """CER, by jiwer: spaces count, but for those at either end."""
+    """CER, by jiwer: spaces count, except those at either end."""
 
     name = "cer"
 
@@ -98,7 +95,7 @@ class CharacterErrorRate(ErrorRate):
 
 
 class BLEU(TextMetric):
-    """Corpus BLEU (Papineni et al. 2002), 0 to 100, as sacreBLEU has it with its defaults (Post 2018).
+    """Corpus BLEU (Papineni et al. 2002), 0 to 100, by sacreBLEU with its defaults (Post 2018).
 
     That is tokenisation 13a, case kept, n-grams up to 4, exponential smoothing:
     ``#:1|c:mixed|e:no|tok:13a|s:exp``.
@@ -144,7 +141,7 @@ class ExactMatch(TextMetric):
 
 
 def _counted(found: Any) -> tuple[int, int]:
-    """Errors and length of the reference, of what jiwer found."""
+    """Errors and length of the reference, from jiwer's counts."""
     kept = found.hits + found.substitutions
     return found.substitutions + found.deletions + found.insertions, kept + found.deletions
 

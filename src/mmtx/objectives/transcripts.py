@@ -1,4 +1,4 @@
-"""Decoded texts beside those that are accepted, counted so that it adds up over batches and ranks."""
+"""Decoded texts against accepted ones, counted in sums over batches and ranks."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.directions import Direction
 from mmtx.errors import InvalidValue
-from mmtx.objectives.base import required_spec
+from mmtx.objectives.base import Example, Score, required_spec
 from mmtx.objectives.text_metrics import TextMetric
 
 
 def check_metrics(metrics: Mapping[str, TextMetric]) -> None:
-    """Raises InvalidValue for what is no metric of texts, or does not declare which way it is better."""
+    """Raises InvalidValue for what is no text metric, or does not declare its direction."""
     for name, metric in metrics.items():
         if not isinstance(metric, TextMetric):
             raise InvalidValue(f"metrics.{name}", metric, "is no TextMetric")
         if getattr(metric, "direction", None) not in ("min", "max"):
-            kind, needed = type(metric).__name__, "direction = 'max' where higher is better, 'min' where lower is"
-            raise InvalidValue(f"metrics.{name}", kind, f"declares no direction; its class needs {needed}")
+            needed = "direction = 'max' where higher is better, 'min' where lower is"
+            problem = f"declares no direction; its class needs {needed}"
+            raise InvalidValue(f"metrics.{name}", type(metric).__name__, problem)
 
 
 def text_directions(metrics: Mapping[str, TextMetric]) -> dict[str, Direction | None]:
-    """Which way each of them is better, by the names that they are reported under."""
+    """The direction of each metric."""
     return {name: metric.direction for name, metric in metrics.items()}
 
 
 def check_references(references: str | None, specs: Mapping[str, Spec]) -> None:
-    """Raises ValueError if the data has no such texts."""
+    """Raises ValueError if the data has no such texts, or no vocabulary for them."""
     if references is not None and required_spec(references, specs, "references").vocabulary is None:
         raise InvalidValue("references", references, "has no vocabulary")
 
 
 def accepted_texts(batch: Batch, text: str, references: str | None, vocabulary: Vocabulary) -> list[list[str]]:
-    """All texts that are right for each sample, its own first; none for a sample that has no text."""
+    """All accepted texts of each sample, its own first; none for a sample that has no text."""
     own = _ids(batch, text)
     if references is None:
         return [[vocabulary.decode(ids)] if ids else [] for ids in own]
@@ -60,6 +61,18 @@ def transcript_stats(
             total, count = (torch.tensor(float(value), dtype=torch.float64, device=device) for value in pair)
             stats[name] = (total, count)
     return stats
+
+
+def transcript_metrics(metrics: Mapping[str, TextMetric], score: Score) -> dict[str, float]:
+    """The metrics of added-up `transcript_stats`."""
+    sums = {name: (float(total), float(count)) for name, (total, count) in score.stats.items()}
+    return {name: metric.value(sums) for name, metric in metrics.items()}
+
+
+def transcript_examples(written: Sequence[str], accepted: Sequence[Sequence[str]]) -> list[Example]:
+    """Each decoded text with the first accepted one."""
+    pairs = zip(written, accepted, strict=True)
+    return [Example(text, truth[0] if truth else "", text in truth if truth else None) for text, truth in pairs]
 
 
 def _ids(batch: Batch, name: str) -> list[list[int]]:

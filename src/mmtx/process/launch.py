@@ -77,10 +77,10 @@ class Launch:
             needed = "needs a launcher that starts the ranks of all machines, torchrun or srun, and there is none"
             raise InvalidValue("trainer.num_nodes", num_nodes, needed, "1")
         if self.by is not None and self.num_ranks != num_devices * num_nodes:
-            variable, asked = NUM_RANKS[self.by], num_devices * num_nodes
+            variable, wanted = NUM_RANKS[self.by], num_devices * num_nodes
             raise UserError(
                 f"{variable}={self.num_ranks} is in the environment, as {self.by} sets it, and the config is of "
-                f"{asked} (trainer.devices={num_devices} on trainer.num_nodes={num_nodes}); make it as many, or "
+                f"{wanted} (trainer.devices={num_devices} on trainer.num_nodes={num_nodes}); make it as many, or "
                 f"unset {MAKES_RANKS[self.by]} if nothing has started ranks"
             )
         if self.by is not None and self.is_main:  # who is alone waits for half an hour
@@ -92,7 +92,7 @@ class Launch:
 
 
 def launch() -> Launch:
-    """What the environment says of this process. All variables of a launcher together make a rank. Single ones are left
+    """The launch that the environment declares. All variables of a launcher together make a rank. Single ones are left
     over from elsewhere, as in the pod of a cluster or in the batch script of a SLURM job, and change nothing."""
     return _by_torchrun(os.environ) or _by_srun(os.environ) or Launch()
 

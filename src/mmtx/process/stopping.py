@@ -4,25 +4,22 @@ SIGTERM, SIGINT, SIGHUP and SLURM's SIGUSR1 are requests to save what there is t
 effect depends on what is under way (`Obey`). A loop that may last longer than a second or two goes through `track`, or
 calls `check`, which raise `Interrupted`; that goes for loops of plugins, too.
 
-Two threads take part. Python runs its signal handlers in the main thread and not before the call under way has
-returned, such as a collective that waits for another rank. What must not wait for that is done by a thread to which the
-interpreter writes every signal as it arrives.
+How signals reach this process is in `signals.py`.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
 from enum import IntEnum
-from types import FrameType
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from mmtx.process.progress import Progress
+from mmtx.process.signals import SignalHandling
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
 ONE_SIGNAL_SECONDS = 1.0
@@ -31,8 +28,6 @@ PATIENCE_SECONDS = 1.5
 """How long a call into a library may hold up the end of a process that has nothing to save."""
 SHARED_SECONDS = 0.25
 """How often a long loop looks whether another rank has a request."""
-QUIET_SECONDS, SECONDS_BETWEEN_LINES = 2.0, 10.0
-"""A loop that ends sooner shows nothing; and where the output is not a terminal, a line comes every so often."""
 
 Item = TypeVar("Item")
 
@@ -77,16 +72,11 @@ def track(items: Iterable[Item], what: str, total: int | None = None) -> Iterato
     Raises:
         Interrupted: where a request to stop takes effect here, see `Obey`.
     """
-    loop = _Loop(what, len(items) if total is None and isinstance(items, Sized) else total)
-    _loops.append(loop)
-    try:
+    with Progress(what, len(items) if total is None and isinstance(items, Sized) else total) as progress:
         for item in items:
             check()
-            loop.advance()
+            progress.advance()
             yield item
-    finally:
-        _loops.remove(loop)
-        loop.close()
 
 
 def check() -> None:
@@ -103,7 +93,7 @@ def requested() -> int:
 
 @contextlib.contextmanager
 def obeyed(level: Obey) -> Iterator[None]:
-    """Within, a request to stop takes effect as `level` says. One that came before takes effect on entry."""
+    """Within, a request to stop takes effect at `level`. One that came before takes effect on entry."""
     before, _requests.level = _requests.level, level
     try:
         if level is Obey.AT_ONCE:
@@ -114,33 +104,35 @@ def obeyed(level: Obey) -> Iterator[None]:
 
 
 def obey(level: Obey) -> None:
-    """From here to the end of the `obeyed` or `attended` around it, a request takes effect as `level` says."""
+    """From here to the end of the `obeyed` or `handling_signals` around it, a request takes effect at `level`."""
     _requests.level = level
 
 
 @contextlib.contextmanager
-def attended(*, from_the_start: bool = True) -> Iterator[None]:
+def handling_signals(*, from_the_start: bool = True) -> Iterator[None]:
     """Within, signals are requests to stop. A second one, more than a second after the first, ends the process at once.
     A SIGHUP that is ignored when this begins, as ``nohup`` has it, stays ignored.
 
     Args:
-        from_the_start: False: signals have their usual effect until `attend` is called.
+        from_the_start: False: signals have their usual effect until `handle_signals` is called.
     """
-    if _requests.are_attended or threading.current_thread() is not threading.main_thread():
+    if _requests.is_open or threading.current_thread() is not threading.main_thread():
         yield
         return
+    _requests.reset()
     _requests.open()
     try:
         if from_the_start:
-            attend()
+            handle_signals()
         yield
     finally:
         _requests.close()
+        _requests.reset()
 
 
-def attend() -> None:
-    """Has signals be requests to stop, also where a library has put handlers of its own; within `attended` only."""
-    if _requests.are_attended:
+def handle_signals() -> None:
+    """Has signals be requests to stop, also where a library has put handlers of its own; within `handling_signals`."""
+    if _requests.is_open:
         _requests.install()
 
 
@@ -176,74 +168,38 @@ def recorded(by: Callable[[int], None]) -> Iterator[None]:
         _requests.records.remove(by)
 
 
-def share(tell: Callable[[int], None], look: Callable[[], int]) -> None:
-    """Makes a request of one rank one of all ranks, until the end of `attended`.
+def share(send: Callable[[int], None], look: Callable[[], int]) -> None:
+    """Makes a request of one rank one of all ranks, until the end of `handling_signals`.
 
     Args:
-        tell: called with the signal in a thread of its own when this process gets one.
+        send: called with the signal in a thread of its own when this process gets one.
         look: gives the signal that another rank got; 0: none.
     """
-    _requests.tell, _requests.look = tell, look
+    _requests.send, _requests.look = send, look
     if _requests.number:
-        tell(_requests.number)
+        send(_requests.number)
 
 
-def show_progress(shown: bool) -> None:
-    """Whether loops of this process show how far they are; of several ranks, one does."""
-    _Loop.is_shown = shown
-
-
-class _Requests:
-    """Those to this process. There is one object, since signals are to the process."""
+class _Requests(SignalHandling):
+    """Those to this process."""
 
     def __init__(self) -> None:
+        super().__init__(SIGNALS)
         self.lock = threading.Lock()
         self.records: list[Callable[[int], None]] = []
-        self._pid, self._previous = 0, dict[int, Any]()
-        self._reset()
+        self._patience: threading.Timer | None = None
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
         self.number, self.level = 0, Obey.AT_ONCE
         self.passes_on: Callable[[int], None] | None = None
-        self.tell: Callable[[int], None] = lambda number: None
+        self.send: Callable[[int], None] = lambda number: None
         self.look: Callable[[], int] = lambda: 0
         self.records.clear()
         self._first, self.has_raised, self._looked = 0.0, False, 0.0
-        self._patience: threading.Timer | None = None
-
-    @property
-    def are_attended(self) -> bool:
-        return self._pid == os.getpid()  # a fork inherits the handlers, and none of the threads
-
-    def open(self) -> None:
-        self._reset()
-        self._previous = {}
-        read, self._write = os.pipe()
-        os.set_blocking(self._write, False)
-        self._pid = os.getpid()
-        atexit.register(gc.freeze)  # else leaving takes seconds, in which all that torch brings is searched for cycles
-        self._watching = threading.Thread(target=self._watch, args=(read,), daemon=True, name="signals")
-        self._watching.start()
-
-    def install(self) -> None:
-        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            ours = signal.getsignal(number)
-            if ours is signal.SIG_IGN and number == signal.SIGHUP and number not in self._previous:
-                continue
-            previous = signal.signal(number, self._handle)
-            self._previous.setdefault(number, previous)
-
-    def close(self) -> None:
-        for number, previous in self._previous.items():
-            signal.signal(number, previous)
-        signal.set_wakeup_fd(-1)
-        self._pid = 0
-        os.close(self._write)  # which ends the thread, once it has read what came before
-        self._watching.join(timeout=ONE_SIGNAL_SECONDS)
-        if self._patience is not None:
-            self._patience.cancel()
-        self._reset()
+        self._patience = None
 
     def look_around(self) -> int:
         """What another rank has, looked up a few times a second at most."""
@@ -252,22 +208,13 @@ class _Requests:
             self._looked, self.number = now, self.number or self.look()
         return self.number
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self.are_attended:
-            return
+    def handle(self, number: int) -> None:
         self.number = self.number or number
         if self.level is Obey.AT_ONCE and not self.has_raised:
             self.has_raised = True
             raise Interrupted(self.number)
 
-    def _watch(self, file: int) -> None:
-        with os.fdopen(file, "rb", buffering=0) as arriving:
-            while arrived := arriving.read(64):
-                for number in arrived:
-                    if number in SIGNALS:
-                        self._arrived(number)
-
-    def _arrived(self, number: int) -> None:
+    def arrived(self, number: int) -> None:
         with self.lock:
             now, is_first = time.monotonic(), not self._first
             if not is_first and now - self._first <= ONE_SIGNAL_SECONDS:
@@ -280,7 +227,7 @@ class _Requests:
             self._end(number)
         if is_first:
             with contextlib.suppress(Exception):  # the other ranks may be gone
-                self.tell(number)
+                self.send(number)
         if is_first and self.level is Obey.AT_ONCE:
             self._patience = threading.Timer(PATIENCE_SECONDS, self._end_what_hangs, [number])
             self._patience.daemon = True
@@ -298,45 +245,4 @@ class _Requests:
         os._exit(128 + number)
 
 
-class _Loop:
-    """How far a loop is."""
-
-    is_shown = True
-
-    def __init__(self, what: str, total: int | None) -> None:
-        self.what, self.total, self.done = what, total, 0
-        self._begun = time.monotonic()
-        self._bar: Any = None
-
-    def advance(self) -> None:
-        global _last_line
-        self.done += 1
-        now = time.monotonic()
-        if not self.is_shown or now - self._begun < QUIET_SECONDS:
-            return
-        with contextlib.suppress(OSError, ValueError):  # nobody looks any more
-            if sys.stderr.isatty():
-                self._draw()
-            elif now - max(_last_line, self._begun) > SECONDS_BETWEEN_LINES:
-                _last_line = now
-                print("mmtx: " + ", ".join(map(str, _loops)), file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError, ValueError):
-                self._bar.close()
-
-    def __str__(self) -> str:
-        return f"{self.what} {self.done}" + (f"/{self.total}" if self.total is not None else "")
-
-    def _draw(self) -> None:
-        from tqdm import tqdm
-
-        if self._bar is None:
-            self._bar = tqdm(desc=self.what, total=self.total, initial=self.done - 1, leave=False, dynamic_ncols=True)
-        self._bar.update()
-
-
 _requests = _Requests()
-_loops: list[_Loop] = []
-_last_line = 0.0

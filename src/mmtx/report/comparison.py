@@ -11,7 +11,7 @@ from typing import Any
 
 from mmtx.directions import DECLARE, KNOWN, Direction, direction_of
 from mmtx.errors import InvalidValue, nearest
-from mmtx.run.record import RunRecord
+from mmtx.run.run_record import RunRecord
 
 SEED = "seed"
 NAMED_GROUPS = ("modality", "objective")

@@ -1,4 +1,4 @@
-"""A checkpoint on disk: whole or not there, and known to be what was written."""
+"""A checkpoint written to disk, whole or not at all, and verified when it is read."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MANIFEST = re.compile(rb'\n\{"size": (\d+), "sha256": "([0-9a-f]{64})"\}\n\Z')
 CHUNK = 1 << 20
 HASHED_IN_PLACE = 1 << 16  # bytes of a write from which it is not copied
 SETTLED_NS = 10**9
-"""A file that changes twice in less than the clock of its file system can tell looks unchanged."""
+"""A file that changes twice in less than the resolution of its file system's clock looks unchanged."""
 
 _verified: set[tuple[int, ...]] = set()
 
@@ -116,7 +116,7 @@ def _verify(file: Path, stream: BinaryIO) -> None:
         raise CheckpointError(f"{file} has no manifest at its end: it was cut off, or mmtx did not write it")
     size, expected = int(found[1]), found[2].decode()
     if size != total - len(found[0]):
-        raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest says {size}")
+        raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest declares {size}")
     stream.seek(0)
     digest, left = hashlib.sha256(), size
     while left and (chunk := stream.read(min(CHUNK, left))):
@@ -160,7 +160,7 @@ class _Hashed:
         self._size += size
 
     def flush(self) -> None:
-        """torch asks for it; the file is flushed once, at the end."""
+        """Required by torch; the file is flushed once, at the end."""
 
     def finish(self) -> None:
         if self._error is not None:

@@ -1,4 +1,4 @@
-"""The run directory: where everything about a run lies."""
+"""The run directory: the files of a run, and how they are written."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class RunDirectory:
 
     @contextmanager
     def lock(self, *, wait: bool = False) -> Iterator[None]:
-        """Holds the run for this process, which the kernel lets go of however it ends. May be asked for again within.
+        """Holds the run for this process, which the kernel releases however the process ends. May be nested.
 
         Args:
             wait: for the process that has it, such as one whose launcher was killed and which is still saving.

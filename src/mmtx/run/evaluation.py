@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from mmtx.config import check
-from mmtx.config.compose import Config, with_overrides
 from mmtx.config.overrides import read_all
+from mmtx.config.schema import Config
+from mmtx.config.stored import with_overrides
 from mmtx.data.base import Source
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
@@ -20,9 +21,9 @@ from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.fitted_source import source_for
 from mmtx.run.loading import load, read_checkpoint
-from mmtx.run.metrics import finite
-from mmtx.run.source import source_for
+from mmtx.run.metrics_log import finite
 from mmtx.run.subset import load_set
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}

@@ -11,7 +11,7 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
 
-from mmtx.process.stopping import Obey, attend, obey, share
+from mmtx.process.stopping import Obey, handle_signals, obey, share
 
 
 class Interrupt(Callback):
@@ -20,7 +20,7 @@ class Interrupt(Callback):
     long."""
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        attend()
+        handle_signals()
         obey(Obey.LATER)
         if trainer.world_size > 1:
             share_over_ranks()

@@ -6,21 +6,33 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from mmtx.batch import Field, Spec
-from mmtx.config import check
-from mmtx.config.compose import Config, completed
 from mmtx.config.migrations import FORMAT, migrated_checkpoint
 from mmtx.config.redaction import redacted
+from mmtx.config.schema import Config
+from mmtx.config.stored import completed
+from mmtx.config.targets import resolve
 from mmtx.data.text.vocabulary import TextVocabulary, describe_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.directory import newest_checkpoint
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint and what `read_checkpoint` gives of it."""
+
+    path: Path
+    content: dict[str, Any]
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        return cls(path, read_checkpoint(path))
 
 
 def contents(experiment: Experiment) -> dict[str, Any]:
@@ -111,8 +123,8 @@ def _as_written(file: Path) -> Iterator[None]:
     except UserError:
         raise
     except (ArithmeticError, AttributeError, LookupError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        raise UserError(f"{file} holds what mmtx does not write: {told[:300]}") from error
+        problem = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"{file} holds what mmtx does not write: {problem[:300]}") from error
 
 
 def specs_of(checkpoint: dict[str, Any], plugins: Sequence[str]) -> dict[str, Spec]:
@@ -167,7 +179,7 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
     }
     vocabulary = None
     if state["vocabulary"] is not None:
-        kind = check.resolve(state["vocabulary"]["kind"], plugins)
+        kind = resolve(state["vocabulary"]["kind"], plugins)
         if not issubclass(kind, TextVocabulary):
             raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
         vocabulary = kind.__new__(kind)

@@ -10,7 +10,7 @@ from typing import IO
 
 def lock(file: IO[str], *, wait: bool = False) -> None:
     """Locks an open file until it is closed. Where the file system has no locks, as some of clusters have none, one
-    line says so, and nothing is locked.
+    line is printed, and nothing is locked.
 
     Args:
         file: of the directory.

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from mmtx.process.child_processes import ChildProcesses, describe_exit
 from mmtx.process.launch import environment_of_none
 from mmtx.process.stopping import SIGNALS, Obey, obeyed, passed_on, track
-from mmtx.run.children import Children, describe_exit
 from mmtx.run.worker import command
 
 GRACE_SECONDS = 10.0
@@ -41,7 +41,7 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
     threads = str(max(1, (os.cpu_count() or 1) // num_ranks))
     mine = environment_of_none()
     mine["OMP_NUM_THREADS"] = mine.get("OMP_NUM_THREADS") or threads
-    ranks = Children(grace_s=SAVE_SECONDS)
+    ranks = ChildProcesses(grace_s=SAVE_SECONDS)
     try:
         with _held_back(), obeyed(Obey.AT_CHECKS):
             for rank in track(range(num_ranks), "starting rank"):
@@ -54,7 +54,7 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
             ranks.kill(name)
 
 
-def _wait(ranks: Children) -> tuple[int, str | None]:
+def _wait(ranks: ChildProcesses) -> tuple[int, str | None]:
     code, reason, unsaved = 0, None, False
     deadline: float | None = None
     while ranks.names:

@@ -1,4 +1,4 @@
-"""A run goes on where it was, or says why it cannot."""
+"""``mmtx resume``: a run goes on from its newest valid checkpoint, or is refused with the reason."""
 
 from __future__ import annotations
 
@@ -11,17 +11,18 @@ from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from mmtx.config.compose import read_config
 from mmtx.config.migrations import moved
 from mmtx.config.overrides import read_all
+from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.process.launch import launch
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
-from mmtx.run.job import keep_global_batch, start
-from mmtx.run.loading import contents, read_checkpoint
-from mmtx.run.source import fitted_state_for
+from mmtx.run.fit import keep_global_batch
+from mmtx.run.fitted_source import fitted_state_for
+from mmtx.run.job import start
+from mmtx.run.loading import Checkpoint, contents
 
 FREE = (
     "callbacks",
@@ -43,7 +44,7 @@ FREE = (
 """What may differ from the checkpoint's config: how a run is run, not what it computes."""
 
 PLACE = re.compile(r"data\.(?!names\.)(.+\.)?(path|((val|test)_)?(source|target))")
-"""Where data lie, which may differ too: their fingerprint says whether they are the same."""
+"""Where data lie, which may differ too: their fingerprint shows whether they are the same."""
 
 
 def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
@@ -69,9 +70,9 @@ def resume(run_dir: Path, overrides: Sequence[str] = ()) -> int:
             text, new = str(override.input_line), moved(override.key_or_group)
             if new is not None:
                 raise UserError(f"{text} has moved; write {new}={override.get_value_element_as_str()}")
-            told = f"{text} would be another run; a run that goes on may change where its data lie, {', '.join(FREE)}"
+            reason = f"{text} would be another run; a run that goes on may change where data lie, {', '.join(FREE)}"
             typed = shlex.join(["mmtx", "train", "--config", str(run.config), f"init_from={run.path}", text])
-            raise UserError(f"{told}. A new run from its weights: {typed}")
+            raise UserError(f"{reason}. A new run from its weights: {typed}")
     if run.state() == "finished":
         print(f"{run.path} is finished; nothing is left to do")
         return 0
@@ -83,17 +84,18 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
     if run.state() == "running" and launch().is_main:
         run.set_status("interrupted", "its process was killed")
     config = read_config(run.config, overrides)
-    checkpoint = find_checkpoint(run)
+    file = find_checkpoint(run)
+    checkpoint = Checkpoint.read(file) if file is not None else None
     experiment = assemble(config, fitted_state_for(config, checkpoint))
     launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)
     else:
-        saved = read_checkpoint(checkpoint)["mmtx"]
+        saved = checkpoint.content["mmtx"]
         found = [*differences(saved, contents(experiment))]
         if found:
             lines = "\n".join(["", *(f"  - {line}" for line in found)])
-            raise UserError(f"{checkpoint} belongs to another experiment; start a new run, or put back:{lines}")
+            raise UserError(f"{checkpoint.path} belongs to another experiment; start a new run, or put back:{lines}")
         keep_global_batch(experiment, saved["samples_per_step"])
         print(f"continues from step {saved['step']} of {experiment.total_steps}", flush=True)
     if overrides:

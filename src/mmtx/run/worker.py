@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmtx.process import stopping
+from mmtx.process import parent_watch, stopping
 from mmtx.process.launch import launch
 from mmtx.process.streams import outlast_readers
-from mmtx.run import lifeline
 
 if TYPE_CHECKING:
     from mmtx.run.directory import RunDirectory
@@ -31,7 +30,7 @@ def main() -> int:
     outlast_readers()
     here = launch()
     is_rank = here.by is not None
-    lifeline.hold(_take_over if is_rank and here.is_main else lambda: None)
+    parent_watch.watch_parent(_take_over if is_rank and here.is_main else lambda: None)
     return _rank() if is_rank else _job()
 
 
@@ -62,7 +61,7 @@ def _rank() -> int:
     """Until there is something to save, a signal ends it wherever it waits for other ranks; its parent records that."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    with stopping.attended(from_the_start=False):
+    with stopping.handling_signals(from_the_start=False):
         from mmtx.run import job  # brings torch with it: seconds in which the parent may die
 
         return job.main()
@@ -70,7 +69,7 @@ def _rank() -> int:
 
 def _job() -> int:
     try:
-        with stopping.attended():
+        with stopping.handling_signals():
             from mmtx.run.directory import RunDirectory
 
             run = RunDirectory(sys.argv[1])
@@ -95,10 +94,10 @@ def _continue_or_begin(run: RunDirectory) -> int:
 
 
 def _begin(run: RunDirectory) -> int:
-    from mmtx.config.compose import read_config
+    from mmtx.config.stored import read_config
     from mmtx.experiment import assemble
+    from mmtx.run.fitted_source import fitted_state_for
     from mmtx.run.job import begin
-    from mmtx.run.source import fitted_state_for
 
     config = read_config(run.config)
     experiment = assemble(config, fitted_state_for(config))

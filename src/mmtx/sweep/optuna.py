@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, UserError
-from mmtx.run.record import read_run
+from mmtx.run.run_record import read_run
 from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.record import Job, Sweep
 from mmtx.sweep.space import Axis

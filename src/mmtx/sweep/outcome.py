@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 from typing import Any
 
+from mmtx.process.child_processes import describe_exit
 from mmtx.process.stopping import SIGNALS
-from mmtx.run.children import describe_exit
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "out of memory", "can't allocate memory")
 

@@ -9,11 +9,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from mmtx.config.compose import Composer, Config, expand_sweep, read_config, with_overrides
+from mmtx.config.compose import Composer
+from mmtx.config.schema import Config
+from mmtx.config.stored import read_config, with_overrides
+from mmtx.config.sweeps import expand_sweep
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
-from mmtx.run.source import fitted_state_for
+from mmtx.run.fitted_source import fitted_state_for
 from mmtx.sweep.record import Job
 
 LONGEST_SLUG = 100

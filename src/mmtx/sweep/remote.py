@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtx.run.children import Children
+from mmtx.process.child_processes import ChildProcesses
 from mmtx.sweep.engine import job_environment
 
 GRACE_SECONDS = 60.0
@@ -25,12 +25,12 @@ class RemoteJob:
 
     def __init__(self, command: Sequence[str], log: Path) -> None:
         self.command, self.log, self.directory = list(command), log, os.getcwd()
-        self._children: Children | None = None
+        self._children: ChildProcesses | None = None
 
     def run(self) -> int:
         """Runs the job in the working directory of the sweep, and returns its exit code."""
         os.chdir(self.directory)
-        self._children = Children(grace_s=GRACE_SECONDS)
+        self._children = ChildProcesses(grace_s=GRACE_SECONDS)
         self._children.start("job", self.command, job_environment({}), self.log)
         while not (ended := self._children.wait(None)):
             pass

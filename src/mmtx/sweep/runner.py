@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from mmtx.process.stopping import Obey, attended, obeyed, passed_on
+from mmtx.process.stopping import Obey, handling_signals, obeyed, passed_on
 from mmtx.run.directory import RunDirectory
 from mmtx.sweep.engine import Engine
 from mmtx.sweep.failure_policy import FailurePolicy
@@ -58,8 +58,8 @@ class SweepRunner:
         self._changed = False
 
     def run(self) -> int:
-        """Returns the exit code: 0, 1 if any job has failed, 128 + the signal if the sweep was interrupted."""
-        with attended(), obeyed(Obey.LATER), passed_on(self._note):
+        """Gives the exit code: 0, 1 if any job has failed, 128 + the signal if the sweep was interrupted."""
+        with handling_signals(), obeyed(Obey.LATER), passed_on(self._note):
             try:
                 self._set_state("running")
                 self._run_jobs()

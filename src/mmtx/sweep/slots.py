@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtx.errors import InvalidValue
-from mmtx.run.children import Children
+from mmtx.process.child_processes import ChildProcesses
 from mmtx.sweep.engine import Demand, Engine, job_environment
 
 GRACE_SECONDS = 60.0
@@ -53,7 +53,7 @@ class Slots(Engine):
         self.slots = make_slots(devices, devices_per_job or demand.devices_per_job, jobs_per_device, demand)
         self._free = list(self.slots)
         self._taken: dict[str, Slot] = {}
-        self._children = Children(grace_s=GRACE_SECONDS)
+        self._children = ChildProcesses(grace_s=GRACE_SECONDS)
 
     def has_room(self) -> bool:
         return bool(self._free)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.config.compose import group_options
+from mmtx.config.groups import group_options
 from mmtx.config.overrides import MOST_VALUES, range_length, read_all, sweep_values
 from mmtx.errors import ConfigErrors
 

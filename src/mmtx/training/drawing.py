@@ -42,13 +42,18 @@ def draw(learner: Learner, objective: Objective, batch: Batch, examples: list[Ex
     return None
 
 
-def sounds(learner: Learner, batch: Batch) -> list[tuple[Tensor, int]] | None:
-    """The waveform of each sample and its rate in Hz; None if the batch has none."""
+def write_sounds(learner: Learner, batch: Batch, stem: Path) -> None:
+    """Writes the waveform of each sample that has one, to ``<stem>_<index>.wav``."""
     for name, tokenizer in learner.model.tokenizers.items():
         if isinstance(tokenizer, Audio) and name in batch:
-            rows = zip(batch[name]["waveform"].cpu(), batch.lengths[name].tolist(), strict=True)
-            return [(row[:length], tokenizer.spectrogram.sample_rate_hz) for row, length in rows]
-    return None
+            import soundfile
+
+            rate = tokenizer.spectrogram.sample_rate_hz
+            for index, length in enumerate(batch.lengths[name].tolist()):
+                if length:
+                    waveform = batch[name]["waveform"][index, :length].cpu()
+                    soundfile.write(f"{stem}_{index}.wav", waveform.numpy(), rate)
+            return
 
 
 def _draw_pictures(

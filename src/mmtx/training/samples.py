@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -15,7 +16,7 @@ from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
 from mmtx.training.acting import show_acting
-from mmtx.training.drawing import draw, sounds
+from mmtx.training.drawing import draw, write_sounds
 from mmtx.training.listening import draw_listening
 from mmtx.training.module import MultimodalModule, is_sharded
 from mmtx.world import Playable
@@ -75,11 +76,7 @@ class Samples(Callback):
             if not played or not isinstance(source, Playable):
                 continue
             folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
-            pictures = {_named(part, key): path for key, path in show_acting(folder, step, source, played).items()}
-            for logger in trainer.loggers:
-                log = getattr(logger, "log_pictures", None)
-                if log is not None:
-                    log(pictures, step)
+            _log(trainer, show_acting(folder, step, source, played).values())
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         if not trainer.is_global_zero or is_sharded(trainer):
@@ -110,12 +107,18 @@ class Samples(Callback):
         for objective, of_objective in track(examples.items(), "drawing samples"):
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
-            _write_texts(stem.with_suffix(".jsonl"), of_objective)
-            picture = draw(learner, learner.objective(objective), batch, of_objective, stem.with_suffix(".png"))
-            for logger in trainer.loggers:
-                log = getattr(logger, "log_samples", None)
-                if log is not None:
-                    log(name, of_objective, picture, sounds(learner, batch), trainer.global_step)
+            table, picture = stem.with_suffix(".jsonl"), stem.with_suffix(".png")
+            _write_texts(table, of_objective)
+            write_sounds(learner, batch, stem)
+            drawn = draw(learner, learner.objective(objective), batch, of_objective, picture)
+            _log(trainer, [table, picture] if drawn is not None else [table])
+
+
+def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
+    for logger in trainer.loggers:
+        log = getattr(logger, "log_samples", None)
+        if log is not None:
+            log(files)
 
 
 def _named(part: str, name: str) -> str:

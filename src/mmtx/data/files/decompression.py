@@ -14,15 +14,15 @@ FREE_BYTES = 32 << 20
 BLOCK = 1 << 14
 
 
-def gunzip(packed: bytes, most: int | None = None) -> bytes:
-    """Decompresses gzip, and stops where the content is seen to be a bomb.
+def gunzip(packed: bytes, most: int) -> bytes:
+    """Decompresses gzip.
 
     Args:
         packed: one or several gzip streams.
-        most: bytes that the content can have; None: as many as `LARGEST_RATIO` allows.
+        most: bytes that may come out.
 
     Raises:
-        ValueError: it is damaged or a bomb; the text is a predicate, to follow the name of the file.
+        ValueError: it is damaged or holds more; the text is a predicate, to follow the name of the file.
     """
     out, stream, rest, at = bytearray(), zlib.decompressobj(wbits=31), b"", 0
     try:
@@ -33,19 +33,13 @@ def gunzip(packed: bytes, most: int | None = None) -> bytes:
                 stream = zlib.decompressobj(wbits=31)
             out += stream.decompress(rest, 1 << 20)
             rest = stream.unused_data.lstrip(b"\0") if stream.eof else stream.unconsumed_tail
-            _check(len(out), min(at, len(packed)), most)
+            if len(out) > most:
+                raise ValueError(f"cannot be unpacked: more than {most} bytes come out")
     except zlib.error as error:
         raise ValueError(f"cannot be unpacked: {error}") from None
     if not stream.eof:
         raise ValueError("cannot be unpacked: it ends too early")
     return bytes(out)
-
-
-def _check(unpacked: int, packed: int, most: int | None) -> None:
-    if unpacked > max(FREE_BYTES, LARGEST_RATIO * packed):
-        raise ValueError(f"cannot be unpacked: {packed} bytes of it become more than {unpacked}, as of a bomb")
-    if most is not None and unpacked > most:
-        raise ValueError(f"cannot be unpacked: more than {most} bytes come out")
 
 
 def check_expansion(file: Path, size: int) -> None:

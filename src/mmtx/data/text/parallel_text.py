@@ -17,6 +17,9 @@ from mmtx.data.text.text_pairs import IdLists, TextPairs, TextPart, encode_all
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction
 
+MOST_UNPACKED = 1 << 30
+"""Bytes that may come out of a ``.gz``; a larger file is given unpacked."""
+
 
 class ParallelText(TextPairs):
     """Names: ``source``, ``target``, each with the mark that begins a text and the one that ends it.
@@ -164,7 +167,7 @@ def _read_lines(key: str, path: str) -> list[str]:
 
 def _unpacked(key: str, file: Path) -> str:
     try:
-        data = gunzip(file.read_bytes())
+        data = gunzip(file.read_bytes(), MOST_UNPACKED)
     except ValueError as error:
         raise InvalidValue(key, file, str(error)) from None
     return decode_utf8(data, f"{file}, unpacked,")

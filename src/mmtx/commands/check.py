@@ -1,0 +1,41 @@
+"""``mmtx check``."""
+
+from __future__ import annotations
+
+from mmtx.commands.arguments import parse_run
+from mmtx.commands.printed import summary
+
+HELP = """\
+usage: mmtx check [-m] [--config FILE] [key=value ...]
+
+Composes and builds everything that 'mmtx train' would, reads the data, and prints every problem at once, or a summary.
+"""
+
+
+def run(arguments: list[str]) -> int:
+    config_file, is_sweep, overrides, _ = parse_run(arguments)
+    if is_sweep:
+        return _check_sweep(config_file, overrides)
+    from mmtx.config.stored import read_or_compose
+    from mmtx.experiment import assemble
+    from mmtx.run.fitted_source import fitted_state_for
+
+    config = read_or_compose(config_file, overrides)
+    experiment = assemble(config, fitted_state_for(config))
+    if experiment.config["init_from"]:
+        from mmtx.run.init_from import initialise_from
+
+        path, plugins = experiment.config["init_from"], experiment.config["plugins"]
+        print(initialise_from(experiment.learner, path, plugins, experiment.config))
+    print(f"ok: {summary(experiment)}")
+    return 0
+
+
+def _check_sweep(config_file: str | None, overrides: list[str]) -> int:
+    from mmtx.sweep.settings import check_launcher, check_sweeper, plan_sweep, split
+
+    owned = split(overrides)
+    check_launcher(owned.launcher)
+    for each in plan_sweep(owned, check_sweeper(owned.sweeper), config_file):
+        print(f"{' '.join(each.job.overrides) or each.job.name}: ok")
+    return 0

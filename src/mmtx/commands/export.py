@@ -1,0 +1,30 @@
+"""``mmtx export``."""
+
+from __future__ import annotations
+
+from mmtx.commands.arguments import Paths, take
+from mmtx.errors import UserError, nearest
+
+HELP = """\
+usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
+
+  hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
+  safetensors   a file of the weights by the names that mmtx has for them
+  torch_export  a program for torch.export.load
+  onnx          a program for ONNX (extra `onnx`)
+"""
+
+PATHS = Paths(2, 2, "name a run and where it goes: mmtx export RUN OUT")
+
+
+def run(arguments: list[str]) -> int:
+    from mmtx.run.import_export import FORMATS
+
+    given, paths = take(arguments, "--format", "a format: --format onnx")
+    form = "hf" if given is None else given
+    if form not in FORMATS:
+        raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
+    PATHS.check(paths)
+    FORMATS[form](*paths)
+    print(f"written: {paths[1]}")
+    return 0

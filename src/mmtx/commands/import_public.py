@@ -1,0 +1,32 @@
+"""``mmtx import``."""
+
+from __future__ import annotations
+
+import shlex
+
+from mmtx.commands.arguments import Paths, parse
+
+HELP = """\
+usage: mmtx import PATH OUT [key=value ...]
+
+PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), or a
+file of weights (openai-whisper's .pt, a state of timm's ViT). OUT becomes a run directory, for evaluate, generate and
+init_from. key=value is laid over the model's own config: num_attention_heads=3 for a state of timm, which lacks it.
+"""
+
+PATHS = Paths(2, 2, "name a public model and the run directory that it becomes: mmtx import PATH OUT")
+
+
+def run(arguments: list[str]) -> int:
+    from mmtx.config.overrides import written
+    from mmtx.interop import from_pretrained
+    from mmtx.run.import_export import save_as_run, shape_of
+
+    (path, out), options, _ = parse(arguments, PATHS, None)
+    learner = from_pretrained(path, options)
+    directory = save_as_run(learner, out)
+    assert learner.config is not None
+    print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
+    print(f"to train on: {shlex.join([f'init_from={written(path)}', *shape_of(learner)])}")
+    print(f"run directory: {directory.path}")
+    return 0

@@ -1,0 +1,74 @@
+"""Options of a command: the keyword-only parameters of the function that it calls, and their lines of its docstring."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from mmtx.config.construct import as_annotated
+from mmtx.config.overrides import written
+from mmtx.config.targets import argument_types
+from mmtx.config.value_types import conforms, describe
+from mmtx.errors import InvalidValue
+
+REQUIRED = inspect.Parameter.empty
+ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
+"""One argument in a docstring's ``Args``, with the lines that go on below it."""
+
+
+class Option(NamedTuple):
+    """One option.
+
+    Attributes:
+        annotation: its type.
+        default: or `REQUIRED`.
+        line: its line in the docstring's ``Args``.
+    """
+
+    annotation: Any
+    default: Any
+    line: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether its value is taken as it is written; others are values as in an override."""
+        return conforms("", self.annotation)
+
+
+def options_of(function: Callable[..., Any]) -> dict[str, Option]:
+    """The options that a function, or a dataclass, takes."""
+    section = inspect.getdoc(function).partition("Args:\n")[2]  # type: ignore[union-attr]
+    lines = {name: " ".join(text.split()) for name, text in ARGUMENT.findall(section)}
+    types = argument_types(function)
+    return {
+        name: Option(types[name], parameter.default, lines[name])
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }
+
+
+def checked(given: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str, Any]:
+    """Values as the types have them. Raises InvalidValue for the first that does not conform."""
+    values = {}
+    for key, value in given.items():
+        annotation = options[key].annotation
+        try:
+            values[key] = as_annotated(value, annotation)
+            is_one = conforms(values[key], annotation)
+        except OverflowError:  # an integer that no float holds
+            is_one = False
+        if not is_one:
+            raise InvalidValue(key, written(value), f"is not {describe(annotation)}")
+    return values
+
+
+def described(options: Mapping[str, Option]) -> str:
+    """Each option with its default, its type and its line of the docstring."""
+    rows = [
+        (f"{key}={'...' if o.default is REQUIRED else written(o.default)}", describe(o.annotation), o.line)
+        for key, o in options.items()
+    ]
+    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    return "\n".join(f"  {assigned:<{first}}  {kind:<{second}}  {line}" for assigned, kind, line in rows)

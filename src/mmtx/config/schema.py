@@ -1,0 +1,61 @@
+"""What the keys of a config are: those of ``conf/train.yaml``, and the arguments of the classes that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Any
+
+from mmtx.config.folders import config_directory
+from mmtx.config.plain_yaml import read_yaml
+
+Config = dict[str, Any]
+
+GIVEN = {
+    "loader": {"source", "names", "seed", "modality_dropout"},
+    "modality": {"spec", "dim"},
+    "backbone": {"cross_attention"},
+    "encoder": {"cross_attention"},
+    "objective": {"specs", "model"},
+}
+"""Arguments that `mmtx.experiment` gives to the classes of a group; their other arguments are keys."""
+
+
+def defaults() -> Config:
+    """The top-level keys that are no groups, as ``conf/train.yaml`` has them."""
+    content: Config = {**read_yaml(config_directory() / "train.yaml")}
+    del content["defaults"]
+    return content
+
+
+def _choices() -> Config:
+    """What is chosen of each group by default. An experiment is laid over the others, and no part of the result."""
+    entries = read_yaml(config_directory() / "train.yaml")["defaults"]
+    return {key: entry[key] for entry in entries if isinstance(entry, dict) for key in entry if key != "experiment"}
+
+
+@cache
+def may_be_null() -> list[str]:
+    """Groups of which nothing need be chosen."""
+    return [group for group, choice in _choices().items() if choice is None]
+
+
+@cache
+def top_level() -> dict[str, Any]:
+    """The types of the top-level keys: of a group, a mapping, or null where it may be left out; of another key, the
+    type of its default. A default of null stands for a text that may be left out."""
+    types: dict[str, Any] = {group: dict if choice else dict | None for group, choice in _choices().items()}
+    named = {type(None): str | None, list: list[str]}
+    return types | {key: named.get(type(value), type(value)) for key, value in defaults().items()}
+
+
+def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The encoder's config: that of the backbone, with what stands under ``encoder`` in its place."""
+    return _merged(config.get("backbone"), config["encoder"])
+
+
+def _merged(base: Any, over: Any) -> Any:
+    """`over` laid over `base`; a part that names a class of its own replaces the whole part."""
+    if not isinstance(base, Mapping) or not isinstance(over, Mapping) or "_target_" in over:
+        return over
+    return {**base, **{key: _merged(base[key], value) if key in base else value for key, value in over.items()}}

@@ -1,0 +1,85 @@
+"""Continuing a text of the set, greedily or by sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.decoding.cpu_layout import column_major
+from mmtx.decoding.sampling import GREEDY, Sampling, suppressed
+from mmtx.decoding.text_decoder import Logits, TextDecoder
+from mmtx.model import MultimodalTransformer
+from mmtx.process.stopping import track
+
+
+@torch.inference_mode()
+def generate(
+    model: MultimodalTransformer,
+    logits: Logits,
+    batch: Batch,
+    text: str,
+    *,
+    max_new_tokens: int,
+    sampling: Sampling = GREEDY,
+    generator: torch.Generator | None = None,
+    end: int | None = None,
+    suppress_first: Sequence[int] = (),
+    cache: bool = True,
+) -> list[list[int]]:
+    """Continues one text of the set.
+
+    Beyond the context, the oldest ids are cropped and all is recomputed for each token, so that the result is the same
+    with and without the cache.
+
+    Args:
+        model: in eval mode.
+        logits: from hidden states to scores of the next id.
+        batch: the whole set; each text to continue has at least one id, and they may be of unequal lengths.
+        text: the name to continue.
+        max_new_tokens: upper limit for each.
+        sampling: draws the ids.
+        generator: source of randomness, on the device of the model.
+        end: id that ends a text; it is not part of the result.
+        suppress_first: ids that no continuation begins with.
+        cache: keep keys and values of earlier tokens.
+
+    Returns:
+        The new ids of each sample.
+    """
+    prompt, lengths = batch[text]["ids"], batch.lengths[text]
+    shortest, longest = (int(lengths.min()), int(lengths.max())) if len(batch) else (0, 0)
+    if shortest < 1:
+        raise ValueError(f"the prompts under '{text}' must have at least 1 token")
+    decoder = TextDecoder(model, logits, batch, text, start=shortest, stop=longest + max_new_tokens, cache=cache)
+    ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    with column_major(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
+        for column in track(range(shortest, longest + max_new_tokens), "writing, token"):
+            new = sampling.draw(suppressed(decoder.scores(), suppress_first, lengths == column), generator)
+            if end is not None:
+                new = torch.where(ended, end, new)
+            if column < longest:  # longer prompts go on as they are
+                new = torch.where(column < lengths, prompt[:, column], new)
+            decoder.append(new)
+            ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
+            if bool(ended.all()):
+                break
+    written = decoder.written.tolist()
+    return [
+        _until(row[start : start + max_new_tokens], end) for row, start in zip(written, lengths.tolist(), strict=True)
+    ]
+
+
+def _is_over(
+    new: Int[Tensor, " B"], column: int, lengths: Int[Tensor, " B"], max_new_tokens: int, end: int | None
+) -> Bool[Tensor, " B"]:
+    """Rows that have ended or have reached their limit."""
+    long_enough = column + 1 >= lengths + max_new_tokens
+    return long_enough if end is None else long_enough | ((new == end) & (column >= lengths))
+
+
+def _until(ids: list[int], end: int | None) -> list[int]:
+    return ids[: ids.index(end)] if end in ids else ids

@@ -1,0 +1,110 @@
+"""Cached decoding of episodes: hidden states of their newest step, every token computed once where that is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+from mmtx.decoding.history import History
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.attention import LayerCache
+from mmtx.tokens import HiddenStates, Span, TokenSet
+
+
+@runtime_checkable
+class Actor(Protocol):
+    """An objective that chooses actions.
+
+    Attributes:
+        action: the name of actions in the set.
+        read: the name from whose hidden states it chooses.
+    """
+
+    action: str
+    read: str
+
+    def act(
+        self, states: HiddenStates, num_steps: int, generators: Sequence[torch.Generator]
+    ) -> Shaped[Tensor, "B ..."]: ...
+
+
+class StepDecoder:
+    """Hidden states of the steps of episodes, one step after another.
+
+    A step begins with its observation, and its action is chosen from the hidden states of that. So the action is known
+    one step later, where it comes first among the new tokens: in the order of arrival, each token attends to tokens
+    before it alone, and their keys are cached. With the set return, state, action (R, S, A)::
+
+        step   cached           new        action chosen from
+        0      -                R0 S0      S0
+        1      R0 S0            A0 R1 S1   S1
+        2      R0 S0 A0 R1 S1   A1 R2 S2   S2
+
+    That is exact while no step has left the window, and where no token attends to tokens that arrive later: steps are
+    on the last clock of the set, actions come last in their step, and neither goes through an encoder. Otherwise
+    everything is recomputed in every step.
+
+    Args:
+        names: of the set.
+        timed: those that have new tokens in every step.
+        cache: False: recompute everything in every step.
+    """
+
+    def __init__(
+        self, model: MultimodalTransformer, actor: Actor, names: Sequence[str], timed: Sequence[str], *, cache: bool
+    ) -> None:
+        self._model, self._actor, self._timed = model, actor, list(timed)
+        decoded = [name for name in model.decoded if name in names]
+        clocks = list(dict.fromkeys(model.clock_of[name] for name in decoded))
+        on_last = [name for name in decoded if model.clock_of[name] == clocks[-1]]
+        ends_step = actor.action not in timed or on_last[-1] == actor.action
+        self._exact = cache and on_last == self._timed and ends_step
+        self._per_step = {
+            name: int(model.tokenizer(name).num_tokens(torch.ones(1, dtype=torch.long))) for name in timed
+        }
+        self._layers: list[LayerCache] = []
+        self._rows = torch.zeros(0, dtype=torch.long)
+
+    def states(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[HiddenStates, int]:
+        """Hidden states of the window of some episodes, or of the last step alone; and how many steps those are."""
+        token_set = self._model.tokenize(history.batch(acting).to(device))
+        self._exact = self._exact and not history.is_cropped
+        if not self._exact:
+            return self._model.run(token_set), history.num_steps
+        columns = self._by_arrival(token_set, history.num_steps)
+        if not self._layers:
+            self._layers = self._model.backbone.new_cache(len(columns) + history.context * sum(self._per_step.values()))
+        elif len(acting) < len(self._rows):
+            kept = torch.isin(self._rows, acting).nonzero()[:, 0].to(device)
+            for layer in self._layers:
+                layer.select(kept)
+        self._rows = acting
+        new = columns[self._layers[0].length :]
+        memory = self._model.run_encoder(token_set.memory) if token_set.memory is not None else None
+        queries = (token_set.content + token_set.place)[:, new]
+        connectivity = token_set.connectivity.arranged(columns).tail(len(new))
+        hidden = self._model.backbone(queries, connectivity, cache=self._layers, memory=memory)
+        return self._last_step(hidden, new, token_set), 1
+
+    def _by_arrival(self, token_set: TokenSet, num_steps: int) -> Int[Tensor, " n"]:
+        """The columns of the set's tokens, in the order in which they have arrived."""
+        constant = [span for name, span in token_set.spans.items() if name not in self._timed]
+        columns = [torch.arange(span.start, span.stop) for span in constant]
+        for step in range(num_steps):
+            for name in sorted(self._timed, key=lambda name: name != self._actor.action):
+                own_step, size = step - (name == self._actor.action), self._per_step[name]
+                if own_step >= 0:
+                    start = token_set.spans[name].start + own_step * size
+                    columns.append(torch.arange(start, start + size))
+        return torch.cat(columns).to(token_set.content.device)
+
+    def _last_step(self, hidden: Float[Tensor, "B n D"], new: Int[Tensor, " n"], token_set: TokenSet) -> HiddenStates:
+        """Only the tokens from which the actor chooses."""
+        span, size = token_set.spans[self._actor.read], self._per_step[self._actor.read]
+        is_read = (new >= span.start) & (new < span.stop)
+        valid = token_set.connectivity.valid[:, new][:, is_read]
+        return HiddenStates(hidden[:, is_read], valid, {self._actor.read: Span(0, size, 0, 0)})

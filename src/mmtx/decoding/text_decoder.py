@@ -1,0 +1,145 @@
+"""Cached decoding of a text: scores of its next id, every token computed once where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmtx.attention.memory_rule import Memory
+from mmtx.batch import Batch
+from mmtx.decoding.prompt_lookup import PromptLookup
+from mmtx.modalities.text import Text
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.attention import LayerCache
+from mmtx.tokens import TokenSet
+
+Logits = Callable[[Tensor], Tensor]
+"""From hidden states to scores of the next id."""
+
+
+class TextDecoder:
+    """Scores of the next id of one text of the set, one column after another.
+
+    With a cache, what the text attends to (an encoder's memory, a picture before it) is computed once, and a text that
+    is written alone is computed several columns at a time where `PromptLookup` drafts them.
+
+    Args:
+        batch: the whole set.
+        text: name of the text.
+        start: columns of the text that are given.
+        stop: columns that may be written in all.
+        cache: keep keys and values of earlier tokens, as long as nothing is cropped.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalTransformer,
+        logits: Logits,
+        batch: Batch,
+        text: str,
+        *,
+        start: int,
+        stop: int,
+        cache: bool,
+    ) -> None:
+        self.written: Int[Tensor, "B n"] = batch[text]["ids"][:, :start]
+        self._model, self._logits, self._batch, self._text = model, logits, batch, text
+        tokenizer = model.tokenizer(text)
+        assert isinstance(tokenizer, Text)
+        self._tokenizer, self._context = tokenizer, tokenizer.context
+        room = min(stop - 1, self._context)
+        self._cached: _Cached | None = None
+        self._lookup: PromptLookup | None = None
+        self._draft: list[int] = []  # ids that may come next
+        self._scores: list[Tensor] = []  # of the next id, and of the ids that follow each of the draft
+        if cache and start <= room and _cache_can_grow(model, text):
+            blank = self.written.new_zeros(len(self.written), room - start)
+            whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
+            self._cached = _Cached(model, tokenizer, whole, room)
+            if len(self.written) == 1:
+                self._lookup = PromptLookup(self.written[0].tolist())
+
+    def scores(self) -> Float[Tensor, "B V"]:
+        """Scores of the id that follows what is written."""
+        if not self._scores:
+            self._scores = list(self._compute().unbind(1))
+        return self._scores[0]
+
+    def append(self, ids: Int[Tensor, " B"]) -> None:
+        self.written = torch.cat([self.written, ids[:, None]], dim=1)
+        accepted = False
+        if self._lookup is not None:
+            new = int(ids[0])
+            self._lookup.append(new)
+            accepted = self._draft[:1] == [new]
+        self._draft, self._scores = (self._draft[1:], self._scores[1:]) if accepted else ([], [])
+
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        """Goes on with some rows, in any order, any number of times."""
+        self.written, self._batch = self.written[index], self._batch.select(index)
+        self._lookup, self._draft, self._scores = None, [], []
+        if self._cached is not None:
+            self._cached.select(index)
+
+    def _compute(self) -> Float[Tensor, "B k V"]:
+        """Scores of the next id, and of those that follow each id of a new draft."""
+        left = self._cached.room - self.written.shape[1] if self._cached is not None else -1
+        if self._cached is not None and left >= 0:
+            self._draft = self._lookup.draft(left) if self._lookup is not None else []
+            return self._logits(self._cached.hidden(self.written, self._draft))
+        cropped = self.written[:, -self._context :]
+        with self._model.sharing():  # no later step uses this one's hidden states, so none are kept
+            states = self._model(_with_text(self._batch, self._text, cropped))
+        return self._logits(states.tokens(self._text)[:, -1:])
+
+
+class _Cached:
+    """Hidden states of the newest columns, every token computed once."""
+
+    def __init__(self, model: MultimodalTransformer, tokenizer: Text, whole: TokenSet, room: int) -> None:
+        self.room = room
+        self._backbone, self._tokenizer = model.backbone, tokenizer
+        self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
+        self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
+        self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
+        self._before = len(self._connectivity) - room  # tokens that stand before the text
+
+    def hidden(self, written: Int[Tensor, "B n"], draft: list[int]) -> Float[Tensor, "B k D"]:
+        """Of the newest id and of each id of a draft behind it, which overwrites what is left of the draft before."""
+        newest = self._before + written.shape[1] - 1
+        stop = newest + 1 + len(draft)
+        columns = torch.cat([written[:, -1:], written.new_tensor([draft] * len(written))], dim=1)
+        x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
+        connectivity = self._connectivity.prefix(stop)
+        if self._cache[0].length:
+            connectivity = connectivity.tail(1 + len(draft))
+            for layer in self._cache:
+                layer.length = newest
+        else:
+            x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
+        return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(draft) :]
+
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        self._content, self._connectivity = self._content[index], self._connectivity.select(index)
+        if self._place.shape[0] > 1:
+            self._place = self._place[index]
+        if self._memory is not None:
+            self._memory = self._memory.select(index)
+        for layer in self._cache:
+            layer.select(index)
+
+
+def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
+    """Whether new tokens come last in the set, and no earlier token attends to them."""
+    tokenizer, names = model.tokenizer(text), model.decoded
+    clocks = [model.clock_of[name] for name in names]
+    comes_last = names[-1] == text and clocks.count(clocks[-1]) == 1
+    return comes_last and isinstance(tokenizer, Text) and tokenizer.causal
+
+
+def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:
+    lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
+    return batch.with_name(text, {**batch[text], "ids": ids}, lengths, full=True)

@@ -1,0 +1,18 @@
+"""From one config to the objects of a run, with everything that is wrong reported together."""
+
+from mmtx.experiment.assemble import Experiment, assemble, build
+from mmtx.experiment.collector import Collector
+from mmtx.experiment.learner import model_part, rebuild
+from mmtx.experiment.source import construct_source, data_module, data_part
+
+__all__ = [
+    "Collector",
+    "Experiment",
+    "assemble",
+    "build",
+    "construct_source",
+    "data_module",
+    "data_part",
+    "model_part",
+    "rebuild",
+]

@@ -1,0 +1,143 @@
+"""From config to objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from mmtx.compatibility import mismatches
+from mmtx.config.compose import compose
+from mmtx.config.construct import construct, construct_as
+from mmtx.config.schema import Config
+from mmtx.config.targets import packages
+from mmtx.data.base import Source
+from mmtx.data.fitted import FittedState
+from mmtx.data.loaders import DataModule
+from mmtx.directions import Directions
+from mmtx.errors import ConfigErrors, UserError
+from mmtx.experiment.collector import Collector
+from mmtx.experiment.learner import make_learner, make_stacks, model_part
+from mmtx.experiment.problems import check_steps, training_problems, value_problems
+from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
+from mmtx.learner import Learner
+
+if TYPE_CHECKING:
+    from mmtx.training.optimisation import Optimisation
+    from mmtx.training.trainer import Training
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """The objects of one config.
+
+    Attributes:
+        directions: which way each metric is better that the run may log.
+    """
+
+    config: Config
+    data: DataModule
+    learner: Learner
+    optimisation: Optimisation
+    training: Training
+    directions: Directions
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.total_steps(self.data.num_train, self.data.batch_size)
+
+
+def build(overrides: Sequence[str] = ()) -> Experiment:
+    """The objects of ``mmtx train [overrides]``, ready to be used from Python.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    if isinstance(overrides, str):
+        raise UserError(f"build takes a list of overrides: build([{overrides!r}])")
+    return assemble(compose(overrides))
+
+
+def assemble(config: Config, fitted: FittedState | None = None, like: Experiment | None = None) -> Experiment:
+    """The objects of a config.
+
+    Args:
+        config: resolved.
+        fitted: what the run that is continued, or that the model begins with, fitted to its data.
+        like: an experiment whose data and model are taken where the same config would make them: many jobs of a sweep
+            are checked with one model.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    collector, config = Collector.of(config)
+    collector.messages += value_problems(config)
+    optimisation, training = _optimisation_and_training(config, collector)
+    torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
+    source, learner = _source_and_learner(config, fitted, like, collector)
+    data = _data(config, source, learner, collector)
+    directions = _directions(config, learner, data, collector)
+    if training is not None:
+        if data is not None:
+            collector.attempt("trainer", lambda: check_steps(training, data))
+        collector.messages += training_problems(training, optimisation, learner, data)
+    if collector.messages:
+        raise ConfigErrors(collector.messages)
+    assert learner is not None and data is not None and optimisation is not None and training is not None
+    return Experiment(config, data, learner, optimisation, training, directions)
+
+
+def _optimisation_and_training(config: Config, collector: Collector) -> tuple[Optimisation | None, Training | None]:
+    from mmtx.training.optimisation import Optimisation
+    from mmtx.training.trainer import Training
+
+    attempt, plugins = collector.attempt, packages(config)
+    optimisation = attempt("optim", lambda: construct_as(Optimisation, config["optim"], plugins))
+    training = attempt("trainer", lambda: construct_as(Training, config["trainer"], plugins))
+    if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
+        training = None
+    return optimisation, training
+
+
+def _source_and_learner(
+    config: Config, fitted: FittedState | None, like: Experiment | None, collector: Collector
+) -> tuple[Source | None, Learner | None]:
+    source = learner = None
+    if like is not None and data_part(like.config) == data_part(config):
+        source = like.data.source
+        learner = like.learner if model_part(like.config) == model_part(config) else None
+    if learner is None:
+        stacks = make_stacks(config, collector.attempt)
+        source = source or collector.attempt("data", lambda: construct_source(config, fitted))
+        if source is not None:
+            learner = make_learner(config, source.specs, *stacks, collector.attempt)
+    return source, learner
+
+
+def _data(config: Config, source: Source | None, learner: Learner | None, collector: Collector) -> DataModule | None:
+    if source is None:
+        return None
+    names = list(learner.specs if learner is not None else config["modality"])
+    dropout = collector.attempt("modality_dropout", lambda: modality_dropout(config, learner))
+    data: DataModule | None = collector.attempt("loader", lambda: data_module(config, source, names, dropout))
+    return data
+
+
+def _directions(config: Config, learner: Learner | None, data: DataModule | None, collector: Collector) -> Any:
+    """Which way each metric is better, as far as it can be known. What saves and reports is tried on it."""
+    from mmtx.training.reported import reported_directions
+
+    attempt, plugins = collector.attempt, packages(config)
+    for group in ("callbacks", "logger"):
+        attempt(group, partial(construct, config[group], plugins))
+    checkpoints = attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
+    if learner is None or data is None:
+        return None
+    directions = attempt("objective", lambda: reported_directions(learner, data.source))
+    if checkpoints is not None and directions is not None:
+        attempt("checkpoint", lambda: checkpoints.choosing(directions))
+    collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []
+    return directions

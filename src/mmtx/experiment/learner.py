@@ -1,0 +1,134 @@
+"""From a config to its model with its objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from mmtx.batch import Spec
+from mmtx.config.construct import construct, construct_as, of_kind
+from mmtx.config.schema import Config, encoder_node
+from mmtx.config.targets import packages
+from mmtx.errors import ConfigErrors, InvalidValue
+from mmtx.experiment.collector import Collector
+from mmtx.learner import Learner
+from mmtx.model import MultimodalTransformer, check_encode
+from mmtx.nn.backbone import Backbone
+from mmtx.nn.low_rank import LoRA, freeze
+from mmtx.tokens import Clock
+
+STAND_IN_DIM = 768
+"""Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
+
+Attempt = Callable[[str, Callable[[], Any]], Any]
+
+
+def model_part(config: Config) -> Config:
+    """What of a config, besides the data, the model and its objectives are made from."""
+    parts = ("modality", "backbone", "encode", "encoder", "objective", "type_embeddings", "clocks", "freeze", "lora")
+    return {part: config[part] for part in parts}
+
+
+def rebuild(config: Config, specs: Mapping[str, Spec], plugins: Sequence[str] = ()) -> Learner:
+    """The learner of a config in eval mode, without its data; its weights are fresh.
+
+    Args:
+        config: of a run.
+        specs: what its data declared.
+        plugins: packages besides mmtx whose classes the config may name. A stored config cannot name them itself.
+
+    Raises:
+        ConfigErrors: with everything that is wrong.
+    """
+    collector, known = Collector.of({**config, "plugins": list(plugins)})
+    stacks = make_stacks(known, collector.attempt)
+    learner = make_learner(known, specs, *stacks, collector.attempt)
+    if collector.messages or learner is None:
+        raise ConfigErrors(collector.messages)
+    learner.config = config
+    return learner.eval()
+
+
+def make_stacks(config: Config, attempt: Attempt) -> tuple[Backbone | None, Backbone | None]:
+    """The backbone, and the encoder if names are to be encoded; None for what cannot be made."""
+    encode, plugins = config["encode"], packages(config)
+    if attempt("encode", lambda: check_encode(encode, config["modality"])) is None:
+        return None, None
+    make = partial(construct_as, Backbone, plugins=plugins)
+    backbone = attempt("backbone", lambda: make(config["backbone"], cross_attention=bool(encode)))
+    if not encode or backbone is None:
+        return backbone, None
+    encoder = attempt("encoder", lambda: make(encoder_node(config), cross_attention=False))
+    return (backbone, encoder) if encoder is not None else (None, None)
+
+
+def make_learner(
+    config: Config, specs: Mapping[str, Spec], backbone: Backbone | None, encoder: Backbone | None, attempt: Attempt
+) -> Learner | None:
+    """Tokenizers, model and objectives over the stacks; None if any of them cannot be made."""
+    model = _model(config, specs, backbone, encoder, attempt)
+    if model is None:
+        return None
+    plugins = packages(config)
+    objectives = {
+        name: attempt(f"objective.{name}", partial(construct, node, plugins, specs=specs, model=model))
+        for name, node in config["objective"].items()
+    }
+    if None in objectives.values():
+        return None
+    names = {*model.names, *(label for objective in objectives.values() for label in objective.labels)}
+    learner = Learner(
+        model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
+    )
+    for path, change in (("freeze", _freeze), ("lora", _add_updates)):
+        if config[path] and attempt(path, partial(change, learner, config)) is None:
+            return None
+    return learner
+
+
+def _model(
+    config: Config, specs: Mapping[str, Spec], backbone: Backbone | None, encoder: Backbone | None, attempt: Attempt
+) -> MultimodalTransformer | None:
+    dim, plugins = backbone.dim if backbone is not None else STAND_IN_DIM, packages(config)
+    tokenizers = {
+        name: attempt(f"modality.{name}", partial(_tokenizer, name, node, specs, dim, plugins))
+        for name, node in config["modality"].items()
+    }
+    clocks = attempt("clocks", lambda: _clocks(config["clocks"], plugins))
+    if backbone is None or clocks is None or None in tokenizers.values():
+        return None
+    model: MultimodalTransformer | None = attempt(
+        "backbone",
+        lambda: MultimodalTransformer(
+            tokenizers=tokenizers,
+            backbone=backbone,
+            encoder=encoder,
+            encode=config["encode"],
+            type_embeddings=config["type_embeddings"],
+            clocks=clocks,
+        ),
+    )
+    return model
+
+
+def _clocks(nodes: Config, plugins: Sequence[str]) -> dict[str, Clock]:
+    return {name: of_kind(Clock, made) for name, made in construct(nodes, plugins).items()}
+
+
+def _tokenizer(name: str, node: Config, specs: Mapping[str, Spec], dim: int, plugins: Sequence[str]) -> Any:
+    if name not in specs:
+        raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
+    return construct(node, plugins, spec=specs[name], dim=dim)
+
+
+def _freeze(learner: Learner, config: Config) -> Learner:
+    freeze(learner, config["freeze"])
+    if not config["lora"] and not any(parameter.requires_grad for parameter in learner.parameters()):
+        raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
+    return learner
+
+
+def _add_updates(learner: Learner, config: Config) -> Learner:
+    construct_as(LoRA, config["lora"], packages(config)).add(learner)
+    return learner

@@ -1,0 +1,67 @@
+"""What is wrong with a config beyond the types and the limits of its single objects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from mmtx.config.schema import Config
+from mmtx.data.loaders import DataModule
+from mmtx.errors import InvalidValue
+from mmtx.learner import Learner
+
+if TYPE_CHECKING:
+    from mmtx.training.optimisation import Optimisation
+    from mmtx.training.trainer import Training
+
+LONGEST_NAME = 255
+"""Bytes that file systems take for the name of a folder."""
+
+SEEDS = 2**32
+"""What numpy's generators take."""
+
+
+def value_problems(config: Config) -> Iterator[str]:
+    """Of values that belong to no object. Types are checked elsewhere."""
+    for key, needed in (("modality", "at least one name"), ("objective", "at least one objective")):
+        if not config[key]:
+            yield f"{key}=[] is empty; choose {needed}"
+    seed, every, name = config["seed"], config["log_every_steps"], config["name"]
+    if isinstance(seed, int) and not 0 <= seed < SEEDS:
+        yield f"seed={seed} must lie in 0..{SEEDS - 1}"
+    if config["encoder"] and not config["encode"]:
+        yield f"encoder={config['encoder']} is of no use: nothing is encoded; add encode=[NAME]"
+    if isinstance(every, int) and every < 1:
+        yield f"log_every_steps={every} must be at least 1"
+    if isinstance(name, str) and not _names_a_folder(name):
+        yield f"name={name!r} must name a folder under runs/; run_dir=DIR is a folder anywhere"
+    if config["init_from"] == "":
+        yield "init_from= is empty; init_from=null begins with fresh weights"
+
+
+def _names_a_folder(name: str) -> bool:
+    """Whether a name can be a folder of a run, or several, one in the other."""
+    fits = all(part.strip() and part != ".." and len(part.encode()) <= LONGEST_NAME for part in name.split("/"))
+    return fits and name.isprintable() and name != "."
+
+
+def training_problems(
+    training: Training, optimisation: Optimisation | None, learner: Learner | None, data: DataModule | None
+) -> Iterator[str]:
+    """Of the way of training together with what is trained; None: that could not be made."""
+    if training.is_sharded and data is not None and len(data.source.parts) > 1:
+        problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
+        yield f"trainer.strategy={training.strategy} {problem}"
+    if training.is_sharded and optimisation is not None and optimisation.ema_decay is not None:
+        yield f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2"
+    if training.device_type == "cpu" and learner is not None:
+        stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
+        for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
+            problem = "cannot train here, as FlexAttention does not support backward on CPU"
+            yield f"{key}.flex=true {problem}; set {key}.flex=false"
+
+
+def check_steps(training: Training, data: DataModule) -> None:
+    """Raises InvalidValue where a run has no optimiser step."""
+    if training.total_steps(data.num_train, data.batch_size) < 1:
+        raise InvalidValue("max_epochs", training.max_epochs, "gives no optimiser step")

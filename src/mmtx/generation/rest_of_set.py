@@ -1,0 +1,46 @@
+"""What a text is written from or about: a picture file, or a sample of the run's data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from mmtx.batch import Sample
+from mmtx.data.image.decode_image import decode_image
+from mmtx.data.image.image_folder import MOST_PIXELS
+from mmtx.errors import InvalidValue, UserError
+from mmtx.generation.trained import Trained
+from mmtx.modalities.audio import Audio
+from mmtx.modalities.image import Image
+from mmtx.modalities.text import Text
+
+INPUTS: dict[str, type[nn.Module]] = {"prompt": Text, "image": Image, "audio": Audio}
+"""Options that bring an input, and the tokenizer that it needs in the set."""
+
+
+def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index: int | None) -> Sample:
+    """A sample's part under these names: from a picture file, or from a sample of the run's data."""
+    if not names:
+        return {}
+    if image is not None:
+        if index is not None:
+            raise InvalidValue("index", index, "is a sample of the data; give it, or image=FILE")
+        if len(names) > 1:
+            raise UserError(f"image={image} gives a picture; this set needs {', '.join(names)}: use index=N")
+        shape = trained.learner.specs[names[0]].fields["pixels"].shape
+        return {names[0]: {"pixels": read_picture(image, shape)}}
+    source, number = trained.source(), index or 0
+    split = source.test() or source.val() or source.train()
+    if not 0 <= number < len(split):
+        raise InvalidValue("index", number, f"is none of the {len(split)} samples, which are counted from 0")
+    return {name: fields for name, fields in split[number].items() if name in names}
+
+
+def read_picture(file: str, shape: tuple[int | None, ...]) -> Tensor:
+    """A picture file as uint8 ``(C, height, width)`` of the given shape, its middle cut out and resized."""
+    if not Path(file).is_file():
+        raise InvalidValue("image", file, "is not a file")
+    channels, height, width = (size or 1 for size in shape)
+    return decode_image(Path(file), size=(height, width), channels=channels, max_pixels=MOST_PIXELS)

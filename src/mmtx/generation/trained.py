@@ -1,0 +1,43 @@
+"""The trained model that every function of this room generates with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+
+from mmtx.data.base import Source
+from mmtx.errors import check_within
+from mmtx.learner import Learner
+from mmtx.run.directory import newest_checkpoint
+from mmtx.run.fitted_source import source_for
+from mmtx.run.loading import read_checkpoint
+
+LARGEST_SEED = 2**64 - 1  # torch's own limit
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, and the options that hold for whatever it generates.
+
+    Args:
+        path: run directory or checkpoint.
+        learner: its model with its objectives, in eval mode.
+        seed: the same seed gives the same text, or episodes; it is that of the first episode
+        cache: keep keys and values of earlier tokens; the result is the same without, only slower
+        plugins: packages whose classes the run may name, besides mmtx
+    """
+
+    path: str
+    learner: Learner
+    _: KW_ONLY
+    seed: int = 0
+    cache: bool = True
+    plugins: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_within("seed", self.seed, 0, LARGEST_SEED)
+
+    def source(self) -> Source:
+        """The data of the run, with what it has learned from them."""
+        checkpoint = read_checkpoint(newest_checkpoint(self.path))
+        return source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": list(self.plugins)})

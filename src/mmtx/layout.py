@@ -1,0 +1,145 @@
+"""Laying out the tokens of a batch by clocks: order and position of each, which the rule of attention reads.
+
+Axes as in `tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from mmtx.attention.rule import Connectivity, Pattern
+from mmtx.tokens import Clock, Span, Tokens, TokenSet
+
+MAX_COORDINATES = 2
+"""A modality has at most a row and a column of its own; the third coordinate is time, given by its clock."""
+
+
+def join(
+    groups: Mapping[str, Tokens],
+    place: Mapping[str, Float[Tensor, "#B n D"]],
+    clock_of: Mapping[str, str],
+    clocks: Mapping[str, Clock] | None = None,
+    memory: TokenSet | None = None,
+    lengths: tuple[int, ...] | None = None,
+) -> TokenSet:
+    """Joins the modalities of each sample, name after name, and derives which tokens attend to which.
+
+    Modalities on one clock share its time; ``order = time * number of names + rank of the name``, and the rank is 0
+    for all where the clock is mutual. Two steps of return, state and action on one clock are interleaved, R0 S0 A0 R1
+    S1 A1, though they stand name after name::
+
+        token    R0  R1  S0  S1  A0  A1
+        time      0   1   0   1   0   1
+        order     0   3   1   4   2   5
+
+    Different clocks are laid end to end, each beginning after the last item that *this sample* has on the clocks
+    before it, so padding never moves a position. An image of two patches, then its caption::
+
+        token    I0  I1  T0  T1  T2
+        time      0   0   1   2   3
+        order     0   0   3   5   7
+
+    A sample of the same batch that lacks the image::
+
+        token     .   .  T0  T1  T2
+        time      .   .   0   1   2
+        order     .   .   1   3   5
+
+    Args:
+        groups: ``{name: Tokens}`` in the order of the set.
+        place: ``{name: type and position embeddings}``.
+        clock_of: ``{name: clock}``.
+        clocks: whether a clock is mutual; one that is not listed is not.
+        memory: the encoder's set, for cross-attention.
+        lengths: real tokens of each sample, on the host, where they are to be packed.
+    """
+    clocks = clocks or {}
+    order, position = _order_and_position(groups, clock_of, clocks)
+    joined_order = _side_by_side(order)
+    connectivity = Connectivity(
+        order=joined_order,
+        position=_side_by_side(position),
+        segment=torch.zeros_like(joined_order[:1]),
+        valid=_side_by_side([_valid(tokens) for tokens in groups.values()]),
+        pattern=_pattern(groups, clock_of, clocks),
+        padded=not all(tokens.full for tokens in groups.values()),
+        packed=False,
+    )
+    return TokenSet(
+        content=_side_by_side([tokens.content for tokens in groups.values()]),
+        place=_side_by_side([place[name] for name in groups]),
+        connectivity=connectivity,
+        spans=_spans(groups),
+        lengths=lengths,
+        memory=memory,
+    )
+
+
+def _order_and_position(
+    groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Order and (time, row, column) of every group, each ``(1 or B, n)`` and ``(1 or B, n, 3)``."""
+    begin: dict[str, Tensor | int] = {}
+    elapsed: Tensor | int = 0
+    for clock in dict.fromkeys(clock_of[name] for name in groups):
+        begin[clock] = elapsed
+        elapsed = elapsed + _num_items([groups[name] for name in groups if clock_of[name] == clock])
+    orders, positions = [], []
+    for rank, (name, tokens) in enumerate(groups.items()):
+        start = begin[clock_of[name]]
+        time = tokens.time + (start[:, None] if isinstance(start, Tensor) else start)
+        mutual = clocks.get(clock_of[name], Clock()).mutual
+        orders.append(time * len(groups) + (0 if mutual else rank))
+        grid = tokens.coordinates.new_zeros(tokens.coordinates.shape[0], MAX_COORDINATES)
+        grid[:, : tokens.coordinates.shape[1]] = tokens.coordinates
+        positions.append(torch.cat([time[..., None], grid[None].expand(time.shape[0], -1, -1)], dim=-1))
+    return orders, positions
+
+
+def _num_items(on_clock: list[Tokens]) -> Tensor | int:
+    """Items that each sample has on one clock; a plain integer where all samples agree."""
+    if all(tokens.full and tokens.time.shape[0] < tokens.lengths.shape[0] for tokens in on_clock):  # times are counted
+        return max(tokens.num_items for tokens in on_clock)
+    counts = []
+    for tokens in on_clock:
+        reached = torch.where(_valid(tokens), tokens.time + 1, 0)
+        counts.append(reached.amax(1).expand(tokens.lengths.shape[0]))
+    return torch.stack(counts).amax(0)
+
+
+def _valid(tokens: Tokens) -> Bool[Tensor, "#B n"]:
+    index = torch.arange(tokens.content.shape[1], device=tokens.lengths.device)
+    if tokens.full:
+        return torch.ones_like(index, dtype=torch.bool)[None]
+    return index[None] < tokens.lengths[:, None]
+
+
+def _pattern(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]) -> Pattern:
+    one_clock = len({clock_of[name] for name in groups}) == 1
+    together = len(groups) == 1 or clocks.get(next(iter(clock_of.values())), Clock()).mutual
+    if one_clock and together and all(tokens.num_items == 1 for tokens in groups.values()):
+        return Pattern.FULL
+    if len(groups) == 1 and all(tokens.num_items == tokens.content.shape[1] for tokens in groups.values()):
+        return Pattern.CAUSAL
+    return Pattern.MIXED
+
+
+def _spans(groups: Mapping[str, Tokens]) -> dict[str, Span]:
+    spans, start = {}, 0
+    for name, tokens in groups.items():
+        stop = start + tokens.content.shape[1]
+        spans[name] = Span(start, stop, tokens.num_summaries, tokens.num_registers)
+        start = stop
+    return spans
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Concatenates along tokens; keeps a batch axis of 1 where all parts agree on it."""
+    if len(parts) == 1:
+        return parts[0]
+    rows = max(part.shape[0] for part in parts)
+    return torch.cat([part.expand(rows, *part.shape[1:]) for part in parts], dim=1)

@@ -1,0 +1,142 @@
+"""``mmtx report``: from directories to a table, a page and a CSV file."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmtx.errors import UserError
+from mmtx.report import table
+from mmtx.report.attribution import Attribution, attributions
+from mmtx.report.comparison import Comparison, compare
+from mmtx.report.page import code, heading, page, paragraph, picture
+from mmtx.report.page import table as html_table
+from mmtx.run.run_record import RunRecord, find_runs
+
+
+def write_report(
+    paths: Sequence[str],
+    *,
+    metric: str | None = None,
+    mode: str | None = None,
+    empty: float | None = None,
+    out: str | None = None,
+) -> str:
+    """Writes ``report.html`` and ``report.csv``. Returns what to print.
+
+    Args:
+        paths: directories of runs and sweeps
+        metric: what to sort by; null: what best.ckpt was chosen by
+        mode: whether more of it is better (max) or less (min), where the metric does not declare it
+        empty: of sweeps over modality=: the metric's value for a model that is given nothing, such as chance
+        out: directory to write into
+
+    Raises:
+        UserError: there is no run, no such metric, or no way to write.
+    """
+    records = find_runs(paths)
+    comparison = compare(records, metric, mode)
+    found = attributions(comparison, empty)
+    folder = Path(out).expanduser() if out else _common(paths)
+    title = f"{_common(paths).name}: {_states(records)}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "report.html").write_text(_page(title, comparison, found), encoding="utf-8")
+        (folder / "report.csv").write_text(table.as_csv(comparison), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"out={folder} cannot be written: {error.strerror}; choose another out=DIR") from None
+    return "\n".join([title, *_text(comparison, found), f"report: {folder / 'report.html'}  {folder / 'report.csv'}"])
+
+
+def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
+    lines = []
+    if comparison.settings:
+        lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
+    for attribution in found:
+        lines += ["", _named("sets of modalities", attribution)]
+        lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
+        lines += [_gains_explained(attribution), *([table.as_text(*table.gain_table(attribution))] * _has(attribution))]
+    if comparison.unfinished:
+        lines += ["", "not ranked:", table.as_text(*table.leftovers(comparison))]
+    best, typed = comparison.best_run, table.command(comparison)
+    if best and typed:
+        lines += ["", f"best: {typed}", f"      {best.path}"]
+    return [*lines, ""]
+
+
+def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> str:
+    from mmtx.report.plots import axis_plot, curve_plot
+    from mmtx.report.subset_plot import subset_plot
+
+    parts = []
+    if comparison.settings:
+        parts += [paragraph(_explained(comparison)), html_table(*table.ranking(comparison), mark_first=True)]
+    typed = table.command(comparison)
+    if typed and comparison.best_run:
+        parts += [heading("Best"), code(typed), paragraph(f"as in {comparison.best_run.path}")]
+    for attribution in found:
+        parts += [heading(_named("What each modality brought", attribution))]
+        parts += [picture(subset_plot(attribution, comparison.metric), "metric of each set of modalities")]
+        parts += [html_table(*table.gain_table(attribution), mark_first=False)] * _has(attribution)
+        parts += [paragraph(_gains_explained(attribution))]
+    drawn = None if found and len(comparison.axes) == 1 else axis_plot(comparison)
+    if drawn:
+        parts += [heading(" and ".join(comparison.axes[:2]) if len(comparison.axes) < 3 else "What was varied")]
+        parts += [picture(drawn, f"{comparison.metric} along {', '.join(comparison.axes)}")]
+    curves = curve_plot(comparison)
+    if curves:
+        parts += [heading("Curves"), picture(curves, "learning curves")]
+        parts += [paragraph("Dotted: runs that are not ranked; a cross where one ended, an arrow where one goes on.")]
+    if comparison.unfinished:
+        parts += [heading("Not ranked"), html_table(*table.leftovers(comparison), mark_first=False)]
+    sample = _sample(comparison.best_run)
+    if sample:
+        parts += [heading("Samples of the best run"), picture(sample.read_bytes(), "predictions of the best run")]
+    return page(title, parts)
+
+
+def _explained(comparison: Comparison) -> str:
+    better = "higher" if comparison.maximise else "lower"
+    many = any(len(setting.runs) > 1 for setting in comparison.settings)
+    spread = ", mean ± standard deviation over n seeds" if many else ""
+    return f"by {comparison.metric} at the end ({better} is better){spread}"
+
+
+def _gains_explained(attribution: Attribution) -> str:
+    if attribution.missing:
+        sets = ", ".join(f"[{','.join(n for n in attribution.names if n in s)}]" for s in attribution.missing)
+        return f"  gains of each modality need every set; missing: {sets}"
+    if attribution.empty is None:
+        return (
+            "  gain: what a modality adds to a set that already has something, averaged over all orders of adding "
+            "(Shapley's average without its first step; empty=VALUE gives that step a beginning)"
+        )
+    return f"  gain: Shapley value, from {attribution.empty:g} for nothing; together they are what the whole set gains"
+
+
+def _has(attribution: Attribution) -> bool:
+    return attribution.gains is not None
+
+
+def _named(text: str, attribution: Attribution) -> str:
+    others = " ".join(f"{axis}={value}" for axis, value in attribution.setting.items())
+    return f"{text} ({others})" if others else text
+
+
+def _states(records: Sequence[RunRecord]) -> str:
+    counts = Counter(record.state for record in records)
+    word = "run" if len(records) == 1 else "runs"
+    return f"{len(records)} {word} ({', '.join(f'{count} {state}' for state, count in counts.items())})"
+
+
+def _common(paths: Sequence[str]) -> Path:
+    """The one directory, or the one above all of them."""
+    return Path(os.path.commonpath([Path(path).expanduser().absolute() for path in paths]))
+
+
+def _sample(run: RunRecord | None) -> Path | None:
+    """The last picture that a run has drawn of its predictions."""
+    pictures = sorted((run.path / "samples").glob("*_step*.png")) if run else []
+    return max(pictures, key=lambda file: file.stem.rpartition("_step")[2]) if pictures else None

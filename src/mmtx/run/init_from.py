@@ -1,0 +1,225 @@
+"""The key ``init_from``: the weights of another run, or of a public model, taken over at the start."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from mmtx.batch import Spec
+from mmtx.config.overrides import written
+from mmtx.config.schema import Config, encoder_node
+from mmtx.data.text.vocabulary import same_ids
+from mmtx.errors import InvalidValue
+from mmtx.interop import from_pretrained
+from mmtx.learner import Learner
+from mmtx.nn.low_rank import merge_updates
+from mmtx.nn.positions import Learned
+from mmtx.run.directory import is_run
+from mmtx.run.loading import load
+
+UPDATED = ".parametrizations.weight.original"
+"""How the weight of a linear map is called that has a low-rank update."""
+
+NO_MATTER = (
+    *("activation_checkpointing", "augment", "clock", "compile", "context", "dim", "drop_path", "dropout", "expansion"),
+    *("flex", "init_std", "layer_scale", "multiple_of", "num_layers", "num_registers", "share"),
+)
+"""Keys that do not change what a weight means: those of training, and those that its shape shows."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of the weights.
+
+    Attributes:
+        matched: taken as they are.
+        by_name: rows taken by the names of classes that both know, and how many of all.
+        resampled: tables of positions, made longer or shorter.
+        new: of this run alone.
+        left: of the other alone.
+        set_otherwise: keys by which the other computes with its weights, or prepares its inputs, in another way.
+    """
+
+    place: str
+    matched: list[str] = field(default_factory=list)
+    by_name: list[str] = field(default_factory=list)
+    resampled: list[str] = field(default_factory=list)
+    new: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    set_otherwise: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        lines = [f"init_from={self.place}: {len(self.matched)} weights matched"]
+        for what in ("by_name", "resampled", "new", "left", "set_otherwise"):
+            names = getattr(self, what)
+            lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
+        return "\n".join(lines)
+
+
+@torch.no_grad()
+def initialise_from(learner: Learner, place: str, plugins: list[str], config: Config | None = None) -> Report:
+    """Takes over, in place, every weight that another learner has by the same name and shape.
+
+    Objectives may have other names. Rows that belong to classes go by the classes' names, never by their places; a
+    table of another vocabulary's ids is not taken. Tables of positions are resampled; embeddings of types that are new
+    begin at zero, so that the names that were there before keep their outputs.
+
+    Args:
+        learner: of this run.
+        place: a run or checkpoint of mmtx, or a public folder or file.
+        plugins: packages besides mmtx whose classes the other config may name.
+        config: of this run, to be compared with that of the other.
+
+    Raises:
+        UserError: it cannot be read.
+        InvalidValue: nothing of its backbone fits.
+    """
+    other = copy.deepcopy(_other(place, plugins))
+    merge_updates(other)
+    made = (other.origin or {}).get("made", ())  # of no public weights
+    theirs = {key: value for key, value in other.state_dict().items() if key not in made}
+    ours, report = learner.state_dict(), Report(place)
+    codes, their_codes, taken = _coded(learner), _coded(other), set()
+    for key, value in ours.items():
+        own = key.replace(UPDATED, ".weight")
+        name = _counterpart(own, value, theirs, is_coded=own in codes)
+        rows = None
+        if name is not None and own in codes and name in their_codes:
+            rows = _shared_rows(learner.specs[codes[own]], other.specs[their_codes[name]])
+        if name is not None and rows and theirs[name].shape[1:] == value.shape[1:]:
+            mine, others = zip(*rows, strict=True)
+            value[list(mine)] = theirs[name][list(others)]
+            report.by_name.append(f"{key} ({len(rows)} of {len(value)})")
+        elif name is not None and rows is None and theirs[name].shape == value.shape:
+            value.copy_(theirs[name])
+            report.matched.append(key)
+        elif name is not None and _is_table(key) and theirs[name].shape[1] == value.shape[1]:
+            value.copy_(_resampled(theirs[name], _extent(other, key), _extent(learner, key)))
+            report.resampled.append(key)
+        else:
+            if key.startswith("model.type_embeddings."):
+                value.zero_()
+            report.new.append(key)
+            continue
+        taken.add(name)
+    report.left.extend(key for key in theirs if key not in taken)
+    if config is not None and other.config is not None:
+        report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
+    if not any(key.startswith("model.backbone.blocks.") for key in report.matched):
+        have, want = other.model.backbone, learner.model.backbone
+        problem = (
+            f"has a backbone of width {have.dim} and {len(have.blocks)} layers, of which nothing fits "
+            f"backbone.dim={want.dim} and backbone.num_layers={len(want.blocks)}"
+        )
+        raise InvalidValue("init_from", place, problem)
+    return report
+
+
+def _other(place: str, plugins: list[str]) -> Learner:
+    path = Path(place).expanduser()
+    return load(path, plugins) if is_run(path) else from_pretrained(path)
+
+
+def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
+    """The part of a config that decides how weights are used and that another may have too."""
+    kept: Config = {
+        "modality": {name: node for name, node in config["modality"].items() if name in other["modality"]},
+        "backbone": config["backbone"],
+        "data": {key: config["data"][key] for key in ("fit", "trim_db", "return_scale") if key in config["data"]},
+    }
+    return kept | ({"encoder": encoder_node(config)} if config["encode"] and other["encode"] else {})
+
+
+def _set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:
+    """``key=value (there value)`` where both have a key, and unequal values that matter."""
+    if isinstance(own, Mapping) and isinstance(other, Mapping) and own.get("_target_") == other.get("_target_"):
+        for key in own:
+            if key in other and key not in NO_MATTER:
+                yield from _set_otherwise(own[key], other[key], f"{path}.{key}" if path else key)
+    elif not _equal(own, other):
+        yield f"{path}={_shown(own)} (there {_shown(other)})"
+
+
+def _equal(one: Any, other: Any) -> bool:
+    """One number for all channels is as many equal ones."""
+    if isinstance(one, list) != isinstance(other, list):
+        several, single = (one, other) if isinstance(one, list) else (other, one)
+        return all(value == single for value in several)
+    return one == other
+
+
+def _shown(node: Any) -> str:
+    target = node.get("_target_") if isinstance(node, Mapping) else None
+    return target.rpartition(".")[2] if isinstance(target, str) else written(node)
+
+
+def _coded(learner: Learner) -> dict[str, str]:
+    """The weights that have a row for each code of a name of the data, with that name."""
+    tokenizers = {
+        f"model.tokenizers.{name}.{key}": name
+        for name in learner.model.names
+        for key in learner.model.tokenizer(name).coded
+    }
+    objectives = {
+        f"objectives.{name}.{key}": of
+        for name in learner.objectives
+        for key, of in learner.objective(name).coded.items()
+    }
+    return {**tokenizers, **objectives}
+
+
+def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:
+    """The codes of classes that both know, as each counts them; None where all codes mean the same, as far as there are
+    names to compare."""
+    if own.vocabulary is not None and other.vocabulary is not None:
+        return None if same_ids(own.vocabulary, other.vocabulary) else []
+    if own.vocabulary is not None or other.vocabulary is not None:
+        return []
+    if own.class_names == other.class_names:
+        return None
+    places = {label: code for code, label in enumerate(other.class_names or ())}
+    return [(code, places[label]) for code, label in enumerate(own.class_names or ()) if label in places]
+
+
+def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_coded: bool) -> str | None:
+    """The same name there; of an objective's weights, the only one that is called so in any objective. Where rows go by
+    their names, there may be more or fewer."""
+    if key in theirs:
+        return key
+    if not key.startswith("objectives."):
+        return None
+    rest = key.split(".", 2)[2]
+    alike = [k for k, v in theirs.items() if k.startswith("objectives.") and k.split(".", 2)[2] == rest]
+    first = 1 if is_coded else 0
+    return alike[0] if len(alike) == 1 and theirs[alike[0]].shape[first:] == value.shape[first:] else None
+
+
+def _is_table(key: str) -> bool:
+    return key.startswith("model.position_embeddings.")
+
+
+def _extent(learner: Learner, key: str) -> tuple[int, ...]:
+    table = learner.model.position_embeddings[key.split(".")[2]]
+    assert isinstance(table, Learned)
+    return table.extent
+
+
+def _resampled(table: Float[Tensor, "old D"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Tensor, "new D"]:
+    """Grids bicubically; lines are cut where they become shorter, and drawn out linearly where longer."""
+    if len(old) != len(new):
+        raise InvalidValue("init_from", list(old), f"is a grid of positions that cannot become {list(new)}")
+    if len(old) == 1 and new[0] <= old[0]:
+        return table[: new[0]]
+    grid = table.T.unflatten(1, old)[None]
+    if len(old) == 1:
+        return F.interpolate(grid, size=new[0], mode="linear", align_corners=True)[0].T
+    resized = F.interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=True)
+    return resized[0].flatten(1).T

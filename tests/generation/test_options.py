@@ -1,0 +1,105 @@
+"""Options of ``mmtx generate`` that cannot be, that a run does not take, or that do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from mmtx.config.options import options_of
+from mmtx.errors import UserError
+from mmtx.generation.continuation import continue_text
+from mmtx.generation.episodes import play_episodes
+from mmtx.generation.generate import COMMON, GENERATING, Way, generate
+from mmtx.generation.transcript import transcribe
+from mmtx.generation.translation import translate
+from mmtx.learner import Learner
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A model that generates by the given functions, in their order in the table."""
+
+    def made_of(*functions: Any) -> None:
+        learner = Learner.__new__(Learner)
+        object.__setattr__(learner, "objectives", {"classify": None})
+        found = [Way(each, kind.__new__(kind), options_of(each)) for kind, each in GENERATING if each in functions]
+        monkeypatch.setattr("mmtx.generation.generate.load", lambda path, plugins: learner)
+        monkeypatch.setattr("mmtx.generation.generate.ways", lambda learner: found)
+
+    return made_of
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"temperature": None}, "temperature=null is not a number$"),
+        ({"temperature": 10**400}, "temperature=1000.* is not a number$"),
+        ({"overlap_seconds": None, "audio": "a.wav"}, "overlap_seconds=null is not a number$"),
+        ({"seed": None}, "seed=null is not an integer$"),
+        ({"seed": 2**64}, "seed=18446744073709551616 must lie in 0..18446744073709551615"),
+        ({"seed": -1}, "seed=-1 must lie in 0"),
+        ({"episodes": None}, "episodes=null is not an integer$"),
+        ({"episodes": 0}, "episodes=0 must lie in 1"),
+        ({"target_return": [1, None]}, r"target_return=\[1,null\] is not a number or a list of numbers or null"),
+        ({"max_new_tokens": 10**20}, "max_new_tokens=1.* must lie in 1..2147483647"),
+        ({"max_new_tokens": True}, "max_new_tokens=true is not an integer$"),
+        ({"resample": 1, "audio": "a.wav"}, "resample=1 is not true or false"),
+        ({"plugins": None}, "plugins=null is not a list of texts"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused(options: dict[str, Any], message: str, model: Any) -> None:
+    model(*(function for _, function in GENERATING))
+    with pytest.raises(UserError, match=f"^{message}"):
+        generate("run", options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resample": True, "prompt": "be"}, "prompt=be cannot be given beside resample=True; give one of them"),
+        ({"audio": "a.wav", "prompt": "be"}, "prompt=be cannot be given beside audio=a.wav; give one of them"),
+        ({"audio": "a.wav", "index": 0}, "index=0 cannot be given beside audio=a.wav; give one of them"),
+        ({"resample": True}, "resample needs audio=..., which is not given"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], message: str, model: Any) -> None:
+    model(transcribe, translate)
+    with pytest.raises(UserError) as error:
+        generate("run", options)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("function", "option", "hint"),
+    [
+        (continue_text, "episodes", ""),
+        (continue_text, "beam_size", ""),
+        (continue_text, "max_new_token", "; did you mean 'max_new_tokens'?"),
+        (translate, "temperature", ""),
+        (play_episodes, "prompt", ""),
+    ],
+)
+def test_an_option_that_a_run_does_not_take_lists_those_that_it_takes(
+    function: Any, option: str, hint: str, model: Any
+) -> None:
+    model(function)
+    taken = ", ".join([*options_of(function), *COMMON])
+    with pytest.raises(UserError) as error:
+        generate("run", {option: 1})
+    assert str(error.value) == f"{option}=1 is no option of run, which takes {taken}{hint}"
+
+
+def test_a_model_that_generates_nothing_and_one_that_lacks_its_sound(model: Any) -> None:
+    model()
+    with pytest.raises(UserError, match="^run generates nothing: its objectives are classify$"):
+        generate("run", {"prompt": "be"})
+    model(transcribe)
+    with pytest.raises(UserError, match="^run needs audio=..., which is not given$"):
+        generate("run", {})
+
+
+def test_every_option_has_a_type_and_a_line() -> None:
+    for function in (function for _, function in GENERATING):
+        for key, option in options_of(function).items():
+            assert option.line and option.annotation is not Any, key

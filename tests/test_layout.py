@@ -1,0 +1,49 @@
+"""The layout of a set by clocks: order and position of every token."""
+
+from __future__ import annotations
+
+import torch
+from drawings import drawing, row
+from hypothesis import given
+from random_sets import RandomSet, examples, group, random_sets
+
+from mmtx.layout import join
+
+
+@examples(150)
+@given(random_sets())
+def test_order_follows_the_clocks(random_set: RandomSet) -> None:
+    """`join` against the rule in plain Python: clocks end to end for each sample, ties by the place in the set."""
+    allowed, positions, valid = random_set.rule()
+    connectivity = random_set.join().connectivity
+    rows = random_set.num_samples
+    expected = torch.tensor(allowed)
+    assert connectivity.reference().expand(rows, -1, -1).equal(expected)
+    assert connectivity.dense().expand(rows, -1, -1).equal(expected)
+    real = torch.tensor(valid)
+    assert connectivity.valid.expand(rows, -1).equal(real)
+    placed = connectivity.position.expand(rows, -1, -1)
+    assert placed[real].equal(torch.tensor(positions).view(rows, -1, 3)[real])
+
+
+def test_the_drawn_examples() -> None:
+    """Interleaved steps, a caption behind its image, and one whose sample lacks the image."""
+    steps, caption, alone = drawing(join, "token", "time", "order")
+    made = RandomSet({name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}, {}).join()
+    assert steps["token"] == [f"{letter}{step}" for letter in "RSA" for step in range(2)]
+    assert (
+        row(made.connectivity.order[0]) == steps["order"] and row(made.connectivity.position[0, :, 0]) == steps["time"]
+    )
+    groups = {"image": group("item", "image", 2, [2, 0]), "text": group("causal", "text", 3, [3, 3])}
+    connectivity = RandomSet(groups, {}).join().connectivity
+    for sample, drawn in enumerate((caption, alone)):
+        real = connectivity.valid[sample]
+        assert row(connectivity.order[sample], real) == drawn["order"]
+        assert row(connectivity.position[sample, :, 0], real) == drawn["time"]
+
+
+def test_padding_never_moves_a_position() -> None:
+    """A caption begins after the items that its own sample has, whatever the other samples of the batch have."""
+    groups = {"first": group("causal", "first", 4, [4, 1, 0]), "second": group("causal", "second", 2, [2, 2, 2])}
+    time = RandomSet(groups, {}).join().connectivity.position[:, 4:, 0]
+    assert time.tolist() == [[4, 5], [1, 2], [0, 1]]
