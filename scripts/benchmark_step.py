@@ -28,7 +28,7 @@ from mmtx.data.loaders import DataModule
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.next_token import NextToken
-from mmtx.training.optimisation import clip
+from mmtx.training.gradient_clipping import clip
 
 LAYERS, WIDTH, HEADS, CONTEXT, BATCH, VOCABULARY = 6, 384, 6, 256, 8, 65
 CONFIG = [
@@ -177,6 +177,7 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
         data=data,
         total_steps=steps,
         accumulate=1,
+        samples_per_step=BATCH,
         log_every_steps=10,
         seed=0,
         max_skips=training.max_skips,

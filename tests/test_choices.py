@@ -175,6 +175,7 @@ def two_steps(experiment: Experiment, folder: Path) -> list[float]:
         data=experiment.data,
         total_steps=2,
         accumulate=1,
+        samples_per_step=experiment.samples_per_step,
         log_every_steps=1,
         seed=0,
         max_skips=experiment.training.max_skips,

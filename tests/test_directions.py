@@ -14,7 +14,7 @@ from test_subsets import config_of
 
 from mmtx.directions import KNOWN, direction_of
 from mmtx.errors import ConfigErrors, InvalidValue
-from mmtx.evaluate import add_scores, stage_directions, stage_metrics
+from mmtx.evaluate import Evaluation, stage_directions
 from mmtx.experiment import assemble
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.text_metrics import BLEU, TextMetric
@@ -103,10 +103,10 @@ def test_the_study_goes_the_way_that_the_metric_declares():
 def test_every_objective_declares_what_it_reports(kind):
     learner = made_learner(kind)
     for stage, training in (("train", True), ("val", False)):
-        totals: Any = {}
-        add_scores(totals, learner.train(training)(batch_of_samples(0, 1, 2, 3, 5)))
-        reported = stage_metrics(learner, stage, totals)
-        declared = stage_directions(learner, stage, list(totals))
+        evaluation = Evaluation(learner.train(training), stage)
+        evaluation.add("", [batch_of_samples(0, 1, 2, 3, 5)])
+        reported = evaluation.metrics(max_bad_share=0.0)
+        declared = stage_directions(learner, stage, list(learner.objectives))
         assert set(reported) <= set(declared)
         assert stage == "train" or set(declared) == set(reported)
 

@@ -1,8 +1,9 @@
-"""Metrics of a trained model on any split."""
+"""The metrics of a learner on a split: scores summed over batches, parts of the data and ranks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -19,8 +20,14 @@ from mmtx.objectives.base import Score
 from mmtx.process.stopping import track
 from mmtx.world import Playable
 
-Totals = dict[str, tuple[torch.Tensor, list[str]]]
-"""For each objective, its summed `Score.vector` and the names of its stats."""
+K = TypeVar("K")
+V = TypeVar("V")
+
+Sums = tuple[torch.Tensor, list[str]]
+"""Of an objective: its summed `Score.vector`, and the names of its statistics."""
+
+Gather = Callable[[Any], list[Any]]
+"""From a value of this rank to those of all ranks, in their order."""
 
 
 @torch.no_grad()
@@ -33,39 +40,19 @@ def evaluate_learner(
         learner: in eval mode, on the device to compute on.
         data: whose split is read, on one process.
         split: ``train``, ``val`` or ``test``.
-        drop: names that all samples are to lack; the learner then does not act, since worlds cannot be told to.
+        drop: names that all samples are to lack; the learner then does not act, since no environment can lack them.
 
     Raises:
-        InvalidValue: without these names there is nothing left to hear or to predict.
+        InvalidValue: without these names there is nothing left to attend to or to predict.
     """
     _check_drop(learner, data.source, drop)
-    acting: dict[str, float] = {}
-    for part, source in data.source.parts.items() if not drop else ():
-        acting |= acting_metrics(source, under(split, part), play(learner, source, split))
-    summed: dict[str, Totals] = {}
+    acting = {} if drop else act(learner, data.source, split)[0]
+    evaluation = Evaluation(learner, split)
     device = next(learner.parameters()).device
-    left_out = torch.zeros(2, dtype=torch.long)
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
-        totals: Totals = {}
         for batches in track(loader, "evaluating, batch"):
-            left_out += count_skipped(batches)
-            add_scores(totals, learner(_without(batches[0], drop).to(device)))
-        summed[part] = {name: (vector.cpu(), stats) for name, (vector, stats) in totals.items()}
-    count, seen = (int(value) for value in left_out)
-    check_skipped(count, seen, data.max_bad_share)
-    skipped = {f"{split}/skipped_samples": float(count)} if count else {}
-    return parts_metrics(learner, split, summed) | acting | skipped or None
-
-
-def add_scores(totals: Totals, scores: Mapping[str, Score]) -> None:
-    """Adds the scores of a batch to those of others."""
-    add_totals(totals, {name: (score.vector(), list(score.stats)) for name, score in scores.items()})
-
-
-def add_totals(totals: Totals, more: Totals) -> None:
-    """Adds sums to others."""
-    for name, (vector, stats) in more.items():
-        totals[name] = (totals[name][0] if name in totals else 0.0) + vector, stats
+            evaluation.add(part, [_without(batch, drop).to(device) for batch in batches])
+    return evaluation.metrics(data.max_bad_share) | acting or None
 
 
 def _without(batch: Batch, drop: Sequence[str]) -> Batch:
@@ -87,32 +74,90 @@ def _check_drop(learner: Learner, source: Source, drop: Sequence[str]) -> None:
             raise InvalidValue("drop", list(drop), f"leaves nothing of {whole}", f"some of {here}")
 
 
-def acting_metrics(source: Source, stage: str, played: Sequence[Sequence[Episode]]) -> dict[str, float]:
-    """Metrics of what was played in the world of the data: ``stage/return`` and more; none where nothing was."""
-    if not played:
-        return {}
-    assert isinstance(source, Playable)
-    return {f"{stage}/{metric}": value for metric, value in play_metrics(source, played).items()}
+class Evaluation:
+    """Scores summed over batches and ranks, and the metrics that follow from the sums.
 
-
-def parts_metrics(learner: Learner, stage: str, parts: Mapping[str, Totals]) -> dict[str, float]:
-    """`stage_metrics` of every part of the data, named ``stage/part/...``, and ``stage/loss`` of all of it; of data
-    that has no parts, `stage_metrics`.
+    Sums stay on the device of the scores until ranks gather them, so that no batch waits for it.
 
     Args:
-        learner: whose objectives they are.
-        stage: ``train``, ``val`` or ``test``.
-        parts: sums of each part.
+        learner: whose objectives give the scores.
+        stage: ``train``, ``val`` or ``test``, with which the metrics' names begin.
+        gather: over ranks; by default there is one.
     """
-    if list(parts) == [""]:
-        return stage_metrics(learner, stage, parts[""])
+
+    def __init__(self, learner: Learner, stage: str, gather: Gather = lambda value: [value]) -> None:
+        self._learner, self._stage, self._gather = learner, stage, gather
+        self._sums: dict[tuple[str, str], Sums] = {}
+        self._skipped = torch.zeros(2, dtype=torch.long, device=next(learner.parameters()).device)
+
+    def add(self, part: str, batches: Sequence[Batch]) -> None:
+        """Scores batches of a part of the data."""
+        self._skipped += count_skipped(batches).to(self._skipped.device)
+        for batch in batches:
+            self.add_scores(part, self._learner(batch))
+
+    def add_scores(self, part: str, scores: Mapping[str, Score]) -> None:
+        """Adds the scores of a batch of a part of the data."""
+        for name, score in scores.items():
+            _add(self._sums, (part, name), (score.vector(), list(score.stats)))
+
+    def metrics(self, max_bad_share: float) -> dict[str, float]:
+        """`stage_metrics` of the data; where it has parts, of each of them, and ``stage/loss`` of all. Beside them
+        ``stage/skipped_samples``, where samples could not be read. All ranks have to call this.
+
+        Raises:
+            UserError: more than this share of the samples could not be read.
+        """
+        of_parts, whole, (skipped, seen) = self._summed()
+        check_skipped(skipped, seen, max_bad_share)
+        metrics, loss = stage_metrics(self._learner, self._stage, whole), f"{self._stage}/loss"
+        if of_parts:
+            metrics = of_parts | {name: value for name, value in metrics.items() if name == loss}
+        return metrics | ({f"{self._stage}/skipped_samples": float(skipped)} if skipped else {})
+
+    def step_metrics(self) -> dict[str, float]:
+        """`stage_metrics` of a step of training, and of each part of the data that it had samples of. All ranks have to
+        call this."""
+        of_parts, whole, _ = self._summed()
+        nothing: dict[str, Sums] = {name: (torch.zeros(2, dtype=torch.double), []) for name in self._learner.objectives}
+        return of_parts | stage_metrics(self._learner, self._stage, nothing | whole)
+
+    def _summed(self) -> tuple[dict[str, float], dict[str, Sums], list[int]]:
+        """Over all ranks, some of which may lack parts: the metrics of parts that have a name, the sums of the whole,
+        and how many samples were skipped and seen."""
+        own = {key: (vector.cpu(), stats) for key, (vector, stats) in self._sums.items()}
+        summed: dict[tuple[str, str], Sums] = {}
+        counts = torch.zeros(2, dtype=torch.long)
+        for of_rank, counted in self._gather((own, self._skipped.cpu())):
+            counts += counted
+            for key, sums in of_rank.items():
+                _add(summed, key, sums)
+        parts: dict[str, dict[str, Sums]] = {}
+        whole: dict[str, Sums] = {}
+        for (part, name), sums in summed.items():
+            parts.setdefault(under(self._stage, part), {})[name] = sums
+            _add(whole, name, sums)
+        named = {part: totals for part, totals in parts.items() if part != self._stage}
+        metrics = [stage_metrics(self._learner, part, totals) for part, totals in named.items()]
+        return {name: value for of_part in metrics for name, value in of_part.items()}, whole, counts.tolist()
+
+
+def _add(totals: dict[K, Sums], key: K, sums: Sums) -> None:
+    totals[key] = (totals[key][0] if key in totals else 0.0) + sums[0], sums[1]
+
+
+def act(
+    learner: Learner, source: Source, stage: str, num_filmed: int = 0
+) -> tuple[dict[str, float], dict[str, list[list[Episode]]]]:
+    """Acts in the environment of each part of the data: ``stage/return`` and more, and the episodes of each part by
+    target return, `num_filmed` of which keep their frames."""
     metrics: dict[str, float] = {}
-    whole: Totals = {}
-    for part, totals in parts.items():
-        metrics |= stage_metrics(learner, under(stage, part), totals)
-        add_totals(whole, totals)
-    key = f"{stage}/loss"
-    return metrics | {name: value for name, value in stage_metrics(learner, stage, whole).items() if name == key}
+    played = {part: play(learner, own, stage, num_filmed=num_filmed) for part, own in source.parts.items()}
+    for part, episodes in played.items():
+        own = source.parts[part]
+        if episodes and isinstance(own, Playable):
+            metrics |= {f"{under(stage, part)}/{name}": value for name, value in play_metrics(own, episodes).items()}
+    return metrics, played
 
 
 def under(stage: str, part: str) -> str:
@@ -120,50 +165,39 @@ def under(stage: str, part: str) -> str:
     return f"{stage}/{part}" if part else stage
 
 
-def stage_metrics(learner: Learner, stage: str, parts: Totals) -> dict[str, float]:
-    """Metrics of added-up scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
+def stage_metrics(learner: Learner, stage: str, totals: Mapping[str, Sums]) -> dict[str, float]:
+    """Metrics of summed scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
     objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
-    Where one of several had nothing to predict, it is left out, and so are short names, which might be its own.
-
-    Args:
-        learner: whose objectives they are.
-        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
-        parts: sums of the objectives.
-    """
-    metrics: dict[str, float] = {}
-    owners: dict[str, list[float]] = {}
-    total = 0.0
-    counted = {name: sums for name, sums in parts.items() if len(parts) == 1 or sums[0][1]}
-    for name, (vector, names) in counted.items():
-        objective = learner.objective(name)
-        own = objective.metrics(Score.from_vector(vector, names))
-        total += objective.weight * own["loss"]
-        prefix = stage if len(parts) == 1 else f"{stage}/{name}"
-        metrics |= {f"{prefix}/{metric}": value for metric, value in own.items()}
-        for metric, value in own.items():
-            owners.setdefault(metric, []).append(value)
-    if len(counted) == len(parts):
-        metrics |= {f"{stage}/{metric}": values[0] for metric, values in owners.items() if len(values) == 1}
-    return metrics | {f"{stage}/loss": total} if metrics else metrics
+    Where one of several had nothing to predict, it is left out, and so are short names, which might be its own. The
+    stage may be followed by the name of a part."""
+    counted = {name: sums for name, sums in totals.items() if len(totals) == 1 or sums[0][1]}
+    own = {name: learner.objective(name).metrics(Score.from_vector(*sums)) for name, sums in counted.items()}
+    metrics, short = _named(stage, own, len(totals) == 1)
+    if len(counted) == len(totals):
+        metrics |= {f"{stage}/{metric}": values[0] for metric, values in short.items() if len(values) == 1}
+    loss = 0.0
+    for name, of_objective in own.items():
+        loss += learner.objective(name).weight * of_objective["loss"]
+    return metrics | {f"{stage}/loss": loss} if metrics else metrics
 
 
 def stage_directions(learner: Learner, stage: str, names: Sequence[str]) -> dict[str, Direction | None]:
-    """Which way those metrics are better that `stage_metrics` may give, named as there.
-
-    Args:
-        learner: whose objectives they are.
-        stage: ``train``, ``val`` or ``test``, maybe with the name of a part.
-        names: of the objectives that are summed up.
-    """
-    found: dict[str, Direction | None] = {}
-    owners: dict[str, list[Direction | None]] = {}
-    for name in names:
-        own = known("loss") | dict(learner.objective(name).directions)
-        prefix = stage if len(names) == 1 else f"{stage}/{name}"
-        found |= {f"{prefix}/{metric}": direction for metric, direction in own.items()}
-        for metric, direction in own.items():
-            owners.setdefault(metric, []).append(direction)
-    in_training = stage.partition("/")[0] == "train"  # where not every owner reports all that it declares
-    shared = {m: ways[0] for m, ways in owners.items() if len(ways) == 1 or (in_training and len(set(ways)) == 1)}
+    """Which way those metrics are better that `stage_metrics` may give of these objectives, named as there."""
+    own = {name: known("loss") | dict(learner.objective(name).directions) for name in names}
+    found, short = _named(stage, own, len(names) == 1)
+    in_training = stage.partition("/")[0] == "train"  # where not every objective reports all that it declares
+    shared = {m: ways[0] for m, ways in short.items() if len(ways) == 1 or (in_training and len(set(ways)) == 1)}
     found |= {f"{stage}/{metric}": direction for metric, direction in shared.items()}
     return found | ({f"{stage}/loss": KNOWN["loss"]} if names else {})
+
+
+def _named(stage: str, own: Mapping[str, Mapping[str, V]], alone: bool) -> tuple[dict[str, V], dict[str, list[V]]]:
+    """What objectives have of each metric, by whole names; and by short ones, which several may share."""
+    whole: dict[str, V] = {}
+    short: dict[str, list[V]] = {}
+    for objective, of_objective in own.items():
+        prefix = stage if alone else f"{stage}/{objective}"
+        for metric, value in of_objective.items():
+            whole[f"{prefix}/{metric}"] = value
+            short.setdefault(metric, []).append(value)
+    return whole, short

@@ -32,14 +32,14 @@ def test_names_of_a_world_may_be_others() -> None:
     assert play(there, source, "test") == play(made_learner(target_returns=[4.0]), Toy(), "test")
 
 
-def test_names_of_other_data_are_left_out() -> None:
+def test_names_of_other_data_are_not_in_the_set() -> None:
     specs = {"prose": text_spec(max_length=6), **SPECS}
     learner = learner_of(["prose", *ALL], specs, target_returns=[4.0])
-    tokenized: set[str] = set()
+    used: set[str] = set()
     tokenize = learner.model.tokenize
-    learner.model.tokenize = lambda batch: (tokenized.update(batch.fields), tokenize(batch))[1]  # type: ignore
+    learner.model.tokenize = lambda batch: (used.update(batch.fields), tokenize(batch))[1]  # type: ignore
     played = play(learner, Toy(), "test")
-    assert len(played[0]) == 7 and tokenized == set(ALL)
+    assert len(played[0]) == 7 and used == set(ALL)
 
 
 def test_each_world_has_its_own_objective() -> None:

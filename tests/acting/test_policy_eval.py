@@ -17,12 +17,12 @@ from mmtx.acting.policy_eval import (
     play_metrics,
     play_seeds,
     record,
-    returns_asked,
     summed_up,
+    target_returns,
 )
 from mmtx.data.base import Samples
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
-from mmtx.evaluate import acting_metrics
+from mmtx.evaluate import act
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.pooling import MeanPool
@@ -147,20 +147,19 @@ def test_metrics_of_one_episode_without_references() -> None:
 def test_metrics_of_acting_carry_the_name_of_the_stage() -> None:
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
     assert play(learner, source, "train") == [] == play(learner, Toy(can_play=False), "val")
-    assert acting_metrics(source, "train", []) == {} and not source.worlds
-    played = play(learner, source, "test")
-    metrics = acting_metrics(source, "test", played)
-    assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played).items()}
+    assert act(learner, source, "train") == ({}, {"": []}) and not source.worlds
+    metrics, played = act(learner, source, "test")
+    assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played[""]).items()}
     assert metrics["test/episodes"] == 7 and "test/return_asked_0" in metrics
-    assert not any("asked" in name for name in play_metrics(source, play(learner, source, "val")))
+    assert not any("asked" in name for name in act(learner, source, "val")[0])
 
 
 def test_targets_that_print_alike_keep_a_metric_each() -> None:
     targets = [5.0, 500.0, 1000000.1, 1000000.2, 1e6, 0.1 + 0.2, -2.5]
     metrics = play_metrics(Toy(), [episodes_of([float(i)], target) for i, target in enumerate(targets)])
-    asked = {name: value for name, value in metrics.items() if "asked" in name}
+    others = {name: value for name, value in metrics.items() if "asked" in name}
     names = ["500", "1000000.1", "1000000.2", "1e+06", "0.30000000000000004", "-2.5"]
-    assert asked == {f"return_asked_{name}": i + 1.0 for i, name in enumerate(names)}
+    assert others == {f"return_asked_{name}": i + 1.0 for i, name in enumerate(names)}
 
 
 def test_a_target_return_that_is_given_twice_is_played_once() -> None:
@@ -188,7 +187,7 @@ def test_only_episodes_whose_success_is_known_count_for_it() -> None:
 def test_an_episode_of_the_test_can_be_played_alone_by_its_seed() -> None:
     learner, source = made_learner(target_returns=[4.0], temperature=20.0), Toy()
     objective = learner.objective("action")
-    assert returns_asked(learner, objective, source) == [4.0]  # type: ignore[arg-type]
+    assert target_returns(learner, objective, source) == [4.0]  # type: ignore[arg-type]
     (played,) = play(learner, source, "test")
     for index in (0, 5):
         alone = play_seeds(learner, objective, source, [FIRST_SEED["test"] + index], 4.0)  # type: ignore[arg-type]

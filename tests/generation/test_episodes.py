@@ -110,13 +110,13 @@ def test_a_run_leaves_episodes_of_its_test(pole, door):
     samples = pole[0] / "run" / "samples"
     assert {file.name for file in samples.iterdir()} == {
         "action_step000003.jsonl",
-        "asked_step000003.png",
+        "target_return_step000003.png",
         "episode_step000003.gif",
         "episode_step000003.png",
         "episodes.jsonl",
-        "listening_step000003.png",
+        "attention_shares_step000003.png",
     }
-    assert not (door[0] / "run" / "samples" / "asked_step000003.png").exists(), "it was asked for one return"
+    assert not (door[0] / "run" / "samples" / "target_return_step000003.png").exists(), "there was one target return"
     episodes = [json.loads(line) for line in (samples / "episodes.jsonl").read_text().splitlines()]
     assert [episode["target_return"] for episode in episodes] == [30.0] * 3 + [10.0] * 3
     metrics = json.loads((pole[0] / "run" / "metrics.json").read_text())

@@ -16,7 +16,7 @@ from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone, Residual, layer_windows
 from mmtx.nn.norms import LayerNorm, RMSNorm
-from mmtx.training.attention_maps import attention_maps
+from mmtx.training.samples.attention_maps import attention_maps
 
 DIM, LENGTH = 24, 6
 

@@ -25,7 +25,7 @@ from mmtx.decoding.history import History
 from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.process import progress, stopping
 from mmtx.process.stopping import Interrupted, Obey, check, handling_signals, obeyed, track
-from mmtx.training.unhindered import Unhindered
+from mmtx.training.interruptible_loader import InterruptibleLoader
 
 
 @pytest.fixture
@@ -230,10 +230,10 @@ def test_nobody_waits_for_a_batch_that_is_being_made(signals):
     alone, together = Loader(), Loader()
     given = []
     with pytest.raises(Interrupted):
-        given += Unhindered(alone)
+        given += InterruptibleLoader(alone)
     assert alone == [0, 1, 2]
     stopping._requests.has_raised, stopping._requests.number = False, 0
-    assert list(Unhindered(together, "testing, batch", at_the_end=[])) == [[0], [1], []]
+    assert list(InterruptibleLoader(together, "testing, batch", at_the_end=[])) == [[0], [1], []]
     assert together == [0, 1, 2]
 
 

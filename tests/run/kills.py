@@ -33,8 +33,8 @@ from mmtx.run import checkpoint_file, checkpoint_schedule, job, worker
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
-from mmtx.training import samples
 from mmtx.training.module import MultimodalModule
+from mmtx.training.samples import callback as samples
 
 TOO_LATE = 99
 
@@ -56,7 +56,7 @@ POINTS = {
     "data.episode": (rollouts._Generator, "_episode"),
     "act.step": (mmtx.decoding.history.History, "observe"),
     "write.token": (TextDecoder, "append"),
-    "draw": (samples, "draw"),
+    "draw": (samples, "draw_predictions"),
     "start.assemble": (mmtx.experiment, "assemble"),
     "start.train": (job, "fit"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),

@@ -1,4 +1,4 @@
-"""What ``mmtx evaluate`` takes, and what it refuses: its numbers must be those that were asked for."""
+"""What ``mmtx evaluate`` takes, and what it refuses: its numbers must be those of what was requested."""
 
 import pytest
 from run_cli import TINY, mmtx, text_of
@@ -14,7 +14,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-    ("option", "said"),
+    ("option", "message"),
     [
         ("spilt=val", "did you mean 'split'?"),
         ("drp=[image]", "did you mean 'drop'?"),
@@ -27,9 +27,9 @@ def folder(tmp_path_factory):
         ("split=tset", "split=tset is none of"),
     ],
 )
-def test_what_it_does_not_read_is_refused(folder, option, said):
+def test_what_it_does_not_read_is_refused(folder, option, message):
     done = mmtx("evaluate", "run", option, cwd=folder)
-    assert done.returncode == 2 and said in done.stderr and "Traceback" not in done.stderr, text_of(done)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr, text_of(done)
 
 
 def test_other_keys_of_the_data_are_taken(folder):

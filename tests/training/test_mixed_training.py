@@ -99,7 +99,7 @@ def test_every_part_is_trained_evaluated_and_shown(trained):
     assert found == {"prose_next_token", "digits_classify", "steps_action"}
 
 
-def test_training_says_how_each_part_is_learnt(trained):
+def test_training_logs_each_part(trained):
     """Here each part has an objective of its own, so that its loss is the part's."""
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     of = {"prose": "next_token", "digits": "classify", "steps": "action"}
@@ -151,7 +151,7 @@ APART = "objective=[next_token,classify,action,ctc]"
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, message",
     [
         (["objective=[classify,next_token]"], "data.parts.steps gives objective=[classify,next_token] nothing"),
         (["modality=[text,image]", "objective=[next_token,classify]"], "data.parts.steps offers none of modality="),
@@ -165,7 +165,7 @@ APART = "objective=[next_token,classify,action,ctc]"
     ],
     ids=["objective", "set", "negative", "zero", "nested", "unknown", "clash", "apart", "fsdp2"],
 )
-def test_what_does_not_go_together_is_said_before_anything_starts(words, told, mixed):
+def test_what_does_not_go_together_is_refused_before_anything_starts(words, message, mixed):
     with pytest.raises(ConfigErrors) as raised:
         assemble(mixed(*words))
-    assert told in str(raised.value)
+    assert message in str(raised.value)

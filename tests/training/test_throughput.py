@@ -1,4 +1,4 @@
-"""What the log says of every name: tokens, throughput, gradient; against counting one by one."""
+"""What the log has of every name: tokens, throughput, gradient; against counting one by one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows_of(experiment: Experiment, folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-def test_tokens_are_those_that_the_model_hears(packing: str, tmp_path: Path) -> None:
+def test_tokens_are_those_in_the_set_of_the_model(packing: str, tmp_path: Path) -> None:
     """Of samples that lack parts, one by one, in each step of several micro-batches."""
     words = ["trainer.max_steps=2", "trainer.accumulate_grad_batches=2", f"loader.packing={packing}"]
     rows = rows_of(made(*words, "log_every_steps=1"), tmp_path / "run")
@@ -42,20 +42,20 @@ def test_tokens_are_those_that_the_model_hears(packing: str, tmp_path: Path) -> 
     model = experiment.learner.model.eval()
     steps = experiment.data.train_loader(num_steps=2, accumulate=2, rank=0, num_ranks=1)
     for row, batches in zip(rows, steps, strict=True):
-        heard, places = dict.fromkeys(NAMES, 0), 0
+        counted, places = dict.fromkeys(NAMES, 0), 0
         for batch in batches:
             for i in range(len(batch)):
                 alone = model.tokenize(batch.select(torch.tensor([i])))
                 valid = alone.connectivity.valid[0]
                 for name, span in alone.spans.items():
-                    heard[name] += int(valid[span.start : span.stop].sum())
+                    counted[name] += int(valid[span.start : span.stop].sum())
             whole = model.tokenize(batch.select(torch.arange(len(batch))))
             places += whole.connectivity.valid.numel()
-        assert {name: row[f"train/tokens/{name}"] for name in NAMES} == heard
-        assert row["train/fill"] == pytest.approx(sum(heard.values()) / places)
+        assert {name: row[f"train/tokens/{name}"] for name in NAMES} == counted
+        assert row["train/fill"] == pytest.approx(sum(counted.values()) / places)
         speeds = [row[f"train/tokens_per_second/{name}"] for name in NAMES]
         assert row["train/tokens_per_second"] == pytest.approx(sum(speeds))
-        assert speeds[0] / speeds[1] == pytest.approx(heard["image"] / heard["state"])
+        assert speeds[0] / speeds[1] == pytest.approx(counted["image"] / counted["state"])
 
 
 def test_throughput_is_of_all_steps_since_the_last_row() -> None:

@@ -1,4 +1,4 @@
-"""How well a model acts: roll-outs in the world of its data, summed up."""
+"""How well a model acts: roll-outs in the environment of its data, summed up."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from mmtx.world import Playable
 SIDE_BY_SIDE = 128
 """Episodes that are stepped together."""
 FIRST_SEED = {"val": 1_000_000_000, "test": 1_500_000_000}
-"""Of the episodes of a split: none that a dataset begins its own with."""
+"""Of the episodes of a split; no dataset uses these for its own."""
 
 
 def acting_objective(learner: Learner, source: object) -> Action | None:
-    """The objective that acts, if there is one for this data and the data has a world to act in."""
+    """The objective that acts, if there is one for this data and the data has an environment to act in."""
     if not isinstance(source, Playable) or not source.can_play:
         return None
     acting = [objective for objective in learner.objectives.values() if isinstance(objective, Action)]
@@ -30,25 +30,25 @@ def acting_objective(learner: Learner, source: object) -> Action | None:
 
 
 def names_of(learner: Learner, source: object) -> list[str]:
-    """What a learner has heard of that this data offers: all, unless the data is a part of a mixture."""
+    """The names a learner knows that this data has: all, unless the data is a part of a mixture."""
     return [name for name in learner.specs if not isinstance(source, Source) or name in source.specs]
 
 
 def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -> list[list[Episode]]:
-    """Episodes for each return that is asked for (in validation, the first); one list where none is, and nothing where
-    nobody acts or the data has no world.
+    """Episodes for each target return (in validation, for the first); one list where there is no target, and nothing
+    where no objective acts or the data has no environment.
 
     Args:
         learner: in eval mode.
-        source: the data, in whose world it acts.
+        source: the data, in whose environment it acts.
         split: ``val`` or ``test``: which seeds, and how many of them.
-        num_filmed: so many episodes of the first list keep their frames.
+        num_filmed: how many episodes of the first list keep their frames.
     """
     objective = acting_objective(learner, source)
     if objective is None or split not in objective.num_episodes:
         return []
     assert isinstance(source, Playable)
-    targets = returns_asked(learner, objective, source)
+    targets = target_returns(learner, objective, source)
     seeds = range(FIRST_SEED[split], FIRST_SEED[split] + objective.num_episodes[split])
     return [
         play_seeds(learner, objective, source, seeds, target, num_filmed=0 if index else num_filmed)
@@ -56,8 +56,8 @@ def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -
     ]
 
 
-def returns_asked(learner: Learner, objective: Action, source: Playable) -> list[float] | list[None]:
-    """What it is asked for, each once; ``[None]`` where the set holds no ``return``."""
+def target_returns(learner: Learner, objective: Action, source: Playable) -> list[float] | list[None]:
+    """The returns that it acts for, each once; ``[None]`` where the set holds no ``return``."""
     if "return" not in learner.model.names or "return" not in names_of(learner, source):
         return [None]
     return list(dict.fromkeys(objective.target_returns or [source.best_return]))
@@ -78,10 +78,10 @@ def play_seeds(
     Args:
         learner: in eval mode.
         objective: that acts.
-        source: the data, in whose world it acts.
+        source: the data, in whose environment it acts.
         seeds: of the episodes.
-        target: what is asked for; None where the set holds no ``return``.
-        num_filmed: so many of the first episodes keep their frames.
+        target: the return to act for; None where the set holds no ``return``.
+        num_filmed: how many of the first episodes keep their frames.
         cache: keep keys and values of earlier steps where that is exact.
     """
     episodes: list[Episode] = []
@@ -106,24 +106,24 @@ def play_seeds(
 
 
 def play_metrics(source: Playable, played: Sequence[Sequence[Episode]]) -> dict[str, float]:
-    """What `summed_up` says of the first return that was asked for; of each other one, ``return_asked_<target>``."""
+    """What `summed_up` gives of the first target return; of each other one, the mean, ``return_asked_<target>``."""
     metrics = summed_up(source, played[0])
     for some in played[1:]:
         assert some[0].target_return is not None
-        metrics[_asked(some[0].target_return)] = statistics.fmean(e.earned for e in some)
+        metrics[_target_metric(some[0].target_return)] = statistics.fmean(e.earned for e in some)
     return metrics
 
 
 def acting_directions(learner: Learner, source: object, split: str) -> dict[str, Direction | None]:
-    """Which way those metrics are better that `play_metrics` may give of a split; nothing where nobody acts. What comes
-    of asking for another return is to be that return, and neither more nor less."""
+    """Which way those metrics are better that `play_metrics` may give of a split; nothing where no objective acts. Of
+    another target return neither more nor less is better: it is to be that return."""
     objective = acting_objective(learner, source)
     if objective is None or split not in objective.num_episodes:
         return {}
     assert isinstance(source, Playable)
-    others = returns_asked(learner, objective, source)[1:] if split == "test" else []
-    asked = {_asked(target): None for target in others if target is not None}
-    return {**known("episodes", *PLAYED, *(f"{name}_sd" for name in PLAYED)), **asked}
+    others = target_returns(learner, objective, source)[1:] if split == "test" else []
+    targets = {_target_metric(target): None for target in others if target is not None}
+    return {**known("episodes", *PLAYED, *(f"{name}_sd" for name in PLAYED)), **targets}
 
 
 def summed_up(source: Playable, episodes: Sequence[Episode]) -> dict[str, float]:
@@ -143,7 +143,7 @@ def summed_up(source: Playable, episodes: Sequence[Episode]) -> dict[str, float]
 
 
 def record(episode: Episode, seed: int) -> dict[str, int | float | None]:
-    """One episode, as it is written down."""
+    """One episode, as a line of a file."""
     return {
         "seed": seed,
         "target_return": episode.target_return,
@@ -153,7 +153,7 @@ def record(episode: Episode, seed: int) -> dict[str, int | float | None]:
     }
 
 
-def _asked(target: float) -> str:
-    """A name as short as can be without being that of another: 500.0 is 500."""
+def _target_metric(target: float) -> str:
+    """The metric of a target return, as short as can be without being that of another: 500.0 is 500."""
     short = f"{target:g}"
     return f"return_asked_{short if float(short) == target else repr(float(target))}"

@@ -1,4 +1,4 @@
-"""Films of episodes: few and small frames while they take place, and a file of them in the end."""
+"""Films of episodes: few and small frames while they take place, then a file of them."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ FRAME_MS, LAST_FRAME_MS = 50, 1500
 
 
 class Filmed(World):
-    """Another world, with frames that are small and not too many: None where one is left out.
+    """Another world, whose frames are small and not too many: None where one is dropped.
 
     Args:
-        world: where episodes take place.
+        world: that is filmed.
     """
 
     def __init__(self, world: World) -> None:

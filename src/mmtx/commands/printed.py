@@ -17,8 +17,7 @@ def summary(experiment: Experiment) -> str:
     return (
         f"{experiment.config['name']}: set [{tokens}], objectives [{', '.join(experiment.learner.objectives)}], "
         f"{experiment.learner.num_parameters:,} parameters, {experiment.total_steps:,} steps of "
-        f"{experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks} "
-        f"samples, {experiment.data.num_train:,} training samples"
+        f"{experiment.samples_per_step} samples, {experiment.data.num_train:,} training samples"
     )
 
 

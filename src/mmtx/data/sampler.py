@@ -102,11 +102,11 @@ class TrainSampler(Sampler[list[Draw]]):
         return self.num_steps - self.first_step
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        size = self.batch_size * self.accumulate * self.num_ranks
-        stream = self.order.stream(self.first_step * size)
+        samples_per_step = self.batch_size * self.accumulate * self.num_ranks
+        stream = self.order.stream(self.first_step * samples_per_step)
         for _ in range(self.first_step, self.num_steps):
-            step = [next(stream) for _ in range(size)]
-            blocks = [step[i : i + self.batch_size] for i in range(0, size, self.batch_size)]
+            step = [next(stream) for _ in range(samples_per_step)]
+            blocks = [step[i : i + self.batch_size] for i in range(0, samples_per_step, self.batch_size)]
             yield [draw for block in blocks[self.rank :: self.num_ranks] for draw in block]
 
 

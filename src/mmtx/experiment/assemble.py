@@ -49,6 +49,10 @@ class Experiment:
     def total_steps(self) -> int:
         return self.training.total_steps(self.data.num_train, self.data.batch_size)
 
+    @property
+    def samples_per_step(self) -> int:
+        return self.training.samples_per_step(self.data.batch_size)
+
 
 def build(overrides: Sequence[str] = ()) -> Experiment:
     """The objects of ``mmtx train [overrides]``, ready to be used from Python.
@@ -128,7 +132,7 @@ def _data(config: Config, source: Source | None, learner: Learner | None, collec
 
 def _directions(config: Config, learner: Learner | None, data: DataModule | None, collector: Collector) -> Any:
     """Which way each metric is better, as far as it can be known. What saves and reports is tried on it."""
-    from mmtx.training.reported import reported_directions
+    from mmtx.training.metric_directions import metric_directions
 
     attempt, plugins = collector.attempt, packages(config)
     for group in ("callbacks", "logger"):
@@ -136,7 +140,7 @@ def _directions(config: Config, learner: Learner | None, data: DataModule | None
     checkpoints = attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
     if learner is None or data is None:
         return None
-    directions = attempt("objective", lambda: reported_directions(learner, data.source))
+    directions = attempt("objective", lambda: metric_directions(learner, data.source))
     if checkpoints is not None and directions is not None:
         attempt("checkpoint", lambda: checkpoints.choosing(directions))
     collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []

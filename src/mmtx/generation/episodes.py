@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, returns_asked, summed_up
+from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, summed_up, target_returns
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
@@ -104,8 +104,8 @@ def _targets(
 ) -> Sequence[float] | Sequence[None]:
     """The target returns: as given, or as the objective has them."""
     if given is None:
-        return returns_asked(learner, objective, source)
-    if returns_asked(learner, objective, source) == [None]:
+        return target_returns(learner, objective, source)
+    if target_returns(learner, objective, source) == [None]:
         names = ", ".join(name for name in learner.model.names if name in names_of(learner, source))
         raise InvalidValue("target_return", given, f"cannot be a target: no 'return' is in the set, which is {names}")
     targets = given if isinstance(given, list) else [given]

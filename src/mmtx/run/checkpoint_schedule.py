@@ -18,10 +18,11 @@ from mmtx.process.stopping import Interrupted
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.metrics_log import MetricsLog
-from mmtx.training.alarms import Alarm
-from mmtx.training.module import MultimodalModule, is_sharded
+from mmtx.training.checkpoint_state import capture
+from mmtx.training.module import MultimodalModule
 from mmtx.training.nonfinite import NotFinite
-from mmtx.training.state import capture
+from mmtx.training.rank_agreement import Request
+from mmtx.training.sharding import is_sharded
 
 MAX_FAILURES = 3
 """Saves in a row that may fail before the run ends: a disk may be full for a while."""
@@ -101,17 +102,17 @@ class Checkpoints(Callback):
         if not trainer.is_global_zero:
             return
         if self.every_minutes is not None and time.monotonic() - self._last_time > 60 * self.every_minutes:
-            pl_module.raised.add(Alarm.SAVE)
+            pl_module.requests.add(Request.SAVE)
         self._look_after_writing(wait=False)
         if self._failures >= MAX_FAILURES:
-            pl_module.raised.add(Alarm.SAVING_FAILED)
+            pl_module.requests.add(Request.SAVING_FAILED)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if Alarm.SAVING_FAILED in pl_module.alarms:
+        if Request.SAVING_FAILED in pl_module.agreed:
             raise CheckpointError(f"no checkpoint could be written {MAX_FAILURES} times in a row; see the lines above")
         by_steps = self.every_steps and trainer.global_step % self.every_steps == 0
         at_end = trainer.global_step >= pl_module.total_steps  # which is saved behind its validation
-        if (by_steps or Alarm.SAVE in pl_module.alarms) and not at_end:
+        if (by_steps or Request.SAVE in pl_module.agreed) and not at_end:
             self._save(pl_module)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -163,7 +164,7 @@ class Checkpoints(Callback):
 
     def _save(self, module: MultimodalModule) -> None:
         self._last_time = time.monotonic()
-        module.raised.discard(Alarm.SAVE)
+        module.requests.discard(Request.SAVE)
         self._look_after_writing(wait=True)
         self._best_before, best = self.best, self._is_best(module)
         if best:

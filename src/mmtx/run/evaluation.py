@@ -30,36 +30,36 @@ DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "
 """The options of the command."""
 
 READ = ("data", "loader", "seed", "plugins")
-"""What of a config the command reads; the rest is the checkpoint's."""
+"""Keys of a config that the command reads; the rest is the checkpoint's."""
 
-AS_IT_IS = {"_target_": "torch.nn.Identity"}
+NO_AUGMENTATION = {"_target_": "torch.nn.Identity"}
 """What ``data/augment=none`` is."""
 
 OF_A_VOCABULARY = re.compile(r"[./](\w+_)?vocabulary\b")
 """Keys of data, of any source or part of it."""
 
 
-def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The metrics of a run or checkpoint.
 
     Args:
-        place: the run or the checkpoint.
+        path: of the run or the checkpoint.
         options: those of `DEFAULTS`.
         overrides: of the run's config.
 
     Raises:
-        UserError: an option is none, the data has no such split, or the model cannot be what is asked of it.
+        UserError: an option is not known, the data has no such split, or the model does not fit the data.
     """
     split = options["split"]
     if split not in ("train", "val", "test"):
         raise InvalidValue("split", split, "is none of train, val, test")
     if options["checkpoint"] is not None:
-        place = str(Path(place) / "checkpoints" / f"{options['checkpoint']}.ckpt")
-    file = newest_checkpoint(place)
+        path = str(Path(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
+    file = newest_checkpoint(path)
     checkpoint = read_checkpoint(file)
     config = _config(checkpoint["mmtx"]["config"], overrides)
     if split == "train":
-        config["data"] = _as_they_are(config["data"])
+        config["data"] = _not_augmented(config["data"])
     source = source_for(checkpoint, config)
     if options["modality"] == []:
         raise InvalidValue("modality", [], "is empty; choose at least one name")
@@ -68,7 +68,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
     else:
         learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
         if fresh:
-            print(f"mmtx: new to this checkpoint, and as they start: {', '.join(fresh)}", file=sys.stderr)
+            print(f"mmtx: new to this checkpoint, with fresh weights: {', '.join(fresh)}", file=sys.stderr)
     drop = _names("drop", options["drop"] or [])
     if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
         _check_names(learner, source, drop)
@@ -85,7 +85,7 @@ def evaluate_run(place: str, options: Mapping[str, Any], overrides: Sequence[str
 
 
 def _config(saved: Config, overrides: Sequence[str]) -> Config:
-    """A run's config with other data. Whose code may run is for the user to say, and not for a checkpoint."""
+    """A run's config with other data. Whose code may run is the user's decision, not the checkpoint's."""
     for override in read_all(overrides):
         key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
@@ -103,12 +103,12 @@ def _config(saved: Config, overrides: Sequence[str]) -> Config:
     return config
 
 
-def _as_they_are(node: Any) -> Any:
-    """The config of data whose training part is not augmented, as that is to learn from it, and not to measure."""
+def _not_augmented(node: Any) -> Any:
+    """The config of data whose training part is not augmented: augmentation is for training, not for measuring."""
     if not isinstance(node, Mapping):
         return node
     return {
-        key: AS_IT_IS if key == "augment" and isinstance(value, Mapping) else _as_they_are(value)
+        key: NO_AUGMENTATION if key == "augment" and isinstance(value, Mapping) else _not_augmented(value)
         for key, value in node.items()
     }
 
@@ -118,7 +118,7 @@ def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
     missing = [name for name in learner.model.names if name not in source.specs and name not in drop]
     if missing:
         lacks = f"the set of the run holds {', '.join(missing)}, and this data has {', '.join(source.specs)} only"
-        raise UserError(f"{lacks}; to measure what the run is worth without: drop=[{','.join(missing)}]")
+        raise UserError(f"{lacks}; to evaluate it without them: drop=[{','.join(missing)}]")
     applying = learner.applying(source.specs)
     for name in learner.objectives:
         if name not in applying:
@@ -134,8 +134,8 @@ def _check_times(learner: Learner, source: Source) -> None:
         times = source.specs[name].fields.get("times")
         learned = dict(learner.model.clock_embeddings).get(learner.model.clock_of[name])
         if times is not None and isinstance(learned, Learned) and (times.num_classes or 0) > learned.extent[0]:
-            told = f"times below {times.num_classes}, and the model has learned those below {learned.extent[0]}"
-            raise UserError(f"{name}: the data declares {told} (data.max_steps)")
+            given = f"times below {times.num_classes}, and the model has learned those below {learned.extent[0]}"
+            raise UserError(f"{name}: the data declares {given} (data.max_steps)")
 
 
 def _names(key: str, value: object) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from mmtx.config.construct import construct
@@ -30,6 +31,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
     """
     import lightning.pytorch as pl
 
+    from mmtx.training.checkpoint_state import restore
     from mmtx.training.module import MultimodalModule
 
     _quieten()
@@ -48,16 +50,16 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         data=experiment.data,
         total_steps=total_steps,
         accumulate=training.accumulate_grad_batches,
+        samples_per_step=experiment.samples_per_step,
         log_every_steps=config["log_every_steps"],
         seed=config["seed"],
         max_skips=training.max_skips,
         data_timeout_s=training.data_timeout_s,
-        checkpoint=saved,
+        restore=None if saved is None else partial(restore, checkpoint=saved),
     )
-    per_step = experiment.data.batch_size * training.accumulate_grad_batches * training.num_ranks
     trainer = training.trainer(
         total_steps=total_steps,
-        epoch_steps=max(1, experiment.data.num_train // per_step),
+        epoch_steps=max(1, experiment.data.num_train // experiment.samples_per_step),
         run_dir=run.path,
         loggers=loggers,
         callbacks=_callbacks(experiment, run),

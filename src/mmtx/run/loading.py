@@ -38,11 +38,10 @@ class Checkpoint(NamedTuple):
 def contents(experiment: Experiment) -> dict[str, Any]:
     """What a checkpoint holds beside the state: everything that `load` needs, and by what a run that continues knows
     that it is the same, as plain values."""
-    samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
     return {
         **described(redacted(experiment.config), experiment.learner),
         "learnt": experiment.data.source.fitted.state(),
-        "samples_per_step": samples,
+        "samples_per_step": experiment.samples_per_step,
         "fingerprint": experiment.data.fingerprint(),
     }
 

@@ -160,8 +160,7 @@ def _grouped_indices(configs: Sequence[Config | None]) -> list[int]:
 
 
 def _cost(experiment: Experiment) -> float:
-    samples = experiment.data.batch_size * experiment.training.accumulate_grad_batches * experiment.training.num_ranks
-    return float(experiment.total_steps) * samples * experiment.learner.num_parameters
+    return float(experiment.total_steps) * experiment.samples_per_step * experiment.learner.num_parameters
 
 
 def _note(found: dict[str, list[str]], error: UserError, overrides: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers, and losses that jump."""
+"""Losses and gradients that are not finite, and losses that jump."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from mmtx.batch import Batch
 from mmtx.errors import UserError
 
 WINDOW, SIGMAS, LEAST = 128, 6.0, 32
-"""A loss is a spike if it is so many standard deviations above the mean of so many before it; with fewer than `LEAST`,
-nothing is said."""
+"""A loss is a spike if it is `SIGMAS` standard deviations above the mean of the `WINDOW` before it, of which there have
+to be `LEAST`."""
 
 
 class NotFinite(UserError):
-    """A loss or gradient is not a number. Raised on all ranks, before the weights change."""
+    """A loss or gradient is not finite. Raised on all ranks, before the weights change."""
 
 
 class Watch:
-    """Remembers losses and what was skipped.
+    """Remembers losses, and counts spikes and skipped steps.
 
     Args:
-        max_skips: steps in a row whose numbers may be bad and that are then left out; 0: the first one ends the run.
+        max_skips: steps in a row that may be skipped, as they are not finite; 0: the first one ends the run.
     """
 
     def __init__(self, max_skips: int) -> None:
@@ -34,19 +34,19 @@ class Watch:
         self._losses: deque[float] = deque(maxlen=WINDOW)
 
     def good(self, loss: float, step: int) -> str | None:
-        """Takes note of a loss. Gives what is to say if it jumped."""
-        self.in_a_row, told = 0, None
+        """Records a finite loss. Gives a warning if it jumped."""
+        self.in_a_row, warning = 0, None
         if len(self._losses) >= LEAST:
             mean = math.fsum(self._losses) / len(self._losses)
             deviation = math.sqrt(math.fsum((old - mean) ** 2 for old in self._losses) / len(self._losses))
             if loss > mean + SIGMAS * deviation and deviation > 0:
                 self.spikes += 1
-                told = f"step {step}: the loss jumped to {loss:.4g}, from {mean:.4g} ± {deviation:.2g}"
+                warning = f"step {step}: the loss jumped to {loss:.4g}, from {mean:.4g} ± {deviation:.2g}"
         self._losses.append(loss)
-        return told
+        return warning
 
-    def bad(self, told: str, step: int) -> str:
-        """Counts a step that is left out. Gives what is to say.
+    def bad(self, found: str, step: int) -> str:
+        """Counts a step that is skipped. Gives a warning with what was found.
 
         Raises:
             NotFinite: it was one too many.
@@ -57,13 +57,13 @@ class Watch:
                 if self.max_skips
                 else "trainer.nonfinite=skip goes on without such steps"
             )
-            raise NotFinite(f"not finite at step {step}: {told}; nothing was updated. Look at the data; {hint}")
+            raise NotFinite(f"not finite at step {step}: {found}; nothing was updated. Look at the data; {hint}")
         self.in_a_row += 1
         self.skipped += 1
-        return f"step {step} is skipped, not finite: {told}"
+        return f"step {step} is skipped, not finite: {found}"
 
     def counts(self) -> dict[str, float]:
-        """What has happened so far, as metrics; nothing where nothing has."""
+        """What happened so far, as metrics; empty where nothing did."""
         counted = {"train/skipped_steps": self.skipped, "train/loss_spikes": self.spikes}
         return {name: float(count) for name, count in counted.items() if count}
 
@@ -78,7 +78,7 @@ class Watch:
 
 def keep_batches(batches: list[Batch], losses: list[float], file: Path) -> list[int]:
     """Saves the micro-batches whose loss is not finite; all of them if every loss is, since then it is the gradient.
-    Gives their samples."""
+    Gives the indices of their samples."""
     bad = [batch for batch, loss in zip(batches, losses, strict=True) if not math.isfinite(loss)] or batches
     file.parent.mkdir(exist_ok=True)
     torch.save([{"fields": b.fields, "lengths": b.lengths, "ids": b.ids} for b in bad], file)

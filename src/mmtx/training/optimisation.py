@@ -1,15 +1,15 @@
-"""The optimiser, its groups, its schedule, and clipping."""
+"""The optimiser, its parameter groups, and the settings of schedule, clipping and average."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from mmtx.errors import InvalidValue
-from mmtx.training.schedules import Schedule
+from mmtx.training.schedules import Schedule, warmed_up
 
 
 class Optimisation:
@@ -48,12 +48,8 @@ class Optimisation:
                 raise InvalidValue(key, value, "must be a positive number")
         if clip_norm == 0:
             raise InvalidValue("clip_norm", clip_norm, "would leave no gradient; null does not clip", "null")
-        for key, value in (
-            ("weight_decay", weight_decay),
-            ("warmup_steps", warmup_steps),
-            ("warmup_epochs", warmup_epochs),
-            ("clip_norm", clip_norm or 0.0),
-        ):
+        rest = {"weight_decay": weight_decay, "warmup_steps": warmup_steps, "warmup_epochs": warmup_epochs}
+        for key, value in {**rest, "clip_norm": clip_norm or 0.0}.items():
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidValue(key, value, "must be at least 0")
         if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
@@ -74,9 +70,7 @@ class Optimisation:
     def factor(self, step: int, total_steps: int, steps_per_epoch: float) -> float:
         """What multiplies `lr` at an optimiser step, counted from 0."""
         warmup = self.warmup_steps + self.warmup_epochs * steps_per_epoch
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        return self.schedule(min((step - warmup) / max(total_steps - warmup, 1), 1.0))
+        return warmed_up(self.schedule, step, warmup, total_steps)
 
 
 def decay_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
@@ -89,20 +83,3 @@ def decay_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Paramet
             if parameter.requires_grad:
                 (decayed if multiplies and name == "weight" else rest)[id(parameter)] = parameter
     return list(decayed.values()), [p for key, p in rest.items() if key not in decayed]
-
-
-@torch.no_grad()
-def clip(parameters: Iterable[nn.Parameter], max_norm: float | None) -> Tensor:
-    """Clips gradients to a global norm and gives the norm that they had."""
-    present = [p for p in parameters if p.grad is not None]
-    norm = grad_norm(present)
-    if max_norm is not None:
-        nn.utils.clip_grads_with_norm_(present, max_norm, norm, foreach=True)
-    return norm
-
-
-@torch.no_grad()
-def grad_norm(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """The norm of all their gradients together (summed over shards); 0 where there are none."""
-    norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None], foreach=True)
-    return norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm

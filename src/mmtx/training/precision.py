@@ -28,6 +28,11 @@ class BFloat16Weights(MixedPrecision):
         return module
 
 
+def loss_scaler(plugin: Precision) -> torch.amp.GradScaler | None:
+    """The loss scaler, which 16-mixed has."""
+    return plugin.scaler if isinstance(plugin, MixedPrecision) else None
+
+
 def precision_plugin(precision: PrecisionName, device: str) -> Precision:
     """The plugin for a type of device, ``cpu``, ``cuda`` or ``mps``; by name, Lightning would take bfloat16 for
     ``16-mixed`` on a CPU, and convert whole batches for ``bf16-true``."""

@@ -1,4 +1,4 @@
-"""One line that says where the run is."""
+"""One line with the progress of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules: the factor on the base rate at a step, warm-up apart."""
+"""Warm-up and schedules of the learning rate: the factor on the base rate at a step."""
 
 from __future__ import annotations
 
@@ -6,6 +6,13 @@ import math
 from abc import ABC, abstractmethod
 
 from mmtx.errors import InvalidValue
+
+
+def warmed_up(schedule: Schedule, step: int, warmup_steps: float, total_steps: int) -> float:
+    """The factor at an optimiser step, counted from 0: a straight line up over the warm-up, then the schedule."""
+    if step < warmup_steps:
+        return (step + 1) / (warmup_steps + 1)
+    return schedule(min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1.0))
 
 
 class Schedule(ABC):
@@ -16,7 +23,7 @@ class Schedule(ABC):
 
 
 class Constant(Schedule):
-    """Stays."""
+    """Stays at 1."""
 
     def __call__(self, progress: float) -> float:
         return 1.0
@@ -43,7 +50,7 @@ class Linear(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Stays, then falls in a straight line over the last part (Hu et al. 2024, MiniCPM, arXiv 2404.06395)."""
+    """Stays at 1, then falls in a straight line over the last part (Hu et al. 2024, MiniCPM, arXiv 2404.06395)."""
 
     def __init__(self, *, final: float, decay_fraction: float) -> None:
         self.final, self.decay_fraction = _fraction("final", final), _fraction("decay_fraction", decay_fraction)

@@ -27,17 +27,17 @@ class Throughput:
         self.restart()
 
     def restart(self) -> None:
-        """From here on, as if nothing had been counted."""
+        """Counts from here on."""
         self._began = time.perf_counter()
         self._since: Int[Tensor, "names 2"] | int = 0
 
     def count(self, batches: Sequence[Batch]) -> None:
-        """Takes note of the micro-batches of a step."""
+        """Counts the micro-batches of a step."""
         self._step = torch.stack([self._model.count_tokens(batch) for batch in batches]).sum(0)
         self._since = self._since + self._step
 
     def metrics(self, sum_over_ranks: Callable[[Tensor], Tensor]) -> dict[str, float]:
-        """Of all ranks. All of them have to ask, after at least one step.
+        """Of all ranks. All of them have to call this, after at least one step.
 
         Returns:
             ``train/tokens/<name>``: real tokens of the last step, and ``train/fill``: their share of what a padded set

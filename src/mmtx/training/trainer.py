@@ -1,4 +1,4 @@
-"""How long, on what, and how often to look: from config to Lightning's Trainer."""
+"""How long a run trains, on what, and how often it validates: from config to Lightning's Trainer."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import Literal
 
 import lightning.pytorch as pl
-import torch
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
-from lightning.pytorch.plugins.environments import ClusterEnvironment
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from lightning.pytorch.utilities import rank_zero_only
 
 from mmtx.errors import InvalidValue, check_within
-from mmtx.process.launch import Launch, launch
+from mmtx.process.launch import launch
+from mmtx.training.devices import Accelerator, LaunchedRanks, count_devices, device_type
 from mmtx.training.precision import PrecisionName, precision_plugin
 
 STRATEGIES = {"auto": DDPStrategy, "ddp": DDPStrategy, "fsdp2": ModelParallelStrategy}
-
 
 MOST_STEPS = 10**15
 """A loader's length is an integer of the machine."""
@@ -53,7 +50,7 @@ class Training:
         *,
         max_steps: int | None,
         max_epochs: float | None,
-        accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"],
+        accelerator: Accelerator,
         devices: int | Literal["auto"],
         num_nodes: int,
         strategy: Literal["auto", "ddp", "fsdp2"],
@@ -64,16 +61,11 @@ class Training:
         max_skips: int,
         data_timeout_s: float | None,
     ) -> None:
-        for key, given, least in (
-            ("max_steps", max_steps, 1),
-            ("accumulate_grad_batches", accumulate_grad_batches, 1),
-            ("num_nodes", num_nodes, 1),
-            ("val_every_steps", val_every_steps, 1),
-            ("max_skips", max_skips, 1),
-            ("data_timeout_s", data_timeout_s, 1),
-        ):
-            if given is not None and given < least:
-                raise InvalidValue(key, given, f"must be at least {least}")
+        steps = {"max_steps": max_steps, "val_every_steps": val_every_steps, "max_skips": max_skips}
+        counts = {"accumulate_grad_batches": accumulate_grad_batches, "num_nodes": num_nodes}
+        for key, given in {**steps, **counts, "data_timeout_s": data_timeout_s}.items():
+            if given is not None and given < 1:
+                raise InvalidValue(key, given, "must be at least 1")
         if max_steps is not None:
             check_within("max_steps", max_steps, 1, MOST_STEPS)
         if data_timeout_s is not None and data_timeout_s > LONGEST_WAIT_S:
@@ -96,33 +88,12 @@ class Training:
     @property
     def device_type(self) -> str:
         """As torch names it: ``cpu``, ``cuda`` or ``mps``."""
-        if self.accelerator != "auto":
-            return {"gpu": "cuda"}.get(self.accelerator, self.accelerator)
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
+        return device_type(self.accelerator)
 
     @property
     def num_devices(self) -> int:
-        """Ranks on this machine.
-
-        Raises:
-            InvalidValue: it has not got the accelerator, or not so many.
-        """
-        if self.device_type == "mps":
-            if not torch.backends.mps.is_available():
-                built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
-                raise InvalidValue("accelerator", self.accelerator, f"finds no GPU of Apple's{built}", "cpu")
-            return 1
-        on_gpu = self.device_type == "cuda"
-        available = torch.cuda.device_count() if on_gpu else None
-        if on_gpu and not available:
-            raise InvalidValue("accelerator", self.accelerator, "finds no GPU", "cpu")
-        if isinstance(self.devices, int):
-            if available is not None and self.devices > available:
-                raise InvalidValue("devices", self.devices, "is more than there are", str(available))
-            return self.devices
-        return available or 1
+        """Ranks on this machine. Raises InvalidValue if it lacks the accelerator, or so many devices of it."""
+        return count_devices(self.accelerator, self.devices)
 
     @property
     def num_ranks(self) -> int:
@@ -133,12 +104,15 @@ class Training:
         """Whether parameters are spread over ranks."""
         return self.num_ranks > 1 and STRATEGIES[self.strategy] is ModelParallelStrategy
 
+    def samples_per_step(self, batch_size: int) -> int:
+        """Samples of an optimiser step, of all micro-batches and ranks."""
+        return batch_size * self.accumulate_grad_batches * self.num_ranks
+
     def total_steps(self, num_samples: int, batch_size: int) -> int:
         """Optimiser steps of the run, for a data set and a micro-batch of one rank."""
         by_epochs = math.inf
         if self.max_epochs is not None:
-            per_step = batch_size * self.accumulate_grad_batches * self.num_ranks
-            by_epochs = math.ceil(self.max_epochs * num_samples / per_step)
+            by_epochs = math.ceil(self.max_epochs * num_samples / self.samples_per_step(batch_size))
         return int(min(self.max_steps or math.inf, by_epochs))
 
     def trainer(
@@ -154,7 +128,7 @@ class Training:
             devices=self.num_devices,
             num_nodes=self.num_nodes,
             strategy=self._strategy(),
-            plugins=[Ranks(launch(), self.num_devices), precision_plugin(self.precision, self.device_type)],
+            plugins=[LaunchedRanks(launch(), self.num_devices), precision_plugin(self.precision, self.device_type)],
             val_check_interval=every,
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
@@ -180,51 +154,3 @@ class Training:
             )
         backend = "nccl" if self.device_type == "cuda" else "gloo"
         return DDPStrategy(process_group_backend=backend)
-
-
-class Ranks(ClusterEnvironment):
-    """What Lightning knows of ranks. It would else look for launchers by itself, and find what is none.
-
-    Args:
-        launch: the place of this process.
-        num_devices: ranks of each machine.
-    """
-
-    def __init__(self, launch: Launch, num_devices: int) -> None:
-        super().__init__()
-        self._launch, self._num_devices = launch, num_devices
-        self.set_global_rank(launch.rank)
-
-    @property
-    def creates_processes_externally(self) -> bool:
-        return True
-
-    @property
-    def main_address(self) -> str:
-        return self._launch.address
-
-    @property
-    def main_port(self) -> int:
-        return self._launch.port
-
-    @staticmethod
-    def detect() -> bool:
-        return False
-
-    def world_size(self) -> int:
-        return self._launch.num_ranks
-
-    def set_world_size(self, size: int) -> None:
-        """It is known."""
-
-    def global_rank(self) -> int:
-        return self._launch.rank
-
-    def set_global_rank(self, rank: int) -> None:
-        vars(rank_zero_only)["rank"] = self._launch.rank  # Lightning has read it from the environment by itself
-
-    def local_rank(self) -> int:
-        return self._launch.local_rank
-
-    def node_rank(self) -> int:
-        return self._launch.rank // self._num_devices

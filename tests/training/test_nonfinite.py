@@ -1,4 +1,4 @@
-"""Losses that are no numbers, and losses that jump."""
+"""Losses that are not finite, and losses that jump."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_bad_steps_are_skipped_up_to_a_limit_in_a_row():
     assert again.skipped == 4
 
 
-def test_a_jump_of_the_loss_is_told():
+def test_a_warning_follows_a_jump_of_the_loss():
     watch = Watch(max_skips=0)
     assert not any(watch.good(1.0 + 0.1 * (step % 2), step) for step in range(40)) and watch.counts() == {}
     again = Watch(max_skips=0)
@@ -37,13 +37,13 @@ def test_a_jump_of_the_loss_is_told():
 
 def test_a_jump_is_six_standard_deviations_of_the_last_128():
     """Losses of 1.0 and 1.1 in turn have the mean 1.05 and the standard deviation 0.05."""
-    for before, loss, is_told in ((0, 1.34, False), (0, 1.36, True), (1, 1.36, False)):
+    for before, loss, is_warned in ((0, 1.34, False), (0, 1.36, True), (1, 1.36, False)):
         watch = Watch(max_skips=0)
         for step in range(50):
             watch.good(50.0, step)
         for step in range(128 - before):
             watch.good(1.0 + 0.1 * (step % 2), step)
-        assert (watch.good(loss, 200) is not None) is is_told
+        assert (watch.good(loss, 200) is not None) is is_warned
 
 
 def batch(*ids):

@@ -1,17 +1,16 @@
-"""All that a run is at the end of a step, as plain values, and back."""
+"""The state of training that a checkpoint holds: all that a run is at the end of a step, as plain values, and back."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-if TYPE_CHECKING:
-    from mmtx.training.module import MultimodalModule
+from mmtx.training.module import MultimodalModule
+from mmtx.training.precision import loss_scaler
 
 
 def capture(module: MultimodalModule) -> dict[str, Any]:
@@ -20,7 +19,8 @@ def capture(module: MultimodalModule) -> dict[str, Any]:
 
     The generators of a step are seeded from (seed, step, rank), so their state is the step.
     """
-    optimizer, keep = module.optimizer, module.global_rank == 0
+    optimizer, precision, keep = module.optimizer, module.trainer.precision_plugin, module.global_rank == 0
+    callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
     names = _names(module)
     return {
         "state_dict": {f"learner.{name}": _whole(value, keep) for name, value in module.learner.state_dict().items()},
@@ -32,8 +32,8 @@ def capture(module: MultimodalModule) -> dict[str, Any]:
             },
         },
         "scheduler": module.scheduler.state_dict(),
-        "scaler": _scaler_state(module),
-        "callbacks": {callback.state_key: callback.state_dict() for callback in _callbacks(module)},
+        "scaler": precision.state_dict() if loss_scaler(precision) is not None else {},
+        "callbacks": {callback.state_key: callback.state_dict() for callback in callbacks},
         "module": module.progress(),
         **({"average": module.average.state_dict()} if module.average is not None else {}),
     }
@@ -51,24 +51,10 @@ def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
         module.trainer.precision_plugin.load_state_dict(checkpoint["scaler"])
     if module.average is not None:
         module.average.load_state_dict(checkpoint["average"])
-    for callback in _callbacks(module):
+    for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
     module.set_progress(checkpoint["module"])
     _place_loop(module, checkpoint["mmtx"]["step"])
-
-
-def scaler_of(module: MultimodalModule) -> torch.amp.GradScaler | None:
-    """The loss scaler of 16-mixed precision."""
-    precision = module.trainer.precision_plugin
-    return precision.scaler if isinstance(precision, MixedPrecision) else None
-
-
-def _scaler_state(module: MultimodalModule) -> dict[str, Any]:
-    return module.trainer.precision_plugin.state_dict() if scaler_of(module) is not None else {}
-
-
-def _callbacks(module: MultimodalModule) -> list[Callback]:
-    return module.trainer.callbacks  # type: ignore[attr-defined]
 
 
 def _names(module: MultimodalModule) -> dict[int, str]:

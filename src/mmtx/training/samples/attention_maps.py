@@ -1,6 +1,6 @@
-"""How much each token listens to each other, read out of a forward pass.
+"""How much each token attends to each other, recorded in a forward pass.
 
-Axes as in `connectivity`.
+Axes as in `attention.rule`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mmtx.nn.backbone import Backbone
 
 @dataclass(frozen=True)
 class Recording:
-    """Attends as another rendering does, and notes the weights.
+    """Attends as another rendering does, and records the weights.
 
     Weights are what attention gives where the values are the rows of an identity matrix, whatever the rendering.
     """
@@ -31,24 +31,24 @@ class Recording:
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
     ) -> Queries:
-        heard, width = k.shape[2], v.shape[3]
-        identity = torch.eye(heard, dtype=v.dtype, device=v.device)
+        num_keys, width = k.shape[2], v.shape[3]
+        identity = torch.eye(num_keys, dtype=v.dtype, device=v.device)
         parts = []
-        for start in range(0, heard, width):  # as many columns at a time as values are wide
+        for start in range(0, num_keys, width):  # as many columns at a time as values are wide
             columns = identity[:, start : start + width]
             columns = nn.functional.pad(columns, (0, width - columns.shape[1]))
             parts.append(self.rendering.attend(q, k, columns.expand_as(v), bias=bias, scale=scale))
-        self.weights.append(torch.cat(parts, dim=-1)[..., :heard].mean(1).detach().float())
+        self.weights.append(torch.cat(parts, dim=-1)[..., :num_keys].mean(1).detach().float())
         return self.rendering.attend(q, k, v, bias=bias, scale=scale, dropout=dropout)
 
 
 @contextmanager
 def attention_maps(stack: Backbone, part: str) -> Iterator[list[Float[Tensor, "B Q M"]]]:
-    """Within, a forward pass of the stack adds the weights of each layer, averaged over its heads.
+    """Records the weights of each layer, averaged over its heads, in a forward pass of the stack within this context.
 
     Args:
         stack: encoder or backbone.
-        part: ``attention``, or ``cross_attention``, where the tokens heard are those of the memory.
+        part: ``attention``, or ``cross_attention``, where the keys are the tokens of the memory.
     """
     weights: list[Tensor] = []
 
@@ -56,7 +56,7 @@ def attention_maps(stack: Backbone, part: str) -> Iterator[list[Float[Tensor, "B
         x, rendering, *rest = args
         return (x, Recording(rendering, weights), *rest), kwargs
 
-    # what is compiled already would not look at hooks
+    # compiled code would not run the hooks
     eager = torch.compiler.set_stance("force_eager") if stack.is_compiled else nullcontext()
     hooks = [getattr(block, part).register_forward_pre_hook(record, with_kwargs=True) for block in stack.blocks]
     try:

@@ -1,33 +1,24 @@
-"""Batches whose making does not hold up a request to stop."""
+"""A loader that a request to stop interrupts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from mmtx.process.stopping import Interrupted, Obey, obeyed, track
 
 
-@runtime_checkable
-class Loader(Protocol):
-    """What Lightning iterates over."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Any]: ...
-
-
-class Unhindered:
-    """A loader that gives up waiting for a batch, or making it, when this process is requested to stop.
+class InterruptibleLoader:
+    """Gives up waiting for a batch, or making it, when this process is requested to stop.
 
     Args:
-        loader: of the batches.
+        loader: of the batches, with a length.
         what: its batches are for, where progress is to be shown: ``testing, batch``.
         at_the_end: a step that comes instead of those that are given up, so that all ranks come to where they agree on
             stopping; None: `Interrupted` is raised.
     """
 
-    def __init__(self, loader: Loader, what: str | None = None, at_the_end: list[Any] | None = None) -> None:
+    def __init__(self, loader: Any, what: str | None = None, at_the_end: list[Any] | None = None) -> None:
         self._loader, self._what, self._at_the_end = loader, what, at_the_end
 
     def __len__(self) -> int:

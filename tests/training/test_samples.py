@@ -16,8 +16,8 @@ from toy_world import Toy, made_learner
 from mmtx.acting.policy_eval import FIRST_SEED, play
 from mmtx.learner import Learner
 from mmtx.run.wandb.log import WandbLog
-from mmtx.training.acting import show_acting
-from mmtx.training.drawing import draw
+from mmtx.training.samples.episodes import show_episodes
+from mmtx.training.samples.predictions import draw_predictions
 
 
 class Known(Toy):
@@ -27,11 +27,11 @@ class Known(Toy):
 def test_all_episodes_are_written_and_the_filmed_ones_shown(tmp_path: Path) -> None:
     source = Known()
     played = play(made_learner(target_returns=[4.0, 0.0]), source, "test", num_filmed=2)
-    shown = show_acting(tmp_path / "samples", 30, source, played)
+    shown = show_episodes(tmp_path / "samples", 30, source, played)
     assert {name: file.name for name, file in shown.items()} == {
         "film": "episode_step000030.gif",
         "episode": "episode_step000030.png",
-        "asked": "asked_step000030.png",
+        "target_return": "target_return_step000030.png",
     }
     assert all(file.stat().st_size for file in shown.values())
     lines = [json.loads(line) for line in (tmp_path / "samples" / "episodes.jsonl").read_text().splitlines()]
@@ -45,19 +45,19 @@ def test_all_episodes_are_written_and_the_filmed_ones_shown(tmp_path: Path) -> N
 def test_what_is_not_there_is_not_shown(tmp_path: Path) -> None:
     """Neither frames nor several returns."""
     played = play(made_learner(target_returns=[4.0]), Toy(), "test")
-    assert show_acting(tmp_path, 30, Toy(), played) == {}
+    assert show_episodes(tmp_path, 30, Toy(), played) == {}
     assert [file.name for file in tmp_path.iterdir()] == ["episodes.jsonl"]
 
 
-def test_asked_against_achieved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Points at the means, the diagonal through what was asked for, mean and best of the data."""
+def test_target_returns_against_achieved_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Points at the means, the diagonal through the target returns, mean and best of the data."""
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
     played = play(made_learner(target_returns=[4.0, 0.0, 2.0]), Known(), "test")
-    show_acting(tmp_path, 30, Known(), played)
+    show_episodes(tmp_path, 30, Known(), played)
     (axes,) = figures[0].axes
     lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
-    assert lines["as asked"] == [[0, 0], [4, 4]]
+    assert lines["target"] == [[0, 0], [4, 4]]
     assert [point[1] for point in lines["mean return of the data, 1.5"]] == [1.5, 1.5]
     assert [point[1] for point in lines["best return of the data, 6"]] == [6.0, 6.0]
     (container,) = axes.containers
@@ -74,7 +74,10 @@ def test_of_a_picture_in_every_step_the_last_is_drawn(tmp_path: Path, monkeypatc
     learner = Learner(model=whole, objectives={"action": objective}, specs=specs).eval()
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
-    assert draw(learner, objective, batch, objective.examples(whole, batch), tmp_path / "a.png") == tmp_path / "a.png"
+    assert (
+        draw_predictions(learner, objective, batch, objective.examples(whole, batch), tmp_path / "a.png")
+        == tmp_path / "a.png"
+    )
     drawn = [torch.as_tensor(axes.images[0].get_array().data) for axes in figures[0].axes]
     for index, last in enumerate((1, 4)):
         assert drawn[index].equal(batch["view"]["pixels"][index, last, 0])
@@ -90,11 +93,12 @@ def test_wandb_is_given_pictures_and_films(tmp_path: Path) -> None:
             self.shown |= shown
 
     played = play(made_learner(target_returns=[4.0, 0.0]), Toy(), "test", num_filmed=1)
-    shown = show_acting(tmp_path / "samples", 3, Toy(), played)
-    assert pictures.imread(shown["asked"]).ndim == 3
+    shown = show_episodes(tmp_path / "samples", 3, Toy(), played)
+    assert pictures.imread(shown["target_return"]).ndim == 3
     log = WandbLog(run_dir=tmp_path, config={}, project="mmtx", entity=None, tags=[], mode="offline", checkpoints=[])
     log._run = run = Run()
     log.log_samples(shown.values())
     assert not log._broken and run.shown.pop("step") == 3
     kinds = {name: type(value) for name, value in run.shown.items()}
-    assert kinds == {"samples/episode_film": wandb.Video, "samples/episode": wandb.Image, "samples/asked": wandb.Image}
+    images = {"samples/episode": wandb.Image, "samples/target_return": wandb.Image}
+    assert kinds == {"samples/episode_film": wandb.Video, **images}

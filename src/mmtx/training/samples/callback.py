@@ -1,10 +1,11 @@
-"""Pictures and texts that a person would look at."""
+"""The callback that writes ``samples/``."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import lightning.pytorch as pl
 import torch
@@ -15,20 +16,21 @@ from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
-from mmtx.training.acting import show_acting
-from mmtx.training.drawing import draw, write_sounds
-from mmtx.training.listening import draw_listening
-from mmtx.training.module import MultimodalModule, is_sharded
+from mmtx.training.module import MultimodalModule
+from mmtx.training.samples.attention_shares import draw_attention_shares
+from mmtx.training.samples.episodes import show_episodes
+from mmtx.training.samples.predictions import draw_predictions, write_sounds
+from mmtx.training.sharding import is_sharded
 from mmtx.world import Playable
 
 NUM_FILMED = 2
 
 
 class Samples(Callback):
-    """After the run, and every so many validations: some predictions beside the truth. Of a model that acts, after the
-    test, its episodes as well.
+    """Writes some predictions beside the truth, after the run and every so many validations; of a model that acts, its
+    episodes as well, after the test.
 
-    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. All are shown to the loggers.
+    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. Loggers get all of them.
 
     Args:
         num_samples: how many.
@@ -42,8 +44,7 @@ class Samples(Callback):
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         pl_module.num_filmed = NUM_FILMED
 
     def state_dict(self) -> dict[str, int]:
@@ -52,21 +53,18 @@ class Samples(Callback):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self._validations = state.get("validations", 0)
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._validations += 1
         last = trainer.global_step >= pl_module.total_steps
         due = self.every_validations is not None and self._validations % self.every_validations == 0
         if due or last:
             self._write(trainer, pl_module)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if pl_module.data.source.val() is None:
             self._write(trainer, pl_module)  # there was no validation to follow
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, MultimodalModule)
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         with pl_module.cut_short():
             self._show_played(trainer, pl_module)
 
@@ -76,7 +74,7 @@ class Samples(Callback):
             if not played or not isinstance(source, Playable):
                 continue
             folder, step = Path(trainer.default_root_dir) / "samples" / part, trainer.global_step
-            _log(trainer, show_acting(folder, step, source, played).values())
+            _log(trainer, show_episodes(folder, step, source, played).values())
 
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         if not trainer.is_global_zero or is_sharded(trainer):
@@ -102,15 +100,15 @@ class Samples(Callback):
         examples = {name: learner.objective(name).examples(learner.model, batch) for name in applying}
         folder = Path(trainer.default_root_dir) / "samples"
         folder.mkdir(exist_ok=True)
-        listening = folder / f"{_named(part, 'listening')}_step{trainer.global_step:06d}.png"
-        draw_listening(learner.model, batch, listening)
+        shares = folder / f"{_named(part, 'attention_shares')}_step{trainer.global_step:06d}.png"
+        draw_attention_shares(learner.model, batch, shares)
         for objective, of_objective in track(examples.items(), "drawing samples"):
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             table, picture = stem.with_suffix(".jsonl"), stem.with_suffix(".png")
             _write_texts(table, of_objective)
             write_sounds(learner, batch, stem)
-            drawn = draw(learner, learner.objective(objective), batch, of_objective, picture)
+            drawn = draw_predictions(learner, learner.objective(objective), batch, of_objective, picture)
             _log(trainer, [table, picture] if drawn is not None else [table])
 
 

@@ -1,4 +1,4 @@
-"""Pictures of predictions: what the model was given, what it said of it, and the truth."""
+"""Pictures of predictions: what the model was given, what it predicted, and the truth."""
 
 from __future__ import annotations
 
@@ -15,12 +15,14 @@ from mmtx.modalities.audio import Audio
 from mmtx.modalities.image import Image
 from mmtx.objectives.base import Example, Objective
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.training.attention_maps import attention_maps
+from mmtx.training.samples.attention_maps import attention_maps
 
 MOST_SPECTROGRAMS = 4
 
 
-def draw(learner: Learner, objective: Objective, batch: Batch, examples: list[Example], path: Path) -> Path | None:
+def draw_predictions(
+    learner: Learner, objective: Objective, batch: Batch, examples: list[Example], path: Path
+) -> Path | None:
     """Draws what a person can look at: pictures if the batch has any, else sound; None if there is neither.
 
     Args:
@@ -87,13 +89,13 @@ def _draw_sounds(
     examples: list[Example],
     path: Path,
 ) -> Path:
-    """Spectrograms, and beneath each, where cross-attention listens as the text is written."""
+    """Spectrograms, and beneath each, where each id of the text attends to it."""
     from matplotlib.figure import Figure
 
     count = min(MOST_SPECTROGRAMS, len(examples))
     frames = tokenizer.spectrogram(batch[name]["waveform"], batch.lengths[name]).cpu()
     num_frames = tokenizer.spectrogram.num_frames(batch.lengths[name]).tolist()
-    maps = _listening(learner, objective, name, batch)
+    maps = _cross_attention(learner, objective, name, batch)
     rows = 2 if maps is not None else 1
     hop_s = tokenizer.spectrogram.hop_length / tokenizer.spectrogram.sample_rate_hz
     figure = Figure(figsize=(4.2 * count, 2.6 * rows), layout="constrained")
@@ -105,17 +107,16 @@ def _draw_sounds(
         axes.set_ylabel("mel bin" if index == 0 else "")
         _title(axes, examples[index])
         if maps is not None:
-            listening = figure.add_subplot(rows, count, count + index + 1)
-            _draw_listening(listening, *maps[index], seconds)
+            _draw_map(figure.add_subplot(rows, count, count + index + 1), *maps[index], seconds)
         figure.axes[-1].set_xlabel("seconds")
     figure.savefig(path, dpi=110)
     return path
 
 
-def _listening(
+def _cross_attention(
     learner: Learner, objective: Objective, name: str, batch: Batch
 ) -> list[tuple[Float[Tensor, "Q M"], list[str]]] | None:
-    """For each sample, how the last layer listens to the sound while it says the true text, and that text's ids."""
+    """For each sample, how the true text attends to the sound in the last layer, and that text's ids as they read."""
     model = learner.model
     if not isinstance(objective, Seq2Seq) or model.encoded != [name]:
         return None
@@ -125,15 +126,15 @@ def _listening(
     span, lengths = states.spans[objective.text], states.lengths(name).tolist()
     maps = []
     for row, length, ids, count in zip(weights[-1].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
-        said = [objective.vocabulary.decode([i]) or "·" for i in ids[:count]]
-        maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], said))
+        pieces = [objective.vocabulary.decode([i]) or "·" for i in ids[:count]]
+        maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], pieces))
     return maps
 
 
-def _draw_listening(axes: Any, weights: Float[Tensor, "Q M"], said: list[str], seconds: float) -> None:
-    extent = (0, seconds, len(said) - 0.5, -0.5)
+def _draw_map(axes: Any, weights: Float[Tensor, "Q M"], pieces: list[str], seconds: float) -> None:
+    extent = (0, seconds, len(pieces) - 0.5, -0.5)
     axes.imshow(weights.numpy(), aspect="auto", cmap="viridis", extent=extent, interpolation="nearest")
-    axes.set_yticks(range(len(said)), said, fontsize=7)
+    axes.set_yticks(range(len(pieces)), pieces, fontsize=7)
 
 
 def _title(axes: Any, example: Example) -> None:

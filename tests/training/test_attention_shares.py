@@ -1,4 +1,4 @@
-"""Who listens to whom among the names of the set, by layer."""
+"""How much the names of the set attend to each other, by layer."""
 
 from __future__ import annotations
 
@@ -7,31 +7,31 @@ from pathlib import Path
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
-from mmtx.training.listening import draw_listening, listening
+from mmtx.training.samples.attention_shares import attention_shares, draw_attention_shares
 
 
 def test_shares_of_attention_are_those_of_the_rule() -> None:
-    """Queries that ask nothing listen evenly, so shares can be counted: a picture of 4 patches, a text after it."""
+    """Queries of zeros attend evenly, so shares can be counted: a picture of 4 patches, a text after it."""
     whole = model({"image": image(), "text": text()})
     with torch.no_grad():
         for block in whole.backbone.blocks:
             block.attention.qkv.weight[:24] = 0
     batch = merge(image_batch([1, 1, 0]), text_batch([3, 1, 2]))
-    names, layers = listening(whole, batch)
+    names, layers = attention_shares(whole, batch)
     assert names == ["image", "text"]
     assert layers.shape == (2, 2, 2)
-    after_a_picture = [1 / 5, 2 / 6, 3 / 7, 1 / 5]  # a text's tokens hear 4 patches and their own past
+    after_a_picture = [1 / 5, 2 / 6, 3 / 7, 1 / 5]  # a text's tokens attend to 4 patches and their own past
     own = (sum(after_a_picture) + 1 + 1) / 6
     expected = torch.tensor([[1.0, 0.0], [1 - own, own]])
     torch.testing.assert_close(layers, expected.expand(2, -1, -1), atol=1e-5, rtol=1e-5)
 
 
-def test_it_is_drawn_where_there_is_somebody_to_listen_to(tmp_path: Path) -> None:
+def test_it_is_drawn_where_there_are_two_names(tmp_path: Path) -> None:
     batch = merge(image_batch([1, 0]), text_batch([3, 2]))
     whole = model({"image": image(), "text": text()})
-    drawn = draw_listening(whole, batch, tmp_path / "listening.png")
+    drawn = draw_attention_shares(whole, batch, tmp_path / "shares.png")
     assert drawn is not None
     assert drawn.stat().st_size > 1000
-    assert draw_listening(model({"image": image()}), image_batch([1]), tmp_path / "alone.png") is None
+    assert draw_attention_shares(model({"image": image()}), image_batch([1]), tmp_path / "alone.png") is None
     nobody = merge(image_batch([0, 0]), text_batch([3, 2]))
-    assert draw_listening(whole, nobody, tmp_path / "nobody.png") is not None
+    assert draw_attention_shares(whole, nobody, tmp_path / "nobody.png") is not None

@@ -1,4 +1,4 @@
-"""Who listens to whom among the names of the set: a small matrix per layer."""
+"""How much the names of the set attend to each other: a small matrix per layer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
-from mmtx.training.attention_maps import attention_maps
+from mmtx.training.samples.attention_maps import attention_maps
 
 
 @torch.no_grad()
-def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Float[Tensor, "layers names names"]]:
+def attention_shares(
+    model: MultimodalTransformer, batch: Batch
+) -> tuple[list[str], Float[Tensor, "layers names names"]]:
     """The share of its attention that a token of one name gives to the tokens of another, by layer.
 
     Shares are means over heads, the real tokens of a name, and all samples. A row sums to 1, and is NaN for a name
@@ -25,7 +27,7 @@ def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Fl
         batch: on the device of the model, not packed.
 
     Returns:
-        The names that the backbone hears as tokens; and a matrix per layer, from the row's name to the column's.
+        The names whose tokens are in the backbone; and a matrix per layer, from the row's name to the column's.
     """
     with attention_maps(model.backbone, "attention") as weights:
         states = model(batch)
@@ -33,19 +35,19 @@ def listening(model: MultimodalTransformer, batch: Batch) -> tuple[list[str], Fl
     belongs = torch.zeros(real.shape[1], len(names), device=real.device)
     for column, span in enumerate(states.spans.values()):
         belongs[span.start : span.stop, column] = 1.0
-    asks = real[..., None] * belongs
-    count = asks.sum((0, 1))[:, None]
-    layers = [torch.einsum("bqf,bqm,mt->ft", asks, layer.float(), belongs) / count for layer in weights]
+    queries = real[..., None] * belongs
+    count = queries.sum((0, 1))[:, None]
+    layers = [torch.einsum("bqf,bqm,mt->ft", queries, layer.float(), belongs) / count for layer in weights]
     return names, torch.stack(layers).cpu()
 
 
-def draw_listening(model: MultimodalTransformer, batch: Batch, path: Path) -> Path | None:
-    """Draws `listening`; None if the backbone hears one name of the batch only."""
+def draw_attention_shares(model: MultimodalTransformer, batch: Batch, path: Path) -> Path | None:
+    """Draws `attention_shares`; None if only one name of the batch is in the backbone."""
     if sum(name in batch for name in model.decoded) < 2:
         return None
     from matplotlib.figure import Figure
 
-    names, layers = listening(model, batch)
+    names, layers = attention_shares(model, batch)
     figure = Figure(
         figsize=(1.2 + (0.5 + 0.6 * len(names)) * len(layers), 1.4 + 0.6 * len(names)), layout="constrained"
     )
@@ -59,9 +61,9 @@ def draw_listening(model: MultimodalTransformer, batch: Batch, path: Path) -> Pa
             for column in range(len(names)):
                 share = float(shares[row, column])
                 colour = "white" if share < 0.6 else "black"
-                told = f"{100 * share:.0f}" if share else "–"  # exactly nothing is what the rule forbids
-                axes.text(column, row, told, ha="center", va="center", fontsize=7, color=colour)
-    figure.supylabel("listens", fontsize=9)
+                percent = f"{100 * share:.0f}" if share else "–"  # exactly 0 is what the rule forbids
+                axes.text(column, row, percent, ha="center", va="center", fontsize=7, color=colour)
+    figure.supylabel("attends", fontsize=9)
     figure.supxlabel("to: % of its attention (–: it may not)", fontsize=9)
     figure.savefig(path, dpi=110)
     return path

@@ -9,7 +9,7 @@ import soundfile
 from builders import audio_batch
 from learners import made_learner
 
-from mmtx.training.drawing import write_sounds
+from mmtx.training.samples.predictions import write_sounds
 
 
 def test_sounds_are_kept_as_they_were_heard(tmp_path: Path) -> None:

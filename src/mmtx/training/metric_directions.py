@@ -1,4 +1,4 @@
-"""Every metric that a run may log, and which way it is better."""
+"""Which way each metric is better that a run may log."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ OF_STEPS = ("lr", "epoch", "grad_norm", "fill", "tokens_per_second", "skipped_st
 OF_NAMES = ("grad_norm", "tokens", "tokens_per_second")
 
 
-def reported_directions(learner: Learner, source: Source) -> dict[str, Direction | None]:
+def metric_directions(learner: Learner, source: Source) -> dict[str, Direction | None]:
     """Of a learner that is trained on this data, ``{whole name: direction}``.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a person would look at of acting: some episodes, all their results, and what was asked against what came."""
+"""Episodes of the test as a person would look at them: films, all results, and target returns against achieved ones."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from mmtx.world import Playable
 STRIP_FRAMES, FRAME_INCHES = 8, 2.0
 
 
-def show_acting(folder: Path, step: int, source: Playable, played: Sequence[Sequence[Episode]]) -> dict[str, Path]:
-    """Writes a line for every episode, a film and a strip of those that were filmed, and where several returns were
-    asked for, a picture of them against those that were achieved. Gives the pictures by name.
+def show_episodes(folder: Path, step: int, source: Playable, played: Sequence[Sequence[Episode]]) -> dict[str, Path]:
+    """Writes a line for every episode, a film and a strip of those that were filmed, and where there are several target
+    returns, a picture of them against those that were achieved. Gives the pictures by name.
 
     Args:
         folder: made if it is not there.
         step: of the training.
         source: the data.
-        played: the episodes of the test, for each return that was asked for.
+        played: the episodes of the test, for each target return.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(record(episode, FIRST_SEED["test"] + i)) for some in played for i, episode in enumerate(some)]
@@ -37,8 +37,8 @@ def show_acting(folder: Path, step: int, source: Playable, played: Sequence[Sequ
         write_gif(shown["film"], [episode.frames for episode in filmed])
         _draw_strip(filmed, shown["episode"])
     if len(played) > 1:
-        shown["asked"] = folder / f"asked_step{step:06d}.png"
-        _draw_asked(source, played, shown["asked"])
+        shown["target_return"] = folder / f"target_return_step{step:06d}.png"
+        _draw_target_returns(source, played, shown["target_return"])
     return shown
 
 
@@ -51,7 +51,7 @@ def _draw_strip(episodes: Sequence[Episode], path: Path) -> None:
     figure = Figure(figsize=(FRAME_INCHES * STRIP_FRAMES, row_inches * len(episodes)), layout="constrained")
     rows = figure.subfigures(len(episodes), squeeze=False)[:, 0]
     for row, episode in zip(rows, episodes, strict=True):
-        row.suptitle(_told(episode), fontsize=10)
+        row.suptitle(_title(episode), fontsize=10)
         count = min(STRIP_FRAMES, len(episode.frames))
         for column, index in enumerate(torch.linspace(0, len(episode.frames) - 1, count).round().int().tolist()):
             axes = row.add_subplot(1, STRIP_FRAMES, column + 1)
@@ -61,29 +61,29 @@ def _draw_strip(episodes: Sequence[Episode], path: Path) -> None:
     figure.savefig(path, dpi=80)
 
 
-def _told(episode: Episode) -> str:
-    asked = "" if episode.target_return is None else f"asked for {episode.target_return:g}, "
+def _title(episode: Episode) -> str:
+    target = "" if episode.target_return is None else f"target {episode.target_return:g}, "
     done = "" if episode.success is None else ", done" if episode.success else ", not done"
-    return f"{asked}returned {episode.earned:.4g} in {episode.length} steps{done}"
+    return f"{target}returned {episode.earned:.4g} in {episode.length} steps{done}"
 
 
-def _draw_asked(source: Playable, played: Sequence[Sequence[Episode]], path: Path) -> None:
-    """What was asked for, and means and standard deviations of what came."""
+def _draw_target_returns(source: Playable, played: Sequence[Sequence[Episode]], path: Path) -> None:
+    """Target returns, and means and standard deviations of the achieved ones."""
     from matplotlib.figure import Figure
 
-    asked = [some[0].target_return or 0.0 for some in played]
+    targets = [some[0].target_return or 0.0 for some in played]
     sums = [summed_up(source, some) for some in played]
     means, spread = ([each[key] for each in sums] for key in ("return", "return_sd"))
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.add_subplot()
-    axes.plot([min(asked), max(asked)], [min(asked), max(asked)], color="grey", linewidth=1, label="as asked")
+    axes.plot([min(targets), max(targets)], [min(targets), max(targets)], color="grey", linewidth=1, label="target")
     known = [("best", source.best_return, ":"), ("mean", source.mean_return, "--")]
     for name, value, line in known:
         if value is not None:
             axes.axhline(value, color="tab:orange", linestyle=line, label=f"{name} return of the data, {value:.4g}")
     label = f"achieved, mean and sd of {len(played[0])}"
-    axes.errorbar(asked, means, spread, fmt="o", color="tab:blue", capsize=4, label=label)
-    axes.set_xlabel("return asked for")
-    axes.set_ylabel("return achieved")
+    axes.errorbar(targets, means, spread, fmt="o", color="tab:blue", capsize=4, label=label)
+    axes.set_xlabel("target return")
+    axes.set_ylabel("achieved return")
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=110)

@@ -14,10 +14,10 @@ from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.run.loading import load
 from mmtx.training import trainer
-from mmtx.training.ema import WeightAverage
 from mmtx.training.optimisation import decay_groups
 from mmtx.training.precision import precision_plugin
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
+from mmtx.training.weight_average import WeightAverage
 
 RAGGED = ["experiment=spell_digits", *TINY, "trainer.max_steps=4", "optim.warmup_steps=0", "logger=[]", "callbacks=[]"]
 """Names have three to five letters, so every batch is ragged, and micro-batches hold unequal numbers of targets."""
@@ -97,7 +97,7 @@ CAPTIONED = ["encode=[image]", "objective=[seq2seq]", "trainer.max_steps=2"]
 
 @pytest.fixture(scope="module")
 def one_that_listens(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("listens") / "run"
+    folder = tmp_path_factory.mktemp("encoder") / "run"
     return train_here(folder, *CAPTIONED, "loader.batch_size=16"), folder
 
 

@@ -1,0 +1,82 @@
+"""What the ranks of a run do together: sum and gather values, and agree on requests to stop or to save."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import IntEnum
+from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
+from typing import Any
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
+
+
+class Request(IntEnum):
+    """Made by any rank (`AgreeingModule.requests`); after the next step all ranks know of it."""
+
+    TERMINATE = SIGTERM
+    INTERRUPT = SIGINT
+    HANG_UP = SIGHUP
+    REQUEUE = SIGUSR1
+    SAVE = 1000
+    SAVING_FAILED = 1001
+
+
+class AgreeingModule(pl.LightningModule):
+    """A LightningModule whose ranks stop and save together.
+
+    Attributes:
+        requests: of this rank.
+        agreed: requests of all ranks when they last agreed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.requests: set[Request] = set()
+        self.agreed: set[Request] = set()
+
+    def agree(self, values: Tensor | None = None) -> list[float]:
+        """`values` summed over ranks, together with the requests of each; all ranks have to call this."""
+        if number := requested():
+            self.requests.add(Request(number))
+        values = torch.zeros(0, device=self.device) if values is None else values
+        flags = values.new_tensor([request in self.requests for request in Request], dtype=torch.double)
+        summed = self.sum_over_ranks(torch.cat([values.double(), flags])).tolist()
+        self.agreed = {request for request, count in zip(Request, summed[len(values) :], strict=True) if count}
+        return summed[: len(values)]
+
+    def stop_if_requested(self) -> None:
+        """Stops all ranks together if any of them was requested to; all have to call this.
+
+        Raises:
+            Interrupted: one was.
+        """
+        self.agree()
+        self.stop_if_agreed()
+
+    def stop_if_agreed(self) -> None:
+        """Raises `Interrupted` if any rank was requested to stop when they last agreed."""
+        for number in SIGNALS:
+            if Request(number) in self.agreed:
+                raise Interrupted(number)
+
+    @contextmanager
+    def cut_short(self) -> Iterator[None]:
+        """Within, a request to stop ends what this rank does by itself, at the next item of a loop. The ranks then stop
+        together where they next agree."""
+        with suppress(Interrupted), obeyed(Obey.AT_CHECKS):
+            yield
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all ranks, in their order; all ranks have to call this."""
+        values = [value] * self.trainer.world_size
+        if self.trainer.world_size > 1:
+            torch.distributed.all_gather_object(values, value)
+        return values
+
+    def sum_over_ranks(self, values: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(values, reduce_op="sum") if self.trainer.world_size > 1 else values

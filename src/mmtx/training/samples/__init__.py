@@ -1,0 +1,1 @@
+"""What a person would look at of a run: predictions beside the truth, episodes, who attends to whom."""
