@@ -23,7 +23,8 @@ from interleaved import compare, report
 
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
-from mmtx.data.episodes.source import Episodes, EpisodeSource, Windowing
+from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
+from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.sampler import Order
 from mmtx.world import World
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.data.files.known_keys import Keys, table
+from mmtx.data.files.supported_keys import Keys, table
 from mmtx.data.text import tokenizer_files
 from mmtx.interop import common_keys, timm_vit
 from mmtx.interop.families import FAMILIES
-from mmtx.interop.pictures import PICTURES
-from mmtx.interop.whisper import CT2_KEYS, SOUND
+from mmtx.interop.image_preprocessing import PREPROCESSOR
+from mmtx.interop.whisper import SOUND
+from mmtx.interop.whisper_checkpoints import CT2_KEYS
 
 PAGE = Path(__file__).parent.parent / "docs" / "public_weights.md"
 TITLES = {
@@ -51,7 +52,7 @@ def _lines() -> Iterator[str]:
         kinds = ", ".join(f"`{kind}`" for kind in family.kinds)
         own = {key: known for key, known in family.config_keys().items() if key not in _shared(name)}
         yield from _section(f"## {TITLES[name]}", own, f"Architectures: {kinds}.")
-    yield from _section("## Pictures: `preprocessor_config.json` of ViT", PICTURES)
+    yield from _section("## Pictures: `preprocessor_config.json` of ViT", PREPROCESSOR)
     yield from _section("## Sound: `preprocessor_config.json` of Whisper", SOUND)
     yield from _section("## Writing: `generation_config.json` of GPT-2, T5 and Whisper", common_keys.WRITING, OLDER)
     yield from _section("The other families write no text:", common_keys.SILENT)

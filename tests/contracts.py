@@ -13,10 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Sample, Spec, fake_batch
-from mmtx.data.agreement import difference
 from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
 from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
@@ -103,7 +102,7 @@ def check_learns(
     names: Collection[str] | None = None,
     splits: Collection[str] = ("train",),
 ) -> None:
-    """What a dataset learns from its data goes through `Source.learnt`, so that a run can hand it to the next.
+    """What a dataset learns from its data goes through `Source.fitted`, so that a run can hand it to the next.
 
     Args:
         whole: makes the dataset.
@@ -111,27 +110,27 @@ def check_learns(
         names: whose encodings are compared; None: all.
         splits: of the part, whose samples are all in some split of the whole, without augmentation.
     """
-    first = _made(whole, Learnt())
-    handed = Learnt.of_run(first.specs, first.learnt.state())
+    first = _made(whole, FittedState())
+    handed = FittedState.from_run(first.specs, first.fitted.state())
     second = _made(part, handed)
     assert not handed.missing, "a source asks for what its like did not learn"
     for name, spec in first.specs.items():
-        assert difference(spec, second.specs[name]) is None, f"{name} is declared otherwise"
+        assert spec_difference(spec, second.specs[name]) is None, f"{name} is declared otherwise"
     compared = set(first.specs if names is None else names)
     known = _encodings(first, ("train", "val", "test"), compared)
     strange = _encodings(second, splits, compared) - known
-    assert not strange, f"what is learnt outside of Source.learnt encodes {sorted({name for name, _ in strange})} anew"
+    assert not strange, f"what is learnt outside of Source.fitted encodes {sorted({name for name, _ in strange})} anew"
 
 
 def learns(whole: Callable[[], Source], part: Callable[[], Source]) -> bool:
     """Whether the part of the data teaches anything else than the whole: else `check_learns` shows nothing."""
-    one, other = _made(whole, Learnt()), _made(part, Learnt())
-    states = [{key: str(value) for key, value in each.learnt.state().items()} for each in (one, other)]
-    return states[0] != states[1] or any(difference(spec, other.specs[name]) for name, spec in one.specs.items())
+    one, other = _made(whole, FittedState()), _made(part, FittedState())
+    states = [{key: str(value) for key, value in each.fitted.state().items()} for each in (one, other)]
+    return states[0] != states[1] or any(spec_difference(spec, other.specs[name]) for name, spec in one.specs.items())
 
 
-def _made(make: Callable[[], Source], learnt: Learnt) -> Source:
-    with learnt.handed_over():
+def _made(make: Callable[[], Source], learnt: FittedState) -> Source:
+    with learnt.active():
         return make()
 
 

@@ -30,7 +30,7 @@ from mmtx.errors import ConfigErrors
 from mmtx.experiment import Experiment, assemble
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
-from mmtx.sweep.policy import Policy
+from mmtx.sweep.failure_policy import FailurePolicy
 from mmtx.sweep.settings import check_sweeper
 from mmtx.training.module import MultimodalModule
 
@@ -241,8 +241,8 @@ def test_every_sampler_and_pruner_takes_two_trials(sampler, pruner):
     assert study.best_value == 1.0
 
 
-@pytest.mark.parametrize("on_failure", closed(argument_types(Policy)["on_failure"]))
+@pytest.mark.parametrize("on_failure", closed(argument_types(FailurePolicy)["on_failure"]))
 def test_every_policy_for_failures(on_failure):
-    policy = Policy(on_failure=on_failure, max_attempts=2, max_failures=None, job_timeout=None)
+    policy = FailurePolicy(on_failure=on_failure, max_attempts=2, max_failures=None, job_timeout=None)
     known = {"continue": (False, True), "stop": (False, False), "retry": (True, True)}
-    assert (policy.tries_again(1), policy.goes_on(1)) == known[on_failure]
+    assert (policy.retries(1), policy.may_start(1)) == known[on_failure]

@@ -11,7 +11,7 @@ from mmtx.acting.policy_eval import play, play_metrics
 from mmtx.batch import Batch
 from mmtx.data.base import Source
 from mmtx.data.loaders import DataModule
-from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.decoding.rollouts import Episode
 from mmtx.directions import KNOWN, Direction, known
 from mmtx.errors import InvalidValue
@@ -92,7 +92,7 @@ class Evaluation:
 
     def add(self, part: str, batches: Sequence[Batch]) -> None:
         """Scores batches of a part of the data."""
-        self._skipped += count_left_out(batches).to(self._skipped.device)
+        self._skipped += count_skipped(batches).to(self._skipped.device)
         for batch in batches:
             self.add_scores(part, self._learner(batch))
 
@@ -109,7 +109,7 @@ class Evaluation:
             UserError: more than this share of the samples could not be read.
         """
         of_parts, whole, (skipped, seen) = self._summed()
-        check_left_out(skipped, seen, max_bad_share)
+        check_skipped(skipped, seen, max_bad_share)
         metrics, loss = stage_metrics(self._learner, self._stage, whole), f"{self._stage}/loss"
         if of_parts:
             metrics = of_parts | {name: value for name, value in metrics.items() if name == loss}

@@ -7,7 +7,7 @@ from builders import POSITIONS, action, backbone, model, series, text, text_spec
 from toy_world import ALL, SPECS, Toy, made_learner
 
 from mmtx.acting.policy_eval import acting_objective, play
-from mmtx.data.renamed import renamed
+from mmtx.data.renamed_source import rename_source
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.tokens import Clock
@@ -26,7 +26,7 @@ def learner_of(names: list[str], specs: dict, **changes: object) -> Learner:
 
 
 def test_names_of_a_world_may_be_others() -> None:
-    source = renamed(Toy(), NEW)
+    source = rename_source(Toy(), NEW)
     names = [NEW.get(name, name) for name in ALL]
     there = learner_of(names, dict(source.specs), action="move", read="seen", target_returns=[4.0])
     assert play(there, source, "test") == play(made_learner(target_returns=[4.0]), Toy(), "test")
@@ -43,7 +43,7 @@ def test_names_of_other_data_are_not_in_the_set() -> None:
 
 
 def test_each_world_has_its_own_objective() -> None:
-    source = renamed(Toy(), NEW)
+    source = rename_source(Toy(), NEW)
     specs = {**SPECS, **source.specs}
     whole = learner_of([*ALL, "seen", "move"], specs)
     moves = action(whole.model, specs, action="move", read="seen")

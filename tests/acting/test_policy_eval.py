@@ -21,7 +21,7 @@ from mmtx.acting.policy_eval import (
     target_returns,
 )
 from mmtx.data.base import Samples
-from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
 from mmtx.evaluate import act
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify

@@ -86,7 +86,7 @@ def test_pictures_keep_the_first_principal_components(energy):
 
 
 @pytest.mark.parametrize("snr_db", [-10.0, 5.0])
-def test_sound_has_the_noise_that_is_asked_for(snr_db):
+def test_sound_has_the_requested_noise(snr_db):
     clean, noisy = source(voice_snr_db=None), source(voice_snr_db=snr_db)
     for name, split in splits(noisy).items():
         for i in range(len(split)):
@@ -132,7 +132,7 @@ class NoSevens(Source):
 def test_a_digit_without_a_picture_is_named():
     said = {int(voices().train()[i]["label"]["class"]) for i in range(FEW["num_train"])}
     assert 7 in said
-    with pytest.raises(UserError, match="class 7 is heard in the train part of data.voices, and there is no picture"):
+    with pytest.raises(UserError, match="class 7 is in the train part of data.voices, and has no picture"):
         source(pictures=NoSevens())
 
 
@@ -151,7 +151,7 @@ def test_bad_values_are_named(energy):
         source(picture_energy=energy)
 
 
-def test_a_plain_installation_says_which_extra_to_add(monkeypatch, capsys):
+def test_a_plain_installation_names_the_missing_extra(monkeypatch, capsys):
     monkeypatch.setattr(synthesis, "PACKAGE", "not-there-at-all")
     assert main(["check", "experiment=av_digits"]) == 2
     assert "pip install 'mmtx[speech]'" in capsys.readouterr().err

@@ -19,7 +19,8 @@ from mmtx.data.episodes.babyai import BabyAI
 from mmtx.data.episodes.babyai_demonstrations import episode_seed
 from mmtx.data.episodes.babyai_level import Level, language
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters, Words
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
 
 GO_TO = "BabyAI-GoToLocal-v0"
@@ -194,7 +195,7 @@ def test_every_mission_can_be_written_within_the_bound(level):
             assert environment.max_steps <= chosen.max_steps
 
 
-def test_what_can_be_asked_for():
+def test_limits_of_the_keys():
     data = source(num_val=0)
     returns = [float(sample["return"]["values"].max()) for sample in samples(data.train())]
     assert data.best_return == max(returns) and 0.5 < data.best_return < 1 and data.return_scale == 1
@@ -252,13 +253,13 @@ def test_a_bot_that_gives_up_solves_nothing(monkeypatch):
 
 def rolled(world, seeds, actions):
     """What is seen before each step, and the outcomes; who has no action left does nothing (6)."""
-    observation, told = world.reset(seeds)
+    observation, constants = world.reset(seeds)
     seen, outcomes = [observation], []
     for step in range(max(map(len, actions))):
         chosen = [own[step] if step < len(own) else 6 for own in actions]
         outcomes.append(world.step(torch.tensor(chosen)))
         seen.append(outcomes[-1].observation)
-    return seen, outcomes, told
+    return seen, outcomes, constants
 
 
 @pytest.mark.parametrize("changes", [{}, {"pixels": True}, {"level": PUT_NEXT}])
@@ -267,7 +268,7 @@ def test_the_actions_of_the_data_lead_through_its_views(changes, monkeypatch):
     whole = [episode[0] for episode in episodes(data.train())]
     monkeypatch.setattr(babyai_world, "episode_seed", lambda _, number, *rest: episode_seed("train", number, *rest))
     actions = [sample["action"]["class"].tolist() for sample in whole]
-    seen, outcomes, told = rolled(data.world(4), range(4), actions)
+    seen, outcomes, constants = rolled(data.world(4), range(4), actions)
     assert len({len(own) for own in actions}) > 1
     for i, sample in enumerate(whole):
         steps = len(actions[i])
@@ -278,27 +279,27 @@ def test_the_actions_of_the_data_lead_through_its_views(changes, monkeypatch):
         assert rewards[steps - 1] == sample["return"]["values"][0, 0] and rewards.count_nonzero() == 1
         assert [bool(outcome.over[i]) for outcome in outcomes] == [step >= steps - 1 for step in range(len(outcomes))]
         assert [bool(outcome.success[i]) for outcome in outcomes] == [bool(outcome.over[i]) for outcome in outcomes]
-        assert same(told[i], {"mission": sample["mission"]})
+        assert same(constants[i], {"mission": sample["mission"]})
 
 
 def test_the_worlds_episodes_are_others_and_the_same_for_all_split_seeds():
     one, other = source().world(3), source(split_seed=1).world(3)
-    seen, told = one.reset([0, 1, 2])
+    seen, constants = one.reset([0, 1, 2])
     assert same(seen, other.reset([0, 1, 2])[0])
     assert same(seen[0]["view"]["cells"], played(GO_TO, episode_seed("test", 0, 0, 0))[0][0])
-    assert set(seen[0]) == {"view"} and set(seen[0]["view"]) == {"cells"} and set(told[0]) == {"mission"}
+    assert set(seen[0]) == {"view"} and set(seen[0]["view"]) == {"cells"} and set(constants[0]) == {"mission"}
 
 
 def test_neighbours_do_not_matter():
     generator = torch.Generator().manual_seed(0)
     actions = torch.randint(0, 7, (3, 30), generator=generator).tolist()
     world = source(level=PUT_NEXT).world(3)
-    seen, outcomes, told = rolled(world, [4, 9, 2], actions)
+    seen, outcomes, constants = rolled(world, [4, 9, 2], actions)
     for i, seed in enumerate([4, 9, 2]):
         alone = rolled(world, [seed], [actions[i]])
         assert same([step[i] for step in seen], [step[0] for step in alone[0]])
         assert [float(outcome.reward[i]) for outcome in outcomes] == [float(each.reward) for each in alone[1]]
-        assert same(told[i], alone[2][0])
+        assert same(constants[i], alone[2][0])
 
 
 def test_time_runs_out():
@@ -335,7 +336,7 @@ def test_more_seeds_than_episodes_are_refused():
 
 
 @pytest.mark.parametrize(("names", "spoken"), [("mission,view,action", False), ("speech,view,action", True)])
-def test_the_set_says_whether_missions_are_said_aloud(names, spoken):
+def test_the_set_decides_whether_missions_are_said_aloud(names, spoken):
     keys = ["experiment=babyai_local", f"modality=[{names}]"]
     assert compose(keys)["data"]["speech"] is spoken
     assert compose([*keys, f"data.speech={not spoken}"])["data"]["speech"] is not spoken
@@ -347,16 +348,16 @@ def test_missions_are_said_by_the_speakers_of_the_split(monkeypatch):
     data = source(speech=True, num_episodes=6, num_val=4)
     clips = len(said)
     world = data.world(4)
-    _, told = world.reset([0, 1, 2, 3])
+    _, constants = world.reset([0, 1, 2, 3])
     assert {rate for _, _, rate in said} == {SAMPLE_RATE_HZ}
     learnt = {voice.name for _, voice, _ in said[:clips]}
     assert learnt & set(voice_names("train")) and learnt & set(voice_names("val"))
     assert learnt <= {*voice_names("train"), *voice_names("val")}
     assert {voice.name for _, voice, _ in said[clips:]} <= set(voice_names("test"))
     texts = [text for text, _, _ in said[clips:]]
-    assert {data.vocabulary.decode(each["mission"]["ids"].tolist()) for each in told} == set(texts)
+    assert {data.vocabulary.decode(each["mission"]["ids"].tolist()) for each in constants} == set(texts)
     again = world.reset([0, 1, 2, 3])[1]
-    assert same(told, again) and len(said) - clips == len(texts), "the world remembers what was said"
+    assert same(constants, again) and len(said) - clips == len(texts), "the world remembers what was said"
     by_text = {text: synthesis.synthesise(text, voice, SAMPLE_RATE_HZ) for text, voice, _ in said}
     for sample in samples(data.train()):
         assert data.vocabulary.decode(sample["mission"]["ids"].tolist()) in by_text
@@ -409,9 +410,9 @@ def test_a_damaged_cache_is_made_anew(cache, capfd, damage):
         file.write_bytes((damaged | {"other": pickle.dumps("not arrays")})[damage])
         capfd.readouterr()
         assert same(samples(source(num_val=0, speech=True, voices=1).train()), fresh)
-        said = capfd.readouterr().err
-        assert said.startswith(f"mmtx: {file} cannot be read (") and said.endswith("); it is made anew\n")
-        assert said.count("\n") == 1 and file.read_bytes() == content
+        printed = capfd.readouterr().err
+        assert printed.startswith(f"mmtx: {file} cannot be read (") and printed.endswith("); it is generated again\n")
+        assert printed.count("\n") == 1 and file.read_bytes() == content
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache, capfd):

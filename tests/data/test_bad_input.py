@@ -19,13 +19,12 @@ from small_data import md5
 from mmtx.batch import Field, Spec
 from mmtx.data.audio.sound_file import read_sound
 from mmtx.data.base import Samples, Source
-from mmtx.data.episodes.trajectories import read_trajectories
-from mmtx.data.files.gunzip import gunzip
-from mmtx.data.files.unpacked import FREE_BYTES
+from mmtx.data.episodes.trajectory_files import read_trajectories
+from mmtx.data.files.decompression import FREE_BYTES, gunzip
 from mmtx.data.image import idx_images
 from mmtx.data.image.decode_image import decode_image
 from mmtx.data.loaders import DataModule
-from mmtx.data.skipped_samples import LEFT_OUT, check_left_out, count_left_out
+from mmtx.data.skipped_samples import SKIPPED, check_skipped, count_skipped
 from mmtx.errors import UserError
 
 MOST_GROWTH = 64 << 20
@@ -76,19 +75,19 @@ def test_bad_samples_leave_empty_rows_whoever_reads_them():
     alone = rows(num_workers=0)
     assert alone == rows(num_workers=2) == rows(num_workers=0, num_ranks=2)
     ids = [i for step in alone for _, ids, _ in step for i in ids]
-    assert ids.count(LEFT_OUT) == 2 * len(BAD) and not BAD & set(ids)
+    assert ids.count(SKIPPED) == 2 * len(BAD) and not BAD & set(ids)
     for values, ids, lengths in (batch for step in alone for batch in step):
         assert [(value, length) for value, length in zip(values, lengths, strict=True)] == [
-            (0.0, 0) if i == LEFT_OUT else (float(i), 1) for i in ids
+            (0.0, 0) if i == SKIPPED else (float(i), 1) for i in ids
         ]
 
 
 def test_left_out_samples_are_counted_and_fillers_are_not():
     batches = [batch for step in module().eval_loaders("val", rank=0, num_ranks=1)[""] for batch in step]
-    assert count_left_out(batches).tolist() == [len(BAD), 40]
-    check_left_out(4, 40, 0.1)
+    assert count_skipped(batches).tolist() == [len(BAD), 40]
+    check_skipped(4, 40, 0.1)
     with pytest.raises(UserError, match=r"5 of 40 samples .* more than loader.max_bad_share=0.1"):
-        check_left_out(5, 40, 0.1)
+        check_skipped(5, 40, 0.1)
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])

@@ -67,7 +67,7 @@ def test_filler_samples_have_nothing_in_them():
     assert len(empty) == 2 and empty.ids.tolist() == [-1, -1] and not any(empty.full.values())
 
 
-def test_only_the_names_asked_for_are_taken():
+def test_only_the_requested_names_are_collated():
     batch = collate([{**sample(), "other": {"x": torch.ones(())}}], {"label": SPECS["label"]})
     assert set(batch.fields) == {"label"}
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from contracts import check_source
 
-from mmtx.data.multimodal import driving
-from mmtx.data.multimodal.driving import LABELS, LANE_M, SENSORS, Driving
+from mmtx.data.multimodal import driving_simulation as simulation
+from mmtx.data.multimodal.driving import SENSORS, Driving
+from mmtx.data.multimodal.driving_simulation import LABELS, LANE_M
 from mmtx.errors import InvalidValue
 
 STRAIGHT = {"curvature": 0.0, "offset": 0.0, "heading": 0.0, "vehicle": 0, "limit": 36.0, "speed": 20.0}
@@ -22,11 +23,11 @@ def world(count=1, **changes):
     """The same moment `count` times: nothing near on a straight road unless a test says otherwise."""
     values = {**FREE, **changes}
     pair = torch.ones(count, 2)
-    return driving._World(
+    return simulation._State(
         vehicle=torch.full((count,), values["vehicle"]),
         speed=torch.full((count,), values["speed"]),
         limit=torch.full((count,), values["limit"]),
-        curvature=torch.as_tensor(values["curvature"], dtype=torch.float32).expand(count, len(driving.POINTS_M)),
+        curvature=torch.as_tensor(values["curvature"], dtype=torch.float32).expand(count, len(simulation.POINTS_M)),
         offset=torch.full((count,), values["offset"]),
         heading=torch.full((count,), values["heading"]),
         gap=pair * values["gap"],
@@ -52,21 +53,21 @@ def test_every_label_is_there():
 
 
 def acceleration(**changes):
-    return float(driving._intelligent_driver(world(**changes))[0])
+    return float(simulation._intelligent_driver(world(**changes))[0])
 
 
 def test_the_driver_is_the_intelligent_driver_model():
     """By scalars, for random moments."""
-    truth = driving._world(200, torch.Generator().manual_seed(0))
-    for i, given in enumerate(driving._intelligent_driver(truth).tolist()):
+    truth = simulation._draw_state(200, torch.Generator().manual_seed(0))
+    for i, given in enumerate(simulation._intelligent_driver(truth).tolist()):
         kind, v = int(truth.vehicle[i]), float(truth.speed[i])
-        a, b = float(driving.ACCELERATION[kind]), float(driving.BRAKING[kind])
+        a, b = float(simulation.ACCELERATION[kind]), float(simulation.BRAKING[kind])
         v0 = float(truth.limit[i])
         for point, curvature in enumerate(truth.curvature[i].tolist()):
-            in_curve = math.sqrt(float(driving.CORNERING[kind]) / max(abs(curvature), 1e-5))
+            in_curve = math.sqrt(float(simulation.CORNERING[kind]) / max(abs(curvature), 1e-5))
             v0 = min(v0, math.sqrt(in_curve**2 + 2 * b * 10 * point))
         s, dv = float(truth.gap[i, 0]), float(truth.closing[i, 0])
-        wanted = 2 + max(0.0, v * float(driving.HEADWAY_S[kind]) + v * dv / (2 * math.sqrt(a * b)))
+        wanted = 2 + max(0.0, v * float(simulation.HEADWAY_S[kind]) + v * dv / (2 * math.sqrt(a * b)))
         assert given == pytest.approx(a * (1 - (v / v0) ** 4 - (wanted / s) ** 2), rel=1e-3, abs=1e-3)
 
 
@@ -74,13 +75,13 @@ def test_the_driver_is_careful():
     assert acceleration(speed=36.0) == pytest.approx(0, abs=1e-3), "at the limit, on a free road"
     assert acceleration() > 1 > 0 > acceleration(speed=40.0)
     assert acceleration(gap=20.0, closing=5.0) < acceleration(gap=20.0) < acceleration(gap=80.0)
-    curve = torch.where(driving.POINTS_M >= 50, 1 / 30, 0.0)
+    curve = torch.where(simulation.POINTS_M >= 50, 1 / 30, 0.0)
     assert acceleration(curvature=curve) < 0 < acceleration(curvature=curve, speed=10.0)
     assert acceleration(gap=25.0, vehicle=2) < acceleration(gap=25.0, vehicle=3), "a lorry keeps more distance"
 
 
 def sideways(**changes):
-    return float(driving._steer(world(**changes))[0])
+    return float(simulation._steer(world(**changes))[0])
 
 
 def test_the_driver_steers_to_the_middle_and_along_the_road():
@@ -94,7 +95,7 @@ def test_the_driver_steers_to_the_middle_and_along_the_road():
 
 def test_labels_say_what_the_driver_does():
     def label(**changes):
-        return LABELS[int(driving._drive(world(**changes))[0])]
+        return LABELS[int(simulation._drive(world(**changes))[0])]
 
     assert (label(), label(speed=36.0), label(speed=42.0)) == ("accelerate", "keep", "brake")
     assert (label(offset=1.5), label(offset=-1.5, speed=42.0)) == ("accelerate right", "brake left")
@@ -106,7 +107,7 @@ def test_labels_say_what_the_driver_does():
 
 def picture(**changes):
     """The mean of many pictures of one moment, in all kinds of light."""
-    return driving._camera(world(300, **changes), torch.Generator().manual_seed(0)).float().mean((0, 1))
+    return simulation._camera(world(300, **changes), torch.Generator().manual_seed(0)).float().mean((0, 1))
 
 
 def line_columns(**changes):
@@ -118,12 +119,12 @@ def line_columns(**changes):
 def test_the_camera_sees_the_lane():
     straight = picture()
     assert (straight - straight.flip(1))[10:].abs().max() < 8, "near, where there is one lane, left and right are alike"
-    ahead = driving.FOCAL_PIXELS * driving.CAMERA_HEIGHT_M / (driving.ROWS - 0.5 - driving.HORIZON)
-    half = LANE_M / 2 / ahead * driving.FOCAL_PIXELS
+    ahead = simulation.FOCAL_PIXELS * simulation.CAMERA_HEIGHT_M / (simulation.ROWS - 0.5 - simulation.HORIZON)
+    half = LANE_M / 2 / ahead * simulation.FOCAL_PIXELS
     left, right = line_columns()
     assert left == pytest.approx(15.5 - half, abs=1) and right == pytest.approx(15.5 + half, abs=1)
     assert line_columns(offset=0.5)[0] > left, "further to the left in the lane, its left line is nearer"
-    far = driving.HORIZON + 1
+    far = simulation.HORIZON + 1
     middle = (picture(curvature=0.01)[far] - straight[far]).topk(2).indices.float().mean()
     assert middle < 15.5, "a curve to the left"
 
@@ -131,18 +132,18 @@ def test_the_camera_sees_the_lane():
 def test_the_camera_sees_cars():
     empty, near, far = picture(), picture(gap=10.0), picture(gap=60.0)
     assert (empty - near).sum() > 3 * (empty - far).sum() > 0
-    rows, columns = torch.arange(driving.ROWS) + 0.5, torch.arange(driving.COLUMNS) + 0.5
+    rows, columns = torch.arange(simulation.ROWS) + 0.5, torch.arange(simulation.COLUMNS) + 0.5
     dark = (empty - near).clamp(min=3) - 3
     assert float((dark.sum(0) * columns).sum() / dark.sum()) == pytest.approx(16, abs=0.3)
-    foot = driving.HORIZON + driving.FOCAL_PIXELS * driving.CAMERA_HEIGHT_M / 10
+    foot = simulation.HORIZON + simulation.FOCAL_PIXELS * simulation.CAMERA_HEIGHT_M / 10
     assert float(rows[dark.sum(1) > 1].max()) == pytest.approx(foot, abs=1)
     beside = (empty - picture(gap=10.0, beside=True)).clamp(min=3) - 3
     assert (beside.sum(0) * columns).sum() / beside.sum() < 13, "the other car is to the left"
 
 
 def test_the_radar_measures_and_does_not_know_whom():
-    truth = driving._world(400, torch.Generator().manual_seed(0))
-    echoes, count = driving._radar(truth, torch.Generator().manual_seed(1))
+    truth = simulation._draw_state(400, torch.Generator().manual_seed(0))
+    echoes, count = simulation._radar(truth, torch.Generator().manual_seed(1))
     first = 0
     for i in range(400):
         real = echoes[i, : count[i]]
@@ -154,8 +155,8 @@ def test_the_radar_measures_and_does_not_know_whom():
 
 
 def test_the_map_knows_the_road():
-    truth = driving._world(5, torch.Generator().manual_seed(0))
-    points = driving._map(truth)
+    truth = simulation._draw_state(5, torch.Generator().manual_seed(0))
+    points = simulation._map(truth)
     torch.testing.assert_close(points[:, :, 1] / 100, truth.curvature)
     torch.testing.assert_close(points[:, 3, 0], torch.full((5,), 0.3))
     torch.testing.assert_close(points[:, 0, 2] * 30, truth.limit)
@@ -164,7 +165,7 @@ def test_the_map_knows_the_road():
 # --- failures ---------------------------------------------------------------------------------------------------------
 
 
-def test_sensors_fail_as_often_as_asked_and_never_all():
+def test_sensors_fail_with_their_probability_and_never_all():
     whole, broken = source(num_test=1000), source(num_test=1000, failures=0.8)
     lacks = dict.fromkeys(SENSORS, 0)
     for i in range(1000):

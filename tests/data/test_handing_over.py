@@ -10,7 +10,7 @@ import pytest
 import torch
 from test_sampler import module, training
 
-from mmtx.data.worker import Desk, with_workers
+from mmtx.data.worker import CurrentSamples, start_workers
 from mmtx.errors import UserError
 
 
@@ -32,7 +32,7 @@ def test_a_folder_for_temporary_files_may_be_gone_or_have_a_long_path(is_there, 
     assert tempfile.tempdir == str(place) and not (is_there and [*place.iterdir()])
     folder = Path(util.get_temp_dir())
     shutil.rmtree(folder)  # as those do who clean up
-    with_workers(list)
+    start_workers(list)
     assert folder.is_dir()
 
 
@@ -42,7 +42,7 @@ def test_no_folder_at_all_is_a_line(no_folder_yet, monkeypatch):
 
     monkeypatch.setattr(tempfile, "mkdtemp", full)
     with pytest.raises(UserError, match="loader.num_workers needs a folder for sockets, .* set TMPDIR"):
-        with_workers(list)
+        start_workers(list)
 
 
 NO_ROOM = r"through shared memory, and there is none left \(.*No space left on device.*\): make /dev/shm larger"
@@ -58,7 +58,7 @@ def test_no_room_for_a_batch_is_a_line_at_once(monkeypatch):
     with pytest.raises(UserError, match=NO_ROOM):
         list(data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1, timeout_s=60.0))
     with pytest.raises(UserError, match=NO_ROOM):
-        Desk()
+        CurrentSamples()
 
 
 def test_no_room_for_workers_is_a_line(monkeypatch):

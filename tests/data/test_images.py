@@ -30,7 +30,7 @@ from mmtx.data.image.decode_image import FILL, Fit, decode_image
 from mmtx.data.image.digits import Digits
 from mmtx.data.image.image_folder import ImageFolder
 from mmtx.data.image.labelled_images import LabelledImages
-from mmtx.data.stratified import hold_out
+from mmtx.data.stratified_split import hold_out
 from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
@@ -105,7 +105,7 @@ def labelled(augment=None, num_val=10, split_seed=0):
     return LabelledImages(
         train=pictures(50),
         test=pictures(20, seed=1),
-        labels=("even", "odd"),
+        class_names=("even", "odd"),
         augment=augment,
         num_val=num_val,
         split_seed=split_seed,
@@ -307,7 +307,7 @@ def test_a_damaged_cache_is_mended(small, cache, server):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_a_download_that_fails_says_how_to_do_without(name, small, cache, server):
+def test_a_failed_download_names_the_manual_way(name, small, cache, server):
     with pytest.raises(UserError, match=r"could not be downloaded to .*cache.*http://127.0.0.1.*404.*data.path=FOLDER"):
         open_published(name, None)
     server.files = {Path(key).name: b"something else" for key in small[name]}
@@ -706,7 +706,7 @@ def test_train_can_be_the_name_of_a_class(tmp_path):
     assert image_folder(tmp_path).specs["label"].class_names == ("car", "train")
 
 
-def test_images_are_decoded_when_they_are_asked_for(tmp_path):
+def test_images_are_decoded_when_they_are_read(tmp_path):
     folder_of(tmp_path, {"train/cat": 3, "train/dog": 3, "val/cat": 1})
     (tmp_path / "train/cat/1.png").write_bytes(b"broken")
     split = image_folder(tmp_path).train()

@@ -42,7 +42,7 @@ def test_every_text_once(kind: str, tmp_path: Path) -> None:
         for i in range(len(split)):
             ids, label = split[i]["text"]["ids"].tolist(), int(split[i]["label"]["class"])
             assert (ids[0], ids[-1]) == (256, 257)
-            read.append((source.vocabulary.decode(ids), source.labels[label]))
+            read.append((source.vocabulary.decode(ids), source.class_names[label]))
     assert sorted(read) == sorted(ROWS)
     specs = source.specs
     assert specs["label"].class_names == ("a", "b", "c")

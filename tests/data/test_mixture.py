@@ -11,7 +11,7 @@ from mmtx.data.base import Samples, Source
 from mmtx.data.loaders import DataModule
 from mmtx.data.mixture import Mixture
 from mmtx.data.mixture_order import BLOCK, MixtureOrder
-from mmtx.data.sampler import Draw, Order, mix
+from mmtx.data.sampler import Draw, Order, hash_seed
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -77,7 +77,7 @@ def test_every_block_has_the_shares_to_a_sample(weights):
 
 def test_a_part_has_the_order_that_it_has_alone():
     draws = [draw for draw in taken(order(), 0, 2 * BLOCK) if part_of(draw) == 1]
-    alone = islice(Order(70, mix(3, 1)).stream(0), len(draws))
+    alone = islice(Order(70, hash_seed(3, 1)).stream(0), len(draws))
     assert [Draw(draw.epoch, draw.index - 7) for draw in draws] == list(alone)
 
 
@@ -153,9 +153,9 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
 
 
 @pytest.mark.parametrize(
-    "keys, told",
+    "keys, message",
     [
-        ({"weights": {"small": 1}}, "says nothing of large"),
+        ({"weights": {"small": 1}}, "has none for large"),
         ({"weights": {"small": 1, "large": -1}}, "weights.large=-1 must be a number that is at least 0"),
         ({"weights": {"small": [1, 2, 3], "large": 1}}, r"weights.small=\[1, 2, 3\] must be"),
         ({"weights": {"small": 0, "large": 0}}, "are all 0"),
@@ -163,7 +163,7 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
         ({"weights": {"small": 1, "large": 1, "huge": 1}}, "weights.huge=1 is of a part that is not there"),
         ({"weights": {"small": [1, 0], "large": 1}}, "schedule_samples=None must be"),
         ({"schedule_samples": 5}, "schedule_samples=5 must be"),
-        ({"weights": {"small": 1, "large": 1}, "temperature": 2.0}, "says nothing beside data.weights"),
+        ({"weights": {"small": 1, "large": 1}, "temperature": 2.0}, "has no effect beside data.weights"),
         ({"temperature": 0.0}, "temperature=0.0 must be more than 0"),
         ({"names": {"huge": {}}}, "names.huge={} is of a part that is not there"),
         ({"names": {"small": {"x": "y"}}}, "names.small.x=y renames what is not there"),
@@ -173,8 +173,8 @@ def test_codes_without_names_have_to_be_as_many_in_both_parts():
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_cannot_be_mixed_is_said(keys, told):
-    with pytest.raises(InvalidValue, match=told):
+def test_what_cannot_be_mixed_is_refused(keys, message):
+    with pytest.raises(InvalidValue, match=message):
         mixture(**keys)
 
 

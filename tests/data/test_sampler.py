@@ -16,8 +16,9 @@ from mmtx.batch import Field, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.data.loaders import DataModule
 from mmtx.data.mixture import Mixture
-from mmtx.data.sampler import EvalSampler, Order, TrainSampler, mix, seed_step
-from mmtx.data.worker import Desk
+from mmtx.data.sampler import EvalSampler, Order, TrainSampler, hash_seed
+from mmtx.data.seeding import seed_step
+from mmtx.data.worker import CurrentSamples
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -84,11 +85,11 @@ def steps(order, *, num_steps=7, batch_size=2, accumulate=1, rank=0, num_ranks=1
     )
 
 
-def test_mix_tells_its_numbers_apart():
-    numbers = [mix(a, b, c) for a in range(12) for b in range(12) for c in range(12)]
+def test_hash_seed_distinguishes_its_numbers():
+    numbers = [hash_seed(a, b, c) for a in range(12) for b in range(12) for c in range(12)]
     assert len(set(numbers)) == 12**3
     assert all(0 <= number < 2**63 for number in numbers)
-    assert mix(-1, 2**64 + 5) == mix(2**64 - 1, 5), "any integer will do"
+    assert hash_seed(-1, 2**64 + 5) == hash_seed(2**64 - 1, 5), "any integer will do"
 
 
 def test_the_stream_is_a_function_of_seed_and_place():
@@ -261,7 +262,7 @@ def test_a_step_seeds_every_generator_by_seed_step_and_rank():
         assert all(one != other for one, other in zip(drawn(*place), first, strict=True))
 
 
-def test_only_the_names_asked_for_are_loaded():
+def test_only_the_requested_names_are_loaded():
     loader = module(names=["number"]).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)
     assert set(next(iter(loader))[0].fields) == {"number"}
 
@@ -296,26 +297,26 @@ class Deadly(Noisy):
 def test_what_a_worker_was_on_when_it_died_is_known():
     data = module(Deadly(), num_workers=2)
     try:  # keeps no traceback, which would keep the other worker
-        told = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
+        message = str(list(data.train_loader(num_steps=6, accumulate=1, rank=0, num_ranks=1)))
     except RuntimeError as error:
-        told = str(error)
-    assert data.desk.samples(told) == [11]
+        message = str(error)
+    assert data.current.samples(message) == [11]
 
 
 def test_what_workers_that_hang_are_on_is_known():
-    desk = Desk()
-    hangs = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(7), time.sleep(60)), daemon=True)
-    idle = multiprocessing.get_context("fork").Process(target=lambda: (desk.note(-1), time.sleep(60)), daemon=True)
+    current = CurrentSamples()
+    hangs = multiprocessing.get_context("fork").Process(target=lambda: (current.record(7), time.sleep(60)), daemon=True)
+    idle = multiprocessing.get_context("fork").Process(target=lambda: (current.record(-1), time.sleep(60)), daemon=True)
     for worker in (hangs, idle):
         worker.start()
     deadline = time.monotonic() + 30
-    while desk.samples("DataLoader timed out") != [7]:
+    while current.samples("DataLoader timed out") != [7]:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     for worker in (hangs, idle):
         worker.kill()
         worker.join()
-    assert desk.samples("DataLoader timed out") == []
+    assert current.samples("DataLoader timed out") == []
 
 
 class Million(Source):

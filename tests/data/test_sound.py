@@ -99,18 +99,18 @@ def test_what_overshoots_a_little_is_clipped(tmp_path):
     assert waveform.equal(torch.from_numpy(sine(amplitude=1.5)).clamp(-1, 1))
 
 
-NOT_SAID = 0xFFFFFFFF
+UNKNOWN = 0xFFFFFFFF
 
 
 @pytest.mark.parametrize(
     "riff, data",
     [
-        *[(NOT_SAID, NOT_SAID), (0, 0), (36, 0), (None, NOT_SAID), (0, NOT_SAID), (NOT_SAID, 0)],
+        *[(UNKNOWN, UNKNOWN), (0, 0), (36, 0), (None, UNKNOWN), (0, UNKNOWN), (UNKNOWN, 0)],
         *[(0x7FFFF024, 0x7FFFF000), (0x80000024, 0x80000000), (0x7FFFFFFF, 0x7FFFFFDB), (0xFFFFFFFF, 0xFFFFFFDB)],
     ],
 )
 @pytest.mark.parametrize("before", [b"", b"LIST\x05\0\0\0abcde\0"])
-def test_a_stream_whose_size_is_not_said_is_read_to_its_end(tmp_path, riff, data, before):
+def test_a_stream_of_unknown_size_is_read_to_its_end(tmp_path, riff, data, before):
     """ffmpeg, recorders that were killed, SoX, arecord, and those that write the largest number there is."""
     file = written(tmp_path, wav(riff=riff, data=data, before=before))
     assert sound_header(file).frames == 1600
@@ -129,7 +129,7 @@ def test_other_formats_in_a_pipe(tmp_path):
     streams = [
         ("a.flac", flac[:21] + bytes([flac[21] & 0xF0, 0, 0, 0, 0]) + flac[26:]),
         ("a.aiff", aiff[:at] + struct.pack(">I", 0x7F000008) + aiff[at + 4 :]),
-        ("a.au", au[:8] + struct.pack(">I", NOT_SAID) + au[12:]),
+        ("a.au", au[:8] + struct.pack(">I", UNKNOWN) + au[12:]),
     ]
     for name, content in streams:
         assert (read(written(tmp_path, content, name)) - whole).abs().max() < 2**-15
@@ -148,9 +148,9 @@ def test_tags_may_come_first(tmp_path, kind):
         for padding in (bytes(700), long + bytes(700)):
             assert read(written(tmp_path, padding + content, "padded.mp3")).equal(plain)
     if kind == "wav":
-        stream = wav(riff=NOT_SAID, data=NOT_SAID)
+        stream = wav(riff=UNKNOWN, data=UNKNOWN)
         assert read(written(tmp_path, long + stream)).equal(torch.arange(1600) / 32768)
-        with pytest.raises(UserError, match="cut short: its header says 3200 bytes of samples, and 3198 are there"):
+        with pytest.raises(UserError, match="cut short: its header declares 3200 bytes of samples, and 3198 are there"):
             read(written(tmp_path, long + wav()[:-2]))
 
 
@@ -183,12 +183,12 @@ def test_wav_of_64_bits(tmp_path):
 def rf64(data_bytes, pcm):
     body = b"WAVEds64" + struct.pack("<IQQQI", 28, 0, data_bytes, 0, 0)
     body += b"fmt " + struct.pack("<IHHIIHH", 16, 1, 1, 16_000, 32_000, 2, 16)
-    return b"RF64" + struct.pack("<I", NOT_SAID) + body + b"data" + struct.pack("<I", NOT_SAID) + pcm
+    return b"RF64" + struct.pack("<I", UNKNOWN) + body + b"data" + struct.pack("<I", UNKNOWN) + pcm
 
 
 def test_the_size_of_a_wav_of_64_bits_stands_elsewhere(tmp_path):
     assert read(written(tmp_path, rf64(3200, bytes(3200)))).shape == (1600,)
-    with pytest.raises(UserError, match="cut short: its header says 6400 bytes of samples, and 3200 are there"):
+    with pytest.raises(UserError, match="cut short: its header declares 6400 bytes of samples, and 3200 are there"):
         read(written(tmp_path, rf64(6400, bytes(3200))))
 
 
@@ -234,8 +234,8 @@ def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(tmp_path):
     content, first = variable_mp3(tmp_path)
     whole = read(tmp_path / "variable.mp3", max_seconds=4.0)
     assert len(whole) == 48_000
-    said = content[:36].ljust(first, b"\0")[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
-    for name, head in (("silent", b""), ("fraunhofer", said.ljust(first, b"\0"))):
+    info = content[:36].ljust(first, b"\0")[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+    for name, head in (("silent", b""), ("fraunhofer", info.ljust(first, b"\0"))):
         plain = read(written(tmp_path, head + content[first:] + b"TAG" + bytes(125), f"{name}.mp3"), max_seconds=4.0)
         assert 0 <= len(plain) - 48_000 - 576 < 2 * 576
         torch.testing.assert_close(plain[576:48_000], whole[: 48_000 - 576], atol=0.02, rtol=0)
@@ -247,11 +247,11 @@ def test_an_mp3_that_does_not_say_how_long_it_is_is_read_whole(tmp_path):
 def test_an_mp3_that_is_cut_is_refused_by_its_first_frame(tmp_path, kind):
     content, first = variable_mp3(tmp_path)
     if kind == "VBRI":
-        said = content[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
-        content = said.ljust(first, b"\0") + content[first:]
+        info = content[:36] + b"VBRI" + struct.pack(">HHHII", 1, 0, 75, len(content), 0)
+        content = info.ljust(first, b"\0") + content[first:]
     for cut in (1, len(content) // 2):
         with pytest.raises(
-            UserError, match=f"its header says {len(content)} bytes, and {len(content) - cut} are there"
+            UserError, match=f"its header declares {len(content)} bytes, and {len(content) - cut} are there"
         ):
             check(written(tmp_path, content[:-cut], "cut.mp3"))
 
@@ -280,9 +280,9 @@ def test_a_tag_after_a_flac_is_no_sound(tmp_path):
         ("a.wav", wav(samples=0, after=b"LIST\x04\0\0\0abcd"), "a.wav holds no samples"),
         ("a.wav", wav(samples=1), "a.wav has 1 sample at 16000 Hz, 0.000063 s; the shortest sound is 0.01 s"),
         ("a.wav", wav(samples=159), "a.wav has 159 samples at 16000 Hz.*shortest"),
-        ("a.wav", wav()[:-2], "a.wav is cut short: its header says 3200 bytes of samples, and 3198 are there"),
-        ("a.wav", wav()[:1000], "a.wav is cut short: its header says 3200 bytes of samples, and 956 are there"),
-        ("a.wav", wav(data=0x40000000, riff=0x40000024), "cut short: its header says 1073741824 bytes.* 3200 are"),
+        ("a.wav", wav()[:-2], "a.wav is cut short: its header declares 3200 bytes of samples, and 3198 are there"),
+        ("a.wav", wav()[:1000], "a.wav is cut short: its header declares 3200 bytes of samples, and 956 are there"),
+        ("a.wav", wav(data=0x40000000, riff=0x40000024), "cut short: its header declares 1073741824 bytes.* 3200 are"),
         ("a.wav", wav(samples=32_001), "a.wav has 2.00006 s; data.max_seconds=2: cut it, or raise data.max_seconds"),
         (
             "a.wav",
@@ -343,7 +343,7 @@ def test_a_cut_file_is_refused_by_its_header(tmp_path, kind):
     soundfile.write(tmp_path / "whole", sine(), 16_000, format=kind, subtype="PCM_24")
     content = (tmp_path / "whole").read_bytes()
     assert check(written(tmp_path, content)).frames == 8000
-    with pytest.raises(UserError, match="is cut short: its header says 2400[08] bytes of samples"):
+    with pytest.raises(UserError, match="is cut short: its header declares 2400[08] bytes of samples"):
         check(written(tmp_path, content[: len(content) // 2]))
 
 
@@ -363,7 +363,7 @@ def test_other_files_that_are_cut_are_refused_by_their_header(tmp_path, kind):
     content = (tmp_path / "whole").read_bytes()
     assert check(written(tmp_path, content)).frames == 8000
     for cut in (2, 3000):
-        with pytest.raises(UserError, match="is cut short: its header says 1600[04] bytes of samples, and 1"):
+        with pytest.raises(UserError, match="is cut short: its header declares 1600[04] bytes of samples, and 1"):
             check(written(tmp_path, content[:-cut]))
 
 
@@ -375,9 +375,9 @@ def test_pages_of_an_ogg_that_are_missing(tmp_path, subtype):
     last = content.rindex(b"OggS")
     assert check(written(tmp_path, content + b"rubbish"), max_seconds=4.0).frames == 64_000
     for part in (content[:-1], content[:last], content[: content.rindex(b"OggS", 0, last)]):
-        with pytest.raises(UserError, match="is cut short: the page that ends the sound is missing; .*write it anew"):
+        with pytest.raises(UserError, match="is cut short: the page that ends the sound is missing; .*rewrite it"):
             check(written(tmp_path, part), max_seconds=4.0)
-    with pytest.raises(UserError, match="holds several sounds, one behind the other, of which only the first"):
+    with pytest.raises(UserError, match="holds several sounds, one after the other, of which only the first"):
         check(written(tmp_path, content + content), max_seconds=9.0)
 
 

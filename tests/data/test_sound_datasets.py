@@ -26,7 +26,8 @@ from mmtx.data.audio.sound_file import read_sound, trim_silence
 from mmtx.data.audio.speech_commands import SpeechCommands
 from mmtx.data.files import public_file
 from mmtx.data.files.public_archive import PublicArchive
-from mmtx.data.text.vocabulary import BPE, Characters
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -77,20 +78,20 @@ def test_contract_of_fsdd(digits):
 def test_the_official_split_of_fsdd(digits):
     source = fsdd(digits)
     assert [len(source.train()), len(source.val()), len(source.test())] == [54, 6, 100]
-    assert {int(file.stem[-1]) for file in files_of(source._test)} == {0, 1, 2, 3, 4}
-    assert {int(file.stem[-1]) for file in files_of([*source._train, *source._val])} == {5, 6, 7}
+    assert {int(file.stem[-1]) for file in files_of(source.items["test"])} == {0, 1, 2, 3, 4}
+    assert {int(file.stem[-1]) for file in files_of([*source.items["train"], *source.items["val"]])} == {5, 6, 7}
     assert len(sounds_of(source.train()) | sounds_of(source.val()) | sounds_of(source.test())) == 160
     assert fsdd(digits, val_fraction=0.0).val() is None
-    assert files_of(fsdd(digits, split_seed=1)._val) != files_of(source._val)
-    assert files_of(fsdd(digits, split_seed=1)._test) == files_of(source._test)
+    assert files_of(fsdd(digits, split_seed=1).items["val"]) != files_of(source.items["val"])
+    assert files_of(fsdd(digits, split_seed=1).items["test"]) == files_of(source.items["test"])
 
 
-def test_speakers_that_are_left_out_are_not_heard_before_the_test(digits):
+def test_speakers_of_the_test_are_not_in_training(digits):
     small_fsdd(digits, speakers=("eve",))
     source = fsdd(digits, test_speakers=["bob", "eve"])
     assert [len(source.train()), len(source.val()), len(source.test())] == [72, 8, 160]
-    assert {file.stem.split("_")[1] for file in files_of([*source._train, *source._val])} == {"ann"}
-    assert files_of(source._test) == {file for file in digits.glob("*.wav") if "ann" not in file.name}
+    assert {file.stem.split("_")[1] for file in files_of([*source.items["train"], *source.items["val"]])} == {"ann"}
+    assert files_of(source.items["test"]) == {file for file in digits.glob("*.wav") if "ann" not in file.name}
 
 
 def test_validation_of_fsdd_is_stratified(digits):
@@ -102,7 +103,7 @@ def test_validation_of_fsdd_is_stratified(digits):
 def test_a_sample_of_fsdd_is_its_file(digits):
     source = fsdd(digits)
     split = source.test()
-    for i, recording in enumerate(source._test):
+    for i, recording in enumerate(source.items["test"]):
         sample, digit = split[i], int(recording.file.name[0])
         assert sample["audio"]["waveform"].equal(
             read_sound(recording.file, sample_rate_hz=8000, resample=False, max_seconds=1.0)
@@ -201,8 +202,10 @@ def test_real_fsdd(unchecked):
     for speaker in ("jackson", "lucas", "nicolas", "theo"):
         source = fsdd(folder, test_speakers=[speaker])
         assert [len(source.train()), len(source.val()), len(source.test())] == [1350, 150, 500]
-        assert {file.stem.split("_")[1] for file in files_of(source._test)} == {speaker}
-        assert speaker not in {file.stem.split("_")[1] for file in files_of([*source._train, *source._val])}
+        assert {file.stem.split("_")[1] for file in files_of(source.items["test"])} == {speaker}
+        assert speaker not in {
+            file.stem.split("_")[1] for file in files_of([*source.items["train"], *source.items["val"]])
+        }
 
 
 # --- a manifest -------------------------------------------------------------------------------------------------------
@@ -253,12 +256,12 @@ def test_contract_of_a_manifest(folder):
 
 def test_a_manifest_is_dealt_out_stratified_without_overlap(folder):
     source = manifest(folder / "train.csv", val_fraction=0.2, test_fraction=0.3)
-    parts = [files_of(part) for part in (source._train, source._val, source._test)]
+    parts = [files_of(part) for part in (source.items["train"], source.items["val"], source.items["test"])]
     assert [len(part) for part in parts] == [10, 4, 6] and len(set.union(*parts)) == 20
-    for part in (source._train, source._val, source._test):
+    for part in (source.items["train"], source.items["val"], source.items["test"]):
         assert sum(recording.label for recording in part) == len(part) // 2
-    assert files_of(manifest(folder / "train.csv", split_seed=1)._test) != files_of(
-        manifest(folder / "train.csv")._test
+    assert files_of(manifest(folder / "train.csv", split_seed=1).items["test"]) != files_of(
+        manifest(folder / "train.csv").items["test"]
     )
     assert manifest(folder / "train.csv", test_fraction=0.0).test() is None
     assert manifest(folder / "train.csv", val_fraction=0.0).val() is None
@@ -267,7 +270,7 @@ def test_a_manifest_is_dealt_out_stratified_without_overlap(folder):
 def test_rows_of_one_file_stay_together(folder):
     rows = [f"sounds/{i}.wav,{word} {i}" for i in range(10) for word in ("first", "second")]
     source = manifest(listing(folder, "twice.csv", rows), val_fraction=0.3, test_fraction=0.2)
-    parts = [source._train, source._val, source._test]
+    parts = [source.items["train"], source.items["val"], source.items["test"]]
     assert [len(part) for part in parts] == [10, 6, 4]
     assert len(set.union(*map(files_of, parts))) == sum(len(files_of(part)) for part in parts) == 10
 
@@ -288,10 +291,12 @@ def test_one_sound_under_two_paths_is_in_one_split(folder):
     val = listing(folder / "held", "val.csv", ["../copy3.flac,a", "../link4.wav,b"])
     with pytest.raises(UserError) as caught:
         manifest(listing(folder, "one.csv", rows[::3]), val_path=val)
-    said, sounds = str(caught.value).splitlines(), folder / "sounds"
+    reported, sounds = str(caught.value).splitlines(), folder / "sounds"
     first = f"path ../copy3.flac holds the same as {sounds}/3.wav, which is in {folder}/one.csv, row 5, too"
     assert (
-        said[1] == f"    - {val}, row 2: {first}" and f"holds the same as {sounds}/4.wav" in said[2] and len(said) == 3
+        reported[1] == f"    - {val}, row 2: {first}"
+        and f"holds the same as {sounds}/4.wav" in reported[2]
+        and len(reported) == 3
     )
 
 
@@ -308,7 +313,7 @@ def test_given_manifests_are_the_splits(folder):
     assert [len(source.train()), len(source.val()), len(source.test())] == [20, 1, 2]
     assert texts_of(source, source.test()) == ["bé", "c"], "characters that are held out can be written"
     assert [int(source.test()[i]["label"]["class"]) for i in (0, 1)] == [0, 1]
-    assert files_of(source._test) == {test.parent / "b.wav", absolute}
+    assert files_of(source.items["test"]) == {test.parent / "b.wav", absolute}
     check_source(source)
 
 
@@ -352,8 +357,8 @@ def test_everything_wrong_with_a_manifest_is_reported_at_once(folder):
     val = listing(folder, "val.csv", ["words.wav,h,x", "sounds/1.wav,i,y", "slow.wav,j,x"], "path,text,label")
     with pytest.raises(UserError) as caught:
         manifest(train, val_path=val)
-    said = str(caught.value)
-    assert said.startswith(f"12 problems with {train} and {val}:\n")
+    reported = str(caught.value)
+    assert reported.startswith(f"12 problems with {train} and {val}:\n")
     for problem in [
         f"{train}, row 8 has 4 fields, and the header 3; text with commas goes in quotes",
         f"{train}, row 5: text is empty",
@@ -366,8 +371,8 @@ def test_everything_wrong_with_a_manifest_is_reported_at_once(folder):
         f"{train}, row 3: path: {folder}/slow.wav has 8000 Hz; data.sample_rate_hz=16000",
         f"{train}, row 4: path: {folder}/long.wav has 0.6 s; data.max_seconds=0.5",
     ]:
-        assert problem in said, said
-    assert said.endswith("and 2 more") and "words.wav" not in said
+        assert problem in reported, reported
+    assert reported.endswith("and 2 more") and "words.wav" not in reported
 
 
 def test_bad_lines_of_jsonl_are_named(folder):
@@ -375,10 +380,10 @@ def test_bad_lines_of_jsonl_are_named(folder):
     (folder / "a.jsonl").write_text("\n".join(lines))
     with pytest.raises(UserError) as caught:
         manifest(folder / "a.jsonl")
-    said = [line.partition("a.jsonl, ")[2] for line in str(caught.value).splitlines()[1:]]
+    reported = [line.partition("a.jsonl, ")[2] for line in str(caught.value).splitlines()[1:]]
     wanted = ["2 is not JSON: Expecting", "3 is not an object, as {", "4: path is missing", "5: path is 3, not a text"]
-    assert len(said) == len(wanted)
-    assert all(line.startswith(f"line {problem}") for line, problem in zip(said, wanted, strict=True)), said
+    assert len(reported) == len(wanted)
+    assert all(line.startswith(f"line {problem}") for line, problem in zip(reported, wanted, strict=True)), reported
     (folder / "a.jsonl").write_text('{"path": "a\\u0000.wav", "text": "a"}')
     with pytest.raises(UserError, match=r"a.jsonl, line 1: path: .* (does not exist|cannot be read)"):
         manifest(folder / "a.jsonl")
@@ -484,7 +489,7 @@ def test_speech_commands_are_split_as_torchaudio_does(spoken):
     for subset, part, count in (("training", "train", 12), ("validation", "val", 3), ("testing", "test", 3)):
         listed = SPEECHCOMMANDS(spoken, subset=subset)
         metadata = [listed.get_metadata(i) for i in range(len(listed))]
-        recordings = getattr(source, f"_{part}")
+        recordings = source.items[part]
         assert files_of(recordings) == {spoken / "SpeechCommands" / entry[0] for entry in metadata}
         assert len(recordings) == len(listed) == count
         assert {(r.file.name, r.text) for r in recordings} == {(Path(e[0]).name, e[2]) for e in metadata}
@@ -494,7 +499,7 @@ def test_speech_commands_are_split_as_torchaudio_does(spoken):
 
 def test_the_folders_of_the_words_will_do(spoken):
     inner = spoken / "SpeechCommands" / "speech_commands_v0.02"
-    assert files_of(commands(inner)._train) == files_of(commands(spoken)._train)
+    assert files_of(commands(inner).items["train"]) == files_of(commands(spoken).items["train"])
 
 
 def test_bad_folders_of_speech_commands_are_named(spoken):
@@ -543,7 +548,7 @@ def test_librispeech_is_read_as_torchaudio_does(library):
     source = books(library)
     for subset, part in (("train-clean-100", "train"), ("dev-clean", "val"), ("test-clean", "test")):
         listed = LIBRISPEECH(library, url=subset)
-        recordings = getattr(source, f"_{part}")
+        recordings = source.items[part]
         assert len(listed) == len(recordings) == 8
         for i, recording in enumerate(recordings):
             path, rate, text, *_ = listed.get_metadata(i)
@@ -591,7 +596,7 @@ def test_everything_wrong_with_a_subset_is_reported_at_once(library):
     (place / "2" / "11-2.trans.txt").unlink()
     with pytest.raises(UserError) as caught:
         books(library)
-    said = str(caught.value)
+    reported = str(caught.value)
     for problem in [
         "5 problems with ",
         "11-1.trans.txt, line 4: 11-1-0003 stands there twice",
@@ -600,7 +605,7 @@ def test_everything_wrong_with_a_subset_is_reported_at_once(library):
         "11-1.trans.txt, line 2: 11-1-0002.flac is missing",
         "11-2.trans.txt is missing, the texts of 4 recordings",
     ]:
-        assert problem in said, said
+        assert problem in reported, reported
 
 
 # --- downloads --------------------------------------------------------------------------------------------------------
@@ -669,7 +674,7 @@ def test_speech_commands_are_downloaded_once(tmp_path, cache, server, monkeypatc
     source = commands(None)
     assert len(source.train()) == 12
     assert files_in(cache) == files_in(tmp_path / "published"), "torchaudio's layout, and nothing besides"
-    assert files_of(commands(None)._test) == files_of(commands(cache)._test)
+    assert files_of(commands(None).items["test"]) == files_of(commands(cache).items["test"])
     assert server.asked == ["archive.tar.gz"], "the second time, all is in the cache"
 
 
@@ -694,15 +699,15 @@ def archive(server, sha256="0" * 64, name="a.tar.gz"):
     return PublicArchive(f"{server.address}{name}", sha256, ".", "Some/thing")
 
 
-def test_a_download_that_fails_says_how_to_do_without(tmp_path, cache, server):
+def test_a_failed_download_names_the_manual_way(tmp_path, cache, server):
     how = "With the archive at hand, unpack it yourself, and data.path=FOLDER reads FOLDER/Some/thing"
     with pytest.raises(UserError, match=f"a.tar.gz could not be downloaded .*404.*{how}"):
-        archive(server).fetched()
+        archive(server).fetch()
     server.files = {"a.tar.gz": b"something else"}
     with pytest.raises(UserError, match=f"not what was published: 14 bytes with the SHA-256 .*{how}"):
-        archive(server).fetched()
+        archive(server).fetch()
     with pytest.raises(UserError, match=f"could not be downloaded and unpacked.*{how}"):
-        archive(server, hashlib.sha256(b"something else").hexdigest()).fetched()
+        archive(server, hashlib.sha256(b"something else").hexdigest()).fetch()
     assert not list(cache.iterdir()), "nothing damaged is kept"
 
 
@@ -713,7 +718,7 @@ def test_what_does_not_answer_is_given_up(cache, server, monkeypatch, stuck):
     setattr(server, stuck, 3.0)
     started = time.monotonic()
     with pytest.raises(UserError, match=r"could not be downloaded .*(no answer within|timed out)"):
-        archive(server).fetched()
+        archive(server).fetch()
     assert time.monotonic() - started < 2
     assert not list(cache.iterdir())
 
@@ -724,7 +729,7 @@ def test_an_archive_cannot_write_elsewhere(tmp_path, cache, server):
         tar.addfile(tarfile.TarInfo("../../../escaped"), io.BytesIO())
     server.files = {"a.tar.gz": stream.getvalue()}
     with pytest.raises(UserError, match="could not be downloaded and unpacked .*outside"):
-        archive(server, hashlib.sha256(stream.getvalue()).hexdigest()).fetched()
+        archive(server, hashlib.sha256(stream.getvalue()).hexdigest()).fetch()
     assert not list(tmp_path.rglob("escaped"))
 
 
@@ -735,7 +740,7 @@ def test_two_that_fetch_at_the_same_time_get_the_same(tmp_path, cache, server):
     server.delay = 0.2
     found = []
     fetch = functools.partial(archive, server, checksum)
-    threads = [threading.Thread(target=lambda: found.append(fetch().fetched())) for _ in range(3)]
+    threads = [threading.Thread(target=lambda: found.append(fetch().fetch())) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -29,7 +29,8 @@ from mmtx.data.audio.synthesis import (
     voice_names,
 )
 from mmtx.data.image.digits import NAMES
-from mmtx.data.text.vocabulary import BPE, Characters
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -362,9 +363,9 @@ def test_a_damaged_cache_is_made_anew(cache, capfd, damage):
         }[damage]
     )
     assert same(all_waveforms(source()), fresh)
-    said = capfd.readouterr().err
-    assert said.startswith(f"mmtx: {file} cannot be read (") and said.endswith("it is made anew\n")
-    assert said.count("\n") == 1 and file.read_bytes() == content
+    printed = capfd.readouterr().err
+    assert printed.startswith(f"mmtx: {file} cannot be read (") and printed.endswith("it is generated again\n")
+    assert printed.count("\n") == 1 and file.read_bytes() == content
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(cache, capfd):

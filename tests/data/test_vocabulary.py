@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from mmtx.data.text.vocabulary import BPE, Bytes, Characters, TextVocabulary, Words
+from mmtx.data.text.bpe import BPE
+from mmtx.data.text.vocabulary import Bytes, Characters, TextVocabulary, Words
 from mmtx.errors import InvalidValue, UserError
 
 TEXTS = {

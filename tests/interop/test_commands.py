@@ -70,10 +70,10 @@ def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest
     words += ["run_dir=run", "logger=[]", "callbacks=[]", "lora.rank=2"]
     assert main(["check", *words]) == 0
     assert main(["train", *words]) == 0
-    said = capsys.readouterr().out
-    assert said.count("weights matched") == 2
-    assert "new: " in said
-    assert "objectives.classify.head.weight" in said
+    printed = capsys.readouterr().out
+    assert printed.count("weights matched") == 2
+    assert "new: " in printed
+    assert "objectives.classify.head.weight" in printed
     learner, imported = mmtx.load("run"), mmtx.from_pretrained(folder)
     learnt = learner.model.backbone.blocks[0].attention.qkv.parametrizations.weight
     assert torch.equal(learnt.original, imported.model.backbone.blocks[0].attention.qkv.weight)

@@ -45,7 +45,7 @@ def test_all_differences_at_once(tmp_path: Path) -> None:
         mmtx.from_pretrained(folder)
     message = str(caught.value)
     assert "transformer.h.0.ln_1.weight [24] is missing" in message
-    assert "transformer.wpe.weight has shape [15, 24]; the config says [16, 24]" in message
+    assert "transformer.wpe.weight has shape [15, 24]; the config has [16, 24]" in message
     assert "transformer.h.0.mlp.c_gate.weight [2, 3] belongs to nothing" in message
     assert len(message.splitlines()) == 4
 
@@ -54,7 +54,7 @@ def test_another_family(tmp_path: Path) -> None:
     saved(gpt2(), tmp_path / "gpt2")
     folder = saved(bert(), tmp_path / "bert")
     (tmp_path / "bert" / "config.json").write_bytes((tmp_path / "gpt2" / "config.json").read_bytes())
-    with pytest.raises(UserError, match=r"is not the gpt2 that its config says:\n(.*\n)+.*belongs to nothing"):
+    with pytest.raises(UserError, match=r"is not the gpt2 of its config:\n(.*\n)+.*belongs to nothing"):
         mmtx.from_pretrained(folder)
 
 

@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def evaluated(capsys: Any, *words: str) -> tuple[dict[str, float], str]:
-    """The metrics of a model that was saved as ``public``, which is gone by then; and what was said."""
+    """The metrics of a model that was saved as ``public``, which is gone by then; and what was printed."""
     assert main(["import", "public", "run"]) == 0
     shutil.rmtree("public")
     capsys.readouterr()
@@ -114,10 +114,10 @@ def test_a_decision_transformer_takes_the_statistics_of_the_data(capsys: Any) ->
             ).action_preds
             errors.append(F.mse_loss(wanted[0], given[1][0], reduction="none").mean(1).detach())
         first += length
-    metrics, said = evaluated(capsys, "data.path=steps.npz", "data.return_scale=2.0")
+    metrics, printed = evaluated(capsys, "data.path=steps.npz", "data.return_scale=2.0")
     assert metrics["train/loss"] == pytest.approx(torch.cat(errors).mean().item(), rel=1e-4)
-    assert said.count("\n") == 1
-    assert "the imported model came without state: mean and standard deviation; return: best; return: mean" in said
+    assert printed.count("\n") == 1
+    assert "the imported model came without state: mean and standard deviation; return: best; return: mean" in printed
 
 
 def test_data_that_nobody_named_are_not_those_of_the_working_directory(capsys: Any) -> None:

@@ -170,7 +170,7 @@ def changed(learner: Any, change: Callable[[Any], None]) -> Any:
     ],
     ids=["order", "clock", "pooler"],
 )
-def test_what_no_weight_tells(make: Any, change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
+def test_what_no_weight_shows(make: Any, change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
     """The weights are those of the family; what the model makes of them is another thing."""
     imported = mmtx.from_pretrained(saved(make(), tmp_path / "public"))
     mmtx.to_pretrained(changed(imported, lambda config: None), tmp_path / "same")

@@ -230,7 +230,7 @@ def test_the_keys_of_whisper_have_no_bias(tmp_path: Path) -> None:
         mmtx.from_pretrained(tmp_path)
 
 
-def test_pictures_are_prepared_as_their_file_says(tmp_path: Path) -> None:
+def test_pictures_are_preprocessed_as_in_their_file(tmp_path: Path) -> None:
     theirs = vit()
     prepared = {"image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6]}
     (saved(theirs, tmp_path) / "preprocessor_config.json").write_text(json.dumps(prepared))

@@ -14,9 +14,9 @@ from public import bert, gpt2, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
+from mmtx.data.text.bpe import BPE  # noqa: E402
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained  # noqa: E402
 from mmtx.data.text.tokenizer_files import find_tokenizer  # noqa: E402
-from mmtx.data.text.vocabulary import BPE  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.tiktoken import from_ranks  # noqa: E402
 
@@ -175,23 +175,23 @@ def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "said", "message"),
+    ("name", "given", "message"),
     [
-        ("sentencepiece.bpe.model", {}, "its numbers are shifted"),
+        ("sentencepiece.bpe.model", {}, "its ids are shifted"),
         ("spiece.model", {"tokenizer_class": "AlbertTokenizer"}, "AlbertTokenizer reads spiece.model otherwise"),
         ("spiece.model", {"sp_model_kwargs": {"enable_sampling": True}}, "sp_model_kwargs="),
         ("spiece.model", {"added_tokens_decoder": {"999": {"content": "covid"}}}, "'covid' is no piece"),
     ],
 )
-def test_pieces_that_are_read_otherwise(name: str, said: dict[str, Any], message: str, tmp_path: Path) -> None:
+def test_pieces_that_are_read_otherwise(name: str, given: dict[str, Any], message: str, tmp_path: Path) -> None:
     pieces(tmp_path, name)
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(said))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(given))
     with pytest.raises(UserError, match=message):
         find_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "given",
     [
         {},
         {"strip_accents": False},
@@ -202,16 +202,16 @@ def test_pieces_that_are_read_otherwise(name: str, said: dict[str, Any], message
     ids=str,
 )
 @pytest.mark.parametrize("name", ["vocab.txt", "tokenizer.json"])
-def test_what_bert_does_with_letters(said: dict[str, Any], name: str, tmp_path: Path) -> None:
+def test_what_bert_does_with_letters(given: dict[str, Any], name: str, tmp_path: Path) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "möchte", "mochte", "ich", "Ich", "中", "国", "中国"]
     if name == "vocab.txt":
         (tmp_path / name).write_text("\n".join(words), encoding="utf-8")
     else:
         theirs = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)})
         theirs.backend_tokenizer.save(str(tmp_path / name))
-    config = {"tokenizer_class": "BertTokenizer", **said}
+    config = {"tokenizer_class": "BertTokenizer", **given}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
-    expected = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **said)
+    expected = transformers.BertTokenizer(vocab={word: i for i, word in enumerate(words)}, **given)
     vocabulary = Pretrained(path=str(tmp_path), begin="[CLS]", end="[SEP]", prefix=[], size=None)
     for text in ("Ich möchte", "中国 ich"):
         assert vocabulary.encode(text) == expected.encode(text, add_special_tokens=False)
@@ -342,10 +342,10 @@ def test_a_tokenizer_that_draws_at_random(tmp_path: Path) -> None:
     tokenizer = find_tokenizer(byte_pairs(tmp_path))
     tokenizer.model.dropout = 0.5
     tokenizer.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+    with pytest.raises(UserError, match=r"dropout=0\.5: it splits words at random"):
         Pretrained(path=str(tmp_path), begin=None, end=None, prefix=[], size=None)
     own = BPE(vocab_size=300, path=str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UserError, match=r"dropout=0\.5: it draws at random"):
+    with pytest.raises(UserError, match=r"dropout=0\.5: it splits words at random"):
         own.fit([], marks=False)
 
 

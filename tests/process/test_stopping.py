@@ -18,7 +18,7 @@ from mmtx.data.episodes import babyai_demonstrations, rollouts
 from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.gym_world import GymWorld
 from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
-from mmtx.data.files import public_file, same_content
+from mmtx.data.files import duplicates, public_file
 from mmtx.decoding.beam_search import beam_search
 from mmtx.decoding.generate import generate
 from mmtx.decoding.history import History
@@ -149,9 +149,9 @@ LOOPS = {
         lambda: babyai_demonstrations.demonstrations(level(), "train", 9, 0),
     ),
     "episodes of a data set": (
-        rollouts._Recipe,
+        rollouts._Generator,
         "_episode",
-        lambda: rollouts._Recipe("CartPole-v1", {"random": 1.0}, 9, 0).made(9),
+        lambda: rollouts._Generator("CartPole-v1", {"random": 1.0}, 9, 0).generate(9),
     ),
     "random walks": (KeyToDoorWorld, "step", lambda: random_walks(3, [3, 3, 3], 2, 0)),
 }
@@ -194,9 +194,9 @@ def test_files_that_are_compared_in_threads_are_not_read_to_the_end(signals, tmp
         stopping._requests.number = signal.SIGTERM
         return b""
 
-    monkeypatch.setattr(same_content, "_sample", sample)
+    monkeypatch.setattr(duplicates, "_sample", sample)
     with pytest.raises(Interrupted), obeyed(Obey.AT_CHECKS):
-        same_content.first_of_same(files)
+        duplicates.first_copies(files)
     assert read == files[:1]
 
 

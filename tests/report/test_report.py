@@ -15,7 +15,7 @@ from mmtx.directions import KNOWN
 from mmtx.errors import InvalidValue, UserError
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
 from mmtx.report.comparison import compare, in_order, rounded
-from mmtx.report.pictures import is_logarithmic
+from mmtx.report.plots import is_logarithmic
 from mmtx.report.table import plus_minus, spread
 from mmtx.report.write_report import write_report
 from mmtx.run.run_record import find_runs, read_run
@@ -144,9 +144,9 @@ def test_runs_of_several_places_differ_by_their_configs(tmp_path):
     found = compare(find_runs(places), None, None)
     assert found.axes == ("backbone.dim", "modality")
     assert [s.values["modality"] for s in found.settings] == ["[image,audio]", "[image]", "[image]"]
-    said = write_report(places)
+    printed = write_report(places)
     assert (tmp_path / "report.html").is_file() and (tmp_path / "report.csv").is_file()
-    assert f"--config {tmp_path / '2' / 'config.yaml'}" in said
+    assert f"--config {tmp_path / '2' / 'config.yaml'}" in printed
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_a_sweep_that_has_only_begun_has_a_report(tmp_path):
     assert "2 runs (1 waiting, 1 running)" in write_report([str(tmp_path / "s")])
 
 
-def test_what_a_sweep_says_of_a_job_that_was_killed_holds(tmp_path):
+def test_the_sweeps_state_of_a_killed_job_is_kept(tmp_path):
     write_sweep(tmp_path / "s", [("a", ["seed=1"], "failed", "was killed by SIGKILL"), ("b", [], "running", None)])
     write_run(tmp_path / "s" / "a", curve(0.5), "running")
     gone = write_run(tmp_path / "s" / "b", curve(0.5), "running")

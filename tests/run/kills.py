@@ -53,7 +53,7 @@ POINTS = {
     "ckpt.before_prune": (Checkpoints, "_prune"),
     "data.batch": (data_module._Fetch, "_batch"),
     "data.sample": (data_module._Fetch, "_sample"),
-    "data.episode": (rollouts._Recipe, "_episode"),
+    "data.episode": (rollouts._Generator, "_episode"),
     "act.step": (mmtx.decoding.history.History, "observe"),
     "write.token": (TextDecoder, "append"),
     "draw": (samples, "draw_predictions"),

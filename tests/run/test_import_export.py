@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from mmtx.errors import InvalidValue
-from mmtx.interop.outputs import whole_file, whole_folder
+from mmtx.interop.atomic_output import atomic_file, atomic_folder
 from mmtx.run.import_export import to_pretrained, to_safetensors
 
 
 def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
     file = tmp_path / "model.safetensors"
     file.write_text("old")
-    with pytest.raises(KeyboardInterrupt), whole_file(file) as partial:
+    with pytest.raises(KeyboardInterrupt), atomic_file(file) as partial:
         partial.write_text("ne")
         raise KeyboardInterrupt
     assert [each.name for each in tmp_path.iterdir()] == [file.name] and file.read_text() == "old"
@@ -24,14 +24,14 @@ def test_what_is_interrupted_leaves_what_was_there(tmp_path: Path) -> None:
 def test_files_of_another_model_do_not_stay_beside_it(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     refused = pytest.raises(InvalidValue, match=r"holds tokenizer.json of another model")
-    with refused, whole_folder(tmp_path, others=("tokenizer.json", "config.json")) as folder:
+    with refused, atomic_folder(tmp_path, conflicting=("tokenizer.json", "config.json")) as folder:
         (folder / "config.json").write_text("{}")
     assert [each.name for each in tmp_path.iterdir()] == ["tokenizer.json"]
 
 
 def test_what_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidValue, match="^OUT=.*cannot be written"), whole_file(tmp_path / "file" / "x"):
+    with pytest.raises(InvalidValue, match="^OUT=.*cannot be written"), atomic_file(tmp_path / "file" / "x"):
         pass
 
 

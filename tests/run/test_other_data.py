@@ -22,7 +22,7 @@ from mmtx.interop.family import text_batch
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
-from mmtx.run.fitted_source import learnt_for, source_for
+from mmtx.run.fitted_source import fitted_state_for, source_for
 from mmtx.run.init_from import initialise_from
 from mmtx.run.loading import Checkpoint, contents, load, read_checkpoint
 
@@ -103,7 +103,7 @@ def test_pictures_of_another_size_are_refused(seen):
 def test_another_run_takes_over_the_rows_of_classes_by_their_names(seen, tmp_path):
     folder, other = pictures(tmp_path / "other", ["cat", "ant", "zebra"]), load(seen)
     config = compose([*of_pictures(folder), *TINY, f"init_from={seen}", "seed=7"])
-    learner = assemble(config, learnt_for(config)).learner
+    learner = assemble(config, fitted_state_for(config)).learner
     fresh = learner.objective("classify").head.weight.clone()
     report = initialise_from(learner, str(seen), [])
     head, theirs = learner.objective("classify").head, other.objective("classify").head
@@ -119,7 +119,7 @@ def test_classes_that_have_other_names_take_nothing_from_places(tmp_path, seen):
     for label in ("ant", "bee", "cat"):
         (folder / label).rename(folder / f"old_{label}")
     config = compose([*of_pictures(folder), *TINY, f"init_from={seen}"])
-    learner = assemble(config, learnt_for(config)).learner
+    learner = assemble(config, fitted_state_for(config)).learner
     assert "objectives.classify.head.weight" in initialise_from(learner, str(seen), []).new
 
 
@@ -160,7 +160,7 @@ def test_a_sound_that_is_longer_than_the_model_attends_is_refused(tmp_path, more
 )
 def test_settings_by_which_weights_mean_something_else_are_named(seen, tmp_path, override, named):
     config = compose([*of_pictures(pictures(tmp_path / "other", ["ant", "bee"])), *TINY, f"init_from={seen}", override])
-    report = initialise_from(assemble(config, learnt_for(config)).learner, str(seen), [], config)
+    report = initialise_from(assemble(config, fitted_state_for(config)).learner, str(seen), [], config)
     assert report.set_otherwise == ([] if named is None else [named])
 
 
@@ -224,12 +224,12 @@ def test_another_vocabulary_of_as_many_ids_is_no_way_to_begin(read, tmp_path):
     (tmp_path / "other.txt").write_text(SENTENCE.translate(str.maketrans("abc", "xyz")))
     config = compose([*of_text(tmp_path / "other.txt"), *TINY, f"init_from={read}"])
     with pytest.raises(ConfigErrors, match="the character 'z'"):
-        assemble(config, learnt_for(config))
+        assemble(config, fitted_state_for(config))
     (tmp_path / "other.txt").write_text(SENTENCE.replace("c", "b"))
-    begun = assemble(config, learnt_for(config)).learner
+    begun = assemble(config, fitted_state_for(config)).learner
     assert begun.specs["text"].vocabulary.symbols == load(read).specs["text"].vocabulary.symbols
     config = compose([*of_text(tmp_path / "other.txt"), "data/vocabulary=bytes", *TINY, f"init_from={read}"])
-    report = initialise_from(assemble(config, learnt_for(config)).learner, str(read), [])
+    report = initialise_from(assemble(config, fitted_state_for(config)).learner, str(read), [])
     assert "model.tokenizers.text.embedding.weight" in report.new
 
 
@@ -274,14 +274,16 @@ def test_states_are_scaled_and_returns_wished_for_as_the_run_learnt(acted, tmp_p
 
 
 def test_another_scale_of_returns_is_refused(acted):
-    with pytest.raises(UserError, match="data.return_scale=5.0 is not as the model learnt return; nearest: 2.0"):
+    with pytest.raises(
+        UserError, match="data.return_scale=5.0 differs from that of the model for return; nearest: 2.0"
+    ):
         evaluated(acted, "val", "data.return_scale=5.0")
 
 
 def test_a_scale_of_returns_that_differs_from_where_a_run_begins_is_named(acted):
     file = read_checkpoint(acted / "checkpoints" / "last.ckpt")["mmtx"]["config"]["data"]["path"]
     config = compose([*of_steps(file), *TINY, "data.return_scale=5.0", f"init_from={acted}"])
-    report = initialise_from(assemble(config, learnt_for(config)).learner, str(acted), [], config)
+    report = initialise_from(assemble(config, fitted_state_for(config)).learner, str(acted), [], config)
     assert report.set_otherwise == ["data.return_scale=5.0 (there 2.0)"]
 
 
@@ -306,7 +308,7 @@ def test_a_run_that_goes_on_keeps_what_it_learnt(acted):
     kept, first = changed.read_bytes(), assemble(config).data.source
     try:
         trajectories(changed, 3.0)
-        again = assemble(config, learnt_for(config, checkpoint)).data.source
+        again = assemble(config, fitted_state_for(config, checkpoint)).data.source
     finally:
         changed.write_bytes(kept)
     assert again.standardise.mean.equal(first.standardise.mean) and again.best_return == first.best_return

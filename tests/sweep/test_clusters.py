@@ -11,7 +11,7 @@ import time
 
 import pytest
 from run_cli import TINY, mmtx, text_of
-from test_drive import drive, make_sweep
+from test_runner import make_sweep, run_jobs
 
 from mmtx.errors import InvalidValue
 from mmtx.sweep.engine import Demand
@@ -105,7 +105,7 @@ ENGINES = [by_local_submitit, by_slurm, by_ray]
 def test_the_same_jobs_end_in_the_same_record(make, tmp_path, monkeypatch):
     sweep = make_sweep(tmp_path, [script.format(tmp_path) for script in SCRIPTS])
     engine = make(tmp_path, len(SCRIPTS), monkeypatch)
-    assert drive(sweep, engine) == 1
+    assert run_jobs(sweep, engine) == 1
     record = read_sweep(tmp_path)
     assert [(job.state, job.reason) for job in record.jobs] == [
         ("finished", None),
@@ -113,7 +113,7 @@ def test_the_same_jobs_end_in_the_same_record(make, tmp_path, monkeypatch):
         ("finished", None),
     ]
     (tmp_path / "1" / "script").write_text("exit 0")
-    assert drive(record, engine) == 0  # and nothing that was done is repeated
+    assert run_jobs(record, engine) == 0  # and nothing that was done is repeated
     assert [(tmp_path / name / "ran").read_text() for name in ("0", "2")] == ["one\n", "two\n"]
 
 
@@ -129,7 +129,7 @@ def test_a_signal_lets_all_jobs_save(make, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=interrupt, daemon=True).start()
-    assert drive(sweep, engine) == 143
+    assert run_jobs(sweep, engine) == 143
     assert [job.state for job in read_sweep(tmp_path).jobs] == ["interrupted"] * 2
     assert len(list(tmp_path.glob("*/saved"))) == 2
 

@@ -38,7 +38,7 @@ def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
     """Two jobs of two ranks each: one rank of the first is killed. The second ends as it does alone; `resume` repeats
     the first and nothing else."""
     words = ["train", "-m", "seed=1,2", "run_dir=sweep", "hydra.launcher.devices=cpu:2", *ON_TWO_RANKS, *TINY]
-    launcher = start(*words, cwd=tmp_path, streams=[tmp_path / "said"] * 2)
+    launcher = start(*words, cwd=tmp_path, streams=[tmp_path / "printed"] * 2)
     try:
         deadline = time.monotonic() + 900
         while not (ranks := [each for job in children(launcher.pid) for each in children(job)])[1:]:
@@ -48,11 +48,11 @@ def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
         launcher.join(900)
     finally:
         launcher.kill()
-    said = (tmp_path / "said").read_text()
-    assert launcher.exitcode == 1, said
+    printed = (tmp_path / "printed").read_text()
+    assert launcher.exitcode == 1, printed
     first, second = jobs_of(tmp_path / "sweep")
-    assert (first["state"], first["reason"]) == ("failed", "rank 1 was killed by SIGKILL"), said
-    assert second["state"] == "finished" and "mmtx resume" in said
+    assert (first["state"], first["reason"]) == ("failed", "rank 1 was killed by SIGKILL"), printed
+    assert second["state"] == "finished" and "mmtx resume" in printed
     run = tmp_path / "sweep" / second["name"]
     before = (run / "metrics.jsonl").stat().st_mtime_ns
 

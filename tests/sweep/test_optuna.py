@@ -12,7 +12,7 @@ from pathlib import Path
 import optuna
 import pytest
 from run_cli import TINY, mmtx, text_of
-from test_drive import drive, make_slots
+from test_runner import make_slots, run_jobs
 
 from mmtx.commands.main import main
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
@@ -66,7 +66,7 @@ def make_search(sweep, losses, seconds=0.0, **changes):
         "pruner": optuna.pruners.NopPruner(),
         "monitor": ("val/loss", None),
         "directions": {"val/loss": "min", "val/size": None, "val/lost": "min"},
-        "say": print,
+        "report": print,
     }
     return Search(sweep=sweep, axes=axes, make=make, **given | changes)
 
@@ -77,7 +77,7 @@ def empty_sweep(folder):
 
 def search(sweep, losses, devices="cpu:1", **changes):
     engine = make_slots(sweep.path, len(losses), devices)
-    return drive(sweep, engine=engine, source=make_search(sweep, losses, **changes))
+    return run_jobs(sweep, engine=engine, queue=make_search(sweep, losses, **changes))
 
 
 def trials(folder):
@@ -88,7 +88,7 @@ def num_steps(folder):
     return sum(len(file.read_text().splitlines()) for file in folder.glob("*/metrics.jsonl"))
 
 
-def test_a_trial_is_asked_for_when_the_one_before_has_been_told(tmp_path):
+def test_a_trial_is_drawn_after_the_one_before_has_ended(tmp_path):
     seen = []
 
     class Spy(optuna.samplers.RandomSampler):
@@ -164,7 +164,7 @@ def test_a_search_that_was_killed_goes_on(tmp_path):
     assert len(set(drawn)) == len(drawn)  # nothing is drawn twice
 
 
-def test_what_the_study_was_told_before_the_record_was_written_stays(tmp_path):
+def test_what_the_study_has_and_the_record_lacks_is_kept(tmp_path):
     assert search(empty_sweep(tmp_path), [1.0, 2.0]) == 0
     sweep = read_sweep(tmp_path)
     sweep.jobs[1].state = "running"
@@ -220,7 +220,7 @@ def test_a_sweep_file_is_its_lines_and_the_command_line_wins():
     assert words.sweeper == ["sweeper=optuna", "sweeper.n_trials=3"]
     assert check_sweeper(words.sweeper)["n_trials"] == 3
     assert check_sweeper(["sweeper=optuna", "sweeper/pruner=asha"])["pruner"]["reduction_factor"] == 4
-    for wrong, said in (
+    for wrong, message in (
         (["sweeper=optun"], "did you mean 'optuna'"),
         (["sweeper=optuna", "sweeper.n_trial=3"], "did you mean 'n_trials'"),
         (["sweeper=optuna", "sweeper.n_trials=0"], "hydra.sweeper.n_trials=0 must be at least 1"),
@@ -230,7 +230,7 @@ def test_a_sweep_file_is_its_lines_and_the_command_line_wins():
         (["sweeper=optuna", "sweeper/pruner=medain"], "there is no such hydra/sweeper/pruner; did you mean 'median'"),
         (["sweeper=optuna", "sweeper.pruner.warm=3"], "unknown key hydra.sweeper.pruner.warm"),
     ):
-        with pytest.raises(ConfigErrors, match=said):
+        with pytest.raises(ConfigErrors, match=message):
             check_sweeper(wrong)
     with pytest.raises(ConfigErrors, match="did you mean 'lr'"):
         split(["sweep=lrr"])
@@ -238,7 +238,7 @@ def test_a_sweep_file_is_its_lines_and_the_command_line_wins():
         run_sweep(None, ["optim.lr=interval(1e-4,1e-2)"], None)
 
 
-def test_without_optuna_one_line_says_what_to_install(monkeypatch):
+def test_without_optuna_one_line_names_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "optuna", None)
     monkeypatch.delitem(sys.modules, "mmtx.sweep.optuna")
     with pytest.raises(UserError, match=r"hydra/sweeper=optuna needs optuna: pip install 'mmtx\[search\]'$"):

@@ -40,7 +40,7 @@ def test_every_job_has_a_name_that_follows_from_its_overrides():
     assert not set(names) & {each.job.name for each in plan([*words, "trainer.max_epochs=2"], None)}
 
 
-def test_every_job_is_checked_and_a_problem_is_told_once():
+def test_every_job_is_checked_and_a_problem_is_reported_once():
     with pytest.raises(ConfigErrors) as caught:
         plan([*SMALL[:1], "backbone.dim=32,33", "optim.lr=1e-3,x", "seed=1,2"], None)
     first, second = sorted(caught.value.findings)
@@ -64,20 +64,20 @@ def test_slugs_can_be_read_and_typed():
     assert slug([]) == "job" and len(slug(["key=" + "x" * 500])) <= 100
 
 
-def test_the_launcher_is_asked_for_by_hydras_names():
+def test_the_launcher_is_chosen_by_hydras_names():
     jobs, launcher, sweeper = split(["seed=1,2", "hydra/launcher=slots", "hydra.launcher.devices=cpu:2"])
     assert jobs == ["seed=1,2"] and not sweeper and launcher == ["launcher=slots", "launcher.devices=cpu:2"]
     assert check_launcher(launcher)["devices"] == "cpu:2"
     for option in describe_options()["launcher"]:
         assert check_launcher([f"launcher={option}"])["on_failure"] == "continue"
-    for wrong, said in (
+    for wrong, message in (
         (["launcher=slot"], "did you mean 'slots'"),
         (["launcher.device=auto"], "did you mean 'devices'"),
         (["launcher.on_failure=cry"], "hydra.launcher.on_failure=cry"),
         (["launcher.max_failures=-1"], "hydra.launcher.max_failures=-1"),
         (["launcher.job_timeout=soon"], "job_timeout=soon is not"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             check_launcher(wrong)
     with pytest.raises(UserError, match="add hydra/sweeper=optuna"):
         check_sweeper(["sweeper.n_trials=3"])

@@ -18,10 +18,10 @@ def run(arguments: list[str]) -> int:
         return _check_sweep(config_file, overrides)
     from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
-    from mmtx.run.fitted_source import learnt_for
+    from mmtx.run.fitted_source import fitted_state_for
 
     config = read_or_compose(config_file, overrides)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     if experiment.config["init_from"]:
         from mmtx.run.init_from import initialise_from
 

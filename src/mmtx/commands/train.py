@@ -44,14 +44,14 @@ def run(arguments: list[str]) -> int:
     from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
     from mmtx.run.directory import RunDirectory, fresh_directory
-    from mmtx.run.fitted_source import learnt_for
+    from mmtx.run.fitted_source import fitted_state_for
     from mmtx.run.job import begin, start
 
     here = launch()
     if here.by is not None and run_dir is None:
         raise UserError(f"ranks that {here.by} has started need one directory: give run_dir=DIR")
     config = read_or_compose(config_file, overrides)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     here.check(experiment.training.num_devices, experiment.training.num_nodes)
     directory = RunDirectory(run_dir or fresh_directory(config["name"]))
     if requeued() and directory.config.is_file():

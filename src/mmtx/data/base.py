@@ -1,13 +1,14 @@
-"""What every dataset promises."""
+"""The interface of datasets: a `Source` of `Split`s."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
 from mmtx.data.sampler import Order, Stream
 
 
@@ -22,29 +23,28 @@ class Split(Protocol):
 
 @runtime_checkable
 class BatchSplit(Split, Protocol):
-    """A split that makes whole batches faster than sample by sample. Both give the same; nothing in it is random."""
+    """A split that makes whole batches faster than sample by sample, to the same result. Nothing in it is random."""
 
     def batch(self, indices: Sequence[int], specs: Mapping[str, Spec]) -> Batch:
-        """The names of `specs` of these samples, as collating them would give them."""
+        """The names of `specs` of these samples, as `collate` would give them."""
         ...
 
 
 class Source(ABC):
     """A dataset: its sizes, and its splits.
 
-    Subclasses are constructed from the keys of their yaml, less those of the loader, and raise a `UserError` where
-    there is nothing to read.
+    Subclasses are constructed from the keys of their yaml, and raise a `UserError` where there is nothing to read.
 
     Attributes:
-        learnt: through which a dataset learns whatever it learns from its data (vocabularies, classes, statistics), so
-            that it belongs to the run. It is there before ``__init__`` runs.
+        fitted: by which a dataset fits everything that depends on its data (vocabularies, classes, statistics), so that
+            it belongs to the run. Set before ``__init__`` runs.
     """
 
-    learnt: Learnt
+    fitted: FittedState
 
     def __new__(cls, *args: Any, **keys: Any) -> Source:
         source = super().__new__(cls)
-        source.learnt = Learnt.here()
+        source.fitted = FittedState.current()
         return source
 
     @property
@@ -57,24 +57,53 @@ class Source(ABC):
 
     @abstractmethod
     def val(self) -> Split | None:
-        """Held out to watch training; None if there is none."""
+        """The validation split; None if there is none."""
 
     @abstractmethod
     def test(self) -> Split | None:
-        """Never looked at in training; None if there is none."""
+        """The test split, never used in training; None if there is none."""
 
     @property
     def parts(self) -> Mapping[str, Source]:
-        """The datasets that are evaluated, and acted in, each for itself: this one alone, without a name."""
+        """The datasets that are evaluated, and acted in, each by itself, by name: this one, without a name."""
         return {"": self}
 
     def order(self, num_samples: int, seed: int) -> Stream:
-        """Which of so many training samples comes when."""
+        """The order of the training samples."""
         return Order(num_samples, seed)
 
 
+class ItemSource(Source):
+    """A dataset whose samples are made one by one from items.
+
+    Attributes:
+        items: those of ``train``, ``val`` and ``test``; a split without items is none.
+    """
+
+    items: Mapping[str, Sequence[Any]]
+
+    @abstractmethod
+    def sample(self, item: Any, split: str) -> Sample:
+        """The sample of an item of a split."""
+
+    def train(self) -> Split:
+        return self._split("train")
+
+    def val(self) -> Split | None:
+        return self._split("val") if len(self.items["val"]) else None
+
+    def test(self) -> Split | None:
+        return self._split("test") if len(self.items["test"]) else None
+
+    def _split(self, name: str) -> Split:
+        return Samples(len(self.items[name]), partial(self._sample, name))
+
+    def _sample(self, split: str, i: int) -> Sample:
+        return self.sample(self.items[split][i], split)
+
+
 class Samples:
-    """A split whose samples are made by a function of the index."""
+    """A split whose samples are a function of the index."""
 
     def __init__(self, length: int, make: Callable[[int], Sample]) -> None:
         self._length, self._make = length, make

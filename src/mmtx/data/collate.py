@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""Samples to a batch."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def collate(
     """One dense batch per name, padded at the end.
 
     Args:
-        samples: each may lack names; a name that a sample lacks has length 0 there.
-        specs: the names to take; anything else in a sample is left behind.
-        size: fill the batch up with samples that have nothing in them, so that every rank has as many.
+        samples: each may lack names, which then have length 0.
+        specs: the names to collate; other names of a sample are dropped.
+        size: of the batch, which is padded with empty samples, so that every rank has as many; None: as many as given.
         ids: index of each sample in its dataset.
 
     Raises:
-        UserError: a sample does not fit its spec, saying which and how.
+        UserError: a sample does not fit its spec; with its index, the field and both shapes.
     """
     size = size or len(samples)
     numbers = list(ids) if ids is not None else list(range(len(samples)))
@@ -47,15 +47,15 @@ def collate(
 
 
 def _length(given: Mapping[str, Tensor], spec: Spec, name: str, number: int) -> int:
-    """Positions of one sample's part, after checking that it fits."""
+    """Positions of one name of a sample, after checking that it fits its spec."""
     ragged = set()
     for key, field in spec.fields.items():
         where = f"sample {number}, {name}.{key}"
         if key not in given:
             raise UserError(f"{where} is missing")
         shape = tuple(given[key].shape)
-        want = (shape[0], *field.shape[1:]) if field.ragged and shape else field.shape
-        if shape != want or given[key].dtype != field.dtype:
+        expected = (shape[0], *field.shape[1:]) if field.ragged and shape else field.shape
+        if shape != expected or given[key].dtype != field.dtype:
             raise UserError(f"{where} has shape {shape} and {given[key].dtype}; declared {field.shape}, {field.dtype}")
         if field.ragged:
             if shape[0] > (field.max_length or 0):

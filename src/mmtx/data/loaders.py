@@ -16,11 +16,12 @@ from torch.utils.data import DataLoader, Dataset
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
+from mmtx.data.concat_split import ConcatSplit
 from mmtx.data.modality_dropout import ModalityDropout
-from mmtx.data.parted import PartedSplit
-from mmtx.data.sampler import Draw, EvalSampler, TrainSampler, seed_everything_for
-from mmtx.data.skipped_samples import LEFT_OUT
-from mmtx.data.worker import Desk, handed_over, in_worker, with_workers
+from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
+from mmtx.data.seeding import seed_sample
+from mmtx.data.skipped_samples import SKIPPED
+from mmtx.data.worker import CurrentSamples, in_worker, start_workers, to_shared_memory
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.process.stopping import check
 
@@ -67,7 +68,7 @@ class DataModule:
         check_within("max_bad_share", max_bad_share, 0, 1)
         self.max_bad_share, self._skips = max_bad_share, on_bad_sample == "skip"
         self.source, self.seed, self.num_workers = source, seed, num_workers
-        self.desk = Desk() if num_workers else None
+        self.current = CurrentSamples() if num_workers else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.packing, self.modality_dropout = packing, modality_dropout
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
@@ -146,7 +147,7 @@ class DataModule:
         batch_size: int,
         modality_dropout: ModalityDropout | None = None,
     ) -> _Fetch:
-        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout, self.desk)
+        return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout, self.current)
 
     def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
         return Batches(
@@ -186,7 +187,7 @@ class Batches:
             raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
 
     def _begun(self) -> Iterator[list[Batch] | UserError]:
-        return with_workers(lambda: iter(self._loader)) if self._loader.num_workers else iter(self._loader)
+        return start_workers(lambda: iter(self._loader)) if self._loader.num_workers else iter(self._loader)
 
 
 @dataclass(frozen=True)
@@ -216,7 +217,7 @@ class _Fetch(Dataset[list[Batch]]):
     packing: bool
     skips: bool
     modality_dropout: ModalityDropout | None
-    desk: Desk | None
+    current: CurrentSamples | None
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
@@ -226,7 +227,7 @@ class _Fetch(Dataset[list[Batch]]):
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]
-            return handed_over(batches)
+            return to_shared_memory(batches)
         except UserError as error:
             return error
         finally:
@@ -237,7 +238,7 @@ class _Fetch(Dataset[list[Batch]]):
 
     def _groups(self, draws: list[Draw]) -> Iterator[_Group]:
         """The draws of each part, since samples of two parts share no batch."""
-        if not isinstance(self.split, PartedSplit):
+        if not isinstance(self.split, ConcatSplit):
             yield _Group("", self.split, self.specs, draws, 0)
             return
         of_part: dict[str, list[Draw]] = {}
@@ -259,14 +260,14 @@ class _Fetch(Dataset[list[Batch]]):
             own = [index - group.first for index in ids]
             return replace(group.split.batch(own, group.specs), ids=torch.tensor(ids))
         samples = [self._sample(group, draw) for draw in draws]
-        ids = [LEFT_OUT if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
+        ids = [SKIPPED if sample is None else draw.index for draw, sample in zip(draws, samples, strict=True)]
         return collate([sample or {} for sample in samples], group.specs, size=max(len(draws), 1), ids=ids)
 
     def _sample(self, group: _Group, draw: Draw) -> Sample | None:
         """One sample; None where it cannot be read and may be skipped."""
         check()
         self._note(draw.index)
-        seed_everything_for(self.seed, draw)
+        seed_sample(self.seed, draw)
         try:
             sample = group.split[draw.index - group.first]
             if self.skips:
@@ -283,8 +284,8 @@ class _Fetch(Dataset[list[Batch]]):
             raise
 
     def _note(self, index: int) -> None:
-        if self.desk is not None:
-            self.desk.note(index)
+        if self.current is not None:
+            self.current.record(index)
 
 
 def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:

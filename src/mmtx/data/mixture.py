@@ -1,4 +1,4 @@
-"""Several datasets as one."""
+"""A mixture of datasets."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from dataclasses import replace
 from math import isfinite
 
 from mmtx.batch import Field, Spec
-from mmtx.data.agreement import difference
 from mmtx.data.base import Source, Split
+from mmtx.data.concat_split import ConcatSplit
 from mmtx.data.mixture_order import MixtureOrder
-from mmtx.data.parted import PartedSplit
-from mmtx.data.renamed import renamed
+from mmtx.data.renamed_source import rename_source
 from mmtx.data.sampler import Stream
+from mmtx.data.spec_difference import spec_difference
 from mmtx.errors import InvalidValue, UserError
 
 Weight = float | int | list[float | int]
 
 
 class Mixture(Source):
-    """The names of all its parts. A sample is one of some part, and has the names of that part alone; an objective is
-    learnt from the parts that have what it needs, and every part is evaluated, and acted in, for itself.
+    """Names: those of all parts. A sample comes from one part, and has its names alone; an objective is trained on the
+    parts that have what it needs, and every part is evaluated, and acted in, by itself.
 
-    A name that several parts have is one modality of all of them, such as text: they have to agree on its fields, its
-    vocabulary and its labels. Where they do not, or where the same word means two things, rename it in one of them.
+    A name of several parts is one modality, such as text: they have to agree on its fields, its vocabulary and its
+    classes. Where they do not, or where it means two things, rename it in one of them.
 
     Args:
-        parts: the datasets, by the names that their metrics bear.
-        weights: how often samples of each part are drawn, relative to their sum: a number, or two, of the beginning
-            and of the end of `schedule_samples`, with a straight line between. Empty: as `temperature` says.
+        parts: the datasets, by the names in their metrics.
+        weights: how often samples of each part are drawn, relative to their sum: a number, or two, at the beginning
+            and at the end of `schedule_samples`, linear between. Empty: by `temperature`.
         temperature: parts are drawn in proportion to their size to the power of 1 / temperature (Devlin et al. 2018):
-            1 draws all samples alike, a large one all parts alike. null: 1.
+            1 draws all samples equally often, a large one all parts. null: 1.
         schedule_samples: samples over which weights change; null where none does.
-        names: for a part, new names by those that it has.
+        names: of a part, ``{name: new name}``.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class Mixture(Source):
         _check_known("names", names, parts)
         self._parts = {part: _renamed(part, source, names.get(part, {})) for part, source in parts.items()}
         self._names = {part: set(source.specs) for part, source in self._parts.items()}
-        self._train = PartedSplit({part: source.train() for part, source in self._parts.items()}, self._names)
+        self._train = ConcatSplit({part: source.train() for part, source in self._parts.items()}, self._names)
         for part, split in self._train.splits.items():
             if not len(split):
                 raise InvalidValue(f"parts.{part}", "{...}", "is empty: it has no training samples")
         self._specs = _merged(self._parts)
-        self._weights = _line(weights, parts) if weights else self._by_size(temperature)
+        self._weights = _schedule(weights, parts) if weights else self._by_size(temperature)
         if weights and temperature is not None:
-            raise InvalidValue("temperature", temperature, "says nothing beside data.weights", "null")
+            raise InvalidValue("temperature", temperature, "has no effect beside data.weights", "null")
         changing = any(first != last for first, last in self._weights)
         if changing != (schedule_samples is not None) or (schedule_samples or 1) < 1:
             problem = "must be at least 1 where weights change, and null where none does"
@@ -76,22 +76,22 @@ class Mixture(Source):
     def parts(self) -> Mapping[str, Source]:
         return self._parts
 
-    def train(self) -> PartedSplit:
+    def train(self) -> ConcatSplit:
         return self._train
 
     def val(self) -> Split | None:
-        return self._parted({part: source.val() for part, source in self._parts.items()})
+        return self._concatenated({part: source.val() for part, source in self._parts.items()})
 
     def test(self) -> Split | None:
-        return self._parted({part: source.test() for part, source in self._parts.items()})
+        return self._concatenated({part: source.test() for part, source in self._parts.items()})
 
     def order(self, num_samples: int, seed: int) -> Stream:
         sizes = [len(split) for split in self._train.splits.values()]
         return MixtureOrder(sizes=sizes, weights=self._weights, schedule_samples=self._schedule_samples, seed=seed)
 
-    def _parted(self, splits: Mapping[str, Split | None]) -> PartedSplit | None:
-        there = {part: split for part, split in splits.items() if split is not None}
-        return PartedSplit(there, self._names) if there else None
+    def _concatenated(self, splits: Mapping[str, Split | None]) -> ConcatSplit | None:
+        present = {part: split for part, split in splits.items() if split is not None}
+        return ConcatSplit(present, self._names) if present else None
 
     def _by_size(self, temperature: float | None) -> list[tuple[float, float]]:
         if temperature is not None and not (temperature > 0 and isfinite(temperature)):
@@ -102,7 +102,7 @@ class Mixture(Source):
 
 def _renamed(part: str, source: Source, names: Mapping[str, str]) -> Source:
     try:
-        return renamed(source, names)
+        return rename_source(source, names)
     except InvalidValue as error:
         raise error.under(f"names.{part}") from None
 
@@ -113,27 +113,25 @@ def _check_known(key: str, given: Mapping[str, object], parts: Mapping[str, Sour
             raise InvalidValue(f"{key}.{part}", value, "is of a part that is not there", ", ".join(parts))
 
 
-def _line(weights: Mapping[str, Weight], parts: Mapping[str, Source]) -> list[tuple[float, float]]:
+def _schedule(weights: Mapping[str, Weight], parts: Mapping[str, Source]) -> list[tuple[float, float]]:
     """First and last weight of each part, checked."""
     _check_known("weights", weights, parts)
-    lines = []
+    schedule = []
     for part in parts:
         if part not in weights:
-            raise InvalidValue(
-                "weights", dict(weights), f"says nothing of {part}", f"data.weights.{part}=0 leaves it out"
-            )
+            raise InvalidValue("weights", dict(weights), f"has none for {part}", f"data.weights.{part}=0 leaves it out")
         given = weights[part]
         both = given if isinstance(given, list) else [given, given]
         numbers = all(isinstance(w, int | float) and isfinite(w) and w >= 0 for w in both)
         if len(both) != 2 or not numbers:
             raise InvalidValue(f"weights.{part}", given, "must be a number that is at least 0, or two: [first, last]")
-        lines.append((float(both[0]), float(both[1])))
-    if not all(sum(ends) for ends in zip(*lines, strict=True)):
+        schedule.append((float(both[0]), float(both[1])))
+    if not all(sum(ends) for ends in zip(*schedule, strict=True)):
         raise InvalidValue("weights", dict(weights), "are all 0 at the beginning or at the end")
-    return lines
+    return schedule
 
 
-# --- one name of several parts ----------------------------------------------------------------------------------------
+# --- names of several parts -------------------------------------------------------------------------------------------
 
 
 def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
@@ -144,7 +142,7 @@ def _merged(parts: Mapping[str, Source]) -> dict[str, Spec]:
             if name not in merged:
                 merged[name], owner[name] = spec, part
                 continue
-            differing = difference(merged[name], spec)
+            differing = spec_difference(merged[name], spec)
             if differing:
                 bytes_agree = "; texts as data/vocabulary=bytes agree" if spec.vocabulary is not None else ""
                 raise UserError(

@@ -1,4 +1,4 @@
-"""Which sample of which part of a mixture comes when."""
+"""The order of samples of a mixture: which part, and which of its samples, at every position."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Iterator, Sequence
 import numpy
 import torch
 
-from mmtx.data.sampler import Draw, Order, mix
+from mmtx.data.sampler import Draw, Order, hash_seed
 
 BLOCK = 1024
-"""Places of the stream in which every part has its share, to a sample."""
+"""Positions of the stream in which every part has its share, to a sample."""
 
 
 class MixtureOrder:
     """An endless stream of samples of several parts, a pure function of the seed.
 
-    In every block of `BLOCK` places each part has its share, rounded so that what is lost in one block is made up for
-    in the next; within the block, parts are shuffled. The samples of a part come epoch after epoch, as `Order` has
-    them, from a seed of the part's own.
+    In every block of `BLOCK` positions each part has its share, with the rounding error carried into the next block;
+    within the block, parts are shuffled. The samples of a part come epoch after epoch, as `Order` has
+    them, with a seed of the part's own.
 
     Args:
-        sizes: samples of each part; their indices lie end to end.
+        sizes: samples of each part; the parts are concatenated.
         weights: of each part at the beginning of the schedule and at its end, relative to their sum.
-        schedule_samples: places over which weights go from the first to the last.
+        schedule_samples: positions over which weights go linearly from the first to the last.
         seed: of the order.
     """
 
@@ -34,7 +34,7 @@ class MixtureOrder:
         self._schedule_samples, self._seed = schedule_samples, seed
 
     def stream(self, start: int) -> Iterator[Draw]:
-        """From place `start` on. What came before is counted, not drawn."""
+        """The draws from position `start` on. Earlier blocks are counted, not drawn."""
         drawn = numpy.zeros(len(self._sizes), dtype=int)
         streams: list[Iterator[Draw]] = []
         for block, counts in enumerate(self.counts()):
@@ -50,16 +50,16 @@ class MixtureOrder:
                 yield next(streams[part])
 
     def counts(self) -> Iterator[numpy.ndarray]:
-        """How many samples of each part are in every block, one block after the other."""
+        """Samples of each part, of one block after the other."""
         carry, block = numpy.zeros(len(self._sizes)), 0
         while True:
-            want = BLOCK * self._shares(block) + carry
-            counts = numpy.floor(want).clip(min=0).astype(int)
+            target = BLOCK * self._shares(block) + carry
+            counts = numpy.floor(target).clip(min=0).astype(int)
             while counts.sum() < BLOCK:
-                counts[(want - counts).argmax()] += 1
+                counts[(target - counts).argmax()] += 1
             while counts.sum() > BLOCK:
-                counts[numpy.where(counts > 0, want - counts, numpy.inf).argmin()] -= 1
-            carry, block = want - counts, block + 1
+                counts[numpy.where(counts > 0, target - counts, numpy.inf).argmin()] -= 1
+            carry, block = target - counts, block + 1
             yield counts
 
     def _shares(self, block: int) -> numpy.ndarray:
@@ -69,11 +69,11 @@ class MixtureOrder:
         return weights / weights.sum()
 
     def _shuffled(self, block: int, counts: numpy.ndarray) -> numpy.ndarray:
-        """The part of every place of a block."""
-        generator = torch.Generator().manual_seed(mix(self._seed, -1, block))
+        """The part at every position of a block."""
+        generator = torch.Generator().manual_seed(hash_seed(self._seed, -1, block))
         return numpy.repeat(numpy.arange(len(counts)), counts)[torch.randperm(BLOCK, generator=generator).numpy()]
 
     def _stream_of(self, part: int, start: int) -> Iterator[Draw]:
-        first, own = sum(self._sizes[:part]), Order(self._sizes[part], mix(self._seed, part))
+        first, own = sum(self._sizes[:part]), Order(self._sizes[part], hash_seed(self._seed, part))
         for draw in own.stream(start):
             yield Draw(draw.epoch, first + draw.index)

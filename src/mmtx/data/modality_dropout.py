@@ -1,4 +1,4 @@
-"""Samples that lose some of their names in training, so that a model learns to do without."""
+"""Modality dropout: training samples lose some of their names, so that a model learns to do without them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 import torch
 
 from mmtx.batch import Batch
-from mmtx.data.sampler import Draw, mix
+from mmtx.data.sampler import Draw, hash_seed
 from mmtx.errors import InvalidValue
 
 STREAM = 0x6D6F64616C697479
-"""Sets these draws apart from the augmentation of the same sample."""
+"""Makes these draws independent of the augmentation of the same sample."""
 
 
 class ModalityDropout:
-    """Leaves out names of a sample, each with a chance of its own, but never all that the sample has of the set
+    """Drops names of a sample, each with its own probability, but never all that the sample has of the set
     (Neverova et al. 2015, arXiv 1501.00102).
 
-    What a sample loses is a pure function of (seed, epoch, index).
+    Which names are dropped is a pure function of (seed, epoch, index).
 
     Args:
-        shares: ``{name: chance}``.
+        shares: ``{name: probability}``.
         names: of the set.
         seed: of the draws.
     """
@@ -37,20 +37,22 @@ class ModalityDropout:
         self.shares, self.names, self.seed = dict(shares), list(names), seed
 
     def __call__(self, batch: Batch, draws: Sequence[Draw]) -> Batch:
-        """The batch of these draws, with what its samples lose left out."""
+        """The batch of these draws without the dropped names."""
         if not self.shares or not draws:
             return batch
         present = {name: batch.present(name).tolist() for name in self.names if name in batch}
-        lost = [self.lost(draw, [name for name in present if present[name][row]]) for row, draw in enumerate(draws)]
+        dropped = [
+            self.dropped(draw, [name for name in present if present[name][row]]) for row, draw in enumerate(draws)
+        ]
         return batch.without(
-            {name: torch.tensor([name in names for names in lost]) for name in self.shares if name in batch}
+            {name: torch.tensor([name in names for names in dropped]) for name in self.shares if name in batch}
         )
 
-    def lost(self, draw: Draw, present: Sequence[str]) -> set[str]:
-        """The names that one sample loses of those that it has."""
-        generator = random.Random(mix(self.seed, STREAM, draw.epoch, draw.index))
+    def dropped(self, draw: Draw, present: Sequence[str]) -> set[str]:
+        """The names that are dropped of those that one sample has."""
+        generator = random.Random(hash_seed(self.seed, STREAM, draw.epoch, draw.index))
         chance = {name: generator.random() for name in self.names}
-        lost = {name for name in present if chance[name] < self.shares.get(name, 0.0)}
-        if present and lost == set(present):
-            lost.remove(max(present, key=lambda name: chance[name] - self.shares[name]))
-        return lost
+        dropped = {name for name in present if chance[name] < self.shares.get(name, 0.0)}
+        if present and dropped == set(present):
+            dropped.remove(max(present, key=lambda name: chance[name] - self.shares[name]))
+        return dropped

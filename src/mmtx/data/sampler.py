@@ -1,13 +1,11 @@
-"""Which sample comes when: a pure function of (seed, epoch, index)."""
+"""The order of samples: a pure function of (seed, epoch, index)."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-import numpy
 import torch
 from torch.utils.data import Sampler
 
@@ -20,8 +18,8 @@ class Draw:
     index: int
 
 
-def mix(*numbers: int) -> int:
-    """A 63-bit hash of integers (splitmix64's finaliser), to seed a generator by."""
+def hash_seed(*numbers: int) -> int:
+    """A 63-bit hash of integers (splitmix64's finaliser): the seed of a generator."""
     state = 0
     for number in numbers:
         state = (state ^ (number & (2**64 - 1))) + 0x9E3779B97F4A7C15 & (2**64 - 1)
@@ -36,13 +34,13 @@ class Stream(Protocol):
     """An endless stream of samples, a pure function of a seed: the same for every number of ranks and workers."""
 
     def stream(self, start: int) -> Iterator[Draw]:
-        """From place `start` on."""
+        """The draws from position `start` on."""
         ...
 
 
 @dataclass(frozen=True)
 class Order:
-    """An endless stream of samples: epoch after epoch, each in an order of its own, nothing dropped between.
+    """An endless stream of samples: epoch after epoch, each in its own order, nothing dropped between.
 
     The stream is the same for every number of ranks and workers.
     """
@@ -54,25 +52,25 @@ class Order:
         """Samples `start` to `stop` of the stream."""
         for epoch in range(start // self.num_samples, (stop - 1) // self.num_samples + 1):
             first = epoch * self.num_samples
-            places = slice(max(start - first, 0), min(stop - first, self.num_samples))
-            for index in self.permutation(epoch)[places].tolist():
+            within = slice(max(start - first, 0), min(stop - first, self.num_samples))
+            for index in self.permutation(epoch)[within].tolist():
                 yield Draw(epoch, index)
 
     def stream(self, start: int) -> Iterator[Draw]:
-        """From place `start` on, an epoch at a time."""
+        """The draws from position `start` on, an epoch at a time."""
         while True:
             stop = (start // self.num_samples + 1) * self.num_samples
             yield from self.draws(start, stop)
             start = stop
 
     def permutation(self, epoch: int) -> torch.Tensor:
-        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(mix(self.seed, epoch)))
+        return torch.randperm(self.num_samples, generator=torch.Generator().manual_seed(hash_seed(self.seed, epoch)))
 
 
 class TrainSampler(Sampler[list[Draw]]):
     """For each optimiser step, the samples of one rank.
 
-    Global step s takes samples ``s·G`` to ``(s+1)·G`` of the stream, G being samples of all ranks and accumulated
+    Global step s takes samples ``s·G`` to ``(s+1)·G`` of the stream, G being the samples of all ranks and accumulated
     batches; micro-batch m of rank r is the block ``m·ranks + r`` of it, so one process that accumulates over all
     blocks sees the same.
 
@@ -83,7 +81,7 @@ class TrainSampler(Sampler[list[Draw]]):
         accumulate: micro-batches of a step.
         rank: of this process.
         num_ranks: of all.
-        first_step: steps to leave out at the start, for a run that continues.
+        first_step: the step at which a resumed run continues.
     """
 
     def __init__(
@@ -113,8 +111,8 @@ class TrainSampler(Sampler[list[Draw]]):
 
 
 class EvalSampler(Sampler[list[Draw]]):
-    """Every sample once, in order, dealt out to ranks in turn; ranks that run out get empty lists, so that all ranks
-    have as many batches."""
+    """Every sample once, in order, in blocks of `batch_size` for each rank in turn; ranks that run out get empty lists,
+    so that all have as many batches."""
 
     def __init__(self, num_samples: int, *, batch_size: int, rank: int, num_ranks: int) -> None:
         self.num_samples, self.batch_size, self.rank, self.num_ranks = num_samples, batch_size, rank, num_ranks
@@ -126,23 +124,3 @@ class EvalSampler(Sampler[list[Draw]]):
         for batch in range(len(self)):
             start = (batch * self.num_ranks + self.rank) * self.batch_size
             yield [Draw(0, i) for i in range(start, min(start + self.batch_size, self.num_samples))]
-
-
-def seed_everything_for(seed: int, draw: Draw) -> None:
-    """Seeds the host's generators for one sample, so that augmentation does not depend on who makes it when."""
-    _seed_host(mix(seed, draw.epoch, draw.index))
-
-
-def seed_step(seed: int, step: int, rank: int) -> None:
-    """Seeds every generator for one optimiser step of one rank, so that dropout is a function of these three, and a run
-    that continues has nothing to remember."""
-    number = mix(seed, step, rank)
-    _seed_host(number)
-    if torch.cuda.is_initialized():
-        torch.cuda.manual_seed(number)
-
-
-def _seed_host(number: int) -> None:
-    torch.default_generator.manual_seed(number)
-    random.seed(number)
-    numpy.random.seed(number & 0xFFFFFFFF)

@@ -15,7 +15,7 @@ from mmtx.config.construct import construct, construct_as
 from mmtx.config.schema import Config
 from mmtx.config.targets import packages
 from mmtx.data.base import Source
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
 from mmtx.data.loaders import DataModule
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
@@ -65,12 +65,12 @@ def build(overrides: Sequence[str] = ()) -> Experiment:
     return assemble(compose(overrides))
 
 
-def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | None = None) -> Experiment:
+def assemble(config: Config, fitted: FittedState | None = None, like: Experiment | None = None) -> Experiment:
     """The objects of a config.
 
     Args:
         config: resolved.
-        learnt: what the run that is continued, or that the model begins with, learnt from its data.
+        fitted: what the run that is continued, or that the model begins with, fitted to its data.
         like: an experiment whose data and model are taken where the same config would make them: many jobs of a sweep
             are checked with one model.
 
@@ -81,7 +81,7 @@ def assemble(config: Config, learnt: Learnt | None = None, like: Experiment | No
     collector.messages += value_problems(config)
     optimisation, training = _optimisation_and_training(config, collector)
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
-    source, learner = _source_and_learner(config, learnt, like, collector)
+    source, learner = _source_and_learner(config, fitted, like, collector)
     data = _data(config, source, learner, collector)
     directions = _directions(config, learner, data, collector)
     if training is not None:
@@ -107,7 +107,7 @@ def _optimisation_and_training(config: Config, collector: Collector) -> tuple[Op
 
 
 def _source_and_learner(
-    config: Config, learnt: Learnt | None, like: Experiment | None, collector: Collector
+    config: Config, fitted: FittedState | None, like: Experiment | None, collector: Collector
 ) -> tuple[Source | None, Learner | None]:
     source = learner = None
     if like is not None and data_part(like.config) == data_part(config):
@@ -115,7 +115,7 @@ def _source_and_learner(
         learner = like.learner if model_part(like.config) == model_part(config) else None
     if learner is None:
         stacks = make_stacks(config, collector.attempt)
-        source = source or collector.attempt("data", lambda: construct_source(config, learnt))
+        source = source or collector.attempt("data", lambda: construct_source(config, fitted))
         if source is not None:
             learner = make_learner(config, source.specs, *stacks, collector.attempt)
     return source, learner

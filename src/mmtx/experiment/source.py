@@ -10,7 +10,7 @@ from mmtx.config.construct import construct_as
 from mmtx.config.schema import Config
 from mmtx.config.targets import packages, resolve
 from mmtx.data.base import Source
-from mmtx.data.learnt import Learnt, within
+from mmtx.data.fitted import FittedState, nested_source
 from mmtx.data.loaders import DataModule
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
@@ -22,12 +22,12 @@ def data_part(config: Config) -> Config:
     return {key: config[key] for key in ("plugins", "data", "init_from")}
 
 
-def construct_source(config: Config, learnt: Learnt | None = None) -> Source:
+def construct_source(config: Config, fitted: FittedState | None = None) -> Source:
     """The dataset of a config.
 
     Args:
         config: resolved.
-        learnt: what a run learnt from its data; None: nothing is known yet.
+        fitted: what a run fitted to its data; None: nothing yet.
 
     Raises:
         UserError: it cannot be made, or the run does not know what it holds.
@@ -36,10 +36,10 @@ def construct_source(config: Config, learnt: Learnt | None = None) -> Source:
     found = node_findings(node, "data", set(), plugins)
     if found:
         raise ConfigErrors([finding.message for finding in found])
-    return _source(node, "data", plugins, learnt or Learnt())
+    return _source(node, "data", plugins, fitted or FittedState())
 
 
-def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Source:
+def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -> Source:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
     if not issubclass(resolve(str(node["_target_"]), plugins), Source):
@@ -49,13 +49,13 @@ def _source(node: Any, path: str, plugins: Sequence[str], learnt: Learnt) -> Sou
     if isinstance(node.get("parts"), Mapping):
         names = node["names"] if isinstance(node.get("names"), Mapping) else {}
         parts = {
-            part: _source(child, f"{path}.parts.{part}", plugins, learnt.under(f"parts.{part}", names.get(part) or {}))
+            part: _source(child, f"{path}.parts.{part}", plugins, fitted.nested(f"parts.{part}", names.get(part) or {}))
             for part, child in node["parts"].items()
         }
         node = {**node, "parts": parts}
     try:
-        with learnt.handed_over():
-            return construct_as(Source, node, plugins, within)  # type: ignore[type-abstract]
+        with fitted.active():
+            return construct_as(Source, node, plugins, nested_source)  # type: ignore[type-abstract]
     except InvalidValue as error:
         raise error.under(path) from None
 

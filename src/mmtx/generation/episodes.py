@@ -11,7 +11,7 @@ import torch
 from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, record, summed_up, target_returns
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
-from mmtx.data.episodes.source import FIRST_DATA_SEED
+from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
 from mmtx.decoding.rollouts import Episode
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained

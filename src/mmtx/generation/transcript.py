@@ -18,7 +18,7 @@ from mmtx.batch import Batch
 from mmtx.data.audio.audio_manifest import listed_sounds
 from mmtx.data.audio.sound_file import read_sound, sound_header, trim_silence
 from mmtx.data.collate import collate
-from mmtx.data.files.folder import look_into, report_left_out
+from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.files.table import KINDS
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
@@ -178,11 +178,11 @@ def sound_files(given: Path) -> list[Path]:
         UserError: there are none.
     """
     if given.is_dir():
-        inside = look_into(given).files
+        inside = list_folder(given).files
         found = [file for file in inside if _is_sound(file)]
         if not found:
             raise InvalidValue("audio", given, f"holds no sound files ({', '.join(SUFFIXES)} and others)")
-        report_left_out(given, [file for file in inside if file not in found], "sound file that can be read")
+        report_skipped(given, [file for file in inside if file not in found], "sound file that can be read")
         return found
     if not given.is_file():
         raise InvalidValue("audio", given, "is not a file or folder")

@@ -9,22 +9,12 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec, Vocabulary
-from mmtx.data.files.known_keys import Keys, every, harmless, only, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.classes import check_classes, label_spec, labels_of
+from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, text_batch
+from mmtx.interop.feed_forward import activation, activation_name, feed_forward, hidden_width
 from mmtx.interop.links import Link, Weights, both, encoder_block, same
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
@@ -45,11 +35,22 @@ HEADS = {
     "BertForPreTraining": ("cls.predictions", "cls.seq_relationship"),
     "BertForSequenceClassification": ("classifier",),
 }
-"""Of each kind, where its weights lie; a file may have more heads than its kind reads."""
+"""Prefixes of the head's weights, by architecture; a file may have more heads."""
+
+
+BODY_SAME = {
+    "backbone.dim": "hidden_size",
+    "backbone.num_layers": "num_hidden_layers",
+    "backbone.num_heads": "num_attention_heads",
+    "backbone.norm.eps": "layer_norm_eps",
+    "backbone.dropout": "hidden_dropout_prob",
+    "backbone.attention.dropout": "attention_probs_dropout_prob",
+    "backbone.init_std": "initializer_range",
+}
 
 
 class BERT(Family):
-    """With a head for masked ids, for the next sentence, for both, for classes, or none."""
+    """BERT with a head for masked ids, for the next sentence, for both, for classes, or without one."""
 
     name = "bert"
     body = "BertModel"
@@ -84,13 +85,7 @@ class BERT(Family):
     }
     generation = SILENT
     same = {
-        "backbone.dim": "hidden_size",
-        "backbone.num_layers": "num_hidden_layers",
-        "backbone.num_heads": "num_attention_heads",
-        "backbone.norm.eps": "layer_norm_eps",
-        "backbone.dropout": "hidden_dropout_prob",
-        "backbone.attention.dropout": "attention_probs_dropout_prob",
-        "backbone.init_std": "initializer_range",
+        **BODY_SAME,
         "modality.text.context": "max_position_embeddings",
         "modality.text.num_segments": "type_vocab_size",
     }
@@ -116,7 +111,7 @@ class BERT(Family):
         if missing:
             kind = config["architectures"][0]
             raise UserError(f"this {kind} lacks its head: {missing[0]} is missing; without one it is a BertModel")
-        kind = next((kind for kind, its in HEADS.items() if set(its) == heads), None)
+        kind = next((kind for kind, own in HEADS.items() if set(own) == heads), None)
         if kind is None:
             raise UserError(f"this bert has heads {', '.join(sorted(heads))}; mmtx reads {', '.join(self.kinds)}")
         if kind == "BertForSequenceClassification":
@@ -134,7 +129,7 @@ class BERT(Family):
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], dim),
             "modality.text.causal": False,
-            "modality.text.clock": "scene",  # with a picture it is one set
+            "modality.text.clock": "scene",  # bidirectional with a picture
         }
         chosen, kind = [], config["architectures"][0]
         if kind in ("BertForMaskedLM", "BertForPreTraining"):
@@ -232,7 +227,7 @@ class BERT(Family):
 
 
 def _mask(files: Files, size: int) -> int:
-    """Id of the mask; without a tokenizer, as BERT has it. Raises UserError where the tokenizer has none."""
+    """Id of the mask token; without a tokenizer, that of BERT. Raises UserError where the tokenizer has none."""
     found = files.mark("mask_token", "[MASK]") if files.tokenizer is not None else min(103, size - 1)
     if found is None:
         raise UserError("this BERT predicts masked ids, and its tokenizer has no token [MASK]; name it as mask_token")

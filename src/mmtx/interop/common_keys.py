@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmtx.data.files.known_keys import Key, Keys, every, harmless, only, used
+from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 
 CONFIG: Keys = {
     "model_type": used("the family"),
@@ -49,7 +49,7 @@ NO_CLASSES = every(
 )
 CLASSES: Keys = {
     "id2label": used("names of the classes by number, each number once; a name that comes twice has its number added"),
-    "label2id": used("must say the same as `id2label`, or name the classes LABEL_0, LABEL_1, ..."),
+    "label2id": used("must agree with `id2label`, or name the classes LABEL_0, LABEL_1, ..."),
     **every("num_labels _num_labels", used("must be the number of classes")),
     "problem_type": used("null or `single_label_classification`, where there is a head for classes"),
 }

@@ -1,4 +1,4 @@
-"""The ``model.bin`` of CTranslate2: a list of named arrays."""
+"""Reads ``model.bin`` of CTranslate2, a list of named arrays."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from mmtx.errors import UserError
 from mmtx.interop.links import Weights
 
 DTYPES = (torch.float32, torch.int8, torch.int16, torch.int32, torch.float16, torch.bfloat16)
-"""By the number that stands in the file (CTranslate2's ``DataType``)."""
+"""By the number in the file (CTranslate2's ``DataType``)."""
 
 
 def read_model_bin(file: Path) -> tuple[Weights, dict[str, Any]]:
-    """Weights in float32, quantised ones multiplied out; and the scalars that describe the model.
+    """Weights in float32, dequantised; and the scalars that describe the model.
 
     Raises:
-        UserError: the file is cut or altered, or not of this kind.
+        UserError: the file is damaged, or has another format.
     """
     try:
         spec, arrays = _Reader(file.read_bytes()).arrays()
@@ -42,13 +42,13 @@ def read_model_bin(file: Path) -> tuple[Weights, dict[str, Any]]:
 
 
 class _Reader:
-    """Reads from the front; never beyond the end."""
+    """Reads values in order, and checks that they are within the file."""
 
     def __init__(self, data: bytes) -> None:
         self._data, self._at = memoryview(data), 0
 
     def arrays(self) -> tuple[str, dict[str, Tensor]]:
-        """Name of the kind of model, and its arrays. Aliases name arrays a second time and are left out."""
+        """Name of the kind of model, and its arrays. Aliases, which name arrays a second time, are skipped."""
         version = self._number("I")
         if not 5 <= version <= 6:
             raise ValueError(f"version {version} is not one that is known (5, 6)")

@@ -10,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.data.files.known_keys import Keys, harmless, used
+from mmtx.data.files.supported_keys import Keys, harmless, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import SILENT
-from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
+from mmtx.interop.family import Config, Described, Family, Files, at
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import BODY_KEYS, BODY_SAME, UNUSED, body_links
 from mmtx.interop.links import Link, Several, both, idle, same
 from mmtx.learner import Learner
@@ -21,11 +22,12 @@ from mmtx.objectives.action import Action
 
 NAMES = ("return", "state", "action")
 EPSILON = 1e-5
-"""Of the normalisation in front of its blocks, whatever the config has for the others."""
+"""Of the norm before its blocks, whatever the config has for the others."""
 
 
 class DecisionTransformer(Family):
-    """Its heads for the next state and return are not trained there; here they are kept as they are."""
+    """The decision transformer. Its heads for the next state and return, which it does not train, are kept
+    unchanged."""
 
     name = "decision_transformer"
     kinds = ("DecisionTransformerModel",)
@@ -93,7 +95,7 @@ class DecisionTransformer(Family):
             Link(
                 (f"{norm}.bias",),
                 ("embed_ln.bias", "encoder.wpe.weight"),
-                lambda theirs: [theirs[0] + theirs[1][0]],  # all tokens have the first position
+                lambda theirs: [theirs[0] + theirs[1][0]],  # all tokens have position 0
                 lambda ours: _write_norm(ours, positions),
             ),
             same("model.clock_embeddings.step.table.weight", "embed_timestep.weight"),
@@ -116,7 +118,7 @@ class DecisionTransformer(Family):
         }
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
-        """Episodes may be padded in front, as the family does, or behind; padding gives zeros."""
+        """Episodes may be padded at the start, as the family does, or at the end; outputs of padding are zeros."""
         given = {"return": inputs["returns_to_go"], "state": inputs["states"], "action": inputs["actions"]}
         times, mask = inputs["timesteps"], inputs.get("attention_mask")
         real = torch.ones_like(times, dtype=torch.bool) if mask is None else mask.bool()

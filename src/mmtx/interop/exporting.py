@@ -1,4 +1,4 @@
-"""From a learner of mmtx to the files of its public family."""
+"""Exports a learner to the files of its public family."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 
-from mmtx.data.files.known_keys import defaults
+from mmtx.data.files.supported_keys import defaults
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
+from mmtx.interop.atomic_output import atomic_folder
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
-from mmtx.interop.importing import lay_out
+from mmtx.interop.importing import full_config
 from mmtx.interop.links import Link, Weights, write
-from mmtx.interop.outputs import whole_folder
 from mmtx.interop.weights import NAMES, write_safetensors
 from mmtx.learner import Learner
 
@@ -28,13 +28,13 @@ FREE = {
     *("suppress", "suppress_first", "references"),
     *("objective.masked_token.share",),
 }
-"""Keys, or paths, that change nothing in what the weights say."""
+"""Keys, or paths, that do not change what the weights compute."""
 FILES = (
     *("config.json", "generation_config.json", "preprocessor_config.json", *NAMES),
     *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model"),
     *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
 )
-"""What a folder of a public model says of it."""
+"""Files of a public model in its folder."""
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
@@ -42,61 +42,60 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     ``tokenizer_config.json``; of pictures ``preprocessor_config.json``.
 
     Raises:
-        UserError: the model is of no public family, with what stands in the way; or it has learnt what the family has
-            no place for.
+        UserError: the model is of no public family, with the reasons; or has weights that the family lacks.
     """
     family, config = family_of(learner)
     links, state = family.links(config), _folded(family, learner)
-    _check_nothing_is_left(family, links, state)
+    _check_all_linked(family, links, state)
     rest = (learner.origin or {}).get("rest")
     weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
-    with whole_folder(Path(folder).expanduser(), others=FILES) as place:
-        _write_files(family, config, weights, learner, place)
+    with atomic_folder(Path(folder).expanduser(), conflicting=FILES) as target:
+        _write_files(family, config, weights, learner, target)
 
 
 def _write_files(
-    family: Family, config: Config, weights: Mapping[str, torch.Tensor], learner: Learner, place: Path
+    family: Family, config: Config, weights: Mapping[str, torch.Tensor], learner: Learner, target: Path
 ) -> None:
-    write_safetensors(weights, place / "model.safetensors")
+    write_safetensors(weights, target / "model.safetensors")
     assert learner.config is not None
-    beside = family.beside(learner.config, learner.specs)
-    beside["config"] = {"model_type": family.name, "dtype": "float32", **config, **beside.get("config", {})}
-    for name, said in beside.items():
-        text = json.dumps(said, indent=2, ensure_ascii=False) + "\n"
-        (place / f"{name}.json").write_text(text, encoding="utf-8")
+    side_files = family.side_files(learner.config, learner.specs)
+    side_files["config"] = {"model_type": family.name, "dtype": "float32", **config, **side_files.get("config", {})}
+    for name, content in side_files.items():
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        (target / f"{name}.json").write_text(text, encoding="utf-8")
     for spec in learner.specs.values():
         vocabulary = spec.vocabulary
         tokenizer = (vocabulary.state() if vocabulary is not None else {}).get("tokenizer")
         if vocabulary is not None and isinstance(tokenizer, str):
             _write_tokenizer(
-                tokenizer, family.roles({**config, **beside["config"]}, vocabulary, learner), family, place
+                tokenizer, family.roles({**config, **side_files["config"]}, vocabulary, learner), family, target
             )
 
 
-def _write_tokenizer(tokenizer: str, roles: Mapping[str, int | None], family: Family, place: Path) -> None:
-    """Its files, and ``tokenizer_config.json``, so that `transformers` follows them instead of what is usual for the
-    family: letters that are lowered, a space in front, other tokens."""
-    said: Config
+def _write_tokenizer(tokenizer: str, roles: Mapping[str, int | None], family: Family, target: Path) -> None:
+    """Writes the tokenizer, and ``tokenizer_config.json``, which keeps `transformers` from applying the defaults of the
+    family: lower case, a space in front, other tokens."""
+    config: Config
     if SentencePieces.wrote(tokenizer):
         pieces = SentencePieces.from_str(tokenizer)
         count = len(pieces.sentinels)
-        (place / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
-        said = {"extra_ids": count} if count else {}
+        (target / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
+        config = {"extra_ids": count} if count else {}
     else:
-        (place / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
+        (target / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         before = json.loads(tokenizer)["pre_tokenizer"] or {}
         own = family.byte_level_class if before.get("type") == "ByteLevel" else ""
-        said = {"tokenizer_class": own or "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-        said |= {"add_prefix_space": before["add_prefix_space"]} if own else {}
-        said |= {"model_input_names": list(family.text_inputs), **_spelt(tokenizer, roles)}
-    if said:
-        (place / "tokenizer_config.json").write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
+        config = {"tokenizer_class": own or "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        config |= {"add_prefix_space": before["add_prefix_space"]} if own else {}
+        config |= {"model_input_names": list(family.text_inputs), **_spelt(tokenizer, roles)}
+    if config:
+        (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _spelt(tokenizer: str, roles: Mapping[str, int | None]) -> dict[str, str]:
-    """The tokens of roles; one that is no special token of the tokenizer is text, and has none."""
+    """The tokens of roles, of those that are special tokens of the tokenizer."""
     from tokenizers import Tokenizer
 
     model = json.loads(tokenizer)["model"]
@@ -108,7 +107,8 @@ def _spelt(tokenizer: str, roles: Mapping[str, int | None]) -> dict[str, str]:
 
 
 def _folded(family: Family, learner: Learner) -> Weights:
-    """A learner's state, with the embeddings of types in whatever else of the family is added to the same tokens."""
+    """A learner's state, with the type embeddings folded into the family's weights that are added to the same
+    tokens."""
     state, dim = dict(learner.state_dict()), learner.model.backbone.dim
     for name in learner.model.names:
         key, tables = f"model.type_embeddings.{name}", family.added.get(name, ())
@@ -119,24 +119,24 @@ def _folded(family: Family, learner: Learner) -> Weights:
     return state
 
 
-def _check_nothing_is_left(family: Family, links: Sequence[Link], state: Weights) -> None:
-    """Raises UserError if the family has no place for something that the model has learnt."""
+def _check_all_linked(family: Family, links: Sequence[Link], state: Weights) -> None:
+    """Raises UserError if the family lacks non-zero weights of the model."""
     linked = {key for link in links for key in link.ours}
-    left = [key for key, value in state.items() if key not in linked and value.any()]
-    if not left:
+    unlinked = [key for key, value in state.items() if key not in linked and value.any()]
+    if not unlinked:
         return
-    lines = [f"{family.name} has no place for {', '.join(left)}; without that it would be another model"]
-    if any(key.startswith("model.type_embeddings.") for key in left):
+    lines = [f"{family.name} has no place for {', '.join(unlinked)}; without that it would be another model"]
+    if any(key.startswith("model.type_embeddings.") for key in unlinked):
         lines.append("  - a model that is trained with type_embeddings=false has no embeddings of types")
     lines.append("  - --format safetensors writes everything, under the names of mmtx")
     raise UserError("\n".join(lines))
 
 
 def family_of(learner: Learner) -> tuple[Family, Config]:
-    """The family that a learner is of, and its config there.
+    """The family of a learner, and its config there.
 
     Raises:
-        UserError: it is of none, with what stands in the way.
+        UserError: it is of none, with the reasons.
     """
     if learner.origin is not None:
         return FAMILIES[learner.origin["family"]], dict(learner.origin["config"])
@@ -154,12 +154,14 @@ def family_of(learner: Learner) -> tuple[Family, Config]:
 
 
 def _config_of(family: Family, learner: Learner) -> Config:
-    """The config that would be imported as the learner's own."""
+    """The family's config whose import gives the config of the learner."""
     assert learner.config is not None
     own = family.config(learner.config, learner.specs)
     config = {**defaults(family.keys), "architectures": [family.kinds[0]], **own}
-    beside = family.beside(learner.config, learner.specs)
-    again = lay_out(family, family.describe({**config, **beside.get("generation_config", {})}, Files(None, "", beside)))
+    side_files = family.side_files(learner.config, learner.specs)
+    again = full_config(
+        family, family.describe({**config, **side_files.get("generation_config", {})}, Files(None, "", side_files))
+    )
     pairs = [(key, learner.config[key], again[key]) for key in COMPARED]
     pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
     found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]
@@ -169,23 +171,23 @@ def _config_of(family: Family, learner: Learner) -> Config:
 
 
 def _clocks(config: Mapping[str, Any]) -> Config:
-    """Those that a name of the set is on."""
+    """The clocks that are used."""
     on = {node["clock"] or name for name, node in config["modality"].items()}
     return {clock: node for clock, node in config["clocks"].items() if clock in on}
 
 
 def _order(config: Mapping[str, Any]) -> list[str]:
-    """Of the names in one stack, by which ties on a clock are broken; an encoder stands by itself."""
+    """The order of the names in one stack, which breaks ties on a clock; those of the encoder have none."""
     return [name for name in config["modality"] if name not in config["encode"]]
 
 
 def _unlike(ours: Any, again: Any, path: str) -> list[str]:
-    """Where two trees differ in what matters."""
+    """Where two trees differ, except in what is `FREE`."""
     if path in FREE or path.rpartition(".")[2] in FREE:
         return []
     if isinstance(ours, Mapping) and isinstance(again, Mapping):
         return [line for key in {**ours, **again} for line in _unlike(ours.get(key), again.get(key), f"{path}.{key}")]
-    if isinstance(ours, float | int) and isinstance(again, list):  # one for every channel
+    if isinstance(ours, float | int) and isinstance(again, list):  # one value for each channel
         return [] if again and all(ours == each for each in again) else [f"{path}={ours}, there {again}"]
     is_near = isinstance(ours, float | int) and isinstance(again, float | int) and abs(ours - again) < 1e-9
     return [] if ours == again or is_near else [f"{path}={ours}, there {again}"]

@@ -1,4 +1,4 @@
-"""What every public family says of itself: how its config becomes ours, and which of its weights are which of ours."""
+"""The interface of a public family: the mapping of its config and of its weights to ours."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
-from mmtx.data.files.known_keys import Keys, defaults, used
+from mmtx.data.files.supported_keys import Keys, defaults, used
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
@@ -26,18 +26,18 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Files:
-    """What came with the weights.
+    """The files beside the weights.
 
     Attributes:
         tokenizer: of the `tokenizers` library, or None.
-        place: where it was found.
-        spelt: how its tokens of some roles are spelt (``cls_token``), as far as its files say.
-        said: content of the small files beside (``generation_config``, ``preprocessor_config``), by name.
+        folder: of the tokenizer.
+        side_files: content of ``generation_config`` and ``preprocessor_config``, by name.
+        spelt: spelling of the tokens of some roles (``cls_token``), as far as the files give it.
     """
 
     tokenizer: Any
-    place: str
-    said: Mapping[str, Config]
+    folder: str
+    side_files: Mapping[str, Config]
     spelt: Mapping[str, str] = field(default_factory=dict)
 
     def vocabulary(self, *, size: int, begin: int | None, end: int | None, prefix: Sequence[int] = ()) -> Vocabulary:
@@ -46,14 +46,16 @@ class Files:
         return Pretrained.of(self.tokenizer, begin=begin, end=end, prefix=prefix, size=size)
 
     def token(self, spelt: str, default: int | None = None) -> int | None:
-        """Id of a token; the default where there is no tokenizer, or no such token in it."""
+        """Id of a token; the default without a tokenizer, or where it has no such token."""
         found = self.tokenizer.token_to_id(spelt) if self.tokenizer is not None else None
         return default if found is None else found
 
-    def in_front(self) -> list[int]:
-        """Ids that the tokenizer puts in front of every text, where it puts none behind."""
-        said = {} if self.tokenizer is None else json.loads(self.tokenizer.to_str()).get("post_processor") or {}
-        steps = [step for step in [said, *said.get("processors", [])] if step.get("type") == "TemplateProcessing"]
+    def prefix_ids(self) -> list[int]:
+        """Ids that the tokenizer puts before every text, if it puts none after it."""
+        processor = {} if self.tokenizer is None else json.loads(self.tokenizer.to_str()).get("post_processor") or {}
+        steps = [
+            step for step in [processor, *processor.get("processors", [])] if step.get("type") == "TemplateProcessing"
+        ]
         *marks, last = steps[0]["single"] if steps else [{}]
         if "Sequence" not in last:
             return []
@@ -61,18 +63,18 @@ class Files:
         return [i for mark in marks for i in ids[mark["SpecialToken"]["id"]]]
 
     def mark(self, role: str, usual: str) -> int | None:
-        """Id of the token of a role, which is spelt as usual unless the files have it otherwise."""
+        """Id of the token of a role, with the usual spelling unless the files give another."""
         return self.token(self.spelt.get(role, usual))
 
 
 @dataclass(frozen=True)
 class Described:
-    """A config of theirs as one of ours.
+    """A public config as one of mmtx.
 
     Attributes:
         choices: options of groups, as on the command line.
-        values: ``{path: value}``, laid over what the choices give.
-        specs: what data would declare.
+        values: ``{path: value}``, which override those of the choices.
+        specs: that data of the model would declare.
     """
 
     choices: list[str]
@@ -81,59 +83,59 @@ class Described:
 
 
 class Family(ABC):
-    """One public family. All of its keys are those of the files that are public."""
+    """A public family of models."""
 
     name: ClassVar[str]
     """The ``model_type`` of its config.json."""
     keys: ClassVar[Keys]
-    """Of its config.json: every key that is known. An unknown one is refused."""
+    """All keys of its config.json. Unknown ones are refused."""
     generation: ClassVar[Keys]
-    """Of its generation_config.json; its values go before those of config.json."""
+    """Keys of its generation_config.json, whose values override those of config.json."""
     preprocessor: ClassVar[Keys] = {}
-    """Of its preprocessor_config.json."""
+    """Keys of its preprocessor_config.json."""
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other names of keys in config.json."""
     kinds: ClassVar[Sequence[str]]
-    """Architectures that mmtx reads, the usual one first."""
+    """Architectures that mmtx reads, the default first."""
     same: ClassVar[Mapping[str, str]]
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
-    """Other names of keys, as patterns: of older files, of newer ones, of models without a head."""
+    """``(pattern, replacement)`` of names of weights in older and newer files, and in models without a head."""
     body: ClassVar[str] = ""
-    """What its architecture without a head is called."""
+    """Its architecture without a head."""
     prefix: ClassVar[str] = ""
-    """Of all keys of the body, where there is a head; files of a body alone go without."""
+    """Prefix of the body's weights in models with a head."""
     copies: ClassVar[Mapping[str, str]] = {}
-    """``{key: key of what it holds a second time}``; a file may lack them."""
+    """``{name: name of an equal weight}``; a file may lack either."""
     unused: ClassVar[str] = "(?!)"
-    """Pattern of keys that hold nothing."""
+    """Pattern of weights that are ignored."""
 
     text_inputs: ClassVar[Sequence[str]] = ("input_ids", "attention_mask")
-    """What its tokenizer gives."""
+    """Inputs that its tokenizer returns."""
     byte_level_class: ClassVar[str] = ""
-    """Its tokenizer of byte-level pairs, where that adds marks that no file holds."""
+    """The class of its byte-level BPE tokenizer, if that adds marks that are in no file."""
 
     added: ClassVar[Mapping[str, Sequence[str]]] = {}
-    """``{name of the set: keys of ours}`` of which every token of the name has one added, and no other token has: there
-    the embedding of its type is added in the family's files, which have none."""
+    """``{name of the set: our weights}`` of which one is added to every token of the name, and to no other: the family
+    has no type embeddings, and so they are exported as part of these weights."""
 
     def canonical(self, weights: Weights) -> Weights:
-        """Weights under the names that public files have."""
+        """Weights under the names of current public files."""
         renamed: Weights = {}
         for key, value in weights.items():
             for pattern, replacement in self.renames:
                 key = re.sub(pattern, replacement, key)
             renamed[key] = value
-        for copy, original in self.copies.items():  # of one tensor with two names, a file may hold either
+        for copy, original in self.copies.items():  # a file may have one tensor under either name
             if copy in renamed:
                 renamed.setdefault(original, renamed[copy])
         return renamed
 
     def complete(self, config: Config, weights: Weights) -> Config:
-        """The config with all that it leaves out, some of which only the weights show.
+        """The config with all missing keys, some of which follow from the weights.
 
         Raises:
-            UserError: it asks for what mmtx cannot do.
+            UserError: mmtx cannot follow it.
         """
         config = dict(config)
         for alias, key in self.aliases.items():
@@ -144,7 +146,7 @@ class Family(ABC):
         return {**defaults(self.keys), **given, "architectures": [self._kind(config.get("architectures"))]}
 
     def _kind(self, declared: Any) -> str:
-        """The architecture that a config declares, by the name that it has today."""
+        """The architecture that a config declares, by its current name."""
         if not declared:
             return self.kinds[0]
         declared = [declared] if isinstance(declared, str) else declared
@@ -156,32 +158,34 @@ class Family(ABC):
 
     @classmethod
     def config_keys(cls) -> Keys:
-        """Of its config.json, other names and what older versions kept there included."""
+        """All keys of its config.json, with aliases and the generation keys of older versions."""
         aliases = {alias: used(f"another name of `{key}`") for alias, key in cls.aliases.items()}
         return {**CONFIG, **cls.generation, **aliases, **cls.keys}
 
     @abstractmethod
-    def describe(self, config: Config, files: Files) -> Described: ...
+    def describe(self, config: Config, files: Files) -> Described:
+        """The public config as one of mmtx."""
 
     @abstractmethod
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
-        """Undoes `describe`. Raises KeyError or UserError where ours is nothing of this family."""
+        """The inverse of `describe`. Raises KeyError or UserError where ours is not of this family."""
 
-    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """Small files by name, of what a config there does not say; ``config`` is laid over it."""
+    def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """Content of files beside config.json, by name; that of ``config`` overrides the config."""
         return {}
 
     def roles(self, config: Config, vocabulary: Vocabulary, learner: Learner) -> dict[str, int | None]:
-        """Ids of the tokens that have a role in its texts."""
+        """Ids of the tokens with a role."""
         ids = {f"{role}_token": config.get(f"{role}_token_id") for role in ("bos", "eos", "pad")}
         return {role: number for role, number in ids.items() if isinstance(number, int)}
 
     @abstractmethod
-    def links(self, config: Config) -> list[Link]: ...
+    def links(self, config: Config) -> list[Link]:
+        """The mapping between our weights and theirs."""
 
     @abstractmethod
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
-        """From the family's own inputs to its own outputs."""
+        """The family's outputs for its inputs."""
 
     @abstractmethod
     def example(self, config: Config) -> dict[str, Tensor]:
@@ -195,11 +199,11 @@ class Family(ABC):
 
 
 RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
-"""Architectures that had another name once."""
+"""Architectures under their former names."""
 
 
 def one_id(config: Mapping[str, Any], key: str) -> int | None:
-    """An id that may stand in a list. Raises UserError where several stand there, or something else."""
+    """An id, which may be in a list. Raises UserError for several ids, or something else."""
     value = config.get(key)
     ids = [] if value is None else value if isinstance(value, list) else [value]
     if len(ids) > 1:
@@ -207,44 +211,6 @@ def one_id(config: Mapping[str, Any], key: str) -> int | None:
     if not all(type(i) is int for i in ids):
         raise UserError(f"{key}={value!r} is no id")
     return ids[0] if ids else None
-
-
-ACTIVATIONS: dict[str, Config] = {
-    "gelu": {"_target_": "torch.nn.GELU"},
-    "gelu_new": {"_target_": "torch.nn.GELU", "approximate": "tanh"},
-    "relu": {"_target_": "torch.nn.ReLU"},
-    "silu": {"_target_": "torch.nn.SiLU"},
-}
-ALSO = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu", "gelu_python": "gelu"}
-
-
-def activation(name: str) -> Config:
-    """Raises UserError if mmtx does not know it."""
-    known = ACTIVATIONS.get(ALSO.get(name, name))
-    if known is None:
-        raise UserError(f"the activation {name} is none of {', '.join([*ACTIVATIONS, *ALSO])}")
-    return known
-
-
-def activation_name(node: Mapping[str, Any]) -> str:
-    found = next((name for name, known in ACTIVATIONS.items() if dict(node) == known), None)
-    if found is None:
-        raise UserError(f"the activation {dict(node)} has no name in public families")
-    return found
-
-
-def hidden_width(node: Mapping[str, Any], dim: int) -> int:
-    """Of a feed-forward half, as `MLP` rounds it."""
-    multiple = node["multiple_of"]
-    return multiple * max(1, round(dim * node["expansion"] / multiple))
-
-
-def feed_forward(name: str, hidden: int, dim: int, path: str = "backbone") -> dict[str, Any]:
-    return {
-        f"{path}.mlp.activation": activation(name),
-        f"{path}.mlp.expansion": hidden / dim,
-        f"{path}.mlp.multiple_of": 1,
-    }
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:
@@ -258,10 +224,10 @@ def at(config: Mapping[str, Any], path: str) -> Any:
 
 
 def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor | None) -> Batch:
-    """Texts whose real ids come first.
+    """A batch of texts that are padded at the end.
 
     Raises:
-        UserError: some are padded in front; positions would then be others than the family's own.
+        UserError: texts are padded in front, which would change their positions.
     """
     lengths, full = torch.full((ids.shape[0],), ids.shape[1], device=ids.device), True
     if mask is not None:

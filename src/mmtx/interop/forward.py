@@ -1,4 +1,4 @@
-"""A model of mmtx called as its public family is."""
+"""Calls a model of mmtx with the inputs of its public family."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmtx.learner import Learner
 
 
 class Outputs(dict[str, Tensor]):
-    """By name, as attributes, or in order."""
+    """Outputs by name, as attributes, or in order."""
 
     def __getattr__(self, name: str) -> Tensor:
         if name in self:
@@ -23,11 +23,11 @@ class Outputs(dict[str, Tensor]):
 
 
 def forward(model: Learner, **inputs: Any) -> Outputs:
-    """The family's own outputs: ``logits``, or hidden states of a model without a head.
+    """The family's outputs: ``logits``, or hidden states of a model without a head.
 
     Args:
         model: as `mmtx.from_pretrained` or `mmtx.load` gives it.
-        inputs: by the family's own names: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``decoder_input_ids``,
+        inputs: by the family's names: ``input_ids``, ``attention_mask``, ``token_type_ids``, ``decoder_input_ids``,
             ``pixel_values``, ``input_features``, ``states``, ``actions``, ``returns_to_go``, ``timesteps``.
 
     Raises:

@@ -9,28 +9,18 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.files.known_keys import Keys, as_in, every, harmless, only, used
+from mmtx.data.files.supported_keys import Keys, as_in, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
 from mmtx.learner import Learner
 from mmtx.objectives.next_token import NextToken
 
 
 def body_links(num_layers: int, there: str) -> list[Link]:
-    """The blocks and the last normalisation; its linear maps are stored the other way round."""
+    """Links of the blocks and the final norm; GPT-2 stores its linear maps transposed."""
     links = both("model.backbone.final_norm", f"{there}ln_f")
     for layer in range(num_layers):
         block, h = f"model.backbone.blocks.{layer}", f"{there}h.{layer}"
@@ -117,7 +107,7 @@ class GPT2(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim = config["vocab_size"], config["n_embd"]
-        end, prefix = _within(one_id(config, "eos_token_id"), size), files.in_front()
+        end, prefix = _within(one_id(config, "eos_token_id"), size), files.prefix_ids()
         vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=prefix)
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim),
@@ -164,24 +154,24 @@ class GPT2(Family):
         return {"logits": objective.head.logits(learner.model, hidden)}
 
 
-def tie(weights: Weights, embedding: str, says: bool) -> bool:
-    """Whether the head is the embedding: what a file holds goes before what its config `says`. Of the two names that
-    the same weight has, ``lm_head.weight`` is taken out of the weights, or stands for the other where that is missing.
+def tie(weights: Weights, embedding: str, declared: bool) -> bool:
+    """Whether the head is tied to the embedding: the weights override what the config has `declared`. A tied
+    ``lm_head.weight`` is removed from the weights, or taken as the embedding where that is missing.
 
     Raises:
         UserError: each has its own, and the file lacks the head's.
     """
     head = weights.get("lm_head.weight")
     if head is None:
-        if not says:
+        if not declared:
             raise UserError("tie_word_embeddings=False, but lm_head.weight is missing: the head has no weights")
         return True
-    if says and torch.equal(weights.setdefault(embedding, head), head):
+    if declared and torch.equal(weights.setdefault(embedding, head), head):
         del weights["lm_head.weight"]
         return True
     return False
 
 
 def _within(number: Any, size: int) -> int | None:
-    """An id, if it is one of the vocabulary: small models keep the numbers of large ones."""
+    """An id if it is in the vocabulary: configs of small models may have those of large ones."""
     return number if isinstance(number, int) and 0 <= number < size else None

@@ -1,4 +1,4 @@
-"""From the files of a public model to a learner of mmtx."""
+"""Imports the files of a public model as a learner."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 
 from mmtx.config.compose import compose
 from mmtx.config.schema import Config
-from mmtx.data.files.known_keys import refusals
+from mmtx.data.files.supported_keys import refusals
 from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
@@ -23,11 +23,12 @@ from mmtx.interop.family import Described, Family, Files
 from mmtx.interop.links import Weights, differences, lost, read
 from mmtx.interop.timm_vit import from_timm
 from mmtx.interop.weights import read_weights, weights_file
-from mmtx.interop.whisper import ENGLISH, MANY, V3, from_ctranslate2, from_openai
+from mmtx.interop.whisper_checkpoints import from_ctranslate2, from_openai
+from mmtx.interop.whisper_prompt import ENGLISH, MANY, V3
 from mmtx.learner import Learner
 
-NONSENSE = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
-"""What comes of a config.json that means nothing, or sizes that nothing holds."""
+CONFIG_ERRORS = (TypeError, ValueError, AttributeError, LookupError, ArithmeticError, RuntimeError, MemoryError)
+"""Errors that a meaningless config.json causes, or impossible sizes."""
 SIDE_FILES = ("generation_config", "preprocessor_config")
 
 
@@ -39,9 +40,9 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
     executed, and no parameter is copied before all of them fit.
 
     Args:
-        path: folder, or file of weights; small files are looked for beside it.
-        more: laid over the model's own config (``num_attention_heads`` of a timm state, which does not say), or over
-            a file beside it (``generation_config.num_beams``).
+        path: folder, or file of weights; config files are read beside it.
+        more: overrides the model's config (``num_attention_heads``, which a timm state lacks), or a file beside it
+            (``generation_config.num_beams``).
 
     Raises:
         UserError: with every difference between the file and its config, or every key that mmtx does not know or
@@ -52,40 +53,40 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
         raise UserError(f"{path} does not exist; give a folder or a file of weights")
     file = weights_file(place) if place.is_dir() else place
     weights, rest = read_weights(file)
-    beside, given = _given(dict(more or {}))
-    said, weights, side = _config(file, weights, rest, given)
-    family = FAMILIES.get(str(said.get("model_type")))
+    side_overrides, given = _given(dict(more or {}))
+    config, weights, side = _config(file, weights, rest, given)
+    family = FAMILIES.get(str(config.get("model_type")))
     if family is None:
         known = ", ".join(FAMILIES)
-        raise UserError(f"{file} is a model of the family '{said.get('model_type')}'; mmtx reads {known}")
+        raise UserError(f"{file} is a model of the family '{config.get('model_type')}'; mmtx reads {known}")
     try:
-        side = {name: content | beside[name] for name, content in side.items()}
-        _check_keys(family, said, side, str(file.parent))
-        said = _writing(family, said, side["generation_config"]) | given
-        files = _files(file, int(said.get("vocab_size") or 0), side)
-        return _learner(family, family.canonical(weights), said, files, str(file))
+        side = {name: content | side_overrides[name] for name, content in side.items()}
+        _check_keys(family, config, side, str(file.parent))
+        config = _with_generation(family, config, side["generation_config"]) | given
+        files = _files(file, int(config.get("vocab_size") or 0), side)
+        return _learner(family, family.canonical(weights), config, files, str(file))
     except UserError:
         raise
-    except NONSENSE as error:
+    except CONFIG_ERRORS as error:
         raise UserError(
             f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
         ) from None
 
 
 def _given(more: dict[str, Any]) -> tuple[dict[str, Config], Config]:
-    """Values for files beside the config, by the file's name; and those for the config."""
-    beside: dict[str, Config] = {name: {} for name in SIDE_FILES}
+    """Overrides of the files beside the config, by their names; and those of the config."""
+    side: dict[str, Config] = {name: {} for name in SIDE_FILES}
     config: Config = {}
     for key, value in more.items():
         name, dot, own = key.partition(".")
-        if dot and name not in beside:
-            raise UserError(f"{key}={value}: a value is laid over config.json, or over {' or '.join(SIDE_FILES)}")
-        (beside[name] if dot else config)[own or key] = value
-    return beside, config
+        if dot and name not in side:
+            raise UserError(f"{key}={value}: a value overrides one of config.json, or of {' or '.join(SIDE_FILES)}")
+        (side[name] if dot else config)[own or key] = value
+    return side, config
 
 
 def _check_keys(family: Family, config: Config, side: Mapping[str, Config], folder: str) -> None:
-    """Raises UserError with every key that is not known or cannot be followed."""
+    """Raises UserError with every key that is unknown or cannot be followed."""
     tables = {"generation_config": {**GENERATION, **family.generation}, "preprocessor_config": family.preprocessor}
     found = [*refusals(config, family.config_keys(), "config.json")]
     found += [line for name, content in side.items() for line in refusals(content, tables[name], f"{name}.json")]
@@ -93,26 +94,26 @@ def _check_keys(family: Family, config: Config, side: Mapping[str, Config], fold
         raise UserError("\n".join([f"{folder} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
 
 
-def _writing(family: Family, config: Config, generation: Config) -> Config:
-    """The config with what ``generation_config.json`` says. Where there is one, it alone has the suppressed ids."""
-    known = {key for key, entry in family.generation.items() if entry.does == "used"}
+def _with_generation(family: Family, config: Config, generation: Config) -> Config:
+    """The config with the keys of ``generation_config.json``, which alone has the suppressed ids if it exists."""
+    used = {key for key, entry in family.generation.items() if entry.status == "used"}
     if generation:
-        config = {key: value for key, value in config.items() if key not in SUPPRESSED or key not in known}
-    return config | {key: value for key, value in generation.items() if value is not None and key in known}
+        config = {key: value for key, value in config.items() if key not in SUPPRESSED or key not in used}
+    return config | {key: value for key, value in generation.items() if value is not None and key in used}
 
 
-def _learner(family: Family, weights: Weights, said: Config, files: Files, where: str) -> Learner:
-    config = family.complete(said, weights)
+def _learner(family: Family, weights: Weights, config: Config, files: Files, where: str) -> Learner:
+    config = family.complete(config, weights)
     described = family.describe(config, files)
-    learner = rebuild(lay_out(family, described, files), described.specs)
+    learner = rebuild(full_config(family, described, files), described.specs)
     links, state = family.links(config), learner.state_dict()
     found = list(differences(links, state, weights, family.unused, family.copies))
     if found:
         raise UserError(
-            "\n".join([f"{where} is not the {family.name} that its config says:", *(f"  - {line}" for line in found)])
+            "\n".join([f"{where} is not the {family.name} of its config:", *(f"  - {line}" for line in found)])
         )
     read_state = read(links, weights)
-    made = [key for key in state if key not in read_state]  # new here: it must not change what the model says
+    made = [key for key in state if key not in read_state]  # they must not change what the model computes
     read_state |= {key: torch.zeros_like(state[key]) for key in made}
     learner.load_state_dict(read_state)
     rest = lost(links, learner.state_dict(), weights)
@@ -120,7 +121,7 @@ def _learner(family: Family, weights: Weights, said: Config, files: Files, where
     return learner
 
 
-def lay_out(family: Family, described: Described, files: Files | None = None) -> Config:
+def full_config(family: Family, described: Described, files: Files | None = None) -> Config:
     """The whole config of mmtx."""
     choices = [*described.choices]
     if files is not None and files.tokenizer is not None:
@@ -133,7 +134,7 @@ def lay_out(family: Family, described: Described, files: Files | None = None) ->
         for parent in parents:
             node = node.setdefault(parent, {})
         node[key] = value
-    _leave_open(config["data"], files.place if files is not None else "")
+    _leave_open(config["data"], files.folder if files is not None else "")
     return config
 
 
@@ -149,7 +150,7 @@ def _composed(choices: tuple[str, ...]) -> Config:
 
 
 def _leave_open(node: Config, tokenizer: str) -> None:
-    """What only the user can say is left empty."""
+    """Empties the keys that only the user can give."""
     for key, value in node.items():
         if value == "???":
             node[key] = ""
@@ -161,7 +162,7 @@ def _leave_open(node: Config, tokenizer: str) -> None:
 def _config(
     file: Path, weights: Weights, rest: Mapping[str, Any], more: Config
 ) -> tuple[Config, Weights, dict[str, Config]]:
-    """The model's own config, from whichever place has it; weights by their public names; small files by name."""
+    """The model's config, from whichever file has it; weights by their public names; side files by name."""
     side = {name: _side_file(file, name) for name in SIDE_FILES}
     if "spec" in rest:
         config, weights = from_ctranslate2(weights, rest, _json(file.with_name("config.json")))
@@ -169,22 +170,22 @@ def _config(
     if isinstance(rest.get("dims"), dict):
         config, weights = from_openai(weights, rest["dims"])
         return {**config, **_openai_suppressed(config["vocab_size"]), **more}, weights, side
-    said = _json(file.with_name("config.json"))
-    if "patch_embed.proj.weight" in weights and said.get("model_type") is None:
-        config, weights, prepared = from_timm(weights, said, more)
+    config = _json(file.with_name("config.json"))
+    if "patch_embed.proj.weight" in weights and config.get("model_type") is None:
+        config, weights, prepared = from_timm(weights, config, more)
         return config, weights, side | {"preprocessor_config": prepared | side["preprocessor_config"]}
-    if not said and not more:
-        raise UserError(f"{file} has no config.json beside it, and its keys do not say what it is")
-    return {**said, **more}, weights, side
+    if not config and not more:
+        raise UserError(f"{file} has no config.json beside it, and its keys do not identify it")
+    return {**config, **more}, weights, side
 
 
 def _side_file(file: Path, name: str) -> Config:
-    """What newer versions keep in parts of one file is taken from there."""
-    said = _json(file.with_name(f"{name}.json"))
-    if not said and name == "preprocessor_config":
+    """The content of a file beside the config; newer versions have it in parts of processor_config.json."""
+    config = _json(file.with_name(f"{name}.json"))
+    if not config and name == "preprocessor_config":
         parts = _json(file.with_name("processor_config.json"))
-        said = parts.get("image_processor") or parts.get("feature_extractor") or {}
-    return said
+        config = parts.get("image_processor") or parts.get("feature_extractor") or {}
+    return config
 
 
 def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
@@ -195,7 +196,7 @@ def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
 
 
 def _openai_tokenizer(vocab_size: int) -> Any:
-    """Whisper's own, where openai-whisper is installed."""
+    """Whisper's tokenizer, if openai-whisper is installed."""
     try:
         from whisper.tokenizer import get_encoding
     except ImportError:
@@ -208,7 +209,7 @@ def _openai_tokenizer(vocab_size: int) -> Any:
 
 
 def _openai_suppressed(vocab_size: int) -> Config:
-    """Ids that openai-whisper never writes unless a call has it otherwise, where it is installed."""
+    """Ids that openai-whisper suppresses by default, if it is installed."""
     try:
         from whisper.tokenizer import get_tokenizer
     except ImportError:
@@ -236,7 +237,7 @@ def _json(file: Path) -> Config:
 
 
 def _without_repeats(pairs: list[tuple[str, Any]]) -> Config:
-    """Raises ValueError where an object has a key twice, of which JSON's readers drop the first."""
+    """Raises ValueError for an object with a repeated key, of which JSON readers drop the first."""
     content = dict(pairs)
     if len(content) < len(pairs):
         keys = [key for key, _ in pairs]

@@ -1,4 +1,4 @@
-"""Which of our weights are which of theirs: links that are read in both directions."""
+"""Links between our weights and those of a public family, in both directions."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ PARTS = ("query", "key", "value")
 
 @dataclass(frozen=True)
 class Link:
-    """Some weights of ours that are the same as some of theirs.
+    """Weights of ours that correspond to weights of theirs.
 
     Attributes:
         ours: keys of a learner's state.
         theirs: keys of the public file.
-        read: from theirs to ours.
-        write: from ours to theirs.
-        optional: their file may lack them.
+        read: computes ours from theirs.
+        write: computes theirs from ours.
+        optional: whether their file may lack them.
     """
 
     ours: tuple[str, ...]
@@ -40,7 +40,7 @@ def same(ours: str, theirs: str) -> Link:
 
 
 def both(ours: str, theirs: str) -> list[Link]:
-    """Weight and bias."""
+    """Links of weight and bias."""
     return [same(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]
 
 
@@ -49,12 +49,12 @@ def transposed(ours: str, theirs: str) -> Link:
 
 
 def stacked(ours: str, theirs: Sequence[str]) -> Link:
-    """One of ours is several of theirs of equal size, one after the other."""
+    """One of ours is the concatenation of several of theirs, of equal size."""
     return Link((ours,), tuple(theirs), lambda t: [torch.cat(list(t))], lambda o: _parts(o[0], len(theirs)))
 
 
 def cut(ours: Sequence[str], theirs: str) -> Link:
-    """Several of ours are one of theirs."""
+    """Several of ours are the chunks of one of theirs."""
     return Link(tuple(ours), (theirs,), lambda t: _parts(t[0], len(ours)), lambda o: [torch.cat(list(o))])
 
 
@@ -65,7 +65,7 @@ def reshaped(ours: str, theirs: str, our_shape: Sequence[int], their_shape: Sequ
 
 
 def shared(ours: Sequence[str], theirs: str) -> Link:
-    """One of theirs stands in several places of ours."""
+    """Several of ours are equal to one of theirs."""
 
     def write(several: Several) -> Several:
         first, *others = several
@@ -79,14 +79,14 @@ def shared(ours: Sequence[str], theirs: str) -> Link:
 def encoder_block(
     ours: str, theirs: str, *, attention: str, names: Mapping[str, str], biases: Sequence[str] = PARTS
 ) -> list[Link]:
-    """A block whose queries, keys and values come from three linear maps there.
+    """A block whose queries, keys and values are three linear maps there.
 
     Args:
-        ours: prefix of the block's keys.
+        ours: prefix of the block's weights.
         theirs: prefix there.
-        attention: what the three maps lie in, there.
+        attention: prefix of the three maps, there.
         names: ``{ours: theirs}`` of the block's other parts.
-        biases: which of the three have one.
+        biases: those of the three that have one.
     """
     maps = {part: f"{theirs}.{attention}.{part}" for part in PARTS}
     links = [stacked(f"{ours}.attention.qkv.weight", [f"{name}.weight" for name in maps.values()])]
@@ -95,7 +95,7 @@ def encoder_block(
 
 
 def idle(theirs: str, shape: Sequence[int]) -> Link:
-    """What their file may hold and mmtx has no use for; written as zeros."""
+    """A weight that their file may have and mmtx does not use; written as zeros."""
     return Link((), (theirs,), lambda t: [], lambda o: [torch.zeros(tuple(shape))], optional=True)
 
 
@@ -114,7 +114,7 @@ def write(links: Sequence[Link], state: Mapping[str, Tensor], rest: Mapping[str,
     Args:
         links: between the two.
         state: ours.
-        rest: some of theirs as they once were (see `lost`); written again where they still say what ours say.
+        rest: imported weights of theirs (see `lost`), which are written unchanged where they still correspond to ours.
     """
     theirs: Weights = {}
     for link in links:
@@ -129,7 +129,7 @@ def write(links: Sequence[Link], state: Mapping[str, Tensor], rest: Mapping[str,
 
 
 def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> Weights:
-    """Those of theirs that ours do not tell: two of which only the sum is here, and what is idle."""
+    """Weights of theirs that do not follow from ours: two of which only the sum is here, and idle ones."""
     again = write(links, state)
     return {
         key: weights[key] for key, value in again.items() if key in weights and not torch.equal(value, weights[key])
@@ -143,20 +143,20 @@ def differences(
     unused: str,
     copies: Mapping[str, str],
 ) -> Iterator[str]:
-    """Everything in which a file is not what its config says.
+    """All differences between the weights of a file and its config.
 
     Args:
         links: between the learner of that config and the file.
         state: of the learner.
         weights: of the file.
-        unused: keys that match this may be there and are not read.
-        copies: keys that may be there if they hold what another holds.
+        unused: pattern of keys that are ignored.
+        copies: keys that are allowed if they equal another.
     """
     expected = write(links, {key: value.to("meta") for key, value in state.items()})
     optional = {key for link in links if link.optional for key in link.theirs}
     for key, wanted in expected.items():
         if key in weights and weights[key].shape != wanted.shape:
-            yield f"{key} has shape {list(weights[key].shape)}; the config says {list(wanted.shape)}"
+            yield f"{key} has shape {list(weights[key].shape)}; the config has {list(wanted.shape)}"
         elif key not in weights and key not in optional:
             yield f"{key} {list(wanted.shape)} is missing"
     for key in weights:

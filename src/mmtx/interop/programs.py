@@ -1,4 +1,4 @@
-"""A public model as one program, for other run times: `torch.export`, ONNX."""
+"""Exports a public model as one program for other runtimes: `torch.export`, ONNX."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from mmtx.learner import Learner
 
 
 class Program(nn.Module):
-    """The family's inputs to its outputs, by place."""
+    """The family's inputs to its outputs, both positional."""
 
     def __init__(self, learner: Learner, family: Family, config: Config, names: list[str]) -> None:
         super().__init__()
@@ -29,11 +29,11 @@ class Program(nn.Module):
 
 
 def write_program(learner: Learner, file: Path, kind: str) -> None:
-    """Writes a program of unpadded inputs; the size of the batch and the lengths of texts are open.
+    """Writes a program for unpadded inputs, with a dynamic batch size and dynamic lengths of texts.
 
     Args:
         learner: of a public family.
-        file: where to.
+        file: its path.
         kind: ``torch_export`` or ``onnx``.
 
     Raises:
@@ -43,13 +43,13 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
         _require_onnx()
     family, config = family_of(learner)
     reserved = [name for name in learner.model.names if iskeyword(name)]
-    if reserved:  # torch.export writes a program of Python, in which modules are attributes
+    if reserved:  # in the Python of torch.export, modules are attributes
         raise UserError(f"--format {kind}: torch.export cannot write a set with the name '{reserved[0]}'")
     example = family.example(config)
     program = Program(learner.eval(), family, config, list(example)).eval()
     batch = torch.export.Dim("batch", min=1, max=4096)
     shapes = (tuple({0: batch, **_open_length(value)} for value in example.values()),)
-    with torch.no_grad():  # in the translation too: with gradients, attention is made of other operations
+    with torch.no_grad():  # with gradients, attention would be exported as other operations
         exported = torch.export.export(program, tuple(example.values()), dynamic_shapes=shapes)
         if kind == "torch_export":
             torch.export.save(exported, file)
@@ -61,7 +61,7 @@ def write_program(learner: Learner, file: Path, kind: str) -> None:
 
 
 def _open_length(value: Tensor) -> dict[int, Any]:
-    """Texts may be of any length that the model can take."""
+    """Dynamic lengths of texts."""
     return {} if value.is_floating_point() else {1: torch.export.Dim.DYNAMIC}
 
 

@@ -9,27 +9,17 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.files.known_keys import Key, Keys, harmless, used
+from mmtx.data.files.supported_keys import Key, Keys, harmless, used
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import tie
 from mmtx.interop.links import Link, Weights, same, shared, stacked
 from mmtx.learner import Learner
 from mmtx.objectives.seq2seq import Seq2Seq
 
 LONGEST = 1024
-"""Ids of a text; T5 itself knows no limit."""
+"""Most ids of a text; T5 itself has no limit."""
 
 
 def _repeats_the_gate(value: Any, config: Mapping[str, Any]) -> bool:
@@ -92,7 +82,7 @@ class T5(Family):
     unused = r"EncDecAttention\.relative_attention_bias"
 
     def complete(self, config: Config, weights: Weights) -> Config:
-        """The head is tied where the file has none of its own; the scale goes with what the config says of tying."""
+        """The head is tied where the file has none; scaling follows ``tie_word_embeddings`` of the config."""
         config = super().complete(config, weights)
         scaled = config.get("scale_decoder_outputs", config.get("tie_word_embeddings", True))
         start = config.get("decoder_start_token_id")
@@ -172,7 +162,7 @@ class T5(Family):
 
 
 def source_and_target(**inputs: Any) -> Any:
-    """The batch of the family's own inputs."""
+    """A batch of the family's inputs."""
     source = text_batch("source", inputs["input_ids"], inputs.get("attention_mask"))
     target = text_batch("target", inputs["decoder_input_ids"], inputs.get("decoder_attention_mask"))
     return target.with_name("source", source["source"], source.lengths["source"], source.full["source"])

@@ -1,4 +1,4 @@
-"""From tiktoken's ranks to a tokenizer of the `tokenizers` library."""
+"""Converts the ranks of tiktoken to a tokenizer of the `tokenizers` library."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from mmtx.data.text.tokenizer_files import byte_level, with_added
 
 
 def from_ranks(ranks: Mapping[bytes, int], special: Mapping[str, int]) -> Any:
-    """Byte-level pairs with the same ids. A token is made of the two parts that merging by lower ranks leaves of it."""
+    """Byte-level BPE with the same ids. The merge of a token is of the two parts to which lower ranks merge it."""
     from tokenizers import AddedToken, Tokenizer
     from tokenizers.models import BPE
 
-    letters = _letters()
+    letters = _byte_characters()
 
     def spelt(token: bytes) -> str:
         return "".join(letters[byte] for byte in token)
@@ -36,8 +36,8 @@ def _halves(ranks: Mapping[bytes, int], token: bytes, below: int) -> list[bytes]
     return parts
 
 
-def _letters() -> list[str]:
-    """The printable character that stands for each byte, as GPT-2 has them."""
+def _byte_characters() -> list[str]:
+    """GPT-2's printable character for each byte."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     rest = iter(range(256, 512))
     return [chr(byte) if byte in printable else chr(next(rest)) for byte in range(256)]

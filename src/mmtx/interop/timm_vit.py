@@ -1,4 +1,4 @@
-"""ViT as timm stores it: a state, and perhaps a config.json."""
+"""ViT as timm stores it: a state dict, and perhaps a config.json."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from typing import Any
 
 import torch
 
-from mmtx.data.files.known_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
+from mmtx.interop.image_preprocessing import RESAMPLING
 from mmtx.interop.links import PARTS, Weights
-from mmtx.interop.pictures import RESAMPLING
 
 HEAD_WIDTH = 64
-"""Of timm's own sizes up to a width of 1024; a state does not show it."""
+"""Width of a head in timm's models up to a width of 1024; it does not follow from a state."""
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
-"""Of the wider ones."""
+"""Heads of the wider models."""
 CROPS = ("center", "squash")
 USUAL = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-"""What timm takes where ``pretrained_cfg`` has none: those of ImageNet."""
+"""timm's default without ``pretrained_cfg``: those of ImageNet."""
 
 KEYS: Keys = {
     "architecture": used("refused where no weight shows what it computes: test_vit*, *quickgelu*"),
@@ -33,7 +33,7 @@ KEYS: Keys = {
     "pretrained_cfg": used("how pictures are prepared; older files have its keys beside the others"),
     "model_args": used("what the model was made with"),
 }
-"""Of its ``config.json``."""
+"""Keys of its ``config.json``."""
 PRETRAINED: Keys = {
     **every(
         "url file state_dict hf_hub_id hf_hub_filename source architecture tag custom_load license description "
@@ -55,7 +55,7 @@ PRETRAINED: Keys = {
     "label_offset": only(0, note="classes that stand elsewhere in the head"),
     **every("label_names labels", used("names of the classes")),
 }
-"""Of ``pretrained_cfg`` there."""
+"""Keys of ``pretrained_cfg`` there."""
 ARGUMENTS: Keys = {
     "num_heads": used("heads; without it, they are as wide as in timm's own sizes"),
     "img_size": used("height and width"),
@@ -72,7 +72,7 @@ ARGUMENTS: Keys = {
     "act_layer": only("gelu", note="activation, which no weight shows"),
     "init_values": only(note="a model of another kind"),
 }
-"""Of ``model_args`` there."""
+"""Keys of ``model_args`` there."""
 
 RENAMES = (
     (r"^cls_token$", "vit.embeddings.cls_token"),
@@ -87,18 +87,18 @@ RENAMES = (
 )
 
 
-def from_timm(weights: Weights, said: Config, more: Config) -> tuple[Config, Weights, Config]:
-    """A state of timm's with its config.json, as config, weights and ``preprocessor_config`` of ViT.
+def from_timm(weights: Weights, given: Config, more: Config) -> tuple[Config, Weights, Config]:
+    """Config, weights and ``preprocessor_config`` of ViT, from a state of timm with its config.json.
 
     Raises:
-        UserError: it is not a ViT with a CLS token and one table of positions, its config holds what mmtx cannot
-            follow, or its heads can only be guessed.
+        UserError: it is not a ViT with a CLS token and one table of positions, mmtx cannot follow its config, or its
+            number of heads is unknown.
     """
     patches, positions = weights.get("patch_embed.proj.weight"), weights.get("pos_embed")
     if patches is None or positions is None or "cls_token" not in weights or patches.ndim != 4 or positions.ndim != 3:
         raise UserError("this state of timm is not a ViT with CLS and positions in one table")
     dim, channels, patch, _ = patches.shape
-    pretrained, arguments = _checked(said, dim, len(weights.get("head.weight", ())))
+    pretrained, arguments = _checked(given, dim, len(weights.get("head.weight", ())))
     depth = 1 + max((int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key)), default=-1)
     hidden = weights.get("blocks.0.mlp.fc1.weight", torch.empty(0))
     sides = _sides(pretrained, arguments, patch, positions.shape[1] - 1)
@@ -106,7 +106,7 @@ def from_timm(weights: Weights, said: Config, more: Config) -> tuple[Config, Wei
         "model_type": "vit",
         "hidden_size": dim,
         "num_hidden_layers": depth,
-        "num_attention_heads": more.get("num_attention_heads") or arguments.get("num_heads") or _heads(said, dim),
+        "num_attention_heads": more.get("num_attention_heads") or arguments.get("num_heads") or _heads(given, dim),
         "intermediate_size": len(hidden) or 4 * dim,
         "layer_norm_eps": 1e-6,
         "image_size": sides[0] if sides[0] == sides[1] else list(sides),
@@ -114,29 +114,29 @@ def from_timm(weights: Weights, said: Config, more: Config) -> tuple[Config, Wei
         "num_channels": channels,
         "qkv_bias": "blocks.0.attn.qkv.bias" in weights,
     }
-    names = said.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
+    names = given.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
     if names:
         config["id2label"] = names if isinstance(names, Mapping) else {str(i): name for i, name in enumerate(names)}
     return {**config, **more}, _renamed(weights), _preprocessor(pretrained, sides)
 
 
-def _checked(said: Config, dim: int, rows: int) -> tuple[Config, Config]:
-    """``pretrained_cfg`` and ``model_args``, where nothing in them or beside them is refused."""
-    if "pretrained_cfg" in said:
-        pretrained, tables = said["pretrained_cfg"] or {}, KEYS
+def _checked(given: Config, dim: int, rows: int) -> tuple[Config, Config]:
+    """``pretrained_cfg`` and ``model_args``, checked."""
+    if "pretrained_cfg" in given:
+        pretrained, tables = given["pretrained_cfg"] or {}, KEYS
     else:  # as older versions wrote it
-        pretrained, tables = {key: value for key, value in said.items() if key not in KEYS}, {**PRETRAINED, **KEYS}
-    arguments = said.get("model_args") or {}
-    found = [*refusals(said, tables, "config.json")]
+        pretrained, tables = {key: value for key, value in given.items() if key not in KEYS}, {**PRETRAINED, **KEYS}
+    arguments = given.get("model_args") or {}
+    found = [*refusals(given, tables, "config.json")]
     found += refusals(pretrained, PRETRAINED, "config.json, pretrained_cfg")
     found += refusals(arguments, ARGUMENTS, "config.json, model_args")
     for key, wanted in (("num_features", dim), ("num_classes", rows)):
-        if said.get(key) not in (None, wanted):
-            found.append(f"config.json: {key}={said[key]}, but the weights have {wanted}")
-    pool = said.get("global_pool", arguments.get("global_pool"))
+        if given.get(key) not in (None, wanted):
+            found.append(f"config.json: {key}={given[key]}, but the weights have {wanted}")
+    pool = given.get("global_pool", arguments.get("global_pool"))
     if rows and pool not in (None, "token"):
         found.append(f"config.json: global_pool={pool}; mmtx can token")
-    architecture = str(said.get("architecture"))
+    architecture = str(given.get("architecture"))
     if "quickgelu" in architecture:
         found.append(f"config.json: architecture={architecture} has an activation that no weight shows")
     if found:
@@ -146,8 +146,8 @@ def _checked(said: Config, dim: int, rows: int) -> tuple[Config, Config]:
     return pretrained, arguments
 
 
-def _heads(said: Config, dim: int) -> int:
-    architecture = str(said.get("architecture"))
+def _heads(given: Config, dim: int) -> int:
+    architecture = str(given.get("architecture"))
     if dim in HEADS:
         return HEADS[dim]
     if dim % HEAD_WIDTH or dim > 1024 or architecture.startswith("test_vit"):
@@ -156,9 +156,9 @@ def _heads(said: Config, dim: int) -> int:
 
 
 def _sides(pretrained: Config, arguments: Config, patch: int, count: int) -> tuple[int, int]:
-    """Height and width: what the config says, or a square."""
-    given = arguments.get("img_size") or (pretrained.get("input_size") or [0, 0, 0])[1:]
-    rows, columns = given if isinstance(given, list | tuple) else (given, given)
+    """Height and width: those of the config, or a square."""
+    size = arguments.get("img_size") or (pretrained.get("input_size") or [0, 0, 0])[1:]
+    rows, columns = size if isinstance(size, list | tuple) else (size, size)
     if not rows:
         rows = columns = math.isqrt(max(0, count)) * patch
     if (rows // patch) * (columns // patch) != count:
@@ -167,7 +167,7 @@ def _sides(pretrained: Config, arguments: Config, patch: int, count: int) -> tup
 
 
 def _preprocessor(pretrained: Config, sides: tuple[int, int]) -> Config:
-    """The same in the words of ``preprocessor_config.json``. Raises UserError for another way to prepare pictures."""
+    """The same as the keys of ``preprocessor_config.json``. Raises UserError for preprocessing that mmtx lacks."""
     if not pretrained:
         return {}
     mode, resample = pretrained.get("crop_mode") or CROPS[0], pretrained.get("interpolation") or "bicubic"
@@ -177,11 +177,11 @@ def _preprocessor(pretrained: Config, sides: tuple[int, int]) -> Config:
     side = math.floor(sides[0] / share)
     if sides[0] != sides[1] and (mode, share) != ("squash", 1):
         raise UserError(f"crop_mode={mode}, crop_pct={share}: of {sides[0]} x {sides[1]} pixels mmtx can squash, 1.0")
-    said: dict[str, Any] = {"size": own, "resample": RESAMPLING.index(resample)}
+    preprocessor: dict[str, Any] = {"size": own, "resample": RESAMPLING.index(resample)}
     if sides[0] == sides[1]:
         whole = {"shortest_edge": side} if mode == "center" else {"height": side, "width": side}
-        said |= {"size": whole, "do_center_crop": True, "crop_size": own}
-    return said | {f"image_{key}": pretrained.get(key) or usual for key, usual in USUAL.items()}
+        preprocessor |= {"size": whole, "do_center_crop": True, "crop_size": own}
+    return preprocessor | {f"image_{key}": pretrained.get(key) or usual for key, usual in USUAL.items()}
 
 
 def _renamed(weights: Weights) -> Weights:

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
-from mmtx.data.files.known_keys import Keys, as_in, harmless, only, used
+from mmtx.data.files.supported_keys import Keys, as_in, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.classes import check_classes, label_spec, labels_of
+from mmtx.interop.bert import BODY_SAME
+from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, activation_name, at, feed_forward, hidden_width
+from mmtx.interop.family import Config, Described, Family, Files, at
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
+from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor, write_preprocessor
 from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
-from mmtx.interop.pictures import PICTURES, as_preprocessor, prepare
 from mmtx.learner import Learner
 from mmtx.modalities.image import Image
 from mmtx.objectives.classify import Classify
@@ -30,7 +32,7 @@ BLOCK = {
 
 
 class ViT(Family):
-    """With a head for classes, with a pooler, or without."""
+    """ViT with a head for classes, with a pooler, or with neither."""
 
     name = "vit"
     body = "ViTModel"
@@ -60,17 +62,8 @@ class ViT(Family):
         "add_pooling_layer": used("written by mmtx; the weights show it"),
     }
     generation = SILENT
-    preprocessor = PICTURES
-    same = {
-        "backbone.dim": "hidden_size",
-        "backbone.num_layers": "num_hidden_layers",
-        "backbone.num_heads": "num_attention_heads",
-        "backbone.norm.eps": "layer_norm_eps",
-        "backbone.dropout": "hidden_dropout_prob",
-        "backbone.attention.dropout": "attention_probs_dropout_prob",
-        "backbone.init_std": "initializer_range",
-        "modality.image.patch_size": "patch_size",
-    }
+    preprocessor = PREPROCESSOR
+    same = {**BODY_SAME, "modality.image.patch_size": "patch_size"}
     renames = (
         (r"^(?=embeddings\.|encoder\.|layernorm\.|pooler\.|layers\.)", "vit."),
         (r"^vit\.layers\.", "vit.encoder.layer."),
@@ -106,7 +99,7 @@ class ViT(Family):
         channels, rows_of_head = config["num_channels"], config.get("num_labels")
         if config["architectures"] != ["ViTForImageClassification"]:
             rows_of_head = None
-        prepared = prepare(files.said.get("preprocessor_config", {}), (rows, columns), channels)
+        prepared = read_preprocessor(files.side_files.get("preprocessor_config", {}), (rows, columns), channels)
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             "backbone.attention.bias": [*PARTS, "out"] if config["qkv_bias"] else ["out"],
@@ -139,13 +132,13 @@ class ViT(Family):
             **labels_of(specs),
         }
 
-    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """How pixels are prepared."""
+    def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """The preprocessing of pictures."""
         channels, rows, columns = (size or 0 for size in specs["image"].fields["pixels"].shape)
         given = (at(ours, f"modality.image.{key}") for key in ("mean", "std"))
         mean, std = (value if isinstance(value, list) else [value] * channels for value in given)
         data_fit = ours.get("data", {}).get("fit") or {}
-        return {"preprocessor_config": as_preprocessor(mean, std, (rows, columns), data_fit)}
+        return {"preprocessor_config": write_preprocessor(mean, std, (rows, columns), data_fit)}
 
     def links(self, config: Config) -> list[Link]:
         image, dim, patch, channels = (
@@ -184,7 +177,7 @@ class ViT(Family):
         tokenizer, classify = learner.model.tokenizer("image"), learner.objective("classify")
         assert isinstance(tokenizer, Image)
         assert isinstance(classify, Classify)
-        pixels = (inputs["pixel_values"] * tokenizer.std + tokenizer.mean) * tokenizer.scale  # as files have them
+        pixels = (inputs["pixel_values"] * tokenizer.std + tokenizer.mean) * tokenizer.scale  # pixels as in files
         present = torch.ones(pixels.shape[0], dtype=torch.long, device=pixels.device)
         states = learner.model(Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True}))
         if config["architectures"] == ["ViTForImageClassification"]:
@@ -196,7 +189,7 @@ class ViT(Family):
 
 
 def _read_positions(theirs: Several) -> Several:
-    """CLS stands at the first position; here a read-out has none of its own."""
+    """Adds the first position to CLS: a readout of mmtx has no position."""
     cls, positions = theirs
     return [cls[0] + positions[0, :1], positions[0, 1:].contiguous()]
 

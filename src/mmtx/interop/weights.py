@@ -1,4 +1,4 @@
-"""Files of weights, read without executing anything in them."""
+"""Reads and writes files of weights, without executing anything in them."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ NAMES = (
     *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
 )
-"""Files of weights that a folder may hold, the first that is there wins."""
+"""Files of weights in a folder; the first that exists is read."""
 
 STATES = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model")
-"""Where a training run keeps the state of its model, the first that is there wins: averages, as timm has it."""
+"""Keys of the model's state in a training checkpoint; the first that exists is read: averages, as timm does."""
 PARALLEL = "module."
-"""What torch puts in front of all keys of a model that trained on several devices."""
+"""Prefix of the weights of a model that was wrapped for several devices."""
 
 
 def weights_file(folder: Path) -> Path:
-    """Raises UserError if a folder holds no weights."""
+    """The file of weights in a folder. Raises UserError if there is none."""
     for name in NAMES:
         if (folder / name).is_file():
             return folder / name
@@ -35,7 +35,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def read_weights(file: Path) -> tuple[Weights, dict[str, Any]]:
-    """Weights in float32, and what else the file says of the model (`dims` of openai's Whisper, heads of CTranslate2).
+    """Weights in float32, and what else the file has of the model (`dims` of openai's Whisper, heads of CTranslate2).
 
     Raises:
         UserError: it cannot be read, or would run code.
@@ -56,7 +56,7 @@ def write_safetensors(weights: Mapping[str, Tensor], file: Path) -> None:
 
 
 def _read_safetensors(file: Path) -> Weights:
-    """Of one tensor under two names, a file may hold one and have the other in its metadata (`save_model`)."""
+    """Reads a file; of a tensor with two names, it may have one in its metadata (`save_model`)."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file
 

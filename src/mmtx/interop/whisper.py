@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -10,29 +9,18 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.files.known_keys import Key, Keys, every, harmless, only, refusals, used
+from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, WRITING, encoder_decoder
-from mmtx.interop.family import (
-    Config,
-    Described,
-    Family,
-    Files,
-    activation_name,
-    at,
-    feed_forward,
-    hidden_width,
-    one_id,
-    text_batch,
-)
+from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import Link, Several, Weights, both, same, stacked
+from mmtx.interop.whisper_prompt import MANY, decoder_prompt, default_marks, suppressed_ids
 from mmtx.learner import Learner
 from mmtx.nn.positions import Sinusoidal
 from mmtx.objectives.seq2seq import Seq2Seq
 
 RATE, HOP = 16_000, 160
-ENGLISH, MANY, V3 = 51864, 51865, 51866
-"""Sizes of Whisper's vocabularies."""
 POSITIONS = "model.encoder.embed_positions.weight"
 SOUND: Keys = {
     "feature_extractor_type": only("WhisperFeatureExtractor", note="spectrograms of another kind"),
@@ -135,9 +123,9 @@ class Whisper(Family):
         config = super().complete(config, weights)
         start, end = default_marks(config["vocab_size"])
         marks = {"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": end, "bos_token_id": end}
-        for key, known in marks.items():
+        for key, default in marks.items():
             if config.get(key) is None:
-                config[key] = known
+                config[key] = default
         if config["tie_word_embeddings"] is False and "proj_out.weight" not in weights:
             raise UserError("tie_word_embeddings=False, but proj_out.weight is missing: the head has no weights")
         given, (count, dim) = weights.get(POSITIONS), (config["max_source_positions"], config["d_model"])
@@ -149,7 +137,7 @@ class Whisper(Family):
         size, dim, positions = config["vocab_size"], config["d_model"], config["max_source_positions"]
         begin, end = config["decoder_start_token_id"], one_id(config, "eos_token_id")
         prompt = decoder_prompt(config, files)
-        bands = files.said.get("preprocessor_config", {}).get("feature_size")
+        bands = files.side_files.get("preprocessor_config", {}).get("feature_size")
         if bands not in (None, config["num_mel_bins"]):
             raise UserError(
                 f"feature_size={bands} of preprocessor_config, num_mel_bins={config['num_mel_bins']} of config"
@@ -166,8 +154,8 @@ class Whisper(Family):
             },
             "modality.audio.pad_to_seconds": samples / RATE,
             "objective.seq2seq.prompt": prompt,
-            "objective.seq2seq.suppress": _suppressed(config, "suppress_tokens"),
-            "objective.seq2seq.suppress_first": _suppressed(config, "begin_suppress_tokens"),
+            "objective.seq2seq.suppress": suppressed_ids(config, "suppress_tokens"),
+            "objective.seq2seq.suppress_first": suppressed_ids(config, "begin_suppress_tokens"),
             "data.max_seconds": samples / RATE,
         }
         vocabulary = files.vocabulary(size=size, begin=begin, end=end, prefix=prompt)
@@ -201,16 +189,16 @@ class Whisper(Family):
             "is_encoder_decoder": True,
         }
 
-    def beside(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """What is written first, and what never."""
+    def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
+        """The prompt of the decoder, and the ids that are never written."""
         objective, vocabulary = at(ours, "objective.seq2seq"), specs["text"].vocabulary
         assert vocabulary is not None
-        prompt = [[place, i] for place, i in enumerate(objective["prompt"], start=1)]
+        prompt = [[position, i] for position, i in enumerate(objective["prompt"], start=1)]
         never, not_first = objective["suppress"], objective.get("suppress_first")
-        told = {"forced_decoder_ids": prompt, "suppress_tokens": never, "begin_suppress_tokens": not_first}
+        suppressed = {"forced_decoder_ids": prompt, "suppress_tokens": never, "begin_suppress_tokens": not_first}
         marks = {"decoder_start_token_id": vocabulary.begin, "eos_token_id": vocabulary.end}
         padding = {"pad_token_id": vocabulary.end, "bos_token_id": vocabulary.end}
-        return {"generation_config": {**marks, **padding, **{key: value for key, value in told.items() if value}}}
+        return {"generation_config": {**marks, **padding, **{key: value for key, value in suppressed.items() if value}}}
 
     def links(self, config: Config) -> list[Link]:
         def with_sinusoids(ours: Several) -> Several:
@@ -261,226 +249,18 @@ def sinusoids(count: int, dim: int) -> Tensor:
 
 
 def _beyond_sinusoids(table: Tensor) -> tuple[Tensor, Tensor]:
-    """What all rows of a table have beyond sinusoids, ``(D,)``, and the most that any of them has beyond that."""
+    """The mean difference of a table to sinusoids, ``(D,)``, and the largest deviation of a row from it."""
     beyond = table - sinusoids(*table.shape).to(table.device)
     return beyond.mean(0), (beyond - beyond.mean(0)).abs().max()
 
 
 def _type_of_sound(theirs: Several) -> Several:
-    """The embedding of the type, which the family adds to its sinusoids; nothing, where it is less than rounding."""
+    """The type embedding, which the family adds to its sinusoids; zeros, where it is less than the rounding."""
     common, rounding = _beyond_sinusoids(theirs[0])
     return [common if common.abs().max() > rounding else torch.zeros_like(common)]
-
-
-def default_marks(size: int) -> tuple[int, int]:
-    """Ids that begin and end a text in Whisper's vocabularies; in any other, its last two."""
-    if size == ENGLISH:
-        return 50257, 50256
-    return (50258, 50257) if size in (MANY, V3) else (size - 2, size - 1)
-
-
-def decoder_prompt(config: Config, files: Files) -> list[int]:
-    """Ids that follow the beginning: language and task, where there are several, and that there are no times.
-
-    As its files say; where they leave it open, English, transcribed.
-
-    Raises:
-        UserError: they name a language or task that is not there, or ids in places that do not follow each other.
-    """
-    language, task = config.get("language"), config.get("task")
-    forced = config.get("forced_decoder_ids") or []
-    size = config["vocab_size"]
-    several = config.get("is_multilingual", size >= MANY)
-    default = _usual_prompt(config, files, several)
-    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>", default=_no_times(size)))
-    if language is not None or task is not None:
-        prompt = [_language(config, files, language or "en"), _task(config, files, task or "transcribe")]
-    elif forced:
-        prompt = _forced(forced, default)
-    else:
-        return default
-    return prompt if no_times is None or no_times in prompt else [*prompt, no_times]
-
-
-def _forced(pairs: Any, default: list[int]) -> list[int]:
-    """Ids by their places, from 1 on; null is what is usual there."""
-    places = dict(pairs)
-    if sorted(places) != list(range(1, len(places) + 1)):
-        raise UserError(f"forced_decoder_ids={pairs}: the places must be 1, 2, ... behind the beginning")
-    usual = dict(enumerate(default, start=1))
-    ids = {i: usual.get(i) if given is None else given for i, given in sorted(places.items())}
-    if None in ids.values():
-        raise UserError(f"forced_decoder_ids={pairs} leaves an id open that mmtx does not know")
-    return [i for i in ids.values() if i is not None]
-
-
-def _language(config: Config, files: Files, language: str) -> int:
-    token = f"<|{language.lower().strip('<|>')}|>"
-    found = (config.get("lang_to_id") or {}).get(token, files.token(token))
-    if found is None:
-        raise UserError(
-            f"language={language}: this Whisper has no token {token}; give a code: generation_config.language=fr"
-        )
-    return found
-
-
-def _task(config: Config, files: Files, task: str) -> int:
-    found = (config.get("task_to_id") or {}).get(task, files.token(f"<|{task}|>"))
-    if found is None:
-        raise UserError(f"task={task}: this Whisper has no token <|{task}|>")
-    return found
-
-
-def _usual_prompt(config: Config, files: Files, several: bool) -> list[int]:
-    size, languages, tasks = config["vocab_size"], config.get("lang_to_id") or {}, config.get("task_to_id") or {}
-    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>"))
-    if files.tokenizer is not None or no_times is not None:
-        chosen = [
-            languages.get("<|en|>", files.token("<|en|>")),
-            tasks.get("transcribe", files.token("<|transcribe|>")),
-        ]
-        return [i for i in [*(chosen if several else []), no_times] if i is not None]
-    return {ENGLISH: [50362], MANY: [50259, 50359, 50363], V3: [50259, 50360, 50364]}.get(size, [])
-
-
-def _no_times(size: int) -> int | None:
-    return {ENGLISH: 50362, MANY: 50363, V3: 50364}.get(size)
-
-
-def _suppressed(config: Config, key: str) -> list[int]:
-    ids = config.get(key) or []
-    if any(i < 0 for i in ids):
-        raise UserError(f"{key}={ids}: ids are 0 or above")
-    return [i for i in ids if i < config["vocab_size"]]
 
 
 def _attention(here: str, there: str) -> list[Link]:
     links = [stacked(f"{here}.qkv.weight", [f"{there}.{linear}_proj.weight" for linear in "qkv"])]
     links += [same(f"{here}.biases.{part}", f"{there}.{part[0]}_proj.bias") for part in ("query", "value")]
     return links + both(f"{here}.out", f"{there}.out_proj") + both(f"{here}_norm", f"{there}_layer_norm")
-
-
-OPENAI_RENAMES = (
-    (r"^", "model."),
-    (r"token_embedding\.weight", "embed_tokens.weight"),
-    (r"positional_embedding", "embed_positions.weight"),
-    (r"\.blocks\.", ".layers."),
-    (r"\.cross_attn_ln\.", ".encoder_attn_layer_norm."),
-    (r"\.attn_ln\.", ".self_attn_layer_norm."),
-    (r"\.cross_attn\.", ".encoder_attn."),
-    (r"\.attn\.", ".self_attn."),
-    (r"_attn\.(query|key|value|out)\.", lambda m: f"_attn.{m[1][0] if m[1] != 'out' else 'out'}_proj."),
-    (r"\.mlp\.0\.", ".fc1."),
-    (r"\.mlp\.2\.", ".fc2."),
-    (r"\.mlp_ln\.", ".final_layer_norm."),
-    (r"\.(ln_post|ln)\.", ".layer_norm."),
-)
-
-
-def from_openai(weights: Weights, dims: Mapping[str, int]) -> tuple[Config, Weights]:
-    """A checkpoint of openai-whisper as config and weights of this family."""
-    renamed: Weights = {}
-    for key, value in weights.items():
-        for pattern, replacement in OPENAI_RENAMES:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
-    try:
-        config = _sizes(
-            dims["n_vocab"], dims["n_mels"], dims["n_audio_state"], dims["n_audio_ctx"], dims["n_text_ctx"]
-        ) | {
-            "encoder_layers": dims["n_audio_layer"],
-            "encoder_attention_heads": dims["n_audio_head"],
-            "decoder_layers": dims["n_text_layer"],
-            "decoder_attention_heads": dims["n_text_head"],
-        }
-    except (KeyError, TypeError) as error:
-        raise UserError(f"the dims of this Whisper lack {error}") from None
-    return config, renamed
-
-
-CT2_PARTS = {
-    "self_attention/linear_0": [f"self_attn.{x}_proj" for x in "qkv"],
-    "self_attention/linear_1": ["self_attn.out_proj"],
-    "attention/linear_0": ["encoder_attn.q_proj"],
-    "attention/linear_1": ["encoder_attn.k_proj", "encoder_attn.v_proj"],
-    "attention/linear_2": ["encoder_attn.out_proj"],
-    "self_attention/layer_norm": ["self_attn_layer_norm"],
-    "attention/layer_norm": ["encoder_attn_layer_norm"],
-    "ffn/layer_norm": ["final_layer_norm"],
-    "ffn/linear_0": ["fc1"],
-    "ffn/linear_1": ["fc2"],
-}
-CT2_ENDS = {"weight": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
-
-
-CT2_KEYS: Keys = {
-    "suppress_ids": used("ids that are never written"),
-    "suppress_ids_begin": used("ids that no text begins with"),
-    **every("alignment_heads lang_ids", harmless("times, and finding out the language")),
-    **every("bos_token eos_token unk_token add_source_bos add_source_eos", harmless("of translations")),
-    **every("layer_norm_epsilon multi_query_attention", only(note="a model of another kind")),
-}
-"""Of the ``config.json`` of CTranslate2."""
-
-
-def from_ctranslate2(weights: Weights, said: Mapping[str, Any], beside: Config) -> tuple[Config, Weights]:
-    """A model of CTranslate2, with its config.json, as config and weights of this family.
-
-    Raises:
-        UserError: it is not a Whisper, its keys have a bias, or its config.json holds what is not known.
-    """
-    refused = [*refusals(beside, CT2_KEYS, "config.json")]
-    if refused:
-        raise UserError("; ".join(refused))
-    if said["spec"] != "WhisperSpec":
-        raise UserError(f"this model of CTranslate2 is a {said['spec']}; mmtx reads WhisperSpec")
-    renamed: Weights = {}
-    for key, value in weights.items():
-        for name, part in zip(*_ct2_parts(key, value), strict=True):
-            if name.endswith("k_proj.bias"):
-                if part.abs().max() > 0:
-                    raise UserError(f"{key}: the keys of this Whisper have a bias; Whisper's have none")
-                continue
-            renamed[f"model.{name}"] = part
-    try:
-        embedding, times = renamed["model.decoder.embed_tokens.weight"], renamed[POSITIONS]
-        texts, stem = renamed["model.decoder.embed_positions.weight"], renamed["model.encoder.conv1.weight"]
-        config = _sizes(len(embedding), stem.shape[1], embedding.shape[1], len(times), len(texts)) | {
-            f"{stack}_attention_heads": int(said[f"{stack}/num_heads"]) for stack in ("encoder", "decoder")
-        }
-    except (KeyError, IndexError) as error:
-        raise UserError(f"this model of CTranslate2 lacks {error}") from None
-    for stack in ("encoder", "decoder"):
-        found = re.findall(rf"^model\.{stack}\.layers\.(\d+)\.", "\n".join(renamed), re.MULTILINE)
-        config[f"{stack}_layers"] = 1 + max(map(int, found), default=-1)
-        config[f"{stack}_ffn_dim"] = len(renamed.get(f"model.{stack}.layers.0.fc1.weight", ()))
-    never = {"suppress_tokens": "suppress_ids", "begin_suppress_tokens": "suppress_ids_begin"}
-    return {**config, **{key: beside[own] for key, own in never.items() if beside.get(own)}}, renamed
-
-
-def _ct2_parts(key: str, value: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:
-    layer = re.fullmatch(r"(encoder|decoder)/layer_(\d+)/(.+)/(\w+)", key)
-    if layer is not None and layer[3] in CT2_PARTS and layer[4] in CT2_ENDS:
-        names = [f"{layer[1]}.layers.{layer[2]}.{part}.{CT2_ENDS[layer[4]]}" for part in CT2_PARTS[layer[3]]]
-        return names, value.chunk(len(names))
-    stack, _, rest = key.partition("/")
-    simple = {"embeddings/weight": "embed_tokens.weight", "position_encodings/encodings": "embed_positions.weight"}
-    if rest in simple:
-        return [f"{stack}.{simple[rest]}"], (value,)
-    if rest in ("projection/weight", "alignment_heads"):
-        return [], ()
-    part, _, end = rest.rpartition("/")
-    return [f"{stack}.{part.replace('/', '.')}.{CT2_ENDS.get(end, end)}"], (value,)
-
-
-def _sizes(vocabulary: int, mels: int, dim: int, source: int, target: int) -> Config:
-    return {
-        "model_type": "whisper",
-        "vocab_size": vocabulary,
-        "num_mel_bins": mels,
-        "d_model": dim,
-        "encoder_ffn_dim": 4 * dim,
-        "decoder_ffn_dim": 4 * dim,
-        "max_source_positions": source,
-        "max_target_positions": target,
-    }

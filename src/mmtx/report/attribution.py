@@ -1,12 +1,12 @@
-"""What each modality brought, from a sweep over ``modality=``.
+"""The gain of each modality, from a sweep over ``modality=``.
 
 Runs on every non-empty subset S give v(S), the metric. A modality's gain is the average, over all orders in which
 modalities can be added, of what adding it changed: its Shapley value (Shapley 1953, "A value for n-person games").
 
 The first one in an order is added to nothing, and no run is trained on nothing. Where the user gives v(nothing), such
-as chance, the values are Shapley's, and their sum is v(all) - v(nothing). Where it is not given, no value is made up:
-first steps are left out of the average, and a gain is what a modality adds to a set that already has something.
-Another v(nothing) would shift every Shapley value alike, so the order of modalities is the same for all of them.
+as chance, the values are Shapley's, and their sum is v(all) - v(nothing). Otherwise first steps are left out of the
+average, and a gain is what a modality adds to a non-empty set. Another v(nothing) would shift every Shapley value
+alike, so it does not change the order of the modalities.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ Subset = frozenset[str]
 
 @dataclass(frozen=True)
 class Attribution:
-    """Of one combination of the other axes.
+    """The gains at one combination of the other axes.
 
     Attributes:
         names: of the modalities, in the order of the largest subset.
         subsets: the runs of each subset, the smallest subset first.
-        missing: subsets that no finished run has; gains need all of them.
+        missing: subsets without a finished run; gains need all of them.
         gains: mean and standard deviation over seeds, positive where a modality helps; None if any subset is missing.
             The deviation is None unless every subset has the same seeds, at least two.
-        empty: the metric's value for nothing; None: first steps are left out.
+        empty: the metric without any modality; None: first steps are left out.
         setting: the values of the other axes.
     """
 
@@ -47,7 +47,7 @@ class Attribution:
 
 
 def attributions(comparison: Comparison, empty: float | None) -> list[Attribution]:
-    """One for each combination of the other axes; none if the modalities were not swept."""
+    """One attribution for each combination of the other axes; none if the modalities were not swept."""
     if AXIS not in comparison.axes:
         return []
     grouped: dict[tuple[tuple[str, str], ...], list[Setting]] = {}
@@ -79,34 +79,34 @@ def shapley(values: Mapping[Subset, float], names: Sequence[str], empty: float |
                 continue
             weight = 1 / (len(names) * comb(len(names) - 1, size))
             for before in map(frozenset, combinations(others, size)):
-                known = values[before] if before else empty
-                assert known is not None
-                total += weight * (values[before | {name}] - known)
+                value_before = values[before] if before else empty
+                assert value_before is not None
+                total += weight * (values[before | {name}] - value_before)
                 steps += weight
         gains[name] = total / steps if steps else 0.0
     return gains
 
 
 def all_subsets(names: Sequence[str]) -> list[Subset]:
-    """The non-empty ones, the smallest first."""
+    """All non-empty subsets, the smallest first."""
     return [frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size)]
 
 
 def _attribute(settings: Sequence[Setting], others: dict[str, str], maximise: bool, empty: float | None) -> Attribution:
     lists = sorted((read_subset(setting.values[AXIS]) for setting in settings), key=len, reverse=True)
     names = tuple(dict.fromkeys(name for names in lists for name in names))
-    there: dict[Subset, Setting] = {}
+    by_subset: dict[Subset, Setting] = {}
     for setting in settings:
         subset = frozenset(read_subset(setting.values[AXIS]))
-        there[subset] = _joined(there.get(subset), setting)
-    ordered = {subset: there[subset] for subset in all_subsets(names) if subset in there}
-    missing = tuple(subset for subset in all_subsets(names) if subset not in there)
+        by_subset[subset] = _joined(by_subset.get(subset), setting)
+    ordered = {subset: by_subset[subset] for subset in all_subsets(names) if subset in by_subset}
+    missing = tuple(subset for subset in all_subsets(names) if subset not in by_subset)
     gains = None if missing or len(names) < 2 else _gains(ordered, names, 1.0 if maximise else -1.0, empty)
     return Attribution(names, ordered, missing, gains, empty, others)
 
 
 def _joined(first: Setting | None, second: Setting) -> Setting:
-    """The same subset in another order is the same subset."""
+    """Merges settings whose subsets differ in order alone."""
     if first is None:
         return second
     return Setting(first.values, first.runs + second.runs, first.scores + second.scores)
@@ -125,7 +125,7 @@ def _gains(
 
 
 def _by_seed(subsets: Mapping[Subset, Setting]) -> list[dict[Subset, float]]:
-    """The game of each seed, if every subset was trained with the same seeds."""
+    """v(S) of each seed, if every subset was trained with the same seeds."""
     scores = {
         subset: dict(zip((run.config.get(SEED) for run in setting.runs), setting.scores, strict=True))
         for subset, setting in subsets.items()

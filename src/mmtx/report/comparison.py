@@ -1,4 +1,4 @@
-"""Runs side by side: what sets them apart, and how well each combination did over its seeds."""
+"""Comparison of runs: the values in which they differ, and the score of each combination over its seeds."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from mmtx.run.run_record import RunRecord
 
 SEED = "seed"
 NAMED_GROUPS = ("modality", "objective")
-"""Groups of which several may be chosen: what is chosen is the list of their names."""
-UNINTERESTING = ("run_dir", "logger", "callbacks", "checkpoint")
+"""Groups of which several options may be chosen: the value is the list of their names."""
+IGNORED = ("run_dir", "logger", "callbacks", "checkpoint")
 MOST_COLUMNS = 5
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One combination of values, over its seeds.
+    """One combination of values, with its runs.
 
     Attributes:
-        values: the value of each axis, as it was typed.
-        runs: the finished runs.
-        scores: their values of the metric.
+        values: of each axis, as typed.
+        runs: the finished runs, one for each seed.
+        scores: the metric of each run.
     """
 
     values: dict[str, str]
@@ -40,7 +40,7 @@ class Setting:
 
     @property
     def sd(self) -> float | None:
-        """The standard deviation of a sample (n - 1); None of a single run."""
+        """The sample standard deviation (n - 1); None for a single run."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     @property
@@ -50,16 +50,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All of it.
+    """The compared runs.
 
     Attributes:
-        records: every run, whatever became of it.
-        values: what sets each run apart from the others, the seed among it, in the order of `records`.
+        records: all runs, whatever their state.
+        values: ``{key: value}`` in which each of `records` differs from the others, the seed included.
         axes: the keys that differ, without the seed.
-        metric: what settings are sorted by.
-        maximise: whether more of it is better.
-        settings: the best first; only finished runs count.
-        columns: other metrics that are worth a column.
+        metric: by which settings are sorted.
+        maximise: whether a higher metric is better.
+        settings: of finished runs, the best first.
+        columns: other metrics that are shown.
     """
 
     records: tuple[RunRecord, ...]
@@ -72,7 +72,7 @@ class Comparison:
 
     @property
     def unfinished(self) -> list[tuple[RunRecord, dict[str, str]]]:
-        """Every run that is not in `settings`, with what sets it apart."""
+        """Every run that is not in `settings`, with its values."""
         ranked = {run.path for setting in self.settings for run in setting.runs}
         pairs = zip(self.records, self.values, strict=True)
         return [(record, values) for record, values in pairs if record.path not in ranked]
@@ -91,21 +91,21 @@ def compare(records: Sequence[RunRecord], metric: Any, mode: Any) -> Comparison:
 
     Args:
         records: of any number of sweeps.
-        metric: None: what ``best.ckpt`` was chosen by.
-        mode: ``max`` or ``min``, where the metric declares neither; None: as it declares.
+        metric: its name; None: that of ``best.ckpt``.
+        mode: ``max`` or ``min``, where the metric declares neither; None: as declared.
 
     Raises:
-        InvalidValue: no run has logged such a metric; `mode` is neither, contradicts what is declared, or is not given
-            where nothing is.
+        InvalidValue: no run has logged this metric; `mode` is neither, contradicts the declared one, or is missing
+            where none is declared.
     """
     if mode not in (None, "min", "max"):
         raise InvalidValue("mode", mode, "is neither min nor max")
     monitored = _monitored(records)
-    known = {name for record in records for row in (*record.rows, record.metrics) for name in row} - {"step", "time"}
+    logged = {name for record in records for row in (*record.rows, record.metrics) for name in row} - {"step", "time"}
     if metric is not None and not isinstance(metric, str):
         raise InvalidValue("metric", metric, "is not the name of a metric")
-    if metric is not None and known and metric not in known:
-        raise InvalidValue("metric", metric, f"was not logged; {nearest(metric, known)}")
+    if metric is not None and logged and metric not in logged:
+        raise InvalidValue("metric", metric, f"was not logged; {nearest(metric, logged)}")
     metric = metric or (monitored[0] if monitored else "val/loss")
     maximise = _direction(records, metric, mode, monitored) == "max"
     values = _values(records)
@@ -122,7 +122,7 @@ def short(axis: str) -> str:
 
 
 def rounded(value: str) -> str:
-    """What a search has drawn comes with sixteen digits; what was typed stays as it is."""
+    """A value of a search, with its sixteen digits, rounded to four; other values are unchanged."""
     try:
         return value if len(value) < 9 else f"{float(value):.4g}"
     except ValueError:
@@ -130,7 +130,7 @@ def rounded(value: str) -> str:
 
 
 def number(value: str) -> float | None:
-    """What a value says, if it is a number."""
+    """The value as a finite number; None if it is none."""
     try:
         found = float(value)
     except ValueError:
@@ -139,7 +139,7 @@ def number(value: str) -> float | None:
 
 
 def in_order(values: Sequence[str]) -> list[str]:
-    """Each value once: numbers by size, anything else as it came."""
+    """Each value once: numbers by size, others in their order."""
     once = list(dict.fromkeys(values))
     numbers = {value: number(value) for value in once}
     if None in numbers.values():
@@ -150,14 +150,14 @@ def in_order(values: Sequence[str]) -> list[str]:
 def _direction(
     records: Sequence[RunRecord], metric: str, mode: str | None, monitored: tuple[str, str | None] | None
 ) -> Direction:
-    """As the runs declare it; where they declare nothing, as it is given."""
+    """The direction that the runs declare, or else `mode`."""
     declared = {record.directions[metric] for record in records if metric in record.directions}
     if len(declared) > 1:
         raise InvalidValue("metric", metric, "is declared in different ways by these runs; report them one by one")
     if not declared and not any(record.directions for record in records):
         declared = _of_older_runs(metric)
     if not declared and mode is None:
-        hint = f"{DECLARE}; for this report, say mode=max or mode=min"
+        hint = f"{DECLARE}; for this report, give mode=max or mode=min"
         raise InvalidValue("metric", metric, f"is declared by nothing in these runs; {hint}")
     if mode is None and monitored is not None and metric == monitored[0] and declared == {None}:
         mode = monitored[1]
@@ -165,22 +165,22 @@ def _direction(
 
 
 def _of_older_runs(metric: str) -> set[Direction | None]:
-    """Of runs that began before they wrote down what their metrics declare."""
+    """The direction of a metric of runs from before directions were recorded."""
     names = metric.split("/")
-    counted = names[:1] == ["train"] and names[1:2] != names[-1:] and names[1] in KNOWN  # of a name of the set
+    counted = names[:1] == ["train"] and names[1:2] != names[-1:] and names[1] in KNOWN  # counted for one modality
     name = names[1] if counted else names[-1]
     return {KNOWN[name]} if name in KNOWN else set()
 
 
 def _monitored(records: Sequence[RunRecord]) -> tuple[str, str | None] | None:
-    """What most runs choose their best checkpoint by, and the mode that they give for it."""
+    """The metric by which most runs choose their best checkpoint, and its mode."""
     nodes = [record.config.get("checkpoint") or {} for record in records]
     counted = Counter((node["monitor"], node.get("mode")) for node in nodes if node.get("monitor"))
     return counted.most_common(1)[0][0] if counted else None
 
 
 def _values(records: Sequence[RunRecord]) -> list[dict[str, str]]:
-    """Within one sweep, the overrides of each job; else where the configs differ."""
+    """The overrides of each job within one sweep; otherwise the keys in which the configs differ."""
     sweeps = {record.path.parent if record.sweep else None for record in records}
     if len(sweeps) == 1 and None not in sweeps:
         return [dict(_split(override) for override in record.overrides) for record in records]
@@ -195,7 +195,7 @@ def _values(records: Sequence[RunRecord]) -> list[dict[str, str]]:
 
 
 def _from_overrides(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
-    """A job that never began has no config, but it has its overrides."""
+    """The values of a job that never began, and so has overrides but no config."""
     own = dict(_split(override) for override in record.overrides)
     return {key: own.get(key, "?") for key in keys}
 
@@ -206,10 +206,10 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value) of a config; of groups that hold several nodes also the list of their names."""
+    """(dotted key, value) of a config; for `NAMED_GROUPS` also the list of names."""
     for key, value in node.items():
         where = f"{path}.{key}" if path else key
-        if where in UNINTERESTING:
+        if where in IGNORED:
             continue
         if isinstance(value, Mapping) and value:
             if where in NAMED_GROUPS:
@@ -233,7 +233,7 @@ def _settings(
 
 
 def _columns(settings: Sequence[Setting], metric: str) -> tuple[str, ...]:
-    """Validation and test metrics of the whole, not of its parts; those of the same kind first."""
+    """Validation and test metrics that are not of one objective or part; those of the same kind first."""
     names = {name for setting in settings for run in setting.runs for name in run.metrics}
     whole = [
         name for name in names if name != metric and name.split("/")[0] in ("val", "test") and name.count("/") == 1

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs no other."""
+"""The report as one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ img { max-width: 100%; height: auto } .note { color: #666 }
 
 
 def page(title: str, parts: Sequence[str]) -> str:
-    """A whole page around its parts."""
+    """An HTML page with these parts."""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n" + "\n".join(parts) + "\n</body></html>\n"
@@ -39,15 +39,15 @@ def code(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], mark_first: bool) -> str:
-    """`mark_first`: the first row is the best."""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
+    """An HTML table; `mark_first` highlights the first row."""
+    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
     body = []
     for index, row in enumerate(rows):
         first = ' class="first"' if mark_first and index == 0 else ""
         body.append(f"<tr{first}>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return f"<table><thead>{lines[0]}</thead><tbody>{''.join(body)}</tbody></table>"
+    return f"<table><thead><tr>{header}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def picture(png: bytes, what: str) -> str:
-    """Within the page itself."""
-    return f'<p><img alt="{escape(what)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'
+def picture(png: bytes, alt: str) -> str:
+    """A picture embedded in the page."""
+    return f'<p><img alt="{escape(alt)}" src="data:image/png;base64,{base64.b64encode(png).decode()}"></p>'

@@ -1,4 +1,4 @@
-"""The comparison as text and as CSV."""
+"""Tables of a comparison, as text and as CSV."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ranking(comparison: Comparison) -> tuple[list[str], Rows]:
 
 
 def leftovers(comparison: Comparison) -> tuple[list[str], Rows]:
-    """Head and rows: every run that is not ranked, and why."""
+    """Head and rows: every run that is not ranked, with the reason."""
     head = ["run", "state", "step", comparison.metric, "reason"]
     rows = []
     for record, values in comparison.unfinished:
@@ -47,7 +47,7 @@ def leftovers(comparison: Comparison) -> tuple[list[str], Rows]:
 
 
 def subset_table(attribution: Attribution, metric: str) -> tuple[list[str], Rows]:
-    """Head and rows: a cross under each modality that the subset has, and the metric."""
+    """Head and rows: an x under each modality of the subset, and the metric."""
     rows = [
         [
             *("x" if name in subset else "" for name in attribution.names),
@@ -60,7 +60,7 @@ def subset_table(attribution: Attribution, metric: str) -> tuple[list[str], Rows
 
 
 def gain_table(attribution: Attribution) -> tuple[list[str], Rows]:
-    """Head and rows: what each modality brings."""
+    """Head and rows: the gain of each modality."""
     gains = attribution.gains or {}
     return ["modality", "gain"], [
         [name, f"{mean:+.4g}" if sd is None else plus_minus(mean, sd, "+")] for name, (mean, sd) in gains.items()
@@ -68,7 +68,7 @@ def gain_table(attribution: Attribution) -> tuple[list[str], Rows]:
 
 
 def as_text(head: Sequence[str], rows: Rows) -> str:
-    """Columns of even width; what holds numbers only is set to the right."""
+    """Columns of fixed width; columns of numbers are right-aligned."""
     widths = [max(len(line[i]) for line in [head, *rows]) for i in range(len(head))]
     right = [all(_is_number(row[i]) for row in rows) for i in range(len(head))]
     lines = [
@@ -82,7 +82,7 @@ def as_text(head: Sequence[str], rows: Rows) -> str:
 
 
 def as_csv(comparison: Comparison) -> str:
-    """A line for each run, whatever became of it, with all of its final metrics."""
+    """A line for each run, whatever its state, with all of its final metrics."""
     metrics = sorted({name for record in comparison.records for name in record.metrics})
     keys = list(dict.fromkeys(key for values in comparison.values for key in values))
     text = StringIO()
@@ -95,7 +95,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def command(comparison: Comparison) -> str | None:
-    """What to type for the best run of the best setting, its seed included."""
+    """The command that repeats the best run of the best setting, its seed included."""
     run = comparison.best_run
     if run is None:
         return None
@@ -109,7 +109,7 @@ def command(comparison: Comparison) -> str | None:
 
 
 def spread(scores: Sequence[float]) -> str:
-    """``0.981 ± 0.0021``; of a single run, the value alone."""
+    """``0.981 ± 0.0021``; for a single run, the value."""
     if not scores:
         return ""
     if len(scores) == 1:
@@ -118,7 +118,7 @@ def spread(scores: Sequence[float]) -> str:
 
 
 def plus_minus(mean: float, sd: float, sign: str = "") -> str:
-    """The deviation with two digits, and the mean to the same place."""
+    """The deviation with two significant digits, and the mean with as many decimals."""
     if sd == 0 or not math.isfinite(sd):
         return f"{mean:{sign}.4g} ± {sd:.2g}"
     places = max(0, 1 - math.floor(math.log10(sd)))

@@ -67,8 +67,8 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
 
 
 def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> str:
-    from mmtx.report.pictures import axis_picture, curve_picture
-    from mmtx.report.subset_picture import subset_picture
+    from mmtx.report.plots import axis_plot, curve_plot
+    from mmtx.report.subset_plot import subset_plot
 
     parts = []
     if comparison.settings:
@@ -78,14 +78,14 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         parts += [heading("Best"), code(typed), paragraph(f"as in {comparison.best_run.path}")]
     for attribution in found:
         parts += [heading(_named("What each modality brought", attribution))]
-        parts += [picture(subset_picture(attribution, comparison.metric), "metric of each set of modalities")]
+        parts += [picture(subset_plot(attribution, comparison.metric), "metric of each set of modalities")]
         parts += [html_table(*table.gain_table(attribution), mark_first=False)] * _has(attribution)
         parts += [paragraph(_gains_explained(attribution))]
-    drawn = None if found and len(comparison.axes) == 1 else axis_picture(comparison)
+    drawn = None if found and len(comparison.axes) == 1 else axis_plot(comparison)
     if drawn:
         parts += [heading(" and ".join(comparison.axes[:2]) if len(comparison.axes) < 3 else "What was varied")]
         parts += [picture(drawn, f"{comparison.metric} along {', '.join(comparison.axes)}")]
-    curves = curve_picture(comparison)
+    curves = curve_plot(comparison)
     if curves:
         parts += [heading("Curves"), picture(curves, "learning curves")]
         parts += [paragraph("Dotted: runs that are not ranked; a cross where one ended, an arrow where one goes on.")]

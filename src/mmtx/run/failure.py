@@ -15,8 +15,8 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
     """The error as a user can read it, if its cause is memory that is exhausted, a worker that died or hangs, or a rank
     that has gone or never came."""
     if str(error).startswith("DataLoader "):
-        line, desk = str(error).splitlines()[0], experiment.data.desk
-        samples = desk.samples(line) if desk is not None else []
+        line, current = str(error).splitlines()[0], experiment.data.current
+        samples = current.samples(line) if current is not None else []
         where = f"it was on sample {' and '.join(map(str, samples))}; " if samples else ""
         hint = "look at what reads the data, and at memory; loader.num_workers=0 shows the error itself"
         return ProcessDied(f"{line} (trainer.data_timeout_s bounds the wait); {where}{hint}")

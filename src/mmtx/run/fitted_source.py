@@ -10,9 +10,9 @@ from typing import Any
 
 from mmtx.batch import Spec
 from mmtx.config.schema import Config
-from mmtx.data.agreement import difference
 from mmtx.data.base import Source
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
+from mmtx.data.spec_difference import spec_difference
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
 from mmtx.run.directory import is_run, newest_checkpoint
@@ -30,7 +30,7 @@ def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
         UserError: the data do not fit what the model learnt, all names together.
     """
     model = specs_of(checkpoint, config["plugins"])
-    source = construct_source(config, Learnt.of_run(model, checkpoint["mmtx"]["learnt"]))
+    source = construct_source(config, FittedState.from_run(model, checkpoint["mmtx"]["learnt"]))
     problems = [*_differences(model, source.specs), *_relearnt(checkpoint, config, source, list(model))]
     if problems:
         lines = [f"  - {problem}" for problem in problems]
@@ -38,18 +38,18 @@ def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
     return source
 
 
-def learnt_for(config: Config, checkpoint: Checkpoint | None = None) -> Learnt | None:
+def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> FittedState | None:
     """What the sources of a run take over: from its own checkpoint, or from the run whose weights it begins with. None
     where it begins with nothing, or with public weights, whose vocabulary is a key of the config."""
     if checkpoint is not None:
         held = checkpoint.content
-        return Learnt.of_run(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
+        return FittedState.from_run(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
     begin = config["init_from"]
     if not isinstance(begin, str) or not is_run(begin):
         return None
     file = newest_checkpoint(begin)
     held = _held(file, file.stat().st_mtime_ns)
-    return Learnt.of_start(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
+    return FittedState.from_weights(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
 
 
 @lru_cache(maxsize=1)
@@ -60,7 +60,7 @@ def _held(file: Path, changed: int) -> dict[str, Any]:
 
 def _differences(model: Mapping[str, Spec], data: Mapping[str, Spec]) -> Iterator[str]:
     for name, spec in model.items():
-        differing = difference(spec, data[name]) if name in data else None
+        differing = spec_difference(spec, data[name]) if name in data else None
         if differing:
             yield f"{name}: what the model learnt and this data differ in {differing}"
 
@@ -68,7 +68,7 @@ def _differences(model: Mapping[str, Spec], data: Mapping[str, Spec]) -> Iterato
 def _relearnt(checkpoint: Mapping[str, Any], config: Config, source: Source, names: list[str]) -> Iterator[str]:
     """Statistics that an older checkpoint does not hold, unless the data are those that the run learnt them from. A
     model that was imported comes without any: they are those of the data, and a line on stderr names them."""
-    missing, fingerprint = source.learnt.missing, checkpoint["mmtx"]["fingerprint"]
+    missing, fingerprint = source.fitted.missing, checkpoint["mmtx"]["fingerprint"]
     if missing and not fingerprint:
         print(f"mmtx: the imported model came without {'; '.join(missing)}: taken from this data", file=sys.stderr)
     elif missing and data_module(config, source, names).fingerprint() != fingerprint:

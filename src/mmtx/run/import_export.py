@@ -11,8 +11,8 @@ from typing import Any
 from mmtx.config.compose import compose
 from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
+from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
-from mmtx.interop.outputs import whole_file
 from mmtx.interop.programs import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
@@ -58,13 +58,13 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
     learner = _merged(run)
     shared = {id(value): key for key, value in reversed(learner.state_dict(keep_vars=True).items())}
     state = {key: value for key, value in learner.state_dict(keep_vars=True).items() if shared[id(value)] == key}
-    with whole_file(_file(path)) as file:
+    with atomic_file(_file(path)) as file:
         write_safetensors(state, file)
 
 
 def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
     """Writes a program, see `mmtx.interop.programs`."""
-    with whole_file(_file(path)) as file:
+    with atomic_file(_file(path)) as file:
         write_program(_merged(run), file, kind)
 
 

@@ -22,7 +22,7 @@ from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
 from mmtx.run.fit import fit
-from mmtx.run.fitted_source import learnt_for
+from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.interrupt import requeue
 from mmtx.run.loading import Checkpoint
 from mmtx.run.metrics_log import finite
@@ -136,4 +136,4 @@ def main() -> int:
     show_progress(launch().is_main)
     run = RunDirectory(Path(sys.argv[1]))
     config, checkpoint = read_config(run.config), Checkpoint.read(Path(sys.argv[2])) if len(sys.argv) > 2 else None
-    return execute(assemble(config, learnt_for(config, checkpoint)), run, checkpoint)
+    return execute(assemble(config, fitted_state_for(config, checkpoint)), run, checkpoint)

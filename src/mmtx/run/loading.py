@@ -16,8 +16,7 @@ from mmtx.config.redaction import redacted
 from mmtx.config.schema import Config
 from mmtx.config.stored import completed
 from mmtx.config.targets import resolve
-from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.data.text.vocabulary import described as described_vocabulary
+from mmtx.data.text.vocabulary import TextVocabulary, describe_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
@@ -41,7 +40,7 @@ def contents(experiment: Experiment) -> dict[str, Any]:
     that it is the same, as plain values."""
     return {
         **described(redacted(experiment.config), experiment.learner),
-        "learnt": experiment.data.source.learnt.state(),
+        "learnt": experiment.data.source.fitted.state(),
         "samples_per_step": experiment.samples_per_step,
         "fingerprint": experiment.data.fingerprint(),
     }
@@ -153,7 +152,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
             for key, field in spec.fields.items()
         },
         "labels": list(spec.class_names) if spec.class_names else None,
-        "vocabulary": described_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
+        "vocabulary": describe_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
         "trim_db": spec.trim_db,
     }

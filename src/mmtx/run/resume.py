@@ -20,7 +20,7 @@ from mmtx.process.launch import launch
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.fit import keep_global_batch
-from mmtx.run.fitted_source import learnt_for
+from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.job import start
 from mmtx.run.loading import Checkpoint, contents
 
@@ -86,7 +86,7 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
     config = read_config(run.config, overrides)
     file = find_checkpoint(run)
     checkpoint = Checkpoint.read(file) if file is not None else None
-    experiment = assemble(config, learnt_for(config, checkpoint))
+    experiment = assemble(config, fitted_state_for(config, checkpoint))
     launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:
         print("the run never saved a checkpoint; it starts from the beginning", flush=True)

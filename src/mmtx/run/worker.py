@@ -96,11 +96,11 @@ def _continue_or_begin(run: RunDirectory) -> int:
 def _begin(run: RunDirectory) -> int:
     from mmtx.config.stored import read_config
     from mmtx.experiment import assemble
-    from mmtx.run.fitted_source import learnt_for
+    from mmtx.run.fitted_source import fitted_state_for
     from mmtx.run.job import begin
 
     config = read_config(run.config)
-    experiment = assemble(config, learnt_for(config))
+    experiment = assemble(config, fitted_state_for(config))
     sys.argv[1:] = ["train", "--config", str(run.config)]  # what repeats it, for environment.json
     return begin(experiment, run)
 

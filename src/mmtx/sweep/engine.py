@@ -1,4 +1,4 @@
-"""What runs the jobs of a sweep: the slots of this machine, or a cluster."""
+"""The interface to what runs the jobs of a sweep: slots of this machine, or a cluster."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ class Demand:
     """What the jobs of a sweep need.
 
     Attributes:
-        num_jobs: how many are to be run.
-        devices_per_job: ranks of the largest.
-        on_cpu: all say so (``trainer.accelerator=cpu``).
+        num_jobs: that are to be run.
+        devices_per_job: ranks of the largest job.
+        on_cpu: whether all have ``trainer.accelerator=cpu``.
         folder: of the sweep.
     """
 
@@ -28,15 +28,15 @@ class Demand:
 
 
 class Engine(ABC):
-    """Starts commands, and tells when they end."""
+    """Starts commands, and reports when they end."""
 
     @abstractmethod
     def has_room(self) -> bool:
-        """Whether another job would start now."""
+        """Whether another job can start now."""
 
     @abstractmethod
     def start(self, name: str, command: Sequence[str], log: Path) -> str:
-        """Starts a job whose output is appended to `log`. Gives the device in words."""
+        """Starts a job whose output is appended to `log`. Returns its device, for display."""
 
     @abstractmethod
     def wait(self, seconds: float) -> list[tuple[str, int]]:
@@ -48,13 +48,13 @@ class Engine(ABC):
 
     @abstractmethod
     def stop(self, name: str) -> None:
-        """Asks a job to save and end."""
+        """Signals a job to save and end."""
 
     @abstractmethod
     def kill(self, name: str) -> None:
-        """Ends a job at once."""
+        """Kills a job."""
 
 
 def job_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment for a job: a job is never a rank of what its launcher runs in."""
+    """The environment of a job: this process's, without the variables that would make the job one of its ranks."""
     return environment_of_none() | dict(changes)

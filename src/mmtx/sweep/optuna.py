@@ -1,4 +1,4 @@
-"""A search by Optuna, asked for one trial at a time and told of each as it ends."""
+"""A search by Optuna: the jobs of a sweep are the trials of a study."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any, Literal
 from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.run.run_record import read_run
+from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.record import Job, Sweep
-from mmtx.sweep.source import Source
 from mmtx.sweep.space import Axis
 
 try:
@@ -23,31 +23,31 @@ except ImportError:
 
 Word = Literal["minimize", "maximize"]
 WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
-"""What Optuna calls directions."""
+"""Optuna's words for directions."""
 
 KEYS = ("hydra.sweeper.metric", "hydra.sweeper.direction")
 """Where the metric and its direction are given."""
 
-TOLD = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
+JOB_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
 
 
-class Search(Source):
-    """The trials of a study, which lies in ``study.db`` of the sweep's directory. A job is a trial; one that is half
-    done when the sweep is ended goes on as the same trial, and one that has failed is tried again as a new one.
+class Search(JobQueue):
+    """The trials of a study, stored in ``study.db`` of the sweep's directory. A job is a trial; one that is half done
+    when the sweep ends is continued as the same trial, and one that has failed is retried as a new one.
 
     Args:
         n_trials: jobs in all.
-        metric: or several, each to be optimised; None: what the best checkpoint is chosen by.
-        direction: ``minimize`` or ``maximize``, one for each metric; None: as they declare.
+        metric: one or several to optimise; None: that of the best checkpoint.
+        direction: ``minimize`` or ``maximize``, one for each metric; None: as declared.
         seed: of the sampler.
-        sampler: makes one, given its seed.
-        pruner: judges jobs by the values that they have logged so far.
-        sweep: whose jobs are searched for; grows.
+        sampler: constructs one from its seed.
+        pruner: stops jobs early by the values that they have logged.
+        sweep: to which jobs are added.
         axes: of the search.
-        monitor: what the best checkpoint is chosen by, and its mode, if one is given.
-        directions: which way each metric is better that a job may log.
-        make: makes the job of a trial's number and overrides; raises UserError where they do not go together.
-        say: for people.
+        monitor: metric of the best checkpoint, and its mode, if one is given.
+        directions: which way each metric of a job is better.
+        make: plans the job of a trial's number and overrides; raises UserError where they do not go together.
+        report: shows a line to the user.
     """
 
     def __init__(
@@ -64,17 +64,17 @@ class Search(Source):
         monitor: tuple[str | None, Direction | None],
         directions: Directions,
         make: Callable[[int, Sequence[str]], Job],
-        say: Callable[[str], None],
+        report: Callable[[str], None],
     ) -> None:
         if n_trials < 1:
             raise InvalidValue("n_trials", n_trials, "must be at least 1")
         wanted = goals(metric, direction, pruner, monitor, directions)
         self._metrics, self._prunes = list(wanted), _prunes(pruner)
-        self._n_trials, self._sweep, self._axes, self._make, self._say = n_trials, sweep, axes, make, say
+        self._n_trials, self._sweep, self._axes, self._make, self._report = n_trials, sweep, axes, make, report
         self._distributions = {axis.key: _distribution(axis) for axis in axes}
         self._study = _study(sweep.path / "study.db", wanted, pruner)
         past = self._study.get_trials(deepcopy=False)
-        self._study.sampler = sampler(seed=seed + len(past))  # else a resumed search would draw the same once more
+        self._study.sampler = sampler(seed=seed + len(past))  # else a resumed search would draw the same again
         self._refused = sum("refused" in trial.user_attrs for trial in past)
         self._trials: dict[str, Trial] = {}
         self._logs: dict[str, Log] = {}
@@ -82,13 +82,13 @@ class Search(Source):
         super().__init__(sweep.jobs)
 
     def next(self) -> Job | None:
-        return super().next() or self._ask()
+        return super().next() or self._next_trial()
 
-    def hopeless(self, running: Sequence[Job]) -> list[tuple[Job, str]]:
+    def to_prune(self, running: Sequence[Job]) -> list[tuple[Job, str]]:
         found = []
         for job in running if self._prunes else ():
             trial, step, value = self._trials[job.name], None, None
-            for step, value in self._logs[job.name].news():
+            for step, value in self._logs[job.name].new_values():
                 trial.report(value, step)
             if step is not None and step < (job.steps or step + 1) and trial.should_prune():
                 found.append((job, f"{self._metrics[0]}={value:.4g} at step {step}"))
@@ -99,26 +99,29 @@ class Search(Source):
         if job.state == "interrupted":
             return
         if job.state == "finished":
-            known = read_run(self._sweep.path / job.name).metrics
-            lacking = [metric for metric in self._metrics if metric not in known]
+            metrics = read_run(self._sweep.path / job.name).metrics
+            lacking = [metric for metric in self._metrics if metric not in metrics]
             if lacking:
-                job.state, job.reason = "failed", f"logged no number as {', '.join(lacking)}; it has {', '.join(known)}"
+                job.state, job.reason = (
+                    "failed",
+                    f"logged no number as {', '.join(lacking)}; it has {', '.join(metrics)}",
+                )
             else:
-                values = [known[metric] for metric in self._metrics]
+                values = [metrics[metric] for metric in self._metrics]
         if job.state == "pruned":
             state = TrialState.PRUNED
         elif job.state == "failed":
             state = TrialState.FAIL
         self._study.tell(trial, values, state=state)
 
-    def _ask(self) -> Job | None:
+    def _next_trial(self) -> Job | None:
         while len(self._sweep.jobs) + self._refused < self._n_trials:
             trial = self._study.ask(self._distributions)
             overrides = [f"{key}={value}" for key, value in trial.params.items()]
             try:
                 job = self._make(trial.number, overrides)
             except UserError as error:
-                self._say(f"trial {trial.number} cannot be run with {' '.join(overrides)}: {error}")
+                self._report(f"trial {trial.number} cannot be run with {' '.join(overrides)}: {error}")
                 trial.set_user_attr("refused", str(error))
                 self._study.tell(trial, state=TrialState.FAIL)
                 self._refused += 1
@@ -129,7 +132,7 @@ class Search(Source):
         return None
 
     def _recover(self, past: Sequence[FrozenTrial]) -> None:
-        """Brings together what the sweep and the study know, whichever was written last."""
+        """Reconciles the records of the sweep and of the study, whichever was written last."""
         newest = {trial.user_attrs["job"]: trial for trial in past if "job" in trial.user_attrs}
         for job in self._sweep.jobs:
             if job.name not in newest:
@@ -137,8 +140,8 @@ class Search(Source):
                     f"{self._sweep.path / 'study.db'} lacks the trial of {job.name}: it was lost or replaced"
                 )
             frozen = newest[job.name]
-            if frozen.state in TOLD:  # before the record of the sweep could be written
-                job.state = TOLD[frozen.state]
+            if frozen.state in JOB_STATES:  # the sweep's record was not written any more
+                job.state = JOB_STATES[frozen.state]
             if frozen.state == TrialState.FAIL:
                 self._study.enqueue_trial(frozen.params)
                 self._begin(job, self._study.ask(self._distributions), 0)
@@ -147,37 +150,37 @@ class Search(Source):
                 self._begin(job, trial, max(frozen.intermediate_values, default=0))
             if job.is_done and frozen.state in (TrialState.FAIL, TrialState.RUNNING):
                 self.ended(job)
-        known = {trial.number for trial in self._trials.values()}
-        for frozen in past:  # asked for, and then the launcher was killed
-            if frozen.state == TrialState.RUNNING and frozen.number not in known:
+        with_job = {trial.number for trial in self._trials.values()}
+        for frozen in past:  # the launcher was killed before the trial became a job
+            if frozen.state == TrialState.RUNNING and frozen.number not in with_job:
                 self._study.tell(frozen.number, state=TrialState.FAIL)
 
     def _begin(self, job: Job, trial: Trial, reported: int) -> None:
-        """From here on the trial is the job's, whose values are known up to a step."""
-        if "job" not in trial.user_attrs:  # a trial that has ended takes no more
+        """Makes the trial that of the job, whose values are reported up to a step."""
+        if "job" not in trial.user_attrs:  # a trial that has ended cannot be changed
             trial.set_user_attr("job", job.name)
         self._trials[job.name] = trial
         self._logs[job.name] = Log(self._sweep.path / job.name / "metrics.jsonl", self._metrics[0], reported)
 
 
 class Log:
-    """The values of a metric that a run has logged since they were last asked for.
+    """The values of a metric that a run has logged since they were last read.
 
     Args:
         file: ``metrics.jsonl``, which may not be there yet.
         metric: its key.
-        step: up to which they are known.
+        step: up to which they have been read.
     """
 
     def __init__(self, file: Path, metric: str, step: int) -> None:
         self._file, self._metric, self._step, self._read = file, metric, step, 0
 
-    def news(self) -> Iterator[tuple[int, float]]:
-        """Steps and values, of lines that are whole."""
+    def new_values(self) -> Iterator[tuple[int, float]]:
+        """Steps and values of complete lines."""
         try:
             with self._file.open("rb") as file:
                 if file.seek(0, 2) < self._read:
-                    self._read = 0  # a job that is resumed takes back what it will do again
+                    self._read = 0  # a resumed job has removed the steps that it repeats
                 file.seek(self._read)
                 lines = file.read().split(b"\n")[:-1]
         except OSError:
@@ -200,7 +203,7 @@ def goals(
     """The metrics that are optimised, and which way; see `Search` for the arguments.
 
     Raises:
-        InvalidValue: a metric is missing or not declared, a direction contradicts it, or the pruner cannot judge.
+        InvalidValue: a metric is missing or not declared, a direction contradicts it, or several metrics are pruned.
     """
     metrics = metric if isinstance(metric, list) else [each for each in (metric or monitor[0],) if each]
     if not metrics:
@@ -237,7 +240,7 @@ def _study(file: Path, wanted: dict[str, Direction], pruner: Any) -> Any:
     """The study of a sweep, new or as it was left.
 
     Raises:
-        UserError: it optimises something else.
+        UserError: it optimises other metrics.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
@@ -246,8 +249,8 @@ def _study(file: Path, wanted: dict[str, Direction], pruner: Any) -> Any:
         storage=f"sqlite:///{file}", study_name="sweep", directions=directions, pruner=pruner, load_if_exists=True
     )
     aims = [f"{WORDS[direction]} {metric}" for metric, direction in wanted.items()]
-    known = study.user_attrs.get("goals", aims)
-    if known != aims:
-        raise UserError(f"the study in {file} is to {' and '.join(known)}, not {' and '.join(aims)}")
+    stored = study.user_attrs.get("goals", aims)
+    if stored != aims:
+        raise UserError(f"the study in {file} is to {' and '.join(stored)}, not {' and '.join(aims)}")
     study.set_user_attr("goals", aims)
     return study

@@ -1,4 +1,4 @@
-"""Why a job ended, from its exit code and what it wrote last."""
+"""Why a job ended, from its exit code and its ``status.json``."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "out of memory", "can't allo
 
 
 def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | None]:
-    """State and reason of a job that has ended by itself.
+    """State and reason of a job that has ended.
 
     Args:
         folder: of the run.
         code: of its process; negative: the signal that killed it.
-        memory_kills: processes that the system killed for want of memory while the job ran.
+        memory_kills: processes that the kernel killed for lack of memory while the job ran.
     """
     status = read_status(folder)
     error = status.get("error")
-    if code == 0 or status.get("state") == "finished":  # whatever came as its process left
+    if code == 0 or status.get("state") == "finished":  # whatever happened as its process exited
         return "finished", None
     if status.get("state") == "interrupted" or code - 128 in SIGNALS or -code in SIGNALS:
         return "interrupted", error or "stopped before there was anything to save"
@@ -31,13 +31,13 @@ def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | 
         error = describe_exit(code)
     if code == -signal.SIGKILL and memory_kills:
         error = "was killed by the system: the machine ran out of memory"
-    elif any(words in error for words in OUT_OF_MEMORY):
+    elif any(phrase in error for phrase in OUT_OF_MEMORY):
         error = f"out of memory: {error}"
     return "failed", error
 
 
 def read_status(folder: Path) -> dict[str, Any]:
-    """What a run says of itself; empty if it has not begun, or has been cut short."""
+    """The content of a run's ``status.json``; empty if it is missing or incomplete."""
     try:
         status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -46,7 +46,7 @@ def read_status(folder: Path) -> dict[str, Any]:
 
 
 def memory_kills() -> int:
-    """How many processes the system has killed for want of memory since it started; 0 where it does not say."""
+    """How many processes the kernel has killed for lack of memory since it booted; 0 where that is unknown."""
     try:
         lines = Path("/proc/vmstat").read_text().splitlines()
     except OSError:

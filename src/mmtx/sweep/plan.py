@@ -1,4 +1,4 @@
-"""From a command to jobs: every config composed and checked, with a name that follows from its overrides."""
+"""Plans the jobs of a sweep: composes and checks every config, and names the job after its overrides."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from mmtx.config.sweeps import expand_sweep
 from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
-from mmtx.run.fitted_source import learnt_for
+from mmtx.run.fitted_source import fitted_state_for
 from mmtx.sweep.record import Job
 
 LONGEST_SLUG = 100
@@ -25,7 +25,7 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True)
 class Planned:
-    """A job, the config that it runs, and which way each metric is better that it may log."""
+    """A job, its config, and which way each of its metrics is better."""
 
     job: Job
     config: Config
@@ -35,11 +35,11 @@ class Planned:
 def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
     """The jobs of a sweep.
 
-    Signatures, optimiser, trainer, callbacks and loggers are checked for every job by themselves. Data sets and models
-    are made once for each config of theirs: jobs that differ in the learning rate share one.
+    Signatures, optimiser, trainer, callbacks and loggers are checked for every job. Datasets and models are constructed
+    once for each of their configs: jobs that differ in the learning rate share them.
 
     Args:
-        overrides: with several values each, or not.
+        overrides: some with several values.
         config_file: a saved config that they change; None: a new one.
 
     Raises:
@@ -48,7 +48,7 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
     lists = expand_sweep(overrides)
     swept = [i for i in range(len(overrides)) if len({each[i] for each in lists}) > 1]
     configs: list[Config | None] = [None] * len(lists)
-    found: dict[str, list[str]] = {}  # a problem, and the jobs that have it
+    found: dict[str, list[str]] = {}  # jobs by problem
     for index, each in enumerate(_compose_all(lists, config_file)):
         if isinstance(each, UserError):
             _note(found, each, [lists[index][i] for i in swept])
@@ -56,11 +56,11 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
             configs[index] = each
     planned: dict[int, Planned] = {}
     experiment = None
-    for index in _alike_together(configs):
+    for index in _grouped_indices(configs):
         config = configs[index]
         assert config is not None
         try:
-            experiment = assemble(config, learnt_for(config), like=experiment)
+            experiment = assemble(config, fitted_state_for(config), like=experiment)
         except UserError as error:
             _note(found, error, [lists[index][i] for i in swept])
             continue
@@ -78,27 +78,29 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
 
 
 class TrialPlanner:
-    """Plans the jobs of a search, one by one. They share a data set and a model as those of a plan do.
+    """Plans the jobs of a search, one by one. They share a dataset and a model as those of a plan do.
 
     Args:
-        fixed: overrides of all of them.
+        fixed: overrides of all jobs.
         config_file: a saved config that they change; None: a new one.
     """
 
     def __init__(self, fixed: Sequence[str], config_file: str | None) -> None:
         self._fixed, self._config_file = fixed, config_file
         self._experiment: Experiment | None = None
-        self._asked: deque[list[str]] = deque()
-        self._configs = _compose_all(iter(self._asked.popleft, None), config_file)  # files are read for the first only
+        self._requested: deque[list[str]] = deque()
+        self._configs = _compose_all(
+            iter(self._requested.popleft, None), config_file
+        )  # files are read for the first only
 
     def __call__(self, number: int, overrides: Sequence[str]) -> Planned:
         """Raises UserError with everything that is wrong with the job."""
         every = [*self._fixed, *overrides]
-        self._asked.append(every)
+        self._requested.append(every)
         config = next(self._configs)
         if isinstance(config, UserError):
             raise config
-        self._experiment = assemble(config, learnt_for(config), like=self._experiment)
+        self._experiment = assemble(config, fitted_state_for(config), like=self._experiment)
         short = slug([_rounded(override) for override in overrides])
         name = f"{number:03},{short}-{_short_hash(every, self._config_file)}"
         job = Job(name, list(overrides), steps=self._experiment.total_steps)
@@ -114,7 +116,7 @@ def _rounded(override: str) -> str:
 
 
 def slug(overrides: Sequence[str]) -> str:
-    """What tells a job apart, as a name that can be read and typed: ``lr=1e-3,seed=1``."""
+    """The overrides of a job as a name that can be read and typed: ``lr=1e-3,seed=1``."""
     last = [re.split(r"[./]", o.partition("=")[0].lstrip("+~"))[-1] for o in overrides]
     words = []
     for key, override in zip(last, overrides, strict=True):
@@ -125,7 +127,7 @@ def slug(overrides: Sequence[str]) -> str:
 
 
 def _short_hash(overrides: Sequence[str], config_file: str | None) -> str:
-    """Of everything that was asked for, so that another command never finds the directory of this one."""
+    """A hash of all overrides, so that no other command has the directory of this one."""
     return hashlib.sha256(json.dumps([sorted(overrides), config_file]).encode()).hexdigest()[:6]
 
 
@@ -133,22 +135,22 @@ def _compose_all(lists: Iterable[Sequence[str]], config_file: str | None) -> Ite
     if config_file is not None:
         saved = read_config(config_file)
         for overrides in lists:
-            yield _caught(lambda overrides=overrides: with_overrides(saved, overrides))  # type: ignore[misc]
+            yield _or_error(lambda overrides=overrides: with_overrides(saved, overrides))  # type: ignore[misc]
         return
     with Composer() as composer:
         for overrides in lists:
-            yield _caught(lambda overrides=overrides: composer.compose(overrides))  # type: ignore[misc]
+            yield _or_error(lambda overrides=overrides: composer.compose(overrides))  # type: ignore[misc]
 
 
-def _caught(make: Callable[[], Config]) -> Config | UserError:
+def _or_error(make: Callable[[], Config]) -> Config | UserError:
     try:
         return make()
     except UserError as error:
         return error
 
 
-def _alike_together(configs: Sequence[Config | None]) -> list[int]:
-    """Indices, in an order in which jobs of one data set, and within it those of one model, follow each other."""
+def _grouped_indices(configs: Sequence[Config | None]) -> list[int]:
+    """Indices ordered so that jobs of one dataset, and within it those of one model, are neighbours."""
     keys = {
         index: (json.dumps(data_part(config), default=str), json.dumps(model_part(config), default=str))
         for index, config in enumerate(configs)

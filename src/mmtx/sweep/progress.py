@@ -1,4 +1,4 @@
-"""How far a run is, from the end of its ``metrics.jsonl``."""
+"""The progress of a run, from the end of its ``metrics.jsonl``."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ TAIL_BYTES = 16384
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         step: last logged.
-        metric: newest value of the metric that was asked for.
+        metric: newest value of the requested metric.
         steps_per_second: over the lines that were read.
     """
 
@@ -25,7 +25,7 @@ class Progress:
 
 
 def read_progress(folder: Path, metric: str | None) -> Progress:
-    """Reads the last lines only; a line that is not whole yet is left out."""
+    """Reads the last lines only, and skips incomplete ones."""
     rows = []
     try:
         with (folder / "metrics.jsonl").open("rb") as file:

@@ -1,4 +1,4 @@
-"""Jobs of a Ray cluster, or of a Ray that is started here."""
+"""Jobs on a Ray cluster, or on a Ray that is started here."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ class Ray(Engine):
             ray.init(address=address, log_to_driver=False, include_dashboard=False, logging_level=logging.WARNING)
         self._needs = {"GPU": (0 if demand.on_cpu else demand.devices_per_job) if num_gpus is None else num_gpus}
         self._needs["CPU"] = num_cpus
-        there = ray.cluster_resources()
+        total = ray.cluster_resources()
         for kind, need in self._needs.items():
-            if need > there.get(kind, 0):
+            if need > total.get(kind, 0):
                 raise InvalidValue(
-                    f"num_{kind.lower()}s", need, f"is more than the {there.get(kind, 0):g} of the cluster"
+                    f"num_{kind.lower()}s", need, f"is more than the {total.get(kind, 0):g} of the cluster"
                 )
         options = {"num_cpus": num_cpus, "num_gpus": self._needs["GPU"], "max_concurrency": 2}
-        self._remote = ray.remote(RemoteJob).options(**options)  # of its two threads, one waits and one signals
+        self._remote = ray.remote(RemoteJob).options(**options)  # one thread waits, the other signals
         self._jobs: dict[str, tuple[Any, Any]] = {}
         self._woken = False
 
     def has_room(self) -> bool:
-        there = self._ray.cluster_resources()
-        return all((len(self._jobs) + 1) * need <= there.get(kind, 0) for kind, need in self._needs.items())
+        total = self._ray.cluster_resources()
+        return all((len(self._jobs) + 1) * need <= total.get(kind, 0) for kind, need in self._needs.items())
 
     def start(self, name: str, command: Sequence[str], log: Path) -> str:
         actor: Any = self._remote.remote(command, log)
@@ -80,5 +80,5 @@ class Ray(Engine):
             code = int(self._ray.get(result))
         except self._ray.exceptions.RayError:  # the actor or its machine was lost
             return -signal.SIGKILL
-        self._ray.kill(actor)  # gives its place to the next
+        self._ray.kill(actor)  # frees its resources
         return code

@@ -1,4 +1,4 @@
-"""``sweep.json``: what a sweep consists of, and how far each job is."""
+"""``sweep.json``: the record of a sweep and its jobs."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Job:
         name: of its directory.
         overrides: those that are swept.
         state: waiting, running, finished, failed, interrupted or pruned.
-        reason: why it ended as it did, if it did not end well.
+        reason: why it did not finish.
         attempts: how often it was started.
-        started: when it was last, in ISO format.
-        ended: when that ended.
-        device: what it ran on.
+        started: time of the last start, in ISO format.
+        ended: time of the last end.
+        device: that it ran on.
         steps: optimiser steps of the whole run.
-        cost: parameters times samples, which decides what starts first.
+        cost: parameters times samples; the most expensive job starts first.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Sweep:
         path: the sweep's directory, absolute.
         command: the overrides as they were typed.
         config_file: the saved config that they change; None: they make a new one.
-        created: when, in ISO format.
+        created: time, in ISO format.
         state: running, finished, failed or interrupted.
         jobs: in the order of the command.
     """
@@ -74,7 +74,7 @@ class Sweep:
         return self.path / "sweep.json"
 
     def write(self) -> None:
-        """Whole or not at all: a reader never sees half a file."""
+        """Writes the record atomically."""
         content: dict[str, Any] = {"name": self.path.name, **dataclasses.asdict(self), "path": str(self.path)}
         partial = self.file.with_name(f".{self.file.name}.{os.getpid()}")
         with partial.open("w", encoding="utf-8", errors="backslashreplace") as file:
@@ -85,7 +85,7 @@ class Sweep:
 
 
 def read_sweep(path: Path | str) -> Sweep:
-    """Raises UserError if there is no sweep."""
+    """Reads a record. Raises UserError if there is none."""
     folder = Path(path).expanduser().absolute()
     try:
         content = migrated_sweep(json.loads((folder / "sweep.json").read_text(encoding="utf-8")))

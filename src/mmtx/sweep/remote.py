@@ -1,4 +1,4 @@
-"""A job on a machine that a cluster has given: the same command, output and directory as here."""
+"""A job on a machine of a cluster, with the same command, output and directory as here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from mmtx.process.child_processes import ChildProcesses
 from mmtx.sweep.engine import job_environment
 
 GRACE_SECONDS = 60.0
-"""How long a job may save when the cluster takes its machine away."""
+"""Time that a job has to save when the cluster takes its machine away."""
 
 
 class RemoteJob:
-    """Pickled here, called there.
+    """A job that is pickled here and run there.
 
     Args:
         command: of the job.
@@ -28,7 +28,7 @@ class RemoteJob:
         self._children: ChildProcesses | None = None
 
     def run(self) -> int:
-        """Runs the job where the sweep was started, and gives its exit code."""
+        """Runs the job in the working directory of the sweep, and returns its exit code."""
         os.chdir(self.directory)
         self._children = ChildProcesses(grace_s=GRACE_SECONDS)
         self._children.start("job", self.command, job_environment({}), self.log)
@@ -37,7 +37,7 @@ class RemoteJob:
         return ended[0][1]
 
     def __call__(self) -> int:
-        """For submitit, which itself ignores SIGTERM."""
+        """Called by submitit, which ignores SIGTERM."""
         signal.signal(signal.SIGTERM, lambda number, _: self.signal(number))
         return self.run()
 
@@ -47,8 +47,7 @@ class RemoteJob:
             self._children.signal("job", number)
 
     def checkpoint(self) -> Any:
-        """Called by submitit before a time limit or a pre-emption: the job saves, and goes on when it is queued
-        again."""
+        """Called by submitit before a time limit or a pre-emption: the job saves, and continues once it is requeued."""
         from submitit.helpers import DelayedSubmission
 
         assert self._children is not None

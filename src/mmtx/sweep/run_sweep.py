@@ -18,14 +18,14 @@ from mmtx.process.launch import launch
 from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock
 from mmtx.run.worker import command as job_command
-from mmtx.sweep.drive import Drive
 from mmtx.sweep.engine import Demand, Engine
+from mmtx.sweep.failure_policy import FailurePolicy
+from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.outcome import read_status
 from mmtx.sweep.plan import Planned, TrialPlanner
-from mmtx.sweep.policy import Policy
 from mmtx.sweep.record import Job, Sweep, now, read_sweep, summary
+from mmtx.sweep.runner import SweepRunner
 from mmtx.sweep.settings import PLUGINS, check_launcher, check_sweeper, engine_and_policy, monitored, plan_sweep, split
-from mmtx.sweep.source import Source
 from mmtx.sweep.space import search_space
 from mmtx.sweep.view import View, view_for
 
@@ -92,19 +92,19 @@ def _run(
     engine, policy = _engine(launcher, sweep, sweeper, configs)
     metric = configs[0]["checkpoint"]["monitor"] if configs else None
     view = view_for(metric)
-    view.say(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
-    source = Source(sweep.jobs) if sweeper is None else _search(sweeper, sweep, planned[0], view)
-    code = Drive(sweep=sweep, source=source, engine=engine, policy=policy, command=job_command, view=view).run()
+    view.message(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
+    queue = JobQueue(sweep.jobs) if sweeper is None else _search(sweeper, sweep, planned[0], view)
+    code = SweepRunner(sweep=sweep, queue=queue, engine=engine, policy=policy, command=job_command, view=view).run()
     for job in sweep.jobs:
         if job.state == "failed":
-            view.say(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
-    view.say(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
+            view.message(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
+    view.message(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
     if code:
-        view.say(f"`mmtx resume {shlex.quote(str(sweep.path))}` runs what is not done")
+        view.message(f"`mmtx resume {shlex.quote(str(sweep.path))}` runs what is not done")
     return code
 
 
-def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
+def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> JobQueue:
     """A search whose jobs are like one that is planned."""
     fixed, axes = search_space(split(sweep.command).jobs)
     planner = TrialPlanner(fixed, sweep.config_file)
@@ -114,17 +114,19 @@ def _search(sweeper: Config, sweep: Sweep, like: Planned, view: View) -> Source:
         _freeze(planned, sweep.path)
         return planned.job
 
-    given: dict[str, Any] = {"sweep": sweep, "axes": axes, "make": make, "say": view.say}
+    given: dict[str, Any] = {"sweep": sweep, "axes": axes, "make": make, "report": view.message}
     given |= {"monitor": monitored(like.config), "directions": like.directions}
     try:
         search = construct(sweeper, PLUGINS, **given)
     except InvalidValue as error:
         raise error if error.key.startswith("hydra.") else error.under("hydra.sweeper") from None
-    assert isinstance(search, Source)
+    assert isinstance(search, JobQueue)
     return search
 
 
-def _engine(launcher: Config, sweep: Sweep, sweeper: Config | None, configs: Sequence[Config]) -> tuple[Engine, Policy]:
+def _engine(
+    launcher: Config, sweep: Sweep, sweeper: Config | None, configs: Sequence[Config]
+) -> tuple[Engine, FailurePolicy]:
     to_come = max(0, sweeper["n_trials"] - len(sweep.jobs)) if sweeper else 0
     trainers = [config["trainer"] for config in configs]
     demand = Demand(

@@ -16,12 +16,12 @@ from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.experiment import Collector
 from mmtx.experiment.problems import SEEDS
 from mmtx.public_names import public_name
+from mmtx.sweep.failure_policy import FailurePolicy
 from mmtx.sweep.plan import Planned, plan
-from mmtx.sweep.policy import Policy
 from mmtx.sweep.space import ends, search_space
 
-POLICY_KEYS = set(inspect.signature(Policy).parameters)
-OF_A_SEARCH = {"sweep", "axes", "monitor", "directions", "make", "say"}
+POLICY_KEYS = set(inspect.signature(FailurePolicy).parameters)
+OF_A_SEARCH = {"sweep", "axes", "monitor", "directions", "make", "report"}
 PLUGINS = ["optuna"]
 """Packages besides mmtx whose classes a sweeper may name."""
 
@@ -99,7 +99,7 @@ def check_launcher(overrides: Sequence[str]) -> Config:
 def engine_and_policy(launcher: Config) -> tuple[Config, Config]:
     """The two parts of a launcher's config: what its engine and what its policy is constructed from."""
     policy = {key: value for key, value in launcher.items() if key in POLICY_KEYS}
-    policy["_target_"] = public_name(Policy)
+    policy["_target_"] = public_name(FailurePolicy)
     return {key: value for key, value in launcher.items() if key not in POLICY_KEYS}, policy
 
 

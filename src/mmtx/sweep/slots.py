@@ -1,4 +1,4 @@
-"""The devices of this machine as slots: a free slot takes the next job at once."""
+"""The devices of this machine as slots, each of which runs one job at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mmtx.process.child_processes import ChildProcesses
 from mmtx.sweep.engine import Demand, Engine, job_environment
 
 GRACE_SECONDS = 60.0
-"""How long jobs may save when their launcher has died."""
+"""Time that jobs have to save when their launcher has died."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +22,8 @@ class Slot:
     """A place for one job.
 
     Attributes:
-        device: in words.
-        environment: that makes a process see it and nothing else.
+        device: for display.
+        environment: makes a process see this device alone.
     """
 
     device: str
@@ -81,7 +81,7 @@ class Slots(Engine):
 
 
 def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, demand: Demand) -> list[Slot]:
-    """The slots, those of different devices first.
+    """The slots, ordered so that neighbours have different devices.
 
     Raises:
         InvalidValue: there are no such devices, or too few for one job.
@@ -94,7 +94,7 @@ def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, dem
     threads = max(1, cores // (len(names) * jobs_per_device))
     slots = []
     for group in groups * jobs_per_device:
-        # a user's own number of threads stands; None of the GPUs is shown to a job on the CPU
+        # a number of threads that the user has set is kept; a job on the CPU sees no GPU
         environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(group) if kind == "cuda" else ""
         slots.append(Slot(f"{kind}:{','.join(group)}", environment))
@@ -102,7 +102,7 @@ def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, dem
 
 
 def _devices(devices: str | list[int], per_job: int, demand: Demand, cores: int) -> tuple[str, list[str]]:
-    """``cuda`` or ``cpu``, and what each device is called."""
+    """``cuda`` or ``cpu``, and the names of the devices."""
     if devices == "auto":
         gpus = [] if demand.on_cpu else visible_gpus()
         return ("cuda", gpus) if gpus else ("cpu", _numbers(max(1, min(cores // per_job, demand.num_jobs)) * per_job))
@@ -114,8 +114,8 @@ def _devices(devices: str | list[int], per_job: int, demand: Demand, cores: int)
     gpus = visible_gpus()
     for device in devices:
         if not 0 <= device < len(gpus):
-            there = f"0 to {len(gpus) - 1}" if gpus else "no GPU"
-            raise InvalidValue("devices", devices, f"names {device}, and there is {there}; or devices=cpu:N")
+            visible = f"0 to {len(gpus) - 1}" if gpus else "no GPU"
+            raise InvalidValue("devices", devices, f"names {device}, and there is {visible}; or devices=cpu:N")
     return "cuda", [gpus[device] for device in devices]
 
 
@@ -124,9 +124,9 @@ def _numbers(count: int) -> list[str]:
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES must say to show each of the GPUs that this process sees."""
+    """The entry of CUDA_VISIBLE_DEVICES for each GPU that this process sees."""
     import torch
 
     count = torch.cuda.device_count()
-    mask = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    mask = [entry.strip() for entry in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if entry.strip()]
     return mask[:count] if mask else [str(i) for i in range(count)]

@@ -1,4 +1,4 @@
-"""What a search may choose from, in Hydra's own syntax."""
+"""The search space, in Hydra's syntax for sweeps."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Axis:
 
     Attributes:
         key: of the config, as it is typed.
-        choices: as they are typed; empty: numbers from `low` to `high`, whole ones if these are.
+        choices: as they are typed; empty: numbers from `low` to `high`, integers if these are.
         low: least number.
         high: greatest.
         step: between numbers; None: any between.
@@ -38,11 +38,11 @@ class Axis:
 
 
 def search_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
-    """Overrides that are fixed, and an axis for each that is not: ``1,2``, ``choice(...)``, ``range(...)``,
+    """The fixed overrides, and an axis for each other one: ``1,2``, ``choice(...)``, ``range(...)``,
     ``interval(...)``, with ``tag(log,...)`` and ``int(...)`` around it.
 
     Raises:
-        ConfigErrors: with every override that cannot be read, or is no axis; or there is none.
+        ConfigErrors: with every override that is no axis, or as there is none.
     """
     fixed, axes, found = [], [], []
     for override in read_all(overrides):
@@ -61,13 +61,13 @@ def search_space(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
 
 
 def ends(axes: Sequence[Axis]) -> Iterator[list[str]]:
-    """Sweeps that together try every end and every choice of every axis, with the others at their first."""
+    """Sweeps that cover every end and every choice of every axis, each with the other axes at their first value."""
     for axis in axes:
         yield [f"{each.key}={','.join(each.ends) if each is axis else each.ends[0]}" for each in axes]
 
 
 def _axis(key: str, override: Any) -> Axis:
-    """Raises ValueError if there is no such axis."""
+    """Raises ValueError if the override is no axis."""
     values = override.value()
     if override.is_choice_sweep():
         if getattr(values, "tags", None):
@@ -89,7 +89,7 @@ def _axis(key: str, override: Any) -> Axis:
 
 
 def _ends(values: Any) -> tuple[int | float, int | float]:
-    """Least and greatest number of a range. Raises ValueError where it has none, or too many to be counted."""
+    """Least and greatest number of a range. Raises ValueError where it has none, or too many to count."""
     count, numbers = range_length(values), values.range()
     if not count or (count > MOST_VALUES and not isinstance(numbers, range)):
         raise ValueError(f"has {count or 'no'} values; between 1 and {MOST_VALUES} can be counted")

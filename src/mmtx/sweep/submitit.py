@@ -1,4 +1,4 @@
-"""Jobs of a SLURM cluster, or of this machine in the same way, by submitit."""
+"""Jobs on a SLURM cluster, or on this machine in the same way, by submitit."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ MOST_REQUEUES = 1000
 
 
 class Submitit(Engine):
-    """Submits every job at once, unless told otherwise, and waits. SLURM decides when each starts; one that reaches its
-    time limit or is pre-empted saves, is queued again, and goes on.
+    """Submits jobs up to `max_running`, and waits. SLURM decides when each starts; a job that reaches its time limit
+    or is pre-empted saves, is requeued, and continues.
 
     Args:
         cluster: ``slurm`` or ``local``.
-        max_running: jobs that are submitted at a time; None: all.
-        timeout_min: minutes of a job until it is queued again.
+        max_running: jobs that are submitted at the same time; None: all.
+        timeout_min: minutes after which a job is requeued.
         gpus_per_node: of a job.
         cpus_per_task: of a job.
         mem_gb: memory of a job; None: the cluster's default.
@@ -54,7 +54,7 @@ class Submitit(Engine):
             needed = f"is less than trainer.devices={demand.devices_per_job}"
             raise InvalidValue("gpus_per_node", gpus_per_node, needed)
         self._max_running = max_running
-        os.environ["PYTHONSAFEPATH"] = "1"  # nor does Python look in the working directory where submitit starts it
+        os.environ["PYTHONSAFEPATH"] = "1"  # Python does not import from the working directory under submitit either
         try:
             self._executor = submitit.AutoExecutor(
                 folder=demand.folder / ".submitit", cluster=cluster, slurm_max_num_timeout=MOST_REQUEUES
@@ -103,7 +103,7 @@ class Submitit(Engine):
     def _signal(self, name: str, number: signal.Signals) -> None:
         identity = self._jobs[name].job_id
         if self._cluster == "local":
-            os.kill(int(identity), number)  # of the process that passes it on
+            os.kill(int(identity), number)  # of the process that forwards it
         elif number == signal.SIGKILL:
             subprocess.run(["scancel", identity], check=False)
         else:

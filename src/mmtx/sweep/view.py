@@ -1,4 +1,4 @@
-"""What a person sees of a sweep while it runs: one table in a terminal, plain lines elsewhere."""
+"""The progress of a sweep: one table in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ HEADER = ("job", "device", "step", "metric", "steps/s", "left")
 
 
 class View(ABC):
-    """Told of everything that happens.
+    """Shows the events of a sweep.
 
     Attributes:
-        seconds: between calls of `show`.
+        seconds: between two calls of `show`.
     """
 
     seconds: float
 
     @abstractmethod
-    def say(self, text: str) -> None: ...
+    def message(self, text: str) -> None: ...
 
     @abstractmethod
     def show(self, sweep: Sweep, running: Sequence[Job]) -> None: ...
@@ -33,18 +33,18 @@ class View(ABC):
 
     def started(self, job: Job) -> None:
         again = f", attempt {job.attempts}" if job.attempts > 1 else ""
-        self.say(f"started  {job.name}  on {job.device}{again}")
+        self.message(f"started  {job.name}  on {job.device}{again}")
 
     def ended(self, job: Job) -> None:
-        self.say(f"{job.state:<8} {job.name}" + (f"  {job.reason}" if job.reason else ""))
+        self.message(f"{job.state:<8} {job.name}" + (f"  {job.reason}" if job.reason else ""))
 
 
 class Lines(View):
-    """A line for everything that happens."""
+    """A line for every event."""
 
     seconds = 0.25
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         print(text, flush=True)
 
     def show(self, sweep: Sweep, running: Sequence[Job]) -> None:
@@ -55,10 +55,10 @@ class Lines(View):
 
 
 class Table(View):
-    """The running jobs in rows, drawn over in place; what ends badly stays above them.
+    """The running jobs in rows, redrawn in place; jobs that do not finish stay above them.
 
     Args:
-        metric: that each job is watched by, such as ``val/loss``.
+        metric: shown for each job, such as ``val/loss``.
     """
 
     seconds = 0.5
@@ -66,11 +66,11 @@ class Table(View):
     def __init__(self, *, metric: str | None) -> None:
         self._metric, self._height = metric, 0
 
-    def say(self, text: str) -> None:
-        self._write([text], stays=True)
+    def message(self, text: str) -> None:
+        self._write([text], keeps=True)
 
     def started(self, job: Job) -> None:
-        """The table shows it."""
+        """Shown by the table."""
 
     def ended(self, job: Job) -> None:
         if job.state != "finished":
@@ -82,23 +82,23 @@ class Table(View):
         most = max(1, shutil.get_terminal_size().lines - 3)
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
         hidden = [f"... and {len(lines) - most} more"] if len(lines) > most else []
-        self._write([*lines[:most], *hidden, summary(sweep.jobs)], stays=False)
+        self._write([*lines[:most], *hidden, summary(sweep.jobs)], keeps=False)
 
     def close(self) -> None:
-        self._write([], stays=True)
+        self._write([], keeps=True)
 
     def _row(self, sweep: Sweep, job: Job) -> tuple[str, ...]:
         progress = read_progress(sweep.path / job.name, self._metric)
         return (" ".join(job.overrides) or job.name, job.device or "", *cells(progress, job.steps))
 
-    def _write(self, lines: list[str], stays: bool) -> None:
-        """Draws over what was last drawn and does not stay."""
+    def _write(self, lines: list[str], keeps: bool) -> None:
+        """Overwrites the last table."""
         up = f"\x1b[{self._height}A" if self._height else ""
         width = shutil.get_terminal_size().columns
-        text = "".join(f"{line if stays else line[:width]}\n" for line in lines)
+        text = "".join(f"{line if keeps else line[:width]}\n" for line in lines)
         sys.stdout.write(f"{up}\r\x1b[J{text}")
         sys.stdout.flush()
-        self._height = 0 if stays else len(lines)
+        self._height = 0 if keeps else len(lines)
 
 
 def view_for(metric: str | None) -> View:
@@ -106,7 +106,7 @@ def view_for(metric: str | None) -> View:
 
 
 def cells(progress: Progress, total: int | None) -> tuple[str, str, str, str]:
-    """Step, metric, speed and time left, as far as they are known."""
+    """Step, metric, speed and time left; empty where unknown."""
     metric = "" if progress.metric is None else f"{progress.metric:.4g}"
     if progress.step is None:
         return "starting", metric, "", ""

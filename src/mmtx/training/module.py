@@ -16,8 +16,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.sampler import seed_step
-from mmtx.data.skipped_samples import check_left_out, count_left_out
+from mmtx.data.seeding import seed_step
+from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
 from mmtx.training.gradient_clipping import clip, grad_norm
@@ -198,12 +198,12 @@ class MultimodalModule(ValidatedModule):
             UserError: too many samples could not be read.
         """
         norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        skipped = count_left_out(batches)[0]
+        skipped = count_skipped(batches)[0]
         loss, norm_sum, num_skipped = self.agree(torch.stack([losses.sum(), norm.to(losses), skipped.to(losses)]))
         step, num_ranks = self.global_step + 1, self.trainer.world_size
         seen = max(step * self.samples_per_step, self.data.num_train)
         all_skipped = self._skipped_samples + int(num_skipped)
-        check_left_out(all_skipped, seen, self.data.max_bad_share)
+        check_skipped(all_skipped, seen, self.data.max_bad_share)
         if math.isfinite(loss) and math.isfinite(norm_sum):
             self._skipped_samples = all_skipped
             return loss / num_ranks

@@ -8,7 +8,7 @@ from typing import Any
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.sampler import seed_step
+from mmtx.data.seeding import seed_step
 from mmtx.decoding.rollouts import Episode
 from mmtx.evaluate import Evaluation, act
 from mmtx.learner import Learner

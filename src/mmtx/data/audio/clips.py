@@ -1,4 +1,4 @@
-"""Many short recordings in one tensor, as they are kept in a cache."""
+"""Many short recordings in one tensor, as they are cached."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxtyping import Float, Int16, Int64
 from torch import Tensor
 
 LOUDEST = 32767
-"""What stands for 1."""
+"""The sample that stands for 1."""
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Waveforms end to end, clip `i` from ``offsets[i]`` to ``offsets[i + 1]``, in units of 1 / `LOUDEST`."""
+    """Concatenated waveforms: clip `i` is ``offsets[i]`` to ``offsets[i + 1]``, in units of 1 / `LOUDEST`."""
 
     waveforms: Int16[Tensor, " all_samples"]
     offsets: Int64[Tensor, " clips_and_1"]
@@ -28,7 +28,7 @@ class Clips:
         return self.waveforms[self.offsets[i] : self.offsets[i + 1]].float() / LOUDEST
 
     def check(self, count: int) -> None:
-        """Raises `ValueError` where these are not so many clips."""
+        """Raises `ValueError` unless these are so many clips."""
         whole = len(self.offsets) == count + 1 and self.offsets[-1] == len(self.waveforms)
         if self.waveforms.dtype != torch.int16 or not whole:
-            raise ValueError(f"it holds something else than {count} clips")
+            raise ValueError(f"it does not hold {count} clips")

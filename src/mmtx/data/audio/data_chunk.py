@@ -1,4 +1,4 @@
-"""Where the samples of a sound file lie, and how many bytes its header says they are."""
+"""The chunk of samples in WAV and similar files: where it is, and how many bytes its header declares."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, Literal, NamedTuple
 
-NOT_SAID = ((0x7F000000, 0x80000000), (0xFF000000, 0xFFFFFFFF), (1 << 62, (1 << 64) - 1))
-"""Sizes that programs write to a pipe, where they do not know them yet: the largest that 31, 32 or 64 bits hold, less
-what comes before the samples or a round number. SoX, arecord and ffmpeg have one each."""
-ELSEWHERE = 0xFFFFFFFF
-"""In RF64: the size stands in another chunk."""
-MOST_SAID = 0xFFFFFFF0
-"""The largest size that 32 bits say, less what has a meaning of its own."""
+UNKNOWN_SIZES = ((0x7F000000, 0x80000000), (0xFF000000, 0xFFFFFFFF), (1 << 62, (1 << 64) - 1))
+"""Ranges of sizes that programs write to a pipe, before they know the size: the largest of 31, 32 or 64 bits, less the
+header or a round number. SoX, arecord and ffmpeg have one each."""
+IN_DS64 = 0xFFFFFFFF
+"""In RF64: the size is in the chunk ds64."""
+LARGEST_SIZE = 0xFFFFFFF0
+"""The largest size in 32 bits, without those of a special meaning."""
 MOST_CHUNKS = 1000
-"""So that a file of nothing but zeros does not take for ever."""
+"""Limit for files of nothing but zeros."""
 
 
 @dataclass(frozen=True)
@@ -23,27 +23,26 @@ class DataChunk:
     """The part of a sound file that holds its samples.
 
     Attributes:
-        claimed: bytes that it says it has; None where a program wrote it that did not know, and never came back.
-        there: bytes from its beginning to the end of the file.
-        mended: by their offsets, bytes that libsndfile needs to see in place of those of the file.
+        declared: bytes by its header; None where the program that wrote it did not know.
+        present: bytes from its start to the end of the file.
+        patches: ``{offset: bytes}`` that libsndfile has to read instead of those of the file.
     """
 
-    claimed: int | None
-    there: int
-    mended: Mapping[int, bytes] = field(default_factory=dict)
+    declared: int | None
+    present: int
+    patches: Mapping[int, bytes] = field(default_factory=dict)
 
 
 def find_data_chunk(stream: BinaryIO, start: int, length: int) -> DataChunk | None:
     """The chunk with the samples, or None if there is none, or the file is neither WAV, Wave64, AIFF, 8SVX, CAF, AU nor
     NIST SPHERE.
 
-    A size that no file has, or of 0 in a file whose outer size is wrong too, is what recorders leave that write to a
-    pipe or are killed: it is not said, and samples reach to the end of the file. A size of 0 in a file whose outer size
-    is right means that there are no samples.
+    Recorders that write to a pipe or are killed leave an impossible size, or 0 with a wrong outer size: the size is
+    then unknown, and samples extend to the end of the file. With a right outer size, 0 means that there are no samples.
 
     Args:
         stream: the file, opened for reading bytes.
-        start: where the sound begins in it, after tags.
+        start: offset of the sound, after tags.
         length: of the file in bytes.
     """
     stream.seek(start)
@@ -62,46 +61,46 @@ def find_data_chunk(stream: BinaryIO, start: int, length: int) -> DataChunk | No
             outer, size_of_ds64 = (int.from_bytes(stream.read(8), "little") for _ in range(2))
             size_at = chunk.begin + 8
         if chunk.name in (b"data", b"SSND", b"BODY"):
-            there = length - chunk.begin
-            size = size_of_ds64 if size_at and chunk.size == ELSEWHERE else chunk.size
+            present = length - chunk.begin
+            size = size_of_ds64 if size_at and chunk.size == IN_DS64 else chunk.size
             is_open = layout.size_bytes == 4 and start + 8 + outer != length
-            claimed = None if _is_not_said(size, there) or (size == 0 and is_open) else size
-            mended = {start: b"RF64"} if head[:4] == b"BW64" else {}  # the same, by a younger standard
-            if size_at and claimed != size_of_ds64:
-                mended[size_at] = (there if claimed is None else claimed).to_bytes(8, "little")
-            elif claimed is None:
-                most = min(there + layout.counted, MOST_SAID)
-                mended[chunk.size_at] = most.to_bytes(layout.size_bytes, layout.byteorder)
-            return DataChunk(claimed, there, mended)
+            declared = None if _is_unknown(size, present) or (size == 0 and is_open) else size
+            patches = {start: b"RF64"} if head[:4] == b"BW64" else {}  # the same in a newer standard
+            if size_at and declared != size_of_ds64:
+                patches[size_at] = (present if declared is None else declared).to_bytes(8, "little")
+            elif declared is None:
+                most = min(present + layout.counted, LARGEST_SIZE)
+                patches[chunk.size_at] = most.to_bytes(layout.size_bytes, layout.byteorder)
+            return DataChunk(declared, present, patches)
     return None
 
 
 def _of_au(head: bytes, start: int, length: int) -> DataChunk:
     order: Literal["little", "big"] = "big" if head[:4] == b".snd" else "little"
-    size, there = int.from_bytes(head[8:12], order), length - start - int.from_bytes(head[4:8], order)
-    if there > 0 and (size == 0 or _is_not_said(size, there)):
-        return DataChunk(None, there, {start + 8: min(there, MOST_SAID).to_bytes(4, order)})
-    return DataChunk(size, there)
+    size, present = int.from_bytes(head[8:12], order), length - start - int.from_bytes(head[4:8], order)
+    if present > 0 and (size == 0 or _is_unknown(size, present)):
+        return DataChunk(None, present, {start + 8: min(present, LARGEST_SIZE).to_bytes(4, order)})
+    return DataChunk(size, present)
 
 
 def _of_nist(head: bytes, start: int, length: int) -> DataChunk | None:
-    """Its header is text: its own size, and fields by their names."""
+    """NIST SPHERE, whose header is text: its own size, and named fields."""
     fields = dict(re.findall(rb"^(\w+) -i (\d+)\s*$", head, re.MULTILINE))
     size = head[8:16].strip()
     counts = [fields.get(name) for name in (b"sample_count", b"channel_count", b"sample_n_bytes")]
-    if not size.isdigit() or None in counts or b"embedded" in head:  # samples that are compressed
+    if not size.isdigit() or None in counts or b"embedded" in head:  # compressed samples
         return None
     frames, channels, width = (int(count or 0) for count in counts)
     return DataChunk(frames * channels * width, length - start - int(size))
 
 
-def _is_not_said(size: int, there: int) -> bool:
-    return size > there and any(least <= size <= most for least, most in NOT_SAID)
+def _is_unknown(size: int, present: int) -> bool:
+    return size > present and any(least <= size <= most for least, most in UNKNOWN_SIZES)
 
 
 class _Layout(NamedTuple):
-    """How the chunks of a file follow each other: bytes of a name and of a size; bytes that a size counts of these two;
-    and what chunks begin at a multiple of."""
+    """The layout of chunks: offset of the first, bytes of a name and of a size, how many of these a size includes, and
+    the alignment."""
 
     byteorder: Literal["little", "big"]
     first: int

@@ -1,4 +1,4 @@
-"""Free Spoken Digit Dataset: English digits, said over and over by a few speakers, at 8 kHz (Jackson et al. 2018)."""
+"""Free Spoken Digit Dataset: English digits, said many times by a few speakers, at 8 kHz (Jackson et al. 2018)."""
 
 from __future__ import annotations
 
@@ -7,38 +7,35 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
-from mmtx.data.files.folder import look_into, report_left_out
-from mmtx.data.files.same_content import first_of_splits
+from mmtx.data.files.duplicates import first_copies_of_splits
+from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.image.digits import NAMES
-from mmtx.data.stratified import held_out
+from mmtx.data.stratified_split import hold_out_files
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction, nearest, some
 
 ADDRESS = "https://github.com/Jakobovski/free-spoken-digit-dataset"
 PATTERN = re.compile(r"(?P<digit>[0-9])_(?P<speaker>[^_]+)_(?P<index>0|[1-9][0-9]*)\.wav")
 NUM_TEST = 5
-"""Of every digit of every speaker, the first so many are for the test."""
+"""The number of test recordings of every digit of every speaker, the first ones."""
 
 
 class FSDD(Recordings):
     """Names: ``audio``, ``text`` (the digit's English name), ``label`` (the digit).
 
-    In `path` lie files ``{digit}_{speaker}_{index}.wav``, no two alike in training and test; what else lies there is
-    left out, and a line on stderr names it, unless it is a WAV file.
-    With the official split, indices 0 to 4 are for the test and the others to train on, so that a speaker of the test
-    has been heard in training. With `test_speakers`, everything that these say is for the test, and everything that
-    the others say is to train on. Recordings are decoded at the start and kept in memory (15 MB per 1,000).
+    `path` holds files ``{digit}_{speaker}_{index}.wav``, none of which may be both in training and test; other files
+    are skipped, and a line on stderr names them; other WAV files are an error. With the official split, indices 0 to 4
+    are for the test and the others for training, so that all speakers are in both. With `test_speakers`, all recordings
+    of these are for the test, and those of the others for training. Recordings are decoded at the start and kept in
+    memory (15 MB per 1,000).
 
     Args:
         path: the folder.
-        vocabulary: how names are written.
-        sample_rate_hz: of the waveforms; the files have 8000.
-        resample: convert files that have another rate, rather than refuse them.
-        max_seconds: longer recordings are refused.
-        trim_db: ends of a file that are so much quieter than its loudest moment are cut off; null: nothing is.
-        test_speakers: speakers that are left out of training; null: the official split.
-        val_fraction: of the training part, held out to watch training, stratified by digit; 0: nothing.
-        split_seed: which ones.
+        vocabulary: of the names.
+        test_speakers: speakers of the test; null: the official split.
+        val_fraction: validation share of the training part, stratified by digit; 0: none.
+        split_seed: of the choice.
+        The other keys are those of `Recordings`; the files have 8 kHz.
     """
 
     def __init__(
@@ -58,22 +55,22 @@ class FSDD(Recordings):
         check_fraction("val_fraction", val_fraction)
         folder = Path(path).expanduser()
         spoken = _listed(folder)
-        learn, test = _official(folder, spoken) if test_speakers is None else _by_speaker(spoken, test_speakers)
-        missing = [NAMES[digit] for digit in range(10) if digit not in {one.digit for one in learn}]
+        train_part, test = _official(folder, spoken) if test_speakers is None else _by_speaker(spoken, test_speakers)
+        missing = [NAMES[digit] for digit in range(10) if digit not in {one.digit for one in train_part}]
         if missing:
             raise UserError(
-                f"{folder} has no recordings of {', '.join(missing)} to train on, of {len(learn)}; all ten digits are "
-                f"needed (data.path): {ADDRESS} has them"
+                f"{folder} has no recordings of {', '.join(missing)} to train on, of {len(train_part)}; all ten digits "
+                f"are needed (data.path): {ADDRESS} has them"
             )
-        first = first_of_splits([[one.file for one in part] for part in (learn, test)], str(folder))
-        recordings = [one.recording for one in learn]
-        total = len({first[one.file] for one in learn})
-        train, val = held_out(recordings, first, "val_fraction", val_fraction, total, split_seed)
+        first = first_copies_of_splits([[one.file for one in part] for part in (train_part, test)], str(folder))
+        recordings = [one.recording for one in train_part]
+        total = len({first[one.file] for one in train_part})
+        train, val = hold_out_files(recordings, first, "val_fraction", val_fraction, total, split_seed)
         super().__init__(
             train=train,
             val=val,
             test=[one.recording for one in test],
-            labels=NAMES,
+            class_names=NAMES,
             vocabulary=vocabulary,
             sample_rate_hz=sample_rate_hz,
             resample=resample,
@@ -113,12 +110,12 @@ def _listed(folder: Path) -> list[_Spoken]:
             f"{folder} holds {some(strays)}, where WAV files are called {{digit}}_{{speaker}}_{{index}}.wav, as "
             f"7_theo_12.wav; rename them, or take them out of data.path"
         )
-    report_left_out(folder, [file for file in look_into(folder).files if file not in files], "WAV file")
+    report_skipped(folder, [file for file in list_folder(folder).files if file not in files], "WAV file")
     return [_spoken(file) for file in files]
 
 
 def _wavs(folder: Path) -> list[Path]:
-    return [file for file in look_into(folder).files if file.suffix.lower() == ".wav"]
+    return [file for file in list_folder(folder).files if file.suffix.lower() == ".wav"]
 
 
 def _spoken(file: Path) -> _Spoken:
@@ -128,14 +125,14 @@ def _spoken(file: Path) -> _Spoken:
 
 
 def _official(folder: Path, spoken: list[_Spoken]) -> tuple[list[_Spoken], list[_Spoken]]:
-    learn, test = [s for s in spoken if s.index >= NUM_TEST], [s for s in spoken if s.index < NUM_TEST]
-    for part, found, indices in (("test", test, "0 to 4"), ("training", learn, "5 and above")):
+    train_part, test = [s for s in spoken if s.index >= NUM_TEST], [s for s in spoken if s.index < NUM_TEST]
+    for part, found, indices in (("test", test, "0 to 4"), ("training", train_part, "5 and above")):
         if not found:
             raise UserError(
                 f"{folder} has {len(spoken)} recordings, none of index {indices}, which the official split takes for "
                 f"the {part}; add them, or leave out a speaker (data.test_speakers)"
             )
-    return learn, test
+    return train_part, test
 
 
 def _by_speaker(spoken: list[_Spoken], test_speakers: list[str]) -> tuple[list[_Spoken], list[_Spoken]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
-from mmtx.data.files.folder import look_into
+from mmtx.data.files.folder import list_folder
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.text.text_file import read_text
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -29,19 +29,17 @@ SHA256S = {
 class LibriSpeech(Recordings):
     """Names: ``audio``, ``text`` (what is read, in lower case; the files have upper case throughout).
 
-    In `path` lies torchaudio's layout, ``LibriSpeech/<subset>/<speaker>/<chapter>/*.flac`` with their ``.trans.txt``.
-    Files are decoded when they are asked for; nothing is written there.
+    `path` has torchaudio's layout, ``LibriSpeech/<subset>/<speaker>/<chapter>/*.flac`` with their ``.trans.txt``.
+    Files are decoded when their sample is read; nothing is written there.
 
     Args:
-        path: the folder that holds ``LibriSpeech``; null: downloads the subsets that are not there yet to the cache
-            folder (train-clean-100 has 6.3 GB, dev-clean and test-clean 0.3 GB each).
-        train: subsets to learn from, one after the other.
-        val: subsets to watch training with; may be empty.
-        test: subsets for the test; may be empty.
-        vocabulary: how texts are written.
-        sample_rate_hz: of the waveforms; the files have 16000.
-        resample: convert files that have another rate, rather than refuse them.
-        max_seconds: longer recordings are refused.
+        path: the folder that holds ``LibriSpeech``; null: the cache folder, to which missing
+            subsets are downloaded (train-clean-100 has 6.3 GB, dev-clean and test-clean 0.3 GB each).
+        train: training subsets.
+        val: validation subsets; may be empty.
+        test: test subsets; may be empty.
+        vocabulary: of the texts.
+        The other keys are those of `Recordings`; the files have 16 kHz.
     """
 
     def __init__(
@@ -61,14 +59,14 @@ class LibriSpeech(Recordings):
         _check_subsets(parts)
         folders = {
             subset: _folder(path, key, subset) for key, subsets in parts.items() for subset in subsets
-        }  # all, before any is read
+        }  # all are found before any is read
         read = {
             key: [recording for subset in subsets for recording in _recordings(folders[subset])]
             for key, subsets in parts.items()
         }
         super().__init__(
             **read,
-            labels=None,
+            class_names=None,
             vocabulary=vocabulary,
             sample_rate_hz=sample_rate_hz,
             resample=resample,
@@ -94,7 +92,7 @@ def _check_subsets(parts: dict[str, list[str]]) -> None:
 def _folder(path: str | None, key: str, subset: str) -> Path:
     name, address = f"{FOLDER}/{subset}", f"{ADDRESS}{subset}.tar.gz"
     if path is None:
-        return PublicArchive(address, SHA256S[subset], name, name).fetched() / name
+        return PublicArchive(address, SHA256S[subset], name, name).fetch() / name
     folder = Path(path).expanduser()
     if (folder / name).is_dir():
         return folder / name
@@ -110,8 +108,8 @@ def _recordings(folder: Path) -> list[Recording]:
     problems: list[str] = []
     recordings = [
         recording
-        for speaker in track(look_into(folder).folders, f"looking into {folder.name}, speaker")
-        for chapter in look_into(speaker).folders
+        for speaker in track(list_folder(folder).folders, f"looking into {folder.name}, speaker")
+        for chapter in list_folder(speaker).folders
         for recording in _of_chapter(chapter, problems)
     ]
     if not recordings and not problems:
@@ -121,9 +119,9 @@ def _recordings(folder: Path) -> list[Recording]:
 
 
 def _of_chapter(chapter: Path, problems: list[str]) -> Iterator[Recording]:
-    """Recordings of a chapter; what is wrong with it is added to `problems`."""
+    """Recordings of a chapter; appends its problems to `problems`."""
     file = chapter / f"{chapter.parent.name}-{chapter.name}.trans.txt"
-    sounds = {entry.stem: entry for entry in look_into(chapter).files if entry.suffix == ".flac"}
+    sounds = {entry.stem: entry for entry in list_folder(chapter).files if entry.suffix == ".flac"}
     if not file.is_file():
         problems.append(f"{file} is missing, the texts of {len(sounds)} recordings")
         return

@@ -1,7 +1,7 @@
-"""The frames of an MP3: how many there are.
+"""The number of frames of an MP3.
 
-An encoder says it in a frame that comes before the sound (``Xing``, ``Info``, ``VBRI``). Where it does not, libsndfile
-guesses by the bit rate of the first frame, and reads no more than it guessed.
+Encoders write it to a frame before the sound (``Xing``, ``Info``, ``VBRI``). Without it, libsndfile estimates the
+number from the bit rate of the first frame, and reads no more than that.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import BinaryIO, NamedTuple
 
 FULL, HALF, QUARTER = 3, 2, 0
-"""Of the rates of MPEG 1, in the bits of a header that hold its version: MPEG 1, 2, and 2.5."""
+"""The version bits of a header by the sample rate relative to MPEG 1: MPEG 1, 2, and 2.5."""
 RATES_HZ = (44_100, 48_000, 32_000)
 KILOBITS = {
     FULL: (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
@@ -17,17 +17,17 @@ KILOBITS = {
 }
 KILOBITS[QUARTER] = KILOBITS[HALF]
 SAME = 0xFFFE0C00
-"""Bits of a header that are the same in all frames of a file: the beginning, version, layer, and rate."""
+"""Bits of a header that all frames of a file share: sync word, version, layer, and sample rate."""
 VBRI_AT = 36
 LONGEST_FRAME = 1441
 
 
 class Beginning(NamedTuple):
-    """How an MP3 is to be read, so that all of it is.
+    """From where an MP3 has to be read to get all of it.
 
     Attributes:
         start: offset in bytes of the first frame that is read.
-        before: a frame that belongs before it, and says how many there are; empty if the file has one.
+        before: a frame to put before it, with the number of frames; empty if the file has one.
     """
 
     start: int
@@ -35,11 +35,11 @@ class Beginning(NamedTuple):
 
 
 def whole_mp3(stream: BinaryIO, start: int, length: int) -> Beginning | str:
-    """How an MP3 is to be read, or what is wrong with it, as a predicate; other files as they are.
+    """From where an MP3 has to be read, or what is wrong with it, as a predicate; other files from `start`.
 
     Args:
         stream: the file, opened for reading bytes.
-        start: where the sound begins in it, after tags.
+        start: offset of the sound, after tags.
         length: of the file in bytes.
     """
     stream.seek(start)
@@ -47,22 +47,21 @@ def whole_mp3(stream: BinaryIO, start: int, length: int) -> Beginning | str:
     first = _Frame.of(content)
     if first is None:
         return Beginning(start, b"")
-    said = _said(content, first)
-    if said is not None:
-        if said.size is not None and start + said.size > length:
-            counts = f"its header says {said.size} bytes, and {length - start} are there"
+    info = _read_info(content, first)
+    if info is not None:
+        if info.size is not None and start + info.size > length:
+            counts = f"its header declares {info.size} bytes, and {length - start} are there"
             return f"is cut short: {counts}; fetch it again, or take it out"
-        if said.is_known and (said.size is None or not _goes_on(stream, start + said.size, first)):
+        if info.has_count and (info.size is None or not _continues(stream, start + info.size, first)):
             return Beginning(start, b"")
         start += first.length
     stream.seek(start)
     bit_rates = _bit_rates(stream.read(), first)
-    return Beginning(start, first.saying(len(bit_rates)) if said or len(set(bit_rates)) > 1 else b"")
+    return Beginning(start, first.info_frame(len(bit_rates)) if info or len(set(bit_rates)) > 1 else b"")
 
 
 class _Frame(NamedTuple):
-    """What the header of a frame of layer III says: its bit rate in kbit/s, bytes of the frame, and of the side
-    information behind it."""
+    """The header of a frame of layer III: bit rate in kbit/s, bytes of the frame, and bytes of its side information."""
 
     header: int
     bit_rate: int
@@ -81,35 +80,35 @@ class _Frame(NamedTuple):
         hertz = RATES_HZ[rate] >> {FULL: 0, HALF: 1, QUARTER: 2}[version]
         return cls(header, kilobits, samples // 8 * kilobits * 1000 // hertz + (header >> 9 & 1), sides[is_mono])
 
-    def saying(self, count: int) -> bytes:
-        """A frame like this, with no sound in it, that says how many follow."""
+    def info_frame(self, count: int) -> bytes:
+        """A silent frame like this one, with the number of frames that follow."""
         header = self.header & ~0xF200 | 0x1E000  # the largest, not padded, without a checksum
         largest = _Frame.of(header.to_bytes(4, "big"))
         assert largest is not None
-        said = header.to_bytes(4, "big") + bytes(self.side) + b"Info" + bytes([0, 0, 0, 1]) + count.to_bytes(4, "big")
-        return said.ljust(largest.length, b"\0")
+        frame = header.to_bytes(4, "big") + bytes(self.side) + b"Info" + bytes([0, 0, 0, 1]) + count.to_bytes(4, "big")
+        return frame.ljust(largest.length, b"\0")
 
 
-class _Said(NamedTuple):
-    """What the frame before the sound says: bytes of all, this one included, if it does; and whether libsndfile knows
-    from it how many frames there are."""
+class _Info(NamedTuple):
+    """The frame before the sound: bytes of all frames, this one included, if it has them; and whether it has a number
+    of frames that libsndfile reads."""
 
     size: int | None
-    is_known: bool
+    has_count: bool
 
 
-def _said(content: bytes, first: _Frame) -> _Said | None:
-    if content[VBRI_AT : VBRI_AT + 4] == b"VBRI":  # which libsndfile does not know
-        return _Said(int.from_bytes(content[VBRI_AT + 10 : VBRI_AT + 14], "big"), False)
-    for at in (4 + first.side, 6 + first.side):  # the latter behind a checksum
+def _read_info(content: bytes, first: _Frame) -> _Info | None:
+    if content[VBRI_AT : VBRI_AT + 4] == b"VBRI":  # which libsndfile does not read
+        return _Info(int.from_bytes(content[VBRI_AT + 10 : VBRI_AT + 14], "big"), False)
+    for at in (4 + first.side, 6 + first.side):  # the latter after a checksum
         if content[at : at + 4] in (b"Xing", b"Info"):
             flags, *numbers = (int.from_bytes(content[at + i : at + i + 4], "big") for i in (4, 8, 12))
-            return _Said(numbers[flags & 1] if flags & 2 else None, bool(flags & 1))
+            return _Info(numbers[flags & 1] if flags & 2 else None, bool(flags & 1))
     return None
 
 
-def _goes_on(stream: BinaryIO, at: int, like: _Frame) -> bool:
-    """Whether there are two frames more, as where files were joined; some writers do not count the first of a file."""
+def _continues(stream: BinaryIO, at: int, like: _Frame) -> bool:
+    """Whether two more frames follow, as in concatenated files; some writers do not count a file's first frame."""
     for _ in range(2):
         stream.seek(at)
         frame = _Frame.of(stream.read(4))
@@ -120,7 +119,7 @@ def _goes_on(stream: BinaryIO, at: int, like: _Frame) -> bool:
 
 
 def _bit_rates(content: bytes, like: _Frame) -> list[int]:
-    """Of the frames that follow each other, with or without other bytes between them."""
+    """The bit rates of all frames, with or without other bytes between them."""
     at, found = 0, []
     while at >= 0:
         frame = _Frame.of(content[at : at + 4])

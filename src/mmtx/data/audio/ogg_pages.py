@@ -1,4 +1,4 @@
-"""The pages of an Ogg file: whether all are there. libsndfile takes what is there for the whole."""
+"""The pages of an Ogg file: whether it is complete, which libsndfile does not check."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import BinaryIO, NamedTuple
 
 HEAD_BYTES = 27
 FIRST, LAST = 2, 4
-"""Flags of a page: the first of a stream, the last of one."""
+"""Flags of the first and of the last page of a stream."""
 
 
 class _Page(NamedTuple):
@@ -16,24 +16,24 @@ class _Page(NamedTuple):
 
 
 def problem_with_pages(stream: BinaryIO, start: int, length: int) -> str | None:
-    """What is wrong with an Ogg file, as a predicate; None if nothing is, or it is none.
+    """What is wrong with an Ogg file, as a predicate; None for a complete one, or another format.
 
     Args:
         stream: the file, opened for reading bytes.
-        start: where the sound begins in it, after tags.
+        start: offset of the sound, after tags.
         length: of the file in bytes.
     """
     pages = list(_pages(stream, start))
     if not pages:
         return None
     is_first = [bool(page.flags & FIRST) for page in pages]
-    at_once = is_first.index(False) if False in is_first else len(pages)
-    if any(is_first[at_once:]):
-        return "holds several sounds, one behind the other, of which only the first can be read; write each to a file"
-    if pages[-1].end > length or sum(bool(page.flags & LAST) for page in pages) < at_once:
+    num_streams = is_first.index(False) if False in is_first else len(pages)
+    if any(is_first[num_streams:]):
+        return "holds several sounds, one after the other, of which only the first can be read; write each to a file"
+    if pages[-1].end > length or sum(bool(page.flags & LAST) for page in pages) < num_streams:
         return (
-            "is cut short: the page that ends the sound is missing; fetch it again, take it out, or, if all is there "
-            "that ever was, write it anew (ffmpeg -i OLD -c copy NEW)"
+            "is cut short: the page that ends the sound is missing; fetch it again, take it out, or, if it never had "
+            "more, rewrite it (ffmpeg -i OLD -c copy NEW)"
         )
     return None
 

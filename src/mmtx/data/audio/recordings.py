@@ -1,11 +1,10 @@
-"""Recordings of sound, with what is said in them."""
+"""Recordings of sound, with their texts and classes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
+from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_within, refuse_together
 from mmtx.process.stopping import track
@@ -25,10 +25,10 @@ RATES_HZ = (1000, 192_000)
 
 @dataclass(frozen=True)
 class Recording:
-    """A sound file, and what is known of it.
+    """A sound file with its text and class.
 
     Attributes:
-        file: the sound.
+        file: the sound file.
         text: what is said; None where no recording of the dataset has a text.
         label: its class; None where no recording of the dataset has one.
     """
@@ -38,20 +38,20 @@ class Recording:
     label: int | None
 
 
-class Recordings(Source):
+class Recordings(ItemSource):
     """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes.
 
     Args:
-        train: recordings to learn from.
-        val: held out to watch training; may be empty.
-        test: held out for the test; may be empty.
-        labels: names of the classes; None: there are none.
-        vocabulary: how texts are written; learns from those of the training part.
+        train: training recordings.
+        val: validation recordings; may be empty.
+        test: test recordings; may be empty.
+        class_names: in the order of the labels; None: there are none.
+        vocabulary: of the texts, fitted to those of the training part.
         sample_rate_hz: of every waveform.
-        resample: convert files that have another rate, rather than refuse them.
-        max_seconds: the longest recording; longer ones are refused.
-        trim_db: ends of a recording that are so much quieter than its loudest moment are cut off; None: nothing is.
-        in_memory: decode all at once and keep them, rather than each when it is asked for.
+        resample: convert files of another rate; otherwise they are refused.
+        max_seconds: longer recordings are refused.
+        trim_db: trim the ends of a recording that are so much quieter than its loudest moment; None: none.
+        in_memory: decode all at the start and keep them; otherwise each when its sample is read.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Recordings(Source):
         train: Sequence[Recording],
         val: Sequence[Recording],
         test: Sequence[Recording],
-        labels: tuple[str, ...] | None,
+        class_names: tuple[str, ...] | None,
         vocabulary: TextVocabulary,
         sample_rate_hz: int,
         resample: bool,
@@ -70,7 +70,7 @@ class Recordings(Source):
     ) -> None:
         if trim_db is not None and trim_db <= 0:
             raise InvalidValue("trim_db", trim_db, "must be above 0, or null")
-        self._train, self._val, self._test, self._labels = train, val, test, labels
+        self.items, self._class_names = {"train": train, "val": val, "test": test}, class_names
         self._sample_rate_hz, self._trim_db = sample_rate_hz, trim_db
         self._max_samples = math.ceil(max_seconds * sample_rate_hz)
         self._keys: dict[str, Any] = {
@@ -78,55 +78,35 @@ class Recordings(Source):
             "resample": resample,
             "max_seconds": max_seconds,
         }
-        self._kept = self._read_all([*train, *val, *test]) if in_memory else {}
+        self._waveforms = self._read_all([*train, *val, *test]) if in_memory else {}
         self.vocabulary, self._longest_text = vocabulary, 0
         held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
         texts = [recording.text for recording in train if recording.text is not None]
         if texts:
-            self.learnt.vocabulary("text", vocabulary, texts, marks=True, held_out=held_out)
-            self._longest_text = max(len(self._ids(text)) for text in {*texts, *held_out})
+            self.fitted.vocabulary("text", vocabulary, texts, marks=True, held_out=held_out)
+            self._longest_text = max(len(self.vocabulary.encode_marked(text)) for text in {*texts, *held_out})
 
     @property
     def specs(self) -> Mapping[str, Spec]:
         waveform = Field((None,), torch.float32, max_length=self._max_samples)
         specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz, trim_db=self._trim_db)}
         if self._longest_text:
-            ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self._longest_text)
-            specs["text"] = Spec({"ids": ids}, vocabulary=self.vocabulary)
-        if self._labels is not None:
-            label = Field((), torch.long, num_classes=len(self._labels))
-            specs["label"] = Spec({"class": label}, class_names=self._labels)
+            specs["text"] = text_spec(self.vocabulary, self._longest_text)
+        if self._class_names is not None:
+            specs["label"] = class_spec(self._class_names)
         return specs
 
-    def train(self) -> Split:
-        return self._split(self._train)
-
-    def val(self) -> Split | None:
-        return self._split(self._val) if self._val else None
-
-    def test(self) -> Split | None:
-        return self._split(self._test) if self._test else None
-
-    def _split(self, recordings: Sequence[Recording]) -> Split:
-        return Samples(len(recordings), partial(self._sample, recordings))
-
-    def _sample(self, recordings: Sequence[Recording], i: int) -> Sample:
-        recording = recordings[i]
-        kept = self._kept.get(recording.file)
-        sample = {"audio": {"waveform": self._read(recording.file) if kept is None else kept.clone()}}
-        if recording.text is not None:
-            sample["text"] = {"ids": torch.tensor(self._ids(recording.text))}
-        if recording.label is not None:
-            sample["label"] = {"class": torch.tensor(recording.label)}
+    def sample(self, item: Recording, split: str) -> Sample:
+        waveform = self._waveforms.get(item.file)
+        sample = {"audio": {"waveform": self._read(item.file) if waveform is None else waveform.clone()}}
+        if item.text is not None:
+            sample["text"] = {"ids": torch.tensor(self.vocabulary.encode_marked(item.text))}
+        if item.label is not None:
+            sample["label"] = {"class": torch.tensor(item.label)}
         return sample
 
     def _read(self, file: Path) -> Float32[Tensor, " samples"]:
         return trim_silence(read_sound(file, **self._keys), self._sample_rate_hz, self._trim_db)
-
-    def _ids(self, text: str) -> list[int]:
-        begin, end = self.vocabulary.begin, self.vocabulary.end
-        assert begin is not None and end is not None
-        return [begin, *self.vocabulary.encode(text), end]
 
     def _read_all(self, recordings: Sequence[Recording]) -> dict[Path, Tensor]:
         waveforms, problems = {}, []
@@ -140,7 +120,7 @@ class Recordings(Source):
 
 
 def check_sound_keys(*, sample_rate_hz: int, max_seconds: float) -> None:
-    """Checks the keys that all datasets of recordings share, before any file is looked at."""
+    """Checks the keys of all datasets of recordings, before any file is read."""
     check_within("sample_rate_hz", sample_rate_hz, *RATES_HZ)
     if not SHORTEST_SECONDS <= max_seconds < math.inf:
         raise InvalidValue("max_seconds", max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")

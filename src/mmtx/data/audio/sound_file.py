@@ -1,4 +1,4 @@
-"""A sound file as samples."""
+"""Reads sound files as samples."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from mmtx.errors import UserError
 
 SHORTEST_SECONDS = 0.01
 LOUDEST = 2.0
-"""Lossy formats overshoot 1 by a little; more than this is another scale."""
+"""Lossy formats exceed 1 a little; a higher peak means another scale."""
 BLOCK_VALUES = 1 << 18
-"""Values that are decoded at a time, so that many channels do not take much memory."""
+"""Values that are decoded at a time, which bounds the memory of many channels."""
 LARGEST_KERNEL = 1 << 22
-"""Weights of a resampling filter, which grows where two rates have no large common divisor."""
+"""Most weights of a resampling filter, which grows where the rates have no large common divisor."""
 UNKNOWN_FRAMES = 1 << 62
-"""libsndfile gives more than this where the header does not say how many there are."""
+"""libsndfile gives a larger number where the header has none."""
 
 MAGICS = (b"RIFF", b"RIFX", b"RF64", b"BW64", b"riff", b"FORM", b"caff", b".snd", b"dns.", b"NIST", b"fLaC", b"OggS")
 MOST_PADDING = 1 << 16
@@ -37,11 +37,11 @@ READABLE = "WAV, FLAC, Ogg, and what else libsndfile reads"
 
 @dataclass(frozen=True)
 class SoundHeader:
-    """What a sound file says of itself.
+    """The header of a sound file.
 
     Attributes:
         sample_rate_hz: frames per second.
-        frames: one sample of every channel each; None where the header does not say how many.
+        frames: number of frames, of one sample for every channel; None where the header has none.
         channels: 1 for mono.
     """
 
@@ -51,20 +51,20 @@ class SoundHeader:
 
 
 def sound_header(file: Path) -> SoundHeader:
-    """What a sound file says of itself, without decoding it.
+    """Reads the header of a sound file, without decoding it.
 
     Raises:
-        UserError: it is missing, empty, cut short (where that shows without decoding, as in WAV), or not a sound file.
+        UserError: it is missing, empty, truncated (where that shows without decoding, as in WAV), or no sound file.
     """
-    with _opened(file) as sound:
+    with _open_sound(file) as sound:
         return _header(sound)
 
 
 def check_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> SoundHeader:
-    """Finds everything that is wrong with a sound file by its header alone; the arguments are those of `read_sound`.
+    """Checks a sound file by its header alone; the arguments are those of `read_sound`.
 
     Raises:
-        UserError: as `sound_header`; or its rate or its length is not what is wanted.
+        UserError: as `sound_header`; or its rate or its length is not allowed.
     """
     header = sound_header(file)
     _check(file, header, sample_rate_hz, resample, max_seconds)
@@ -74,22 +74,22 @@ def check_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds:
 def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> Float32[Tensor, " samples"]:
     """The samples of a sound file: mono, in [-1, 1].
 
-    Several channels are mixed down to their mean. What overshoots 1 a little, as decoded lossy formats and resampling
-    do, is clipped. A file whose header does not say how many samples there are (see `find_data_chunk`) is read to its
-    end. An MP3 that was cut off is a shorter sound where its first frame does not say how long it is; so is a file of a
-    kind that has no size in it (IRCAM, PAF, PVF, AVR, VOC, and their like).
+    Several channels are mixed down to their mean. Samples a little above 1, as lossy formats and resampling give, are
+    clipped. A file without a number of samples in its header (see `find_data_chunk`) is read to its end. A truncated
+    MP3 without its length in the first frame is read as a shorter sound, and so is a file of a format without sizes
+    (IRCAM, PAF, PVF, AVR, VOC and others).
 
     Args:
-        file: WAV, FLAC, Ogg, or another kind that libsndfile knows, by what it holds, whatever its name ends with;
-            ID3 tags may precede it.
-        sample_rate_hz: wanted.
-        resample: convert from other rates, with torchaudio's windowed sinc, rather than refuse them.
-        max_seconds: longer sounds are refused. No more than this is ever decoded or held in memory.
+        file: WAV, FLAC, Ogg, or another format of libsndfile, by its content, whatever its suffix; ID3 tags may precede
+            it.
+        sample_rate_hz: of the result.
+        resample: convert from other rates, with torchaudio's windowed sinc; otherwise they are refused.
+        max_seconds: longer sounds are refused. No more than this is decoded or held in memory.
 
     Raises:
-        UserError: it cannot be read, is damaged, is something else, has another rate, or is too short or too long.
+        UserError: it cannot be read, is damaged, is no sound, has another rate, or is too short or too long.
     """
-    with _opened(file) as sound:
+    with _open_sound(file) as sound:
         header = _header(sound)
         _check(file, header, sample_rate_hz, resample, max_seconds)
         limit = math.floor(max_seconds * header.sample_rate_hz)
@@ -99,7 +99,7 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
         _check_length(file, len(samples), header.sample_rate_hz, max_seconds)
     elif len(samples) < header.frames:
         raise UserError(
-            f"{file} is cut short: its header says {header.frames} frames, and {len(samples)} can be decoded; "
+            f"{file} is cut short: its header declares {header.frames} frames, and {len(samples)} can be decoded; "
             f"fetch it again, or take it out"
         )
     _check_values(file, samples)
@@ -114,7 +114,7 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
 def trim_silence(
     waveform: Float32[Tensor, " samples"], sample_rate_hz: int, trim_db: float | None
 ) -> Float32[Tensor, " trimmed"]:
-    """Without the ends whose 10 ms blocks are more than `trim_db` quieter than the loudest block; None: as it is."""
+    """Trims the ends whose 10 ms blocks are more than `trim_db` quieter than the loudest block; None: unchanged."""
     block = max(1, sample_rate_hz // 100)
     if trim_db is None or len(waveform) < 2 * block:
         return waveform
@@ -124,14 +124,14 @@ def trim_silence(
 
 
 @contextlib.contextmanager
-def _opened(file: Path) -> Iterator[Any]:
-    """A `soundfile.SoundFile`; whatever goes wrong with it is an error for the user."""
+def _open_sound(file: Path) -> Iterator[Any]:
+    """A `soundfile.SoundFile`, all errors of which become `UserError`."""
     import soundfile
 
     try:
         if not file.exists():
             raise UserError(f"{file} does not exist")
-        if not file.is_file():  # opening a pipe would wait for its writer
+        if not file.is_file():  # opening a pipe would block
             raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}, not a sound file")
         with open(file, "rb", buffering=0) as stream:
             length = file.stat().st_size
@@ -142,19 +142,19 @@ def _opened(file: Path) -> Iterator[Any]:
             mp3 = whole_mp3(stream, start, length)
             if problem or isinstance(mp3, str):
                 raise UserError(f"{file} {problem or mp3}")
-            mended = chunk.mended if chunk else {}
+            patches = chunk.patches if chunk else {}
             stream.seek(0)
-            # without a name, by whose end libsndfile would take words for samples
-            as_it_is = not (mp3.start or mp3.before or mended)
-            source = stream.fileno() if as_it_is else _View(stream, mp3.start, mp3.before, mended)
+            # without its name: libsndfile would read some suffixes as raw samples
+            is_unchanged = not (mp3.start or mp3.before or patches)
+            source = stream.fileno() if is_unchanged else _PatchedFile(stream, mp3.start, mp3.before, patches)
             with soundfile.SoundFile(source, closefd=False) as sound:
-                sound.seekable = lambda: False  # it would seek after every block, which fails in FLAC of unknown length
+                sound.seekable = lambda: False  # seeking after every block fails in FLAC of unknown length
                 yield sound
     except UserError:
         raise
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror or error}") from None
-    except (RuntimeError, TypeError, ValueError) as error:  # libsndfile's are RuntimeErrors
+    except (RuntimeError, TypeError, ValueError) as error:  # those of libsndfile are RuntimeErrors
         problem = str(error).rpartition(": ")[2] or type(error).__name__
         raise UserError(f"{file} cannot be read as sound ({READABLE}): {problem}") from None
 
@@ -164,18 +164,18 @@ def _header(sound: Any) -> SoundHeader:
 
 
 def _start(file: Path, stream: BinaryIO, length: int) -> int:
-    """Where a sound begins: after ID3 tags."""
+    """Offset of the sound, after ID3 tags."""
     if not length:
         raise UserError(f"{file} is empty (0 bytes)")
     start, head = 0, stream.read(12)
     while head[:3] == b"ID3":
         size = sum((byte & 0x7F) << 7 * (3 - i) for i, byte in enumerate(head[6:10]))
-        start += 10 + size + 10 * bool(head[5] & 0x10)  # the last is a footer
+        start += 10 + size + 10 * bool(head[5] & 0x10)  # a footer
         stream.seek(start)
         head = stream.read(12)
     if head[4:8] == b"ftyp":
         raise UserError(f"{file} is an MP4 (M4A), which cannot be read; convert it to WAV or FLAC")
-    if head[:1] == b"\0":  # some taggers leave more in front of an MP3 than they say
+    if head[:1] == b"\0":  # some taggers write more padding before an MP3 than they declare
         stream.seek(start)
         padded = stream.read(MOST_PADDING)
         head = padded.lstrip(b"\0")
@@ -184,12 +184,10 @@ def _start(file: Path, stream: BinaryIO, length: int) -> int:
 
 
 def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
-    """libsndfile takes what is there for the whole, and says nothing."""
-    if chunk is not None and chunk.claimed is not None and chunk.claimed > chunk.there:
-        raise UserError(
-            f"{file} is cut short: its header says {chunk.claimed} bytes of samples, and {chunk.there} are there; "
-            f"fetch it again, or take it out"
-        )
+    """Raises UserError for a truncated chunk, which libsndfile reads without an error."""
+    if chunk is not None and chunk.declared is not None and chunk.declared > chunk.present:
+        counts = f"its header declares {chunk.declared} bytes of samples, and {chunk.present} are there"
+        raise UserError(f"{file} is cut short: {counts}; fetch it again, or take it out")
 
 
 def _check(file: Path, header: SoundHeader, sample_rate_hz: int, resample: bool, max_seconds: float) -> None:
@@ -224,9 +222,9 @@ def _check_length(file: Path, frames: int, rate: int, max_seconds: float) -> Non
 
 
 def _decoded(file: Path, sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
-    """All frames, mixed down to one channel; a little more than the limit where there are more."""
+    """All frames, mixed down to one channel; of longer sounds a little more than the limit."""
     blocks, total = [numpy.zeros(0, numpy.float32)], 0
-    while total <= limit and total != header.frames:  # what follows the last one may be a tag
+    while total <= limit and total != header.frames:  # a tag may follow the last frame
         most = max(BLOCK_VALUES // header.channels, 1)
         most = most if header.frames is None else min(most, header.frames - total)
         block = sound.read(most, dtype="float32", always_2d=True)
@@ -252,12 +250,12 @@ def _check_values(file: Path, samples: numpy.ndarray) -> None:
         )
 
 
-class _View(io.RawIOBase):
-    """A file from some byte on, behind other bytes, and with others in place of some of its own, by their offsets."""
+class _PatchedFile(io.RawIOBase):
+    """A file from byte `start` on, after other bytes, with some of its bytes replaced."""
 
-    def __init__(self, stream: BinaryIO, start: int, before: bytes, mended: Mapping[int, bytes]) -> None:
+    def __init__(self, stream: BinaryIO, start: int, before: bytes, patches: Mapping[int, bytes]) -> None:
         self._stream, self._first, self._before, self._at = stream, start - len(before), before, 0
-        self._mended = {at + i: byte for at, bytes_ in mended.items() for i, byte in enumerate(bytes_)}
+        self._patches = {at + i: byte for at, bytes_ in patches.items() for i, byte in enumerate(bytes_)}
 
     def readable(self) -> bool:
         return True
@@ -277,9 +275,9 @@ class _View(io.RawIOBase):
         size, content = len(memoryview(buffer)), bytearray(self._before[self._at :])
         self._stream.seek(self._first + self._at + len(content))
         content += self._stream.read(max(0, size - len(content)))
-        for place, byte in self._mended.items():
-            if 0 <= place - self._first - self._at < len(content):
-                content[place - self._first - self._at] = byte
+        for offset, byte in self._patches.items():
+            if 0 <= offset - self._first - self._at < len(content):
+                content[offset - self._first - self._at] = byte
         content = content[:size]
         memoryview(buffer).cast("B")[: len(content)] = content
         self._at += len(content)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
-from mmtx.data.files.folder import look_into, report_left_out
+from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, refuse_together, some
@@ -26,17 +26,14 @@ WORDS = (
 class SpeechCommands(Recordings):
     """Names: ``audio``, ``text`` (the word), ``label`` (the word as one of 35 classes).
 
-    The official lists say what is for validation and what for the test: 84,843, 9,981 and 11,005 recordings, of
-    different speakers. In `path` lies torchaudio's layout, ``SpeechCommands/speech_commands_v0.02/<word>/*.wav``, or
-    the words' folders themselves. Background noise is left out. Files are decoded when they are asked for; nothing is
-    written there.
+    The official lists give the splits: 84,843, 9,981 and 11,005 recordings, of different speakers. `path` has
+    torchaudio's layout, ``SpeechCommands/speech_commands_v0.02/<word>/*.wav``, or the words' folders themselves.
+    Background noise is skipped. Files are decoded when their sample is read; nothing is written there.
 
     Args:
         path: the folder; null: downloads the archive (2.4 GB) to the cache folder.
-        vocabulary: how words are written.
-        sample_rate_hz: of the waveforms; the files have 16000.
-        resample: convert files that have another rate, rather than refuse them.
-        max_seconds: longer recordings are refused.
+        vocabulary: of the words.
+        The other keys are those of `Recordings`; the files have 16 kHz.
     """
 
     def __init__(
@@ -55,7 +52,7 @@ class SpeechCommands(Recordings):
             train=train,
             val=val,
             test=test,
-            labels=WORDS,
+            class_names=WORDS,
             vocabulary=vocabulary,
             sample_rate_hz=sample_rate_hz,
             resample=resample,
@@ -67,11 +64,11 @@ class SpeechCommands(Recordings):
 
 def _folder(path: str | None) -> Path:
     if path is None:
-        return PublicArchive(ADDRESS, SHA256, ".", FOLDER).fetched() / FOLDER
+        return PublicArchive(ADDRESS, SHA256, ".", FOLDER).fetch() / FOLDER
     folder = Path(path).expanduser()
-    for place in (folder / FOLDER, folder):
-        if (place / TEST_LIST).is_file():
-            return place
+    for candidate in (folder / FOLDER, folder):
+        if (candidate / TEST_LIST).is_file():
+            return candidate
     problem = f"holds neither {FOLDER}/{TEST_LIST} nor {TEST_LIST}" if folder.is_dir() else "is not a folder"
     above = str(folder.parent) if (folder.parent / FOLDER / TEST_LIST).is_file() else None
     raise InvalidValue("path", path, f"{problem}; {ADDRESS} has it", above)
@@ -79,13 +76,13 @@ def _folder(path: str | None) -> Path:
 
 def _files(folder: Path) -> dict[str, Recording]:
     """All recordings, by ``word/file.wav``."""
-    places = [place for place in look_into(folder).folders if not place.name.startswith("_")]
-    strays = [place.name for place in places if place.name not in WORDS]
+    words = [word for word in list_folder(folder).folders if not word.name.startswith("_")]
+    strays = [word.name for word in words if word.name not in WORDS]
     if strays:
         raise UserError(f"{folder} holds {some(strays)}, not among the {len(WORDS)} words; take them out of data.path")
-    inside = [file for place in places for file in look_into(place).files]
+    inside = [file for word in words for file in list_folder(word).files]
     sounds = [file for file in inside if file.suffix == ".wav" and SPEAKER_MARK in file.name]
-    report_left_out(folder, sorted({*inside} - {*sounds}), "recording <speaker>_nohash_<number>.wav")
+    report_skipped(folder, sorted({*inside} - {*sounds}), "recording <speaker>_nohash_<number>.wav")
     return {
         f"{file.parent.name}/{file.name}": Recording(file, file.parent.name, WORDS.index(file.parent.name))
         for file in sounds
@@ -93,7 +90,7 @@ def _files(folder: Path) -> dict[str, Recording]:
 
 
 def _listed(file: Path, files: dict[str, Recording]) -> set[str]:
-    """What an official list holds out."""
+    """The recordings of an official list."""
     try:
         names = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:

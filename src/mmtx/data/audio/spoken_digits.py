@@ -1,11 +1,10 @@
-"""Digits said aloud by espeak-ng, one or several in a row: speech recognition without a download."""
+"""Digits said by espeak-ng, one or several in a row: speech recognition without a download."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Int16
@@ -14,43 +13,44 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.clips import LOUDEST, Clips
 from mmtx.data.audio.synthesis import ACCENTS, SPEAKERS, UNSEEN_ACCENT, espeak_version, random_voice, synthesise
-from mmtx.data.base import Samples, Source, Split
-from mmtx.data.files.made_once import Arrays, made_once
+from mmtx.data.base import ItemSource
+from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.data.image.digits import NAMES
+from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import track
 
 RECIPE = 1
-"""Counted up where the same settings give other clips, so that no cache from before is taken."""
+"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
 
 SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
-"""So long n digits take at most: 0.6 n + 0.5. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and
-12.1 s for twenty."""
+"""n digits take at most 0.6 n + 0.5 s. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and 12.1 s
+for twenty."""
 
 SILENCE_SECONDS = 0.2
-"""Before the first digit and after the last, at most."""
+"""Most seconds of silence before the first digit, and after the last."""
 
 
-class SpokenDigits(Source):
+class SpokenDigits(ItemSource):
     """Names: ``audio`` (its waveform), ``text`` (``seven three zero``), and where clips hold one digit, ``label``.
 
     Clip `i` of a split is a pure function of (`split_seed`, split, `i`), of the range of digits and of the rate: how
-    many digits, which, who says them, how high and how fast, the silence around them and the loudness are drawn anew
-    for each. **Speakers of the test are in no other split**, nor are those of validation, and the test alone has one
-    accent more (`mmtx.data.audio.synthesis`).
+    many digits, which, who says them, how high and how fast, the silence around them and the loudness are drawn for
+    each. **Speakers of the test are in no other split**, nor are those of validation, and only the test has one more
+    accent (`mmtx.data.audio.synthesis`).
 
-    The clips are made once, some 140 a second, and kept in mmtx's cache folder (``$XDG_CACHE_HOME``, or ``~/.cache``).
+    The clips are generated once, some 140 a second, and cached (`mmtx.data.files.cache`).
 
     Args:
-        vocabulary: how text becomes ids.
-        min_digits: in a clip.
-        max_digits: in a clip.
-        num_train: clips to learn from.
-        num_val: clips held out to watch training; 0: none.
-        num_test: clips to test on; 0: none.
+        vocabulary: of the texts.
+        min_digits: fewest digits of a clip.
+        max_digits: most digits of a clip.
+        num_train: training clips.
+        num_val: validation clips; 0: none.
+        num_test: test clips; 0: none.
         sample_rate_hz: of the waveforms.
-        split_seed: which clips there are.
+        split_seed: of the clips.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class SpokenDigits(Source):
         check_within("sample_rate_hz", sample_rate_hz, 8000, 48000)
         self.vocabulary, self.max_digits, self.sample_rate_hz = vocabulary, max_digits, sample_rate_hz
         texts = NAMES if max_digits == 1 else [" ".join(NAMES)]
-        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
+        self.fitted.vocabulary("text", vocabulary, texts, marks=True)
         draw = _Draw(min_digits, max_digits, sample_rate_hz, split_seed)
         counts = {"train": num_train, "val": num_val, "test": num_test}
+        self.items = {split: range(count) for split, count in counts.items()}
         self._clips = _cached(draw, {split: count for split, count in counts.items() if count})
         self._digits = {split: [draw.digits(split, i)[0] for i in range(counts[split])] for split in self._clips}
 
@@ -84,38 +85,24 @@ class SpokenDigits(Source):
         seconds = _longest_speech(self.max_digits) + 2 * SILENCE_SECONDS
         audio = Field((None,), torch.float32, max_length=round(seconds * self.sample_rate_hz))
         longest = self.max_digits * (max(map(len, NAMES)) + 1) - 1 + 2  # an id stands for a byte or more; two marks
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
         specs = {
             "audio": Spec({"waveform": audio}, sample_rate_hz=self.sample_rate_hz),
-            "text": Spec({"ids": ids}, vocabulary=self.vocabulary),
+            "text": text_spec(self.vocabulary, longest),
         }
         if self.max_digits == 1:
-            specs["label"] = Spec({"class": Field((), torch.long, num_classes=10)}, class_names=NAMES)
+            specs["label"] = class_spec(NAMES)
         return specs
 
-    def train(self) -> Split:
-        return self._split("train")
-
-    def val(self) -> Split | None:
-        return self._split("val") if "val" in self._clips else None
-
-    def test(self) -> Split | None:
-        return self._split("test") if "test" in self._clips else None
-
-    def _split(self, split: str) -> Split:
-        return Samples(len(self._digits[split]), partial(self._sample, split))
-
-    def _sample(self, split: str, i: int) -> Sample:
-        vocabulary, digits = self.vocabulary, self._digits[split][i]
-        assert vocabulary.begin is not None and vocabulary.end is not None
-        ids = torch.tensor([vocabulary.begin, *vocabulary.encode(_text(digits)), vocabulary.end])
-        sample = {"audio": {"waveform": self._clips[split][i]}, "text": {"ids": ids}}
+    def sample(self, item: int, split: str) -> Sample:
+        digits = self._digits[split][item]
+        ids = torch.tensor(self.vocabulary.encode_marked(_text(digits)))
+        sample = {"audio": {"waveform": self._clips[split][item]}, "text": {"ids": ids}}
         return sample | ({"label": {"class": torch.tensor(digits[0])}} if self.max_digits == 1 else {})
 
 
 @dataclass(frozen=True)
 class _Draw:
-    """What is said in a clip, and how."""
+    """Draws what is said in a clip, and how."""
 
     min_digits: int
     max_digits: int
@@ -148,7 +135,7 @@ def _text(digits: list[int]) -> str:
 
 
 def _longest_speech(digits: int) -> float:
-    """Seconds."""
+    """The most seconds that so many digits take."""
     return digits * SECONDS_PER_DIGIT + SECONDS_MORE
 
 
@@ -156,7 +143,7 @@ def _longest_speech(digits: int) -> float:
 
 
 def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
-    """The clips of each split, from the cache folder or made and put there."""
+    """The clips of each split, from the cache or generated."""
 
     def make() -> Arrays:
         made = {split: draw.clips(split, count) for split, count in counts.items()}
@@ -175,4 +162,4 @@ def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
 
     voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
     settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]
-    return made_once("spoken_digits", settings, make, read)
+    return cached_arrays("spoken_digits", settings, make, read)

@@ -1,6 +1,6 @@
-"""Speech from text by espeak-ng: formant synthesis, fast, on the CPU, in as many voices as one likes.
+"""Speech from text by espeak-ng: formant synthesis, fast, on the CPU, in many voices.
 
-espeak-ng is under the GPL, and so it is not among what mmtx needs: ``pip install 'mmtx[speech]'``.
+espeak-ng is under the GPL, and so it is an optional dependency: ``pip install 'mmtx[speech]'``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from torchaudio.transforms import Resample
 from mmtx.errors import InvalidValue, UserError, check_within, nearest
 
 NATIVE_RATE_HZ = 22050
-"""Samples per second that espeak-ng makes."""
+"""Sample rate of espeak-ng."""
 
 PACKAGE = "espeakng-loader"
 MISSING = f"speech is synthesised by espeak-ng, which is not installed (package {PACKAGE}): pip install 'mmtx[speech]'"
@@ -53,14 +53,14 @@ SPEAKERS = {
     "test": ("m7", "Nguyen", "miguel", "Henrique", "iven3", "ed", "f2", "f5", "linda", "belinda"),
 }
 """espeak-ng's voice variants that stand for speakers, by split. No variant is in two splits, and near copies of one
-another (f2 and f5, linda and belinda) are in one. Left out are whispers (whisper, whisperf, caleb), croaking and
+another (f2 and f5, linda and belinda) are in one. Excluded are whispers (whisper, whisperf, caleb), croaking and
 robots (croak, klatt to klatt6, robosoft to robosoft8, UniRobot, anikaRobot, announcer, RicishayMax to 3, Demonic), and
 those whose digits are hard to tell apart (Alicia, kaukovalta, zac, Lee, marcelo, ...)."""
 
 _EXCLUSIVE = threading.Lock()
-"""The library is one per process, and so is what it remembers."""
+"""The library has one state for each process."""
 
-if hasattr(os, "register_at_fork"):  # a child is born between utterances
+if hasattr(os, "register_at_fork"):  # no fork during an utterance
     os.register_at_fork(
         before=_EXCLUSIVE.acquire, after_in_parent=_EXCLUSIVE.release, after_in_child=_EXCLUSIVE.release
     )
@@ -68,12 +68,12 @@ if hasattr(os, "register_at_fork"):  # a child is born between utterances
 
 @dataclass(frozen=True, kw_only=True)
 class Voice:
-    """Who speaks, and how.
+    """A voice of espeak-ng.
 
     Args:
         name: espeak-ng's language, and a variant of it after a plus sign: ``en-us+f3``.
-        pitch: of the voice's own range, 0..99; 50 is its usual.
-        pitch_range: how lively the intonation is, 0 (monotone) to 99; 50 is usual.
+        pitch: of the voice's own range, 0..99; 50 is the default.
+        pitch_range: how lively the intonation is, 0 (monotone) to 99; 50 is the default.
         words_per_minute: 80..450; 175 is usual.
     """
 
@@ -98,7 +98,7 @@ def voice_names(split: str) -> list[str]:
 
 
 def random_voice(split: str, generator: random.Random) -> Voice:
-    """One of the English voices of a split, at a pitch, a liveliness and a rate of its own (120..220 words/minute)."""
+    """A random English voice of a split, with random pitch, pitch range and rate (120..220 words/minute)."""
     return Voice(
         name=generator.choice(voice_names(split)),
         pitch=generator.randint(30, 70),
@@ -110,7 +110,7 @@ def random_voice(split: str, generator: random.Random) -> Voice:
 def synthesise(text: str, voice: Voice, sample_rate_hz: int = NATIVE_RATE_HZ) -> Float[Tensor, " samples"]:
     """A text said aloud: mono, in [-1, 1]. A pure function of its arguments (and of espeak-ng's version).
 
-    Silence before and after takes a few hundredths of a second. A text with nothing to say gives silence.
+    Silence before and after takes a few hundredths of a second. A text without words gives silence.
 
     Raises:
         InvalidValue: there is no such voice.
@@ -119,11 +119,11 @@ def synthesise(text: str, voice: Voice, sample_rate_hz: int = NATIVE_RATE_HZ) ->
     with _EXCLUSIVE:
         pcm = _speak(text, voice)
     waveform = torch.from_numpy(pcm.astype(numpy.float32) / 32768)
-    return _resampler(sample_rate_hz)(waveform).clamp(-1, 1)  # which leaves the native rate as it is
+    return _resampler(sample_rate_hz)(waveform).clamp(-1, 1)  # a resampler of equal rates does nothing
 
 
 def espeak_version() -> str:
-    """Version of the package that brings espeak-ng: what is said sounds the same as long as it is the same.
+    """Version of the package that contains espeak-ng, on which the sound depends.
 
     Raises:
         UserError: it is not installed.
@@ -157,7 +157,7 @@ def _speak(text: str, voice: Voice) -> numpy.ndarray:
             blocks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    keep_samples = _CALLBACK(keep)  # must outlive the utterance
+    keep_samples = _CALLBACK(keep)  # referenced until the utterance ends
     with _fresh_library(library_path, data) as espeak:
         espeak.espeak_ng_SetRandSeed(ctypes.c_long(0))  # of the noise in breath
         espeak.espeak_SetSynthCallback(keep_samples)
@@ -175,16 +175,16 @@ def _speak(text: str, voice: Voice) -> numpy.ndarray:
 
 @contextmanager
 def _fresh_library(path: str, data: Path) -> Iterator[ctypes.CDLL]:
-    """espeak-ng, loaded anew and unloaded afterwards: the phases of its flutter and of its waves, its gain and more run
-    on from one utterance to the next, and nothing else sets them back. It takes a millisecond."""
+    """espeak-ng, loaded and then unloaded for one utterance: the phases of its flutter and waves, its gain and more
+    persist between utterances, and nothing else resets them. This takes a millisecond."""
     try:
         espeak = ctypes.CDLL(path)
     except OSError as error:
         raise UserError(f"espeak-ng cannot be loaded: {error}") from None
     place = locale.setlocale(locale.LC_CTYPE)
     try:
-        if espeak.espeak_ng_GetSampleRate():  # 0 until someone initialises it
-            raise UserError(f"{path} is in use by something else in this process, and remembers what it said there")
+        if espeak.espeak_ng_GetSampleRate():  # 0 before its initialisation
+            raise UserError(f"{path} is in use by something else in this process, and keeps state from there")
         rate = espeak.espeak_Initialize(_OUTPUT_SYNCHRONOUS, 0, os.fsencode(data), _DONT_EXIT)
         if rate != NATIVE_RATE_HZ:
             raise UserError(f"espeak-ng cannot read its data in {data} (a path of 150 letters at most)")
@@ -206,7 +206,7 @@ def _unload(library: ctypes.CDLL) -> None:
 
 
 def _installed() -> tuple[str, Path]:
-    """Where the shared library is, and its data."""
+    """Paths of the shared library and of its data."""
     try:
         import espeakng_loader
     except ImportError:
@@ -215,7 +215,7 @@ def _installed() -> tuple[str, Path]:
 
 
 def _check_name(name: str, data: Path) -> None:
-    """espeak-ng itself takes no notice of a variant that it does not know."""
+    """Raises InvalidValue for an unknown voice: espeak-ng itself ignores unknown variants."""
     language, _, variant = name.partition("+")
     languages, variants = _names(data)
     if language not in languages:

@@ -1,1 +1,1 @@
-"""Episodes of acting."""
+"""Datasets of episodes, and the environments to act in."""

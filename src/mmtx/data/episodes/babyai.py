@@ -1,4 +1,4 @@
-"""BabyAI (Chevalier-Boisvert et al. 2019): missions in a grid world, shown by the bot that MiniGrid brings with it."""
+"""BabyAI (Chevalier-Boisvert et al. 2019): missions in a grid world, demonstrated by MiniGrid's bot."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import torch
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
 from mmtx.data.episodes.babyai_demonstrations import demonstrations
-from mmtx.data.episodes.babyai_level import Level, language, written
+from mmtx.data.episodes.babyai_level import Level, language, mission_ids
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_speech, spoken
-from mmtx.data.episodes.babyai_view import Codes, Look, Pixels
+from mmtx.data.episodes.babyai_view import Codes, Pixels, ViewFormat
 from mmtx.data.episodes.babyai_windows import MissionWindows, PerEpisode
 from mmtx.data.episodes.babyai_world import BabyAIWorld
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.world import Playable
@@ -22,29 +23,29 @@ ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 
 
 class BabyAI(Source, Playable):
-    """Names: ``mission`` (what is to be done, in words), ``view`` (what the agent sees), ``action``, ``return``, and if
-    wanted ``speech`` (the mission said aloud by espeak-ng).
+    """Names: ``mission`` (an instruction in words), ``view`` (what the agent sees), ``action``, ``return``, and
+    optionally ``speech`` (the mission said aloud by espeak-ng).
 
     A sample is a window of an episode: in training, one begins at every step; in validation, they do not overlap.
-    ``times`` are the steps' places in their episode. The view is MiniGrid's own: 7 x 7 cells ahead of the agent, walls
-    hide what is behind them, and what the agent carries stands at its own cell. The return is what is still to be
-    earned, 1 - 0.9 steps / limit for a mission that is done.
+    ``times`` are the steps' indices in their episode. The view is MiniGrid's own: 7 x 7 cells ahead of the agent, walls
+    hide what is behind them, and what the agent carries is in its own cell. The return is the return-to-go,
+    1 - 0.9 steps / limit for a mission that is done.
 
     Episode `i` of a split is a pure function of (`level`, `split_seed`, split, `i`). Episodes that the bot does not
-    solve are drawn anew. Training, validation and the world have no seed in common, nor, where missions are spoken, a
-    speaker; the world's episodes do not depend on `split_seed`. Demonstrations and clips are made once and kept in
-    mmtx's cache folder (``$XDG_CACHE_HOME``, or ``~/.cache``).
+    solve are redrawn. Training, validation and the world have no seed in common, nor, where missions are spoken, a
+    speaker; the world's episodes do not depend on `split_seed`. Demonstrations and clips are generated once and cached
+    (`mmtx.data.files.cache`).
 
     Args:
-        vocabulary: how missions are written; it learns all words of BabyAI's language, whatever the level.
-        level: one that MiniGrid registers (``BabyAI-GoToLocal-v0``).
-        num_episodes: demonstrations to learn from.
-        num_val: demonstrations held out to watch training; 0: none.
-        context: steps of a window, at most.
-        pixels: the view as a picture of 56 x 56 pixels in place of the codes of its cells.
-        speech: missions are said aloud, too.
+        vocabulary: of missions, fitted to all words of BabyAI's language, whatever the level.
+        level: id of a level of MiniGrid (``BabyAI-GoToLocal-v0``).
+        num_episodes: training demonstrations.
+        num_val: validation demonstrations; 0: none.
+        context: most steps of a window.
+        pixels: the view as a picture of 56 x 56 pixels instead of the codes of its cells.
+        speech: add the spoken missions.
         voices: with `speech`, how many voices say each mission in each split.
-        split_seed: which episodes there are.
+        split_seed: of the episodes.
 
     Attributes:
         num_redrawn: episodes that the bot did not solve, or not in time.
@@ -70,26 +71,27 @@ class BabyAI(Source, Playable):
         check_within("voices", voices, 1, 1000)
         check_within("split_seed", split_seed, 0, 2**31 - 1)
         self.vocabulary, self.context, self.speech = vocabulary, context, speech
-        self._look: Look = Pixels() if pixels else Codes()
+        self._view: ViewFormat = Pixels() if pixels else Codes()
         self._speakers = {split: Speakers(split, voices, split_seed) for split in ("train", "val")}
         self._speakers["test"] = Speakers("test", voices, 0)
         counts = {split: count for split, count in (("train", num_episodes), ("val", num_val)) if count}
-        self._shown = {split: demonstrations(self.level, split, n, split_seed) for split, n in counts.items()}
-        self._said = {split: spoken(held, self._speakers[split]) for split, held in self._shown.items() if speech}
-        self.num_redrawn = sum(int(held.num_redrawn) for held in self._shown.values())
-        shown = self._shown["train"]
+        self._demonstrations = {split: demonstrations(self.level, split, n, split_seed) for split, n in counts.items()}
+        self._speech = {
+            split: spoken(shown, self._speakers[split]) for split, shown in self._demonstrations.items() if speech
+        }
+        self.num_redrawn = sum(int(shown.num_redrawn) for shown in self._demonstrations.values())
+        shown = self._demonstrations["train"]
         texts = shown.texts[shown.mission].tolist()
-        self.learnt.vocabulary("mission", vocabulary, texts, marks=True, held_out=language())
+        self.fitted.vocabulary("mission", vocabulary, texts, marks=True, held_out=language())
 
     @property
     def specs(self) -> Mapping[str, Spec]:
         longest = self.level.longest_mission(lambda text: len(self.vocabulary.encode(text))) + 2
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
         action = Field((None,), torch.long, num_classes=len(ACTIONS), max_length=self.context)
         return {
-            "mission": Spec({"ids": ids}, vocabulary=self.vocabulary),
+            "mission": text_spec(self.vocabulary, longest),
             **({"speech": Spec({"waveform": self._waveform()}, sample_rate_hz=SAMPLE_RATE_HZ)} if self.speech else {}),
-            "view": self._steps(self._look.fields(self.context)),
+            "view": self._steps(self._view.fields(self.context)),
             "action": self._steps({"class": action}, class_names=ACTIONS),
             "return": self._steps({"values": Field((None, 1), torch.float32, max_length=self.context)}),
         }
@@ -98,27 +100,27 @@ class BabyAI(Source, Playable):
         return self._windows("train", stride=1)
 
     def val(self) -> Split | None:
-        return self._windows("val", stride=self.context) if "val" in self._shown else None
+        return self._windows("val", stride=self.context) if "val" in self._demonstrations else None
 
     def test(self) -> None:
-        """The test is to act: see `world`."""
+        """None: models are tested by acting in `world`."""
 
     def world(self, num_episodes: int) -> BabyAIWorld:
         return BabyAIWorld(
             level=self.level,
             num_episodes=num_episodes,
-            look=self._look,
+            view=self._view,
             vocabulary=self.vocabulary,
             speakers=self._speakers["test"] if self.speech else None,
         )
 
     @property
     def best_return(self) -> float:
-        return max(float(held.reward.max()) for held in self._shown.values())
+        return max(float(shown.reward.max()) for shown in self._demonstrations.values())
 
     @property
     def mean_return(self) -> float:
-        return float(self._shown["train"].reward.mean())
+        return float(self._demonstrations["train"].reward.mean())
 
     @property
     def return_scale(self) -> float:
@@ -126,7 +128,7 @@ class BabyAI(Source, Playable):
 
     @property
     def reference_returns(self) -> None:
-        """None: what counts is whether a mission was done."""
+        """None: the measure is whether a mission was done."""
 
     def _steps(self, fields: dict[str, Field], class_names: tuple[str, ...] | None = None) -> Spec:
         times = Field((None,), torch.long, num_classes=self.level.max_steps, max_length=self.context, rising=True)
@@ -137,9 +139,9 @@ class BabyAI(Source, Playable):
         return Field((None,), torch.float32, max_length=round(longest_speech(longest) * SAMPLE_RATE_HZ))
 
     def _windows(self, split: str, stride: int) -> MissionWindows:
-        shown = self._shown[split]
-        ids = [written(text, self.vocabulary) for text in shown.texts.tolist()]
-        told = {"mission": PerEpisode("ids", ids, shown.mission)}
+        shown = self._demonstrations[split]
+        ids = [mission_ids(text, self.vocabulary) for text in shown.texts.tolist()]
+        per_episode = {"mission": PerEpisode("ids", ids, shown.mission)}
         if self.speech:
-            told["speech"] = PerEpisode("waveform", *self._said[split])
-        return MissionWindows(shown, told, self._look, self.context, stride)
+            per_episode["speech"] = PerEpisode("waveform", *self._speech[split])
+        return MissionWindows(shown, per_episode, self._view, self.context, stride)

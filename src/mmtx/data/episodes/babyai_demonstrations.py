@@ -1,4 +1,4 @@
-"""What the bot shows that MiniGrid brings with it: episodes of BabyAI, made once."""
+"""Demonstrations of BabyAI by MiniGrid's bot, generated once."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy
 from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
 
 from mmtx.data.episodes.babyai_level import Level
-from mmtx.data.files.made_once import Arrays, made_once
+from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.errors import InvalidValue
 from mmtx.process.stopping import track
 
 RECIPE = 1
-"""Counted up where the same settings give other demonstrations, so that no cache from before is taken."""
+"""Version of the generation: increase it where the same settings give other demonstrations, to invalidate the cache."""
 
 ATTEMPTS = 100
-"""How often an episode that the bot does not solve is drawn anew."""
+"""How often an episode that the bot does not solve is redrawn."""
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Episodes that the bot solved, end to end.
+    """Episodes that the bot solved, concatenated.
 
     Attributes:
-        cells: what it saw before each step.
-        action: what it did then.
+        cells: the view before each step.
+        action: at each step.
         length: steps of each episode.
-        reward: at the end of each; there is none before.
-        mission: of each, its number among the texts.
+        reward: at the end of each episode; it is 0 before.
+        mission: of each episode, as an index into `texts`.
         texts: the missions, each once.
-        num_redrawn: episodes that it did not solve.
+        num_redrawn: episodes that the bot did not solve.
     """
 
     cells: UInt8[numpy.ndarray, "steps 7 7 3"]
@@ -44,11 +44,11 @@ class Demonstrations:
     num_redrawn: Int64[numpy.ndarray, ""]
 
     def check(self, episodes: int) -> None:
-        """Raises `ValueError` where this is not so many episodes."""
+        """Raises `ValueError` unless these are so many episodes."""
         steps = int(self.length.sum())
         same = len(self.length) == len(self.reward) == len(self.mission) == episodes
         if not same or len(self.cells) != steps or len(self.action) != steps:
-            raise ValueError(f"it holds something else than {episodes} episodes")
+            raise ValueError(f"it does not hold {episodes} episodes")
 
 
 @dataclass(frozen=True)
@@ -60,50 +60,50 @@ class _Episode:
 
 
 def episode_seed(split: str, number: int, split_seed: int, attempt: int) -> int:
-    """The environment's seed. No two splits have one in common, whatever their other numbers."""
+    """The environment's seed. No two splits have one in common, whatever the other numbers."""
     return ((split_seed * 2**32 + number) * ATTEMPTS + attempt) * 3 + ("train", "val", "test").index(split)
 
 
 def _demonstration(level: Level, seed: int) -> _Episode | None:
-    """What the bot does in an episode; None if it does not solve it, or not in time."""
+    """The bot's episode; None if it does not solve it in time."""
     from minigrid.utils.baby_ai_bot import BabyAIBot
 
     environment = level.begin(seed)
-    seen = _Seen(environment)
-    bot, over, reward = BabyAIBot(seen), False, 0.0
+    cached = _CachedView(environment)
+    bot, over, reward = BabyAIBot(cached), False, 0.0
     cells: list[numpy.ndarray] = []
     actions: list[int] = []
     while not over:
         try:
             action = int(bot.replan(actions[-1] if actions else None))
-        except Exception:  # where it does not know what to do: assertions, paths that are None, boxes that are gone
+        except Exception:  # where the bot fails: assertions, paths that are None, boxes that are gone
             return None
-        cells.append(seen.image)
+        cells.append(cached.image)
         actions.append(action)
-        seen.image, reward, terminated, truncated = stepped(environment, action)
+        cached.image, reward, terminated, truncated = stepped(environment, action)
         over = terminated or truncated
     return _Episode(environment.mission, cells, actions, reward) if reward > 0 else None
 
 
 def stepped(environment: Any, action: int) -> tuple[numpy.ndarray, float, bool, bool]:
-    """What is seen next, what was earned, whether the episode ended and whether its time is up."""
+    """The next view, the reward, and whether the episode was terminated and truncated."""
     observation, reward, terminated, truncated, _ = environment.step(action)
     return observation["image"], float(reward), bool(terminated), bool(truncated)
 
 
-class _Seen:
-    """The environment as the bot asks it, with the view that its last step has made already; views take most time."""
+class _CachedView:
+    """An environment for the bot that reuses the view of the last step, as views take most of the time."""
 
     def __init__(self, environment: Any) -> None:
         self._environment = environment
         self.image: numpy.ndarray = environment.gen_obs()["image"]
 
     @property
-    def unwrapped(self) -> _Seen:
+    def unwrapped(self) -> _CachedView:
         return self
 
     def gen_obs_grid(self) -> tuple[None, Bool[numpy.ndarray, "7 7"]]:
-        """The bot reads which cells are seen, and nothing else of it."""
+        """Which cells are visible: the bot uses nothing else."""
         return None, self.image[..., 0] > 0
 
     def __getattr__(self, name: str) -> Any:
@@ -111,22 +111,22 @@ class _Seen:
 
 
 def demonstrations(level: Level, split: str, count: int, split_seed: int) -> Demonstrations:
-    """The episodes of a split, from the cache folder or made and put there."""
+    """The episodes of a split, from the cache or generated."""
 
     def make() -> Arrays:
         numbers = track(range(count), f"{level.name}, {split}, episode")
-        return vars(_end_to_end([_solved(level, split, number, split_seed) for number in numbers]))
+        return vars(_concatenate([_solved(level, split, number, split_seed) for number in numbers]))
 
     def read(arrays: Arrays) -> Demonstrations:
         found = Demonstrations(**arrays)
         found.check(count)
         return found
 
-    return made_once("babyai", [RECIPE, version("minigrid"), level.name, split, count, split_seed], make, read)
+    return cached_arrays("babyai", [RECIPE, version("minigrid"), level.name, split, count, split_seed], make, read)
 
 
 def _solved(level: Level, split: str, number: int, split_seed: int) -> tuple[_Episode, int]:
-    """An episode, and how many were drawn before it that the bot did not solve."""
+    """An episode, and the number of unsolved ones drawn before it."""
     for attempt in range(ATTEMPTS):
         episode = _demonstration(level, episode_seed(split, number, split_seed, attempt))
         if episode is not None:
@@ -134,16 +134,16 @@ def _solved(level: Level, split: str, number: int, split_seed: int) -> tuple[_Ep
     raise InvalidValue("level", level.name, f"is not for MiniGrid's bot: it solved none of {ATTEMPTS} episodes")
 
 
-def _end_to_end(solved: list[tuple[_Episode, int]]) -> Demonstrations:
+def _concatenate(solved: list[tuple[_Episode, int]]) -> Demonstrations:
     episodes = [episode for episode, _ in solved]
     texts = sorted({episode.mission for episode in episodes})
-    place = {text: i for i, text in enumerate(texts)}
+    index = {text: i for i, text in enumerate(texts)}
     return Demonstrations(
         cells=numpy.stack([view for episode in episodes for view in episode.cells]),
         action=numpy.array([action for episode in episodes for action in episode.actions], numpy.uint8),
         length=numpy.array([len(episode.actions) for episode in episodes], numpy.int64),
         reward=numpy.array([episode.reward for episode in episodes], numpy.float32),
-        mission=numpy.array([place[episode.mission] for episode in episodes], numpy.int64),
+        mission=numpy.array([index[episode.mission] for episode in episodes], numpy.int64),
         texts=numpy.array(texts),
         num_redrawn=numpy.array(sum(redrawn for _, redrawn in solved), numpy.int64),
     )

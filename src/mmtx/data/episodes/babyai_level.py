@@ -16,17 +16,17 @@ from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, nearest
 
 PROBES = 16
-"""Episodes in which levels with few forms of missions show all of them (the rarest is every third one)."""
+"""Episodes that are drawn to see all forms of missions of a level with few (the rarest is every third one)."""
 
 
 class Level:
-    """A level of MiniGrid's, and how much its missions may ask for.
+    """A level of MiniGrid, with bounds of its missions.
 
     Args:
-        name: as MiniGrid registers it.
+        name: its id in MiniGrid.
 
     Attributes:
-        max_steps: after which any of its episodes is over.
+        max_steps: of any of its episodes.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,16 +42,16 @@ class Level:
         self.max_steps: int = environment.max_steps if environment.fixed_max_steps else navigations * rooms
 
     def begin(self, seed: int) -> Any:
-        """A new environment at the beginning of an episode. A used one may remember what was in it before."""
+        """A new environment at the start of an episode. A used one may keep state of the episode before."""
         import gymnasium
 
         environment: Any = gymnasium.make(self.name, disable_env_checker=True).unwrapped
-        with redirect_stdout(io.StringIO()):  # it prints what it rejects
+        with redirect_stdout(io.StringIO()):  # it prints rejected layouts
             environment.reset(seed=seed)
         return environment
 
     def longest_mission(self, size: Callable[[str], int]) -> int:
-        """A bound of the size of its missions, where that of a text is at most the sum of its parts'."""
+        """A bound of the size of its missions, for a size of a text that is at most the sum of its parts'."""
         thing = max(size(f" {thing}") for thing in _things())
         put = size("put") + size(" next to") + 2 * thing
         clause = put if self._puts else max(map(size, _VERBS)) + thing
@@ -70,9 +70,9 @@ def _level_names() -> list[str]:
 
 
 def _clauses(environment: Any) -> tuple[int, bool]:
-    """Of how many clauses a mission may be, and whether any may tell to put one thing next to another.
+    """The number of clauses of a mission, and whether any is to put one thing next to another.
 
-    Of levels with the whole language, at most; of others, in this episode.
+    For levels with the whole language, the most; for others, those of this episode.
     """
     from minigrid.envs.babyai.core.levelgen import LevelGen
 
@@ -99,12 +99,12 @@ _PLACES = ("", " in front of you", " behind you", " on your left", " on your rig
 
 
 def _things() -> list[str]:
-    """Everything that can be named, with a comma, which some vocabularies take as part of a word."""
+    """All descriptions of things, with a comma, which is part of the word in some vocabularies."""
     return [f"{article} {''.join(rest)}," for article in ("a", "the") for rest in product(_COLOURS, _KINDS, _PLACES)]
 
 
 def language() -> list[str]:
-    """Sentences that hold every word of BabyAI's language (Chevalier-Boisvert et al. 2019, figure 3)."""
+    """Sentences with every word of BabyAI's language (Chevalier-Boisvert et al. 2019, figure 3)."""
     things = [thing for named in _things() for thing in (named, named.removesuffix(","))]
     starts = [f"{verb} {thing}" for verb, thing in product(_VERBS, things)]
     return [
@@ -114,7 +114,6 @@ def language() -> list[str]:
     ]
 
 
-def written(mission: str, vocabulary: TextVocabulary) -> Int64[Tensor, " ids"]:
-    """The ids of a mission, with the marks of its beginning and its end."""
-    assert vocabulary.begin is not None and vocabulary.end is not None
-    return torch.tensor([vocabulary.begin, *vocabulary.encode(mission), vocabulary.end])
+def mission_ids(mission: str, vocabulary: TextVocabulary) -> Int64[Tensor, " ids"]:
+    """The ids of a mission, with its marks."""
+    return torch.tensor(vocabulary.encode_marked(mission))

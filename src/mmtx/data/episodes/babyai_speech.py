@@ -1,4 +1,4 @@
-"""Missions of BabyAI said aloud by espeak-ng."""
+"""Missions of BabyAI as speech of espeak-ng."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from torch import Tensor
 from mmtx.data.audio.clips import LOUDEST, Clips
 from mmtx.data.audio.synthesis import espeak_version, random_voice, synthesise
 from mmtx.data.episodes.babyai_demonstrations import Demonstrations
-from mmtx.data.files.made_once import Arrays, made_once
+from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.process.stopping import track
 
 RECIPE = 1
-"""Counted up where the same settings give other clips, so that no cache from before is taken."""
+"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
 
 SAMPLE_RATE_HZ = 16_000
 SECONDS_PER_WORD, SECONDS_MORE = 0.4, 0.8
-"""So long a mission of n words takes at most: 0.4 n + 0.8. The slowest voice was measured to take 1.6 s for five words,
-2.4 s for eight, 5.6 s for sixteen and 23.7 s for sixty-seven."""
+"""A mission of n words takes at most 0.4 n + 0.8 s. The slowest voice was measured to take 1.6 s for five words, 2.4 s
+for eight, 5.6 s for sixteen and 23.7 s for sixty-seven."""
 
 
 @dataclass(frozen=True)
 class Speakers:
-    """Who says missions in a split.
+    """The voices that say missions in a split.
 
     Args:
-        split: whose voices.
-        voices: of each mission; other missions are said by other voices.
-        seed: which.
+        split: train, val or test.
+        voices: number for each mission; each mission has its own.
+        seed: of the choice.
     """
 
     split: str
@@ -40,7 +40,7 @@ class Speakers:
     seed: int
 
     def say(self, mission: str, voice: int) -> Int16[Tensor, " samples"]:
-        """A mission said by one of its voices, in units of 1 / `LOUDEST`."""
+        """A mission utterances by one of its voices, in units of 1 / `LOUDEST`."""
         drawn = random_voice(self.split, random.Random(f"{self.seed} {self.split} {voice} {mission}"))
         speech = synthesise(mission, drawn, SAMPLE_RATE_HZ)
         if len(speech) > longest_speech(len(mission.split())) * SAMPLE_RATE_HZ:
@@ -49,24 +49,24 @@ class Speakers:
 
 
 def longest_speech(words: int) -> float:
-    """Seconds."""
+    """The most seconds that so many words take."""
     return words * SECONDS_PER_WORD + SECONDS_MORE
 
 
 def spoken(shown: Demonstrations, speakers: Speakers) -> tuple[Clips, Int64[numpy.ndarray, " episodes"]]:
-    """Every mission as the voices say it, from the cache folder or made and put there, and the clip of each episode."""
+    """Clips of every mission by its voices, from the cache or generated, and the index of each episode's clip."""
     voice = numpy.arange(len(shown.mission)) % speakers.voices
     pairs, number = numpy.unique(numpy.stack([shown.mission, voice], 1), axis=0, return_inverse=True)
-    said = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
+    utterances = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
 
     def make() -> Arrays:
-        clips = Clips.of([speakers.say(*pair) for pair in track(said, "missions said aloud")])
+        clips = Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")])
         return {key: values.numpy() for key, values in vars(clips).items()}
 
     def read(arrays: Arrays) -> Clips:
         clips = Clips(torch.from_numpy(arrays["waveforms"]), torch.from_numpy(arrays["offsets"]))
-        clips.check(len(said))
+        clips.check(len(utterances))
         return clips
 
-    settings = [RECIPE, espeak_version(), sorted(vars(speakers).items()), said]
-    return made_once("babyai", settings, make, read), number.reshape(-1)
+    settings = [RECIPE, espeak_version(), sorted(vars(speakers).items()), utterances]
+    return cached_arrays("babyai", settings, make, read), number.reshape(-1)

@@ -1,4 +1,4 @@
-"""What an agent of BabyAI sees, and in what form a model is given it."""
+"""The view of an agent of BabyAI, as codes or as pixels."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ SIDE = 7
 """Cells of the view, across and ahead. The agent stands at (3, 6) and looks towards (3, 0)."""
 
 NUM_OBJECTS, NUM_COLOURS, NUM_STATES = 11, 6, 3
-"""Codes of a cell: what is there (0: not seen, 1: nothing), its colour, and whether a door is open, shut, locked."""
+"""Codes of a cell: its object (0: not visible, 1: empty), its colour, and whether a door is open, shut or locked."""
 
 CELL_PIXELS = 8
 """Side of a cell in the view as a picture."""
 
 
 @runtime_checkable
-class Look(Protocol):
-    """In what form the model is given what the agent sees."""
+class ViewFormat(Protocol):
+    """How a view is encoded for the model."""
 
     def fields(self, context: int) -> dict[str, Field]:
-        """What is declared for the steps of a window."""
+        """The fields of the steps of a window."""
 
     def of(self, cells: UInt8[Tensor, "*steps 7 7 3"]) -> dict[str, Tensor]:
-        """The same fields of some views, apart from what they were made of."""
+        """The same fields of some views, in new memory."""
 
 
 class Codes:
@@ -63,7 +63,7 @@ class Pixels:
 
 @lru_cache
 def _tiles() -> UInt8[Tensor, "2 198 3 8 8"]:
-    """What MiniGrid draws for each code, without the agent and with it."""
+    """MiniGrid's picture of each code, without the agent and with it."""
     from minigrid.core.grid import Grid
     from minigrid.core.world_object import WorldObj
 
@@ -71,7 +71,7 @@ def _tiles() -> UInt8[Tensor, "2 198 3 8 8"]:
     for code in product(range(NUM_OBJECTS), range(NUM_COLOURS), range(NUM_STATES)):
         thing = WorldObj.decode(*code)
         if thing is not None and thing.encode() != code:
-            continue  # only doors have states, say
+            continue  # no such cell: only doors have states
         for agent, facing in ((0, None), (1, 3)):
             drawn = Grid.render_tile(thing, agent_dir=facing, highlight=code[0] > 0, tile_size=CELL_PIXELS)
             tiles[(agent, *code)] = torch.from_numpy(drawn).permute(2, 0, 1)

@@ -1,4 +1,4 @@
-"""Windows of BabyAI's demonstrations, and what holds for the whole of each: the mission."""
+"""Windows of BabyAI's demonstrations, with the mission of their episode."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from torch.nn.utils.rnn import pad_sequence
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.episodes.babyai_demonstrations import Demonstrations
-from mmtx.data.episodes.babyai_view import Look
+from mmtx.data.episodes.babyai_view import ViewFormat
 from mmtx.data.episodes.windows import StepTable, Windows
 
 
 @runtime_checkable
 class Values(Protocol):
-    """Tensors by number."""
+    """A list of tensors."""
 
     def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
 class PerEpisode:
-    """What holds for the whole of an episode.
+    """A name with one value for each episode.
 
     Args:
-        field: its only one.
-        values: what there is.
-        number: of each episode, its own among the values.
+        field: its only field.
+        values: all different values.
+        number: of each episode, as an index into `values`.
     """
 
     field: str
@@ -48,16 +48,16 @@ class MissionWindows:
 
     Args:
         shown: the episodes.
-        told: what holds for the whole of each, by name.
-        look: in what form views are given.
-        context: steps of a window, at most.
-        stride: steps from the beginning of one to the next, in the same episode.
+        per_episode: names with one value for each episode.
+        view: how views are encoded.
+        context: most steps of a window.
+        stride: steps between the starts of windows of one episode.
     """
 
     def __init__(
-        self, shown: Demonstrations, told: Mapping[str, PerEpisode], look: Look, context: int, stride: int
+        self, shown: Demonstrations, per_episode: Mapping[str, PerEpisode], view: ViewFormat, context: int, stride: int
     ) -> None:
-        self._told, self._look = told, look
+        self._per_episode, self._view = per_episode, view
         length = torch.from_numpy(shown.length)
         episode = torch.arange(len(length)).repeat_interleave(length)
         left = length.cumsum(0)[episode] - torch.arange(len(episode))
@@ -77,22 +77,24 @@ class MissionWindows:
 
     def __getitem__(self, index: int) -> Sample:
         sample = self._windows[index]
-        told = {name: {part.field: part.of(self._episode[[index]])[0]} for name, part in self._told.items()}
+        constants = {name: {part.field: part.of(self._episode[[index]])[0]} for name, part in self._per_episode.items()}
         cells, times = sample["view"]["cells"], sample["view"]["times"]
-        return told | sample | {"view": self._look.of(cells) | {"times": times}}
+        return constants | sample | {"view": self._view.of(cells) | {"times": times}}
 
     def batch(self, indices: Sequence[int], specs: Mapping[str, Spec]) -> Batch:
-        """The names of `specs` of these windows, as collating them would give them."""
-        steps = self._windows.batch(indices, {name: spec for name, spec in specs.items() if name not in self._told})
+        """The names of `specs` of these windows, as `collate` would give them."""
+        steps = self._windows.batch(
+            indices, {name: spec for name, spec in specs.items() if name not in self._per_episode}
+        )
         fields, lengths = dict(steps.fields), dict(steps.lengths)
         if "view" in fields:
             cells, times = fields["view"]["cells"], fields["view"]["times"]
             padding = torch.arange(cells.shape[1]) >= lengths["view"][:, None]
-            looks = self._look.of(cells)
-            for values in looks.values():
+            views = self._view.of(cells)
+            for values in views.values():
                 values[padding] = 0
-            fields["view"] = looks | {"times": times}
-        for name, part in self._told.items():
+            fields["view"] = views | {"times": times}
+        for name, part in self._per_episode.items():
             given = part.of(self._episode[steps.ids])
             fields[name] = {part.field: pad_sequence(given, batch_first=True)}
             lengths[name] = torch.tensor(list(map(len, given)))

@@ -13,34 +13,40 @@ from torch import Tensor
 from mmtx.batch import Sample
 from mmtx.data.audio.clips import LOUDEST
 from mmtx.data.episodes.babyai_demonstrations import episode_seed, stepped
-from mmtx.data.episodes.babyai_level import Level, written
+from mmtx.data.episodes.babyai_level import Level, mission_ids
 from mmtx.data.episodes.babyai_speech import Speakers
-from mmtx.data.episodes.babyai_view import Look
+from mmtx.data.episodes.babyai_view import ViewFormat
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import check, track
 from mmtx.world import Observation, Outcome, World
 
 FRAME_CELL_PIXELS = 16
-"""Side of a cell in what a person sees."""
+"""Side of a cell in the frames of a video."""
 
 
 class BabyAIWorld(World):
-    """A level to act in. Its episodes are in no dataset of demonstrations.
+    """A level to act in. Its episodes are in no demonstrations.
 
     Args:
         level: of MiniGrid's.
         num_episodes: side by side, at most.
         look: in what form the model is given what the agent sees.
-        vocabulary: how missions are written.
+        vocabulary: how missions are mission_ids.
         speakers: who says missions aloud; None: nobody.
     """
 
     def __init__(
-        self, *, level: Level, num_episodes: int, look: Look, vocabulary: TextVocabulary, speakers: Speakers | None
+        self,
+        *,
+        level: Level,
+        num_episodes: int,
+        view: ViewFormat,
+        vocabulary: TextVocabulary,
+        speakers: Speakers | None,
     ) -> None:
         check_within("num_episodes", num_episodes, 1, 1_000_000)
-        self._level, self._num_episodes, self._look = level, num_episodes, look
+        self._level, self._num_episodes, self._view_format = level, num_episodes, view
         self._vocabulary, self._speakers = vocabulary, speakers
         self._environments: list[Any] = []
         self._clips: dict[tuple[str, int], Float[Tensor, " samples"]] = {}
@@ -50,10 +56,11 @@ class BabyAIWorld(World):
         return self._level.max_steps
 
     def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
-        """Begins an episode for each seed, 0 or more: an index among the test's episodes, not the environment's own.
+        """Begins an episode for each seed, which is an index (from 0) of the test's episodes, not the environment's
+        seed.
 
         Returns:
-            Each one's ``view``, and its ``mission`` and perhaps ``speech``.
+            The ``view`` of each, and its ``mission`` and perhaps ``speech``.
         """
         if len(seeds) > self._num_episodes:
             raise ValueError(f"{len(seeds)} seeds for {self._num_episodes} episodes")
@@ -64,8 +71,8 @@ class BabyAIWorld(World):
         self._over = torch.zeros(len(seeds), dtype=torch.bool)
         self._success = torch.zeros(len(seeds), dtype=torch.bool)
         missions = [environment.mission for environment in self._environments]
-        told = track(zip(missions, seeds, strict=True), "missions of episodes", len(seeds))
-        return self._observed(), [self._told(mission, seed) for mission, seed in told]
+        begun_missions = track(zip(missions, seeds, strict=True), "missions of episodes", len(seeds))
+        return self._observed(), [self._constants(mission, seed) for mission, seed in begun_missions]
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
         reward = torch.zeros(len(self._environments))
@@ -79,19 +86,21 @@ class BabyAIWorld(World):
         return Outcome(self._observed(), reward, self._over.clone(), self._success.clone())
 
     def frame(self, index: int) -> Float[Tensor, "3 height width"]:
-        """The whole grid, with what the agent sees of it lit up."""
+        """The whole grid, with the agent's view highlighted."""
         drawn = self._environments[index].get_frame(tile_size=FRAME_CELL_PIXELS)
         return torch.from_numpy(drawn).permute(2, 0, 1) / 255
 
     def _observed(self) -> Observation:
-        fields = self._look.of(self._cells)
+        fields = self._view_format.of(self._cells)
         return [{"view": {key: values[i] for key, values in fields.items()}} for i in range(len(self._cells))]
 
-    def _told(self, mission: str, seed: int) -> Sample:
-        told = {"mission": {"ids": written(mission, self._vocabulary)}}
-        return told | ({"speech": {"waveform": self._said(mission, seed, self._speakers)}} if self._speakers else {})
+    def _constants(self, mission: str, seed: int) -> Sample:
+        constants = {"mission": {"ids": mission_ids(mission, self._vocabulary)}}
+        return constants | (
+            {"speech": {"waveform": self._speech(mission, seed, self._speakers)}} if self._speakers else {}
+        )
 
-    def _said(self, mission: str, seed: int, speakers: Speakers) -> Float[Tensor, " samples"]:
+    def _speech(self, mission: str, seed: int, speakers: Speakers) -> Float[Tensor, " samples"]:
         pair = mission, seed % speakers.voices
         if pair not in self._clips:
             self._clips[pair] = speakers.say(*pair).float() / LOUDEST

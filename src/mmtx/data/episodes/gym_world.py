@@ -1,4 +1,4 @@
-"""Environments of Gymnasium: how they are made, and how a model acts in many of them at once."""
+"""Environments of Gymnasium, and a world of many copies of one."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from mmtx.batch import Sample
-from mmtx.data.episodes.recorded import LARGEST_STATE
-from mmtx.data.episodes.source import EpisodeSource, Standardise
+from mmtx.data.episodes.episode_source import EpisodeSource
+from mmtx.data.episodes.episodes import Standardise
+from mmtx.data.episodes.recorded_steps import LARGEST_STATE
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.process.stopping import check, track
 from mmtx.world import Observation, Outcome, World
@@ -22,11 +23,11 @@ from mmtx.world import Observation, Outcome, World
 MISSING = "environments are made by Gymnasium, which is not installed (package gymnasium): pip install 'mmtx[rl]'"
 
 SUCCESS_KEYS = ("is_success", "success")
-"""Under which environments say in ``info`` whether it was done."""
+"""Keys of ``info`` by which environments report success."""
 
 
 def import_gymnasium() -> Any:
-    """The package.
+    """Imports the package.
 
     Raises:
         UserError: it is not installed.
@@ -42,7 +43,7 @@ def check_env(env: str) -> None:
     """Checks that an environment is registered, without making it.
 
     Raises:
-        UserError: Gymnasium is not installed, or knows no such environment.
+        UserError: Gymnasium is not installed, or has no such environment.
     """
     gymnasium = import_gymnasium()
     if ":" in env:
@@ -54,21 +55,21 @@ def check_env(env: str) -> None:
 
 
 def make_env(env: str) -> Any:
-    """A Gymnasium environment, one that can draw itself where that is possible.
+    """Makes a Gymnasium environment, with frames if it can render them.
 
     Raises:
-        UserError: it cannot be made.
+        UserError: it cannot be made, or has other spaces than vectors and classes.
     """
     check_env(env)
     gymnasium = import_gymnasium()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of newer versions, and of ways to draw
+        warnings.simplefilter("ignore")  # about newer versions and render modes
         try:
             try:
                 made = gymnasium.make(env, render_mode="rgb_array", disable_env_checker=True)
             except (TypeError, gymnasium.error.ResetNeeded, gymnasium.error.UnsupportedMode):
                 made = gymnasium.make(env, disable_env_checker=True)
-        except Exception as error:  # whatever an environment's own code raises where it lacks something
+        except Exception as error:  # whatever the environment's own code raises
             raise InvalidValue("env", env, f"cannot be made: {error or type(error).__name__}") from None
     action, state = made.action_space, made.observation_space
     spaces = gymnasium.spaces
@@ -80,12 +81,12 @@ def make_env(env: str) -> Any:
 
 
 def num_actions(env: Any) -> int | None:
-    """Classes of its actions; None where they are numbers."""
+    """Number of classes of its actions; None where they are numbers."""
     return int(env.action_space.n) if hasattr(env.action_space, "n") else None
 
 
 def state_size(space: Any) -> int:
-    """Numbers of an observation; 0 where it is something else."""
+    """Size of an observation as a vector; 0 where it is none."""
     spaces = import_gymnasium().spaces
     if isinstance(space, spaces.Dict):
         sizes = [state_size(part) for part in space.spaces.values()]
@@ -96,7 +97,7 @@ def state_size(space: Any) -> int:
 
 
 def state_vector(space: Any, observation: Any) -> Any:
-    """An observation as a vector ``(S,)`` float32: dictionaries by the order of their keys, classes one-hot."""
+    """An observation as a vector ``(S,)`` float32: dictionaries in the order of their keys, classes one-hot."""
     if isinstance(observation, Mapping):
         parts = [state_vector(space[key], observation[key]) for key in sorted(observation)]
         return numpy.concatenate(parts)
@@ -111,13 +112,13 @@ class GymWorld(World):
     Args:
         env: its id.
         num_episodes: copies.
-        max_steps: after which an episode is over, if the environment does not end it before.
-        standardise: what observations go through, as in the data.
-        action_size: numbers of an action in the data; None: they are classes.
-        num_actions: classes of actions in the data; None: they are numbers.
+        max_steps: after which an episode is truncated.
+        standardise: applied to observations, as in the data.
+        action_size: numbers of an action in the data; None: actions are classes.
+        num_actions: classes of actions in the data; None: actions are numbers.
 
     Raises:
-        UserError: the environment cannot be made, or is not that of the data.
+        UserError: the environment cannot be made, or its spaces are not those of the data.
     """
 
     def __init__(
@@ -138,7 +139,7 @@ class GymWorld(World):
 
     @classmethod
     def of(cls, data: EpisodeSource, env: str, num_episodes: int) -> GymWorld:
-        """Where a model acts that has learnt from data."""
+        """The world for a model that was trained on the data."""
         episodes = data.episodes
         return cls(
             env=env,
@@ -186,7 +187,7 @@ class GymWorld(World):
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != numpy.uint8:
                 return None
             return torch.from_numpy(picture.copy()).permute(2, 0, 1) / 255
-        except Exception:  # whatever an environment's own code raises where it cannot draw: no package, no display
+        except Exception:  # whatever the environment's own code raises without a package or a display
             return None
         finally:
             if before is None:
@@ -205,12 +206,13 @@ class GymWorld(World):
         return [{"state": {"values": self._standardise(seen)}} for seen in self._seen]
 
     def _successes(self) -> Bool[Tensor, " n"] | None:
-        said = [success for success in self._success if success is not None]
-        return torch.tensor([bool(success) for success in self._success]) if said else None
+        if all(success is None for success in self._success):
+            return None
+        return torch.tensor([bool(success) for success in self._success])
 
 
 def _action(space: Any, action: Tensor) -> Any:
-    """An action as the environment takes it: a class, or numbers brought within its limits."""
+    """An action for the environment: a class, or numbers clipped to its limits."""
     if hasattr(space, "n"):
         return int(space.start) + int(action)
     values = action.detach().cpu().numpy().astype(space.dtype).reshape(space.shape)

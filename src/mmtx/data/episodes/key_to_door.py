@@ -1,4 +1,5 @@
-"""Key to door: whoever took the key in the first room earns something at the door of the last. Credit assignment."""
+"""Key to door, a credit-assignment task: only with the key of the first room is there a reward at the last room's
+door."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
 
 from mmtx.batch import Sample
-from mmtx.data.episodes.source import Episodes, EpisodeSource, Standardise, Windowing, check_generated_keys, data_seed
+from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
+from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.errors import InvalidValue, check_within
 from mmtx.process.stopping import track
 from mmtx.world import Observation, Outcome, World
@@ -31,18 +33,18 @@ class KeyToDoor(EpisodeSource):
     The credit-assignment task of the Decision Transformer (arXiv 2106.01345, section 5.4), after Mesnard et al. (arXiv
     2011.09464). The papers do not give the sizes of the grids; those here are ours:
 
-    - Three rooms of `size` x `size` cells are gone through one after the other. The agent spends `room_steps` steps in
-      each of them, and is then in the next. It begins in each in a cell drawn uniformly, that of a thing excepted.
-    - Actions are four moves: up, down, left, right; against a wall nothing happens.
-    - The first room holds the key, in the middle of its second row. Being there takes it.
+    - The agent spends `room_steps` steps in each of three rooms of `size` x `size` cells, one after the other. It
+      starts in each in a uniformly drawn cell, other than that of an object.
+    - Actions are four moves: up, down, left, right; a move against a wall does nothing.
+    - The first room holds the key, in the middle of its second row. Entering that cell takes it.
     - The second room is empty.
-    - The third room holds the door, in the middle of its last row but one. Being there ends the episode; with the key
-      it earns 1. Nothing else earns anything.
-    - The state is the room (one-hot, 3 numbers), the agent's row and column, and the rows and columns from the agent to
-      the thing that is seen, in lengths of the room: the key in the first room until it is taken, the door in the
-      third, otherwise 0. **Whether the agent has the key cannot be seen**, except from what it did.
+    - The third room holds the door, in the middle of its last row but one. Entering that cell ends the episode; with
+      the key the reward is 1. All other rewards are 0.
+    - The state is the room (one-hot, 3 numbers), the agent's row and column, and the offset in rows and columns from
+      the agent to the visible object, in units of `size`: the key in the first room until it is taken, the door in the
+      third, otherwise 0. **Whether the agent has the key is not part of the state**; it follows from its past.
 
-    The data are random walks. With the sizes of the config, rooms of 5 x 5 and 5 steps in each, which reach the things
+    The data are random walks. With the sizes of the config, rooms of 5 x 5 and 5 steps in each, which reach the objects
     from any cell, 2.4% of 10,000 succeed (2.0% of the first 1,000); in the paper it is 3.1%.
 
     Episode `i` is a pure function of (`split_seed`, `i`) and of the sizes. Rooms of the data are seeded from 2**31 on,
@@ -51,11 +53,9 @@ class KeyToDoor(EpisodeSource):
     Args:
         size: cells along each side of a room.
         room_steps: in each of the three rooms; 0 leaves the second out.
-        num_episodes: random walks, those that are held out included.
-        context: steps of a window at most.
-        return_scale: what returns and rewards are divided by.
-        val_fraction: of the episodes, held out to watch training; 0: none.
-        split_seed: which episodes there are, and which of them are held out.
+        num_episodes: random walks, validation included.
+        split_seed: of the episodes, and of the validation split.
+        The other keys are those of `Windowing`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class KeyToDoor(EpisodeSource):
 
     @property
     def reference_returns(self) -> tuple[float, float]:
-        """What the data's random walks earn, and 1."""
+        """The mean return of the random walks, and 1."""
         return self.mean_return, 1.0
 
     def world(self, num_episodes: int) -> World:
@@ -90,7 +90,7 @@ class KeyToDoorWorld(World):
     Args:
         size: cells along each side of a room.
         room_steps: in each of the three rooms.
-        standardise: what states go through, as in the data; None: nothing.
+        standardise: applied to states, as in the data; None: not standardised.
     """
 
     def __init__(self, *, size: int, room_steps: Sequence[int], standardise: Standardise | None) -> None:
@@ -106,40 +106,40 @@ class KeyToDoorWorld(World):
 
     def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
         self._starts = torch.tensor([_starts(self.size, seed) for seed in seeds]).view(-1, NUM_ROOMS, 2)
-        self._time, self._place = 0, self._starts[:, 0]
+        self._time, self._cell = 0, self._starts[:, 0]
         self._has_key = torch.zeros(len(seeds), dtype=torch.bool)
         self._over, self._success = self._has_key.clone(), self._has_key.clone()
         return self._observation(), [{} for _ in seeds]
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
         live, room = ~self._over, self._room
-        moved = (self._place + self._moves[actions.cpu().long()]).clamp(0, self.size - 1)
-        self._place = torch.where(live[:, None], moved, self._place)
+        moved = (self._cell + self._moves[actions.cpu().long()]).clamp(0, self.size - 1)
+        self._cell = torch.where(live[:, None], moved, self._cell)
         if room == KEY_ROOM:
-            self._has_key = self._has_key | (live & (self._place == self._key).all(1))
-        at_door = live & (self._place == self._door).all(1) if room == DOOR_ROOM else torch.zeros_like(live)
+            self._has_key = self._has_key | (live & (self._cell == self._key).all(1))
+        at_door = live & (self._cell == self._door).all(1) if room == DOOR_ROOM else torch.zeros_like(live)
         self._success = self._success | (at_door & self._has_key)
         self._time += 1
         self._over = self._over | at_door | (self._time >= self.max_steps)
         if self._time < self.max_steps and self._room != room:
-            self._place = torch.where(self._over[:, None], self._place, self._starts[:, self._room])
+            self._cell = torch.where(self._over[:, None], self._cell, self._starts[:, self._room])
         return Outcome(
             self._observation(), (at_door & self._has_key).float(), self._over.clone(), self._success.clone()
         )
 
     def states(self) -> Float[Tensor, "n state"]:
-        """What each agent sees, not standardised."""
-        rooms = torch.zeros(len(self._place), NUM_ROOMS)
+        """The state of each agent, not standardised."""
+        rooms = torch.zeros(len(self._cell), NUM_ROOMS)
         rooms[:, self._room] = 1
-        to_thing = torch.zeros_like(self._place)
+        to_object = torch.zeros_like(self._cell)
         if self._room == KEY_ROOM:
-            to_thing = torch.where(self._has_key[:, None], 0, self._key - self._place)
+            to_object = torch.where(self._has_key[:, None], 0, self._key - self._cell)
         elif self._room == DOOR_ROOM:
-            to_thing = self._door - self._place
-        return torch.cat([rooms, self._place / self.size, to_thing / self.size], 1)
+            to_object = self._door - self._cell
+        return torch.cat([rooms, self._cell / self.size, to_object / self.size], 1)
 
     def frame(self, index: int) -> Float[Tensor, "3 height width"]:
-        """The rooms beside each other, the one where the agent is in its colours; the agent holds the key it has."""
+        """The rooms side by side, those without the agent darkened; the agent shows the key that it has."""
         rooms = []
         for room in range(NUM_ROOMS):
             picture = torch.tensor(FLOOR)[:, None, None].expand(3, self.size, self.size).clone()
@@ -148,12 +148,12 @@ class KeyToDoorWorld(World):
             if room == DOOR_ROOM:
                 picture[:, *self._door] = torch.tensor(DOOR)
             if room == self._room:
-                picture[:, *self._place[index]] = torch.tensor(AGENT)
+                picture[:, *self._cell[index]] = torch.tensor(AGENT)
             else:
                 picture *= 0.6
             picture = picture.repeat_interleave(PIXELS_PER_CELL, 1).repeat_interleave(PIXELS_PER_CELL, 2)
             if room == self._room and self._has_key[index]:
-                top, left = (self._place[index] * PIXELS_PER_CELL + PIXELS_PER_CELL // 4).tolist()
+                top, left = (self._cell[index] * PIXELS_PER_CELL + PIXELS_PER_CELL // 4).tolist()
                 side = PIXELS_PER_CELL // 2
                 picture[:, top : top + side, left : left + side] = torch.tensor(KEY)[:, None, None]
             rooms.append(torch.nn.functional.pad(picture, (2, 2, 2, 2), value=WALL))
@@ -170,7 +170,7 @@ class KeyToDoorWorld(World):
 
 
 def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: int) -> Episodes:
-    """Episodes of an agent that takes any action."""
+    """Episodes of an agent that acts at random."""
     world = KeyToDoorWorld(size=size, room_steps=room_steps, standardise=None)
     world.reset([data_seed(seed, number) for number in range(num_episodes)])
     actions = _random_actions(num_episodes, world.max_steps, seed)
@@ -182,9 +182,11 @@ def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: 
         overs.append(outcome.over)
     over = torch.stack(overs, 1)
     lengths = world.max_steps - over.sum(1) + 1
-    there = torch.arange(world.max_steps) < lengths[:, None]
+    is_step = torch.arange(world.max_steps) < lengths[:, None]
     steps = {"observations": torch.stack(observations, 1), "actions": actions, "rewards": torch.stack(rewards, 1)}
-    recorded = {name: values[there].numpy() for name, values in steps.items()} | {"terminations": over[there].numpy()}
+    recorded = {name: values[is_step].numpy() for name, values in steps.items()} | {
+        "terminations": over[is_step].numpy()
+    }
     return Episodes.of(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=world.max_steps)
 
 
@@ -194,12 +196,12 @@ def _random_actions(num_episodes: int, num_steps: int, seed: int) -> Int64[Tenso
 
 
 def _starts(size: int, seed: int) -> list[tuple[int, int]]:
-    """Where the agent begins in each room: any cell but that of the room's thing."""
+    """The agent's first cell in each room: any but that of the room's object."""
     generator = numpy.random.default_rng(seed)
-    things = {KEY_ROOM: _key_cell(size), DOOR_ROOM: _door_cell(size)}
+    objects = {KEY_ROOM: _key_cell(size), DOOR_ROOM: _door_cell(size)}
     starts = []
     for room in range(NUM_ROOMS):
-        cells = [(row, column) for row in range(size) for column in range(size) if (row, column) != things.get(room)]
+        cells = [(row, column) for row in range(size) for column in range(size) if (row, column) != objects.get(room)]
         starts.append(cells[int(generator.integers(len(cells)))])
     return starts
 

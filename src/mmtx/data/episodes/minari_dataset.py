@@ -1,4 +1,4 @@
-"""Datasets of Minari, by name: trajectories of robots, mazes and games that others have recorded."""
+"""Datasets of Minari, by name: recorded trajectories of robots, mazes and games."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from mmtx.errors import InvalidValue, UserError
 
 MISSING = "datasets of Minari are fetched by its package, which is not installed: pip install 'mmtx[rl]'"
 ADDRESS = "https://huggingface.co/farama-minari"
-"""Where Minari's datasets lie: asked before Minari is, which waits for a network that is not there for minutes."""
+"""The server of Minari's datasets, which is tried first: without a network, Minari itself would wait for minutes."""
 
 MOST_SECONDS = 3600.0
-"""How long a download may take."""
+"""Time limit of a download."""
 
 NAME = re.compile(r"([\w-]+/)*[\w-]+-v\d+")
 
@@ -29,16 +29,9 @@ class Minari(Trajectories):
     """Names: ``return``, ``reward``, ``state``, ``action``; see `mmtx.data.Trajectories`.
 
     Args:
-        name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's own folder
-            (``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``), and downloaded where it is not there yet.
-        env: id of the Gymnasium environment that a model acts in; null: the one that the dataset names.
-        num_actions: classes of discrete actions; null: as the dataset says.
-        reference_returns: of a random and of an expert policy; null: those that the dataset names, or none.
-        context: steps of a window at most.
-        max_steps: that an episode may have.
-        return_scale: what returns and rewards are divided by.
-        val_fraction: of the episodes, held out to watch training; 0: none.
-        split_seed: which ones.
+        name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's folder
+            (``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``), and downloaded if it is missing.
+        The other keys are those of `mmtx.data.Trajectories`, whose null stands for what the dataset declares.
     """
 
     def __init__(
@@ -68,7 +61,7 @@ class Minari(Trajectories):
 
 
 def _folder(name: str) -> Path:
-    """Where a dataset lies, after downloading it if need be."""
+    """The folder of a dataset, which is downloaded if it is missing."""
     if not NAME.fullmatch(name):
         raise InvalidValue("name", name, "is not the name of a Minari dataset, as mujoco/hopper/expert-v0 is")
     at = os.environ.get("MINARI_DATASETS_PATH")
@@ -90,13 +83,13 @@ def _download(name: str, folder: Path) -> None:
     except (OSError, HTTPException) as error:
         raise UserError(f"{name} is not in {folder}, and {ADDRESS} cannot be reached ({error}). {hint}") from None
     print(f"mmtx: downloading {name} to {folder}", file=sys.stderr, flush=True)
-    problem = _outcome(minari.download_dataset, name)
+    problem = _download_error(minari.download_dataset, name)
     if problem is not None:
         raise UserError(f"{name} could not be downloaded to {folder}: {problem}. {hint}")
 
 
-def _outcome(download: Any, name: str) -> Exception | None:
-    """What keeps a download from coming to its end."""
+def _download_error(download: Any, name: str) -> Exception | None:
+    """The error of a download; None if there is none."""
     outcomes: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
 
     def attempt() -> None:

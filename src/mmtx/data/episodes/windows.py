@@ -1,4 +1,4 @@
-"""Windows of steps, cut out of tables of all steps, a batch at a time."""
+"""Windows of steps, gathered from tables of all steps, a batch at a time."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from mmtx.batch import Batch, Sample, Spec
 
 
 class StepTable:
-    """The fields of every step side by side, one table for each dtype, so that one look-up in it fetches them all.
+    """The fields of every step as columns of one table for each dtype, so that one look-up fetches them all.
 
-    Fields that are one tensor are kept once, and share their memory in what is fetched. After the last step comes a row
-    of zeros: what padding is.
+    A tensor that is several fields is stored once, and these share memory in what is fetched. The last row is zeros,
+    for padding.
 
     Args:
-        steps: the fields ``(steps, ...)``; of each step a number, a vector, or more.
+        steps: the fields ``(steps, ...)``.
     """
 
     def __init__(self, steps: Sample) -> None:
         columns: dict[torch.dtype, list[Tensor]] = {}
-        known: dict[int, slice] = {}
-        self._places: dict[str, dict[str, tuple[torch.dtype, slice, torch.Size]]] = {}
+        slices: dict[int, slice] = {}
+        self._columns: dict[str, dict[str, tuple[torch.dtype, slice, torch.Size]]] = {}
         for name, fields in steps.items():
-            self._places[name] = {}
+            self._columns[name] = {}
             for key, values in fields.items():
                 beside = columns.setdefault(values.dtype, [])
-                if id(values) not in known:
+                if id(values) not in slices:
                     first = sum(column.shape[1] for column in beside)
                     beside.append(values.reshape(len(values), -1))
-                    known[id(values)] = slice(first, first + beside[-1].shape[1])
-                self._places[name][key] = values.dtype, known[id(values)], values.shape[1:]
-        self.names = tuple(self._places)
+                    slices[id(values)] = slice(first, first + beside[-1].shape[1])
+                self._columns[name][key] = values.dtype, slices[id(values)], values.shape[1:]
+        self.names = tuple(self._columns)
         self._tables = {
             dtype: torch.cat([torch.cat(beside, 1), beside[0].new_zeros(1, sum(c.shape[1] for c in beside))])
             for dtype, beside in columns.items()
@@ -43,14 +43,15 @@ class StepTable:
 
     def fetch(self, rows: Int64[Tensor, "*index"], names: Iterable[str]) -> Sample:
         """The fields of some steps, ``(*index, ...)``."""
-        flat, places = rows.flatten(), {name: self._places[name] for name in names}
-        wanted = {dtype for fields in places.values() for dtype, _, _ in fields.values()}
-        found = {dtype: self._tables[dtype].index_select(0, flat).view(*rows.shape, -1) for dtype in wanted}
+        flat, columns = rows.flatten(), {name: self._columns[name] for name in names}
+        dtypes = {dtype for fields in columns.values() for dtype, _, _ in fields.values()}
+        found = {dtype: self._tables[dtype].index_select(0, flat).view(*rows.shape, -1) for dtype in dtypes}
         return {
             name: {
-                key: found[dtype][..., place].view(*rows.shape, *shape) for key, (dtype, place, shape) in fields.items()
+                key: found[dtype][..., within].view(*rows.shape, *shape)
+                for key, (dtype, within, shape) in fields.items()
             }
-            for name, fields in places.items()
+            for name, fields in columns.items()
         }
 
 
@@ -61,7 +62,7 @@ class Windows:
         steps: the fields of every step.
         left: steps from each one to the end of its episode, itself included.
         begin: first step of each window.
-        context: steps of a window at most.
+        context: most steps of a window.
     """
 
     def __init__(

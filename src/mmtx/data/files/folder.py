@@ -1,4 +1,4 @@
-"""What lies in a folder, but for what systems and their programs leave there."""
+"""The listing of a folder, without hidden files and those that operating systems leave behind."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from pathlib import Path
 
 from mmtx.errors import UserError, some
 
-LEFT_BEHIND = (
+SYSTEM_FILES = (
     *("Thumbs.db", "ehthumbs.db", "desktop.ini", "Icon\r", "__MACOSX", "@eaDir", "lost+found"),
     *("$RECYCLE.BIN", "System Volume Information"),
 )
 
 
 @dataclass(frozen=True)
-class Inside:
-    """What lies in a folder, in the order of its names, links followed; neither hidden nor left behind by a system.
+class FolderListing:
+    """The entries of a folder in the order of their names, links followed, without hidden and `SYSTEM_FILES`.
 
     Attributes:
-        files: that have bytes to read.
-        folders: in it.
-        others: links that lead nowhere, pipes and such.
+        files: regular files.
+        folders: subfolders.
+        others: broken links, pipes and such.
     """
 
     files: list[Path]
@@ -31,33 +31,33 @@ class Inside:
     others: list[Path]
 
 
-def look_into(folder: Path) -> Inside:
-    """What lies in a folder.
+def list_folder(folder: Path) -> FolderListing:
+    """Lists a folder.
 
     Raises:
-        UserError: it may not be read.
+        UserError: it cannot be read.
     """
-    inside = Inside([], [], [])
+    listing = FolderListing([], [], [])
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in LEFT_BEHIND]
+            shown = [entry for entry in entries if not entry.name.startswith(".") and entry.name not in SYSTEM_FILES]
     except OSError as error:
         raise UserError(f"{folder} cannot be read: {error.strerror}") from None
     for entry in sorted(shown, key=lambda entry: entry.name):
-        kind = inside.files if _holds(entry.is_file) else inside.folders if _holds(entry.is_dir) else inside.others
+        kind = listing.files if _is(entry.is_file) else listing.folders if _is(entry.is_dir) else listing.others
         kind.append(folder / entry.name)
-    return inside
+    return listing
 
 
-def _holds(question: Callable[[], bool]) -> bool:
+def _is(test: Callable[[], bool]) -> bool:
     try:
-        return question()
-    except OSError:  # links in a circle
+        return test()
+    except OSError:  # circular links
         return False
 
 
-def report_left_out(folder: Path, files: list[Path], kind: str) -> None:
-    """A line on stderr of what is left out, if anything is: it is none of that kind."""
+def report_skipped(folder: Path, files: list[Path], kind: str) -> None:
+    """Writes a line to stderr that names the skipped files, if there are any: they are of another kind."""
     if files:
         names = some(str(file.relative_to(folder)) for file in files)
         number = "a file" if len(files) == 1 else f"{len(files)} files"

@@ -1,4 +1,4 @@
-"""A public dataset that comes as one archive, too large to be held in memory."""
+"""An archive of a public dataset, downloaded and unpacked to the cache."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mmtx.data.files import public_file
+from mmtx.data.files.cache import cache_folder
 from mmtx.errors import UserError
 
 
 @dataclass(frozen=True)
 class PublicArchive:
-    """Where an archive can be had, and the folder that it becomes.
+    """An archive too large for memory, and the folder that it is unpacked to.
 
     Args:
         address: of the archive, a ``.tar.gz``.
         sha256: its checksum.
-        inside: the wanted folder in the archive; ``.`` for all of it.
-        name: that folder's place in the cache folder (``LibriSpeech/dev-clean``).
+        inside: the folder in the archive; ``.`` for all of it.
+        name: path of that folder within the cache folder (``LibriSpeech/dev-clean``).
     """
 
     address: str
@@ -36,16 +37,16 @@ class PublicArchive:
     inside: str
     name: str
 
-    def fetched(self) -> Path:
-        """The cache folder, after this archive is unpacked there, downloaded if it is not there yet.
+    def fetch(self) -> Path:
+        """The cache folder, to which the archive is downloaded and unpacked if it is not there yet.
 
-        An address has `public_file.ANSWER_SECONDS` to begin to answer, and then again for every block. Nothing that is
-        half-done is ever seen under the folder's name, whoever else fetches it at the same time.
+        The address has `public_file.ANSWER_SECONDS` to begin to answer, and again for every block. The folder appears
+        only once it is whole, also where several processes fetch it at the same time.
 
         Raises:
             UserError: it cannot be downloaded, is not what was published, or does not fit on the disk.
         """
-        cache = public_file.cache_folder()
+        cache = cache_folder()
         folder = cache / self.name
         if folder.is_dir():
             return cache
@@ -93,10 +94,10 @@ def _draft_folder(cache: Path) -> Iterator[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Renames a folder.
+    """Moves a folder.
 
     Raises:
-        FileExistsError: the target is there already.
+        FileExistsError: the target exists.
     """
     try:
         os.rename(source, target)

@@ -1,10 +1,8 @@
-"""One file of a public dataset."""
+"""A file of a public dataset, read from a folder or downloaded to the cache."""
 
 from __future__ import annotations
 
-import os
 import queue
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,11 +11,12 @@ from pathlib import Path
 from typing import Generic, TypeVar
 from urllib.request import Request, urlopen
 
+from mmtx.data.files.cache import cache_folder, write_atomically
 from mmtx.errors import UserError
 from mmtx.process.stopping import track
 
 ANSWER_SECONDS = 20.0
-"""How long the addresses of a file may take, all together, until one begins to answer."""
+"""Seconds that the addresses of a file may take, all together, until one begins to answer."""
 
 MIB = 1 << 20
 
@@ -26,20 +25,20 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True)
 class PublicFile(Generic[Content]):
-    """Where a file lies in its dataset's folder, where it can be had, and what is in it.
+    """A file: its path in the folder of its dataset, its addresses, and how it is read.
 
     Args:
         name: path within the folder (``MNIST/raw/train-images-idx3-ubyte.gz``).
         addresses: tried in turn.
-        read: makes of its bytes what is wanted, and verifies them; a `ValueError` says what is wrong, as a predicate.
+        read: parses and verifies its bytes; raises `ValueError` with what is wrong, as a predicate.
     """
 
     name: str
     addresses: Sequence[str]
     read: Callable[[bytes], Content]
 
-    def of(self, folder: Path) -> Content:
-        """What the file in a folder holds. Nothing is written there.
+    def read_from(self, folder: Path) -> Content:
+        """The content of the file in a folder, where nothing is written.
 
         Raises:
             UserError: it cannot be read, or is not what was published.
@@ -52,8 +51,8 @@ class PublicFile(Generic[Content]):
         except ValueError as error:
             raise UserError(f"{file} {error}; fetch it again from {self.addresses[0]}") from None
 
-    def fetched(self) -> Content:
-        """What the file in the cache folder holds, downloaded if it is not there yet or damaged.
+    def fetch(self) -> Content:
+        """The content of the file in the cache folder, downloaded if it is missing or damaged.
 
         Raises:
             UserError: no address gives it within a reasonable time.
@@ -63,24 +62,20 @@ class PublicFile(Generic[Content]):
             try:
                 return self.read(file.read_bytes())
             except ValueError:
-                pass  # it is ours to replace
+                pass  # a damaged file of the cache is downloaded again
         failures = []
         for address in self.addresses:
             try:
                 content = _download(address, file.name, ANSWER_SECONDS / len(self.addresses))
-                wanted = self.read(content)
-                write_whole(file, content)
-                return wanted
+                parsed = self.read(content)
+                write_atomically(file, content)
+                return parsed
             except (OSError, HTTPException, ValueError) as error:
                 failures.append(f"{address} ({error})")
         raise UserError(
             f"{file.name} could not be downloaded to {file.parent}: {'; '.join(failures)}. "
             f"With the file at hand, data.path=FOLDER reads FOLDER/{self.name}"
         )
-
-
-def cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mmtx"
 
 
 def _download(address: str, name: str, seconds: float) -> bytes:
@@ -90,17 +85,17 @@ def _download(address: str, name: str, seconds: float) -> bytes:
 
 
 def open_address(address: str, seconds: float) -> HTTPResponse:
-    """The beginning of an answer, within so many seconds. `urlopen`'s own limit counts anew for every number of a host,
-    and not at all while its name is looked up."""
+    """Opens an address, within so many seconds. The time limit of `urlopen` starts again for every IP address of a
+    host, and excludes the look-up of its name."""
     answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
 
-    def ask() -> None:
+    def attempt() -> None:
         try:
             answers.put(urlopen(Request(address, headers={"User-Agent": "mmtx"}), timeout=seconds))
         except Exception as error:
             answers.put(error)
 
-    threading.Thread(target=ask, daemon=True).start()
+    threading.Thread(target=attempt, daemon=True).start()
     try:
         answer = answers.get(timeout=seconds)
     except queue.Empty:
@@ -108,16 +103,3 @@ def open_address(address: str, seconds: float) -> HTTPResponse:
     if isinstance(answer, Exception):
         raise answer
     return answer
-
-
-def write_whole(file: Path, content: bytes) -> None:
-    """Writes a file that nobody can see half-written, whoever else writes it at the same time."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=file.parent, prefix=".", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        os.replace(draft, file)
-    except BaseException:
-        os.unlink(draft)
-        raise

@@ -1,4 +1,4 @@
-"""Tables of samples: fields under a header, or an object of JSON on each line."""
+"""Tables of samples: CSV or TSV with a header, or a JSON object on each line."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from mmtx.data.text.text_file import read_text
 from mmtx.errors import InvalidValue, UserError, refuse_together, some
 
 KINDS = (".csv", ".tsv", ".jsonl")
-NOT_A_VALUE = ("nan", "NaN", "<NA>")
-"""How a missing value is written where fields have no types."""
+MISSING_VALUES = ("nan", "NaN", "<NA>")
+"""Spellings of a missing value in CSV and TSV, where fields have no types."""
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
 
 
@@ -28,8 +28,8 @@ class Row:
     """One row of a table.
 
     Attributes:
-        where: its file and place, as an error names it.
-        values: of the columns that were asked for, without those that cannot be read.
+        where: its file and row, as an error names it.
+        values: of the requested columns, without those that cannot be read.
     """
 
     where: str
@@ -38,13 +38,13 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """A file of rows.
+    """The content of a table.
 
     Attributes:
-        file: where it lies.
-        columns: all that its header has, or any of its objects.
+        file: its path.
+        columns: all of its header, or of any of its objects.
         rows: those that could be read, at least one.
-        problems: what is wrong with the others, and with values.
+        problems: what is wrong with other rows, and with values.
     """
 
     file: Path
@@ -54,23 +54,21 @@ class Table:
 
 
 def read_table(key: str, path: str, *, texts: Collection[str], labels: Collection[str]) -> Table:
-    """The rows of a ``.csv`` or ``.tsv`` file with a header (in the latter quotes are letters like others), or of a
-    ``.jsonl`` file.
+    """Reads a ``.csv`` or ``.tsv`` file with a header (in the latter quotes have no meaning), or a ``.jsonl`` file.
 
-    A text is a string with something in it, taken as it stands. A label is the same without surrounding spaces, in
-    Unicode's normal form C, or a whole number: 1 and 1.0 of JSON are "1", as the string is. Everything else is a
-    problem: null, NaN, true and false, other numbers, lists, objects. So is a row that has more or fewer fields than
-    the header or is the header again, and a number that stands among the labels in two spellings. A column that no row
-    has is none.
+    A text is a non-empty string, unchanged. A label is a string without surrounding spaces, in Unicode's normal form C,
+    or a whole number: 1 and 1.0 of JSON are "1", as the string is. Everything else is a problem: null, NaN, true and
+    false, other numbers, lists, objects. So is a row with more or fewer fields than the header, a repeated header, and
+    a number among the labels in two spellings.
 
     Args:
-        key: that gives the path.
-        path: of the file: UTF-8, with or without a byte-order mark.
+        key: of the config, that gives the path.
+        path: of the file, in UTF-8, with or without a byte-order mark.
         texts: names of columns of texts.
         labels: names of columns of classes.
 
     Raises:
-        UserError: it is no such file, or has no rows, or has one column twice.
+        UserError: it is no such file, has no rows, or has a column twice.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() not in KINDS:
@@ -86,8 +84,8 @@ def read_table(key: str, path: str, *, texts: Collection[str], labels: Collectio
     readers = {column: read for column, read in readers.items() if column in columns}
     rows: list[Row] = []
     problems: list[str] = []
-    for place, values in found:
-        where = f"{file}, {place}"
+    for row, values in found:
+        where = f"{file}, {row}"
         if isinstance(values, str):
             problems.append(f"{where} {values}")
         else:
@@ -101,7 +99,7 @@ def read_table(key: str, path: str, *, texts: Collection[str], labels: Collectio
 
 
 Found = Iterator[tuple[str, dict[str, object] | str]]
-"""The place of each row, and its values, or what is wrong with it, as a predicate."""
+"""Row or line of each entry, and its values, or what is wrong with it, as a predicate."""
 
 
 def _fields(file: Path, content: str) -> Found:
@@ -112,7 +110,7 @@ def _fields(file: Path, content: str) -> Found:
     number = 0
     with _long_fields(len(content)):
         try:
-            for number, values in enumerate(filter(None, reader), start=1):  # empty lines are no rows
+            for number, values in enumerate(filter(None, reader), start=1):  # without empty lines
                 if number == 1:
                     header = [name.strip() for name in values]
                     _check_once(file, [name for name in header if name])
@@ -130,7 +128,7 @@ def _fields(file: Path, content: str) -> Found:
 
 @contextmanager
 def _long_fields(length: int) -> Iterator[None]:
-    """The csv module has one limit of a field for the whole process, of 131,072 characters."""
+    """Lifts the limit of a field, 131,072 characters, which the csv module has for the whole process."""
     before = csv.field_size_limit(min(length + 1, 2**31 - 1))
     try:
         yield
@@ -145,11 +143,11 @@ def _check_once(file: Path, header: Sequence[str]) -> None:
 
 
 def _typed(field: str) -> str | None:
-    return None if field.strip() in NOT_A_VALUE else field
+    return None if field.strip() in MISSING_VALUES else field
 
 
 def _objects(content: str) -> Found:
-    for number, line in enumerate(content.split("\n"), start=1):  # other ends of lines may stand in a string
+    for number, line in enumerate(content.split("\n"), start=1):  # a string may hold other line ends
         if not line.strip():
             continue
         try:
@@ -171,7 +169,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 def _read_values(
     where: str, values: Mapping[str, object], readers: Mapping[str, Callable[[object], str]], problems: list[str]
 ) -> Iterator[tuple[str, str]]:
-    """Columns with their values; what is wrong with one is added to `problems`."""
+    """Columns with their values; appends to `problems` what is wrong with one."""
     for column, read in readers.items():
         try:
             yield column, read(values.get(column))
@@ -203,9 +201,9 @@ def _label(value: object) -> str:
 
 
 def _double_spellings(file: Path, column: str, labels: Collection[str]) -> Iterator[str]:
-    """Numbers that are written in two ways, which would be two classes."""
+    """Numbers in two spellings, which would be two classes."""
     first: dict[Decimal, str] = {}
     for label in sorted(filter(NUMBER.fullmatch, labels)):
-        known = first.setdefault(Decimal(label), label)
-        if known != label:
-            yield f"{file}: {column} has {known} and {label}, which are one number: write it in one way"
+        spelling = first.setdefault(Decimal(label), label)
+        if spelling != label:
+            yield f"{file}: {column} has {spelling} and {label}, which are one number: write it in one way"

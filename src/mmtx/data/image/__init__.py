@@ -1,1 +1,1 @@
-"""Pictures."""
+"""Datasets of pictures, and how image files are decoded."""

@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmtx.data.files.checksum import check_md5
 from mmtx.data.files.public_file import PublicFile
-from mmtx.data.files.verified import verified
 from mmtx.data.image.labelled_images import LabelledImages, Pictures
 from mmtx.errors import InvalidValue
 
@@ -30,20 +30,18 @@ TRAIN_MD5S = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
 }
 TEST_MD5S = {"test_batch": "40351d587109b95175f43aff81a1287e"}
-LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 class CIFAR10(LabelledImages):
     """Names: ``image`` (3 x 32 x 32), ``label`` (what it shows). 50,000 to train on and 10,000 for the test.
 
-    In `path` lies the published archive ``cifar-10-python.tar.gz``, or its folder ``cifar-10-batches-py`` unpacked, and
+    `path` holds the published archive ``cifar-10-python.tar.gz``, or its unpacked folder ``cifar-10-batches-py``, which
     is verified by checksums. Nothing is written there.
 
     Args:
         path: the folder; None: downloads the archive to the cache folder.
-        augment: applied to training pictures, uint8 ``(3, 32, 32)``.
-        num_val: pictures of the training part that are held out to watch training.
-        split_seed: which ones.
+        The other keys are those of `LabelledImages`.
     """
 
     def __init__(
@@ -54,7 +52,7 @@ class CIFAR10(LabelledImages):
         super().__init__(
             train=_join(batches[: len(TRAIN_MD5S)]),
             test=_join(batches[len(TRAIN_MD5S) :]),
-            labels=LABELS,
+            class_names=CLASS_NAMES,
             augment=augment,
             num_val=num_val,
             split_seed=split_seed,
@@ -64,12 +62,12 @@ class CIFAR10(LabelledImages):
 def _read(folder: Path | None, md5s: dict[str, str]) -> list[Pictures]:
     archive = PublicFile(ARCHIVE, [ADDRESS], partial(_unpack, md5s=md5s))
     if folder is None:
-        return archive.fetched()
+        return archive.fetch()
     if (folder / FOLDER).is_dir():
         files = [PublicFile(f"{FOLDER}/{name}", [ADDRESS], partial(_batch, md5=md5)) for name, md5 in md5s.items()]
-        return [file.of(folder) for file in files]
+        return [file.read_from(folder) for file in files]
     if (folder / ARCHIVE).is_file():
-        return archive.of(folder)
+        return archive.read_from(folder)
     problem = f"holds neither {FOLDER} nor {ARCHIVE}" if folder.is_dir() else "is not a folder"
     raise InvalidValue("path", folder, problem, str(folder.parent) if folder.name in (FOLDER, ARCHIVE) else None)
 
@@ -77,8 +75,8 @@ def _read(folder: Path | None, md5s: dict[str, str]) -> list[Pictures]:
 def _unpack(archive: bytes, md5s: dict[str, str]) -> list[Pictures]:
     files = {}
     try:
-        # nothing is unpacked before it is known what it is
-        with tarfile.open(fileobj=io.BytesIO(verified(archive, ARCHIVE_MD5)), mode="r:gz") as tar:
+        # the checksum is verified before anything is unpacked
+        with tarfile.open(fileobj=io.BytesIO(check_md5(archive, ARCHIVE_MD5)), mode="r:gz") as tar:
             for member in tar:
                 stream = tar.extractfile(member)
                 if stream is not None:
@@ -89,10 +87,10 @@ def _unpack(archive: bytes, md5s: dict[str, str]) -> list[Pictures]:
 
 
 def _batch(content: bytes, md5: str) -> Pictures:
-    """10,000 pictures: a pickle, which is safe to load as it is known by its checksum."""
+    """10,000 pictures: a pickle, which is safe to load after its checksum is verified."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it was written by a NumPy whose dtypes pickled in another way
-        batch = pickle.loads(verified(content, md5), encoding="latin1")
+        warnings.simplefilter("ignore")  # an old NumPy wrote it, whose dtypes pickle differently
+        batch = pickle.loads(check_md5(content, md5), encoding="latin1")
     return torch.from_numpy(batch["data"]).reshape(-1, 3, 32, 32), torch.tensor(batch["labels"])
 
 

@@ -16,7 +16,7 @@ class FashionMNIST(IdxImages):
         "8181f5470baa50b63fa0f6fddb340f0a",
         "15d484375f8d13e6eb1aabb0c3f46965",
     )
-    labels = (
+    class_names = (
         "T-shirt/top",
         "trouser",
         "pullover",

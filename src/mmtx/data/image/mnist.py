@@ -17,4 +17,4 @@ class MNIST(IdxImages):
         "2646ac647ad5339dbf082846283269ea",
         "27ae3e4e09519cfbb04c329615203637",
     )
-    labels = NAMES
+    class_names = NAMES

@@ -1,4 +1,4 @@
-"""A PNG file without what its picture does not depend on."""
+"""The chunks of a PNG file that its picture depends on."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"tRNS", b"eXIf")
-"""Chunks that change what is seen, though a reader may pass them over by their names: transparency, orientation."""
-TEXTS, TURNING = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
-"""Texts, and the keywords of those that say the orientation, too: EXIF as ImageMagick writes it, and XMP."""
+"""Optional chunks that change the picture: transparency, orientation."""
+TEXTS, ORIENTATION = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"XML:com.adobe.xmp")
+"""Chunks of text, and the keywords of those with an orientation: EXIF as ImageMagick writes it, and XMP."""
 LARGEST_TEXT = 1 << 20
 
 
 def needed_chunks(stream: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
-    """The chunks of a PNG file that its picture depends on, and another file as it is. Colour profiles, texts and
-    further frames may be as large or as broken as they like; a text that says the orientation is kept if it is whole.
+    """The chunks of a PNG file that its picture depends on; other files unchanged. Colour profiles, texts and further
+    frames are dropped, however large or broken; a text with an orientation is needed if its checksum is right.
 
     Raises:
         ValueError: the checksum of a chunk that is needed is wrong.
@@ -23,30 +23,30 @@ def needed_chunks(stream: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
     if stream.read(8) != SIGNATURE:
         stream.seek(0)
         return stream
-    kept = io.BytesIO()
-    kept.write(SIGNATURE)
+    needed = io.BytesIO()
+    needed.write(SIGNATURE)
     name = b""
     while name != b"IEND" and len(head := stream.read(8)) == 8:
         size, name = int.from_bytes(head[:4], "big"), head[4:]
-        is_needed = not name[0] & 0x20 or name in NEEDED  # a small letter: it may be passed over
+        is_needed = not name[0] & 0x20 or name in NEEDED  # a lower-case letter marks an optional chunk
         if not is_needed and (name not in TEXTS or size > LARGEST_TEXT):
             stream.seek(size + 4, io.SEEK_CUR)
             continue
         content = stream.read(size + 4)
         is_sound = zlib.crc32(name + content[:-4]) == int.from_bytes(content[-4:], "big")
-        if not is_needed and not (is_sound and _says_orientation(name, content[:-4])):
+        if not is_needed and not (is_sound and _has_orientation(name, content[:-4])):
             continue
         if len(content) == size + 4 and not is_sound:
             raise ValueError(f"the checksum of its chunk {name.decode('latin-1')} is wrong")
-        kept.write(head + content)
-    kept.seek(0)
-    return kept
+        needed.write(head + content)
+    needed.seek(0)
+    return needed
 
 
-def _says_orientation(name: bytes, content: bytes) -> bool:
-    """Whether a text is one of those, and can be unpacked without growing large."""
+def _has_orientation(name: bytes, content: bytes) -> bool:
+    """Whether a text has an orientation, and its decompressed size is limited."""
     keyword, _, rest = content.partition(b"\0")
-    if keyword not in TURNING:
+    if keyword not in ORIENTATION:
         return False
     if name == b"tEXt" or (name == b"iTXt" and rest[:1] == b"\0"):
         return True

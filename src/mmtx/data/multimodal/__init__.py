@@ -1,1 +1,1 @@
-"""Samples of several modalities."""
+"""Datasets of several modalities."""

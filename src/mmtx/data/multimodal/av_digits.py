@@ -1,4 +1,4 @@
-"""Digits seen and heard, each badly: what one modality lacks the other has (Vielzeuf et al. 2018, arXiv 1808.07275)."""
+"""Degraded pictures and recordings of digits, which complement each other (Vielzeuf et al. 2018, arXiv 1808.07275)."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from mmtx.errors import InvalidValue, UserError
 
 
 class AVDigits(Source):
-    """Names: ``image``, ``audio``, ``label``. A sample is a clip of a spoken digit beside a picture of the same digit.
+    """Names: ``image``, ``audio``, ``label``. A sample is a clip of a spoken digit, and a picture of the same digit.
 
-    As in AV-MNIST, pictures keep a share of their energy (of their variance, by principal components) and sound drowns
-    in noise, white here. In training, the picture and the noise of a clip are drawn anew each time; in validation and
-    test they are a function of (`split_seed`, split, index). Each split takes pictures and clips from that split of
-    its two sources: no picture and no voice is in two of them if that is so there.
+    As in AV-MNIST, pictures keep a share of their energy (of their variance, by principal components), and noise is
+    added to the sound, white noise here. In training, the picture and the noise of a clip are redrawn each time; in
+    validation and test they are a function of (`split_seed`, split, index). Each split takes its pictures and clips
+    from that split of the two sources.
 
     Args:
-        pictures: has names ``image`` and ``label``.
-        voices: has names ``audio`` and ``label``, with as many classes.
-        augment: applied to training pictures before they lose anything, uint8 ``(C, H, W)``.
+        pictures: dataset with names ``image`` and ``label``.
+        voices: dataset with names ``audio`` and ``label``, with as many classes.
+        augment: applied to training pictures before the degradation, uint8 ``(C, H, W)``.
         picture_energy: pictures keep the first principal components of the training pictures, one at least, as many
-            as together have at most this share of the variance; 1: pictures stay as they are.
+            as together have at most this share of the variance; 1: pictures are unchanged.
         voice_snr_db: signal-to-noise ratio of the sound, in dB; null: no noise.
-        split_seed: of what is drawn for validation and test.
+        split_seed: of the draws for validation and test.
     """
 
     def __init__(
@@ -58,8 +58,8 @@ class AVDigits(Source):
         }
         self._blur = None
         if picture_energy < 1:
-            kept = self.learnt.statistic("image", "components", lambda: _components(self._parts["train"].pixels))
-            self._blur = _Blur(kept, picture_energy)
+            components = self.fitted.statistic("image", "components", lambda: _components(self._parts["train"].pixels))
+            self._blur = _Blur(components, picture_energy)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -92,7 +92,7 @@ class AVDigits(Source):
         pixels = pixels if self._blur is None else self._blur(pixels)
         waveform = clip["audio"]["waveform"]
         if self.snr_db is not None:
-            waveform = _drown(waveform, self.snr_db, generator)
+            waveform = _add_noise(waveform, self.snr_db, generator)
         return {"image": {"pixels": pixels}, "audio": {"waveform": waveform}, "label": clip["label"]}
 
 
@@ -109,39 +109,40 @@ class _Pairs:
         missing = [label for label, found in self._of_class.items() if not len(found)]
         if missing:
             raise UserError(
-                f"class {missing[0]} is heard in the {split} part of data.voices, and there is no picture "
-                f"of it in that of data.pictures"
+                f"class {missing[0]} is in the {split} part of data.voices, and has no picture in that of data.pictures"
             )
 
     def picture(self, label: int, generator: torch.Generator) -> UInt8[Tensor, "C H W"]:
-        """One of this class."""
+        """A random picture of this class."""
         choices = self._of_class[label]
         return self.pixels[choices[torch.randint(len(choices), (), generator=generator)]].clone()
 
 
 class _Blur:
-    """What is left of a picture of its first principal components."""
+    """Projects pictures on their first principal components."""
 
     def __init__(self, components: Mapping[str, Tensor], energy: float) -> None:
         shares = components["variances"].cumsum(0) / components["variances"].sum()
         self.mean, self.axes = components["mean"], components["axes"][:, : max(1, int((shares <= energy).sum()))]
 
     def __call__(self, pixels: UInt8[Tensor, "C H W"]) -> UInt8[Tensor, "C H W"]:
-        kept = (pixels.flatten().double() - self.mean) @ self.axes @ self.axes.T + self.mean
-        return kept.round().clamp(0, 255).to(torch.uint8).view_as(pixels)
+        projected = (pixels.flatten().double() - self.mean) @ self.axes @ self.axes.T + self.mean
+        return projected.round().clamp(0, 255).to(torch.uint8).view_as(pixels)
 
 
 def _components(pixels: UInt8[Tensor, "N C H W"]) -> dict[str, Tensor]:
-    """The principal components of pictures: their ``mean``, and their ``axes`` with the ``variances`` along them,
-    falling."""
+    """The principal components of pictures: ``mean``, and ``axes`` with the ``variances`` along them, in falling
+    order."""
     flat = pixels.flatten(1).double()
     mean = flat.mean(0)
     variances, axes = torch.linalg.eigh((flat - mean).T @ (flat - mean))
     return {"mean": mean, "variances": variances.flip(0), "axes": axes.flip(1)}
 
 
-def _drown(waveform: Float[Tensor, " samples"], snr_db: float, generator: torch.Generator) -> Float[Tensor, " samples"]:
-    """White noise added, the sum as loud at its peak as the clip was."""
+def _add_noise(
+    waveform: Float[Tensor, " samples"], snr_db: float, generator: torch.Generator
+) -> Float[Tensor, " samples"]:
+    """The clip with white noise, scaled to the clip's peak."""
     noise = torch.randn(len(waveform), generator=generator) * waveform.square().mean().sqrt() * 10 ** (-snr_db / 20)
     noisy = waveform + noise
     return noisy * (waveform.abs().max() / noisy.abs().max().clamp(min=1e-9))

@@ -1,4 +1,4 @@
-"""Pictures of digits with captions: one digit, and many ways to say so."""
+"""Pictures of digits with captions in several phrasings."""
 
 from __future__ import annotations
 
@@ -9,22 +9,23 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from mmtx.batch import Field, Sample, Spec
+from mmtx.batch import Sample, Spec
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.image.digits import NAMES
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue
 
 
 class CaptionedDigits(Source):
-    """Names: ``image``, ``text`` (a caption), ``references`` (all captions that are right), ``label``.
+    """Names: ``image``, ``text`` (a caption), ``references`` (all correct captions), ``label``.
 
-    In training, the phrasing of a caption is drawn anew each time; in validation and test it is a function of
+    In training, the phrasing of a caption is redrawn each time; in validation and test it is a function of
     (`split_seed`, split, index).
 
     Args:
-        pictures: of digits, has names ``image`` and ``label``.
-        vocabulary: how captions are written.
+        pictures: dataset of digits, with names ``image`` and ``label``.
+        vocabulary: of captions.
         augment: applied to training pictures, uint8 ``(C, H, W)``.
         phrasings: of captions; ``{}`` stands for the English name of the digit.
         split_seed: of the phrasings in validation and test.
@@ -47,7 +48,7 @@ class CaptionedDigits(Source):
         self.pictures, self.vocabulary, self.augment, self.seed = pictures, vocabulary, augment, split_seed
         captions = [[phrasing.replace("{}", name) for phrasing in phrasings] for name in NAMES]
         texts = [caption for each in captions for caption in each]
-        self.learnt.vocabulary("text", vocabulary, texts, marks=True)
+        self.fitted.vocabulary("text", vocabulary, texts, marks=True)
         begin, end = vocabulary.begin, vocabulary.end
         assert begin is not None and end is not None
         ids = [[[*vocabulary.encode(caption), end] for caption in each] for each in captions]
@@ -59,14 +60,10 @@ class CaptionedDigits(Source):
         longest = max(len(caption) for each in self._captions for caption in each)
         return {
             "image": self.pictures.specs["image"],
-            "text": self._text_spec(longest),
-            "references": self._text_spec(max(map(len, self._references))),
+            "text": text_spec(self.vocabulary, longest),
+            "references": text_spec(self.vocabulary, max(map(len, self._references))),
             "label": self.pictures.specs["label"],
         }
-
-    def _text_spec(self, longest: int) -> Spec:
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=longest)
-        return Spec({"ids": ids}, vocabulary=self.vocabulary)
 
     def train(self) -> Split:
         pictures = self.pictures.train()

@@ -1,1 +1,1 @@
-"""Texts, and how they become ids."""
+"""Datasets of text, vocabularies and tokenizers."""

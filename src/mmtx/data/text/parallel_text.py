@@ -1,4 +1,4 @@
-"""Texts and their translations: two files, line by line."""
+"""Texts and their translations, in two files of parallel lines."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from mmtx.data.files.gunzip import gunzip
-from mmtx.data.text.text_file import decoded, read_text
+from mmtx.data.files.decompression import gunzip
+from mmtx.data.text.text_file import decode_utf8, read_text
 from mmtx.data.text.text_pairs import IdLists, TextPairs, TextPart, encode_all
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_fraction
@@ -24,28 +24,28 @@ MOST_UNPACKED = 1 << 30
 class ParallelText(TextPairs):
     """Names: ``source``, ``target``, each with the mark that begins a text and the one that ends it.
 
-    Files are UTF-8, plain or ``.gz``; line n of one goes with line n of the other. Lines end at ``\\n`` or ``\\r\\n``
-    and are taken as they are. Pairs of the training files that are longer than `max_length` are left out, be they for
-    training or held out, and so are pairs of any file that are empty on both sides: a line on stderr says how many.
-    A longer pair of the validation or test files is an error.
+    Files are UTF-8, plain or ``.gz``; line n of one belongs to line n of the other. Lines end at ``\\n`` or ``\\r\\n``
+    and are not changed. Pairs of the training files that are longer than `max_length` are skipped, also those
+    held out, and so are pairs of any file that are empty on both sides; a line on stderr gives their number. A longer
+    pair of the validation or test files is an error.
 
     Args:
-        source: training file of what is read.
-        target: training file of what is written.
+        source: training file of the texts that are read.
+        target: training file of the texts that are written.
         val_source: the same for validation; None: validation is held out of the training files.
-        val_target: belongs to `val_source`.
+        val_target: belongs to it.
         test_source: the same for the test; None: there is no test.
-        test_target: belongs to `test_source`.
+        test_target: belongs to it.
         val_fraction: share of the training pairs that is held out where there are no validation files; 0: none. A pair
             that the files hold twice may be on both sides.
-        split_seed: which ones are held out.
-        source_vocabulary: learns from the training part of the source.
-        target_vocabulary: learns from the training part of the target.
-        max_length: ids of either side, its two marks included.
+        split_seed: of the choice of held-out pairs.
+        source_vocabulary: fitted to the training part of the source.
+        target_vocabulary: fitted to the training part of the target.
+        max_length: ids of either side, both marks included.
 
     Attributes:
-        num_too_long: pairs left out because of `max_length`.
-        num_empty: pairs left out because there is nothing in them.
+        num_too_long: skipped pairs that are longer than `max_length`.
+        num_empty: skipped pairs that are empty.
     """
 
     def __init__(
@@ -71,14 +71,16 @@ class ParallelText(TextPairs):
         test = read_pairs("test_source", test_source, "test_target", test_target)
         for key, pairs in (("val", val), ("test", test)):
             if pairs.texts == given.texts:
-                print(f"data.{key}_source holds the training pairs: what {key}/ says has been learnt", file=sys.stderr)
+                print(
+                    f"data.{key}_source holds the training pairs: {key}/ measures what was trained on", file=sys.stderr
+                )
         kept, drawn = _hold_out(given, 0.0 if len(val) else val_fraction, split_seed)
         vocabularies = {"source": source_vocabulary, "target": target_vocabulary}
         for name, vocabulary in vocabularies.items():
             unseen = [text for pairs in (drawn, val, test) for text in pairs.texts[name]]
-            self.learnt.vocabulary(name, vocabulary, kept.texts[name], marks=True, held_out=unseen)
-        train, num_train = _short_ones(kept, vocabularies, max_length)
-        part, num_drawn = _short_ones(drawn, vocabularies, max_length)
+            self.fitted.vocabulary(name, vocabulary, kept.texts[name], marks=True, held_out=unseen)
+        train, num_train = _without_long(kept, vocabularies, max_length)
+        part, num_drawn = _without_long(drawn, vocabularies, max_length)
         self.num_too_long = num_train + num_drawn
         self.num_empty = given.num_empty + val.num_empty + test.num_empty
         super().__init__(
@@ -98,13 +100,13 @@ class ParallelText(TextPairs):
 
 @dataclass(frozen=True)
 class LinePairs:
-    """Lines of two files that belong together.
+    """Lines of two parallel files.
 
     Attributes:
-        files: what they are called in an error, by ``source`` and ``target``.
+        files: their names in an error, by ``source`` and ``target``.
         texts: by the same names, as many of each.
         lines: their numbers in the files, from 1.
-        num_empty: lines of the files with nothing on either side, which are not among these.
+        num_empty: lines that are empty in both files, which are not among these.
     """
 
     files: Mapping[str, str]
@@ -125,7 +127,7 @@ def read_pairs(source_key: str, source: str | None, target_key: str, target: str
     """The lines of two files, or no pairs if neither is given.
 
     Raises:
-        UserError: a file is missing or cannot be read, they do not belong together, or there is nothing in them.
+        UserError: a file is missing, cannot be read, or has no text; or the files are not parallel.
     """
     if source is None and target is None:
         return LinePairs({}, {"source": [], "target": []}, [], 0)
@@ -155,7 +157,7 @@ def read_pairs(source_key: str, source: str | None, target_key: str, target: str
 
 
 def _read_lines(key: str, path: str) -> list[str]:
-    """Lines of a file; other characters that Unicode calls line ends are part of a line."""
+    """Lines of a file; other line ends of Unicode are part of a line."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise InvalidValue(key, path, "is not a file")
@@ -168,11 +170,11 @@ def _unpacked(key: str, file: Path) -> str:
         data = gunzip(file.read_bytes(), MOST_UNPACKED)
     except ValueError as error:
         raise InvalidValue(key, file, str(error)) from None
-    return decoded(data, f"{file}, unpacked,")
+    return decode_utf8(data, f"{file}, unpacked,")
 
 
 def _hold_out(pairs: LinePairs, fraction: float, seed: int) -> tuple[LinePairs, LinePairs]:
-    """What is kept and what is held out."""
+    """The pairs that are kept, and those that are held out."""
     count = min(round(len(pairs) * fraction), len(pairs) - 1)
     if fraction and not count:
         raise InvalidValue("val_fraction", fraction, f"of {len(pairs)} pairs holds none out", "0, or validation files")
@@ -189,8 +191,10 @@ def _longer_sides(part: TextPart) -> Int64[Tensor, " pairs"]:
     return torch.maximum(part["source"].lengths, part["target"].lengths)
 
 
-def _short_ones(pairs: LinePairs, vocabularies: Mapping[str, TextVocabulary], max_length: int) -> tuple[TextPart, int]:
-    """The pairs that are short enough, and how many are not."""
+def _without_long(
+    pairs: LinePairs, vocabularies: Mapping[str, TextVocabulary], max_length: int
+) -> tuple[TextPart, int]:
+    """The pairs of at most `max_length` ids, and the number of others."""
     part = _encoded(pairs, vocabularies)
     lengths = _longer_sides(part)
     index = (lengths <= max_length).nonzero()[:, 0]
@@ -201,7 +205,7 @@ def _short_ones(pairs: LinePairs, vocabularies: Mapping[str, TextVocabulary], ma
 
 
 def _all_of(pairs: LinePairs, vocabularies: Mapping[str, TextVocabulary], max_length: int) -> TextPart:
-    """All pairs. Raises `InvalidValue` if one is too long: what is measured is not chosen by the model's limits."""
+    """All pairs. Raises `InvalidValue` if one is too long: a limit of the model must not change what is measured."""
     part = _encoded(pairs, vocabularies)
     for name, lists in part.items():
         longer = (lists.lengths > max_length).nonzero()[:, 0].tolist()

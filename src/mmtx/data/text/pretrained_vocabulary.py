@@ -1,30 +1,30 @@
-"""Vocabularies that came with a public model."""
+"""Vocabularies of public models."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
+from mmtx.data.text.exact_tokenizer import ExactTokenizer
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.data.text.tokenizer_files import find_tokenizer
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.data.text.whole_texts import WholeTexts
 from mmtx.errors import InvalidValue, UserError
 
 
 class Pretrained(TextVocabulary):
-    """The tokenizer of a public model, as its files say; nothing is learnt.
+    """The tokenizer of a public model; nothing is learned.
 
-    A text is only ever text: one that spells a mark or a special token gets the ids of its letters.
+    A text that spells a mark or a special token gets the ids of its characters.
 
     Args:
-        path: its folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt``, ``vocab.txt``, or a model of
-            SentencePiece.
-        begin: the token that begins a text, as it is spelt (``[CLS]``); None: none.
+        path: folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt``, ``vocab.txt``, or a
+            SentencePiece model.
+        begin: the token that begins a text (``[CLS]``); None: none.
         end: the token that ends one.
-        prefix: tokens that every text has before its own (Whisper: language, task).
-        size: number of ids, where the model has more than the tokenizer names; None: as the tokenizer says.
+        prefix: tokens in front of every text (Whisper: language, task).
+        size: number of ids, where the model has more than the tokenizer; None: that of the tokenizer.
     """
 
     def __init__(self, *, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
@@ -32,9 +32,9 @@ class Pretrained(TextVocabulary):
         try:
             self._read(path, begin, end, prefix, size)
         except UserError as problem:
-            if not Learnt.here().is_handed:
+            if not FittedState.current().is_from_run:
                 raise
-            self._problem = problem  # of no account where that of the run is loaded, whose files may be gone
+            self._problem = problem  # irrelevant where that of the run is loaded, whose files may be gone
 
     def _read(self, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
         tokenizer = find_tokenizer(path)
@@ -54,13 +54,13 @@ class Pretrained(TextVocabulary):
     def of(
         cls, tokenizer: Any, *, begin: int | None, end: int | None, prefix: Sequence[int], size: int | None
     ) -> Pretrained:
-        """The same from a tokenizer and ids."""
-        made = cls.__new__(cls)
-        made._problem = None
-        made._use(tokenizer, begin, end, list(prefix), size)
-        return made
+        """A vocabulary from a tokenizer and ids."""
+        vocabulary = cls.__new__(cls)
+        vocabulary._problem = None
+        vocabulary._use(tokenizer, begin, end, list(prefix), size)
+        return vocabulary
 
-    is_learnt = False
+    is_learned = False
 
     @property
     def size(self) -> int:
@@ -88,7 +88,7 @@ class Pretrained(TextVocabulary):
         return self._tokenizer.decode(ids, skip_special_tokens=True)
 
     def byte_lengths(self) -> list[int]:
-        """Of byte-level tokens one for each character they are spelt with; of others, of their spelling."""
+        """For byte-level tokens one for each character; for others, those of their spelling."""
         return [self._texts.byte_length(i) for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Pretrained(TextVocabulary):
         self._marks = state["marks"]
 
     def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
-        self._tokenizer, self._texts = tokenizer, WholeTexts(tokenizer)
+        self._tokenizer, self._texts = tokenizer, ExactTokenizer(tokenizer)
         self._begin, self._end, self._prefix = begin, end, prefix
         self._size, self._marks = size or self._texts.size, True
         if self._size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self._size:
@@ -122,7 +122,7 @@ class Pretrained(TextVocabulary):
 
 
 class Numbers(TextVocabulary):
-    """Where a model came without its tokenizer: a text is its ids, written as numbers.
+    """The vocabulary of a model without a tokenizer: a text is its ids, written as numbers.
 
     Args:
         size: number of ids.
@@ -133,7 +133,7 @@ class Numbers(TextVocabulary):
     def __init__(self, *, size: int, begin: int | None, end: int | None) -> None:
         self.load({"size": size, "begin": begin, "end": end})
 
-    is_learnt = False
+    is_learned = False
 
     @property
     def size(self) -> int:

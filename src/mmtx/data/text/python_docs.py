@@ -1,4 +1,4 @@
-"""The source of Python's standard library, prose and code: text that is at hand wherever this runs."""
+"""The source of Python's standard library: text that is available on every machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmtx.data.text.text_file import TextStream
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError
 
-LEFT_OUT = {
+SKIPPED = {
     "test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__",
     "encodings",  # tables, not prose
 }  # fmt: skip
@@ -20,18 +20,17 @@ CHARACTERS = bytes(range(32, 127)) + b"\n"
 
 
 class PythonDocs(TextStream):
-    """Name: ``text``. Modules of the Python that runs it, one after the other; they differ a little from version to
-    version, and so do results.
+    """Name: ``text``. The modules of the running Python, concatenated; they differ a little between versions, and so do
+    results.
 
-    The order is shuffled, by a hash of the modules' paths, so that what is held out is like the rest. Modules that
-    hold anything but printable ASCII and line ends are left out (one in a hundred), and so a vocabulary of characters
-    has 96 at most.
+    Modules are ordered by a hash of their paths, so that the held-out end is like the rest. Modules with anything but
+    printable ASCII and line ends are skipped (one in a hundred), so that a vocabulary of characters has at most 96.
 
     Args:
-        vocabulary: how text becomes ids.
-        context: ids that a window predicts.
-        val_fraction: the last part of the text, held out.
-        max_chars: length of the text, of some 8 million.
+        vocabulary: of the text.
+        context: number of ids that a window predicts.
+        val_fraction: share at the end of the text that is held out.
+        max_chars: length that the text, of some 8 million characters, is cut to.
     """
 
     def __init__(self, *, vocabulary: TextVocabulary, context: int, val_fraction: float, max_chars: int) -> None:
@@ -59,7 +58,7 @@ def _read(folder: Path, max_chars: int) -> str:
 def _modules(folder: Path) -> Iterator[str]:
     """Paths of the modules below a folder, with forward slashes."""
     for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if name not in LEFT_OUT]
+        folders[:] = [name for name in folders if name not in SKIPPED]
         for name in files:
             if name.endswith(".py") and not name.startswith("_sysconfigdata"):  # paths of this machine
                 yield (Path(place) / name).relative_to(folder).as_posix()

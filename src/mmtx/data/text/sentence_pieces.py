@@ -1,4 +1,4 @@
-"""Models of SentencePiece, of any kind and with any rules, by the library itself."""
+"""SentencePiece models of any kind, run by the library itself."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from typing import Any, NamedTuple
 from mmtx.errors import UserError
 
 
-class Encoded(NamedTuple):
+class Encoding(NamedTuple):
     ids: list[int]
 
 
 class SentencePieces:
-    """What a tokenizer of the `tokenizers` library offers, as far as mmtx uses it.
+    """A SentencePiece model with the interface of the `tokenizers` library, as far as mmtx uses it.
 
-    Control symbols are not read out of a text, and symbols that the user defined are: as the library does.
+    As in the library, a text can be encoded to user-defined symbols, but not to control symbols.
 
     Args:
         model: the content of its file.
-        sentinels: tokens behind its pieces, which no text becomes.
+        sentinels: tokens after its pieces, which no text is encoded to.
 
     Raises:
         UserError: the library is not installed.
@@ -40,13 +40,13 @@ class SentencePieces:
 
     @classmethod
     def from_str(cls, text: str) -> SentencePieces:
-        """Undoes `to_str`."""
-        said = json.loads(text)
-        return cls(base64.b64decode(said["sentencepiece"]), said["sentinels"])
+        """The inverse of `to_str`."""
+        state = json.loads(text)
+        return cls(base64.b64decode(state["sentencepiece"]), state["sentinels"])
 
     @staticmethod
     def wrote(text: str) -> bool:
-        """Whether a text is of `to_str`, and not of the other library."""
+        """Whether `to_str` wrote a text, rather than the `tokenizers` library."""
         return text.startswith('{"sentencepiece"')
 
     def to_str(self) -> str:
@@ -66,18 +66,18 @@ class SentencePieces:
             return self._processor.id_to_piece(number)
         return self.sentinels[number - self._count] if number < self.get_vocab_size() else None
 
-    def encode(self, text: str, add_special_tokens: bool = False) -> Encoded:
-        return Encoded(self._processor.encode(text))
+    def encode(self, text: str, add_special_tokens: bool = False) -> Encoding:
+        return Encoding(self._processor.encode(text))
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._processor.decode([i for i in ids if i < self._count and not self._processor.is_control(i)])
 
     def last(self) -> tuple[str, int]:
-        """The last piece that a text can become, and its id."""
+        """The last piece that a text can be encoded to, and its id."""
         return self._processor.id_to_piece(self._count - 1), self._count - 1
 
     def byte_length(self, number: int) -> int:
-        """UTF-8 bytes that a piece stands for; none, of marks, sentinels and the unknown piece."""
+        """Number of UTF-8 bytes of a piece; 0 for marks, sentinels and the unknown piece."""
         if number >= self._count or self._processor.is_control(number) or self._processor.is_unknown(number):
             return 0
         if self._processor.is_byte(number):

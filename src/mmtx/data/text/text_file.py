@@ -1,4 +1,4 @@
-"""Any UTF-8 text on disk, as a stream of ids cut into windows."""
+"""UTF-8 text files, as windows of one stream of ids."""
 
 from __future__ import annotations
 
@@ -10,23 +10,24 @@ from pathlib import Path
 
 import torch
 
-from mmtx.batch import Field, Sample, Spec
+from mmtx.batch import Sample, Spec
 from mmtx.data.base import Samples, Source, Split
-from mmtx.data.files.same_content import first_of_same
+from mmtx.data.files.duplicates import first_copies
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, some
 
 
 class TextStream(Source):
-    """Name: ``text``. Training draws a window at every offset; validation reads its part once, window after window,
-    so that every id but the first is predicted exactly once.
+    """Name: ``text``. In training, a window starts at every offset; in validation, windows follow each other, so that
+    every id but the first is predicted exactly once.
 
     Args:
         text: the whole text.
-        vocabulary: learns from the training part, and which characters there are from the whole.
-        context: ids that a window predicts.
-        val_fraction: the last part of the text, held out.
-        where: what to call the text in an error.
+        vocabulary: fitted to the training part, with the characters of the whole.
+        context: number of ids that a window predicts.
+        val_fraction: share at the end of the text that is held out.
+        where: the text's name in an error.
     """
 
     def __init__(self, *, text: str, vocabulary: TextVocabulary, context: int, val_fraction: float, where: str) -> None:
@@ -35,7 +36,7 @@ class TextStream(Source):
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
-        self.learnt.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
+        self.fitted.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
         self.vocabulary, self.context = vocabulary, context
         self._train = torch.tensor(vocabulary.encode(text[:cut]), dtype=torch.int32)
         self._val = torch.tensor(vocabulary.encode(text[cut:]), dtype=torch.int32)
@@ -48,8 +49,7 @@ class TextStream(Source):
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        ids = Field((None,), torch.long, num_classes=self.vocabulary.size, max_length=self.context + 1)
-        return {"text": Spec({"ids": ids}, vocabulary=self.vocabulary)}
+        return {"text": text_spec(self.vocabulary, self.context + 1)}
 
     def train(self) -> Split:
         return self._windows(self._train, stride=1, least=self.context + 1)
@@ -68,16 +68,15 @@ class TextStream(Source):
 
 
 class TextFile(TextStream):
-    """A file, several files, or a pattern (``data.path=books/*.txt``), joined in the order given.
+    """A file, several files, or a pattern (``data.path=books/*.txt``), joined in the given order.
 
-    Of files that hold the same, the first is read, as the others might be among what is held out; a line on stderr
-    names them.
+    Of files with the same content only the first is read, as the others might be held out; a line on stderr names them.
 
     Args:
         path: file, pattern, or list of them.
         vocabulary: how text becomes ids.
-        context: ids that a window predicts.
-        val_fraction: the last part of the text, held out.
+        context: number of ids that a window predicts.
+        val_fraction: share at the end of the text that is held out.
     """
 
     def __init__(
@@ -93,18 +92,18 @@ def read_text(file: Path) -> str:
     """The text of a UTF-8 file, byte for byte (line ends as they are; a leading byte-order mark is dropped).
 
     Raises:
-        UserError: it may not be read, or its bytes are not UTF-8, with the offset of the first that is not; or so many
-            of them are 0 that it is UTF-16.
+        UserError: it cannot be read, or is not UTF-8, with the offset of the first such byte; or so many bytes are 0
+            that it is UTF-16.
     """
     try:
         data = file.read_bytes()
     except OSError as error:
         raise UserError(f"{file} cannot be read: {error.strerror}") from None
-    return decoded(data, str(file))
+    return decode_utf8(data, str(file))
 
 
-def decoded(data: bytes, where: str) -> str:
-    """The text of UTF-8, as `read_text` gives it; `where` is what to call it in an error."""
+def decode_utf8(data: bytes, where: str) -> str:
+    """Decodes UTF-8 as `read_text` does; `where` is its name in an error."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -128,7 +127,7 @@ def _files(entry: str) -> list[Path]:
 
 
 def _once(files: Sequence[Path]) -> list[Path]:
-    first = first_of_same(files)
+    first = first_copies(files)
     kept = list(dict.fromkeys(first.values()))
     if len(kept) < len(files):
         copies = [str(file) for file, original in first.items() if file != original]

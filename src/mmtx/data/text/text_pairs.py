@@ -1,29 +1,29 @@
-"""Samples that are several texts, each under a name of its own: what is read, and what is written."""
+"""Samples of several texts, each with its own name: what is read, and what is written."""
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 
 import numpy
 import torch
 from jaxtyping import Int32, Int64
 from torch import Tensor
 
-from mmtx.batch import Field, Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.batch import Sample, Spec
+from mmtx.data.base import ItemSource
+from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.process.stopping import track
 
 
 class IdLists:
-    """Many lists of ids, stored one after the other in one tensor: cheap to hand to another process.
+    """Many lists of ids, concatenated in one tensor: cheap to pass to another process.
 
     Args:
         ids: of all lists.
-        starts: where each begins.
-        stops: where each ends.
+        starts: of each list.
+        stops: of each list.
     """
 
     def __init__(
@@ -51,13 +51,13 @@ class IdLists:
         return self._stops - self._starts
 
     def select(self, index: Int64[Tensor, " chosen"]) -> IdLists:
-        """Some of the lists, in the order given; a list may be named more than once."""
+        """Some of the lists, in the given order; a list may be selected more than once."""
         return IdLists(self._ids, self._starts[index], self._stops[index])
 
     def joined(self, counts: Int64[Tensor, " groups"], without: int) -> IdLists:
-        """Neighbouring lists as one, the first ``counts[0]`` and so on, without one of the ids.
+        """Joins neighbouring lists, the first ``counts[0]`` and so on, without one of the ids.
 
-        The lists are those that `of` made, so that neighbours lie side by side.
+        Only for lists as `of` makes them, where neighbours are adjacent in memory.
         """
         kept = self._ids != without
         kept_before = torch.cat([torch.zeros(1, dtype=torch.long), kept.cumsum(0)])
@@ -66,18 +66,18 @@ class IdLists:
 
 
 TextPart = Mapping[str, IdLists]
-"""The ids of one split, by name: as many lists under each."""
+"""The ids of one split: for each name as many lists."""
 
 
-class TextPairs(Source):
+class TextPairs(ItemSource):
     """Names: those of `vocabularies`, each with ``ids``.
 
     Args:
-        vocabularies: fitted, of each name.
-        max_lengths: ids that a sample may have under each name.
-        train: what is learnt from.
-        val: held out; with no samples, there is none.
-        test: the same.
+        vocabularies: of each name, fitted.
+        max_lengths: most ids of a sample, of each name.
+        train: training texts.
+        val: validation texts; may be empty.
+        test: test texts; may be empty.
     """
 
     def __init__(
@@ -90,39 +90,17 @@ class TextPairs(Source):
         test: TextPart,
     ) -> None:
         self._vocabularies, self._max_lengths = vocabularies, max_lengths
-        self._train, self._val, self._test = train, val, test
+        self._lists = {"train": train, "val": val, "test": test}
+        self.items = {split: range(len(next(iter(part.values())))) for split, part in self._lists.items()}
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        specs = {}
-        for name, vocabulary in self._vocabularies.items():
-            ids = Field((None,), torch.long, num_classes=vocabulary.size, max_length=self._max_lengths[name])
-            specs[name] = Spec({"ids": ids}, vocabulary=vocabulary)
-        return specs
+        return {name: text_spec(vocabulary, self._max_lengths[name]) for name, vocabulary in self._vocabularies.items()}
 
-    def train(self) -> Split:
-        return _samples(self._train)
-
-    def val(self) -> Split | None:
-        return _samples(self._val) if _size(self._val) else None
-
-    def test(self) -> Split | None:
-        return _samples(self._test) if _size(self._test) else None
+    def sample(self, item: int, split: str) -> Sample:
+        return {name: {"ids": lists[item]} for name, lists in self._lists[split].items()}
 
 
 def encode_all(vocabulary: TextVocabulary, texts: Iterable[str]) -> IdLists:
-    """Ids of texts, each between those that begin and end one, where the vocabulary has them."""
-    begin, end = ([] if mark is None else [mark] for mark in (vocabulary.begin, vocabulary.end))
-    return IdLists.of([*begin, *vocabulary.encode(text), *end] for text in track(texts, "encoding texts"))
-
-
-def _size(part: TextPart) -> int:
-    return len(next(iter(part.values())))
-
-
-def _samples(part: TextPart) -> Split:
-    return Samples(_size(part), partial(_sample, part))
-
-
-def _sample(part: TextPart, i: int) -> Sample:
-    return {name: {"ids": lists[i]} for name, lists in part.items()}
+    """Ids of texts, each between the marks that the vocabulary has."""
+    return IdLists.of(vocabulary.encode_marked(text) for text in track(texts, "encoding texts"))

@@ -1,4 +1,4 @@
-"""The files in which public models bring their tokenizers."""
+"""Tokenizer files of public models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtx.data.files.known_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, used
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
@@ -17,17 +17,17 @@ KEYS: Keys = {
     **every("added_tokens_decoder", used("more tokens, special or not, and what each takes of the spaces around it")),
     **every(
         "additional_special_tokens extra_special_tokens model_specific_special_tokens",
-        harmless("a text that spells a special token is text"),
+        harmless("text that spells a special token is encoded as text"),
     ),
     "tokenizer_class": used("must be one that reads this file as mmtx does"),
-    "do_lower_case": used("`vocab.txt`: letters are lowered"),
-    "strip_accents": used("`vocab.txt`: accents are taken off; null: where letters are lowered"),
+    "do_lower_case": used("`vocab.txt`: lower case"),
+    "strip_accents": used("`vocab.txt`: accents are stripped; null: with lower case"),
     "tokenize_chinese_chars": used("`vocab.txt`: a Chinese character is a word"),
     "add_prefix_space": used("byte-level: a space is put before a text"),
     "extra_ids": used("`spiece.model`: number of sentinels, 100"),
     "unk_id": harmless("the vocabulary has it"),
-    **every("do_basic_tokenize do_lower", only(True, note="`vocab.txt`: words are cut before pieces are")),
-    "never_split": only([], note="`vocab.txt`: words that are not cut"),
+    **every("do_basic_tokenize do_lower", only(True, note="`vocab.txt`: text is split into words before pieces")),
+    "never_split": only([], note="`vocab.txt`: words that are not split"),
     "wordpieces_prefix": only("##", note="`vocab.txt`: pieces within a word"),
     "clean_text": only(True, note="`vocab.txt`: control characters are dropped"),
     "sp_model_kwargs": only({}, note="pieces that are drawn at random"),
@@ -53,14 +53,14 @@ KEYS: Keys = {
         harmless("where it came from"),
     ),
 }
-"""Of ``tokenizer_config.json``."""
+"""Keys of ``tokenizer_config.json``."""
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer"),
     "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer"),
     "spiece.model": ("T5Tokenizer",),
     "tokenizer.model": (),
 }
-"""Of ``tokenizer_class``, by the file that is read; a ``tokenizer.json`` is whole, whatever reads it."""
+"""Values of ``tokenizer_class`` by the file that is read; a ``tokenizer.json`` needs none."""
 
 
 def find_tokenizer(place: str | Path) -> Any:
@@ -68,7 +68,7 @@ def find_tokenizer(place: str | Path) -> Any:
     holds none.
 
     Raises:
-        UserError: a file cannot be read, or what stands beside it is not known.
+        UserError: a file cannot be read, or its config has keys that mmtx cannot follow.
     """
     path = Path(place).expanduser()
     if path.is_file() and path.suffix == ".model":
@@ -82,67 +82,67 @@ def find_tokenizer(place: str | Path) -> Any:
 
 
 def spelt_tokens(folder: Path) -> dict[str, str]:
-    """How the tokens of each role are spelt, as far as the files of a tokenizer say."""
+    """The spelling of the token of each role that the files of a tokenizer give."""
     both = {**_json(folder / "special_tokens_map.json"), **_json(folder / "tokenizer_config.json")}
     return {role: _spelt(both[role]) for role in ROLES.split() if both.get(role)}
 
 
 def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
-    said = _json(file.with_name("tokenizer_config.json"))
-    found = [*refusals(said, KEYS, "tokenizer_config.json")]
-    kind = said.get("tokenizer_class") or _json(file.with_name("config.json")).get("tokenizer_class")
-    known = CLASSES.get(file.name)
-    if kind is not None and known is not None and kind.removesuffix("Fast") not in known:
+    config = _json(file.with_name("tokenizer_config.json"))
+    found = [*refusals(config, KEYS, "tokenizer_config.json")]
+    kind = config.get("tokenizer_class") or _json(file.with_name("config.json")).get("tokenizer_class")
+    readers = CLASSES.get(file.name)
+    if kind is not None and readers is not None and kind.removesuffix("Fast") not in readers:
         found.append(f"tokenizer_class={kind} reads {file.name} otherwise; save a tokenizer.json with it")
     if found:
         raise UserError("\n".join([f"{file} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
     try:
-        return read(file, said)
+        return read(file, config)
     except UserError:
         raise
     except Exception as error:  # the libraries raise nothing narrower
         raise UserError(f"{file} cannot be read as a tokenizer: {error}") from None
 
 
-def _whole(file: Path, said: dict[str, Any]) -> Any:
+def _tokenizer_json(file: Path, config: dict[str, Any]) -> Any:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(file))
-    added = _added(file.parent, said, specials={*spelt_tokens(file.parent).values()})
-    if "added_tokens_decoder" not in said:  # the older file does not say what a token takes of the spaces around it
+    added = _added(file.parent, config, specials={*spelt_tokens(file.parent).values()})
+    if "added_tokens_decoder" not in config:  # added_tokens.json does not have which spaces a token strips
         added = {number: token for number, token in added.items() if tokenizer.token_to_id(token.content) != number}
     with_added(tokenizer, added)
-    _lay_over(tokenizer, said)
+    _override_options(tokenizer, config)
     return tokenizer
 
 
-def _lay_over(tokenizer: Any, said: dict[str, Any]) -> None:
-    """Options of ``tokenizer_config.json`` go before the same of ``tokenizer.json``."""
+def _override_options(tokenizer: Any, config: dict[str, Any]) -> None:
+    """Options of ``tokenizer_config.json`` override those of ``tokenizer.json``."""
     names = {"do_lower_case": "lowercase", "strip_accents": "strip_accents"}
     names["tokenize_chinese_chars"] = "handle_chinese_chars"
     if type(tokenizer.normalizer).__name__ == "BertNormalizer":
-        for key in (key for key in names if key in said):
-            setattr(tokenizer.normalizer, names[key], said[key])
-    if type(tokenizer.pre_tokenizer).__name__ == "ByteLevel" and "add_prefix_space" in said:
-        tokenizer.pre_tokenizer.add_prefix_space = bool(said["add_prefix_space"])
+        for key in (key for key in names if key in config):
+            setattr(tokenizer.normalizer, names[key], config[key])
+    if type(tokenizer.pre_tokenizer).__name__ == "ByteLevel" and "add_prefix_space" in config:
+        tokenizer.pre_tokenizer.add_prefix_space = bool(config["add_prefix_space"])
 
 
-def _byte_pairs(file: Path, said: dict[str, Any]) -> Any:
+def _byte_pairs(file: Path, config: dict[str, Any]) -> Any:
     """``vocab.json`` and ``merges.txt``, as GPT-2 and Whisper have them; added tokens beside them."""
     from tokenizers import Tokenizer
     from tokenizers.models import BPE
 
     tokenizer = byte_level(Tokenizer(BPE.from_file(str(file), str(file.with_name("merges.txt")))))
-    tokenizer.pre_tokenizer.add_prefix_space = bool(said.get("add_prefix_space", False))
+    tokenizer.pre_tokenizer.add_prefix_space = bool(config.get("add_prefix_space", False))
     end = "<|endoftext|>"
     spelt = spelt_tokens(file.parent)
     roles = {**dict.fromkeys(("bos_token", "eos_token", "unk_token"), end), **spelt}
     tokenizer.add_special_tokens([token for token in roles.values() if tokenizer.token_to_id(token) is not None])
-    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
+    return with_added(tokenizer, _added(file.parent, config, specials={*roles.values()}))
 
 
 def byte_level(tokenizer: Any) -> Any:
-    """Cuts as GPT-2 does, and writes bytes."""
+    """Splits text as GPT-2 does, and decodes to bytes."""
     from tokenizers import decoders, pre_tokenizers
 
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -150,8 +150,8 @@ def byte_level(tokenizer: Any) -> Any:
     return tokenizer
 
 
-def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
-    """``vocab.txt``, as BERT has it; what is done with letters stands in ``tokenizer_config.json``."""
+def _word_pieces(file: Path, config: dict[str, Any]) -> Any:
+    """``vocab.txt``, as BERT has it; ``tokenizer_config.json`` gives the normalisation."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
     from tokenizers.models import WordPiece
 
@@ -159,9 +159,9 @@ def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     roles = {**usual, "mask_token": "[MASK]", **spelt_tokens(file.parent)}
     tokenizer = Tokenizer(WordPiece.from_file(str(file), unk_token=roles["unk_token"]))
     tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=bool(said.get("do_lower_case", True)),
-        strip_accents=said.get("strip_accents"),
-        handle_chinese_chars=bool(said.get("tokenize_chinese_chars", True)),
+        lowercase=bool(config.get("do_lower_case", True)),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=bool(config.get("tokenize_chinese_chars", True)),
     )
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
@@ -169,15 +169,15 @@ def _word_pieces(file: Path, said: dict[str, Any]) -> Any:
     last, first = (tokenizer.token_to_id(roles[role]) for role in ("sep_token", "cls_token"))
     if first is not None and last is not None:
         tokenizer.post_processor = processors.BertProcessing((roles["sep_token"], last), (roles["cls_token"], first))
-    return with_added(tokenizer, _added(file.parent, said, specials={*roles.values()}))
+    return with_added(tokenizer, _added(file.parent, config, specials={*roles.values()}))
 
 
-def _pieces(file: Path, said: dict[str, Any]) -> SentencePieces:
-    """A model of SentencePiece, of any kind; behind the pieces of T5's, its sentinels."""
+def _pieces(file: Path, config: dict[str, Any]) -> SentencePieces:
+    """A SentencePiece model of any kind; for T5, with sentinels after its pieces."""
     if file.name.endswith(".bpe.model"):
-        raise UserError(f"{file}: its numbers are shifted in the models that it comes with; save a tokenizer.json")
-    count = said.get("extra_ids", 100) if file.name == "spiece.model" else 0
-    added = _added(file.parent, said)
+        raise UserError(f"{file}: its ids are shifted in the models that it comes with; save a tokenizer.json")
+    count = config.get("extra_ids", 100) if file.name == "spiece.model" else 0
+    added = _added(file.parent, config)
     pieces = SentencePieces(file.read_bytes(), [f"<extra_id_{i}>" for i in reversed(range(count))])
     other = [token for number, token in added.items() if pieces.token_to_id(token.content) != number]
     if other:
@@ -186,7 +186,7 @@ def _pieces(file: Path, said: dict[str, Any]) -> SentencePieces:
 
 
 READERS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
-    "tokenizer.json": _whole,
+    "tokenizer.json": _tokenizer_json,
     "vocab.json": _byte_pairs,
     "vocab.txt": _word_pieces,
     "spiece.model": _pieces,
@@ -196,19 +196,19 @@ READERS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
 
 
 def with_added(tokenizer: Any, added: Mapping[int, Any]) -> Any:
-    """The tokenizer with more tokens, at the ids that they have: what is between is filled up.
+    """Adds tokens to the tokenizer at their ids; gaps are filled with unused tokens.
 
     Raises:
         UserError: a token has another id already.
     """
     from tokenizers import AddedToken
 
-    there = tokenizer.get_added_tokens_decoder()
+    present = tokenizer.get_added_tokens_decoder()
     for number, token in sorted(added.items()):
         while tokenizer.token_to_id(token.content) is None and tokenizer.get_vocab_size() < number:
             filler = AddedToken(f"<|unused_{tokenizer.get_vocab_size()}|>", special=True)
             tokenizer.add_special_tokens([filler])
-        if there.get(number) != token:
+        if present.get(number) != token:
             (tokenizer.add_special_tokens if token.special else tokenizer.add_tokens)([token])
         if tokenizer.token_to_id(token.content) != number:
             own = tokenizer.token_to_id(token.content)
@@ -216,12 +216,12 @@ def with_added(tokenizer: Any, added: Mapping[int, Any]) -> Any:
     return tokenizer
 
 
-def _added(folder: Path, said: dict[str, Any], specials: Collection[str] = ()) -> dict[int, Any]:
-    """Tokens beyond the vocabulary, by id. ``added_tokens.json`` is read where nothing newer has them."""
+def _added(folder: Path, config: dict[str, Any], specials: Collection[str] = ()) -> dict[int, Any]:
+    """Tokens beyond the vocabulary, by id, from the config or else from ``added_tokens.json``."""
     from tokenizers import AddedToken
 
-    if "added_tokens_decoder" in said:
-        return {int(number): AddedToken(**_flags(entry)) for number, entry in said["added_tokens_decoder"].items()}
+    if "added_tokens_decoder" in config:
+        return {int(number): AddedToken(**_flags(entry)) for number, entry in config["added_tokens_decoder"].items()}
     entries = _json(folder / "added_tokens.json").items()
     return {
         int(number): AddedToken(token, normalized=token not in specials, special=token in specials)

@@ -1,4 +1,4 @@
-"""Where the jobs of a sweep come from."""
+"""The queue of the jobs of a sweep."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from mmtx.sweep.record import Job
 
 
-class Source:
-    """The jobs of a list that are not done, those that take longest first. A search adds others as it learns.
+class JobQueue:
+    """The jobs of a list that are not done, the most expensive first. A search adds others.
 
     Args:
         jobs: of the sweep.
@@ -20,17 +20,17 @@ class Source:
             job.state, job.reason = "waiting", None
 
     def next(self) -> Job | None:
-        """The job to start now; None: there is none."""
+        """The next job to start; None if there is none."""
         return self._waiting.pop(0) if self._waiting else None
 
-    def again(self, job: Job) -> None:
-        """Takes back a job that is to be tried once more."""
+    def requeue(self, job: Job) -> None:
+        """Adds a failed job that is retried."""
         job.state = "waiting"
         self._waiting.append(job)
 
-    def hopeless(self, running: Sequence[Job]) -> list[tuple[Job, str]]:
-        """Those of the running jobs that are not worth going on with, and why."""
+    def to_prune(self, running: Sequence[Job]) -> list[tuple[Job, str]]:
+        """The running jobs that are to be stopped early, and why."""
         return []
 
     def ended(self, job: Job) -> None:
-        """Is told of every end that is not tried again; may find that the job has failed."""
+        """Called when a job has ended and is not retried; may change its state to failed."""

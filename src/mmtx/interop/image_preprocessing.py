@@ -1,4 +1,4 @@
-"""How public image models want their pictures: cut to size, and scaled."""
+"""The preprocessing of pictures of public models: resized, cropped, and normalised."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.data.files.known_keys import Keys, every, harmless, only, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
 
@@ -14,10 +14,10 @@ RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By the number that Pillow gives them."""
 TYPES = ("ViTImageProcessor", "ViTFeatureExtractor", "DeiTImageProcessor", "DeiTFeatureExtractor")
 DEIT: Config = {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3}
-"""What these leave out means, where it is another thing than for ViT."""
+"""Defaults of DeiT that are not those of ViT."""
 
 _SAME = only(True, note="a size of one number is height and width")
-PICTURES: Keys = {
+PREPROCESSOR: Keys = {
     **every("image_processor_type feature_extractor_type", used(f"{', '.join(TYPES)}, or their Fast or Pil")),
     "processor_class": harmless("where it came from"),
     "do_resize": used("false: pictures have the size of the model already"),
@@ -42,13 +42,13 @@ PICTURES: Keys = {
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """Options of mmtx.
+class Preprocessing:
+    """The preprocessing as options of mmtx.
 
     Attributes:
         mean: of ``modality.image``, for pixels in 0..1, one per channel.
         std: likewise.
-        fit: ``data.fit`` of folders of pictures.
+        fit: ``data.fit`` of `mmtx.data.ImageFolder`.
     """
 
     mean: list[float]
@@ -56,25 +56,27 @@ class Prepared:
     fit: Config
 
 
-def prepare(said: Mapping[str, Any], size: tuple[int, int], channels: int) -> Prepared:
-    """What a ``preprocessor_config.json`` says.
+def read_preprocessor(config: Mapping[str, Any], size: tuple[int, int], channels: int) -> Preprocessing:
+    """The content of a ``preprocessor_config.json`` as options of mmtx.
 
     Raises:
-        UserError: it is another way to prepare pictures, or ends in another size than the model's.
+        UserError: mmtx has no such preprocessing, or its size is not the model's.
     """
-    kind = str(said.get("image_processor_type") or said.get("feature_extractor_type") or TYPES[0])
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or TYPES[0])
     if kind.removesuffix("Fast").removesuffix("Pil") not in TYPES:
         raise UserError(f"pictures are prepared by {kind}; mmtx prepares them as {', '.join(TYPES)} do")
-    said = (DEIT if kind.startswith("DeiT") else {}) | {key: value for key, value in said.items() if value is not None}
-    factor = said.get("rescale_factor", 1 / 255) if said.get("do_rescale", True) else 1.0
-    normalise = said.get("do_normalize", True)
-    mean = said.get("image_mean", 0.5) if normalise else 0.0
-    std = said.get("image_std", 0.5) if normalise else 1.0
-    in_one, spread = (
+    config = (DEIT if kind.startswith("DeiT") else {}) | {
+        key: value for key, value in config.items() if value is not None
+    }
+    factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
+    normalise = config.get("do_normalize", True)
+    mean = config.get("image_mean", 0.5) if normalise else 0.0
+    std = config.get("image_std", 0.5) if normalise else 1.0
+    scaled_mean, scaled_std = (
         [value / (255 * factor) for value in _per_channel(key, given, channels)]
         for key, given in (("image_mean", mean), ("image_std", std))
     )
-    return Prepared(in_one, spread, _fit(said, size))
+    return Preprocessing(scaled_mean, scaled_std, _fit(config, size))
 
 
 def _per_channel(key: str, given: Any, channels: int) -> list[float]:
@@ -84,26 +86,26 @@ def _per_channel(key: str, given: Any, channels: int) -> list[float]:
     return values * (channels // len(values))
 
 
-def _fit(said: Mapping[str, Any], size: tuple[int, int]) -> Config:
-    if not said.get("do_resize", True):
-        if said.get("do_center_crop"):
+def _fit(config: Mapping[str, Any], size: tuple[int, int]) -> Config:
+    if not config.get("do_resize", True):
+        if config.get("do_center_crop"):
             raise UserError(
                 "do_resize=False, do_center_crop=True: mmtx cuts the middle out of pictures that it resized"
             )
         return fit(stretch=True, side=None, resample="bilinear")
-    whole = said.get("size", size)
+    whole = config.get("size", size)
     stretch = not (isinstance(whole, Mapping) and set(whole) == {"shortest_edge"})
     resized = _sides(whole if stretch else whole["shortest_edge"], "size")
-    cuts = bool(said.get("do_center_crop"))
-    last = _sides(said.get("crop_size", resized), "crop_size") if cuts else resized
+    cuts = bool(config.get("do_center_crop"))
+    last = _sides(config.get("crop_size", resized), "crop_size") if cuts else resized
     if last != size or not (stretch or cuts):
         raise UserError(
-            f"pictures are prepared by size={whole}, do_center_crop={cuts}, crop_size={said.get('crop_size')}; "
+            f"pictures are prepared by size={whole}, do_center_crop={cuts}, crop_size={config.get('crop_size')}; "
             f"that is not the {size[0]} x {size[1]} of the model"
         )
     if resized != last and (resized[0] != resized[1] or resized[0] < max(last)):
         raise UserError(f"size={whole}, crop_size={list(last)}: mmtx cuts the middle out of squares that are larger")
-    resample = said.get("resample", 2)
+    resample = config.get("resample", 2)
     if resample not in range(len(RESAMPLING)):
         raise UserError(f"resample={resample} is none of Pillow's 0..{len(RESAMPLING) - 1}")
     side = resized[0] if cuts and (resized != last or not stretch) else None
@@ -124,10 +126,12 @@ def _sides(size: Any, key: str) -> tuple[int, int]:
     raise UserError(f"{key}={size}: mmtx can height and width")
 
 
-def as_preprocessor(mean: list[float], std: list[float], size: tuple[int, int], data_fit: Mapping[str, Any]) -> Config:
-    """Undoes `prepare`."""
+def write_preprocessor(
+    mean: list[float], std: list[float], size: tuple[int, int], data_fit: Mapping[str, Any]
+) -> Config:
+    """The inverse of `read_preprocessor`."""
     rows, columns = size
-    said: Config = {
+    config: Config = {
         "image_processor_type": TYPES[0],
         "do_resize": True,
         "size": {"height": rows, "width": columns},
@@ -137,6 +141,6 @@ def as_preprocessor(mean: list[float], std: list[float], size: tuple[int, int], 
     }
     stretch, side = data_fit.get("stretch", False), data_fit.get("side")
     if not stretch or side is not None:
-        said |= {"do_center_crop": True, "crop_size": said["size"]}
-        said["size"] = {"height": side, "width": side} if stretch else {"shortest_edge": side or min(size)}
-    return said
+        config |= {"do_center_crop": True, "crop_size": config["size"]}
+        config["size"] = {"height": side, "width": side} if stretch else {"shortest_edge": side or min(size)}
+    return config

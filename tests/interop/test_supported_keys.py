@@ -18,15 +18,16 @@ transformers = pytest.importorskip("transformers")
 from public import bert, decision_transformer, gpt2, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
-from mmtx.data.files.known_keys import refusals  # noqa: E402
+from mmtx.data.files.supported_keys import refusals  # noqa: E402
 from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
 from mmtx.data.text import tokenizer_files  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
-from mmtx.interop.pictures import PICTURES, prepare  # noqa: E402
+from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
-from mmtx.interop.whisper import SOUND, decoder_prompt  # noqa: E402
+from mmtx.interop.whisper import SOUND  # noqa: E402
+from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
 
 CONFIGS = {
     "gpt2": "GPT2Config",
@@ -101,15 +102,15 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
 
 
 def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
-    assert [*refusals(transformers.ViTImageProcessor().to_dict(), PICTURES, "")] == []
+    assert [*refusals(transformers.ViTImageProcessor().to_dict(), PREPROCESSOR, "")] == []
     sound = transformers.WhisperFeatureExtractor().to_dict()
     assert [*refusals(sound, SOUND, "")] == []
     timm = pytest.importorskip("timm.models._pretrained")
     assert [*refusals(dict.fromkeys(timm.PretrainedCfg().to_dict()), PRETRAINED, "")] == []
     for kind in (transformers.BertTokenizer, transformers.GPT2Tokenizer, transformers.WhisperTokenizer):
         kind().save_pretrained(tmp_path)
-        said = json.loads((tmp_path / "tokenizer_config.json").read_text())
-        assert [*refusals(said, tokenizer_files.KEYS, "")] == []
+        given = json.loads((tmp_path / "tokenizer_config.json").read_text())
+        assert [*refusals(given, tokenizer_files.KEYS, "")] == []
 
 
 def edited(folder: Path, name: str, **values: Any) -> Path:
@@ -184,7 +185,7 @@ def test_values_that_cannot_be_followed(
 def test_a_value_given_goes_before_a_file(tmp_path: Path) -> None:
     folder = edited(saved(t5(), tmp_path), "generation_config", num_beams=4)
     mmtx.from_pretrained(folder, {"generation_config.num_beams": 1})
-    with pytest.raises(UserError, match=r"is laid over config.json, or over generation_config"):
+    with pytest.raises(UserError, match=r"overrides one of config.json, or of generation_config"):
         mmtx.from_pretrained(folder, {"generation.num_beams": 1})
 
 
@@ -232,10 +233,10 @@ def vit_of_timm(width: int = 18) -> dict[str, torch.Tensor]:
 
 def test_the_config_of_timm() -> None:
     cfg = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "crop_pct": 0.9, "interpolation": "bilinear"}
-    said = {"architecture": "vit", "num_classes": 3, "label_names": ["a", "b", "c"], "model_args": {"num_heads": 2}}
-    config, _, prepared = from_timm(vit_of_timm(), {**said, "pretrained_cfg": cfg}, {})
+    given = {"architecture": "vit", "num_classes": 3, "label_names": ["a", "b", "c"], "model_args": {"num_heads": 2}}
+    config, _, prepared = from_timm(vit_of_timm(), {**given, "pretrained_cfg": cfg}, {})
     assert (config["num_attention_heads"], config["id2label"]) == (2, {"0": "a", "1": "b", "2": "c"})
-    read = prepare(prepared, (8, 8), 3)
+    read = read_preprocessor(prepared, (8, 8), 3)
     assert (read.mean, read.std) == (pytest.approx(cfg["mean"]), pytest.approx(cfg["std"]))
     assert (read.fit["side"], read.fit["stretch"], read.fit["resample"]) == (8, False, "bilinear")
     assert from_timm(vit_of_timm(), {"architecture": "vit", **cfg}, {"num_attention_heads": 2})[2] == prepared
@@ -250,8 +251,8 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
     shown = Image.fromarray(numpy.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=numpy.uint8))
     shown.save(tmp_path / "picture.png")
     expected = data.create_transform(**data.resolve_data_config({}, pretrained_cfg=cfg))(shown)
-    said = {"model_args": {"num_heads": 2}, "pretrained_cfg": cfg}
-    read = prepare(from_timm(vit_of_timm(), said, {})[2], sides, 3)
+    given = {"model_args": {"num_heads": 2}, "pretrained_cfg": cfg}
+    read = read_preprocessor(from_timm(vit_of_timm(), given, {})[2], sides, 3)
     fit = Fit(**{key: value for key, value in read.fit.items() if key != "_target_"})
     pixels = decode_image(tmp_path / "picture.png", size=sides, channels=3, max_pixels=1000, fit=fit) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (read.mean, read.std))
@@ -259,7 +260,7 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("said", "message"),
+    ("given", "message"),
     [
         ({"num_classes": 4}, "num_classes=4, but the weights have 3"),
         ({"global_pool": "avg"}, "global_pool=avg"),
@@ -275,13 +276,13 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
         ({}, "does not show its heads"),
     ],
 )
-def test_configs_of_timm_that_cannot_be_followed(said: dict[str, Any], message: str) -> None:
+def test_configs_of_timm_that_cannot_be_followed(given: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        from_timm(vit_of_timm(), said, {} if not said else {"num_attention_heads": 2})
+        from_timm(vit_of_timm(), given, {} if not given else {"num_attention_heads": 2})
 
 
 @pytest.mark.parametrize(
-    ("said", "prompt"),
+    ("given", "prompt"),
     [
         ({}, [5, 7, 9]),
         ({"language": "<|fr|>"}, [6, 7, 9]),
@@ -291,14 +292,14 @@ def test_configs_of_timm_that_cannot_be_followed(said: dict[str, Any], message: 
         ({"is_multilingual": False}, [9]),
     ],
 )
-def test_what_a_whisper_begins_with(said: dict[str, Any], prompt: list[int], tmp_path: Path) -> None:
+def test_what_a_whisper_begins_with(given: dict[str, Any], prompt: list[int], tmp_path: Path) -> None:
     generation = {
         "is_multilingual": True,
         "lang_to_id": {"<|en|>": 5, "<|fr|>": 6},
         "task_to_id": {"transcribe": 7, "translate": 8},
         "no_timestamps_token_id": 9,
         "begin_suppress_tokens": [3],
-        **said,
+        **given,
     }
     folder = edited(saved(whisper(), tmp_path), "generation_config", **generation)
     objective = mmtx.from_pretrained(folder).objective("seq2seq")

@@ -1,4 +1,4 @@
-"""What each modality brought, drawn."""
+"""Plot of the gain of each modality."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mmtx.report.attribution import Attribution
-from mmtx.report.pictures import ACCENT, png
+from mmtx.report.plots import ACCENT, png
 
 
-def subset_picture(attribution: Attribution, metric: str) -> bytes:
-    """The metric of each subset above the dots that say what is in it; beside it, the gain of each modality."""
+def subset_plot(attribution: Attribution, metric: str) -> bytes:
+    """The metric of each subset above dots for its members; beside it, the gain of each modality."""
     num_subsets, num_names = len(attribution.subsets), len(attribution.names)
     wide = max(3.2, 0.55 * num_subsets + 1.4)
     gains_wide = 3.4 if attribution.gains else 0.0
@@ -70,7 +70,7 @@ def _draw_gains(axes: Any, attribution: Attribution, metric: str) -> None:
     axes.bar(range(len(names)), means, yerr=bars, color=colours, alpha=0.85, capsize=3, width=0.6)
     axes.axhline(0, color="0.3", lw=0.8)
     axes.set_xticks(range(len(names)), names, rotation=20 if len(names) > 3 else 0)
-    axes.set_title("what each one brings", fontsize=9)
+    axes.set_title("gain of each modality", fontsize=9)
     axes.set_ylabel(f"gain in {metric}")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")

@@ -1,4 +1,4 @@
-"""Which samples are held out."""
+"""Held-out samples: a share of every class, files with the same content together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mmtx.errors import InvalidValue
 
 @runtime_checkable
 class OfFile(Protocol):
-    """A sample that lies in a file of its own, or shares it with others."""
+    """A sample of a file, which may hold others too."""
 
     @property
     def file(self) -> Path: ...
@@ -27,41 +27,41 @@ class OfFile(Protocol):
 Item = TypeVar("Item", bound=OfFile)
 
 
-def held_out(
+def hold_out_files(
     items: Sequence[Item], first: Mapping[Path, Path], key: str, fraction: float, total: int, seed: int
 ) -> tuple[list[Item], list[Item]]:
-    """What is kept and what is held out, stratified by class. The samples of files that hold the same stay together.
+    """Splits items in two, kept and held out, stratified by class. Items of files with the same content stay together.
 
     Args:
-        items: to be dealt out.
-        first: of the files that hold the same, for every file.
-        key: that the fraction is given by.
-        fraction: of the total.
-        total: different files of which it is a fraction.
-        seed: which ones.
+        items: to split.
+        first: of every file, the first one with the same content.
+        key: of the config, that gives the fraction.
+        fraction: of the total that is held out.
+        total: number of distinct files.
+        seed: of the choice.
 
     Raises:
-        InvalidValue: that would be none of them.
+        InvalidValue: the fraction holds none out.
     """
     if not fraction:
         return list(items), []
     files: dict[Path, int] = {}
     for item in items:
         files.setdefault(first[item.file], item.label or 0)
-    places = list(files)
-    _, index = hold_out_share(torch.tensor(list(files.values())), key, fraction, total, seed)
-    held = {places[i] for i in index.tolist()}
+    distinct = list(files)
+    _, index = hold_out_fraction(torch.tensor(list(files.values())), key, fraction, total, seed)
+    held = {distinct[i] for i in index.tolist()}
     kept = [item for item in items if first[item.file] not in held]
     return kept, [item for item in items if first[item.file] in held]
 
 
-def hold_out_share(
+def hold_out_fraction(
     classes: Int64[Tensor, " N"], key: str, fraction: float, total: int, seed: int
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
-    """Splits ``0..N-1`` as `hold_out` does, by a fraction of the total: nothing is held out for 0, else something.
+    """Splits ``0..N-1`` as `hold_out` does, by a fraction of the total; 0 holds none out.
 
     Raises:
-        InvalidValue: that would be nothing.
+        InvalidValue: any other fraction holds none out.
     """
     count = min(round(total * fraction), len(classes) - len(classes.unique()))
     if fraction and count < 1:
@@ -72,7 +72,7 @@ def hold_out_share(
 def hold_out(
     classes: Int64[Tensor, " N"], count: int, seed: int
 ) -> tuple[Int64[Tensor, " kept"], Int64[Tensor, " held"]]:
-    """Splits ``0..N-1`` in two, both ascending: `count` are held out, of every class its share.
+    """Splits ``0..N-1`` in two, both ascending: `count` are held out, of every class in proportion.
 
     Shares are rounded so that they add up (largest remainder), and at least one of every class is kept.
 

@@ -1,4 +1,4 @@
-"""What is done with every key of a public file: it is used, it may be there, or it is refused."""
+"""Tables of the keys that a public config file may have: used, harmless, or refused at some values."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 ABSENT: Any = object()
-"""The default of a key that a file need not have."""
+"""The default of a key that has none."""
 
 
 @dataclass(frozen=True)
@@ -15,14 +15,14 @@ class Key:
     """One key of a file.
 
     Attributes:
-        does: "used" or "harmless".
+        status: "used" or "harmless".
         note: what it is for, or why it changes nothing; for the table in the documentation.
         limit: the values that it may have, in words; empty: any.
         fits: whether it may have a value, given the whole file.
-        default: what a file without it means.
+        default: the value of a file without it.
     """
 
-    does: str
+    status: str
     note: str
     limit: str = ""
     fits: Callable[[Any, Mapping[str, Any]], bool] = lambda value, content: True
@@ -33,38 +33,38 @@ Keys = Mapping[str, Key]
 
 
 def used(note: str, default: Any = ABSENT) -> Key:
-    """mmtx does what the value says; what it cannot do is refused where it is used."""
+    """A key that mmtx follows; values that it cannot follow are refused where they are used."""
     return Key("used", note, default=default)
 
 
 def harmless(note: str) -> Key:
-    """No value changes anything that mmtx computes."""
+    """A key of which no value changes what mmtx computes."""
     return Key("harmless", note)
 
 
 def only(*values: Any, note: str) -> Key:
-    """Changes nothing at these values or null, which is also what a file without it means."""
-    limit = " or ".join(_spelt(value) for value in values) or "null"
+    """A key that changes nothing at these values or null, also the meaning of a file without it."""
+    limit = " or ".join(_spelling(value) for value in values) or "null"
     return Key("harmless", note, limit, lambda value, content: value is None or value in values)
 
 
 def as_in(other: str, note: str, default: Any = ABSENT) -> Key:
-    """Changes nothing where it repeats another key."""
+    """A key that changes nothing where it repeats another."""
     return Key("harmless", note, f"as `{other}`", lambda value, content: value in (None, content.get(other)), default)
 
 
 def every(names: str, key: Key) -> dict[str, Key]:
-    """The same for several names, separated by spaces."""
+    """One entry for several names, separated by spaces."""
     return dict.fromkeys(names.split(), key)
 
 
 def defaults(keys: Keys) -> dict[str, Any]:
-    """What a file without them means, of the keys for which that is known."""
+    """The values of a file without these keys, of those that have a default."""
     return {name: key.default for name, key in keys.items() if key.default is not ABSENT}
 
 
 def refusals(content: Mapping[str, Any], keys: Keys, file: str) -> Iterator[str]:
-    """What of a file can be neither used nor left out, one line each."""
+    """The keys of a file that can be neither used nor ignored, one line each."""
     whole = {**defaults(keys), **content}
     for name, value in whole.items():
         key = keys.get(name)
@@ -75,14 +75,14 @@ def refusals(content: Mapping[str, Any], keys: Keys, file: str) -> Iterator[str]
 
 
 def table(keys: Keys) -> Iterable[str]:
-    """Rows of Markdown; keys of which the same is true share one."""
+    """Rows of a Markdown table; keys with the same entry share one."""
     together: dict[tuple[str, str, str], list[str]] = {}
     for name, key in keys.items():
-        together.setdefault((key.does, key.note, key.limit), []).append(f"`{name}`")
+        together.setdefault((key.status, key.note, key.limit), []).append(f"`{name}`")
     yield "| key | | what for | refused unless |"
     yield "|---|---|---|---|"
-    for (does, note, limit), names in together.items():
-        yield f"| {', '.join(names)} | {does} | {note} | {limit} |"
+    for (status, note, limit), names in together.items():
+        yield f"| {', '.join(names)} | {status} | {note} | {limit} |"
 
 
 def _short(value: Any, most: int = 60) -> str:
@@ -90,6 +90,6 @@ def _short(value: Any, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
-def _spelt(value: Any) -> str:
-    known = {None: "null", True: "true", False: "false"}
-    return known[value] if value is None or isinstance(value, bool) else f"{value!r}".replace("'", '"')
+def _spelling(value: Any) -> str:
+    names = {None: "null", True: "true", False: "false"}
+    return names[value] if value is None or isinstance(value, bool) else f"{value!r}".replace("'", '"')

@@ -1,16 +1,16 @@
-"""What keeps two declarations of one name from meaning the same: its codes, its numbers, or their sizes."""
+"""How two declarations of one name differ: in their codes, their numbers, or the sizes of these."""
 
 from __future__ import annotations
 
 from mmtx.batch import Spec, Vocabulary
-from mmtx.data.text.vocabulary import described
+from mmtx.data.text.vocabulary import describe_vocabulary
 from mmtx.errors import some
 
 
-def difference(one: Spec, other: Spec) -> str | None:
-    """In what two specs of a name differ, with both values; None where what fits one fits the other.
+def spec_difference(one: Spec, other: Spec) -> str | None:
+    """Where two specs of a name differ, with both values; None where what fits one fits the other.
 
-    Lengths may differ, and so may how many times there are. Codes that have no names have to be as many.
+    Lengths may differ, and so may the number of times. Codes without names must be as many in both.
     """
     if set(one.fields) != set(other.fields):
         return f"their fields, {', '.join(one.fields)} and {', '.join(other.fields)}"
@@ -20,10 +20,10 @@ def difference(one: Spec, other: Spec) -> str | None:
             return f"the field {key}, {field.shape} of {field.dtype} and {again.shape} of {again.dtype}"
         if (field.num_classes is None) != (again.num_classes is None):
             return f"the field {key}, which has classes in one of them"
-    if _known(one.vocabulary) != _known(other.vocabulary):
-        return f"how its text becomes ids, {_shown(one.vocabulary)} and {_shown(other.vocabulary)}"
+    if _state(one.vocabulary) != _state(other.vocabulary):
+        return f"how its text becomes ids, {_vocabulary(one.vocabulary)} and {_vocabulary(other.vocabulary)}"
     if one.class_names != other.class_names:
-        return f"its classes, {_some(one.class_names)} and {_some(other.class_names)}"
+        return f"its classes, {_classes(one.class_names)} and {_classes(other.class_names)}"
     named = one.vocabulary is not None or one.class_names is not None
     for key, field in one.fields.items():
         if not named and not field.rising and field.num_classes != other.fields[key].num_classes:
@@ -34,13 +34,13 @@ def difference(one: Spec, other: Spec) -> str | None:
     return None
 
 
-def _known(vocabulary: Vocabulary | None) -> object:
-    return None if vocabulary is None else described(vocabulary)
+def _state(vocabulary: Vocabulary | None) -> object:
+    return None if vocabulary is None else describe_vocabulary(vocabulary)
 
 
-def _shown(vocabulary: Vocabulary | None) -> str:
+def _vocabulary(vocabulary: Vocabulary | None) -> str:
     return "none" if vocabulary is None else f"{type(vocabulary).__name__} of {vocabulary.size} ids"
 
 
-def _some(labels: tuple[str, ...] | None) -> str:
-    return "none" if labels is None else f"{len(labels)} ({some(labels)})"
+def _classes(names: tuple[str, ...] | None) -> str:
+    return "none" if names is None else f"{len(names)} ({some(names)})"

@@ -1,4 +1,4 @@
-"""A dataset under other names."""
+"""A dataset with some of its names replaced."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from mmtx.world import Observation, Outcome, Playable, World
 Value = TypeVar("Value")
 Rename = Callable[[Mapping[str, Value]], dict[str, Value]]
 
-KEPT = ("return", "reward")
-"""Names that what acts goes by."""
+FIXED = ("return", "reward")
+"""Names that acting depends on."""
 
 
-def renamed(source: Source, names: Mapping[str, str]) -> Source:
+def rename_source(source: Source, names: Mapping[str, str]) -> Source:
     """The same dataset, and the same world if it has one, with some of its names replaced.
 
     Args:
         source: the dataset.
-        names: new ones by those it has.
+        names: ``{name: new name}``.
 
     Raises:
         InvalidValue: it has no such name, or two would be the same.
@@ -38,15 +38,15 @@ def renamed(source: Source, names: Mapping[str, str]) -> Source:
             raise InvalidValue(old, new, "renames what is not there", ", ".join(source.specs))
         if new in source.specs and new not in names:
             raise InvalidValue(old, new, "is a name that the data has already")
-        if isinstance(source, Playable) and old in KEPT:
-            raise InvalidValue(old, new, "renames what a model that acts goes by; it has to stay")
+        if isinstance(source, Playable) and old in FIXED:
+            raise InvalidValue(old, new, "renames what acting depends on; it has to stay")
     if len(set(names.values())) < len(names):
         raise InvalidValue("names", dict(names), "gives one name twice")
     return RenamedPlayable(source, names) if isinstance(source, Playable) else Renamed(source, names)
 
 
 class Renamed(Source):
-    """See `renamed`."""
+    """See `rename_source`."""
 
     def __init__(self, source: Source, names: Mapping[str, str]) -> None:
         self.source, self.names = source, dict(names)
@@ -77,33 +77,33 @@ class Renamed(Source):
 
 
 class RenamedPlayable(Renamed, Playable):
-    """See `renamed`."""
+    """See `rename_source`."""
 
     def world(self, num_episodes: int) -> World:
-        return _World(self._played.world(num_episodes), self.rename)
+        return _World(self._playable.world(num_episodes), self.rename)
 
     @property
     def can_play(self) -> bool:
-        return self._played.can_play
+        return self._playable.can_play
 
     @property
     def best_return(self) -> float:
-        return self._played.best_return
+        return self._playable.best_return
 
     @property
     def mean_return(self) -> float | None:
-        return self._played.mean_return
+        return self._playable.mean_return
 
     @property
     def return_scale(self) -> float:
-        return self._played.return_scale
+        return self._playable.return_scale
 
     @property
     def reference_returns(self) -> tuple[float, float] | None:
-        return self._played.reference_returns
+        return self._playable.reference_returns
 
     @property
-    def _played(self) -> Playable:
+    def _playable(self) -> Playable:
         assert isinstance(self.source, Playable)
         return self.source
 

@@ -1,15 +1,15 @@
-"""Whether bytes are what was published."""
+"""The published checksum of a file."""
 
 from __future__ import annotations
 
 import hashlib
 
 
-def verified(content: bytes, md5: str) -> bytes:
-    """The content, if that is its checksum.
+def check_md5(content: bytes, md5: str) -> bytes:
+    """The content, if this is its checksum.
 
     Raises:
-        ValueError: it has another; the text is a predicate, to go behind the name of a file.
+        ValueError: it has another; the text is a predicate, to follow the name of the file.
     """
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:

@@ -25,7 +25,7 @@ from mmtx.batch import Field, Spec
 from mmtx.config.compose import compose
 from mmtx.config.groups import describe_options
 from mmtx.data.base import Samples, Source
-from mmtx.data.learnt import Learnt
+from mmtx.data.fitted import FittedState
 from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source
@@ -141,11 +141,11 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
 def made(option: str, overrides: Sequence[str]) -> Source:
     names = "mission" if option == "babyai" else ""  # whose data looks whether it is spoken
     config = compose([f"data={option}", f"modality=[{names}]", "objective=[]", *overrides])
-    return construct_source(config, Learnt.here())
+    return construct_source(config, FittedState.current())
 
 
 @pytest.mark.parametrize("option", list(describe_options()["data"]))
-def test_every_dataset_encodes_as_the_run_learnt(option, tmp_path, monkeypatch):
+def test_every_dataset_encodes_as_its_run(option, tmp_path, monkeypatch):
     whole, part = (partial(made, option, overrides) for overrides in both(option, tmp_path, monkeypatch))
     names = {"captioned_digits": ["text", "label"]}.get(option)  # all captions of a digit are fewer in the part
     check_learns(whole, part, names, splits=("test",) if option == "av_digits" else ("train",))
@@ -153,7 +153,7 @@ def test_every_dataset_encodes_as_the_run_learnt(option, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", list(describe_options()["data/vocabulary"]))
-def test_every_vocabulary_encodes_as_the_run_learnt(kind, tmp_path, monkeypatch):
+def test_every_vocabulary_encodes_as_its_run(kind, tmp_path, monkeypatch):
     more = {
         "bpe": ["data.vocabulary.vocab_size=262"],
         "pretrained": [f"data.vocabulary.path={small_tokenizer(tmp_path)}", *MARKED],
@@ -175,10 +175,10 @@ class Own(Source):
         self.classes = self.learn_classes()
 
     def learn_mean(self) -> float:
-        return self.learnt.statistic("reading", "mean", lambda: float(self.readings.mean()))
+        return self.fitted.statistic("reading", "mean", lambda: float(self.readings.mean()))
 
     def learn_classes(self) -> tuple[str, ...]:
-        return self.learnt.classes("label", sorted(set(self.names)))
+        return self.fitted.classes("label", sorted(set(self.names)))
 
     @property
     def specs(self):
@@ -221,7 +221,7 @@ def test_a_dataset_of_ones_own():
 
 
 @pytest.mark.parametrize("forgets, what", [(ForgetsMean, "reading"), (ForgetsClasses, "label")])
-def test_what_is_learnt_outside_fails_the_contract(forgets, what):
+def test_what_is_fitted_elsewhere_fails_the_contract(forgets, what):
     with pytest.raises(AssertionError, match=what):
         check_learns(partial(forgets, *WHOLE), partial(forgets, *PART))
 
@@ -230,7 +230,7 @@ def test_what_is_learnt_outside_fails_the_contract(forgets, what):
 
 
 def run_of(**specs):
-    return Learnt.of_run(specs, {})
+    return FittedState.from_run(specs, {})
 
 
 def test_a_class_that_the_run_does_not_know_is_named():
@@ -262,7 +262,7 @@ def test_a_vocabulary_of_another_kind_or_without_marks_is_refused():
 
 def test_a_run_that_begins_with_weights_has_classes_of_its_own_and_the_vocabulary_of_the_other():
     specs = {"label": Spec({"class": Field((), torch.long, 2)}, class_names=("ant", "bee")), "text": characters("abc")}
-    learnt = Learnt.of_start(specs, {"state.mean": 2.0})
+    learnt = FittedState.from_weights(specs, {"state.mean": 2.0})
     taken, other = Characters(), Bytes()
     learnt.vocabulary("text", taken, ["c"], marks=False)
     learnt.vocabulary("text", other, ["c"], marks=False)
@@ -273,9 +273,9 @@ def test_a_run_that_begins_with_weights_has_classes_of_its_own_and_the_vocabular
 
 
 def test_statistics_that_do_not_fit_are_named():
-    learnt = Learnt.of_run({"state": Spec({})}, {"state.mean": 2.0, "return.return_scale": 10.0})
+    learnt = FittedState.from_run({"state": Spec({})}, {"state.mean": 2.0, "return.return_scale": 10.0})
     with pytest.raises(UserError, match="state: has another size"):
         learnt.statistic("state", "mean", lambda: 5.0, lambda kept: "has another size")
-    with pytest.raises(UserError, match="return_scale=1.0 is not as the model learnt return"):
+    with pytest.raises(UserError, match="return_scale=1.0 differs from that of the model for return"):
         learnt.setting("return", "return_scale", 1.0)
     assert learnt.statistic("state", "std", lambda: 1.0) == 1.0 and learnt.missing == ["state: std"]

@@ -1,4 +1,4 @@
-"""The loop that runs a sweep: a job for every free slot, a line in the record for every end."""
+"""Runs a sweep: starts jobs on free slots, records how each ends."""
 
 from __future__ import annotations
 
@@ -9,49 +9,49 @@ from pathlib import Path
 from mmtx.process.stopping import Obey, handling_signals, obeyed, passed_on
 from mmtx.run.directory import RunDirectory
 from mmtx.sweep.engine import Engine
+from mmtx.sweep.failure_policy import FailurePolicy
+from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.outcome import memory_kills, outcome
-from mmtx.sweep.policy import Policy
 from mmtx.sweep.record import Job, Sweep, now
-from mmtx.sweep.source import Source
 from mmtx.sweep.view import View
 
 SAVE_SECONDS = 60.0
-"""How long jobs may save when the sweep is interrupted, or they are pruned."""
+"""Time that jobs have to save when the sweep is interrupted, or they are pruned."""
 
 HANGING_SECONDS = 10.0
-"""How long a job that hangs may still do so."""
+"""Time that a job which hangs has to end after SIGTERM."""
 
 
-class Drive:
-    """Runs what is not done of a sweep.
+class SweepRunner:
+    """Runs the jobs of a sweep that are not done.
 
-    A request to stop has every job save and end; a second one kills them.
+    At a request to stop, every job saves and ends; a second one kills them.
 
     Args:
-        sweep: whose record is kept.
-        source: of its jobs.
-        engine: that runs the jobs.
+        sweep: the record, which is kept up to date.
+        queue: of its jobs.
+        engine: runs the jobs.
         policy: for failures.
-        command: that runs the job of a directory.
-        view: for people.
+        command: of the job in a directory.
+        view: shows progress.
     """
 
     def __init__(
         self,
         *,
         sweep: Sweep,
-        source: Source,
+        queue: JobQueue,
         engine: Engine,
-        policy: Policy,
+        policy: FailurePolicy,
         command: Callable[[Path], Sequence[str]],
         view: View,
     ) -> None:
-        self._sweep, self._source, self._engine, self._policy = sweep, source, engine, policy
+        self._sweep, self._queue, self._engine, self._policy = sweep, queue, engine, policy
         self._command, self._view = command, view
         self._running: dict[str, Job] = {}
         self._attempts: dict[str, int] = {}
         self._kills: dict[str, int] = {}
-        self._hanging: dict[str, float] = {}  # when they were asked to end
+        self._hanging: dict[str, float] = {}  # when they were signalled to end
         self._deadlines: dict[str, float] = {}
         self._failures = 0
         self._signals: list[int] = []
@@ -64,7 +64,7 @@ class Drive:
                 self._set_state("running")
                 self._run_jobs()
                 self._view.close()
-            except BaseException:  # jobs that still run save and end, as their launcher does
+            except BaseException:  # jobs that still run save and end with their launcher
                 self._set_state("failed")
                 raise
             done = all(job.is_done for job in self._sweep.jobs)
@@ -74,9 +74,9 @@ class Drive:
         return 0 if done else 1
 
     def _run_jobs(self) -> None:
-        told = 0
+        handled = 0
         while True:
-            while self._goes_on and self._engine.has_room() and (job := self._source.next()):
+            while self._may_start and self._engine.has_room() and (job := self._queue.next()):
                 self._start(job)
             if self._changed:
                 self._write()
@@ -84,17 +84,17 @@ class Drive:
                 break
             for name, code in self._engine.wait(self._view.seconds):
                 self._end(self._running.pop(name), code)
-            if len(self._signals) > told:
-                told = len(self._signals)
-                self._stop_all(at_once=told > 1)
-            self._end_what_hangs()
-            for job, reason in self._source.hopeless([j for j in self._running.values() if j.state == "running"]):
+            if len(self._signals) > handled:
+                handled = len(self._signals)
+                self._stop_all(at_once=handled > 1)
+            self._end_hanging_jobs()
+            for job, reason in self._queue.to_prune([j for j in self._running.values() if j.state == "running"]):
                 self._prune(job, reason)
             self._view.show(self._sweep, list(self._running.values()))
 
     @property
-    def _goes_on(self) -> bool:
-        return not self._signals and self._policy.goes_on(self._failures)
+    def _may_start(self) -> bool:
+        return not self._signals and self._policy.may_start(self._failures)
 
     def _start(self, job: Job) -> None:
         folder = self._sweep.path / job.name
@@ -123,26 +123,26 @@ class Drive:
         self._deadlines.pop(job.name, None)
         run = RunDirectory(folder)
         if job.state != "finished" and run.state() != job.state:
-            run.set_status(job.state, job.reason)  # a process that was killed could not say so
-        tries_again = job.state == "failed" and self._policy.tries_again(self._attempts[job.name])
-        if not tries_again:
-            self._source.ended(job)
+            run.set_status(job.state, job.reason)  # a process that was killed could not write it
+        retry = job.state == "failed" and self._policy.retries(self._attempts[job.name])
+        if not retry:
+            self._queue.ended(job)
         self._view.ended(job)
-        if tries_again:
-            self._source.again(job)
+        if retry:
+            self._queue.requeue(job)
         elif job.state == "failed":
             self._failures += 1
         self._changed = True
 
     def _prune(self, job: Job, reason: str) -> None:
         job.state, job.reason = "pruned", reason
-        self._write()  # before the job is told to end: it looks there for why
+        self._write()  # before the signal: the job reads the reason there
         self._engine.stop(job.name)
         self._hanging[job.name] = moment = time.monotonic()
         self._deadlines[job.name] = moment + SAVE_SECONDS
 
     def _stop_all(self, at_once: bool) -> None:
-        self._view.say("killing all jobs" if at_once else "stopping: jobs save and end; once more to kill them")
+        self._view.message("killing all jobs" if at_once else "stopping: jobs save and end; once more to kill them")
         for name in self._running:
             if at_once:
                 self._engine.kill(name)
@@ -150,7 +150,7 @@ class Drive:
                 self._engine.stop(name)
                 self._deadlines[name] = time.monotonic() + SAVE_SECONDS
 
-    def _end_what_hangs(self) -> None:
+    def _end_hanging_jobs(self) -> None:
         moment = time.monotonic()
         for name in self._running:
             if self._deadlines.get(name, moment) >= moment:

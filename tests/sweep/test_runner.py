@@ -13,17 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from mmtx.sweep.drive import Drive
 from mmtx.sweep.engine import Demand
-from mmtx.sweep.policy import Policy
+from mmtx.sweep.failure_policy import FailurePolicy
+from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.record import Job, Sweep, read_sweep
+from mmtx.sweep.runner import SweepRunner
 from mmtx.sweep.slots import Slots
-from mmtx.sweep.source import Source
 from mmtx.sweep.view import Lines
 
 
 def make_policy(**changes):
-    return Policy(**{"on_failure": "continue", "max_attempts": 3, "max_failures": None, "job_timeout": None} | changes)
+    return FailurePolicy(
+        **{"on_failure": "continue", "max_attempts": 3, "max_failures": None, "job_timeout": None} | changes
+    )
 
 
 def make_slots(folder, num_jobs, devices="cpu:8", per_job=1):
@@ -46,10 +48,10 @@ def command(folder):
     return ["/bin/sh", str(folder / "script")]
 
 
-def drive(sweep, engine=None, source=None, **policy):
+def run_jobs(sweep, engine=None, queue=None, **policy):
     engine = engine or make_slots(sweep.path, len(sweep.jobs))
-    parts = {"source": source or Source(sweep.jobs), "engine": engine, "policy": make_policy(**policy)}
-    return Drive(sweep=sweep, **parts, command=command, view=Lines()).run()
+    parts = {"queue": queue or JobQueue(sweep.jobs), "engine": engine, "policy": make_policy(**policy)}
+    return SweepRunner(sweep=sweep, **parts, command=command, view=Lines()).run()
 
 
 def spans(sweep):
@@ -68,7 +70,7 @@ def test_no_slot_is_shared_and_none_is_idle_while_a_job_waits(tmp_path):
     for attempt in range(3):
         sweep = make_sweep(tmp_path / str(attempt), [f"sleep {length}" for length in lengths], costs=lengths)
         begun = time.monotonic()
-        assert drive(sweep) == 0
+        assert run_jobs(sweep) == 0
         taken = time.monotonic() - begun
         used = spans(sweep)
         assert sorted(used) == [f"cpu:{i}" for i in range(8)]
@@ -92,11 +94,11 @@ def test_the_record_of_a_long_sweep_is_written_as_fast_as_jobs_come(tmp_path):
     assert min(seconds) < 0.4, seconds
 
 
-def test_the_record_says_what_became_of_each(tmp_path):
+def test_the_record_has_the_outcome_of_each(tmp_path):
     says = """echo '{"state": "failed", "error": "OutOfMemoryError: CUDA out of memory"}' > %s/2/status.json; exit 1"""
     scripts = ["exit 0", "exit 3", says % tmp_path, "kill -9 $$", "exit 143", "sleep 60"]
     sweep = make_sweep(tmp_path, scripts)
-    assert drive(sweep, job_timeout=1.0) == 1
+    assert run_jobs(sweep, job_timeout=1.0) == 1
     record = read_sweep(tmp_path)
     assert record.state == "failed"
     assert [(job.state, job.reason) for job in record.jobs] == [
@@ -110,10 +112,10 @@ def test_the_record_says_what_became_of_each(tmp_path):
     assert json.loads((tmp_path / "3" / "status.json").read_text())["error"] == "was killed by SIGKILL"
 
 
-def test_what_hears_no_signal_is_killed(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmtx.sweep.drive.HANGING_SECONDS", 0.3)
+def test_what_ignores_signals_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setattr("mmtx.sweep.runner.HANGING_SECONDS", 0.3)
     sweep = make_sweep(tmp_path, ["trap '' TERM; while true; do sleep 0.1; done"])
-    assert drive(sweep, job_timeout=0.5) == 1
+    assert run_jobs(sweep, job_timeout=0.5) == 1
     assert sweep.jobs[0].state == "failed" and "job_timeout" in sweep.jobs[0].reason
 
 
@@ -129,16 +131,16 @@ def test_what_hears_no_signal_is_killed(tmp_path, monkeypatch):
 )
 def test_on_failure(policy, attempts, tmp_path):
     sweep = make_sweep(tmp_path, ["exit 0", "exit 1", "exit 1", "exit 0"])
-    assert drive(sweep, make_slots(tmp_path, 4, "cpu:1"), **policy) == 1
+    assert run_jobs(sweep, make_slots(tmp_path, 4, "cpu:1"), **policy) == 1
     assert [job.attempts for job in read_sweep(tmp_path).jobs] == attempts
 
 
 def test_what_is_done_is_not_repeated(tmp_path):
     once = "test -e {0}/passed && exit 0; touch {0}/passed; exit 1"
     sweep = make_sweep(tmp_path, ["exit 0", once.format(tmp_path), "exit 0"])
-    assert drive(sweep) == 1
+    assert run_jobs(sweep) == 1
     again = read_sweep(tmp_path)
-    assert drive(again) == 0
+    assert run_jobs(again) == 0
     assert [job.attempts for job in again.jobs] == [1, 2, 1] and read_sweep(tmp_path).state == "finished"
 
 
@@ -147,7 +149,7 @@ def test_a_signal_lets_all_jobs_save(number, code, tmp_path):
     saves = "trap 'sleep 0.2; touch {0}/{1}/saved; exit 143' TERM; while true; do sleep 0.05; done"
     sweep = make_sweep(tmp_path, [saves.format(tmp_path, i) for i in range(3)])
     threading.Timer(0.7, os.kill, (os.getpid(), number)).start()
-    assert drive(sweep, make_slots(tmp_path, 3, "cpu:2")) == code
+    assert run_jobs(sweep, make_slots(tmp_path, 3, "cpu:2")) == code
     record = read_sweep(tmp_path)
     assert record.state == "interrupted"
     assert [job.state for job in record.jobs] == ["interrupted", "interrupted", "waiting"]
@@ -168,7 +170,7 @@ def test_a_second_signal_kills_jobs_that_do_not_end(tmp_path, monkeypatch):
     sending = threading.Thread(target=twice)
     sending.start()
     begun = time.monotonic()
-    assert drive(sweep) == 143 and time.monotonic() - begun < 30
+    assert run_jobs(sweep) == 143 and time.monotonic() - begun < 30
     sending.join()
     record = read_sweep(tmp_path)
     assert (record.state, record.jobs[0].state) == ("interrupted", "interrupted")
@@ -179,7 +181,7 @@ def test_a_sweep_that_ends_by_an_error_is_not_recorded_as_running(tmp_path):
     engine = make_slots(tmp_path, 1)
     engine.wait = lambda seconds: 1 / 0
     with pytest.raises(ZeroDivisionError):
-        drive(sweep, engine)
+        run_jobs(sweep, engine)
     assert read_sweep(tmp_path).state == "failed"
 
 
@@ -188,7 +190,7 @@ def test_a_job_is_no_rank_of_its_launcher(tmp_path, monkeypatch):
         monkeypatch.setenv(key, "1")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     sweep = make_sweep(tmp_path, [f"env > {tmp_path}/environment"])
-    assert drive(sweep, make_slots(tmp_path, 1, f"cpu:{len(os.sched_getaffinity(0))}")) == 0
+    assert run_jobs(sweep, make_slots(tmp_path, 1, f"cpu:{len(os.sched_getaffinity(0))}")) == 0
     found = dict(line.partition("=")[::2] for line in (tmp_path / "environment").read_text().splitlines())
     assert not {"RANK", "LOCAL_RANK", "SLURM_PROCID", "TORCHELASTIC_RUN_ID"} & set(found)
     assert found["OMP_NUM_THREADS"] == "1" and found["CUDA_VISIBLE_DEVICES"] == ""
@@ -197,9 +199,9 @@ def test_a_job_is_no_rank_of_its_launcher(tmp_path, monkeypatch):
 LAUNCHER = """
 import sys
 sys.path[:0] = {path!r}
-from test_drive import *
+from test_runner import *
 sweep = make_sweep({folder!r}, ["exec {python} {folder}/job.py"] * 2)
-sys.exit(drive(sweep))
+sys.exit(run_jobs(sweep))
 """
 SAVES = """
 import pathlib, signal, sys, time

@@ -1,4 +1,4 @@
-"""The comparison drawn: the metric along what was swept, and the curves of all runs."""
+"""Plots of a comparison: the metric along the swept axes, and the curves of all runs."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ SMALLEST_RATIO = 4.0
 ACCENT = "tab:blue"
 
 
-def axis_picture(comparison: Comparison) -> bytes | None:
-    """The metric along one axis, over two, or along each of several; None if nothing was swept or nothing is done."""
+def axis_plot(comparison: Comparison) -> bytes | None:
+    """The metric along one axis, over two, or along each of several; None if nothing was swept or finished."""
     if not comparison.settings or not comparison.axes:
         return None
     if len(comparison.axes) == 1:
@@ -33,7 +33,7 @@ def axis_picture(comparison: Comparison) -> bytes | None:
     return _many_axes(comparison)
 
 
-def curve_picture(comparison: Comparison) -> bytes | None:
+def curve_plot(comparison: Comparison) -> bytes | None:
     """The metric and the training loss against the step, for every run that has begun; None if none has."""
     metric = _curve_metric(comparison)
     shown = [name for name in dict.fromkeys((metric, "train/loss")) if _has_curve(comparison, name)]
@@ -53,7 +53,7 @@ def curve_picture(comparison: Comparison) -> bytes | None:
 
 
 def png(figure: Figure) -> bytes:
-    """The picture as a file's content."""
+    """The figure as the bytes of a PNG file."""
     content = BytesIO()
     figure.savefig(content, dpi=DPI, format="png")
     return content.getvalue()
@@ -72,21 +72,21 @@ def _one_axis(comparison: Comparison, axis: str) -> bytes:
     else:
         figure = Figure(figsize=(6.4, 1.4 + 0.42 * len(values)), layout="constrained")
         axes = figure.add_subplot()
-        _draw_names(axes, comparison.settings, axis, values[::-1])
+        _draw_categories(axes, comparison.settings, axis, values[::-1])
         axes.set(xlabel=comparison.metric, ylabel=axis)
     _plain(axes)
     return png(figure)
 
 
 def _two_axes(comparison: Comparison) -> bytes:
-    """Lines where one axis has few values, else a map."""
+    """Lines where one axis has few values, otherwise a heat map."""
     choices = {axis: in_order([setting.values[axis] for setting in comparison.settings]) for axis in comparison.axes}
     numeric = [axis for axis in comparison.axes if all(number(value) is not None for value in choices[axis])]
     along = max(numeric, key=lambda axis: len(choices[axis]), default=None)
     if along is None or min(len(choices[axis]) for axis in comparison.axes) > 4:
         if len(comparison.settings) * 2 < math.prod(map(len, choices.values())):
-            return _many_axes(comparison)  # drawn at random: a map would be mostly empty
-        return _map(comparison, choices)
+            return _many_axes(comparison)  # drawn at random: a heat map would be mostly empty
+        return _heat_map(comparison, choices)
     (other,) = [axis for axis in comparison.axes if axis != along]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
@@ -99,8 +99,8 @@ def _two_axes(comparison: Comparison) -> bytes:
     return png(figure)
 
 
-def _map(comparison: Comparison, choices: dict[str, list[str]]) -> bytes:
-    """A field for each combination, with its mean written in it."""
+def _heat_map(comparison: Comparison, choices: dict[str, list[str]]) -> bytes:
+    """A cell for each combination, with its mean."""
     rows, columns = comparison.axes
     grid = [[math.nan] * len(choices[columns]) for _ in choices[rows]]
     for setting in comparison.settings:
@@ -124,7 +124,7 @@ def _map(comparison: Comparison, choices: dict[str, list[str]]) -> bytes:
 
 
 def _many_axes(comparison: Comparison) -> bytes:
-    """A panel for each axis, with a point for each setting: what the others were is not shown."""
+    """A panel for each axis, with a point for each setting; the values of the other axes are not shown."""
     axes_shown = comparison.axes[:MOST_PANELS]
     columns = min(3, len(axes_shown))
     rows = -(-len(axes_shown) // columns)
@@ -165,7 +165,7 @@ def _draw_numbers(
     _scale(axes, values)
 
 
-def _draw_names(axes: Any, settings: Sequence[Setting], axis: str, values: Sequence[str]) -> None:
+def _draw_categories(axes: Any, settings: Sequence[Setting], axis: str, values: Sequence[str]) -> None:
     """A row for each value: mean, one standard deviation, and the seeds."""
     for setting in settings:
         place = values.index(setting.values[axis])
@@ -176,7 +176,7 @@ def _draw_names(axes: Any, settings: Sequence[Setting], axis: str, values: Seque
 
 
 def _scale(axes: Any, values: Sequence[str]) -> None:
-    """A logarithmic axis where the values are spread so; and the values themselves as ticks, if they are few."""
+    """A logarithmic axis where that suits the values, which are the ticks if they are few."""
     numbers = [number(value) or 0.0 for value in values]
     if is_logarithmic(numbers):
         axes.set_xscale("log")
@@ -190,13 +190,13 @@ def _scale(axes: Any, values: Sequence[str]) -> None:
 
 
 def is_logarithmic(numbers: Sequence[float]) -> bool:
-    """Whether their median lies nearer to the middle by their logarithms than by themselves."""
+    """Whether the median is nearer to the middle of the range on a logarithmic than on a linear scale."""
     if min(numbers) <= 0 or max(numbers) / min(numbers) < SMALLEST_RATIO:
         return False
-    return _off_middle([math.log(value) for value in numbers]) < _off_middle(numbers)
+    return _median_offset([math.log(value) for value in numbers]) < _median_offset(numbers)
 
 
-def _off_middle(numbers: Sequence[float]) -> float:
+def _median_offset(numbers: Sequence[float]) -> float:
     return abs((statistics.median(numbers) - min(numbers)) / (max(numbers) - min(numbers)) - 0.5)
 
 
@@ -204,7 +204,7 @@ def _off_middle(numbers: Sequence[float]) -> float:
 
 
 def _curve_metric(comparison: Comparison) -> str:
-    """A test metric is one number: its curve is that of validation."""
+    """The metric itself; for a test metric, which is logged once, that of validation."""
     stage, _, rest = comparison.metric.partition("/")
     return f"val/{rest}" if stage == "test" and not _has_curve(comparison, comparison.metric) else comparison.metric
 
@@ -214,7 +214,7 @@ def _has_curve(comparison: Comparison, metric: str) -> bool:
 
 
 def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
-    """A colour for each setting; runs that did not finish are dotted and grey, with a cross where they ended."""
+    """A colour for each setting; unfinished runs are dotted and grey, with a cross where they ended."""
     labelled = len(comparison.settings) <= MOST_LABELS
     colours = _colours([setting.label for setting in comparison.settings])
     for record, _ in comparison.unfinished:
@@ -239,7 +239,7 @@ def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
 
 
 def _colours(values: Sequence[str]) -> list[Any]:
-    """Of numbers, a scale in their order; of few names, colours that are easily told apart."""
+    """A colour scale for numbers; distinct colours for a few names."""
     if len(values) <= MOST_LABELS and not all(number(value) is not None for value in values):
         return [colormaps["tab10"](i) for i in range(len(values))]
     return [colormaps["viridis"](0.9 * i / max(1, len(values) - 1)) for i in range(len(values))]

@@ -1,4 +1,4 @@
-"""Ids of whole texts: what a tokenizer would cut off, add or leave out is not."""
+"""A tokenizer that encodes the exact text: without truncation, padding, special tokens, or dropped characters."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
 
-class WholeTexts:
-    """What a tokenizer makes of texts, though its file may have stored that they are cut and padded.
+class ExactTokenizer:
+    """Encodes whole texts, also where the file of a tokenizer has truncation or padding.
 
-    A text is only ever text: one that spells a special token gets the ids of its letters. A model of pairs without an
-    unknown token leaves out letters that it lacks, and reports nothing: here they are an error.
+    A text that spells a special token gets the ids of its characters. BPE without an unknown token silently drops
+    characters that it lacks: here they are an error.
 
     Args:
-        tokenizer: of the `tokenizers` library, or `SentencePieces`. It is changed: it neither cuts nor pads any more.
+        tokenizer: of the `tokenizers` library, or `SentencePieces`. Its truncation and padding are switched off.
 
     Raises:
-        UserError: the tokenizer draws at random how it cuts a word.
+        UserError: the tokenizer has dropout, and so splits words at random.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer, self._is_sentence_pieces = tokenizer, isinstance(tokenizer, SentencePieces)
-        self._pairs: _Pairs | None = None
+        self._alphabet: _BPEAlphabet | None = None
         if not self._is_sentence_pieces:
             tokenizer.no_padding()
             tokenizer.no_truncation()
@@ -37,14 +37,14 @@ class WholeTexts:
             dropout = parts["model"].get("dropout")
             if dropout:
                 raise UserError(
-                    f"the model of this tokenizer has dropout={dropout:g}: it draws at random how it cuts a word, in "
+                    f"the model of this tokenizer has dropout={dropout:g}: it splits words at random, in "
                     f"evaluation too; set it to null in tokenizer.json"
                 )
-            self._pairs, self._spelling = _Pairs.of(parts), _Spelling.of(parts)
+            self._alphabet, self._spelling = _BPEAlphabet.of(parts), _Spelling.of(parts)
 
     def encode(self, text: str) -> list[int]:
-        """Raises UserError for text that the tokenizer cannot write."""
-        if self._pairs is not None and self._lacks(text):
+        """Raises UserError for text that the tokenizer cannot encode."""
+        if self._alphabet is not None and self._lacks(text):
             letter = next((letter for letter in text if self._lacks(letter)), text)
             raise UserError(
                 f"the character {letter!r} at offset {text.index(letter)} cannot be written: this tokenizer has "
@@ -57,13 +57,13 @@ class WholeTexts:
 
     @cached_property
     def size(self) -> int:
-        """One more than the largest id: a vocabulary may leave numbers out."""
+        """One more than the largest id: a vocabulary may have gaps."""
         if self._is_sentence_pieces:
             return self._tokenizer.get_vocab_size()
         return 1 + max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
 
     def byte_length(self, number: int) -> int:
-        """UTF-8 bytes that an id stands for; none, of special tokens."""
+        """Number of UTF-8 bytes that an id stands for; 0 for special tokens."""
         if self._is_sentence_pieces:
             return self._tokenizer.byte_length(number)
         token, added = self._tokenizer.id_to_token(number) or "", self._added.get(number)
@@ -84,19 +84,19 @@ class WholeTexts:
         return self._tokenizer.get_added_tokens_decoder()
 
     def _lacks(self, text: str) -> bool:
-        assert self._pairs is not None
+        assert self._alphabet is not None
         for token in self._added.values():
             text = text if token.special else text.replace(token.content, "")
         if self._tokenizer.normalizer is not None:
             text = self._tokenizer.normalizer.normalize_str(text)
         before = self._tokenizer.pre_tokenizer
         words = [text] if before is None else [word for word, _ in before.pre_tokenize_str(text)]
-        return any(self._pairs.lack(word) for word in words)
+        return any(self._alphabet.lack(word) for word in words)
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """What a model of pairs begins with, the letters of a word, where it leaves out those that it lacks."""
+class _BPEAlphabet:
+    """The characters that BPE can start from, where it drops those that it lacks."""
 
     vocabulary: Set[str]
     prefix: str
@@ -104,8 +104,8 @@ class _Pairs:
     has_bytes: bool
 
     @classmethod
-    def of(cls, parts: Mapping[str, Any]) -> _Pairs | None:
-        """None where it has all letters, or leaves out nothing."""
+    def of(cls, parts: Mapping[str, Any]) -> _BPEAlphabet | None:
+        """None where it has all characters, or drops none."""
         from tokenizers.pre_tokenizers import ByteLevel
 
         model = parts["model"]
@@ -128,7 +128,7 @@ class _Pairs:
 
 @dataclass(frozen=True)
 class _Spelling:
-    """How a tokenizer spells spaces, bytes, and where in a word a token stands."""
+    """How a tokenizer spells spaces and bytes, and marks where in a word a token stands."""
 
     is_byte_level: bool
     has_bytes: bool
@@ -162,5 +162,5 @@ _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 def _spelt(numbers: Iterable[int]) -> set[str]:
-    """Bytes as `byte_fallback` has them."""
+    """Bytes as `byte_fallback` spells them."""
     return {f"<0x{byte:02X}>" for byte in numbers}

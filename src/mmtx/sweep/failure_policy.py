@@ -1,4 +1,4 @@
-"""What becomes of a sweep when a job fails."""
+"""What a sweep does when a job fails."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Literal
 from mmtx.errors import InvalidValue
 
 
-class Policy:
-    """When a failed job is tried again, and when nothing more is started.
+class FailurePolicy:
+    """When a failed job is retried, and when no more jobs are started.
 
     Args:
-        on_failure: ``continue`` with the others; ``stop``: start nothing more; ``retry`` the job.
+        on_failure: ``continue`` with the others; ``stop``: start no more; ``retry`` the job.
         max_attempts: of a job, with ``retry``.
-        max_failures: failed jobs after which nothing more is started; None: no limit.
-        job_timeout: seconds after which a job is taken to hang; None: no limit.
+        max_failures: failed jobs after which no more are started; None: no limit.
+        job_timeout: seconds after which a job counts as hanging; None: no limit.
     """
 
     def __init__(
@@ -34,10 +34,10 @@ class Policy:
         self._attempts = max_attempts if on_failure == "retry" else 1
         self._failures = 1 if on_failure == "stop" else max_failures
 
-    def tries_again(self, attempts: int) -> bool:
-        """Whether a job that has failed is started once more, after so many attempts."""
+    def retries(self, attempts: int) -> bool:
+        """Whether a failed job is started again after so many attempts."""
         return attempts < self._attempts
 
-    def goes_on(self, failures: int) -> bool:
-        """Whether jobs are started after so many have failed."""
+    def may_start(self, failures: int) -> bool:
+        """Whether more jobs are started after so many have failed."""
         return self._failures is None or failures < self._failures

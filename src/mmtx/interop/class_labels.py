@@ -1,4 +1,4 @@
-"""The classes of a head that came with a public model: by their numbers and names, never by their place in a file."""
+"""The classes of a public model's head, by their numbers and names, whatever their order in a file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ ONE_OF = "single_label_classification"
 
 
 def check_classes(config: Mapping[str, Any], rows: int) -> None:
-    """Everything that a config says of the classes of a head with so many rows.
+    """Checks the keys of a config about the classes of a head with so many rows.
 
     Raises:
-        UserError: it is no head for one class of several, or the config contradicts it or itself.
+        UserError: the head is not for one class of several, or the config contradicts it or itself.
     """
     kind = config.get("problem_type")
     if kind not in (None, ONE_OF) or rows == 1:
@@ -31,12 +31,12 @@ def check_classes(config: Mapping[str, Any], rows: int) -> None:
     names = _by_number(config.get("id2label"), rows)
     for name, number in (config.get("label2id") or {}).items():
         if names is None or (names.get(int(number)) != name and name != f"LABEL_{number}"):
-            said = "is missing" if names is None else f"has {names.get(int(number))!r} there"
-            raise UserError(f"label2id names class {number} {name!r}; id2label {said}")
+            problem = "is missing" if names is None else f"has {names.get(int(number))!r} there"
+            raise UserError(f"label2id names class {number} {name!r}; id2label {problem}")
 
 
 def _by_number(id2label: Any, rows: int) -> dict[int, str] | None:
-    """Raises UserError where the numbers are not those of the rows, each once."""
+    """Names by number. Raises UserError unless the numbers are those of the rows, each once."""
     if not id2label:
         return None
     names = {int(number): str(name) for number, name in id2label.items()}
@@ -50,9 +50,9 @@ def _by_number(id2label: Any, rows: int) -> dict[int, str] | None:
 
 
 def label_spec(config: Mapping[str, Any], rows: int | None) -> Spec:
-    """Of the classes of a head, in the order of its rows; two without names where there is no head of that kind.
+    """The spec of the classes of a head, in the order of its rows; two classes without names if there is no such head.
 
-    Of names that come twice each has its number added: they are two classes.
+    Names that occur twice have their number appended: they are two classes.
     """
     names = _by_number(config.get("id2label"), rows) if rows is not None else None
     labels = None
@@ -64,7 +64,7 @@ def label_spec(config: Mapping[str, Any], rows: int | None) -> Spec:
 
 
 def labels_of(specs: Mapping[str, Spec]) -> Config:
-    """Undoes `label_spec`."""
+    """The keys of a config for a `label_spec`."""
     label = specs.get("label")
     if label is None:
         return {}

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from mmtx.errors import UserError
-from mmtx.interop.classes import check_classes, label_spec
+from mmtx.interop.class_labels import check_classes, label_spec
 
 HEAD = {"architectures": ["BertForSequenceClassification"]}
 
 
 @pytest.mark.parametrize(
-    ("said", "labels"),
+    ("given", "labels"),
     [
         ({"id2label": {"2": "c", "0": "a", "1": "b"}, "label2id": {"b": 1, "c": 2, "a": 0}}, ("a", "b", "c")),
         (
@@ -24,13 +24,13 @@ HEAD = {"architectures": ["BertForSequenceClassification"]}
         ({"_num_labels": 3}, None),
     ],
 )
-def test_names_by_number(said: dict[str, Any], labels: tuple[str, ...] | None) -> None:
-    check_classes({**HEAD, **said}, 3)
-    assert label_spec(said, 3).class_names == labels
+def test_names_by_number(given: dict[str, Any], labels: tuple[str, ...] | None) -> None:
+    check_classes({**HEAD, **given}, 3)
+    assert label_spec(given, 3).class_names == labels
 
 
 @pytest.mark.parametrize(
-    ("said", "rows", "message"),
+    ("given", "rows", "message"),
     [
         ({"id2label": {"0": "a", "2": "c"}}, 3, "id2label lacks class 1"),
         ({"id2label": {"0": "a", "1": "b", "2": "c"}}, 2, "id2label names class 2"),
@@ -46,6 +46,6 @@ def test_names_by_number(said: dict[str, Any], labels: tuple[str, ...] | None) -
         ({}, 1, "a regression"),
     ],
 )
-def test_heads_that_contradict_themselves(said: dict[str, Any], rows: int, message: str) -> None:
+def test_heads_that_contradict_themselves(given: dict[str, Any], rows: int, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        check_classes({**HEAD, **said}, rows)
+        check_classes({**HEAD, **given}, rows)

@@ -1,4 +1,4 @@
-"""Splits of several datasets as one."""
+"""Splits of several datasets, concatenated."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from mmtx.batch import Sample
 from mmtx.data.base import Split
 
 
-class PartedSplit:
-    """Splits end to end. Samples of two parts share no batch, so that a batch has the names of its part and no others.
+class ConcatSplit:
+    """Splits end to end. Samples of two parts share no batch, so that a batch has the names of its part alone.
 
     Args:
         splits: of each part.

@@ -1,4 +1,4 @@
-"""What was recorded of episodes: whether it can be learned from, and if not, in which episode and field."""
+"""Checks recorded steps, and concatenates them; an error names the episode and the field."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from torch import Tensor
 from mmtx.errors import InvalidValue, UserError
 
 Recorded = Mapping[str, Any]
-"""``observations actions rewards`` of the steps of one episode, or of many end to end, then with ``terminations`` and
-perhaps ``truncations``."""
+"""``observations actions rewards`` of the steps of one episode, or of many, concatenated, then with ``terminations``
+and perhaps ``truncations``."""
 
 LARGEST_STATE = 4096
-"""Numbers of one observation; what has more is a picture, not a vector."""
+"""Most numbers of an observation; more are a picture, not a vector."""
 
 FIELDS = ("observations", "actions", "rewards")
 
 
-def laid_out(
+def concatenate_episodes(
     recorded: Recorded | Sequence[Recorded], *, where: str, num_actions: int | None, max_steps: int
 ) -> tuple[
     Float[Tensor, "steps state"],
@@ -31,16 +31,16 @@ def laid_out(
     Int64[Tensor, " episodes_and_1"],
     int | None,
 ]:
-    """All steps of all episodes end to end: observations, actions, rewards, offsets, and how many classes of actions.
+    """All steps of all episodes: observations, actions, rewards, offsets, and the number of classes of actions.
 
     Args:
-        recorded: episodes one by one, or all their steps end to end.
-        where: it was found, for errors.
-        num_actions: classes that discrete actions may have; None: as many as there are.
-        max_steps: that an episode may have.
+        recorded: episodes one by one, or all their steps, concatenated.
+        where: its name in an error.
+        num_actions: classes of discrete actions; None: as many as occur.
+        max_steps: of an episode.
 
     Raises:
-        UserError: something of it cannot be learned from, naming episode and field.
+        UserError: a field is missing, or has wrong values; with the episode and the field.
     """
     together = _cut(recorded, where) if isinstance(recorded, Mapping) else _joined(recorded, where)
     offsets = torch.from_numpy(together.pop("offsets"))
@@ -50,16 +50,16 @@ def laid_out(
     state = arrays["observations"].reshape(len(arrays["observations"]), -1)
     if not 1 <= state.shape[1] <= LARGEST_STATE:
         raise UserError(f"{where}: observations are {state.shape[1]:,} numbers each; vectors have 1..{LARGEST_STATE}")
-    with numpy.errstate(over="ignore"):  # what is too large becomes infinite, and is reported as that
+    with numpy.errstate(over="ignore"):  # numbers that are too large become infinite, and are reported as such
         observations = torch.from_numpy(state.astype(numpy.float32))
-    rewards = torch.from_numpy(_one_a_step(arrays["rewards"], f"{where}: rewards").astype(numpy.float64))
+    rewards = torch.from_numpy(_one_per_step(arrays["rewards"], f"{where}: rewards").astype(numpy.float64))
     for name, values in (("observations", observations), ("rewards", rewards), ("actions", actions)):
         _check_finite(name, values, offsets, where)
     return observations, actions, rewards, offsets, num_actions
 
 
 def _joined(recorded: Sequence[Recorded], where: str) -> dict[str, Any]:
-    """Episodes that were recorded one by one, end to end."""
+    """Concatenates episodes that were recorded one by one."""
     if not recorded:
         raise UserError(f"{where} has no episodes")
     parts: dict[str, list[Any]] = {name: [] for name in FIELDS}
@@ -68,7 +68,7 @@ def _joined(recorded: Sequence[Recorded], where: str) -> dict[str, Any]:
         place = f"{where}, episode {number}"
         arrays = {name: _numbers(_field(episode, name, place), f"{place}: {name}") for name in FIELDS}
         steps = len(arrays["rewards"])
-        if len(arrays["observations"]) == steps + 1:  # what was seen after the last step
+        if len(arrays["observations"]) == steps + 1:  # the last is from after the last step
             arrays["observations"] = arrays["observations"][:-1]
         _check_equal_lengths(arrays, place)
         if not steps:
@@ -87,7 +87,7 @@ def _joined(recorded: Sequence[Recorded], where: str) -> dict[str, Any]:
 
 
 def _cut(recorded: Recorded, where: str) -> dict[str, Any]:
-    """Steps that were recorded end to end, with the places where episodes end."""
+    """Steps that were recorded together, with the offsets of the episodes."""
     arrays = {name: numpy.asarray(_field(recorded, name, where)) for name in (*FIELDS, "terminations")}
     if "truncations" in recorded:
         arrays["truncations"] = numpy.asarray(recorded["truncations"])
@@ -101,8 +101,8 @@ def _cut(recorded: Recorded, where: str) -> dict[str, Any]:
     last = numpy.flatnonzero(ends)
     if not len(last):
         raise UserError(f"{where}: terminations and truncations are false at every step, so that no episode ends")
-    kept = last[-1] + 1  # of an episode that goes on at the end of the data, what it would earn is not known
-    return {name: array[:kept] for name, array in arrays.items()} | {"offsets": numpy.array([0, *(last + 1)])}
+    stop = last[-1] + 1  # the return of an episode that is cut off by the end of the data is unknown
+    return {name: array[:stop] for name, array in arrays.items()} | {"offsets": numpy.array([0, *(last + 1)])}
 
 
 def _field(recorded: Recorded, name: str, where: str) -> Any:
@@ -112,7 +112,7 @@ def _field(recorded: Recorded, name: str, where: str) -> Any:
 
 
 def _numbers(values: Any, where: str) -> Any:
-    """An array of numbers with an axis of steps."""
+    """An array of numbers whose first axis is the steps."""
     try:
         array = numpy.asarray(values)
     except ValueError:
@@ -124,8 +124,8 @@ def _numbers(values: Any, where: str) -> Any:
     return array
 
 
-def _one_a_step(values: Any, where: str) -> Any:
-    """Numbers, one for each step."""
+def _one_per_step(values: Any, where: str) -> Any:
+    """An array with one number for each step."""
     array = _numbers(values, where)
     if array.size != len(array):
         raise UserError(f"{where} has the shape {array.shape[1:]} a step; it is one number")
@@ -133,8 +133,8 @@ def _one_a_step(values: Any, where: str) -> Any:
 
 
 def _flags(values: Any, where: str) -> Any:
-    """Whether or not, for each step."""
-    array = _one_a_step(values, where)
+    """A boolean for each step."""
+    array = _one_per_step(values, where)
     other = numpy.flatnonzero((array != 0) & (array != 1))
     if len(other):
         raise UserError(f"{where} is {array[other[0]]} at step {other[0]}; it is 0 or 1, false or true")
@@ -159,7 +159,7 @@ def _check_lengths(offsets: Int64[Tensor, " episodes_and_1"], where: str, max_st
 def _actions(
     values: Any, offsets: Int64[Tensor, " episodes_and_1"], where: str, num_actions: int | None
 ) -> tuple[Tensor, int | None]:
-    """Actions as tensors, and how many classes there are; None for numbers."""
+    """Actions as a tensor, and the number of classes; None for numbers."""
     flat = values.reshape(len(values), -1)
     if not flat.shape[1]:
         raise UserError(f"{where}: actions holds no numbers, and must hold one a step or more")
@@ -176,8 +176,8 @@ def _actions(
     count = max(1, int(classes.max()) + 1) if num_actions is None else num_actions
     wrong = ((classes < 0) | (classes >= count)).nonzero()[:, 0]
     if len(wrong):
-        place = _place(int(wrong[0]), offsets, where)
-        raise UserError(f"{place}: actions is {int(classes[wrong[0]])}, and must lie in 0..{count - 1}")
+        step = _step_name(int(wrong[0]), offsets, where)
+        raise UserError(f"{step}: actions is {int(classes[wrong[0]])}, and must lie in 0..{count - 1}")
     return classes, count
 
 
@@ -188,9 +188,9 @@ def _check_finite(name: str, values: Tensor, offsets: Int64[Tensor, " episodes_a
         found = values[steps[0]].flatten()
         number = float(found[~found.isfinite()][0])
         more = f", and so are {len(steps) - 1} steps more" if len(steps) > 1 else ""
-        raise UserError(f"{_place(int(steps[0]), offsets, where)}: {name} is {number}{more}")
+        raise UserError(f"{_step_name(int(steps[0]), offsets, where)}: {name} is {number}{more}")
 
 
-def _place(step: int, offsets: Int64[Tensor, " episodes_and_1"], where: str) -> str:
+def _step_name(step: int, offsets: Int64[Tensor, " episodes_and_1"], where: str) -> str:
     episode = int(torch.searchsorted(offsets, step, right=True)) - 1
     return f"{where}, episode {episode}, step {step - int(offsets[episode])}"

@@ -1,4 +1,4 @@
-"""Files that hold the same, under whatever paths."""
+"""Files with the same content, under whatever paths."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from mmtx.errors import refuse_together
 from mmtx.process.stopping import check, track
 
 SAMPLE_BYTES = 64
-"""From the middle of a file: what encoders write at either end is often the same."""
+"""Read from the middle of a file: what encoders write at either end is often the same."""
 NUM_THREADS, FILES_AT_ONCE = 16, 256
 
 Read = TypeVar("Read", bound=Hashable)
 
 
-def first_of_same(files: Iterable[Path]) -> dict[Path, Path]:
-    """For every file, the first that holds the same; mostly that is the file itself.
+def first_copies(files: Iterable[Path]) -> dict[Path, Path]:
+    """For every file, the first with the same content; mostly that is the file itself.
 
-    A link is the file that it leads to. Of files of one size a few bytes are read, and those that agree in them are
-    read whole. A file that is empty or cannot be read is like no other.
+    Links are followed. Of files of equal size a few bytes are read, and files that agree in these are read whole. An
+    empty or unreadable file equals no other.
     """
     paths = list(dict.fromkeys(files))
     first = {path: path for path in paths}
-    places: dict[tuple[int, int], Path] = {}
+    by_inode: dict[tuple[int, int], Path] = {}
     keys: dict[Path, tuple[Hashable, ...]] = {}
     for path, status in zip(paths, _of_each(os.stat, paths), strict=True):
         if status is not None and status.st_size:
-            first[path] = places.setdefault((status.st_dev, status.st_ino), path)
+            first[path] = by_inode.setdefault((status.st_dev, status.st_ino), path)
             keys[first[path]] = (status.st_size,)
     for read in (_sample, _digest):
         count = Counter(keys.values())
@@ -41,44 +41,44 @@ def first_of_same(files: Iterable[Path]) -> dict[Path, Path]:
         keys = {path: (*keys[path], value) for path, value in found if value is not None}
     contents: dict[tuple[Hashable, ...], Path] = {}
     same = {path: contents.setdefault(key, path) for path, key in keys.items()}
-    return {path: same.get(place, place) for path, place in first.items()}
+    return {path: same.get(file, file) for path, file in first.items()}
 
 
-def first_of_splits(splits: Sequence[Sequence[Path]], where: str) -> dict[Path, Path]:
-    """`first_of_same` of all files of some splits.
+def first_copies_of_splits(splits: Sequence[Sequence[Path]], where: str) -> dict[Path, Path]:
+    """`first_copies` of all files of some splits.
 
     Raises:
-        UserError: what is in one split is in another, too, all such files together.
+        UserError: files of two splits have the same content, all such files together.
     """
-    first = first_of_same(file for split in splits for file in split)
+    first = first_copies(file for split in splits for file in split)
     seen: dict[Path, tuple[int, Path]] = {}
     problems = []
     for number, split in enumerate(splits):
         for file in split:
-            other, known = seen.setdefault(first[file], (number, file))
+            other, earlier = seen.setdefault(first[file], (number, file))
             if other != number:
-                problems.append(f"{file} holds the same as {known}, which is in another split; take one of them out")
+                problems.append(f"{file} holds the same as {earlier}, which is in another split; take one of them out")
     refuse_together(problems, where)
     return first
 
 
 def _of_each(read: Callable[[Path], Read], files: Sequence[Path]) -> list[Read | None]:
-    """What is read of every file, or None where it cannot be; in threads, as a network lets each file be waited for."""
+    """What `read` returns for every file, None where it fails; in threads, as each read of a network drive waits."""
 
-    def part(start: int) -> list[Read | None]:
+    def block(start: int) -> list[Read | None]:
         return [_attempt(read, file) for file in files[start : start + FILES_AT_ONCE]]
 
     starts = range(0, len(files), FILES_AT_ONCE)
     with ThreadPoolExecutor(NUM_THREADS) as pool:
-        parts = track(pool.map(part, starts), f"comparing {len(files)} files, part", len(starts))
-        return [found for some in parts for found in some]
+        parts = track(pool.map(block, starts), f"comparing {len(files)} files, part", len(starts))
+        return [found for part in parts for found in part]
 
 
 def _attempt(read: Callable[[Path], Read], file: Path) -> Read | None:
-    check()  # else a request to stop waits for all files that are to be read
+    check()  # else a request to stop waits for all files
     try:
         return read(file)
-    except (OSError, ValueError):  # the latter of a name with a NUL
+    except (OSError, ValueError):  # the latter for a name with a NUL
         return None
 
 

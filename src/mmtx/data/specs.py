@@ -1,0 +1,18 @@
+"""Specs of names that many datasets have: a class, and a text."""
+
+from __future__ import annotations
+
+import torch
+
+from mmtx.batch import Field, Spec, Vocabulary
+
+
+def class_spec(names: tuple[str, ...]) -> Spec:
+    """One class for each sample, with the names of the classes in the order of their codes."""
+    return Spec({"class": Field((), torch.long, num_classes=len(names))}, class_names=names)
+
+
+def text_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
+    """Texts of at most `max_length` ids."""
+    ids = Field((None,), torch.long, num_classes=vocabulary.size, max_length=max_length)
+    return Spec({"ids": ids}, vocabulary=vocabulary)
