@@ -9,7 +9,13 @@ import yaml
 
 import mmtx
 from mmtx.config.folders import config_directory
-from mmtx.config.migrations import FORMAT, migrated_checkpoint, migrated_config, migrated_sweep
+from mmtx.config.migrations import (
+    FORMAT,
+    migrated_checkpoint,
+    migrated_config,
+    migrated_sweep,
+    with_parameters_renamed,
+)
 from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.public_names import CLASS, public_name
@@ -59,12 +65,16 @@ def test_classes_that_were_named_by_their_files():
     assert migrated_config(old, "x") == new
     assert migrated_config({"format": FORMAT, **new}, "x") == new
     specs = {"text": {"vocabulary": {"kind": "mmtx.data.vocabulary.BPE", "state": {}}}}
-    contents = {"format": 2, "config": old, "specs": specs, "fingerprint": {}}
-    assert migrated_checkpoint(contents, "x") == {
-        "format": FORMAT,
-        "config": new,
-        "specs": {"text": {"vocabulary": {"kind": "mmtx.data.BPE", "state": {}}}},
-        "fingerprint": {},
+    described = {"format": 2, "config": old, "specs": specs, "fingerprint": {}}
+    assert migrated_checkpoint({"state_dict": {}, "mmtx": described}, "x") == {
+        "state_dict": {},
+        "mmtx": {
+            "format": FORMAT,
+            "config": new,
+            "specs": {"text": {"vocabulary": {"kind": "mmtx.data.BPE", "state": {}}}},
+            "fingerprint": {},
+            "fitted": {},
+        },
     }
 
 
@@ -78,8 +88,38 @@ def test_keys_of_the_loader_that_stood_in_the_data_and_its_parts():
         "lora": None,
     }
     assert migrated_config({"format": 3, **old}, "x") == new
-    contents = {"format": 3, "config": old, "specs": {}, "fingerprint": {}}
-    assert migrated_checkpoint(contents, "x") == {**contents, "format": FORMAT, "config": new}
+    described = {"format": 3, "config": old, "specs": {}, "learnt": {"a": 1}}
+    found = migrated_checkpoint({"mmtx": described}, "x")["mmtx"]
+    assert found == {"format": FORMAT, "config": new, "specs": {}, "fitted": {"a": 1}}
+
+
+def test_specs_and_progress_in_words_of_the_field():
+    described = {"format": 4, "config": {}, "specs": {"label": {"labels": ["a", "b"], "fields": {}}}, "learnt": {}}
+    found = migrated_checkpoint({"module": {"metrics": {}, "left_out": 3}, "mmtx": described}, "x")
+    assert found["mmtx"]["specs"] == {"label": {"class_names": ["a", "b"], "fields": {}}}
+    assert found["module"]["skipped_samples"] == 3
+
+
+def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
+    """What a step can do: nothing else in a checkpoint holds names of parameters."""
+    names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]
+    want = ["model.blocks.0.mixer.in.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]
+    lora = {"rank": 2, "targets": ["*attention.qkv", "*.out"]}
+    stored = {
+        "config": {"freeze": ["model.*.attention.qkv.*", "attention.qkv"], "lora": lora, "seed": 1},
+        "state_dict": dict.fromkeys(f"learner.{name}" for name in names),
+        "average": {"updates": 3, **dict.fromkeys(names)},
+        "optimizer": {"groups": [{}], "state": dict.fromkeys(names, {})},
+        "callbacks": {"Samples": {}},
+    }
+    found = with_parameters_renamed(stored, "attention.qkv", "mixer.in")
+    assert found["config"]["freeze"] == ["model.*.mixer.in.*", "mixer.in"]
+    assert found["config"]["lora"] == {"rank": 2, "targets": ["*mixer.in", "*.out"]} and found["config"]["seed"] == 1
+    assert list(found["state_dict"]) == [f"learner.{name}" for name in want]
+    assert list(found["average"]) == ["updates", *want] and list(found["optimizer"]["state"]) == want
+    assert found["callbacks"] == stored["callbacks"] and found["optimizer"]["groups"] == [{}]
+    alone = with_parameters_renamed({"config": {"freeze": ["attention.qkv"]}}, "attention.qkv", "mixer.in")
+    assert alone == {"config": {"freeze": ["mixer.in"]}}
 
 
 def test_overrides_of_a_sweep_whose_keys_have_moved():

@@ -8,10 +8,13 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 4
+FORMAT = 5
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
+
+DESCRIBED = ("config", "specs", "learnt")
+"""Parts of a checkpoint that name classes."""
 
 IN_FILES = re.compile(r"mmtx\.(data|modalities|nn|objectives|run|sweep|training)\.(?:[a-z0-9_]+\.)+([A-Z]\w*)")
 """Classes by the files that they were in."""
@@ -40,15 +43,18 @@ def migrated_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     return migrated
 
 
-def migrated_checkpoint(contents: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What `mmtx.run.loading.described` has put in a checkpoint.
+def migrated_checkpoint(checkpoint: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """A checkpoint of any format: what describes the run, weights and their average, the state of the optimiser and of
+    callbacks, progress.
 
     Raises:
         UserError: a newer version has stored it, or none.
     """
-    states = ("config", "specs", "learnt")
-    stored = {key: contents[key] for key in states if key in contents}
-    return {**contents, **_migrated(stored, contents.get("format"), where), "format": FORMAT}
+    described = checkpoint["mmtx"]
+    stored = _migrated({**checkpoint, **described}, described.get("format"), where)
+    return {key: stored[key] for key in checkpoint if key != "mmtx"} | {
+        "mmtx": {key: stored[key] for key in stored if key not in checkpoint} | {"format": FORMAT}
+    }
 
 
 def moved(key: str) -> str | None:
@@ -91,7 +97,7 @@ def _by_public_names(stored: dict[str, Any]) -> dict[str, Any]:
             return "mmtx.Clock" if value == "mmtx.tokens.Clock" else IN_FILES.sub(r"mmtx.\1.\2", value)
         return value
 
-    return {key: renamed(key, value) for key, value in stored.items()}
+    return {key: renamed(key, value) if key in DESCRIBED else value for key, value in stored.items()}
 
 
 def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
@@ -113,5 +119,51 @@ def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "config": {"lora": None, **config, "data": data, "loader": loader}}
 
 
-STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {2: _by_public_names, 3: _with_a_loader}
+def _in_words_of_the_field(stored: dict[str, Any]) -> dict[str, Any]:
+    """``labels`` of specs, which are ``class_names``; what was ``learnt`` of the data, which is ``fitted``, and is not
+    in the oldest checkpoints; samples ``left_out``, which are skipped."""
+    if "specs" not in stored:  # a config alone
+        return stored
+    renamed = {key: value for key, value in stored.items() if key != "learnt"} | {"fitted": stored.get("learnt", {})}
+    renamed["specs"] = {
+        name: {"class_names" if key == "labels" else key: value for key, value in spec.items()}
+        for name, spec in stored["specs"].items()
+    }
+    if "module" in stored:
+        renamed["module"] = {"skipped_samples": stored["module"].get("left_out", 0), **stored["module"]}
+    return renamed
+
+
+def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
+    """A checkpoint in which a part of the names of parameters is another: weights, their average, the state of the
+    optimiser, and the patterns of ``freeze`` and ``lora``. For steps.
+
+    Args:
+        stored: what a step is given.
+        old: one or several whole parts of a name, such as ``attention.qkv``.
+        new: what they are called now.
+    """
+    part = re.compile(rf"(?<![\w-]){re.escape(old)}(?![\w-])")
+
+    def renamed(names: Any) -> Any:
+        if isinstance(names, Mapping):
+            return {part.sub(new, name): value for name, value in names.items()}
+        return [part.sub(new, name) for name in names]
+
+    config, optimizer = dict(stored["config"]), stored.get("optimizer")
+    if config.get("freeze"):
+        config["freeze"] = renamed(config["freeze"])
+    if config.get("lora"):
+        config["lora"] = {**config["lora"], "targets": renamed(config["lora"]["targets"])}
+    weights: dict[str, Any] = {key: renamed(stored[key]) for key in ("state_dict", "average") if key in stored}
+    if optimizer is not None:
+        weights["optimizer"] = {**optimizer, "state": renamed(optimizer["state"])}
+    return {**stored, **weights, "config": config}
+
+
+STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    2: _by_public_names,
+    3: _with_a_loader,
+    4: _in_words_of_the_field,
+}
 """What makes each format the next one."""

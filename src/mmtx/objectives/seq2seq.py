@@ -31,7 +31,7 @@ from mmtx.objectives.transcripts import (
 
 
 class Seq2Seq(Objective):
-    """A text with a begin and an end of its vocabulary, learnt by teacher forcing and evaluated by decoding.
+    """A text with a begin and an end of its vocabulary, learned by teacher forcing and evaluated by decoding.
 
     It is conditioned on all other names of the set: by cross-attention where they are encoded (``encode=[audio]``),
     else as a prefix of the text in the same stack (prefix-LM).

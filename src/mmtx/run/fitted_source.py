@@ -1,4 +1,4 @@
-"""The dataset for a model that exists: it takes over what the model's run learnt from its own data."""
+"""The dataset for a model that exists: it takes over what the model's run learned from its own data."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ from mmtx.run.loading import Checkpoint, read_checkpoint, specs_of
 
 
 def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
-    """The dataset of a config, encoded as a checkpoint's model learnt it.
+    """The dataset of a config, encoded as a checkpoint's model learned it.
 
     Args:
         checkpoint: as read.
         config: of its run, perhaps with other data.
 
     Raises:
-        UserError: the data do not fit what the model learnt, all names together.
+        UserError: the data do not fit what the model learned, all names together.
     """
     model = specs_of(checkpoint, config["plugins"])
-    source = construct_source(config, FittedState.from_run(model, checkpoint["mmtx"]["learnt"]))
+    source = construct_source(config, FittedState.from_run(model, checkpoint["mmtx"]["fitted"]))
     problems = [*_differences(model, source.specs), *_relearnt(checkpoint, config, source, list(model))]
     if problems:
         lines = [f"  - {problem}" for problem in problems]
-        raise UserError("\n".join(["the data do not fit what the model learnt:", *lines]) if lines[1:] else problems[0])
+        raise UserError(
+            "\n".join(["the data do not fit what the model learned:", *lines]) if lines[1:] else problems[0]
+        )
     return source
 
 
@@ -43,13 +45,13 @@ def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> Fi
     where it begins with nothing, or with public weights, whose vocabulary is a key of the config."""
     if checkpoint is not None:
         held = checkpoint.content
-        return FittedState.from_run(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
+        return FittedState.from_run(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
     begin = config["init_from"]
     if not isinstance(begin, str) or not is_run(begin):
         return None
     file = newest_checkpoint(begin)
     held = _held(file, file.stat().st_mtime_ns)
-    return FittedState.from_weights(specs_of(held, config["plugins"]), held["mmtx"]["learnt"])
+    return FittedState.from_weights(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
 
 
 @lru_cache(maxsize=1)
@@ -62,15 +64,15 @@ def _differences(model: Mapping[str, Spec], data: Mapping[str, Spec]) -> Iterato
     for name, spec in model.items():
         differing = spec_difference(spec, data[name]) if name in data else None
         if differing:
-            yield f"{name}: what the model learnt and this data differ in {differing}"
+            yield f"{name}: what the model learned and this data differ in {differing}"
 
 
 def _relearnt(checkpoint: Mapping[str, Any], config: Config, source: Source, names: list[str]) -> Iterator[str]:
-    """Statistics that an older checkpoint does not hold, unless the data are those that the run learnt them from. A
+    """Statistics that an older checkpoint does not hold, unless the data are those that the run learned them from. A
     model that was imported comes without any: they are those of the data, and a line on stderr names them."""
     missing, fingerprint = source.fitted.missing, checkpoint["mmtx"]["fingerprint"]
     if missing and not fingerprint:
         print(f"mmtx: the imported model came without {'; '.join(missing)}: taken from this data", file=sys.stderr)
     elif missing and data_module(config, source, names).fingerprint() != fingerprint:
-        problem = "the checkpoint does not hold it, and it can only be learnt again from the run's own data"
+        problem = "the checkpoint does not hold it, and it can only be learned again from the run's own data"
         yield from (f"{statistic}: {problem}" for statistic in missing)

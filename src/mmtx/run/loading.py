@@ -40,7 +40,7 @@ def contents(experiment: Experiment) -> dict[str, Any]:
     that it is the same, as plain values."""
     return {
         **described(redacted(experiment.config), experiment.learner),
-        "learnt": experiment.data.source.fitted.state(),
+        "fitted": experiment.data.source.fitted.state(),
         "samples_per_step": experiment.samples_per_step,
         "fingerprint": experiment.data.fingerprint(),
     }
@@ -53,7 +53,7 @@ def described(config: Config, learner: Learner) -> dict[str, Any]:
         "format": FORMAT,
         "config": config,
         "specs": specs,
-        "learnt": {},
+        "fitted": {},
         "fingerprint": {},
         "origin": learner.origin,
     }
@@ -95,9 +95,9 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("mmtx"), dict):
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
     with _as_written(file):
-        checkpoint["mmtx"] = migrated_checkpoint(checkpoint["mmtx"], str(file))
-        parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in ("config", "specs", "fingerprint"))]
-        parts.append(checkpoint["mmtx"].setdefault("learnt", {}))  # older ones hold none
+        checkpoint = migrated_checkpoint(checkpoint, str(file))
+        described = ("config", "specs", "fitted", "fingerprint")
+        parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in described)]
         if not all(isinstance(part, dict) for part in parts):
             raise TypeError("a part of it is no dictionary")
         checkpoint["mmtx"]["config"] = completed(checkpoint["mmtx"]["config"])
@@ -151,7 +151,7 @@ def _spec_state(spec: Spec) -> dict[str, Any]:
             }
             for key, field in spec.fields.items()
         },
-        "labels": list(spec.class_names) if spec.class_names else None,
+        "class_names": list(spec.class_names) if spec.class_names else None,
         "vocabulary": describe_vocabulary(spec.vocabulary) if spec.vocabulary is not None else None,
         "sample_rate_hz": spec.sample_rate_hz,
         "trim_db": spec.trim_db,
@@ -183,5 +183,5 @@ def _restore_spec(state: dict[str, Any], plugins: Sequence[str]) -> Spec:
             raise UserError(f"the checkpoint's vocabulary is a {kind.__name__}, which is none")
         vocabulary = kind.__new__(kind)
         vocabulary.load(state["vocabulary"]["state"])
-    class_names = tuple(state["labels"]) if state["labels"] else None
+    class_names = tuple(state["class_names"]) if state["class_names"] else None
     return Spec(fields, class_names, vocabulary, state["sample_rate_hz"], state["trim_db"])

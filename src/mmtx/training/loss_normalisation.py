@@ -39,5 +39,5 @@ def normalised_loss(
 def zero_of_all_parameters(learner: Learner) -> Float[Tensor, ""]:
     """Zero, with a gradient for every parameter that learns. Ranks wait for each other's gradients, also where one of
     them had no samples of a part; and a parameter without a gradient would miss the weight decay of the step."""
-    learnt = [parameter for parameter in learner.parameters() if parameter.requires_grad]
-    return 0.0 * torch.stack([parameter.flatten()[0] for parameter in learnt]).sum()
+    learned = [parameter for parameter in learner.parameters() if parameter.requires_grad]
+    return 0.0 * torch.stack([parameter.flatten()[0] for parameter in learned]).sum()

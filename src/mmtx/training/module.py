@@ -252,10 +252,10 @@ class MultimodalModule(ValidatedModule):
 
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of this object."""
-        counted = {"watch": self.watch.state_dict(), "left_out": self._skipped_samples}
+        counted = {"watch": self.watch.state_dict(), "skipped_samples": self._skipped_samples}
         return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
 
     def set_progress(self, state: dict[str, Any]) -> None:
         self.metrics, self.validated = dict(state["metrics"]), state["validated"]
         self.watch.load_state_dict(state["watch"])
-        self._skipped_samples = state.get("left_out", 0)
+        self._skipped_samples = state["skipped_samples"]
