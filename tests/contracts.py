@@ -16,6 +16,7 @@ from mmtx.batch import Batch, Sample, Spec, fake_batch
 from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.fitted import FittedState
+from mmtx.data.spec_difference import spec_difference
 from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer

@@ -110,8 +110,11 @@ MISTAKES = [
     ([*ENCODED, "backbone.dim=abc"], ["1 problem in the config", "backbone.dim=abc is not an integer"]),
     ([*ENCODED, "backbone.dimm=3"], ["1 problem in the config", "backbone.dimm=3"]),
     ([*ENCODED, "backbone.num_heads=5"], ["1 problem in the config", "backbone.dim=96"]),
-    ([*DOORS, "objective.action.read=action"], ["objective.action.read=action hears 'action'", "comes before it"]),
-    ([*DOORS, "modality=[action,state]"], ["objective.action.read=state hears 'action'", "modality=[state,action]"]),
+    ([*DOORS, "objective.action.read=action"], ["objective.action.read=action attends to 'action'", "comes before it"]),
+    (
+        [*DOORS, "modality=[action,state]"],
+        ["objective.action.read=state attends to 'action'", "modality=[state,action]"],
+    ),
     ([*DOORS, "objective.action.read=view"], ["read=view names no modality", "return, state, action"]),
     ([*DOORS, "objective.action.val_episodes=0"], ["objective.action.val_episodes=0", "at least 1"]),
     ([*DOORS, "objective.action.target_returns=[]"], ["objective.action.target_returns=[]", "null"]),

@@ -187,13 +187,13 @@ def test_modality_dropout_is_a_pure_function_of_the_draw_and_leaves_something() 
     data = assemble(config_of(["image", "audio", "text"], ["classify"], *words, num_samples=600)).data
     absence = data.modality_dropout
     assert absence is not None
-    lost = [absence.lost(Draw(0, i), ["image", "audio", "text"]) for i in range(2000)]
+    lost = [absence.dropped(Draw(0, i), ["image", "audio", "text"]) for i in range(2000)]
     deaf = torch.tensor(["audio" in names for names in lost]).float().mean()
     assert float(deaf) == pytest.approx(0.3, abs=0.04)
-    assert lost != [absence.lost(Draw(1, i), ["image", "audio", "text"]) for i in range(2000)]
-    pairs = [absence.lost(Draw(0, i), ["image", "audio"]) for i in range(200)]
+    assert lost != [absence.dropped(Draw(1, i), ["image", "audio", "text"]) for i in range(2000)]
+    pairs = [absence.dropped(Draw(0, i), ["image", "audio"]) for i in range(200)]
     assert {frozenset(names) for names in pairs} == {frozenset(), frozenset(["image"]), frozenset(["audio"])}
-    assert all(not absence.lost(Draw(0, i), ["image"]) for i in range(50)), "the only part of a sample stays"
+    assert all(not absence.dropped(Draw(0, i), ["image"]) for i in range(50)), "the only part of a sample stays"
     (whole,) = data.train_loader(num_steps=1, accumulate=2, rank=0, num_ranks=1)
     parts = [next(iter(data.train_loader(num_steps=1, accumulate=1, rank=r, num_ranks=2)))[0] for r in (0, 1)]
     for one, other in zip(whole, parts, strict=True):

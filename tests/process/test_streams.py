@@ -92,7 +92,7 @@ def test_what_a_locale_cannot_write_is_written(tmp_path):
         ("list | head -1", 0, ""),
         ("list >&- 2>&-", 0, ""),
         ("list >/dev/full", 1, "mmtx: standard output cannot be written: No space left on device\n"),
-        ("train seed=\xff", 2, "mmtx: 'seed=\\udcff' is not UTF-8; rename it, or go by another path\n"),
+        ("train seed=\xff", 2, "mmtx: 'seed=\\udcff' is not UTF-8; rename it, or use another path\n"),
         ("list data", 2, "mmtx: the working directory cannot be found (No such file or directory); go to another\n"),
     ],
 )

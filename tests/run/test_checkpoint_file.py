@@ -235,7 +235,7 @@ def test_a_save_needs_a_copy_only_where_training_goes_on_meanwhile(asynchronous,
     monkeypatch.setattr(checkpoint_schedule, "capture", lambda module: {"state_dict": {"weights": weights}})
     monkeypatch.setattr(checkpoint_schedule, "write_checkpoint", lambda file, content, names: given.append(content))
     trainer = SimpleNamespace(is_global_zero=True, loggers=[])
-    module = mock.Mock(spec=MultimodalModule, raised=set(), metrics={}, global_step=3, validated=0, trainer=trainer)
+    module = mock.Mock(spec=MultimodalModule, requests=set(), metrics={}, global_step=3, validated=0, trainer=trainer)
     run = RunDirectory(tmp_path / "run")
     run.create()
     saves = Checkpoints(

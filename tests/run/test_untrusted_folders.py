@@ -71,7 +71,7 @@ def test_a_fork_does_not_hold_the_lock_of_a_process_that_has_ended(tmp_path):
 
 def test_a_home_that_is_not_there_is_a_line(capsys):
     assert main(["report", ".", "out=~nobody-by-this-name/x"]) == 2
-    assert capsys.readouterr().err.startswith("mmtx: a home directory cannot be found: ")
+    assert "mmtx: a home directory cannot be found: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["random", "queue", "logging", "tokenizers"])
