@@ -1,7 +1,5 @@
 """mmtx: experiments with multimodal transformers. Chop everything up and throw it into the set."""
 
-from __future__ import annotations
-
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 

@@ -1,7 +1,5 @@
 """Compatibility of data, set and objectives, each of which is valid by itself."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 

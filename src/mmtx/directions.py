@@ -1,7 +1,5 @@
 """Whether lower or higher values of a metric are better: declared once, by what reports it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The metrics of a learner on a split: scores summed over batches, parts of the data and ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 

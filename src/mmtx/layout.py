@@ -3,8 +3,6 @@
 Axes as in `tokens`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """A model with its objectives: the module that is trained, saved and loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Container, Mapping
 from typing import Any
 

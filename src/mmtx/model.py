@@ -1,7 +1,5 @@
 """The multimodal transformer: tokenizers, a type embedding per name, positions, a backbone, optionally an encoder."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Public names of classes, for configs and users: ``mmtx.data.Digits``, whichever file of the room it is in."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from functools import cache

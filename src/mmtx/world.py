@@ -1,7 +1,5 @@
 """The interface of environments: many episodes side by side, in which a model acts."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass

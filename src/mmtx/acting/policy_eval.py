@@ -1,7 +1,5 @@
 """How well a model acts: roll-outs in the environment of its data, summed up."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

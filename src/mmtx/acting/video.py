@@ -1,7 +1,5 @@
 """Films of episodes: few and small frames while they take place, then a file of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

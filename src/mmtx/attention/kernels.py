@@ -3,8 +3,6 @@
 Axes: B rows of the batch, Q query tokens, M key tokens, H query heads, G key and value heads, E width of a head.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 

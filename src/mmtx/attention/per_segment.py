@@ -1,7 +1,5 @@
 """Attention of a packed row segment by segment, without computing scores between samples. Axes as in `kernels`."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

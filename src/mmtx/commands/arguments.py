@@ -1,7 +1,5 @@
 """What stands on the command line: paths, a command's own options, and overrides of a config."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable, Collection, Sequence

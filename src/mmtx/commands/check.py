@@ -1,7 +1,5 @@
 """``mmtx check``."""
 
-from __future__ import annotations
-
 from mmtx.commands.arguments import parse_run
 from mmtx.commands.printed import summary
 

@@ -1,7 +1,5 @@
 """``mmtx evaluate``."""
 
-from __future__ import annotations
-
 import json
 
 from mmtx.commands.arguments import RUN, parse

@@ -1,7 +1,5 @@
 """``mmtx export``."""
 
-from __future__ import annotations
-
 from mmtx.commands.arguments import Paths, take
 from mmtx.errors import UserError, nearest
 

@@ -1,7 +1,5 @@
 """``mmtx generate``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mmtx.commands.arguments import RUN, Paths, parse

@@ -1,7 +1,5 @@
 """``mmtx import``."""
 
-from __future__ import annotations
-
 import shlex
 
 from mmtx.commands.arguments import Paths, parse

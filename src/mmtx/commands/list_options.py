@@ -1,7 +1,5 @@
 """``mmtx list``."""
 
-from __future__ import annotations
-
 from mmtx.errors import UserError, nearest
 
 HELP = """\

@@ -1,7 +1,5 @@
 """The ``mmtx`` command. Each subcommand is a module with `run` and `HELP`, a text or a function of the arguments."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence

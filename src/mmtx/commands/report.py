@@ -1,7 +1,5 @@
 """``mmtx report``."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mmtx.commands.arguments import RUNS, parse_for

@@ -1,7 +1,5 @@
 """``mmtx resume``."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from mmtx.commands.arguments import Paths, parse

@@ -1,7 +1,5 @@
 """``mmtx sync``."""
 
-from __future__ import annotations
-
 from mmtx.commands.arguments import RUNS, parse, refuse
 from mmtx.errors import InvalidValue
 

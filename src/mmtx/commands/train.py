@@ -1,7 +1,5 @@
 """``mmtx train``."""
 
-from __future__ import annotations
-
 from mmtx.commands import resume
 from mmtx.commands.arguments import parse_run
 from mmtx.commands.printed import print_results, summary

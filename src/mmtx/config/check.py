@@ -1,7 +1,5 @@
 """What can be wrong with a config, found before anything is built: unknown keys, missing keys, wrong types."""
 
-from __future__ import annotations
-
 import importlib.util
 import inspect
 import sys

@@ -1,7 +1,5 @@
 """The objects that a config describes."""
 
-from __future__ import annotations
-
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

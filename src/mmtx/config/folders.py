@@ -1,7 +1,5 @@
 """Where the yaml files of configs lie."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 

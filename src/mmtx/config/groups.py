@@ -1,7 +1,5 @@
 """Groups of configs, and the options that there are in each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Hydra with the folders of configs: what composes yaml files."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

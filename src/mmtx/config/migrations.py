@@ -1,7 +1,5 @@
 """What earlier versions stored, as this one would have stored it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from typing import Any

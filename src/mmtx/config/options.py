@@ -1,7 +1,5 @@
 """Options of a command: the keyword-only parameters of the function that it calls, and their lines of its docstring."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Mapping

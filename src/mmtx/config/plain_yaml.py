@@ -1,7 +1,5 @@
 """YAML that anybody may have written: plain values, and no more text than a config has."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keys and passwords stay out of everything that is saved."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Mapping, Sequence

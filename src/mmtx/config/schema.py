@@ -1,7 +1,5 @@
 """What the keys of a config are: those of ``conf/train.yaml``, and the arguments of the classes that it names."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import cache
 from typing import Any

@@ -1,7 +1,5 @@
 """Stored configs, read again with values changed."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache

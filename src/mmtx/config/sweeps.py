@@ -1,7 +1,5 @@
 """Overrides of a sweep: files of them, what ranges over several values, and the nodes that run it."""
 
-from __future__ import annotations
-
 import itertools
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The classes that a ``_target_`` may name."""
 
-from __future__ import annotations
-
 import functools
 import importlib.util
 import inspect

@@ -1,7 +1,5 @@
 """Whether a value of YAML is of a type, and what the two are called in a message."""
 
-from __future__ import annotations
-
 import inspect
 import shlex
 import types

@@ -1,7 +1,5 @@
 """Splits of several datasets, concatenated."""
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from collections.abc import Collection, Mapping
 from itertools import accumulate

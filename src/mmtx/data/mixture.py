@@ -1,7 +1,5 @@
 """A mixture of datasets."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from math import isfinite

@@ -1,7 +1,5 @@
 """The order of samples of a mixture: which part, and which of its samples, at every position."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import numpy

@@ -1,7 +1,5 @@
 """Modality dropout: training samples lose some of their names, so that a model learns to do without them."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping, Sequence
 

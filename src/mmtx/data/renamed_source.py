@@ -1,7 +1,5 @@
 """A dataset with some of its names replaced."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The order of samples: a pure function of (seed, epoch, index)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

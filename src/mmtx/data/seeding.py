@@ -1,7 +1,5 @@
 """Seeds of random generators: of the augmentation of a sample, and of an optimiser step."""
 
-from __future__ import annotations
-
 import random
 
 import numpy

@@ -1,7 +1,5 @@
 """Samples that cannot be read, and are skipped rather than end the run."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """How two declarations of one name differ: in their codes, their numbers, or the sizes of these."""
 
-from __future__ import annotations
-
 from mmtx.batch import Spec, Vocabulary
 from mmtx.data.text.vocabulary import describe_vocabulary
 from mmtx.errors import some

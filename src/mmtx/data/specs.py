@@ -1,7 +1,5 @@
 """Specs of names that many datasets have: a class, and a text."""
 
-from __future__ import annotations
-
 import torch
 
 from mmtx.batch import Field, Spec, Vocabulary

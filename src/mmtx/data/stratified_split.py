@@ -1,7 +1,5 @@
 """Held-out samples: a share of every class, files with the same content together."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar, runtime_checkable

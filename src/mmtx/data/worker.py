@@ -1,7 +1,5 @@
 """Worker processes of a loader: their signals, their death and that of their parent, and the memory that they share."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import errno

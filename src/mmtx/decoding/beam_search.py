@@ -1,7 +1,5 @@
 """Beam search for the most probable continuation of a text of the set."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

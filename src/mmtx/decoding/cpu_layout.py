@@ -1,7 +1,5 @@
 """Memory layout of weights while text is generated one id after another on a CPU. `generate` alone calls it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

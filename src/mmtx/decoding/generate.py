@@ -1,7 +1,5 @@
 """Continuing a text of the set, greedily or by sampling."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

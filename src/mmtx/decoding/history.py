@@ -1,7 +1,5 @@
 """The last steps of episodes as a batch: what an acting model has observed, earned and done."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

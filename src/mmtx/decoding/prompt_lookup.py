@@ -1,7 +1,5 @@
 """Prompt lookup decoding: drafts of a text's next ids, copied from where it went on the same way before."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 MAX_DRAFT = 15

@@ -1,7 +1,5 @@
 """Roll-outs: a model that acts in a world, many episodes side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 

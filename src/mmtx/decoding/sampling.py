@@ -1,7 +1,5 @@
 """Drawing the next id from its scores: temperature, top-k and top-p."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass

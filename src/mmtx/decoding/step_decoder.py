@@ -1,7 +1,5 @@
 """Cached decoding of episodes: hidden states of their newest step, every token computed once where that is exact."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 

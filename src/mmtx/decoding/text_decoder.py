@@ -1,7 +1,5 @@
 """Cached decoding of a text: scores of its next id, every token computed once where that is possible."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

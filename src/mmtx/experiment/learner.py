@@ -1,7 +1,5 @@
 """From a config to its model with its objectives."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any

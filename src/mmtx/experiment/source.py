@@ -1,7 +1,5 @@
 """From a config to its dataset and the loaders over it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

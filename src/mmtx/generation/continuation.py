@@ -1,7 +1,5 @@
 """Text that goes on."""
 
-from __future__ import annotations
-
 import torch
 
 from mmtx.batch import Batch, Sample

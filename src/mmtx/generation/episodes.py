@@ -1,7 +1,5 @@
 """Episodes in the environment of the run's data."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The one function behind ``mmtx generate``: objectives and given options decide what a trained model generates."""
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple

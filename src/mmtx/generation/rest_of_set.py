@@ -1,7 +1,5 @@
 """What a text is written from or about: a picture file, or a sample of the run's data."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The trained model that every function of this room generates with."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 

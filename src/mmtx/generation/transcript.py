@@ -1,7 +1,5 @@
 """What is said in sound files of any length."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """A text written from another text, a picture, or a sample of the data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Atomic output: files that appear only once they are whole."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """BERT (Devlin et al. 2018), as `transformers` stores it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """The classes of a public model's head, by their numbers and names, whatever their order in a file."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Keys that the files of every public family may hold, from the first versions of `transformers` on."""
 
-from __future__ import annotations
-
 from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 
 CONFIG: Keys = {

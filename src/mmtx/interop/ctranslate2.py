@@ -1,7 +1,5 @@
 """Reads ``model.bin`` of CTranslate2, a list of named arrays."""
 
-from __future__ import annotations
-
 import math
 import struct
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The decision transformer (Chen et al. 2021) of continuous actions, as `transformers` stores it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Exports a learner to the files of its public family."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The public families that the backbone is, by config."""
 
-from __future__ import annotations
-
 from mmtx.interop.bert import BERT
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.family import Family

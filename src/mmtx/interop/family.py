@@ -1,7 +1,5 @@
 """The interface of a public family: the mapping of its config and of its weights to ours."""
 
-from __future__ import annotations
-
 import json
 import re
 from abc import ABC, abstractmethod

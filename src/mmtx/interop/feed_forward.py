@@ -1,7 +1,5 @@
 """The keys of public configs about the feed-forward block: its activation and its width."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

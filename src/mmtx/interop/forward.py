@@ -1,7 +1,5 @@
 """Calls a model of mmtx with the inputs of its public family."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """GPT-2 (Radford et al. 2019), as `transformers` stores it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

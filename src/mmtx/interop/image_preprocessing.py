@@ -1,7 +1,5 @@
 """The preprocessing of pictures of public models: resized, cropped, and normalised."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """Imports the files of a public model as a learner."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Links between our weights and those of a public family, in both directions."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Exports a public model as one program for other runtimes: `torch.export`, ONNX."""
 
-from __future__ import annotations
-
 from importlib.util import find_spec
 from keyword import iskeyword
 from pathlib import Path

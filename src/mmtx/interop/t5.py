@@ -1,7 +1,5 @@
 """T5 (Raffel et al. 2020), versions 1.0 and 1.1, as `transformers` stores it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

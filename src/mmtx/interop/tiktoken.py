@@ -1,7 +1,5 @@
 """Converts the ranks of tiktoken to a tokenizer of the `tokenizers` library."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """ViT as timm stores it: a state dict, and perhaps a config.json."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

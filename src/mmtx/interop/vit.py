@@ -1,7 +1,5 @@
 """ViT (Dosovitskiy et al. 2020), as `transformers` and timm store it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

@@ -1,7 +1,5 @@
 """Reads and writes files of weights, without executing anything in them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

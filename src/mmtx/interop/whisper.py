@@ -1,7 +1,5 @@
 """Whisper (Radford et al. 2022), as `transformers`, openai-whisper and CTranslate2 store it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, ClassVar
 

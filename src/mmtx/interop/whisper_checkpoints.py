@@ -1,7 +1,5 @@
 """Checkpoints of openai-whisper and of CTranslate2, as config and weights of `mmtx.interop.whisper`."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from typing import Any

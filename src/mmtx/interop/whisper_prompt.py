@@ -1,7 +1,5 @@
 """The ids that a text of Whisper begins with: language, task, no timestamps; and those that are never written."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from mmtx.errors import UserError

@@ -1,7 +1,5 @@
 """Audio: tokens of a spectrogram."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

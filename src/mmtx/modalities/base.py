@@ -1,7 +1,5 @@
 """The interface of tokenizers."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """Grid worlds: one token per patch of cells and step."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Int

@@ -1,7 +1,5 @@
 """Images: one token per patch."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn

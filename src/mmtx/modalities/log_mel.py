@@ -3,8 +3,6 @@
 Axes: B clips, S samples, T frames, F frequencies, M mel bins.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch

@@ -1,7 +1,5 @@
 """Series: one token per step, of a vector or a class."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Axes: B clips, S samples, T frames, M mel bins.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn

@@ -3,8 +3,6 @@
 Axes: B clips, T frames, M mel bins, n tokens, D width, A coordinates of a token.
 """
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 import torch

@@ -1,7 +1,5 @@
 """Vectors: one token per vector of an unordered set, all of one moment."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn

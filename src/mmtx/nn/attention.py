@@ -1,7 +1,5 @@
 """Multi-head attention under a `Rendering` of a rule, and a decoder's cache of keys and values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 

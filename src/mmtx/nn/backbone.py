@@ -1,7 +1,5 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

@@ -1,7 +1,5 @@
 """Initial weights, for every module of mmtx, in one place."""
 
-from __future__ import annotations
-
 import math
 
 from torch import nn

@@ -1,7 +1,5 @@
 """Low-rank updates (LoRA) of linear maps whose own weights are frozen (Hu et al. 2021, arXiv 2106.09685)."""
 
-from __future__ import annotations
-
 from fnmatch import fnmatchcase
 
 import torch

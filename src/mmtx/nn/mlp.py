@@ -1,7 +1,5 @@
 """The feed-forward half of a block. Made by ``mlp(dim)``."""
 
-from __future__ import annotations
-
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Normalisations. Each is made by ``norm(dim)``."""
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float

@@ -1,7 +1,5 @@
 """Prediction of actions: the decision transformer, and behaviour cloning."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Classification of a whole sample."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Contrastive learning of two names, as CLIP."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any

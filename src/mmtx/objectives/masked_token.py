@@ -1,7 +1,5 @@
 """Masked-token prediction."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """From the tokens of a set to one vector per sample."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 
 from jaxtyping import Float

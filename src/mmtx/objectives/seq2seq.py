@@ -1,7 +1,5 @@
 """Sequence to sequence: a text from everything else in the set, evaluated by decoding."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The head of objectives that predict the next id of a causal text."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

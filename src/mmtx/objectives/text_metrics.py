@@ -1,7 +1,5 @@
 """Metrics of decoded texts against their references. Nothing is lower-cased or normalised here."""
 
-from __future__ import annotations
-
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Decoded texts against accepted ones, counted in sums over batches and ranks."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """Processes that this one starts, watches, and takes with it when it ends."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import queue

@@ -1,7 +1,5 @@
 """Calls that must not hold up this process."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Which rank this process is, and what has started it: the one answer that everything else reads."""
 
-from __future__ import annotations
-
 import os
 import re
 import sys

@@ -4,8 +4,6 @@ The parent holds the writing end of a pipe and never writes. When it is gone, `k
 end of the file. Imports nothing heavy: the watch begins before torch is there.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

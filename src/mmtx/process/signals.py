@@ -5,8 +5,6 @@ that waits for another rank. What must not wait for that is done by a second thr
 every signal as it arrives.
 """
 
-from __future__ import annotations
-
 import atexit
 import gc
 import os

@@ -7,8 +7,6 @@ calls `check`, which raise `Interrupted`; that goes for loops of plugins, too.
 How signals reach this process is in `signals.py`.
 """
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

@@ -1,7 +1,5 @@
 """The standard streams of a process that goes on when whoever reads them has left."""
 
-from __future__ import annotations
-
 import errno
 import io
 import os

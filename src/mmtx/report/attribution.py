@@ -9,8 +9,6 @@ average, and a gain is what a modality adds to a non-empty set. Another v(nothin
 alike, so it does not change the order of the modalities.
 """
 
-from __future__ import annotations
-
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Comparison of runs: the values in which they differ, and the score of each combination over its seeds."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections import Counter

@@ -1,7 +1,5 @@
 """Plots of a comparison: the metric along the swept axes, and the curves of all runs."""
 
-from __future__ import annotations
-
 import math
 import statistics
 from collections.abc import Sequence

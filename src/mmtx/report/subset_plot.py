@@ -1,7 +1,5 @@
 """Plot of the gain of each modality."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from matplotlib.figure import Figure

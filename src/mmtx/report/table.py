@@ -1,7 +1,5 @@
 """Tables of a comparison, as text and as CSV."""
 
-from __future__ import annotations
-
 import csv
 import math
 import shlex

@@ -1,7 +1,5 @@
 """``mmtx report``: from directories to a table, a page and a CSV file."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """A checkpoint written to disk, whole or not at all, and verified when it is read."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The run directory: the files of a run, and how they are written."""
 
-from __future__ import annotations
-
 import json
 import os
 import platform

@@ -1,7 +1,5 @@
 """``mmtx evaluate``: a saved model on any split of any data, with names left out or another set."""
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Why a run failed, as a user can read it."""
 
-from __future__ import annotations
-
 import resource
 
 import torch

@@ -1,7 +1,5 @@
 """One run from its first step, or from a checkpoint, to its final metrics."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

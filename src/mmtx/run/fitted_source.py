@@ -1,7 +1,5 @@
 """The dataset for a model that exists: it takes over what the model's run learned from its own data."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache

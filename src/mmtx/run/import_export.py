@@ -1,7 +1,5 @@
 """Runs from public models, and public models from runs."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable, Mapping
 from functools import partial

@@ -1,7 +1,5 @@
 """The key ``init_from``: the weights of another run, or of a public model, taken over at the start."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

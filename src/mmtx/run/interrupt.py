@@ -1,7 +1,5 @@
 """Requests to stop in a run: finish the step, agree, save, and go."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

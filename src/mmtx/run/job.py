@@ -1,7 +1,5 @@
 """One run in its directory: begun, executed here or on several ranks, and its end recorded."""
 
-from __future__ import annotations
-
 import contextlib
 import shlex
 import signal

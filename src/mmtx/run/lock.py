@@ -1,7 +1,5 @@
 """One process at a time in a directory, by a lock which the kernel lets go of however the process ends."""
 
-from __future__ import annotations
-
 import fcntl
 import sys
 from functools import cache

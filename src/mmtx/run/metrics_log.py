@@ -1,7 +1,5 @@
 """The record of truth: one JSON object per logged step, on disk as it goes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,7 +1,5 @@
 """A run on several devices of this machine: one process per device, none of which sees the command line."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """``mmtx resume``: a run goes on from its newest valid checkpoint, or is refused with the reason."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

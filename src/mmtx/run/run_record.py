@@ -1,7 +1,5 @@
 """Runs as their directories record them, read as they are: half written, in progress, or lost."""
 
-from __future__ import annotations
-
 import json
 import math
 import os

@@ -1,7 +1,5 @@
 """A checkpoint for another set than it was trained on: fewer names, or more."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any

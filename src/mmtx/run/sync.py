@@ -1,7 +1,5 @@
 """``mmtx sync``: rebuilds runs for W&B from metrics.jsonl and samples/, and uploads them."""
 
-from __future__ import annotations
-
 import math
 import os
 import subprocess

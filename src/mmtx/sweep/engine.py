@@ -1,7 +1,5 @@
 """The interface to what runs the jobs of a sweep: slots of this machine, or a cluster."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

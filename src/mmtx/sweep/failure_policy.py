@@ -1,7 +1,5 @@
 """What a sweep does when a job fails."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from mmtx.errors import InvalidValue

@@ -1,7 +1,5 @@
 """The queue of the jobs of a sweep."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from mmtx.sweep.record import Job

@@ -1,7 +1,5 @@
 """A search by Optuna: the jobs of a sweep are the trials of a study."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """Why a job ended, from its exit code and its ``status.json``."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Plans the jobs of a sweep: composes and checks every config, and names the job after its overrides."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The progress of a run, from the end of its ``metrics.jsonl``."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

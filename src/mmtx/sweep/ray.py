@@ -1,7 +1,5 @@
 """Jobs on a Ray cluster, or on a Ray that is started here."""
 
-from __future__ import annotations
-
 import logging
 import signal
 import time

@@ -1,7 +1,5 @@
 """``sweep.json``: the record of a sweep and its jobs."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import os

@@ -1,7 +1,5 @@
 """A job on a machine of a cluster, with the same command, output and directory as here."""
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Sequence

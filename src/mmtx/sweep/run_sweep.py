@@ -1,7 +1,5 @@
 """``mmtx train -m`` and ``mmtx resume SWEEP``: jobs started, searched for and recorded until the sweep is done."""
 
-from __future__ import annotations
-
 import contextlib
 import dataclasses
 import shlex

@@ -1,7 +1,5 @@
 """Runs a sweep: starts jobs on free slots, records how each ends."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path

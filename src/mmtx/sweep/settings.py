@@ -1,7 +1,5 @@
 """What a sweep is given: overrides of its jobs, its launcher and its sweeper, all checked before anything starts."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Sequence
 from typing import Any, NamedTuple

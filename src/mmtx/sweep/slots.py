@@ -1,7 +1,5 @@
 """The devices of this machine as slots, each of which runs one job at a time."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

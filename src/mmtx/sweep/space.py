@@ -1,7 +1,5 @@
 """The search space, in Hydra's syntax for sweeps."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

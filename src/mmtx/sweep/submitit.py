@@ -1,7 +1,5 @@
 """Jobs on a SLURM cluster, or on this machine in the same way, by submitit."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

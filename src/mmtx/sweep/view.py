@@ -1,7 +1,5 @@
 """The progress of a sweep: one table in a terminal, plain lines elsewhere."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The state of training that a checkpoint holds: all that a run is at the end of a step, as plain values, and back."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

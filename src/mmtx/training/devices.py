@@ -1,7 +1,5 @@
 """Devices that a run computes on, and which rank this process is."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

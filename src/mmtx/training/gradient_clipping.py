@@ -1,7 +1,5 @@
 """Gradient norms, and clipping by the norm of all gradients together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 import torch

@@ -1,7 +1,5 @@
 """A loader that a request to stop interrupts."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

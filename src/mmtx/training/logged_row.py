@@ -1,7 +1,5 @@
 """The row of the log of a training step."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """The loss of a step as a mean over all its predictions, whatever the ranks, micro-batches and ragged lengths."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 
 import torch

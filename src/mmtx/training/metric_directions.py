@@ -1,7 +1,5 @@
 """Which way each metric is better that a run may log."""
 
-from __future__ import annotations
-
 from mmtx.acting.policy_eval import acting_directions
 from mmtx.data.base import Source
 from mmtx.directions import Direction, check_directions, known

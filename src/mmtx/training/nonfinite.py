@@ -1,7 +1,5 @@
 """Losses and gradients that are not finite, and losses that jump."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The optimiser, its parameter groups, and the settings of schedule, clipping and average."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

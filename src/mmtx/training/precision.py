@@ -1,7 +1,5 @@
 """What numbers a run computes with: from config to Lightning's plugin."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

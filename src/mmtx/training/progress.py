@@ -1,7 +1,5 @@
 """One line with the progress of the run."""
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import Any

@@ -1,7 +1,5 @@
 """What the ranks of a run do together: sum and gather values, and agree on requests to stop or to save."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum

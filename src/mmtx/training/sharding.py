@@ -1,7 +1,5 @@
 """Parameters spread over ranks by FSDP2."""
 
-from __future__ import annotations
-
 import lightning.pytorch as pl
 from lightning.pytorch.strategies import ModelParallelStrategy
 from torch.distributed.device_mesh import DeviceMesh

@@ -1,7 +1,5 @@
 """How many tokens of each name a step has, and how many go through in a second."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 

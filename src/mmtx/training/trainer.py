@@ -1,7 +1,5 @@
 """How long a run trains, on what, and how often it validates: from config to Lightning's Trainer."""
 
-from __future__ import annotations
-
 import math
 import os
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The half of the LightningModule that validates and tests, with the average of the weights."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

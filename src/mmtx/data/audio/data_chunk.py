@@ -1,7 +1,5 @@
 """The chunk of samples in WAV and similar files: where it is, and how many bytes its header declares."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Free Spoken Digit Dataset: English digits, said many times by a few speakers, at 8 kHz (Jackson et al. 2018)."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from pathlib import Path

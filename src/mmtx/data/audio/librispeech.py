@@ -1,7 +1,5 @@
 """LibriSpeech: books read aloud, in English, at 16 kHz (Panayotov et al. 2015)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

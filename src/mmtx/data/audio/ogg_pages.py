@@ -1,7 +1,5 @@
 """The pages of an Ogg file: whether it is complete, which libsndfile does not check."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 

@@ -1,7 +1,5 @@
 """Recordings of sound, with their texts and classes."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reads sound files as samples."""
 
-from __future__ import annotations
-
 import contextlib
 import io
 import math

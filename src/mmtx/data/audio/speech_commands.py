@@ -1,7 +1,5 @@
 """Speech Commands v0.02: 105,829 recordings of 35 English words, a second each, at 16 kHz (Warden 2018)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

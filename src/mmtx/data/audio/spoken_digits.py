@@ -1,7 +1,5 @@
 """Digits said by espeak-ng, one or several in a row: speech recognition without a download."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 espeak-ng is under the GPL, and so it is an optional dependency: ``pip install 'mmtx[speech]'``.
 """
 
-from __future__ import annotations
-
 import _ctypes
 import ctypes
 import locale

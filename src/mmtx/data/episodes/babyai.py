@@ -1,7 +1,5 @@
 """BabyAI (Chevalier-Boisvert et al. 2019): missions in a grid world, demonstrated by MiniGrid's bot."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

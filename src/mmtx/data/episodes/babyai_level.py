@@ -1,7 +1,5 @@
 """The levels of BabyAI, and the language of their missions (Chevalier-Boisvert et al. 2019)."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from contextlib import redirect_stdout

@@ -1,7 +1,5 @@
 """Missions of BabyAI as speech of espeak-ng."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The view of an agent of BabyAI, as codes or as pixels."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 from itertools import product
 from typing import Protocol, runtime_checkable

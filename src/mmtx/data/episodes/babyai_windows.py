@@ -1,7 +1,5 @@
 """Windows of BabyAI's demonstrations, with the mission of their episode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,7 +1,5 @@
 """A level of BabyAI to act in."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

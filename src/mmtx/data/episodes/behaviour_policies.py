@@ -1,7 +1,5 @@
 """Behaviour policies, from random to good, that generate the data of `mmtx.data.episodes.rollouts`."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Datasets of episodes, as windows of steps for a decision transformer (arXiv 2106.01345)."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass

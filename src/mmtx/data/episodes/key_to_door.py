@@ -1,8 +1,6 @@
 """Key to door, a credit-assignment task: only with the key of the first room is there a reward at the last room's
 door."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy

@@ -1,7 +1,5 @@
 """Datasets of Minari, by name: recorded trajectories of robots, mazes and games."""
 
-from __future__ import annotations
-
 import os
 import queue
 import re

@@ -1,7 +1,5 @@
 """Checks recorded steps, and concatenates them; an error names the episode and the field."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

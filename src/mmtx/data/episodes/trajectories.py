@@ -1,7 +1,5 @@
 """Trajectories in a file of the user's, or in a folder of Minari."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from functools import partial
 from pathlib import Path

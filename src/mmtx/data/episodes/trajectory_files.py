@@ -1,7 +1,5 @@
 """Files of trajectories: ``.npz``, HDF5, and the folders of Minari."""
 
-from __future__ import annotations
-
 import json
 import struct
 import zipfile

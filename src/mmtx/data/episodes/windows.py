@@ -1,7 +1,5 @@
 """Windows of steps, gathered from tables of all steps, a batch at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch

@@ -1,7 +1,5 @@
 """The cache folder: arrays that datasets generate once, and files that they download."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """The published checksum of a file."""
 
-from __future__ import annotations
-
 import hashlib
 
 

@@ -1,7 +1,5 @@
 """Compressed files, and how much may come out of them."""
 
-from __future__ import annotations
-
 import zlib
 from pathlib import Path
 

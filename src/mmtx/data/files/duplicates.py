@@ -1,7 +1,5 @@
 """Files with the same content, under whatever paths."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections import Counter

@@ -1,7 +1,5 @@
 """The listing of a folder, without hidden files and those that operating systems leave behind."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Callable

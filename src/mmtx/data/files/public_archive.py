@@ -1,7 +1,5 @@
 """An archive of a public dataset, downloaded and unpacked to the cache."""
 
-from __future__ import annotations
-
 import contextlib
 import hashlib
 import os

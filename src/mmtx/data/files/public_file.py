@@ -1,7 +1,5 @@
 """A file of a public dataset, read from a folder or downloaded to the cache."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """Tables of the keys that a public config file may have: used, harmless, or refused at some values."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any

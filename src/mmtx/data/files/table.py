@@ -1,7 +1,5 @@
 """Tables of samples: CSV or TSV with a header, or a JSON object on each line."""
 
-from __future__ import annotations
-
 import csv
 import io
 import json

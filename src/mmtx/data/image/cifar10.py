@@ -1,7 +1,5 @@
 """CIFAR-10: 60,000 photographs of 32 x 32 pixels (Krizhevsky 2009)."""
 
-from __future__ import annotations
-
 import io
 import pickle
 import tarfile

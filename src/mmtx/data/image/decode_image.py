@@ -1,7 +1,5 @@
 """Decodes image files to pixels of a given size."""
 
-from __future__ import annotations
-
 import struct
 import warnings
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """scikit-learn's scanned digits: 1,797 pictures of 8 x 8 pixels, shipped with its wheel."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """Fashion-MNIST: 70,000 pictures of clothes, 28 x 28 pixels (Xiao et al. 2017, arXiv 1708.07747)."""
 
-from __future__ import annotations
-
 from mmtx.data.image.idx_images import IdxImages
 
 

@@ -1,7 +1,5 @@
 """Pictures of the MNIST family, in four IDX files."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

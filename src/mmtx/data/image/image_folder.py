@@ -1,7 +1,5 @@
 """Image files, in one folder for each class."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """Pictures with one class each, held in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 
 import torch

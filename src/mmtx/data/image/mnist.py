@@ -1,7 +1,5 @@
 """MNIST: 70,000 handwritten digits of 28 x 28 pixels (LeCun et al. 1998)."""
 
-from __future__ import annotations
-
 from mmtx.data.image.digits import NAMES
 from mmtx.data.image.idx_images import IdxImages
 

@@ -1,7 +1,5 @@
 """The chunks of a PNG file that its picture depends on."""
 
-from __future__ import annotations
-
 import io
 import zlib
 

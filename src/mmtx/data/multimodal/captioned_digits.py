@@ -1,7 +1,5 @@
 """Pictures of digits with captions in several phrasings."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Callable, Mapping
 from functools import partial

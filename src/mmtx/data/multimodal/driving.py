@@ -5,8 +5,6 @@ camera sees lanes and cars and is poor at distances, the radar measures distance
 has the road ahead and no cars.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Mapping
 

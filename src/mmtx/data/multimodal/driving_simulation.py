@@ -4,8 +4,6 @@ Axes: N moments, P points of the map, E echoes, H rows and W columns of the pict
 is positive.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

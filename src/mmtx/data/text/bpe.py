@@ -1,7 +1,5 @@
 """Byte-pair encoding, learned from texts or read from a ``tokenizer.json``."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterable, Iterator

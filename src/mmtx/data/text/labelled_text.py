@@ -1,7 +1,5 @@
 """Texts with one class each, from a table."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -1,7 +1,5 @@
 """The source of Python's standard library: text that is available on every machine."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import sysconfig

@@ -1,7 +1,5 @@
 """UTF-8 text files, as windows of one stream of ids."""
 
-from __future__ import annotations
-
 import glob
 import sys
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Tokenizer files of public models."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path

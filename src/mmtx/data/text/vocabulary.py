@@ -1,7 +1,5 @@
 """Vocabularies, which map text to ids: characters, words and bytes. A vocabulary is saved with the run."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from itertools import chain

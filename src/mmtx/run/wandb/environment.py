@@ -1,7 +1,5 @@
 """W&B's environment variables, API key and server, looked at before W&B is started."""
 
-from __future__ import annotations
-
 import netrc
 import os
 import ssl

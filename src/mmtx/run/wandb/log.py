@@ -1,7 +1,5 @@
 """W&B as a view of the run: it may be missing, slow or broken, and the run goes on all the same."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import sys

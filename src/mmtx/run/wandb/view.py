@@ -1,7 +1,5 @@
 """What W&B shows of a run, the same whether it is logged as it goes or rebuilt afterwards."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

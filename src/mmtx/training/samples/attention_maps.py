@@ -3,8 +3,6 @@
 Axes as in `attention.rule`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

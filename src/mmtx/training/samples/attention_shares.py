@@ -1,7 +1,5 @@
 """How much the names of the set attend to each other: a small matrix per layer."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

@@ -1,7 +1,5 @@
 """The callback that writes ``samples/``."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from pathlib import Path

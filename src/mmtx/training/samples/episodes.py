@@ -1,7 +1,5 @@
 """Episodes of the test as a person would look at them: films, all results, and target returns against achieved ones."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

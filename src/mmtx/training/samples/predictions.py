@@ -1,7 +1,5 @@
 """Pictures of predictions: what the model was given, what it predicted, and the truth."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
