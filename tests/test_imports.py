@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -125,15 +126,29 @@ def test_the_rule_lets_pass(room: str, source: str) -> None:
     assert offences(source, room, f"mmtx.{room}") == []
 
 
+def test_no_file_imports_itself_by_way_of_others() -> None:
+    """In whatever way: at the top, within a function, or for types alone. A room's lazy public names are not followed."""
+    files = {path for path in SOURCE.rglob("*.py") if path.name != "__init__.py"}
+    modules = {".".join(["mmtx", *path.relative_to(SOURCE).with_suffix("").parts]): path for path in files}
+    imports: dict[str, list[str]] = {}
+    for module, path in modules.items():
+        names = imported(path.read_text(encoding="utf-8"), module.rpartition(".")[0])
+        imports[module] = sorted({*names, *(name.rpartition(".")[0] for name in names)} & modules.keys() - {module})
+    try:
+        TopologicalSorter(imports).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
 def test_what_makes_a_set_of_tokens_knows_no_modality_by_name() -> None:
     """That a return, a state and an action of one step follow each other is what the rule of clocks gives."""
     blind = ("attention", "batch", "tokens", "layout", "model", "learner", "nn")
     files = [file for room in blind for file in (SOURCE / f"{room}.py", *(SOURCE / room).glob("*.py")) if file.exists()]
-    told = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
+    name = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
     assert len(files) >= 15
     for file in files:
         code = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
-        assert not [line for line in code if told.search(line) or "triple" in line], file
+        assert not [line for line in code if name.search(line) or "triple" in line], file
 
 
 WITHOUT = """

@@ -15,9 +15,9 @@ from mmtx.commands.main import main
 from mmtx.config import check
 from mmtx.config.targets import resolve
 from mmtx.errors import UserError
+from mmtx.process.child_processes import worker_command as command
 from mmtx.run.directory import RunDirectory
 from mmtx.run.lock import _warn
-from mmtx.run.worker import command
 
 
 @pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK])

@@ -5,6 +5,7 @@ import os
 import queue
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,6 +94,12 @@ class ChildProcesses:
 def _kill_group(leader: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
+
+
+def worker_command(run_dir: Path, checkpoint: Path | None = None) -> list[str]:
+    """What starts a job, on this machine or another; or a rank, with the checkpoint that it goes on from."""
+    alone = "-P"  # a user's random.py in the working directory is not taken for Python's own
+    return [sys.executable, alone, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
 
 
 def describe_exit(code: int) -> str:

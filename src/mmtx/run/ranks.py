@@ -9,10 +9,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.process.child_processes import ChildProcesses, describe_exit
+from mmtx.process.child_processes import ChildProcesses, describe_exit, worker_command
 from mmtx.process.launch import environment_of_none
 from mmtx.process.stopping import SIGNALS, Obey, obeyed, passed_on, track
-from mmtx.run.worker import command
 
 GRACE_SECONDS = 10.0
 """How long the other ranks may go on after one has ended badly: without it they wait for each other."""
@@ -44,7 +43,7 @@ def run_ranks(run_dir: Path, num_ranks: int, checkpoint: Path | None) -> tuple[i
         with _held_back(), obeyed(Obey.AT_CHECKS):
             for rank in track(range(num_ranks), "starting rank"):
                 own = {"RANK": str(rank), "LOCAL_RANK": str(rank)}
-                ranks.start(str(rank), command(run_dir, checkpoint), {**mine, **address, **own}, log=None)
+                ranks.start(str(rank), worker_command(run_dir, checkpoint), {**mine, **address, **own}, log=None)
         with passed_on(ranks.signal_all):
             return _wait(ranks)
     finally:

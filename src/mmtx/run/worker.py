@@ -6,7 +6,6 @@ import contextlib
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mmtx.process import parent_watch, stopping
@@ -18,12 +17,6 @@ if TYPE_CHECKING:
 
 RELEASE_SECONDS = 1.0
 """How long the kernel may take to release the lock of a process that has died."""
-
-
-def command(run_dir: Path, checkpoint: Path | None = None) -> list[str]:
-    """What starts a job, on this machine or another; or a rank, with the checkpoint that it goes on from."""
-    alone = "-P"  # a user's random.py in the working directory is not taken for Python's own
-    return [sys.executable, alone, "-m", "mmtx.run.worker", str(run_dir), *([str(checkpoint)] if checkpoint else [])]
 
 
 def main() -> int:

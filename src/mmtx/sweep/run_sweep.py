@@ -12,10 +12,10 @@ from mmtx.config.schema import Config
 from mmtx.config.stored import read_config
 from mmtx.config.sweeps import with_sweep_files
 from mmtx.errors import InvalidValue, UserError
+from mmtx.process.child_processes import worker_command
 from mmtx.process.launch import launch
 from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock
-from mmtx.run.worker import command as job_command
 from mmtx.sweep.engine import Demand, Engine
 from mmtx.sweep.failure_policy import FailurePolicy
 from mmtx.sweep.job_queue import JobQueue
@@ -92,7 +92,7 @@ def _run(
     view = view_for(metric)
     view.message(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
     queue = JobQueue(sweep.jobs) if sweeper is None else _search(sweeper, sweep, planned[0], view)
-    code = SweepRunner(sweep=sweep, queue=queue, engine=engine, policy=policy, command=job_command, view=view).run()
+    code = SweepRunner(sweep=sweep, queue=queue, engine=engine, policy=policy, command=worker_command, view=view).run()
     for job in sweep.jobs:
         if job.state == "failed":
             view.message(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
