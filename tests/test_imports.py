@@ -127,7 +127,7 @@ def test_the_rule_lets_pass(room: str, source: str) -> None:
 
 
 def test_no_file_imports_itself_by_way_of_others() -> None:
-    """In whatever way: at the top, within a function, or for types alone. A room's lazy public names are not followed."""
+    """Neither at the top, nor within a function, nor for types alone; a room's lazy names are not followed."""
     files = {path for path in SOURCE.rglob("*.py") if path.name != "__init__.py"}
     modules = {".".join(["mmtx", *path.relative_to(SOURCE).with_suffix("").parts]): path for path in files}
     imports: dict[str, list[str]] = {}
