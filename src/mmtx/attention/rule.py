@@ -61,12 +61,21 @@ class Connectivity:
         return self.order.shape[1]
 
     @property
+    def is_sequence(self) -> bool:
+        """The host knows that the tokens of a sample stand in their order, each in one of its own."""
+        return self.pattern is Pattern.CAUSAL
+
+    @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
         return self.position[:, self._first_query :]
 
     @property
     def query_segment(self) -> Int[Tensor, "#B Q"]:
         return self.segment[:, self._first_query :]
+
+    @property
+    def query_valid(self) -> Bool[Tensor, "#B Q"]:
+        return self.valid[:, self._first_query :]
 
     @property
     def _first_query(self) -> int:
