@@ -29,6 +29,8 @@ MISTAKES = [
     ),
     (["backbone.layers=LX"], ["backbone.layers=LX", "names X", "LLLG"]),
     (["backbone.layers=L"], ["backbone.window=None", "kind L"]),
+    (["backbone.kinds.G.mixer={_target_: torch.nn.GRU}"], ["1 problem", "backbone.kinds.G.mixer=GRU is no mixer"]),
+    (["backbone.layers=GX", "backbone.kinds.X.mlp=gelu"], ["backbone.kinds.X.mlp=gelu is not"]),
     (["backbone.kinds.L.windw=3"], ["unknown key backbone.kinds.L.windw=3", "'window'"]),
     (["backbone.kinds.G.window=wide"], ["backbone.kinds.G.window=wide is not an integer or true or false"]),
     (["backbone/mlp=swigluu"], ["backbone/mlp=swigluu", "'swiglu'"]),

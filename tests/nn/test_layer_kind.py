@@ -59,6 +59,13 @@ def test_a_kind_has_parts_of_its_own_and_the_others_of_the_stack() -> None:
     assert body.mixer_keys == ["attention", "kinds.W.mixer"]
 
 
+def test_what_a_mixer_refuses_is_named_where_it_stands() -> None:
+    with pytest.raises(InvalidValue, match=r"^kinds.G.mixer.num_kv_heads=3 does not divide num_heads=2"):
+        backbone(kinds={"G": LayerKind(mixer=attention(num_kv_heads=3))})
+    with pytest.raises(InvalidValue, match=r"^attention.num_kv_heads=3 does not divide num_heads=2"):
+        backbone(attention=attention(num_kv_heads=3))
+
+
 @pytest.mark.parametrize("made_by", ["attention", "kinds"])
 def test_what_is_no_mixer_is_refused(made_by: str) -> None:
     linear = lambda dim, num_heads: nn.Linear(dim, dim)  # noqa: E731

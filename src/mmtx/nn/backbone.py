@@ -1,6 +1,6 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 
@@ -17,7 +17,7 @@ from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
 from mmtx.nn.mixer import Mixer
-from mmtx.nn.positions import Positions
+from mmtx.nn.positions import Positions, Rotary
 
 
 class Backbone(nn.Module):
@@ -99,9 +99,7 @@ class Backbone(nn.Module):
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
-        if positions.rotary is not None:
-            for mixer in self.mixers.values():
-                _check_head_dim(dim, mixer.head_dim, least=2 * len(positions.rotary.axes))
+        _check_head_dims(dim, positions.rotary, self.mixers.values())
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
@@ -184,7 +182,9 @@ class Backbone(nn.Module):
         return [made[need] for need in needs]
 
 
-def _check_head_dim(dim: int, head_dim: int | None, least: int) -> None:
-    if head_dim is not None and (head_dim % 2 or head_dim < least):
-        need = f"an even one of at least {least}"
-        raise InvalidValue("dim", dim, f"gives heads of width {head_dim}; rotary positions need {need}")
+def _check_head_dims(dim: int, rotary: Rotary | None, mixers: Iterable[Mixer]) -> None:
+    least = 2 * len(rotary.axes) if rotary is not None else 0
+    for width in (mixer.head_dim for mixer in mixers if rotary is not None):
+        if width is not None and (width % 2 or width < least):
+            need = f"an even one of at least {least}"
+            raise InvalidValue("dim", dim, f"gives heads of width {width}; rotary positions need {need}")

@@ -67,22 +67,24 @@ class Block(nn.Module):
         memory: tokens of another set, the keys of cross-attention.
         cache: what earlier calls left; extended by this one.
         """
+        mixes, packing = self._mixes, context.packing
         own = cache.mixer if cache is not None else None
-        x = self._half(self._mixes, x, context.packing, lambda h: self.mixes(h, context, bias=bias, cache=own))
+        added = self.mixes(self._before(mixes, x), context, bias=bias, cache=own)
+        x = self._after(mixes, x, added, packing)
         if memory is not None:
             attend = self.cross_attention.cross_attend
-            x = self._half(
-                "cross_attention", x, context.packing, lambda h: attend(h, context, memory=memory, cache=cache)
-            )
-        return self._half("mlp", x, context.packing, self.mlp)
+            added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)
+            x = self._after("cross_attention", x, added, packing)
+        return self._after("mlp", x, self.mlp(self._before("mlp", x)), packing)
 
-    def _half(
-        self, name: str, x: Float[Tensor, "B N D"], packing: Packing | None, compute: Callable[[Tensor], Tensor]
+    def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return getattr(self, f"{half}_norm")(x) if self.norm_first else x
+
+    def _after(
+        self, half: str, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None
     ) -> Float[Tensor, "B N D"]:
-        norm, add = getattr(self, f"{name}_norm"), getattr(self, f"{name}_add")
-        if self.norm_first:
-            return add(x, compute(norm(x)), packing)
-        return norm(add(x, compute(x), packing))
+        x = getattr(self, f"{half}_add")(x, added, packing)
+        return x if self.norm_first else getattr(self, f"{half}_norm")(x)
 
 
 class Residual(nn.Module):

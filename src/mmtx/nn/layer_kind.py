@@ -52,7 +52,11 @@ def windows_of(letters: list[str], window: int | None, kinds: Mapping[str, Layer
 
 def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key: str) -> Mixer:
     """The mixer of a layer, whose class stands under a key."""
-    mixer = make(dim, num_heads)
+    try:
+        mixer = make(dim, num_heads)
+    except InvalidValue as error:
+        own = error.key.removeprefix("attention.")
+        raise error if own == error.key else InvalidValue(f"{key}.{own}", error.value, error.problem) from None
     if not isinstance(mixer, Mixer):
         raise InvalidValue(key, type(mixer).__name__, "is no mixer", "a class that inherits mmtx.nn.Mixer")
     return mixer
