@@ -30,6 +30,12 @@ MISTAKES = [
     (["backbone.layers=LX"], ["backbone.layers=LX", "names X", "LLLG"]),
     (["backbone.layers=L"], ["backbone.window=None", "kind L"]),
     (["backbone.kinds.G.mixer={_target_: torch.nn.GRU}"], ["1 problem", "backbone.kinds.G.mixer=GRU is no mixer"]),
+    ([*ENCODED, "+encoder.layers=GX"], ["1 problem", "encoder.layers=GX names X"]),
+    (
+        [*ENCODED, "backbone.window=9", "+encoder.window=0", "+encoder.layers=L"],
+        ["1 problem", "encoder.window=0 must be"],
+    ),
+    ([*ENCODED, "+encoder.kinds.G.window=0"], ["1 problem", "encoder.kinds.G.window=0 must be at least 1"]),
     (["backbone.layers=GX", "backbone.kinds.X.mlp=gelu"], ["backbone.kinds.X.mlp=gelu is not"]),
     (["backbone.kinds.L.windw=3"], ["unknown key backbone.kinds.L.windw=3", "'window'"]),
     (["backbone.kinds.G.window=wide"], ["backbone.kinds.G.window=wide is not an integer or true or false"]),

@@ -117,6 +117,10 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with the package: a whole run; one that was killed and resumed; one on two ranks, packed."""
     folder = tmp_path_factory.mktemp("lab")
     shutil.copytree(PACKAGE, folder, dirs_exist_ok=True)
+    (folder / "my_lab" / "alone.py").write_text(
+        "from my_lab.mixers import GRU\n\n\nclass Alone(GRU):\n    packs = False\n"
+    )
+    alone = ["loader.packing=true", "backbone.kinds.R.mixer._target_=my_lab.alone.Alone"]
     (folder / "text.txt").write_text("to be, or not to be, that is the question: " * 40)
     ranks = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.batch_size=4", "loader.packing=true"]
     cases = [
@@ -124,11 +128,12 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"words": ["train", *WORDS, "run_dir=run"], "at": "step.after_backward", "nth": 13},
         {"words": ["resume", "run"]},
         {"words": ["train", *WORDS, *ranks, "run_dir=ranks"]},
-        {"words": ["check", *WORDS, "modality=[text]", "modality.text.causal=false", "objective=[masked_token]"]},
+        {"words": ["check", *WORDS, "modality.text.causal=false", "objective=[masked_token]"]},
+        {"words": ["check", *WORDS, *alone]},
     ]
     done = play([{"cwd": str(folder), **case} for case in cases])
-    assert [each["code"] for each in done] == [0, -9, 0, 0, 2], [each["output"] for each in done]
-    (folder / "refused.txt").write_text(done[-1]["output"])
+    assert [each["code"] for each in done] == [0, -9, 0, 0, 2, 2], [each["output"] for each in done]
+    (folder / "refused.txt").write_text(done[-2]["output"] + done[-1]["output"])
     return folder
 
 
@@ -156,6 +161,7 @@ def test_it_writes_the_same_with_and_without_its_cache(lab: Path) -> None:
     assert written[0] == written[1]
 
 
-def test_tokens_that_do_not_come_one_after_the_other_are_refused(lab: Path) -> None:
+def test_what_it_cannot_do_is_refused_before_training(lab: Path) -> None:
     refused = (lab / "refused.txt").read_text()
+    assert "backbone.kinds.R.mixer=Alone cannot keep the samples of a packed row apart; set loader.packing" in refused
     assert "backbone.kinds.R.mixer=GRU reads tokens one after the other, and those of [text] do not come so" in refused
