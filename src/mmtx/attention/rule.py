@@ -25,7 +25,7 @@ from mmtx.attention.per_segment import PerSegment, SegmentGroup
 
 
 class Pattern(Enum):
-    """What the host knows of `order` from how the set was built, without reading the device."""
+    """What the host knows of `order` and `private` from how the set was built, without reading the device."""
 
     FULL = "all orders of a segment are equal"
     CAUSAL = "order rises from token to token within a segment, and none is private"
