@@ -12,8 +12,8 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.directions import Directions
 from mmtx.errors import InvalidValue
+from mmtx.metric_directions import Directions
 from mmtx.model import MultimodalTransformer
 
 

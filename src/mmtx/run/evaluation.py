@@ -18,9 +18,9 @@ from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
+from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
-from mmtx.run.loading import load, read_checkpoint
 from mmtx.run.metrics_log import finite
 from mmtx.run.subset import load_set
 

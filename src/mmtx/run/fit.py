@@ -11,11 +11,11 @@ from mmtx.config.redaction import redacted
 from mmtx.errors import InvalidValue
 from mmtx.experiment import Experiment
 from mmtx.process.launch import launch
+from mmtx.run.checkpoint_content import contents
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
 from mmtx.run.init_from import initialise_from
 from mmtx.run.interrupt import Interrupt
-from mmtx.run.loading import contents
 from mmtx.run.metrics_log import MetricsLog
 
 
@@ -30,7 +30,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
     import lightning.pytorch as pl
 
     from mmtx.training.checkpoint_state import restore
-    from mmtx.training.module import MultimodalModule
+    from mmtx.training.lightning_module import MultimodalModule
 
     _quieten()
     config, training, total_steps = experiment.config, experiment.training, experiment.total_steps
