@@ -14,8 +14,8 @@ from mmtx.data.base import Source, Split
 from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.data.episodes.windows import StepTable, Windows
 from mmtx.data.stratified_split import hold_out
+from mmtx.environment import Environment, Playable
 from mmtx.errors import InvalidValue, check_fraction, check_within
-from mmtx.world import Playable, World
 
 FIRST_DATA_SEED = 2**31
 """Environments of datasets are seeded from here on, those of evaluation below, so that no episode is in both."""
@@ -104,7 +104,7 @@ class EpisodeSource(Source, Playable):
     def reference_returns(self) -> tuple[float, float] | None: ...
 
     @abstractmethod
-    def world(self, num_episodes: int) -> World: ...
+    def environment(self, num_episodes: int) -> Environment: ...
 
     @property
     def best_return(self) -> float:

@@ -8,11 +8,18 @@ import numpy
 from mmtx.data.episodes.behaviour_policies import PolicyMixture
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes
-from mmtx.data.episodes.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
+from mmtx.data.episodes.gym_environment import (
+    GymEnvironment,
+    check_env,
+    import_gymnasium,
+    make_env,
+    num_actions,
+    state_vector,
+)
 from mmtx.data.episodes.recorded_steps import Recorded
 from mmtx.data.files.cache import Arrays, cached_arrays
+from mmtx.environment import Environment
 from mmtx.process.stopping import track
-from mmtx.world import World
 
 RECIPE = 1
 """Version of the generation: increase it where the same settings give other episodes, to invalidate the cache."""
@@ -54,15 +61,15 @@ class Rollouts(EpisodeSource):
         check_env(env)
         self.env, self._mixture = env, PolicyMixture(env, policies)
         super().__init__(_Generator(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
-        self.world(1).close()  # fails now rather than at the first validation
+        self.environment(1).close()  # fails now rather than at the first validation
 
     @property
     def reference_returns(self) -> tuple[float, float] | None:
         controller = self._mixture.controller
         return None if controller is None else (controller.random_return, controller.own_return)
 
-    def world(self, num_episodes: int) -> World:
-        return GymWorld.of(self, self.env, num_episodes)
+    def environment(self, num_episodes: int) -> Environment:
+        return GymEnvironment.of(self, self.env, num_episodes)
 
 
 class _Generator:

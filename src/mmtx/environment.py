@@ -30,7 +30,7 @@ class Outcome:
     success: Bool[Tensor, " n"] | None
 
 
-class World(ABC):
+class Environment(ABC):
     """Episodes that are stepped together. An episode is a pure function of its seed and the actions in it."""
 
     @property
@@ -62,7 +62,7 @@ class Playable(ABC):
     """A dataset with an environment. For classes that are a `mmtx.data.Source` as well."""
 
     @abstractmethod
-    def world(self, num_episodes: int) -> World:
+    def environment(self, num_episodes: int) -> Environment:
         """The environment, with so many episodes side by side."""
 
     @property

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium, and a world of many copies of one."""
+"""Environments of Gymnasium, and a environment of many copies of one."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource
 from mmtx.data.episodes.episodes import Standardise
 from mmtx.data.episodes.recorded_steps import LARGEST_STATE
+from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.process.stopping import check, track
-from mmtx.world import Observation, Outcome, World
 
 MISSING = "environments are made by Gymnasium, which is not installed (package gymnasium): pip install 'mmtx[rl]'"
 
@@ -106,7 +106,7 @@ def state_vector(space: Any, observation: Any) -> Any:
     return numpy.asarray(observation, dtype=numpy.float32).reshape(-1)
 
 
-class GymWorld(World):
+class GymEnvironment(Environment):
     """Copies of one Gymnasium environment.
 
     Args:
@@ -138,8 +138,8 @@ class GymWorld(World):
             _check_as_data(self._envs[0], env, len(standardise.mean), action_size, num_actions)
 
     @classmethod
-    def of(cls, data: EpisodeSource, env: str, num_episodes: int) -> GymWorld:
-        """The world for a model that was trained on the data."""
+    def of(cls, data: EpisodeSource, env: str, num_episodes: int) -> GymEnvironment:
+        """The environment for a model that was trained on the data."""
         episodes = data.episodes
         return cls(
             env=env,
