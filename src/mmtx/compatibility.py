@@ -7,6 +7,7 @@ import torch
 
 from mmtx.batch import Spec, fake_batch
 from mmtx.data.base import Source
+from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.text import Text
@@ -56,26 +57,19 @@ def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Itera
 
 
 def _of_order(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
-    """Mixers that read tokens one after the other, in a stack whose tokens do not come so."""
-    stacks = {"backbone": (model.backbone, model.decoded), "encoder": (model.encoder, model.encoded)}
-    names = {key: [name for name in own if name in specs] for key, (stack, own) in stacks.items() if stack is not None}
-    readers = {
-        key: (path, type(mixer).__name__)
-        for key, (stack, _) in stacks.items()
-        for path, mixer in (stack.mixers.items() if stack is not None else ())
-        if mixer.needs_time_order
-    }
-    if not readers or not all(names.values()):
+    """Mixers that read tokens one after the other, in a stack whose tokens share an order."""
+    has_names = all(any(name in specs for name in names) for names in (model.decoded, model.encoded) if names)
+    stacks = [model.backbone] if model.encoder is None else [model.backbone, model.encoder]
+    if not has_names or not any(stack.needs_time_order for stack in stacks):
         return
-    batch, was_training = fake_batch({name: specs[name] for own in names.values() for name in own}, 1), model.training
-    with torch.no_grad():
-        token_set = model.eval().tokenize(batch)
-    model.train(was_training)
-    for key, (path, mixer) in readers.items():
-        tokens = token_set if key == "backbone" else token_set.memory
-        if tokens is not None and not tokens.connectivity.is_sequence:
-            problem = f"reads tokens one after the other, and those of [{','.join(names[key])}] do not come so"
-            yield f"{key}.{path}={mixer} {problem}: let that set be one causal text, or one name with a token a step"
+    own, was_training = {name: specs[name] for name in model.names if name in specs}, model.training
+    try:
+        with torch.no_grad():
+            model.eval().tokenize(fake_batch(own, 1, ragged=False))
+    except InvalidValue as error:
+        yield str(error)
+    finally:
+        model.train(was_training)
 
 
 def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:

@@ -23,6 +23,7 @@ def join(
     clocks: Mapping[str, Clock] | None = None,
     memory: TokenSet | None = None,
     lengths: tuple[int, ...] | None = None,
+    by_time: bool = False,
 ) -> TokenSet:
     """Joins the modalities of each sample, name after name, and derives which tokens attend to which.
 
@@ -33,6 +34,10 @@ def join(
         token    R0  R1  S0  S1  A0  A1
         time      0   1   0   1   0   1
         order     0   3   1   4   2   5
+
+    A stack that reads tokens one after the other gets them `by_time`, see `TimeOrder`; spans stay as they are::
+
+        laid     R0  S0  A0  R1  S1  A1
 
     Different clocks are laid end to end, each beginning after the last item that *this sample* has on the clocks
     before it, so padding never moves a position. An image of two patches, then its caption::
@@ -63,16 +68,17 @@ def join(
         clocks: whether a clock is mutual; one that is not listed is not.
         memory: the encoder's set, for cross-attention.
         lengths: real tokens of each sample, on the host, where they are to be packed.
+        by_time: `pack` lays the tokens of each sample in the order of time.
     """
     clocks = clocks or {}
     order, position = _order_and_position(groups, clock_of, clocks)
-    joined_order = _side_by_side(order)
+    joined_order, pattern = _side_by_side(order), _pattern(groups, clock_of, clocks)
     connectivity = Connectivity(
         order=joined_order,
         position=_side_by_side(position),
         segment=torch.zeros_like(joined_order[:1]),
         valid=_side_by_side([_valid(tokens) for tokens in groups.values()]),
-        pattern=_pattern(groups, clock_of, clocks),
+        pattern=pattern,
         padded=not all(tokens.full for tokens in groups.values()),
         packed=False,
         private=_private(groups),
@@ -84,7 +90,22 @@ def join(
         spans=_spans(groups),
         lengths=lengths,
         memory=memory,
+        in_time=_pattern_in_time(pattern, groups, clock_of, clocks) if by_time else None,
     )
+
+
+def shared_order(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]) -> str | None:
+    """Which tokens of a sample may share an order or be private, and what to change; None: the host knows of none."""
+    for name, tokens in groups.items():
+        on_clock = [other for other in groups if clock_of[other] == clock_of[name]]
+        if tokens.timed or tokens.private:
+            return f"those of '{name}' are private, or share times that an objective gives; take another objective"
+        if tokens.num_items != tokens.content.shape[1]:
+            change = f"set modality.{name}.causal=true if it is a text, or leave it out of modality"
+            return f"those of '{name}' share an order; {change}"
+        if len(on_clock) > 1 and clocks.get(clock_of[name], Clock()).mutual:
+            return f"those of {', '.join(on_clock)} share an order; set clocks.{clock_of[name]}.mutual=false"
+    return None
 
 
 def _order_and_position(
@@ -140,9 +161,18 @@ def _pattern(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: 
     together = len(groups) == 1 or clocks.get(next(iter(clock_of.values())), Clock()).mutual
     if one_clock and together and all(tokens.num_items == 1 for tokens in groups.values()):
         return Pattern.FULL
-    if len(groups) == 1 and all(t.num_items == t.content.shape[1] and not t.private for t in groups.values()):
+    if len(groups) == 1 and shared_order(groups, clock_of, clocks) is None:
         return Pattern.CAUSAL
     return Pattern.MIXED
+
+
+def _pattern_in_time(
+    pattern: Pattern, groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
+) -> Pattern | None:
+    """The pattern once the tokens are laid in the order of time; None: they stand so already."""
+    if pattern is Pattern.CAUSAL:
+        return None
+    return Pattern.CAUSAL if shared_order(groups, clock_of, clocks) is None else pattern
 
 
 def _spans(groups: Mapping[str, Tokens]) -> dict[str, Span]:

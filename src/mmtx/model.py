@@ -14,7 +14,7 @@ from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.copies import Copy, in_place
 from mmtx.errors import InvalidValue, UserError
-from mmtx.layout import join
+from mmtx.layout import join, shared_order
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.text import Text
 from mmtx.nn.backbone import Backbone
@@ -111,17 +111,20 @@ class MultimodalTransformer(nn.Module):
 
         Raises:
             ValueError: a copy is of no name of the backbone's set, or its times are not one for each token.
-            InvalidValue: a name on a mutual clock has several copies.
+            InvalidValue: a name on a mutual clock has several copies; tokens share an order, where a mixer reads them
+                one after the other.
         """
         memory = self.tokenize_memory(batch) if self.encoder is not None else None
         placed = in_place(self.decoded if names is None else names, copies or {})
         self._check_clocks(copies or {})
-        return self._join(batch, placed, memory)
+        return self._join(batch, placed, memory, self.backbone)
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The encoder's token set."""
+        assert self.encoder is not None
+        stack = self.encoder
         key = ("set", *_identity(batch, self.encoded))
-        return self._once(key, lambda: self._join(batch, in_place(self.encoded, {}), None), keep=batch)
+        return self._once(key, lambda: self._join(batch, in_place(self.encoded, {}), None, stack), keep=batch)
 
     def run(self, token_set: TokenSet) -> HiddenStates:
         """The backbone's output for a set, and the encoder's for its memory."""
@@ -208,7 +211,7 @@ class MultimodalTransformer(nn.Module):
                 problem = f"lets copies of '{name}' attend to each other at one moment"
                 raise InvalidValue(f"clocks.{clock}.mutual", True, problem, "false")
 
-    def _join(self, batch: Batch, placed: Mapping[str, Copy], memory: TokenSet | None) -> TokenSet:
+    def _join(self, batch: Batch, placed: Mapping[str, Copy], memory: TokenSet | None, stack: Backbone) -> TokenSet:
         placed = {key: copy for key, copy in placed.items() if copy.name in batch}
         groups, place = {}, {}
         for key, copy in placed.items():
@@ -218,7 +221,15 @@ class MultimodalTransformer(nn.Module):
             place[key] = self._place(name, groups[key])
         clock_of = {key: self.clock_of[copy.name] for key, copy in placed.items()}
         lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
-        return join(groups, place, clock_of, self.clocks, memory, lengths)
+        if stack.needs_time_order:
+            self._check_time_order(stack, shared_order(groups, clock_of, self.clocks))
+        return join(groups, place, clock_of, self.clocks, memory, lengths, by_time=stack.needs_time_order)
+
+    def _check_time_order(self, stack: Backbone, shared: str | None) -> None:
+        try:
+            stack.check_time_order(shared)
+        except InvalidValue as error:
+            raise error.under("encoder" if stack is self.encoder else "backbone") from None
 
     def _host_lengths(self, batch: Batch, placed: Mapping[str, Copy], groups: Mapping[str, Tokens]) -> tuple[int, ...]:
         """Real tokens of each sample, without waiting for the device where they are foreseen."""

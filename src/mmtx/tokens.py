@@ -13,7 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.packing import Packing
-from mmtx.attention.rule import Connectivity
+from mmtx.attention.rule import Connectivity, Pattern
+from mmtx.attention.time_order import TimeOrder
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class TokenSet:
         spans: for each name, its tokens within a sample.
         lengths: real tokens of each sample, on the host; given where they are to be packed, see `pack`.
         memory: the encoder's set, which the tokens of this one attend to by cross-attention.
+        in_time: the pattern of the tokens once `pack` has laid them in the order of time; None: they stay as they are.
     """
 
     content: Float[Tensor, "R N D"]
@@ -101,6 +103,7 @@ class TokenSet:
     spans: Mapping[str, Span]
     lengths: tuple[int, ...] | None = None
     memory: TokenSet | None = None
+    in_time: Pattern | None = None
 
     def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
         """The same places with other content."""
@@ -154,8 +157,11 @@ class HiddenStates:
 def pack(token_set: TokenSet) -> TokenSet:
     """Moves the real tokens of all samples into one row (see `Packing`), so that nothing is computed on padding.
 
-    A set without host lengths stays as it is: nothing waits for the device.
+    A set without host lengths is not packed: nothing waits for the device. Where the set asks for it, the tokens of
+    each sample are laid in the order of time before.
     """
+    if token_set.in_time is not None:
+        token_set = _in_time(token_set, token_set.in_time)
     if token_set.lengths is None:
         return token_set
     unpacked = token_set.connectivity
@@ -169,6 +175,7 @@ def pack(token_set: TokenSet) -> TokenSet:
         padded=packing.is_empty,
         packing=packing,
         private=None if unpacked.private is None else packing.pack(unpacked.private),
+        time_order=unpacked.time_order,
     )
     return TokenSet(packing.pack(token_set.content), packing.pack(token_set.place), connectivity, token_set.spans)
 
@@ -180,8 +187,19 @@ def split(
     memory: HiddenStates | None = None,
 ) -> HiddenStates:
     """The way back: undoes `pack`, so that each sample has its own row and each name its span."""
-    if connectivity.packing is not None:
-        return HiddenStates(connectivity.packing.unpack(hidden), connectivity.packing.real, spans, memory)
-    if connectivity.padded:
-        hidden = hidden.masked_fill(~connectivity.valid[..., None], 0.0)
-    return HiddenStates(hidden, connectivity.valid, spans, memory)
+    packing, time_order, valid = connectivity.packing, connectivity.time_order, connectivity.valid
+    if packing is not None:
+        hidden, valid = packing.unpack(hidden), packing.real
+    elif connectivity.padded:
+        hidden = hidden.masked_fill(~valid[..., None], 0.0)
+    if time_order is not None:
+        hidden, valid = time_order.restore(hidden), time_order.restore(valid)
+    return HiddenStates(hidden, valid, spans, memory)
+
+
+def _in_time(token_set: TokenSet, pattern: Pattern) -> TokenSet:
+    """The set with the tokens of each row in the order of time."""
+    time_order = TimeOrder.of(token_set.connectivity.order, token_set.connectivity.valid)
+    content, place = time_order.lay(token_set.content), time_order.lay(token_set.place)
+    connectivity = token_set.connectivity.laid(time_order, pattern)
+    return replace(token_set, content=content, place=place, connectivity=connectivity, in_time=None)

@@ -22,6 +22,7 @@ from mmtx.attention.flex import Flex
 from mmtx.attention.kernels import Bias, Causal, Dense, Full, Rendering
 from mmtx.attention.packing import Packing
 from mmtx.attention.per_segment import PerSegment, SegmentGroup
+from mmtx.attention.time_order import TimeOrder
 
 
 class Pattern(Enum):
@@ -47,6 +48,7 @@ class Connectivity:
         packing: where the tokens of a packed row come from; None where rows are samples.
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
         private: only tokens of its own order attend to the token; None is a promise that none is private.
+        time_order: in which the tokens of each row were laid; None: name after name.
     """
 
     order: Int[Tensor, "#B N"]
@@ -59,14 +61,15 @@ class Connectivity:
     packing: Packing | None = None
     num_queries: int | None = None
     private: Bool[Tensor, "#B N"] | None = None
+    time_order: TimeOrder | None = None
 
     def __len__(self) -> int:
         return self.order.shape[1]
 
     @property
     def is_sequence(self) -> bool:
-        """The host knows that the tokens of a sample stand in their order, each in one of its own."""
-        return self.pattern is Pattern.CAUSAL
+        """The tokens of a row are real and stand in their order, each in one of its own. Waits for the device."""
+        return bool(self.valid.all() and (self.order.diff(dim=1) > 0).all())
 
     @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
@@ -100,6 +103,10 @@ class Connectivity:
         """Some tokens, in another order in the row."""
         return replace(self._map(lambda values: values[:, columns]), pattern=Pattern.MIXED)
 
+    def laid(self, time_order: TimeOrder, pattern: Pattern) -> Connectivity:
+        """The tokens of each row in the order of time, of which the host knows the pattern."""
+        return replace(self._map(time_order.lay), pattern=pattern, time_order=time_order)
+
     def select(self, index: Int[Tensor, " rows"]) -> Connectivity:
         """Some rows, in any order, any number of times."""
         return self._map(lambda values: values if values.shape[0] == 1 else values[index])
@@ -107,9 +114,8 @@ class Connectivity:
     def _map(self, of: Callable[[Tensor], Tensor]) -> Connectivity:
         order, position, segment, valid = of(self.order), of(self.position), of(self.segment), of(self.valid)
         private = None if self.private is None else of(self.private)
-        return replace(
-            self, order=order, position=position, segment=segment, valid=valid, private=private, packing=None
-        )
+        made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private)
+        return replace(made, packing=None, time_order=None)
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from mmtx.attention.rule import Connectivity
 from mmtx.decoding.history import History
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.cache import Cache
@@ -44,7 +45,8 @@ class StepDecoder:
 
     That is exact while no step has left the window, and where no token attends to tokens that arrive later: steps are
     on the last clock of the set, actions come last in their step, neither goes through an encoder, and all mixers can
-    keep what they need. Otherwise everything is recomputed in every step.
+    keep what they need; where one reads tokens one after the other, what holds for a whole episode is not padded.
+    Otherwise everything is recomputed in every step.
 
     Args:
         names: of the set.
@@ -75,6 +77,10 @@ class StepDecoder:
         if not self._exact:
             return self._model.run(token_set), history.num_steps
         columns = self._by_arrival(token_set, history.num_steps)
+        connectivity = token_set.connectivity.arranged(columns)
+        if self._out_of_time(connectivity):
+            self._exact = False
+            return self._model.run(token_set), history.num_steps
         if self._cache is None:
             capacity = len(columns) + history.context * sum(self._per_step.values())
             self._cache = self._model.backbone.new_cache(capacity)
@@ -85,8 +91,7 @@ class StepDecoder:
         new = columns[self._cache.length :]
         memory = self._model.run_encoder(token_set.memory) if token_set.memory is not None else None
         queries = (token_set.content + token_set.place)[:, new]
-        connectivity = token_set.connectivity.arranged(columns).tail(len(new))
-        hidden = self._model.backbone(queries, connectivity, cache=self._cache, memory=memory)
+        hidden = self._model.backbone(queries, connectivity.tail(len(new)), cache=self._cache, memory=memory)
         return self._last_step(hidden, new, token_set), 1
 
     def _by_arrival(self, token_set: TokenSet, num_steps: int) -> Int[Tensor, " n"]:
@@ -100,6 +105,10 @@ class StepDecoder:
                     start = token_set.spans[name].start + own_step * size
                     columns.append(torch.arange(start, start + size))
         return torch.cat(columns).to(token_set.content.device)
+
+    def _out_of_time(self, arrived: Connectivity) -> bool:
+        """A mixer reads tokens one after the other, and they do not arrive so."""
+        return self._model.backbone.needs_time_order and not arrived.is_sequence
 
     def _last_step(self, hidden: Float[Tensor, "B n D"], new: Int[Tensor, " n"], token_set: TokenSet) -> HiddenStates:
         """Only the tokens from which the actor chooses."""

@@ -29,7 +29,8 @@ class TextDecoder:
         text: name of the text.
         start: columns of the text that are given.
         stop: columns that may be written in all.
-        cache: keep what layers need of earlier tokens, as long as nothing is cropped, and if all mixers can.
+        cache: keep what layers need of earlier tokens, as long as nothing is cropped, and if all mixers can: one that
+            reads tokens one after the other cannot read over padding before the text.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class TextDecoder:
         if cache and start <= room and _cache_can_grow(model, text):
             blank = self.written.new_zeros(len(self.written), room - start)
             whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
-            empty = model.backbone.new_cache(len(whole.connectivity))
+            reads_on = not model.backbone.needs_time_order or whole.connectivity.is_sequence
+            empty = model.backbone.new_cache(len(whole.connectivity)) if reads_on else None
             self._cached = _Cached(model, tokenizer, whole, room, empty) if empty is not None else None
             if empty is not None and empty.rewinds and len(self.written) == 1:
                 self._lookup = PromptLookup(self.written[0].tolist())

@@ -140,6 +140,11 @@ class Backbone(nn.Module):
         """A mixer of each kind of layer, by the key that made it."""
         return {key: block.mixes for key, block in zip(self.mixer_keys, self._layers, strict=True)}
 
+    @property
+    def needs_time_order(self) -> bool:
+        """A mixer needs its tokens in the order of time."""
+        return any(layer.mixes.needs_time_order for layer in self._layers)
+
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
@@ -152,6 +157,12 @@ class Backbone(nn.Module):
             if not mixer.packs:
                 problem = "cannot keep the samples of a packed row apart; set loader.packing=false"
                 raise InvalidValue(key, type(mixer).__name__, problem)
+
+    def check_time_order(self, shared: str | None) -> None:
+        """Raises InvalidValue where a mixer reads tokens one after the other, and some share an order."""
+        for key, mixer in self.mixers.items():
+            if mixer.needs_time_order and shared is not None:
+                raise InvalidValue(key, type(mixer).__name__, f"reads tokens one after the other, and {shared}")
 
     @property
     def _layers(self) -> list[Block]:

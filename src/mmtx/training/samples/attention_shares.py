@@ -8,6 +8,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
+from mmtx.tokens import pack
 from mmtx.training.samples.attention_maps import attention_maps
 
 
@@ -28,8 +29,11 @@ def attention_shares(
         The names whose tokens are in the backbone; and a matrix of each layer that attends, from the row's name to the
         column's.
     """
+    token_set = model.tokenize(batch)
     with attention_maps(model.backbone, "attention") as weights:
-        states = model(batch)
+        states = model.run(token_set)
+    if (time_order := pack(token_set).connectivity.time_order) is not None:
+        weights = {layer: time_order.restore(time_order.restore(laid).mT).mT for layer, laid in weights.items()}
     names, real = list(states.spans), states.valid.expand(len(batch), -1).float()
     belongs = torch.zeros(real.shape[1], len(names), device=real.device)
     for column, span in enumerate(states.spans.values()):

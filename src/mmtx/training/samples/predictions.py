@@ -13,6 +13,7 @@ from mmtx.modalities.audio import Audio
 from mmtx.modalities.image import Image
 from mmtx.objectives.base import Example, Objective
 from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.tokens import pack
 from mmtx.training.samples.attention_maps import attention_maps
 
 MOST_SPECTROGRAMS = 4
@@ -120,12 +121,13 @@ def _cross_attention(
         return None
     inputs, targets, real = objective.head.shift(batch)
     with torch.no_grad(), attention_maps(model.backbone, "cross_attention") as weights:
-        states = model(inputs)
+        token_set = model.tokenize(inputs)
+        states, time_order = model.run(token_set), pack(token_set).connectivity.time_order
+    last = weights[max(weights)]
+    last = last if time_order is None else time_order.restore(last)
     span, lengths = states.spans[objective.text], states.lengths(name).tolist()
     maps = []
-    for row, length, ids, count in zip(
-        weights[max(weights)].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True
-    ):
+    for row, length, ids, count in zip(last.cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
         pieces = [objective.vocabulary.decode([i]) or "·" for i in ids[:count]]
         maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], pieces))
     return maps

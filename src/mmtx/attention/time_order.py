@@ -1,0 +1,48 @@
+"""The tokens of each row in the order of time, as mixers need them that read tokens one after the other.
+
+Axes: B rows of the batch (1 where all rows agree), N tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class TimeOrder:
+    """By rising order; equal ones by their place in the row, and what is not real last.
+
+    Two steps of return, state and action, of which the second has no action yet; a dot is padding::
+
+        row      R0  R1  S0  S1  A0   .
+        order     0   3   1   4   2   5
+
+        laid     R0  S0  A0  R1  S1   .
+        columns   0   2   4   1   3   5
+
+    Attributes:
+        columns: of each token that is laid, its place in the row.
+    """
+
+    columns: Int[Tensor, "#B N"]
+
+    @classmethod
+    def of(cls, order: Int[Tensor, "#B N"], valid: Bool[Tensor, "#B N"]) -> TimeOrder:
+        last = torch.iinfo(order.dtype).max
+        return cls(torch.where(valid, order, last).argsort(dim=1, stable=True))
+
+    def lay(self, values: Shaped[Tensor, "#B N *A"]) -> Shaped[Tensor, "#B N *A"]:
+        """Values of the tokens of a row, at the tokens that are laid."""
+        return _taken(values, self.columns)
+
+    def restore(self, laid: Shaped[Tensor, "#B N *A"]) -> Shaped[Tensor, "#B N *A"]:
+        """Undoes `lay`."""
+        return _taken(laid, self.columns.argsort(dim=1))
+
+
+def _taken(values: Tensor, columns: Tensor) -> Tensor:
+    return torch.take_along_dim(values, columns.view(*columns.shape, *[1] * (values.dim() - 2)), dim=1)
