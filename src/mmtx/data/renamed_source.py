@@ -77,33 +77,15 @@ class Renamed(Source):
 class RenamedPlayable(Renamed, Playable):
     """See `rename_source`."""
 
+    def __init__(self, source: Source, names: Mapping[str, str]) -> None:
+        super().__init__(source, names)
+        assert isinstance(source, Playable)
+        self._make_world, self.can_play, self.return_scale = source.world, source.can_play, source.return_scale
+        self.best_return, self.mean_return = source.best_return, source.mean_return
+        self.reference_returns = source.reference_returns
+
     def world(self, num_episodes: int) -> World:
-        return _World(self._playable.world(num_episodes), self.rename)
-
-    @property
-    def can_play(self) -> bool:
-        return self._playable.can_play
-
-    @property
-    def best_return(self) -> float:
-        return self._playable.best_return
-
-    @property
-    def mean_return(self) -> float | None:
-        return self._playable.mean_return
-
-    @property
-    def return_scale(self) -> float:
-        return self._playable.return_scale
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        return self._playable.reference_returns
-
-    @property
-    def _playable(self) -> Playable:
-        assert isinstance(self.source, Playable)
-        return self.source
+        return _World(self._make_world(num_episodes), self.rename)
 
 
 class _Split:

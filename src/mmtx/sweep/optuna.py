@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from mmtx.directions import Direction, Directions, direction_of
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_at_least
 from mmtx.run.run_record import read_run
 from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.record import Job, Sweep
@@ -64,8 +64,7 @@ class Search(JobQueue):
         make: Callable[[int, Sequence[str]], Job],
         report: Callable[[str], None],
     ) -> None:
-        if n_trials < 1:
-            raise InvalidValue("n_trials", n_trials, "must be at least 1")
+        check_at_least("n_trials", n_trials, 1)
         wanted = goals(metric, direction, pruner, monitor, directions)
         self._metrics, self._prunes = list(wanted), _prunes(pruner)
         self._n_trials, self._sweep, self._axes, self._make, self._report = n_trials, sweep, axes, make, report

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.process.child_processes import ChildProcesses
 from mmtx.sweep.engine import Demand, Engine, job_environment
 
@@ -43,8 +43,7 @@ class Slots(Engine):
         self, *, devices: str | list[int], devices_per_job: int | None, jobs_per_device: int, demand: Demand
     ) -> None:
         for key, value in (("devices_per_job", devices_per_job), ("jobs_per_device", jobs_per_device)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+            check_at_least(key, value, 1)
         if devices_per_job is not None and devices_per_job < demand.devices_per_job:
             needed = f"is less than trainer.devices={demand.devices_per_job}"
             raise InvalidValue("devices_per_job", devices_per_job, needed)

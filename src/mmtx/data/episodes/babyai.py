@@ -79,6 +79,8 @@ class BabyAI(Source, Playable):
         }
         self.num_redrawn = sum(int(shown.num_redrawn) for shown in self._demonstrations.values())
         shown = self._demonstrations["train"]
+        self.best_return = max(float(each.reward.max()) for each in self._demonstrations.values())
+        self.mean_return, self.return_scale = float(shown.reward.mean()), 1.0
         texts = shown.texts[shown.mission].tolist()
         self.fitted.vocabulary("mission", vocabulary, texts, marks=True, held_out=language())
 
@@ -111,22 +113,6 @@ class BabyAI(Source, Playable):
             vocabulary=self.vocabulary,
             speakers=self._speakers["test"] if self.speech else None,
         )
-
-    @property
-    def best_return(self) -> float:
-        return max(float(shown.reward.max()) for shown in self._demonstrations.values())
-
-    @property
-    def mean_return(self) -> float:
-        return float(self._demonstrations["train"].reward.mean())
-
-    @property
-    def return_scale(self) -> float:
-        return 1.0
-
-    @property
-    def reference_returns(self) -> None:
-        """None: the measure is whether a mission was done."""
 
     def _steps(self, fields: dict[str, Field], class_names: tuple[str, ...] | None = None) -> Spec:
         times = Field((None,), torch.long, num_classes=self.level.max_steps, max_length=self.context, rising=True)

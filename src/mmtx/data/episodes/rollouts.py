@@ -52,14 +52,11 @@ class Rollouts(EpisodeSource):
         windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         check_generated_keys(num_episodes=num_episodes, split_seed=split_seed)
         check_env(env)
-        self.env, self._mixture = env, PolicyMixture(env, policies)
+        self.env, controller = env, PolicyMixture(env, policies).controller
+        if controller is not None:
+            self.reference_returns = controller.random_return, controller.own_return
         super().__init__(_Generator(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
         self.world(1).close()  # fails now rather than at the first validation
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        controller = self._mixture.controller
-        return None if controller is None else (controller.random_return, controller.own_return)
 
     def world(self, num_episodes: int) -> World:
         return GymWorld.of(self, self.env, num_episodes)

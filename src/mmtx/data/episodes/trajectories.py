@@ -51,7 +51,7 @@ class Trajectories(EpisodeSource):
         file = Path(path).expanduser()
         recording = read_trajectories(file)
         self.env = env or recording.env
-        self._reference_returns = reference or recording.reference_returns
+        self.can_play, self.reference_returns = self.env is not None, reference or recording.reference_returns
         episodes = Episodes.of(
             recording.steps,
             where=str(file),
@@ -65,14 +65,6 @@ class Trajectories(EpisodeSource):
         super().__init__(episodes, windowing)
         if self.env is not None:
             self._check_world(self.env, file, is_named=env is not None)
-
-    @property
-    def can_play(self) -> bool:
-        return self.env is not None
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        return self._reference_returns
 
     def world(self, num_episodes: int) -> World:
         """Copies of the environment.

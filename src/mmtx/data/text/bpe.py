@@ -32,18 +32,6 @@ class BPE(TextVocabulary):
     def is_learned(self) -> bool:
         return self.path is None
 
-    @property
-    def size(self) -> int:
-        return self._texts.size
-
-    @property
-    def begin(self) -> int | None:
-        return self._tokenizer.token_to_id(BEGIN)
-
-    @property
-    def end(self) -> int | None:
-        return self._tokenizer.token_to_id(END)
-
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         if self.path is None:
             self._use(_learn(texts, self.vocab_size, marks))
@@ -72,6 +60,7 @@ class BPE(TextVocabulary):
 
     def _use(self, tokenizer: Any) -> None:
         self._tokenizer, self._texts = tokenizer, ExactTokenizer(tokenizer)
+        self.size, self.begin, self.end = self._texts.size, *map(tokenizer.token_to_id, (BEGIN, END))
         parts = json.loads(tokenizer.to_str())
         before = parts["pre_tokenizer"] or {}
         plain = before.get("type") == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]

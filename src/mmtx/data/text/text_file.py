@@ -13,7 +13,7 @@ from mmtx.data.base import Samples, Source, Split
 from mmtx.data.files.duplicates import first_copies
 from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, some
+from mmtx.errors import InvalidValue, UserError, check_at_least, some
 
 
 class TextStream(Source):
@@ -29,8 +29,7 @@ class TextStream(Source):
     """
 
     def __init__(self, *, text: str, vocabulary: TextVocabulary, context: int, val_fraction: float, where: str) -> None:
-        if context < 1:
-            raise InvalidValue("context", context, "must be at least 1")
+        check_at_least("context", context, 1)
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))

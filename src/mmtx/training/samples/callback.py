@@ -10,7 +10,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
-from mmtx.errors import InvalidValue
+from mmtx.errors import check_at_least
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
@@ -37,8 +37,7 @@ class Samples(Callback):
 
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
         for key, value in (("num_samples", num_samples), ("every_validations", every_validations)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+            check_at_least(key, value, 1)
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
