@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.duplicates import first_copies_of_splits
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.image.digits import NAMES
@@ -33,7 +33,7 @@ class FSDD(Recordings):
         test_speakers: speakers of the test; null: the official split.
         val_fraction: validation share of the training part, stratified by digit; 0: none.
         split_seed: of the choice.
-        The other keys are those of `Recordings`; the files have 8 kHz.
+        The other keys are those of `SoundKeys`; the files have 8 kHz.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FSDD(Recordings):
         val_fraction: float,
         split_seed: int,
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds, trim_db)
         check_fraction("val_fraction", val_fraction)
         folder = Path(path).expanduser()
         spoken = _listed(folder)
@@ -70,10 +70,7 @@ class FSDD(Recordings):
             test=[one.recording for one in test],
             class_names=NAMES,
             vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=trim_db,
+            sound=sound,
             in_memory=True,
         )
 

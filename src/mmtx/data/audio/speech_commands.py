@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -31,13 +31,13 @@ class SpeechCommands(Recordings):
     Args:
         path: the folder; null: downloads the archive (2.4 GB) to the cache folder.
         vocabulary: of the words.
-        The other keys are those of `Recordings`; the files have 16 kHz.
+        The other keys are those of `SoundKeys`; the files have 16 kHz.
     """
 
     def __init__(
         self, *, path: str | None, vocabulary: TextVocabulary, sample_rate_hz: int, resample: bool, max_seconds: float
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds)
         folder = _folder(path)
         files = _files(folder)
         lists = [_listed(folder / name, files) for name in (VAL_LIST, TEST_LIST)]
@@ -52,10 +52,7 @@ class SpeechCommands(Recordings):
             test=test,
             class_names=WORDS,
             vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=None,
+            sound=sound,
             in_memory=False,
         )
 

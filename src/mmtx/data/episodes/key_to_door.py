@@ -11,6 +11,7 @@ from torch import Tensor
 from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes, Standardise
+from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.errors import InvalidValue, check_within
 from mmtx.process.stopping import track
 from mmtx.world import Observation, Outcome, World
@@ -181,7 +182,7 @@ def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: 
     recorded = {name: values[is_step].numpy() for name, values in steps.items()} | {
         "terminations": over[is_step].numpy()
     }
-    return Episodes.of(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=world.max_steps)
+    return concatenate_episodes(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=world.max_steps)
 
 
 def _random_actions(num_episodes: int, num_steps: int, seed: int) -> Int64[Tensor, "episodes steps"]:

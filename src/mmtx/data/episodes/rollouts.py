@@ -9,7 +9,7 @@ from mmtx.data.episodes.behaviour_policies import PolicyMixture
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
-from mmtx.data.episodes.recorded_steps import Recorded
+from mmtx.data.episodes.recorded_steps import Recorded, concatenate_episodes
 from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.process.stopping import track
 from mmtx.world import World
@@ -109,7 +109,9 @@ class _Generator:
         return {"observations": numpy.stack(observations), "actions": numpy.array(actions), "rewards": rewards}
 
     def _checked(self, recorded: Recorded | Sequence[Recorded], classes: int | None) -> Episodes:
-        return Episodes.of(recorded, where=f"data.env={self.env}", num_actions=classes, max_steps=self.max_steps)
+        return concatenate_episodes(
+            recorded, where=f"data.env={self.env}", num_actions=classes, max_steps=self.max_steps
+        )
 
 
 def _arrays(episodes: Episodes) -> Arrays:

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
-from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.gym_world import GymWorld, check_env
+from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.episodes.trajectory_files import checked_reference, read_trajectories, steps_file
 from mmtx.errors import InvalidValue, UserError
 from mmtx.world import World
@@ -52,7 +52,7 @@ class Trajectories(EpisodeSource):
         recording = read_trajectories(file)
         self.env = env or recording.env
         self.can_play, self.reference_returns = self.env is not None, reference or recording.reference_returns
-        episodes = Episodes.of(
+        episodes = concatenate_episodes(
             recording.steps,
             where=str(file),
             num_actions=recording.num_actions if num_actions is None else num_actions,

@@ -1,8 +1,8 @@
 """A file of a public dataset, read from a folder or downloaded to the cache."""
 
-import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -85,19 +85,22 @@ def _download(address: str, name: str, seconds: float) -> bytes:
 def open_address(address: str, seconds: float) -> HTTPResponse:
     """Opens an address, within so many seconds. The time limit of `urlopen` starts again for every IP address of a
     host, and excludes the look-up of its name."""
-    answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
+    request = Request(address, headers={"User-Agent": "mmtx"})
+    return within(seconds, lambda: urlopen(request, timeout=seconds))
+
+
+def within(seconds: float, call: Callable[[], Content]) -> Content:
+    """What a call returns, in a thread of its own. Raises its error, or `TimeoutError` where it takes longer."""
+    outcome: Future[Content] = Future()
 
     def attempt() -> None:
         try:
-            answers.put(urlopen(Request(address, headers={"User-Agent": "mmtx"}), timeout=seconds))
+            outcome.set_result(call())
         except Exception as error:
-            answers.put(error)
+            outcome.set_exception(error)
 
     threading.Thread(target=attempt, daemon=True).start()
     try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
+        return outcome.result(timeout=seconds)
+    except TimeoutError:
         raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
