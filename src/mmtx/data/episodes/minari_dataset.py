@@ -7,8 +7,9 @@ from http.client import HTTPException
 from pathlib import Path
 
 from mmtx.data.episodes.trajectories import Trajectories
-from mmtx.data.files.public_file import ANSWER_SECONDS, open_address, within
+from mmtx.data.files.public_file import ANSWER_SECONDS, open_address
 from mmtx.errors import InvalidValue, UserError
+from mmtx.process.deadline import within
 
 MISSING = "datasets of Minari are fetched by its package, which is not installed: pip install 'mmtx[rl]'"
 ADDRESS = "https://huggingface.co/farama-minari"

@@ -1,8 +1,7 @@
 """A file of a public dataset, read from a folder or downloaded to the cache."""
 
-import threading
+import hashlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
@@ -11,6 +10,7 @@ from urllib.request import Request, urlopen
 
 from mmtx.data.files.cache import cache_folder, write_atomically
 from mmtx.errors import UserError
+from mmtx.process.deadline import within
 from mmtx.process.stopping import track
 
 ANSWER_SECONDS = 20.0
@@ -76,6 +76,18 @@ class PublicFile(Generic[Content]):
         )
 
 
+def check_md5(content: bytes, md5: str) -> bytes:
+    """The content, if this is its checksum.
+
+    Raises:
+        ValueError: it has another; the text is a predicate, to follow the name of the file.
+    """
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise ValueError(f"is not what was published: {len(content)} bytes with the MD5 {found}, not {md5}")
+    return content
+
+
 def _download(address: str, name: str, seconds: float) -> bytes:
     with open_address(address, seconds) as answer:
         total = None if answer.length is None else -(-answer.length // MIB)
@@ -87,20 +99,3 @@ def open_address(address: str, seconds: float) -> HTTPResponse:
     host, and excludes the look-up of its name."""
     request = Request(address, headers={"User-Agent": "mmtx"})
     return within(seconds, lambda: urlopen(request, timeout=seconds))
-
-
-def within(seconds: float, call: Callable[[], Content]) -> Content:
-    """What a call returns, in a thread of its own. Raises its error, or `TimeoutError` where it takes longer."""
-    outcome: Future[Content] = Future()
-
-    def attempt() -> None:
-        try:
-            outcome.set_result(call())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=attempt, daemon=True).start()
-    try:
-        return outcome.result(timeout=seconds)
-    except TimeoutError:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
