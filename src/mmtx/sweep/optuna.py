@@ -26,6 +26,8 @@ WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
 KEYS = ("hydra.sweeper.metric", "hydra.sweeper.direction")
 """Where the metric and its direction are given."""
 
+TRIAL_STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+"""By the state of a job that has ended."""
 JOB_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
 
 
@@ -92,24 +94,18 @@ class Search(JobQueue):
         return found
 
     def ended(self, job: Job) -> None:
-        trial, state, values = self._trials[job.name], TrialState.COMPLETE, None
         if job.state == "interrupted":
             return
+        values = None
         if job.state == "finished":
             metrics = read_run(self._sweep.path / job.name).metrics
             lacking = [metric for metric in self._metrics if metric not in metrics]
             if lacking:
-                job.state, job.reason = (
-                    "failed",
-                    f"logged no number as {', '.join(lacking)}; it has {', '.join(metrics)}",
-                )
+                job.state = "failed"
+                job.reason = f"logged no number as {', '.join(lacking)}; it has {', '.join(metrics)}"
             else:
                 values = [metrics[metric] for metric in self._metrics]
-        if job.state == "pruned":
-            state = TrialState.PRUNED
-        elif job.state == "failed":
-            state = TrialState.FAIL
-        self._study.tell(trial, values, state=state)
+        self._study.tell(self._trials[job.name], values, state=TRIAL_STATES[job.state])
 
     def _next_trial(self) -> Job | None:
         while len(self._sweep.jobs) + self._refused < self._n_trials:
