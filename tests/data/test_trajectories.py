@@ -1027,12 +1027,6 @@ def test_copies_of_an_environment_are_checked_against_the_data():
     source = rollouts_of(
         "MountainCarContinuous-v0", policies={"random": 1.0}, num_episodes=2, max_steps=20, val_fraction=0.0
     )
+    source.episodes = replace(source.episodes, actions=torch.zeros(len(source.episodes.actions), 3))
     with pytest.raises(InvalidValue, match=r"those of the data are 3 numbers"):
-        GymWorld(
-            env="MountainCarContinuous-v0",
-            num_episodes=1,
-            max_steps=20,
-            standardise=source.standardise,
-            action_size=3,
-            num_actions=None,
-        )
+        GymWorld(source, "MountainCarContinuous-v0", 1)

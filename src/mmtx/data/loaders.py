@@ -177,15 +177,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         try:
-            for batches in self._begun():
+            loader = self._loader
+            for batches in start_workers(lambda: iter(loader)) if loader.num_workers else loader:
                 if isinstance(batches, UserError):
                     raise batches
                 yield batches
         except (ConnectionError, EOFError) as error:
             raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
-
-    def _begun(self) -> Iterator[list[Batch] | UserError]:
-        return start_workers(lambda: iter(self._loader)) if self._loader.num_workers else iter(self._loader)
 
 
 @dataclass(frozen=True)

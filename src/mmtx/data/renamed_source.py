@@ -61,12 +61,10 @@ class Renamed(Source):
         return self._split(self.source.train())
 
     def val(self) -> Split | None:
-        split = self.source.val()
-        return None if split is None else self._split(split)
+        return None if (split := self.source.val()) is None else self._split(split)
 
     def test(self) -> Split | None:
-        split = self.source.test()
-        return None if split is None else self._split(split)
+        return None if (split := self.source.test()) is None else self._split(split)
 
     def _split(self, split: Split) -> Split:
         if isinstance(split, BatchSplit):

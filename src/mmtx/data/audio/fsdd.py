@@ -99,24 +99,19 @@ def _listed(folder: Path) -> list[_Spoken]:
             f"holds no files {{digit}}_{{speaker}}_{{index}}.wav; {ADDRESS} has them",
             str(inside) if inside.is_dir() and _wavs(inside) else None,
         )
-    strays = [file.name for file in files if not PATTERN.fullmatch(file.name)]
+    matches = {file: PATTERN.fullmatch(file.name) for file in files}
+    strays = [file.name for file, match in matches.items() if match is None]
     if strays:
         raise UserError(
             f"{folder} holds {some(strays)}, where WAV files are called {{digit}}_{{speaker}}_{{index}}.wav, as "
             f"7_theo_12.wav; rename them, or take them out of data.path"
         )
     report_skipped(folder, [file for file in list_folder(folder).files if file not in files], "WAV file")
-    return [_spoken(file) for file in files]
+    return [_Spoken(file, int(m["digit"]), m["speaker"], int(m["index"])) for file, m in matches.items() if m]
 
 
 def _wavs(folder: Path) -> list[Path]:
     return [file for file in list_folder(folder).files if file.suffix.lower() == ".wav"]
-
-
-def _spoken(file: Path) -> _Spoken:
-    match = PATTERN.fullmatch(file.name)
-    assert match is not None
-    return _Spoken(file, int(match["digit"]), match["speaker"], int(match["index"]))
 
 
 def _official(folder: Path, spoken: list[_Spoken]) -> tuple[list[_Spoken], list[_Spoken]]:

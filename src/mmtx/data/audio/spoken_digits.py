@@ -19,8 +19,7 @@ from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
 """n digits take at most 0.6 n + 0.5 s. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and 12.1 s

@@ -7,7 +7,7 @@ import torch
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
 from mmtx.data.episodes.babyai_demonstrations import demonstrations
-from mmtx.data.episodes.babyai_level import Level, language, mission_ids
+from mmtx.data.episodes.babyai_level import Level, language
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_speech, spoken
 from mmtx.data.episodes.babyai_view import Codes, Pixels, ViewFormat
 from mmtx.data.episodes.babyai_windows import MissionWindows, PerEpisode
@@ -124,7 +124,7 @@ class BabyAI(Source, Playable):
 
     def _windows(self, split: str, stride: int) -> MissionWindows:
         shown = self._demonstrations[split]
-        ids = [mission_ids(text, self.vocabulary) for text in shown.texts.tolist()]
+        ids = [torch.tensor(self.vocabulary.encode_marked(text)) for text in shown.texts.tolist()]
         per_episode = {"mission": PerEpisode("ids", ids, shown.mission)}
         if self.speech:
             per_episode["speech"] = PerEpisode("waveform", *self._speech[split])

@@ -14,8 +14,7 @@ from mmtx.data.episodes.babyai_demonstrations import Demonstrations
 from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 SAMPLE_RATE_HZ = 16_000
 SECONDS_PER_WORD, SECONDS_MORE = 0.4, 0.8

@@ -14,8 +14,7 @@ from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.process.stopping import track
 from mmtx.world import World
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other episodes, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 
 class Rollouts(EpisodeSource):
@@ -59,7 +58,7 @@ class Rollouts(EpisodeSource):
         self.world(1).close()  # fails now rather than at the first validation
 
     def world(self, num_episodes: int) -> World:
-        return GymWorld.of(self, self.env, num_episodes)
+        return GymWorld(self, self.env, num_episodes)
 
 
 class _Generator:

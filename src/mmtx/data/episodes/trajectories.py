@@ -74,12 +74,12 @@ class Trajectories(EpisodeSource):
         """
         if self.env is None:
             raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
-        return GymWorld.of(self, self.env, num_episodes)
+        return GymWorld(self, self.env, num_episodes)
 
     def _check_world(self, env: str, file: Path, *, is_named: bool) -> None:
         """Makes a world now rather than at the first validation, so that errors come early."""
         try:
-            GymWorld.of(self, env, 1).close()
+            GymWorld(self, env, 1).close()
         except UserError as error:
             if is_named:
                 raise

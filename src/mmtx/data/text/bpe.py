@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.data.text.exact_tokenizer import ExactTokenizer
+from mmtx.data.text.tokenizer_files import byte_level
 from mmtx.data.text.vocabulary import BEGIN, END, TextVocabulary
 from mmtx.errors import InvalidValue
 
@@ -68,11 +69,9 @@ class BPE(TextVocabulary):
 
 
 def _learn(texts: Iterable[str], vocab_size: int, marks: bool) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level(Tokenizer(models.BPE()))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[BEGIN, END] if marks else [],
