@@ -36,8 +36,8 @@ class Samples(Callback):
     """
 
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
-        for key, value in (("num_samples", num_samples), ("every_validations", every_validations)):
-            check_at_least(key, value, 1)
+        check_at_least("num_samples", num_samples, 1)
+        check_at_least("every_validations", every_validations, 1)
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
