@@ -148,7 +148,7 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
 
     from mmtx.run.job import quieten
     from mmtx.run.metrics_log import MetricsLog
-    from mmtx.training.module import MultimodalModule
+    from mmtx.training.lightning_module import MultimodalModule
     from mmtx.training.progress import Progress
 
     quieten()

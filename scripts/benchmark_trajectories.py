@@ -26,7 +26,7 @@ from mmtx.data.base import BatchSplit
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
 from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.sampler import Order
-from mmtx.world import World
+from mmtx.environment import Environment
 
 BATCH, CONTEXT, STATE, ACTION, MAX_STEPS, SCALE = 64, 20, 11, 3, 1000, 1000.0
 NUM_EPISODES = 400
@@ -41,7 +41,7 @@ class Hopper(EpisodeSource):
     def reference_returns(self) -> None:
         return None
 
-    def world(self, num_episodes: int) -> World:
+    def environment(self, num_episodes: int) -> Environment:
         raise NotImplementedError
 
 

@@ -18,7 +18,7 @@ from mmtx.modalities.image import Image
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.series import Series
 from mmtx.modalities.sound_augment import SoundAugment
-from mmtx.modalities.stem import Convolution, Patches
+from mmtx.modalities.spectrogram_stem import Convolution, Patches
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention

@@ -32,7 +32,7 @@ _forkserver.set_forkserver_preload(
         "mmtx.experiment",
         "mmtx.run.job",
         "mmtx.sweep.run_sweep",
-        "mmtx.training.module",
+        "mmtx.training.lightning_module",
     ]
 )
 

@@ -32,7 +32,7 @@ from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.sweep.failure_policy import FailurePolicy
 from mmtx.sweep.settings import check_sweeper
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 
 CONF = Path(__file__).parents[1] / "conf"
 TINY = [

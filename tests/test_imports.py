@@ -36,7 +36,7 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
 }
-PLAIN = {"attention", "batch", "directions", "errors", "nn", "tokens", "world"}
+PLAIN = {"attention", "batch", "metric_directions", "errors", "nn", "tokens", "environment"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
 
 

@@ -19,8 +19,8 @@ from mmtx.data.sampler import Draw
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import Experiment, assemble
+from mmtx.run.checkpoint_content import contents, load
 from mmtx.run.checkpoint_file import write_checkpoint
-from mmtx.run.loading import contents, load
 from mmtx.run.subset import load_set, take
 
 SUBSETS = [list(chosen) for size in range(1, 5) for chosen in combinations(NAMES, size)]

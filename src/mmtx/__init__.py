@@ -7,8 +7,8 @@ if TYPE_CHECKING:
     from mmtx import interop
     from mmtx.experiment import build
     from mmtx.interop import from_pretrained
+    from mmtx.run.checkpoint_content import load
     from mmtx.run.import_export import to_pretrained
-    from mmtx.run.loading import load
     from mmtx.tokens import Clock
 
 __all__ = ["Clock", "build", "from_pretrained", "interop", "load", "to_pretrained"]
@@ -17,7 +17,7 @@ _ROOMS = ("data", "interop", "modalities", "nn", "objectives", "run", "sweep", "
 _HOMES = {
     "Clock": "mmtx.tokens",
     "build": "mmtx.experiment",
-    "load": "mmtx.run.loading",
+    "load": "mmtx.run.checkpoint_content",
     "from_pretrained": "mmtx.interop",
     "to_pretrained": "mmtx.run.import_export",
 }

@@ -11,12 +11,12 @@ from mmtx.data.base import Source
 from mmtx.data.loaders import DataModule
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.decoding.rollouts import Episode
-from mmtx.directions import KNOWN, Direction, known
+from mmtx.environment import Playable
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
+from mmtx.metric_directions import KNOWN, Direction, known
 from mmtx.objectives.base import Score
 from mmtx.process.stopping import track
-from mmtx.world import Playable
 
 K = TypeVar("K")
 V = TypeVar("V")

@@ -1,10 +1,10 @@
-"""A model that has learnt from several datasets acts in the world of one."""
+"""A model that has learnt from several datasets acts in the environment of one."""
 
 from __future__ import annotations
 
 import torch
 from builders import POSITIONS, action, backbone, model, series, text, text_spec
-from toy_world import ALL, SPECS, Toy, made_learner
+from toy_environment import ALL, SPECS, Toy, made_learner
 
 from mmtx.acting.policy_eval import acting_objective, play
 from mmtx.data.renamed_source import rename_source
@@ -16,7 +16,7 @@ NEW = {"action": "move", "state": "seen"}
 
 
 def learner_of(names: list[str], specs: dict, **changes: object) -> Learner:
-    """As `made_learner` of tests/toy_world.py, under other names or with more of them."""
+    """As `made_learner` of tests/toy_environment.py, under other names or with more of them."""
     torch.manual_seed(0)
     tokenizers = {n: series(specs[n]) if "times" in specs[n].fields else text(specs[n]) for n in names}
     body = backbone(positions=POSITIONS["learned"], init_std=0.6)
@@ -25,7 +25,7 @@ def learner_of(names: list[str], specs: dict, **changes: object) -> Learner:
     return Learner(model=whole, objectives={"act": objective}, specs=specs).eval()
 
 
-def test_names_of_a_world_may_be_others() -> None:
+def test_names_of_a_environment_may_be_others() -> None:
     source = rename_source(Toy(), NEW)
     names = [NEW.get(name, name) for name in ALL]
     there = learner_of(names, dict(source.specs), action="move", read="seen", target_returns=[4.0])
@@ -42,7 +42,7 @@ def test_names_of_other_data_are_not_in_the_set() -> None:
     assert len(played[0]) == 7 and used == set(ALL)
 
 
-def test_each_world_has_its_own_objective() -> None:
+def test_each_environment_has_its_own_objective() -> None:
     source = rename_source(Toy(), NEW)
     specs = {**SPECS, **source.specs}
     whole = learner_of([*ALL, "seen", "move"], specs)

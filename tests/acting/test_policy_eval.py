@@ -7,7 +7,7 @@ import math
 import pytest
 from builders import label_spec
 from torch import Tensor
-from toy_world import SPECS, Counter, Toy, episodes_of, made_learner
+from toy_environment import SPECS, Counter, Toy, episodes_of, made_learner
 
 from mmtx.acting import policy_eval
 from mmtx.acting.policy_eval import (
@@ -22,35 +22,35 @@ from mmtx.acting.policy_eval import (
 )
 from mmtx.data.base import Samples
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
+from mmtx.environment import Environment, Outcome
 from mmtx.evaluate import act
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.pooling import MeanPool
-from mmtx.world import Outcome, World
 
 
 class Recorded(Samples):
-    """Data without a world."""
+    """Data without a environment."""
 
 
 def test_validation_plays_the_first_target_return_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the test for each of them, with the same seeds; worlds of a few episodes at once, closed in the end."""
+    """In the test for each of them, with the same seeds; environments of a few episodes at once, closed in the end."""
     monkeypatch.setattr(policy_eval, "SIDE_BY_SIDE", 3)
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
     played = play(learner, source, "val", num_filmed=2)
     first = FIRST_SEED["val"]
     assert [[episode.target_return for episode in some] for some in played] == [[4.0] * 5]
-    assert [(count, world.seeds) for count, world in source.worlds] == [
+    assert [(count, environment.seeds) for count, environment in source.environments] == [
         (3, [first, first + 1, first + 2]),
         (2, [first + 3, first + 4]),
     ]
     assert [bool(episode.frames) for episode in played[0]] == [True, True, False, False, False]
-    assert all(world.closed for _, world in source.worlds)
+    assert all(environment.closed for _, environment in source.environments)
     source = Toy()
     played = play(learner, source, "test", num_filmed=1)
     assert [[episode.target_return for episode in some] for some in played] == [[4.0] * 7, [0.0] * 7]
     first = FIRST_SEED["test"]
-    assert [world.seeds for _, world in source.worlds] == 2 * [
+    assert [environment.seeds for _, environment in source.environments] == 2 * [
         [first, first + 1, first + 2],
         [first + 3, first + 4, first + 5],
         [first + 6],
@@ -77,20 +77,20 @@ def test_seeds_of_the_splits_are_apart_and_below_the_datas() -> None:
     assert FIRST_SEED["test"] + most < FIRST_DATA_SEED
 
 
-def test_a_world_is_closed_though_something_fails() -> None:
+def test_a_environment_is_closed_though_something_fails() -> None:
     class Broken(Counter):
         def step(self, actions: Tensor) -> Outcome:
             raise RuntimeError("broken")
 
     class Fails(Toy):
-        def world(self, num_episodes: int) -> World:
-            self.worlds.append((num_episodes, Broken()))
-            return self.worlds[-1][1]
+        def environment(self, num_episodes: int) -> Environment:
+            self.environments.append((num_episodes, Broken()))
+            return self.environments[-1][1]
 
     source = Fails()
     with pytest.raises(RuntimeError, match="broken"):
         play(made_learner(), source, "val")
-    assert source.worlds[0][1].closed
+    assert source.environments[0][1].closed
 
 
 def test_who_acts() -> None:
@@ -147,7 +147,7 @@ def test_metrics_of_one_episode_without_references() -> None:
 def test_metrics_of_acting_carry_the_name_of_the_stage() -> None:
     learner, source = made_learner(target_returns=[4.0, 0.0]), Toy()
     assert play(learner, source, "train") == [] == play(learner, Toy(can_play=False), "val")
-    assert act(learner, source, "train") == ({}, {"": []}) and not source.worlds
+    assert act(learner, source, "train") == ({}, {"": []}) and not source.environments
     metrics, played = act(learner, source, "test")
     assert metrics == {f"test/{name}": value for name, value in play_metrics(source, played[""]).items()}
     assert metrics["test/episodes"] == 7 and "test/return_asked_0" in metrics

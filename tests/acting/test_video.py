@@ -12,10 +12,10 @@ from torch import Tensor
 
 from mmtx.acting.video import FRAME_MS, LAST_FRAME_MS, LINE_PIXELS, MOST_FRAMES, MOST_PIXELS, Filmed, write_gif
 from mmtx.batch import Sample
-from mmtx.world import Observation, Outcome, World
+from mmtx.environment import Environment, Observation, Outcome
 
 
-class Clock(World):
+class Clock(Environment):
     """Its frames show the time; episode `i` is over after ``seeds[i]`` steps."""
 
     def __init__(self, max_steps: int, height: int = 2, width: int = 2) -> None:
@@ -40,13 +40,13 @@ class Clock(World):
         self.closed = True
 
 
-def times_of(world: World, seeds: Sequence[int], index: int) -> list[int]:
+def times_of(environment: Environment, seeds: Sequence[int], index: int) -> list[int]:
     """At which times an episode has a frame, from its beginning to its end."""
-    world.reset(seeds)
-    seen = [0] if world.frame(index) is not None else []
+    environment.reset(seeds)
+    seen = [0] if environment.frame(index) is not None else []
     for time in range(1, seeds[index] + 1):
-        world.step(torch.zeros(len(seeds)))
-        frame = world.frame(index)
+        environment.step(torch.zeros(len(seeds)))
+        frame = environment.frame(index)
         if frame is not None:
             assert round(float(frame[0, 0, 0]) * 1000) == time
             seen.append(time)
@@ -76,16 +76,16 @@ def test_frames_are_made_small_and_keep_their_sides() -> None:
     assert small.frame(0).shape == (3, 40, 60)  # type: ignore[union-attr]
 
 
-def test_it_closes_its_world_and_has_no_frame_where_the_world_has_none() -> None:
+def test_it_closes_its_environment_and_has_no_frame_where_the_environment_has_none() -> None:
     class Unseen(Clock):
         def frame(self, index: int) -> None:  # type: ignore[override]
             return None
 
-    world = Unseen(3)
-    film = Filmed(world)
+    environment = Unseen(3)
+    film = Filmed(environment)
     assert times_of(film, [3], 0) == []
     film.close()
-    assert world.closed
+    assert environment.closed
 
 
 def test_the_file_shows_films_beside_each_other(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""BabyAI's levels: demonstrations of their bot, and the world to act in."""
+"""BabyAI's levels: demonstrations of their bot, and the environment to act in."""
 
 import io
 import pickle
@@ -14,7 +14,7 @@ from mmtx.config.compose import compose
 from mmtx.data.audio import synthesis
 from mmtx.data.audio.synthesis import voice_names
 from mmtx.data.collate import collate
-from mmtx.data.episodes import babyai_demonstrations, babyai_speech, babyai_world
+from mmtx.data.episodes import babyai_demonstrations, babyai_environment, babyai_speech
 from mmtx.data.episodes.babyai import BabyAI
 from mmtx.data.episodes.babyai_demonstrations import episode_seed
 from mmtx.data.episodes.babyai_level import Level, language
@@ -166,7 +166,9 @@ def test_the_pixels_are_those_that_minigrid_draws():
     for level in (GO_TO, PUT_NEXT, "BabyAI-UnlockLocal-v0"):  # carries things; doors, open and shut and locked
         data = source(level=level, pixels=True, context=40, num_episodes=3, num_val=0)
         for number, episode in enumerate(episodes(data.train())):
-            drawn = played(level, episode_seed("train", number, 0, 0), lambda world: world.get_pov_render(8))[0]
+            drawn = played(
+                level, episode_seed("train", number, 0, 0), lambda environment: environment.get_pov_render(8)
+            )[0]
             assert same(episode[0]["view"]["pixels"], torch.stack(drawn)[:40].permute(0, 3, 1, 2))
 
 
@@ -175,7 +177,7 @@ def test_the_specs_do_not_depend_on_the_draw():
     assert one.vocabulary.state() == other.vocabulary.state()
     for name, spec in one.specs.items():
         assert spec.fields == other.specs[name].fields
-    assert one.specs["view"].fields["times"].num_classes == one.world(1).max_steps == 64
+    assert one.specs["view"].fields["times"].num_classes == one.environment(1).max_steps == 64
     assert one.specs["mission"].max_length == 9 + 2  # go to the red ball in front of you, and two marks
 
 
@@ -248,16 +250,16 @@ def test_a_bot_that_gives_up_solves_nothing(monkeypatch):
         source()
 
 
-# --- the world --------------------------------------------------------------------------------------------------------
+# --- the environment --------------------------------------------------------------------------------------------------
 
 
-def rolled(world, seeds, actions):
+def rolled(environment, seeds, actions):
     """What is seen before each step, and the outcomes; who has no action left does nothing (6)."""
-    observation, constants = world.reset(seeds)
+    observation, constants = environment.reset(seeds)
     seen, outcomes = [observation], []
     for step in range(max(map(len, actions))):
         chosen = [own[step] if step < len(own) else 6 for own in actions]
-        outcomes.append(world.step(torch.tensor(chosen)))
+        outcomes.append(environment.step(torch.tensor(chosen)))
         seen.append(outcomes[-1].observation)
     return seen, outcomes, constants
 
@@ -266,9 +268,11 @@ def rolled(world, seeds, actions):
 def test_the_actions_of_the_data_lead_through_its_views(changes, monkeypatch):
     data = source(num_episodes=4, context=50, **changes)
     whole = [episode[0] for episode in episodes(data.train())]
-    monkeypatch.setattr(babyai_world, "episode_seed", lambda _, number, *rest: episode_seed("train", number, *rest))
+    monkeypatch.setattr(
+        babyai_environment, "episode_seed", lambda _, number, *rest: episode_seed("train", number, *rest)
+    )
     actions = [sample["action"]["class"].tolist() for sample in whole]
-    seen, outcomes, constants = rolled(data.world(4), range(4), actions)
+    seen, outcomes, constants = rolled(data.environment(4), range(4), actions)
     assert len({len(own) for own in actions}) > 1
     for i, sample in enumerate(whole):
         steps = len(actions[i])
@@ -282,8 +286,8 @@ def test_the_actions_of_the_data_lead_through_its_views(changes, monkeypatch):
         assert same(constants[i], {"mission": sample["mission"]})
 
 
-def test_the_worlds_episodes_are_others_and_the_same_for_all_split_seeds():
-    one, other = source().world(3), source(split_seed=1).world(3)
+def test_the_environments_episodes_are_others_and_the_same_for_all_split_seeds():
+    one, other = source().environment(3), source(split_seed=1).environment(3)
     seen, constants = one.reset([0, 1, 2])
     assert same(seen, other.reset([0, 1, 2])[0])
     assert same(seen[0]["view"]["cells"], played(GO_TO, episode_seed("test", 0, 0, 0))[0][0])
@@ -293,43 +297,43 @@ def test_the_worlds_episodes_are_others_and_the_same_for_all_split_seeds():
 def test_neighbours_do_not_matter():
     generator = torch.Generator().manual_seed(0)
     actions = torch.randint(0, 7, (3, 30), generator=generator).tolist()
-    world = source(level=PUT_NEXT).world(3)
-    seen, outcomes, constants = rolled(world, [4, 9, 2], actions)
+    environment = source(level=PUT_NEXT).environment(3)
+    seen, outcomes, constants = rolled(environment, [4, 9, 2], actions)
     for i, seed in enumerate([4, 9, 2]):
-        alone = rolled(world, [seed], [actions[i]])
+        alone = rolled(environment, [seed], [actions[i]])
         assert same([step[i] for step in seen], [step[0] for step in alone[0]])
         assert [float(outcome.reward[i]) for outcome in outcomes] == [float(each.reward) for each in alone[1]]
         assert same(constants[i], alone[2][0])
 
 
 def test_time_runs_out():
-    world = source(level="BabyAI-GoToObjS4-v0").world(2)
-    _, outcomes, _ = rolled(world, [0, 1], [[6] * 18] * 2)
+    environment = source(level="BabyAI-GoToObjS4-v0").environment(2)
+    _, outcomes, _ = rolled(environment, [0, 1], [[6] * 18] * 2)
     over = torch.stack([outcome.over for outcome in outcomes])
-    assert world.max_steps == 16 and over[15:].all() and not over[:15].any()
+    assert environment.max_steps == 16 and over[15:].all() and not over[:15].any()
     assert not outcomes[-1].success.any() and not torch.stack([outcome.reward for outcome in outcomes]).any()
 
 
-def test_observations_are_apart_from_the_world():
-    world = source().world(1)
-    first = world.reset([0])[0]
+def test_observations_are_apart_from_the_environment():
+    environment = source().environment(1)
+    first = environment.reset([0])[0]
     kept = first[0]["view"]["cells"].clone()
     for action in (1, 2, 1, 2):
-        world.step(torch.tensor([action]))
+        environment.step(torch.tensor([action]))
     assert same(first[0]["view"]["cells"], kept)
 
 
 def test_a_frame_shows_the_grid():
-    world = source().world(2)
-    world.reset([0, 1])
-    frame = world.frame(1)
+    environment = source().environment(2)
+    environment.reset([0, 1])
+    frame = environment.frame(1)
     assert frame.shape == (3, 128, 128) and 0 <= frame.min() < frame.max() <= 1
-    assert not same(frame, world.frame(0))
+    assert not same(frame, environment.frame(0))
 
 
 def test_more_seeds_than_episodes_are_refused():
     with pytest.raises(ValueError, match="3 seeds for 2 episodes"):
-        source().world(2).reset([0, 1, 2])
+        source().environment(2).reset([0, 1, 2])
 
 
 # --- speech -----------------------------------------------------------------------------------------------------------
@@ -347,8 +351,8 @@ def test_missions_are_said_by_the_speakers_of_the_split(monkeypatch):
     monkeypatch.setattr(babyai_speech, "synthesise", lambda *how: said.append(how) or synthesis.synthesise(*how))
     data = source(speech=True, num_episodes=6, num_val=4)
     clips = len(said)
-    world = data.world(4)
-    _, constants = world.reset([0, 1, 2, 3])
+    environment = data.environment(4)
+    _, constants = environment.reset([0, 1, 2, 3])
     assert {rate for _, _, rate in said} == {SAMPLE_RATE_HZ}
     learnt = {voice.name for _, voice, _ in said[:clips]}
     assert learnt & set(voice_names("train")) and learnt & set(voice_names("val"))
@@ -356,8 +360,8 @@ def test_missions_are_said_by_the_speakers_of_the_split(monkeypatch):
     assert {voice.name for _, voice, _ in said[clips:]} <= set(voice_names("test"))
     texts = [text for text, _, _ in said[clips:]]
     assert {data.vocabulary.decode(each["mission"]["ids"].tolist()) for each in constants} == set(texts)
-    again = world.reset([0, 1, 2, 3])[1]
-    assert same(constants, again) and len(said) - clips == len(texts), "the world remembers what was said"
+    again = environment.reset([0, 1, 2, 3])[1]
+    assert same(constants, again) and len(said) - clips == len(texts), "the environment remembers what was said"
     by_text = {text: synthesis.synthesise(text, voice, SAMPLE_RATE_HZ) for text, voice, _ in said}
     for sample in samples(data.train()):
         assert data.vocabulary.decode(sample["mission"]["ids"].tolist()) in by_text

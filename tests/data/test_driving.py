@@ -19,7 +19,7 @@ def source(**changes):
     return Driving(**{"num_train": 60, "num_val": 20, "num_test": 20, "failures": 0.0, "split_seed": 0, **changes})
 
 
-def world(count=1, **changes):
+def environment(count=1, **changes):
     """The same moment `count` times: nothing near on a straight road unless a test says otherwise."""
     values = {**FREE, **changes}
     pair = torch.ones(count, 2)
@@ -53,7 +53,7 @@ def test_every_label_is_there():
 
 
 def acceleration(**changes):
-    return float(simulation._intelligent_driver(world(**changes))[0])
+    return float(simulation._intelligent_driver(environment(**changes))[0])
 
 
 def test_the_driver_is_the_intelligent_driver_model():
@@ -81,7 +81,7 @@ def test_the_driver_is_careful():
 
 
 def sideways(**changes):
-    return float(simulation._steer(world(**changes))[0])
+    return float(simulation._steer(environment(**changes))[0])
 
 
 def test_the_driver_steers_to_the_middle_and_along_the_road():
@@ -95,7 +95,7 @@ def test_the_driver_steers_to_the_middle_and_along_the_road():
 
 def test_labels_say_what_the_driver_does():
     def label(**changes):
-        return LABELS[int(simulation._drive(world(**changes))[0])]
+        return LABELS[int(simulation._drive(environment(**changes))[0])]
 
     assert (label(), label(speed=36.0), label(speed=42.0)) == ("accelerate", "keep", "brake")
     assert (label(offset=1.5), label(offset=-1.5, speed=42.0)) == ("accelerate right", "brake left")
@@ -107,7 +107,7 @@ def test_labels_say_what_the_driver_does():
 
 def picture(**changes):
     """The mean of many pictures of one moment, in all kinds of light."""
-    return simulation._camera(world(300, **changes), torch.Generator().manual_seed(0)).float().mean((0, 1))
+    return simulation._camera(environment(300, **changes), torch.Generator().manual_seed(0)).float().mean((0, 1))
 
 
 def line_columns(**changes):

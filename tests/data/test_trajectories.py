@@ -1,4 +1,4 @@
-"""Datasets of trajectories, and the worlds that a model acts in."""
+"""Datasets of trajectories, and the environments that a model acts in."""
 
 import builtins
 import io
@@ -7,6 +7,7 @@ import pickle
 import re
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from mmtx.data.collate import collate
 from mmtx.data.episodes import minari_dataset, rollouts
 from mmtx.data.episodes.behaviour_policies import CONTROLLERS
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED, EpisodeSource, Windowing, data_seed
-from mmtx.data.episodes.gym_world import GymWorld, make_env, state_vector
-from mmtx.data.episodes.key_to_door import KeyToDoor, KeyToDoorWorld, random_walks
+from mmtx.data.episodes.gym_environment import GymEnvironment, make_env, state_vector
+from mmtx.data.episodes.key_to_door import KeyToDoor, KeyToDoorEnvironment, random_walks
 from mmtx.data.episodes.minari_dataset import Minari
 from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.episodes.rollouts import Rollouts
@@ -91,7 +92,7 @@ episodes_of = partial(concatenate_episodes, where="data", num_actions=None, max_
 
 class Plain(EpisodeSource):
     reference_returns = None
-    world = None
+    environment = None
 
 
 def plain(episodes, context=5, val_fraction=0.4, **changed):
@@ -524,9 +525,9 @@ def test_continuous_actions():
     check_source(source)
     assert source.specs["action"].fields["values"].shape == (None, 1)
     assert source.episodes.lengths.tolist() == [30, 30], "cut off"
-    world = source.world(1)
-    world.reset([3])
-    wild, limit = world.step(torch.tensor([[7.0]])), source.world(1)
+    environment = source.environment(1)
+    environment.reset([3])
+    wild, limit = environment.step(torch.tensor([[7.0]])), source.environment(1)
     limit.reset([3])
     assert same(wild.observation, limit.step(torch.tensor([[1.0]])).observation), "brought within the limits"
 
@@ -540,23 +541,23 @@ def test_other_spaces_are_vectors_too():
         rollouts_of("Blackjack-v1", policies={"random": 1.0})
 
 
-# --- worlds -----------------------------------------------------------------------------------------------------------
+# --- environments -----------------------------------------------------------------------------------------------------
 
 
-def play(world, seeds, actions):
+def play(environment, seeds, actions):
     """All that comes of actions ``(steps, n)``."""
-    observation, constants = world.reset(seeds)
+    observation, constants = environment.reset(seeds)
     assert constants == [{} for _ in seeds]
-    return [(observation, None), *((outcome.observation, outcome) for outcome in map(world.step, actions))]
+    return [(observation, None), *((outcome.observation, outcome) for outcome in map(environment.step, actions))]
 
 
-def worlds():
-    return {"gym": rollouts_of().world, "key_to_door": key_to_door().world}
+def environments():
+    return {"gym": rollouts_of().environment, "key_to_door": key_to_door().environment}
 
 
 @pytest.mark.parametrize("name", ["gym", "key_to_door"])
 def test_an_episode_is_a_pure_function_of_seed_and_actions(name):
-    make = worlds()[name]
+    make = environments()[name]
     classes = {"gym": 2, "key_to_door": 4}[name]
     actions = torch.randint(classes, (18, 4), generator=torch.Generator().manual_seed(0))
     together = play(make(4), [5, 6, 7, 5], actions)
@@ -575,14 +576,14 @@ def test_an_episode_is_a_pure_function_of_seed_and_actions(name):
 
 def test_an_episode_of_the_data_can_be_played_again():
     source = rollouts_of(num_episodes=4)
-    episodes, world = source.episodes, source.world(1)
+    episodes, environment = source.episodes, source.environment(1)
     table = source._steps.fetch(torch.arange(len(episodes.rewards)), ["state"])["state"]["values"]
     for number in range(4):
         first, end = episodes.offsets[number : number + 2].tolist()
-        observation, _ = world.reset([data_seed(0, number)])
+        observation, _ = environment.reset([data_seed(0, number)])
         for step in range(first, end):
             assert observation[0]["state"]["values"].equal(table[step]), "standardised as the data are"
-            outcome = world.step(episodes.actions[step : step + 1])
+            outcome = environment.step(episodes.actions[step : step + 1])
             observation = outcome.observation
             assert outcome.reward.item() == episodes.rewards[step]
             assert outcome.over.item() == (step == end - 1)
@@ -590,16 +591,16 @@ def test_an_episode_of_the_data_can_be_played_again():
 
 
 def test_what_is_over_stays_over():
-    world = rollouts_of().world(2)
-    world.reset([0, 1])
+    environment = rollouts_of().environment(2)
+    environment.reset([0, 1])
     before = None
     for _ in range(30):
-        outcome = world.step(torch.ones(2, dtype=torch.long))
+        outcome = environment.step(torch.ones(2, dtype=torch.long))
         if before is not None and before.over.any():
             assert not outcome.reward[before.over].any() and outcome.over[before.over].all()
         before = outcome
     assert outcome.over.all()
-    short = rollouts_of(max_steps=20).world(1)
+    short = rollouts_of(max_steps=20).environment(1)
     short.reset([0])
     overs = [short.step(torch.tensor([i % 2])).over.item() for i in range(20)]
     assert short.max_steps == 20 and overs == [False] * 19 + [True]
@@ -610,16 +611,16 @@ def test_what_is_over_stays_over():
 def test_frames(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     for env in CONTROLLERS:
-        world = rollouts_of(env, num_episodes=2, val_fraction=0.0, max_steps=20).world(1)
-        world.reset([0])
-        frame = world.frame(0)
+        environment = rollouts_of(env, num_episodes=2, val_fraction=0.0, max_steps=20).environment(1)
+        environment.reset([0])
+        frame = environment.frame(0)
         assert frame.shape[0] == 3 and 0 <= frame.min() < frame.max() <= 1, env
-        monkeypatch.setattr(world._envs[0].unwrapped, "render", lambda: 1 / 0)
-        assert world.frame(0) is None
-        world.close()
-    world = key_to_door().world(1)
-    world.reset([0])
-    assert world.frame(0).shape == (3, 5 * 16 + 4, 3 * (5 * 16 + 4))
+        monkeypatch.setattr(environment._envs[0].unwrapped, "render", lambda: 1 / 0)
+        assert environment.frame(0) is None
+        environment.close()
+    environment = key_to_door().environment(1)
+    environment.reset([0])
+    assert environment.frame(0).shape == (3, 5 * 16 + 4, 3 * (5 * 16 + 4))
 
 
 # --- key to door ------------------------------------------------------------------------------------------------------
@@ -654,47 +655,47 @@ def towards(state, size):
     return torch.where(rows < 0, 0, torch.where(rows > 0, 1, torch.where(columns < 0, 2, 3)))
 
 
-def run(world, seeds, policy):
-    world.reset(seeds)
+def run(environment, seeds, policy):
+    environment.reset(seeds)
     rewards, outcome = torch.zeros(len(seeds)), None
-    for _ in range(world.max_steps):
-        outcome = world.step(policy(world.states()))
+    for _ in range(environment.max_steps):
+        outcome = environment.step(policy(environment.states()))
         rewards += outcome.reward
     return rewards, outcome
 
 
 def test_who_takes_the_key_and_reaches_the_door_succeeds():
-    world = KeyToDoorWorld(size=4, room_steps=(5, 5, 5), standardise=None)
-    rewards, outcome = run(world, range(200), lambda state: towards(state, 4))
+    environment = KeyToDoorEnvironment(size=4, room_steps=(5, 5, 5), standardise=None)
+    rewards, outcome = run(environment, range(200), lambda state: towards(state, 4))
     assert rewards.min() == 1 and outcome.success.all() and outcome.over.all()
 
     def away(state):
         """Goes away from the key, and to the door."""
         return torch.where(state[:, 0] > 0, towards(state, 4) ^ 1, towards(state, 4))
 
-    rewards, outcome = run(world, range(200), away)
+    rewards, outcome = run(environment, range(200), away)
     assert outcome.over.all() and rewards.mean() < 0.5
     assert outcome.success.equal(rewards == 1)
-    assert not outcome.success[~world._has_key].any()
+    assert not outcome.success[~environment._has_key].any()
 
 
 def test_what_is_seen_in_the_rooms():
-    world = KeyToDoorWorld(size=4, room_steps=(6, 2, 6), standardise=None)
-    world.reset(range(50))
-    had = world._has_key
+    environment = KeyToDoorEnvironment(size=4, room_steps=(6, 2, 6), standardise=None)
+    environment.reset(range(50))
+    had = environment._has_key
     for step in range(14):
-        state, room = world.states(), [0] * 6 + [1] * 2 + [2] * 6
+        state, room = environment.states(), [0] * 6 + [1] * 2 + [2] * 6
         assert state[:, :3].argmax(1).tolist() == [room[step]] * 50
-        assert ((state[:, 3:5] * 4).round() == world._cell).all()
+        assert ((state[:, 3:5] * 4).round() == environment._cell).all()
         seen = state[:, 5:].any(1)
         if room[step] == 0:
             assert seen.equal(~had), "the key is seen until it is taken"
         elif room[step] == 1:
             assert not seen.any()
         else:
-            assert seen[~world._over].all()
-        world.step(towards(state, 4) if step < 6 else torch.zeros(50, dtype=torch.long))
-        had = world._has_key
+            assert seen[~environment._over].all()
+        environment.step(towards(state, 4) if step < 6 else torch.zeros(50, dtype=torch.long))
+        had = environment._has_key
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -751,7 +752,7 @@ def test_files_hold_what_was_written(tmp_path, suffix, names, size):
         assert getattr(source.episodes, field).equal(getattr(wanted, field)), field
     assert not source.can_play
     with pytest.raises(UserError, match="data.env=null: there is nothing to act in"):
-        source.world(1)
+        source.environment(1)
 
 
 def test_a_field_under_two_names_is_refused(tmp_path):
@@ -835,7 +836,7 @@ def test_an_error_in_a_file_names_the_file_the_episode_and_the_field(tmp_path):
         trajectories(file)
 
 
-def test_a_file_with_a_world(tmp_path):
+def test_a_file_with_a_environment(tmp_path):
     made = rollouts_of(num_episodes=6)
     arrays = {name: getattr(made.episodes, name).numpy() for name in ("observations", "actions", "rewards")}
     ends = numpy.zeros(len(arrays["rewards"]), dtype=bool)
@@ -843,7 +844,7 @@ def test_a_file_with_a_world(tmp_path):
     file = write_npz(tmp_path / "file.npz", {**arrays, "terminations": ends})
     source = trajectories(file, env="CartPole-v1", reference_returns=[20.0, 500.0])
     assert source.can_play and source.reference_returns == (20.0, 500.0) and source.best_return == made.best_return
-    assert source.world(2).max_steps == 1000
+    assert source.environment(2).max_steps == 1000
     with pytest.raises(InvalidValue, match="env=Acrobot-v1 has observations of 6 numbers; those of the data have 4"):
         trajectories(file, env="Acrobot-v1")
     with pytest.raises(
@@ -936,7 +937,7 @@ def test_minari_writes_what_we_read(tmp_path, monkeypatch):
     for field in ("observations", "actions", "rewards", "offsets"):
         assert getattr(source.episodes, field).equal(getattr(given, field)), field
     assert source.env == "CartPole-v1" and source.episodes.num_actions == 2
-    observation, _ = source.world(1).reset([data_seed(0, 0)])
+    observation, _ = source.environment(1).reset([data_seed(0, 0)])
     first = source._steps.fetch(torch.tensor([0]), ["state"])["state"]["values"][0]
     assert observation[0]["state"]["values"].equal(first)
 
@@ -1018,9 +1019,9 @@ def test_key_to_door_and_npz_files_need_no_extra(tmp_path, monkeypatch):
     for package in ("gymnasium", "h5py", "minari"):
         monkeypatch.setitem(sys.modules, package, None)
     assert len(trajectories(file).train()) > 0
-    world = key_to_door().world(2)
-    world.reset([0, 1])
-    assert world.step(torch.tensor([0, 1])).success.tolist() == [False, False]
+    environment = key_to_door().environment(2)
+    environment.reset([0, 1])
+    assert environment.step(torch.tensor([0, 1])).success.tolist() == [False, False]
 
 
 def test_copies_of_an_environment_are_checked_against_the_data():
@@ -1029,4 +1030,4 @@ def test_copies_of_an_environment_are_checked_against_the_data():
     )
     source.episodes = replace(source.episodes, actions=torch.zeros(len(source.episodes.actions), 3))
     with pytest.raises(InvalidValue, match=r"those of the data are 3 numbers"):
-        GymWorld(source, "MountainCarContinuous-v0", 1)
+        GymEnvironment(source, "MountainCarContinuous-v0", 1)

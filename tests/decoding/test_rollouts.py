@@ -1,4 +1,4 @@
-"""Roll-outs in a toy world: the history that a model sees, and cached acting."""
+"""Roll-outs in a toy environment: the history that a model sees, and cached acting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import torch
 from builders import label_spec, series_spec
 from torch import Tensor
-from toy_world import (
+from toy_environment import (
     ALL,
     CONTEXT,
     MAX_STEPS,
@@ -36,9 +36,9 @@ from mmtx.data.collate import collate
 from mmtx.decoding.history import History
 from mmtx.decoding.rollouts import roll_out
 from mmtx.decoding.step_decoder import StepDecoder
+from mmtx.environment import Outcome
 from mmtx.errors import UserError
 from mmtx.tokens import HiddenStates, TokenSet
-from mmtx.world import Outcome
 
 
 def check_close(actual: list[Any], expected: list[Any]) -> None:
@@ -48,24 +48,24 @@ def check_close(actual: list[Any], expected: list[Any]) -> None:
 
 def test_an_episode_is_what_came_of_its_actions() -> None:
     """Earned, length and success, replayed by hand."""
-    episodes, world, _ = rolled()
-    assert len({tuple(actions_of(world, i)) for i in range(len(SEEDS))}) > 3, "the model does not do the same always"
+    episodes, environment, _ = rolled()
+    assert len({tuple(actions_of(environment, i)) for i in range(len(SEEDS))}) > 3, "actions differ"
     for index, (seed, episode) in enumerate(zip(SEEDS, episodes, strict=True)):
         number, earned, right = seed % 3, 0, False
-        for taken in actions_of(world, index):
+        for taken in actions_of(environment, index):
             right = taken % 2 == number % 2
             earned, number = earned + right, number + 1 + taken
         assert (episode.length, episode.earned, episode.success) == (steps_of(seed), earned, right)
         assert episode.target_return == TARGETS[index]
     assert {episode.success for episode in episodes} == {True, False}, "the weights of this test give both"
-    assert len(world.taken) == max(steps_of(seed) for seed in SEEDS), "it ends with the last episode"
+    assert len(environment.taken) == max(steps_of(seed) for seed in SEEDS), "it ends with the last episode"
 
 
 @pytest.mark.parametrize("temperature", [0.0, 20.0])
 @pytest.mark.parametrize("specs", [SPECS, VECTORS], ids=["classes", "vectors"])
 def test_an_episode_does_not_depend_on_those_beside_it(specs: dict[str, Spec], temperature: float) -> None:
     """Nor on when they end: together, alone, and among others in another order."""
-    together, world, _ = rolled(specs=specs, temperature=temperature)
+    together, environment, _ = rolled(specs=specs, temperature=temperature)
     order = [4, 2, 0]
     some, other, _ = rolled(
         [SEEDS[i] for i in order], [TARGETS[i] for i in order], specs=specs, temperature=temperature
@@ -73,28 +73,28 @@ def test_an_episode_does_not_depend_on_those_beside_it(specs: dict[str, Spec], t
     for index, (seed, target) in enumerate(zip(SEEDS, TARGETS, strict=True)):
         (alone,), own, _ = rolled([seed], [target], specs=specs, temperature=temperature)
         assert alone == together[index]
-        check_close(actions_of(own, 0), actions_of(world, index))
+        check_close(actions_of(own, 0), actions_of(environment, index))
         if index in order:
             assert some[order.index(index)] == together[index]
-            check_close(actions_of(other, order.index(index)), actions_of(world, index))
+            check_close(actions_of(other, order.index(index)), actions_of(environment, index))
 
 
 def test_what_is_drawn_follows_from_the_seed_of_the_episode() -> None:
     """The same again, whatever the global generator has been through; other than the best; and other seeds differ."""
-    first, world, _ = rolled(temperature=20.0)
+    first, environment, _ = rolled(temperature=20.0)
     torch.rand(7)
     again, other, _ = rolled(temperature=20.0)
     assert again == first
-    assert [actions_of(other, i) for i in range(6)] == [actions_of(world, i) for i in range(6)]
+    assert [actions_of(other, i) for i in range(6)] == [actions_of(environment, i) for i in range(6)]
     greedy = rolled()[1]
-    assert [actions_of(greedy, i) for i in range(6)] != [actions_of(world, i) for i in range(6)]
-    # 60 apart: the same world, other draws
+    assert [actions_of(greedy, i) for i in range(6)] != [actions_of(environment, i) for i in range(6)]
+    # 60 apart: the same environment, other draws
     episodes, twice, _ = rolled([5, 65], [1.0, 1.0], temperature=20.0)
     assert steps_of(5) == steps_of(65) and actions_of(twice, 0) != actions_of(twice, 1)
 
 
 def test_the_first_action_follows_from_the_first_observation_alone() -> None:
-    """Two episodes of one world with different target returns differ."""
+    """Two episodes of one environment with different target returns differ."""
     other = rolled([5, 5], [0.0, 40.0])[1]
     same = rolled([5, 5], [4.0, 4.0])[1]
     assert actions_of(same, 0) == actions_of(same, 1)
@@ -103,12 +103,12 @@ def test_the_first_action_follows_from_the_first_observation_alone() -> None:
 
 def test_the_batch_is_the_window_up_to_now() -> None:
     """The return to go; the reward of the step before; the states; actions before this step."""
-    episodes, world, seen = rolled()
+    episodes, environment, seen = rolled()
     replay = Counter()
     observation, _ = replay.reset(SEEDS)
     states, to_go, rewards = [torch.stack([o["state"]["values"] for o in observation])], [torch.tensor(TARGETS)], []
     rewards.append(torch.zeros(len(SEEDS)))
-    for taken in world.taken:
+    for taken in environment.taken:
         outcome = replay.step(taken)
         states.append(torch.stack([o["state"]["values"] for o in outcome.observation]))
         to_go.append(to_go[-1] - outcome.reward)
@@ -128,7 +128,7 @@ def test_the_batch_is_the_window_up_to_now() -> None:
             assert batch.lengths[name].tolist() == [count] * len(acting) and batch.full[name]
         assert batch.lengths["action"].tolist() == [count - 1] * len(acting), "the current step has no action yet"
         if step:
-            assert batch["action"]["class"].equal(torch.stack(world.taken[first:step], 1)[acting])
+            assert batch["action"]["class"].equal(torch.stack(environment.taken[first:step], 1)[acting])
             assert batch["action"]["times"].tolist() == [own[:-1] for own in times], "with the times of their states"
             assert batch.full["action"]
         else:
@@ -145,8 +145,8 @@ def test_equals_a_loop_that_collates_every_window_anew(names: tuple[str, ...], s
     episodes, together, _ = rolled(targets=targets, names=names, specs=specs)
     taken_specs = {name: specs[name] for name in names}
     for index, seed in enumerate(SEEDS):
-        world, earned, rewards = Counter(continuous=specs is VECTORS), 0.0, [0.0]
-        (seen,), (constants,) = world.reset([seed])
+        environment, earned, rewards = Counter(continuous=specs is VECTORS), 0.0, [0.0]
+        (seen,), (constants,) = environment.reset([seed])
         states, to_go, taken = [], [], []
         for step in range(steps_of(seed)):
             states.append(seen["state"]["values"])
@@ -165,7 +165,7 @@ def test_equals_a_loop_that_collates_every_window_anew(names: tuple[str, ...], s
                 batch = collate([sample], taken_specs)
                 out = objective.head(whole(batch).tokens("state")[0, -1])
             taken.append(out.argmax() if objective.is_discrete else out)
-            outcome = world.step(taken[-1][None])
+            outcome = environment.step(taken[-1][None])
             (seen,), reward = outcome.observation, float(outcome.reward)
             earned += reward
             rewards.append(reward)
@@ -215,10 +215,10 @@ LONG["mission"] = SPECS["mission"]
 @pytest.mark.parametrize("scheme", ["learned", "rotary", "alibi"])
 def test_the_cache_changes_nothing(names: tuple[str, ...], specs: dict[str, Spec], scheme: str) -> None:
     targets = TARGETS if "return" in names else None
-    cached, world, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme)
+    cached, environment, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme)
     plain, other, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme, cache=False)
     assert cached == plain
-    assert all(a.equal(b) for a, b in zip(world.taken, other.taken, strict=True))
+    assert all(a.equal(b) for a, b in zip(environment.taken, other.taken, strict=True))
 
 
 def test_the_cache_spares_what_was_computed() -> None:
@@ -272,7 +272,7 @@ def test_a_window_of_one_step_never_holds_an_action() -> None:
     specs = {
         name: spec if name == "mission" else replace(spec, fields=with_length(spec, 1)) for name, spec in SPECS.items()
     }
-    _, world, seen = rolled(specs=specs)
+    _, environment, seen = rolled(specs=specs)
     assert len(seen) == 7
     for step, batch in enumerate(seen):
         assert batch["state"]["times"].tolist() == [[step]] * len(batch)
@@ -288,10 +288,12 @@ def test_frames_are_kept_of_those_that_are_filmed_while_they_last() -> None:
     assert sum(bool(episode.frames) for episode in rolled(num_filmed=100)[0]) == len(SEEDS)
 
 
-def test_a_world_that_shows_less_than_the_set_holds() -> None:
+def test_a_environment_that_shows_less_than_the_set_holds() -> None:
     specs = {**SPECS, "sonar": SPECS["state"]}
     whole, objective = made(("state", "sonar", "action"), specs)
-    with pytest.raises(UserError, match="the world shows no 'sonar', which is in the set; it shows state, mission"):
+    with pytest.raises(
+        UserError, match="the environment shows no 'sonar', which is in the set; it shows state, mission"
+    ):
         roll_out(whole, objective, specs, Counter(), SEEDS, target_returns=None, return_scale=SCALE)
 
 
@@ -312,7 +314,7 @@ class Silent(Counter):
         return None
 
 
-def test_a_world_may_report_no_success_and_draw_nothing() -> None:
+def test_a_environment_may_report_no_success_and_draw_nothing() -> None:
     whole, objective = made()
     episodes = roll_out(
         whole, objective, SPECS, Silent(), SEEDS, target_returns=TARGETS, return_scale=SCALE, num_filmed=3

@@ -10,7 +10,7 @@ from run_cli import TINY, mmtx, text_of
 from small_data import small_trajectories
 
 from mmtx.commands.main import main
-from mmtx.data.episodes.gym_world import GymWorld
+from mmtx.data.episodes.gym_environment import GymEnvironment
 
 ACTS = ["modality=[return,state,action]", "objective=[action]", "backbone/positions=none", *TINY[:3]]
 FEW = ["objective.action.val_episodes=2", "objective.action.test_episodes=3", "trainer.max_steps=3"]
@@ -48,7 +48,7 @@ objective:
     target_returns: null
     temperature: 0.0
 """
-"""Two worlds with names of their own, and data without any."""
+"""Two environments with names of their own, and data without any."""
 
 
 def trained(folder, *overrides, acts=ACTS):
@@ -163,7 +163,7 @@ def test_the_same_seed_gives_the_same_episodes_with_and_without_the_cache(pole, 
         assert 1 < film.n_frames <= alone["length"] + 1
 
 
-def test_a_world_that_reports_success(door):
+def test_a_environment_that_reports_success(door):
     episodes, (summary,) = generated(door)
     assert len(episodes) == 10 and {episode["target_return"] for episode in episodes} == {1.0}
     assert summary["success_rate"] == statistics.fmean(episode["success"] for episode in episodes)
@@ -192,7 +192,7 @@ def test_what_cannot_be_is_refused(option, message, pole, generate):
 
 
 def test_a_film_needs_an_environment_that_draws(pole, generate, monkeypatch):
-    monkeypatch.setattr(GymWorld, "frame", lambda self, index: None)
+    monkeypatch.setattr(GymEnvironment, "frame", lambda self, index: None)
     code, message = generate(pole, "out=film2.gif")
     assert code == 2 and "out=film2.gif" in message and "draws no pictures" in message
 

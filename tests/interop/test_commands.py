@@ -150,7 +150,7 @@ def test_onnx(name: str, tmp_path: Path, symbolic: None, capfd: pytest.CaptureFi
 
 
 def test_onnx_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mmtx.interop.programs.find_spec", lambda package: None)
+    monkeypatch.setattr("mmtx.interop.graph_export.find_spec", lambda package: None)
     ours = mmtx.from_pretrained(saved(gpt2(), tmp_path / "public"))
     with pytest.raises(UserError, match=r"needs onnx and onnxscript: pip install 'mmtx\[onnx\]'"):
         to_program(ours, tmp_path / "model.onnx", "onnx")

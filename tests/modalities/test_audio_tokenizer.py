@@ -18,7 +18,7 @@ from mmtx.batch import Field, Spec
 from mmtx.errors import InvalidValue
 from mmtx.modalities.audio import Audio
 from mmtx.modalities.log_mel import LogMel
-from mmtx.modalities.stem import Convolution, Patches
+from mmtx.modalities.spectrogram_stem import Convolution, Patches
 
 RATE = 16_000
 

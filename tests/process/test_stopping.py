@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import torch
 from builders import model, text, text_batch
-from toy_world import rolled
+from toy_environment import rolled
 
 from mmtx.acting import video
 from mmtx.data.audio import spoken_digits
 from mmtx.data.episodes import babyai_demonstrations, rollouts
 from mmtx.data.episodes.babyai_level import Level
-from mmtx.data.episodes.gym_world import GymWorld
-from mmtx.data.episodes.key_to_door import KeyToDoorWorld, random_walks
+from mmtx.data.episodes.gym_environment import GymEnvironment
+from mmtx.data.episodes.key_to_door import KeyToDoorEnvironment, random_walks
 from mmtx.data.files import duplicates, public_file
 from mmtx.decoding.beam_search import beam_search
 from mmtx.decoding.generate import generate
@@ -115,9 +115,9 @@ def level():
     return made
 
 
-def world():
+def environment():
     pytest.importorskip("gymnasium")
-    whole = GymWorld.__new__(GymWorld)
+    whole = GymEnvironment.__new__(GymEnvironment)
     whole._steps, whole._max_steps, whole._over = 0, 9, torch.zeros(9, dtype=torch.bool)
     whole._seen = [None] * 9
     whole._envs = [Environment() for _ in range(9)]
@@ -134,7 +134,11 @@ class Environment:
 
 LOOPS = {
     "roll-outs": (History, "observe", lambda: rolled()),
-    "steps of many environments": (GymWorld, "_vector", lambda: world().step(torch.zeros(9, dtype=torch.long))),
+    "steps of many environments": (
+        GymEnvironment,
+        "_vector",
+        lambda: environment().step(torch.zeros(9, dtype=torch.long)),
+    ),
     "texts that are written": (TextDecoder, "append", lambda: writer(generate)),
     "texts that are searched for": (TextDecoder, "append", lambda: writer(beam_search)),
     "a film": (video, "_picture", lambda: video.write_gif(Path("film.gif"), [[torch.zeros(3, 4, 4)] * 9])),
@@ -153,7 +157,7 @@ LOOPS = {
         "_episode",
         lambda: rollouts._Generator("CartPole-v1", {"random": 1.0}, 9, 0).generate(9),
     ),
-    "random walks": (KeyToDoorWorld, "step", lambda: random_walks(3, [3, 3, 3], 2, 0)),
+    "random walks": (KeyToDoorEnvironment, "step", lambda: random_walks(3, [3, 3, 3], 2, 0)),
 }
 STANDS_IN = {
     "steps of many environments": torch.zeros(2),

@@ -11,8 +11,8 @@ from run_cli import mmtx, text_of
 from run_directories import curve, write_run, write_sweep
 
 from mmtx.commands.main import main
-from mmtx.directions import KNOWN
 from mmtx.errors import InvalidValue, UserError
+from mmtx.metric_directions import KNOWN
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, PhonemeErrorRate, WordErrorRate
 from mmtx.report.comparison import compare, in_order, rounded
 from mmtx.report.plots import is_logarithmic

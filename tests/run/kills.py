@@ -33,7 +33,7 @@ from mmtx.run import checkpoint_file, checkpoint_schedule, job, worker
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.samples import callback as samples
 
 TOO_LATE = 99

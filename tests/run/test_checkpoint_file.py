@@ -16,7 +16,7 @@ from mmtx.run import checkpoint_file, checkpoint_schedule
 from mmtx.run.checkpoint_file import MANIFEST, CheckpointError, link, verify, write_checkpoint
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 
 STATE = {"state_dict": {f"w{i}": torch.randn(40, 30) for i in range(5)}, "mmtx": {"step": 3}}
 

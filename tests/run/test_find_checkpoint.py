@@ -4,9 +4,9 @@ import re
 
 import pytest
 
+from mmtx.run.checkpoint_content import load
 from mmtx.run.checkpoint_file import CheckpointError, link, write_checkpoint
 from mmtx.run.directory import RunDirectory
-from mmtx.run.loading import load
 from mmtx.run.resume import differences, find_checkpoint
 
 

@@ -22,8 +22,8 @@ from mmtx.config.redaction import redacted
 from mmtx.config.targets import resolve
 from mmtx.errors import UserError
 from mmtx.experiment import build, construct_source
+from mmtx.run.checkpoint_content import contents, load, read_checkpoint
 from mmtx.run.checkpoint_file import write_checkpoint
-from mmtx.run.loading import contents, load, read_checkpoint
 
 PLUGIN = """
 import pathlib

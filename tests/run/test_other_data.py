@@ -19,12 +19,12 @@ from mmtx.config.stored import read_config
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import assemble
 from mmtx.interop.family import text_batch
+from mmtx.run.checkpoint_content import Checkpoint, contents, load, read_checkpoint
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.evaluation import DEFAULTS, evaluate_run
 from mmtx.run.fitted_source import fitted_state_for, source_for
 from mmtx.run.init_from import initialise_from
-from mmtx.run.loading import Checkpoint, contents, load, read_checkpoint
 
 TINY = [
     "backbone.dim=16",

@@ -10,9 +10,9 @@ from small_data import small_trajectories
 from mmtx.config.compose import compose
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import assemble
+from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
-from mmtx.run.loading import load
 
 RECIPE = """
 # @package _global_

@@ -10,9 +10,9 @@ from run_cli import TINY, mmtx, text_of
 
 from mmtx.config.compose import compose
 from mmtx.experiment import assemble, build
+from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
-from mmtx.run.loading import load
 from mmtx.training import trainer
 from mmtx.training.optimisation import decay_groups
 from mmtx.training.precision import precision_plugin

@@ -11,7 +11,7 @@ import torch
 from builders import action, image, model, pictures_spec, series_spec, steps_batch
 from matplotlib import image as pictures
 from matplotlib.figure import Figure
-from toy_world import Toy, made_learner
+from toy_environment import Toy, made_learner
 
 from mmtx.acting.policy_eval import FIRST_SEED, play
 from mmtx.learner import Learner

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from mmtx.acting.video import Filmed
 from mmtx.data.base import Source
 from mmtx.decoding.rollouts import Episode, roll_out
-from mmtx.directions import PLAYED, Direction, known
+from mmtx.environment import Playable
 from mmtx.learner import Learner
+from mmtx.metric_directions import PLAYED, Direction, known
 from mmtx.objectives.action import Action
 from mmtx.process.stopping import track
-from mmtx.world import Playable
 
 SIDE_BY_SIDE = 128
 """Episodes that are stepped together."""
@@ -85,13 +85,13 @@ def play_seeds(
     episodes: list[Episode] = []
     for start in track(range(0, len(seeds), SIDE_BY_SIDE), f"{len(seeds)} episodes, part"):
         some, filmed = seeds[start : start + SIDE_BY_SIDE], max(0, num_filmed - start)
-        world = source.world(len(some))
+        environment = source.environment(len(some))
         try:
             episodes += roll_out(
                 learner.model,
                 objective,
                 {name: learner.specs[name] for name in names_of(learner, source)},
-                Filmed(world) if filmed else world,
+                Filmed(environment) if filmed else environment,
                 some,
                 target_returns=None if target is None else [target] * len(some),
                 return_scale=source.return_scale,
@@ -99,7 +99,7 @@ def play_seeds(
                 cache=cache,
             )
         finally:
-            world.close()
+            environment.close()
     return episodes
 
 

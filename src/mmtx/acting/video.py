@@ -10,8 +10,8 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from mmtx.batch import Sample
+from mmtx.environment import Environment, Observation, Outcome
 from mmtx.process.stopping import track
-from mmtx.world import Observation, Outcome, World
 
 MOST_FRAMES = 200
 """Of an episode; of longer ones every second, third, ... step is kept, and the end."""
@@ -21,37 +21,37 @@ LINE_PIXELS = 2
 FRAME_MS, LAST_FRAME_MS = 50, 1500
 
 
-class Filmed(World):
-    """Another world, whose frames are small and not too many: None where one is dropped.
+class Filmed(Environment):
+    """Another environment, whose frames are small and not too many: None where one is dropped.
 
     Args:
-        world: that is filmed.
+        environment: that is filmed.
     """
 
-    def __init__(self, world: World) -> None:
-        self._world, self._every = world, -(-world.max_steps // MOST_FRAMES)
+    def __init__(self, environment: Environment) -> None:
+        self._environment, self._every = environment, -(-environment.max_steps // MOST_FRAMES)
 
     @property
     def max_steps(self) -> int:
-        return self._world.max_steps
+        return self._environment.max_steps
 
     def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
         self._steps, self._over = 0, torch.zeros(len(seeds), dtype=torch.bool)
-        return self._world.reset(seeds)
+        return self._environment.reset(seeds)
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
-        outcome = self._world.step(actions)
+        outcome = self._environment.step(actions)
         self._steps, self._over = self._steps + 1, self._over | outcome.over
         return outcome
 
     def frame(self, index: int) -> Float[Tensor, "3 height width"] | None:
         if self._steps % self._every and not self._over[index]:
             return None
-        frame = self._world.frame(index)
+        frame = self._environment.frame(index)
         return None if frame is None else _small(frame)
 
     def close(self) -> None:
-        self._world.close()
+        self._environment.close()
 
 
 def write_gif(path: Path, films: Sequence[Sequence[Float[Tensor, "3 height width"]]]) -> None:

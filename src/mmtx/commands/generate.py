@@ -16,7 +16,7 @@ def HELP(arguments: Sequence[str]) -> str:
     """The options of the run that is named; without one, all that there are."""
     from mmtx.config.options import checked, described, options_of
     from mmtx.generation.generate import COMMON, GENERATING, ways
-    from mmtx.run.loading import load
+    from mmtx.run.checkpoint_content import load
 
     own = [argument for argument in arguments if argument not in ("-h", "--help")]
     paths, given, _ = parse(own, Paths(0, 1, RUN.wanted), ["plugins"])

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
+from mmtx.environment import Environment, Observation, Outcome, Playable
 from mmtx.errors import InvalidValue
-from mmtx.world import Observation, Outcome, Playable, World
 
 Value = TypeVar("Value")
 Rename = Callable[[Mapping[str, Value]], dict[str, Value]]
@@ -20,7 +20,7 @@ FIXED = ("return", "reward")
 
 
 def rename_source(source: Source, names: Mapping[str, str]) -> Source:
-    """The same dataset, and the same world if it has one, with some of its names replaced.
+    """The same dataset, and the same environment if it has one, with some of its names replaced.
 
     Args:
         source: the dataset.
@@ -78,12 +78,12 @@ class RenamedPlayable(Renamed, Playable):
     def __init__(self, source: Source, names: Mapping[str, str]) -> None:
         super().__init__(source, names)
         assert isinstance(source, Playable)
-        self._make_world, self.can_play, self.return_scale = source.world, source.can_play, source.return_scale
+        self._make_environment, self.can_play = source.environment, source.can_play
         self.best_return, self.mean_return = source.best_return, source.mean_return
-        self.reference_returns = source.reference_returns
+        self.return_scale, self.reference_returns = source.return_scale, source.reference_returns
 
-    def world(self, num_episodes: int) -> World:
-        return _World(self._make_world(num_episodes), self.rename)
+    def environment(self, num_episodes: int) -> Environment:
+        return _World(self._make_environment(num_episodes), self.rename)
 
 
 class _Split:
@@ -110,24 +110,24 @@ class _BatchSplit(_Split):
         return replace(batch, fields=rename(batch.fields), lengths=rename(batch.lengths), full=rename(batch.full))
 
 
-class _World(World):
-    def __init__(self, world: World, rename: Rename) -> None:
-        self._world, self._rename = world, rename
+class _World(Environment):
+    def __init__(self, environment: Environment, rename: Rename) -> None:
+        self._environment, self._rename = environment, rename
 
     @property
     def max_steps(self) -> int:
-        return self._world.max_steps
+        return self._environment.max_steps
 
     def reset(self, seeds: Sequence[int]) -> tuple[Observation, list[Sample]]:
-        observation, constants = self._world.reset(seeds)
+        observation, constants = self._environment.reset(seeds)
         return list(map(self._rename, observation)), list(map(self._rename, constants))
 
     def step(self, actions: Shaped[Tensor, "n ..."]) -> Outcome:
-        outcome = self._world.step(actions)
+        outcome = self._environment.step(actions)
         return replace(outcome, observation=list(map(self._rename, outcome.observation)))
 
     def frame(self, index: int) -> Shaped[Tensor, "3 height width"] | None:
-        return self._world.frame(index)
+        return self._environment.frame(index)
 
     def close(self) -> None:
-        self._world.close()
+        self._environment.close()

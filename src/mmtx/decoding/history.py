@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
-from mmtx.world import Observation
+from mmtx.environment import Observation
 
 
 class History:

@@ -1,4 +1,4 @@
-"""Roll-outs: a model that acts in a world, many episodes side by side."""
+"""Roll-outs: a model that acts in a environment, many episodes side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from torch import Tensor
 from mmtx.batch import Spec
 from mmtx.decoding.history import History
 from mmtx.decoding.step_decoder import Actor, StepDecoder
+from mmtx.environment import Environment
 from mmtx.errors import UserError
 from mmtx.model import MultimodalTransformer
 from mmtx.process.stopping import track
-from mmtx.world import World
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Episode:
         target_return: the return it was conditioned on; None: none.
         earned: sum of rewards.
         length: steps.
-        success: as the world reports it; None where it does not.
+        success: as the environment reports it; None where it does not.
         frames: of the episode, where it was filmed.
     """
 
@@ -40,7 +40,7 @@ def roll_out(
     model: MultimodalTransformer,
     objective: Actor,
     specs: Mapping[str, Spec],
-    world: World,
+    environment: Environment,
     seeds: Sequence[int],
     *,
     target_returns: Sequence[float] | None,
@@ -55,7 +55,7 @@ def roll_out(
 
     Args:
         specs: what the data declares; names of the set that are not there are left out.
-        world: of as many episodes.
+        environment: of as many episodes.
         seeds: of the episodes.
         target_returns: of each episode; None where the set holds no ``return``.
         return_scale: returns and rewards are divided by it.
@@ -66,31 +66,31 @@ def roll_out(
     count = len(seeds)
     targets = list(target_returns) if target_returns is not None else [None] * count
     episodes = [Episode(target) for target in targets]
-    observation, constants = world.reset(seeds)
+    observation, constants = environment.reset(seeds)
     names = [name for name in model.names if name in specs]
-    _check_world(world, specs, names, objective.action, {**observation[0], **constants[0]})
+    _check_environment(environment, specs, names, objective.action, {**observation[0], **constants[0]})
     history = History(specs, names, objective.action, constants)
     decoder = StepDecoder(model, objective, names, history.timed, cache=cache)
     to_go = torch.tensor([0.0 if target is None else target for target in targets])
     reward = torch.zeros(count)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     acting = torch.arange(count)
-    _film(world, episodes, acting, num_filmed)
-    for _ in track(range(world.max_steps), "acting, step"):
+    _film(environment, episodes, acting, num_filmed)
+    for _ in track(range(environment.max_steps), "acting, step"):
         history.observe(observation, to_go / return_scale, reward / return_scale)
         states, num_steps = decoder.states(history, acting, device)
         chosen = objective.act(states, num_steps, [generators[i] for i in acting.tolist()]).cpu()
         actions = chosen.new_zeros(count, *chosen.shape[1:])
         actions[acting] = chosen
         history.act(actions)
-        outcome = world.step(actions)
+        outcome = environment.step(actions)
         reward = outcome.reward
         for index in acting.tolist():
             episodes[index].earned += float(reward[index])
             episodes[index].length += 1
             if outcome.success is not None:
                 episodes[index].success = bool(outcome.success[index]) or bool(episodes[index].success)
-        _film(world, episodes, acting, num_filmed)
+        _film(environment, episodes, acting, num_filmed)
         to_go, observation = to_go - reward, outcome.observation
         acting = acting[~outcome.over[acting]]
         if not len(acting):
@@ -98,20 +98,20 @@ def roll_out(
     return episodes
 
 
-def _check_world(
-    world: World, specs: Mapping[str, Spec], names: Sequence[str], action: str, shown: Mapping[str, object]
+def _check_environment(
+    environment: Environment, specs: Mapping[str, Spec], names: Sequence[str], action: str, shown: Mapping[str, object]
 ) -> None:
-    """Raises UserError if the set holds names that the world does not show, or times that have no embedding."""
+    """Raises UserError if the set holds names that the environment does not show, or times that have no embedding."""
     for name in names:
         if name not in (*shown, "return", "reward", action):
-            raise UserError(f"the world shows no '{name}', which is in the set; it shows {', '.join(shown)}")
+            raise UserError(f"the environment shows no '{name}', which is in the set; it shows {', '.join(shown)}")
         times = specs[name].fields.get("times")
-        if times is not None and times.num_classes is not None and world.max_steps > times.num_classes:
+        if times is not None and times.num_classes is not None and environment.max_steps > times.num_classes:
             limit = f"the data declares times below {times.num_classes}: lengthen data.max_steps"
-            raise UserError(f"episodes of the world last {world.max_steps} steps; of '{name}', {limit}")
+            raise UserError(f"episodes of the environment last {environment.max_steps} steps; of '{name}', {limit}")
 
 
-def _film(world: World, episodes: Sequence[Episode], acting: Int[Tensor, " b"], num_filmed: int) -> None:
+def _film(environment: Environment, episodes: Sequence[Episode], acting: Int[Tensor, " b"], num_filmed: int) -> None:
     for index in acting[acting < num_filmed].tolist():
-        frame = world.frame(index)
+        frame = environment.frame(index)
         episodes[index].frames += [] if frame is None else [frame]

@@ -17,13 +17,13 @@ from mmtx.config.targets import packages
 from mmtx.data.base import Source
 from mmtx.data.fitted import FittedState
 from mmtx.data.loaders import DataModule
-from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.collector import Collector
 from mmtx.experiment.learner import make_learner, make_stacks, model_part
 from mmtx.experiment.problems import check_steps, training_problems, value_problems
 from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
 from mmtx.learner import Learner
+from mmtx.metric_directions import Directions
 
 if TYPE_CHECKING:
     from mmtx.training.optimisation import Optimisation
@@ -132,7 +132,7 @@ def _data(config: Config, source: Source | None, learner: Learner | None, collec
 
 def _directions(config: Config, learner: Learner | None, data: DataModule | None, collector: Collector) -> Any:
     """Which way each metric is better, as far as it can be known. What saves and reports is tried on it."""
-    from mmtx.training.metric_directions import metric_directions
+    from mmtx.training.logged_directions import metric_directions
 
     attempt, plugins = collector.attempt, packages(config)
     for group in ("callbacks", "logger"):

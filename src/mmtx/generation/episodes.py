@@ -10,12 +10,12 @@ from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, reco
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
+from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
 from mmtx.run.metrics_log import finite
-from mmtx.world import Playable
 
 
 def play_episodes(
@@ -116,11 +116,11 @@ def _film_file(out: str, source: Playable, seed: int) -> Path:
         raise InvalidValue("out", out, "must end in .gif")
     if not file.parent.is_dir():
         raise InvalidValue("out", out, "lies in a folder that is not there")
-    world = Filmed(source.world(1))
+    environment = Filmed(source.environment(1))
     try:
-        world.reset([seed])
-        if world.frame(0) is None:
+        environment.reset([seed])
+        if environment.frame(0) is None:
             raise InvalidValue("out", out, "cannot be filled: this environment draws no pictures here")
     finally:
-        world.close()
+        environment.close()
     return file

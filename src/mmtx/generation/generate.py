@@ -18,7 +18,7 @@ from mmtx.objectives.base import Objective
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.run.loading import load
+from mmtx.run.checkpoint_content import load
 
 GENERATING: tuple[tuple[type[Objective], Callable[..., str]], ...] = (
     (Action, play_episodes),

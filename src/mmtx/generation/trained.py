@@ -6,9 +6,9 @@ from dataclasses import KW_ONLY, dataclass
 from mmtx.data.base import Source
 from mmtx.errors import check_within
 from mmtx.learner import Learner
+from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
-from mmtx.run.loading import read_checkpoint
 
 LARGEST_SEED = 2**64 - 1  # torch's own limit
 

@@ -12,7 +12,7 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.sound_augment import SoundAugment
-from mmtx.modalities.stem import Stem
+from mmtx.modalities.spectrogram_stem import Stem
 from mmtx.tokens import Tokens
 
 

@@ -1,4 +1,4 @@
-"""Grid worlds: one token per patch of cells and step."""
+"""Grid environments: one token per patch of cells and step."""
 
 import torch
 import torch.nn.functional as F

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.sampling import check_temperature, sharpened
-from mmtx.directions import known
 from mmtx.errors import InvalidValue, check_at_least
+from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
@@ -32,7 +32,7 @@ class Action(Objective):
         read: name whose hidden states of a step predict its action: their mean, where there are several.
         squash: tanh of predicted vectors, for actions in -1..1.
         dropout: before the head.
-        val_episodes: played in every validation, where the data has a world.
+        val_episodes: played in every validation, where the data has a environment.
         test_episodes: played in the test.
         target_returns: the first gives the metric ``return``. None: the best of the data.
         temperature: of classes that are drawn in roll-outs; 0 takes the best, which may go round in circles where the

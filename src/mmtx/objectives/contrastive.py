@@ -10,8 +10,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.directions import known
 from mmtx.errors import InvalidValue
+from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec

@@ -9,8 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.directions import known
 from mmtx.errors import InvalidValue
+from mmtx.metric_directions import known
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise

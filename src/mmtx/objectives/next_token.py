@@ -10,7 +10,7 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.generate import generate
 from mmtx.decoding.sampling import GREEDY, Sampling
-from mmtx.directions import known
+from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead

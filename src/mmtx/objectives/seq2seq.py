@@ -11,8 +11,8 @@ from mmtx.batch import Batch, Spec
 from mmtx.decoding.beam_search import beam_search, check_search
 from mmtx.decoding.generate import generate
 from mmtx.decoding.text_decoder import Logits
-from mmtx.directions import known
 from mmtx.errors import InvalidValue
+from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.text_head import TextHead

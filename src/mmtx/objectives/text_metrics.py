@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import Any
 
-from mmtx.directions import Direction
+from mmtx.metric_directions import Direction
 
 Stats = Mapping[str, tuple[float, float]]
 """``{name: (sum, count)}``; the names of different metrics differ."""

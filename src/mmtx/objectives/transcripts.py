@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
-from mmtx.directions import Direction
 from mmtx.errors import InvalidValue
+from mmtx.metric_directions import Direction
 from mmtx.objectives.base import Example, Score, required_spec
 from mmtx.objectives.text_metrics import TextMetric
 

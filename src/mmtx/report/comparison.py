@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.directions import DECLARE, KNOWN, Direction, direction_of
 from mmtx.errors import InvalidValue, nearest
+from mmtx.metric_directions import DECLARE, KNOWN, Direction, direction_of
 from mmtx.run.run_record import RunRecord
 
 SEED = "seed"

@@ -12,14 +12,14 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_map
 
-from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, check_at_least
+from mmtx.metric_directions import Direction, Directions, direction_of
 from mmtx.process.stopping import Interrupted
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.metrics_log import MetricsLog
 from mmtx.training.checkpoint_state import capture
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.nonfinite import NotFinite
 from mmtx.training.rank_agreement import Request
 from mmtx.training.sharding import is_sharded

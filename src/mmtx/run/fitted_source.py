@@ -13,8 +13,8 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.spec_difference import spec_difference
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
+from mmtx.run.checkpoint_content import Checkpoint, read_checkpoint, specs_of
 from mmtx.run.directory import is_run, newest_checkpoint
-from mmtx.run.loading import Checkpoint, read_checkpoint, specs_of
 
 
 def source_for(checkpoint: dict[str, Any], config: Config) -> Source:

@@ -11,14 +11,14 @@ from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
-from mmtx.interop.programs import write_program
+from mmtx.interop.graph_export import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
+from mmtx.run.checkpoint_content import described, load
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory, is_run
-from mmtx.run.environment import describe
-from mmtx.run.loading import described, load
+from mmtx.run.provenance import describe
 
 
 def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
@@ -61,7 +61,7 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
 
 
 def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
-    """Writes a program, see `mmtx.interop.programs`."""
+    """Writes a program, see `mmtx.interop.graph_export`."""
     with atomic_file(_file(path)) as file:
         write_program(_merged(run), file, kind)
 

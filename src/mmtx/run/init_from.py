@@ -20,8 +20,8 @@ from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
 from mmtx.nn.positions import Learned
+from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import is_run
-from mmtx.run.loading import load
 
 UPDATED = ".parametrizations.weight.original"
 """How the weight of a linear map is called that has a low-rank update."""

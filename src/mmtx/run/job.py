@@ -17,19 +17,19 @@ from mmtx.experiment import Experiment, assemble
 from mmtx.process.launch import launch
 from mmtx.process.progress import show_progress
 from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded
+from mmtx.run.checkpoint_content import Checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
 from mmtx.run.fit import fit
 from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.interrupt import requeue
-from mmtx.run.loading import Checkpoint
 from mmtx.run.metrics_log import finite
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
 
 
 def prepare(config: Config, run: RunDirectory) -> None:
     """Makes the run directory and writes what is known before the first step."""
-    from mmtx.run.environment import describe
+    from mmtx.run.provenance import describe
 
     run.create()
     kept = {**config, "run_dir": None}  # a repeated run gets a directory of its own

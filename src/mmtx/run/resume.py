@@ -15,12 +15,12 @@ from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.process.launch import launch
+from mmtx.run.checkpoint_content import Checkpoint, contents
 from mmtx.run.checkpoint_file import CheckpointError, verify
 from mmtx.run.directory import RunDirectory
 from mmtx.run.fit import keep_global_batch
 from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.job import start
-from mmtx.run.loading import Checkpoint, contents
 
 FREE = (
     "callbacks",

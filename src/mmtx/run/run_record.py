@@ -11,8 +11,8 @@ from typing import Any
 
 from mmtx.config.migrations import migrated_config, migrated_sweep
 from mmtx.config.plain_yaml import read_yaml
-from mmtx.directions import Direction
 from mmtx.errors import UserError
+from mmtx.metric_directions import Direction
 from mmtx.process.stopping import track
 from mmtx.run.directory import RunDirectory
 

@@ -11,7 +11,7 @@ from mmtx.config.compose import compose
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.learner import Learner
-from mmtx.run.loading import read_checkpoint, specs_of, weights_of
+from mmtx.run.checkpoint_content import read_checkpoint, specs_of, weights_of
 
 OF_A_NAME = ("model.tokenizers.", "model.type_embeddings.", "model.position_embeddings.", "model.clock_embeddings.")
 """Where weights stand that belong to one name of the set, or to its clock. The rest is shared by all."""

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mmtx.directions import Direction, Directions, direction_of
 from mmtx.errors import InvalidValue, UserError, check_at_least
+from mmtx.metric_directions import Direction, Directions, direction_of
 from mmtx.run.run_record import read_run
 from mmtx.sweep.job_queue import JobQueue
 from mmtx.sweep.record import Job, Sweep

@@ -11,9 +11,9 @@ from mmtx.config.compose import Composer
 from mmtx.config.schema import Config
 from mmtx.config.stored import read_config, with_overrides
 from mmtx.config.sweeps import expand_sweep
-from mmtx.directions import Directions
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
+from mmtx.metric_directions import Directions
 from mmtx.run.fitted_source import fitted_state_for
 from mmtx.sweep.record import Job
 

@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.precision import loss_scaler
 
 

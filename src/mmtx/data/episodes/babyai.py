@@ -1,4 +1,4 @@
-"""BabyAI (Chevalier-Boisvert et al. 2019): missions in a grid world, demonstrated by MiniGrid's bot."""
+"""BabyAI (Chevalier-Boisvert et al. 2019): missions in a grid environment, demonstrated by MiniGrid's bot."""
 
 from collections.abc import Mapping
 
@@ -7,15 +7,15 @@ import torch
 from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
 from mmtx.data.episodes.babyai_demonstrations import demonstrations
+from mmtx.data.episodes.babyai_environment import BabyAIEnvironment
 from mmtx.data.episodes.babyai_level import Level, language
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_speech, spoken
 from mmtx.data.episodes.babyai_view import Codes, Pixels, ViewFormat
 from mmtx.data.episodes.babyai_windows import MissionWindows, PerEpisode
-from mmtx.data.episodes.babyai_world import BabyAIWorld
 from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.environment import Playable
 from mmtx.errors import check_within
-from mmtx.world import Playable
 
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 
@@ -30,9 +30,9 @@ class BabyAI(Source, Playable):
     1 - 0.9 steps / limit for a mission that is done.
 
     Episode `i` of a split is a pure function of (`level`, `split_seed`, split, `i`). Episodes that the bot does not
-    solve are redrawn. Training, validation and the world have no seed in common, nor, where missions are spoken, a
-    speaker; the world's episodes do not depend on `split_seed`. Demonstrations and clips are generated once and cached
-    (`mmtx.data.files.cache`).
+    solve are redrawn. Training, validation and the environment have no seed in common, nor, where missions are
+    spoken, a speaker; the environment's episodes do not depend on `split_seed`. Demonstrations and clips are generated
+    once and cached (`mmtx.data.files.cache`).
 
     Args:
         vocabulary: of missions, fitted to all words of BabyAI's language, whatever the level.
@@ -103,10 +103,10 @@ class BabyAI(Source, Playable):
         return self._windows("val", stride=self.context) if "val" in self._demonstrations else None
 
     def test(self) -> None:
-        """None: models are tested by acting in `world`."""
+        """None: models are tested by acting in `environment`."""
 
-    def world(self, num_episodes: int) -> BabyAIWorld:
-        return BabyAIWorld(
+    def environment(self, num_episodes: int) -> BabyAIEnvironment:
+        return BabyAIEnvironment(
             level=self.level,
             num_episodes=num_episodes,
             view=self._view,

@@ -13,8 +13,8 @@ from mmtx.data.base import Source, Split
 from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.data.episodes.windows import StepTable, Windows
 from mmtx.data.stratified_split import hold_out
+from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, check_at_least, check_fraction, check_within
-from mmtx.world import Playable
 
 FIRST_DATA_SEED = 2**31
 """Environments of datasets are seeded from here on, those of evaluation below, so that no episode is in both."""

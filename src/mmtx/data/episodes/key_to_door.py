@@ -12,9 +12,9 @@ from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.data.episodes.recorded_steps import concatenate_episodes
+from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import InvalidValue, check_within
 from mmtx.process.stopping import track
-from mmtx.world import Observation, Outcome, World
 
 MOVES = ((-1, 0), (1, 0), (0, -1), (0, 1))
 """Rows and columns of the four actions: up, down, left, right."""
@@ -75,11 +75,11 @@ class KeyToDoor(EpisodeSource):
         super().__init__(random_walks(size, self.room_steps, num_episodes, split_seed), windowing)
         self.reference_returns = self.mean_return, 1.0  # the random walks, and success
 
-    def world(self, num_episodes: int) -> World:
-        return KeyToDoorWorld(size=self.size, room_steps=self.room_steps, standardise=self.standardise)
+    def environment(self, num_episodes: int) -> Environment:
+        return KeyToDoorEnvironment(size=self.size, room_steps=self.room_steps, standardise=self.standardise)
 
 
-class KeyToDoorWorld(World):
+class KeyToDoorEnvironment(Environment):
     """See `KeyToDoor`.
 
     Args:
@@ -166,23 +166,23 @@ class KeyToDoorWorld(World):
 
 def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: int) -> Episodes:
     """Episodes of an agent that acts at random."""
-    world = KeyToDoorWorld(size=size, room_steps=room_steps, standardise=None)
-    world.reset([data_seed(seed, number) for number in range(num_episodes)])
-    actions = _random_actions(num_episodes, world.max_steps, seed)
+    environment = KeyToDoorEnvironment(size=size, room_steps=room_steps, standardise=None)
+    environment.reset([data_seed(seed, number) for number in range(num_episodes)])
+    actions = _random_actions(num_episodes, environment.max_steps, seed)
     observations, rewards, overs = [], [], []
-    for step in track(range(world.max_steps), "random walks, step"):
-        observations.append(world.states())
-        outcome = world.step(actions[:, step])
+    for step in track(range(environment.max_steps), "random walks, step"):
+        observations.append(environment.states())
+        outcome = environment.step(actions[:, step])
         rewards.append(outcome.reward)
         overs.append(outcome.over)
     over = torch.stack(overs, 1)
-    lengths = world.max_steps - over.sum(1) + 1
-    is_step = torch.arange(world.max_steps) < lengths[:, None]
+    lengths = environment.max_steps - over.sum(1) + 1
+    is_step = torch.arange(environment.max_steps) < lengths[:, None]
     steps = {"observations": torch.stack(observations, 1), "actions": actions, "rewards": torch.stack(rewards, 1)}
     recorded = {name: values[is_step].numpy() for name, values in steps.items()} | {
         "terminations": over[is_step].numpy()
     }
-    return concatenate_episodes(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=world.max_steps)
+    return concatenate_episodes(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=environment.max_steps)
 
 
 def _random_actions(num_episodes: int, num_steps: int, seed: int) -> Int64[Tensor, "episodes steps"]:

@@ -8,11 +8,18 @@ import numpy
 from mmtx.data.episodes.behaviour_policies import PolicyMixture
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes
-from mmtx.data.episodes.gym_world import GymWorld, check_env, import_gymnasium, make_env, num_actions, state_vector
+from mmtx.data.episodes.gym_environment import (
+    GymEnvironment,
+    check_env,
+    import_gymnasium,
+    make_env,
+    num_actions,
+    state_vector,
+)
 from mmtx.data.episodes.recorded_steps import Recorded, concatenate_episodes
 from mmtx.data.files.cache import Arrays, cached_arrays
+from mmtx.environment import Environment
 from mmtx.process.stopping import track
-from mmtx.world import World
 
 RECIPE = 1  # see `cached_arrays`
 
@@ -55,10 +62,10 @@ class Rollouts(EpisodeSource):
         if controller is not None:
             self.reference_returns = controller.random_return, controller.own_return
         super().__init__(_Generator(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
-        self.world(1).close()  # fails now rather than at the first validation
+        self.environment(1).close()  # fails now rather than at the first validation
 
-    def world(self, num_episodes: int) -> World:
-        return GymWorld(self, self.env, num_episodes)
+    def environment(self, num_episodes: int) -> Environment:
+        return GymEnvironment(self, self.env, num_episodes)
 
 
 class _Generator:

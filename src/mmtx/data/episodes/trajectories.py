@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
-from mmtx.data.episodes.gym_world import GymWorld, check_env
+from mmtx.data.episodes.gym_environment import GymEnvironment, check_env
 from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.episodes.trajectory_files import checked_reference, read_trajectories, steps_file
+from mmtx.environment import Environment
 from mmtx.errors import InvalidValue, UserError
-from mmtx.world import World
 
 
 class Trajectories(EpisodeSource):
@@ -64,9 +64,9 @@ class Trajectories(EpisodeSource):
             episodes = replace(episodes, num_actions=count)
         super().__init__(episodes, windowing)
         if self.env is not None:
-            self._check_world(self.env, file, is_named=env is not None)
+            self._check_environment(self.env, file, is_named=env is not None)
 
-    def world(self, num_episodes: int) -> World:
+    def environment(self, num_episodes: int) -> Environment:
         """Copies of the environment.
 
         Raises:
@@ -74,12 +74,12 @@ class Trajectories(EpisodeSource):
         """
         if self.env is None:
             raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
-        return GymWorld(self, self.env, num_episodes)
+        return GymEnvironment(self, self.env, num_episodes)
 
-    def _check_world(self, env: str, file: Path, *, is_named: bool) -> None:
-        """Makes a world now rather than at the first validation, so that errors come early."""
+    def _check_environment(self, env: str, file: Path, *, is_named: bool) -> None:
+        """Makes an environment now rather than at the first validation, so that errors come early."""
         try:
-            GymWorld(self, env, 1).close()
+            GymEnvironment(self, env, 1).close()
         except UserError as error:
             if is_named:
                 raise

@@ -10,16 +10,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
+from mmtx.environment import Playable
 from mmtx.errors import check_at_least
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.samples.attention_shares import draw_attention_shares
 from mmtx.training.samples.episodes import show_episodes
 from mmtx.training.samples.predictions import draw_predictions, write_sounds
 from mmtx.training.sharding import is_sharded
-from mmtx.world import Playable
 
 NUM_FILMED = 2
 

@@ -9,7 +9,7 @@ import torch
 from mmtx.acting.policy_eval import FIRST_SEED, record, summed_up
 from mmtx.acting.video import write_gif
 from mmtx.decoding.rollouts import Episode
-from mmtx.world import Playable
+from mmtx.environment import Playable
 
 STRIP_FRAMES, FRAME_INCHES = 8, 2.0
 

@@ -1,4 +1,4 @@
-"""Environments of Gymnasium, and a world of many copies of one."""
+"""Environments of Gymnasium, and an environment of many copies of one."""
 
 import os
 import warnings
@@ -14,9 +14,9 @@ from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource
 from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.recorded_steps import LARGEST_STATE
+from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.process.stopping import check, track
-from mmtx.world import Observation, Outcome, World
 
 MISSING = "environments are made by Gymnasium, which is not installed (package gymnasium): pip install 'mmtx[rl]'"
 
@@ -104,7 +104,7 @@ def state_vector(space: Any, observation: Any) -> Any:
     return numpy.asarray(observation, dtype=numpy.float32).reshape(-1)
 
 
-class GymWorld(World):
+class GymEnvironment(Environment):
     """Copies of one Gymnasium environment.
 
     Args:

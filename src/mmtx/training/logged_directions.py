@@ -2,10 +2,10 @@
 
 from mmtx.acting.policy_eval import acting_directions
 from mmtx.data.base import Source
-from mmtx.directions import Direction, check_directions, known
 from mmtx.errors import InvalidValue
 from mmtx.evaluate import stage_directions, under
 from mmtx.learner import Learner
+from mmtx.metric_directions import Direction, check_directions, known
 
 OF_STEPS = ("lr", "epoch", "grad_norm", "fill", "tokens_per_second", "skipped_steps", "loss_spikes")
 OF_NAMES = ("grad_norm", "tokens", "tokens_per_second")

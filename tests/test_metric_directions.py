@@ -12,10 +12,10 @@ from learners import LEARNERS, batch_of_samples, made_learner
 from run_directories import write_run
 from test_subsets import config_of
 
-from mmtx.directions import KNOWN, direction_of
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.evaluate import Evaluation, stage_directions
 from mmtx.experiment import assemble
+from mmtx.metric_directions import KNOWN, direction_of
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.text_metrics import BLEU, TextMetric
 from mmtx.objectives.transcripts import check_metrics
@@ -24,7 +24,7 @@ from mmtx.report.comparison import compare
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.run_record import find_runs
 from mmtx.sweep.optuna import goals
-from mmtx.training.module import MultimodalModule
+from mmtx.training.lightning_module import MultimodalModule
 
 FORMS = ("val/{}", "val/objective/{}", "val/part/{}", "val/part/objective/{}")
 LOWER = {"loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"}

@@ -1,4 +1,4 @@
-"""A toy world whose number every action changes, data with that world, and models that act in it."""
+"""A toy environment whose number every action changes, data with that environment, and models that act in it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import Samples, Source
 from mmtx.decoding.rollouts import Episode, roll_out
+from mmtx.environment import Environment, Observation, Outcome, Playable
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.positions import Learned
 from mmtx.objectives.action import Action
 from mmtx.tokens import Clock
-from mmtx.world import Observation, Outcome, Playable, World
 
 CONTEXT, MAX_STEPS, SCALE = 3, 7, 2.0
 
@@ -27,7 +27,7 @@ def steps_of(seed: int) -> int:
     return 2 + seed % 6
 
 
-class Counter(World):
+class Counter(Environment):
     """A number that every action is added to, and one more; whoever names its parity earns 1. Over after a number of
     steps that depends on the seed; a success if the last action earned something."""
 
@@ -106,43 +106,43 @@ def rolled(
     cache: bool = True,
     **changes: Any,
 ) -> tuple[list[Episode], Counter, list[Batch]]:
-    """Episodes, the world they took place in, and the batches that the model got."""
+    """Episodes, the environment they took place in, and the batches that the model got."""
     whole, objective = made(names, specs, **changes)
-    world, seen = Counter(continuous=specs is VECTORS), []
+    environment, seen = Counter(continuous=specs is VECTORS), []
     tokenize = whole.tokenize
     whole.tokenize = lambda batch: (seen.append(batch), tokenize(batch))[1]  # type: ignore[method-assign]
     episodes = roll_out(
         whole,
         objective,
         specs,
-        world,
+        environment,
         seeds,
         target_returns=targets,
         return_scale=SCALE,
         num_filmed=num_filmed,
         cache=cache,
     )
-    return episodes, world, seen
+    return episodes, environment, seen
 
 
-def actions_of(world: Counter, index: int) -> list[Any]:
+def actions_of(environment: Counter, index: int) -> list[Any]:
     """Of one episode, while it lasted."""
-    return [taken[index].tolist() for taken in world.taken[: steps_of(world.seeds[index])]]
+    return [taken[index].tolist() for taken in environment.taken[: steps_of(environment.seeds[index])]]
 
 
 class Toy(Source, Playable):
-    """Data of the counter; it remembers the worlds that it gave."""
+    """Data of the counter; it remembers the environments that it gave."""
 
     specs = SPECS
     best_return, return_scale = 6.0, SCALE
 
     def __init__(self, can_play: bool = True, reference: tuple[float, float] | None = None) -> None:
         self._can_play, self._reference = can_play, reference
-        self.worlds: list[tuple[int, Counter]] = []
+        self.environments: list[tuple[int, Counter]] = []
 
-    def world(self, num_episodes: int) -> World:
-        self.worlds.append((num_episodes, Counter()))
-        return self.worlds[-1][1]
+    def environment(self, num_episodes: int) -> Environment:
+        self.environments.append((num_episodes, Counter()))
+        return self.environments[-1][1]
 
     @property
     def can_play(self) -> bool:

@@ -15,15 +15,15 @@ from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.babyai_speech import Speakers
 from mmtx.data.episodes.babyai_view import ViewFormat
 from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import check_within
 from mmtx.process.stopping import check, track
-from mmtx.world import Observation, Outcome, World
 
 FRAME_CELL_PIXELS = 16
 """Side of a cell in the frames of a video."""
 
 
-class BabyAIWorld(World):
+class BabyAIEnvironment(Environment):
     """A level to act in. Its episodes are in no demonstrations.
 
     Args:

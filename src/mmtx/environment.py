@@ -30,7 +30,7 @@ class Outcome:
     success: Bool[Tensor, " n"] | None
 
 
-class World(ABC):
+class Environment(ABC):
     """Episodes that are stepped together. An episode is a pure function of its seed and the actions in it."""
 
     @property
@@ -76,5 +76,5 @@ class Playable(ABC):
     reference_returns: tuple[float, float] | None = None
 
     @abstractmethod
-    def world(self, num_episodes: int) -> World:
+    def environment(self, num_episodes: int) -> Environment:
         """The environment, with so many episodes side by side."""
