@@ -69,7 +69,7 @@ class Search(JobQueue):
         check_at_least("n_trials", n_trials, 1)
         wanted = goals(metric, direction, pruner, monitor, directions)
         self._metrics, self._prunes = list(wanted), _prunes(pruner)
-        self._n_trials, self._sweep, self._axes, self._make, self._report = n_trials, sweep, axes, make, report
+        self._n_trials, self._sweep, self._make, self._report = n_trials, sweep, make, report
         self._distributions = {axis.key: _distribution(axis) for axis in axes}
         self._study = _study(sweep.path / "study.db", wanted, pruner)
         past = self._study.get_trials(deepcopy=False)

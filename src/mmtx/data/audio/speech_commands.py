@@ -48,13 +48,7 @@ class SpeechCommands(Recordings):
             raise UserError(f"{folder} has no recordings to train on: the official lists hold out all {len(files)}")
         train, val, test = ([files[name] for name in sorted(names)] for names in (rest, *held_out))
         super().__init__(
-            train=train,
-            val=val,
-            test=test,
-            class_names=WORDS,
-            vocabulary=vocabulary,
-            sound=sound,
-            in_memory=False,
+            train=train, val=val, test=test, class_names=WORDS, vocabulary=vocabulary, sound=sound, in_memory=False
         )
 
 

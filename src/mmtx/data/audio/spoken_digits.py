@@ -143,19 +143,11 @@ def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
     """The clips of each split, from the cache or generated."""
 
     def make() -> Arrays:
-        made = {split: draw.clips(split, count) for split, count in counts.items()}
-        return {
-            f"{split}_{key}": values.numpy() for split, clips in made.items() for key, values in vars(clips).items()
-        }
+        made = [draw.clips(split, count).arrays(f"{split}_") for split, count in counts.items()]
+        return {key: values for arrays in made for key, values in arrays.items()}
 
     def read(arrays: Arrays) -> dict[str, Clips]:
-        found = {
-            split: Clips(*(torch.from_numpy(arrays[f"{split}_{key}"]) for key in ("waveforms", "offsets")))
-            for split in counts
-        }
-        for split, count in counts.items():
-            found[split].check(count)
-        return found
+        return {split: Clips.read(arrays, count, f"{split}_") for split, count in counts.items()}
 
     voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
     settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]

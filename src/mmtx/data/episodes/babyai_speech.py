@@ -57,13 +57,8 @@ def spoken(shown: Demonstrations, speakers: Speakers) -> tuple[Clips, Int64[nump
     utterances = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
 
     def make() -> Arrays:
-        clips = Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")])
-        return {key: values.numpy() for key, values in vars(clips).items()}
-
-    def read(arrays: Arrays) -> Clips:
-        clips = Clips(torch.from_numpy(arrays["waveforms"]), torch.from_numpy(arrays["offsets"]))
-        clips.check(len(utterances))
-        return clips
+        return Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")]).arrays()
 
     settings = [RECIPE, espeak_version(), sorted(vars(speakers).items()), utterances]
-    return cached_arrays("babyai", settings, make, read), number.reshape(-1)
+    clips = cached_arrays("babyai", settings, make, lambda arrays: Clips.read(arrays, len(utterances)))
+    return clips, number.reshape(-1)
