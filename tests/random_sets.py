@@ -85,11 +85,12 @@ class RandomSet:
         """Real tokens of each sample."""
         return [sum(group.lengths[b] for group in self.groups.values()) for b in range(self.num_samples)]
 
-    def join(self) -> TokenSet:
+    def join(self, by_time: bool = False) -> TokenSet:
         groups = {name: group.tokens(seed) for seed, (name, group) in enumerate(self.groups.items())}
         place = {name: torch.zeros(1, group.size, WIDTH) for name, group in self.groups.items()}
         clock_of = {name: group.clock for name, group in self.groups.items()}
-        return join(groups, place, clock_of, {name: Clock(mutual=mutual) for name, mutual in self.mutual.items()})
+        clocks = {name: Clock(mutual=mutual) for name, mutual in self.mutual.items()}
+        return join(groups, place, clock_of, clocks, by_time=by_time)
 
     def rule(self) -> tuple[list[list[list[bool]]], list[list[list[int]]], list[list[bool]]]:
         """The design's rule, positions, and real tokens of each sample, without a tensor."""

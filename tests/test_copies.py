@@ -139,7 +139,7 @@ def test_rotary_rows_tell_the_tokens_of_a_block_apart() -> None:
 @pytest.mark.parametrize("window", [None, 2])
 def test_packed_padded_and_alone_are_the_same(name: str, window: int | None) -> None:
     """Hidden states and gradients, where samples lack the picture, the text, or everything."""
-    changes: dict[str, Any] = {"window": window, "window_pattern": None if window is None else "LG"}
+    changes: dict[str, Any] = {"window": window, "layers": "G" if window is None else "LG"}
     whole = image_and_text(POSITIONS[name], **changes)
     batch = merge(image_batch([1, 1, 0, 1, 0]), text_batch([5, 3, 2, 0, 0]))
     results = []

@@ -9,6 +9,8 @@ from drawings import drawing, row
 from hypothesis import given
 from random_sets import RandomSet, examples, group, random_sets
 
+from mmtx.attention.rule import Pattern
+from mmtx.attention.time_order import TimeOrder
 from mmtx.layout import join
 
 
@@ -33,6 +35,8 @@ def test_the_drawn_examples() -> None:
     steps, caption, alone, copies = drawing(join, "token", "time", "order")
     made = RandomSet({name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}, {}).join()
     assert steps["token"] == [f"{letter}{step}" for letter in "RSA" for step in range(2)]
+    ((laid,), columns) = drawing(join, "laid"), TimeOrder.of(made.connectivity.order, made.connectivity.valid).columns
+    assert [steps["token"][column] for column in columns[0].tolist()] == laid["laid"]
     assert (
         row(made.connectivity.order[0]) == steps["order"] and row(made.connectivity.position[0, :, 0]) == steps["time"]
     )
@@ -55,3 +59,24 @@ def test_padding_never_moves_a_position() -> None:
     groups = {"first": group("causal", "first", 4, [4, 1, 0]), "second": group("causal", "second", 2, [2, 2, 2])}
     time = RandomSet(groups, {}).join().connectivity.position[:, 4:, 0]
     assert time.tolist() == [[4, 5], [1, 2], [0, 1]]
+
+
+@examples(100)
+@given(random_sets())
+def test_what_the_host_promises_of_a_set_in_the_order_of_time(random_set: RandomSet) -> None:
+    """Orders that rise from token to token where it says so, and it says so wherever it knows of each token's item."""
+    token_set = random_set.join(by_time=True)
+    promised = token_set.in_time or token_set.connectivity.pattern
+    on_clock = [group.clock for group in random_set.groups.values()]
+    apart = all(
+        (group.kind == "causal" or group.size == 1 and group.kind in ("item", "blocks"))
+        and not group.private
+        and not (random_set.mutual.get(group.clock) and on_clock.count(group.clock) > 1)
+        for group in random_set.groups.values()
+    )
+    assert (promised is Pattern.CAUSAL) == apart
+    allowed, _, valid = random_set.rule()
+    for row_allowed, real in zip(allowed, valid, strict=True):
+        seen = [i for i, is_real in enumerate(real) if is_real]
+        mutual = any(row_allowed[i][j] and row_allowed[j][i] for i in seen for j in seen if i != j)
+        assert not (apart and mutual)

@@ -86,12 +86,16 @@ TARGETS = [5.0, 1.0, 3.0, -2.0, 0.0, 7.0]
 
 
 def made(
-    names: Sequence[str] = ALL, specs: Mapping[str, Spec] = SPECS, scheme: str = "learned", **changes: Any
+    names: Sequence[str] = ALL,
+    specs: Mapping[str, Spec] = SPECS,
+    scheme: str = "learned",
+    stack: Mapping[str, Any] | None = None,
+    **changes: Any,
 ) -> tuple[MultimodalTransformer, Action]:
     """Weights so large that observations decide actions."""
     torch.manual_seed(0)
     tokenizers = {name: text(specs[name]) if name == "mission" else series(specs[name]) for name in names}
-    body = backbone(positions=POSITIONS[scheme], init_std=0.6)
+    body = backbone(positions=POSITIONS[scheme], init_std=0.6, **(stack or {}))
     whole = model(tokenizers, body, clocks={"step": Clock(embedding=Learned)})
     return whole, action(whole, specs, **changes)
 
