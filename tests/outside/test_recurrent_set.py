@@ -11,7 +11,26 @@ from typing import Any
 
 import pytest
 import torch
-from builders import KINDS, POSITIONS, backbone, image, image_batch, merge, model, series, steps_batch, text, text_batch
+from builders import (
+    KINDS,
+    POSITIONS,
+    Letters,
+    audio,
+    audio_batch,
+    audio_spec,
+    backbone,
+    encoder_decoder,
+    image,
+    image_batch,
+    merge,
+    model,
+    seq2seq,
+    series,
+    steps_batch,
+    text,
+    text_batch,
+    text_spec,
+)
 from run_cli import mmtx, text_of
 from test_recurrent_mixer import GRU, LAB, PACKAGE, losses
 from torch import Tensor
@@ -22,10 +41,12 @@ from mmtx.copies import Copy
 from mmtx.decoding.rollouts import roll_out
 from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.errors import InvalidValue
+from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layer_kind import LayerKind
 from mmtx.tokens import Clock
 from mmtx.training.samples.attention_shares import attention_shares
+from mmtx.training.samples.predictions import _cross_attention
 
 NAMES = ("return", "state", "action")
 STACK: dict[str, Any] = {"kinds": {**KINDS, "R": LayerKind(mixer=GRU)}, "layers": "GR"}
@@ -184,3 +205,20 @@ def test_a_decision_transformer_with_a_recurrence_trains_from_the_command_line(t
         found.append(losses(tmp_path / packing))
     assert len(found[0]) == 20 and found[0][-1] < found[0][0]
     assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_a_text_is_drawn_beside_the_sound_it_attends_to() -> None:
+    """The rows of a map are the ids of the text, also where the text before it is padded."""
+    specs = {"audio": audio_spec(), "source": text_spec(), "text": text_spec(vocabulary=Letters())}
+    tokenizers = {"audio": audio(), "source": text(specs["source"]), "text": text(specs["text"])}
+    whole = encoder_decoder(tokenizers, ["audio"], encoder={"init_std": 0.5}, init_std=0.5, **STACK)
+    objective = seq2seq(whole, specs)
+    learner = Learner(model=whole, objectives={"seq2seq": objective}, specs=specs).eval()
+    batch = merge(audio_batch([128, 128]), text_batch([3, 1], name="source"), text_batch([4, 4]))
+    maps = _cross_attention(learner, objective, "audio", batch)
+    unpadded = batch.select(slice(1, 2)).with_name(
+        "source", {"ids": batch["source"]["ids"][1:, :1]}, torch.tensor([1]), full=True
+    )
+    alone = _cross_attention(learner, objective, "audio", unpadded)
+    assert maps is not None and alone is not None
+    torch.testing.assert_close(maps[1][0], alone[0][0], **CLOSE)

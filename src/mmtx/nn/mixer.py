@@ -15,8 +15,8 @@ class Mixer(nn.Module, ABC):
 
     Attributes:
         head_dim: width of the heads that rotary positions rotate; None: it rotates nothing.
-        needs_time_order: it reads tokens one after the other, so that each may depend on those before it alone, and
-            they have to stand in the order of time.
+        needs_time_order: it reads tokens one after the other, so that each depends on those before it. Its stack gets
+            them in the order of time, see `TimeOrder`; a set in which some share an order is refused.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
     """
