@@ -100,6 +100,13 @@ def test_specs_and_progress_in_words_of_the_field():
     assert found["module"]["skipped_samples"] == 3
 
 
+def test_what_was_stepped_by_adamw_alone_still_is():
+    old = {"optim": {"lr": 0.1, "betas": [0.9, 0.99]}}
+    new = {"optim": {"rates": {}, "matrices": None, "rest": None, "lr": 0.1, "betas": [0.9, 0.99]}}
+    assert migrated_config({"format": 5, **old}, "x") == new
+    assert migrated_config({"format": 5, "backbone": {}}, "x") == {"backbone": {}}
+
+
 def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
     """What a step can do: nothing else in a checkpoint holds names of parameters."""
     names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]

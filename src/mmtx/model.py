@@ -34,6 +34,8 @@ class MultimodalTransformer(nn.Module):
         clocks: how ties on a clock are resolved, and the embedding of its time.
     """
 
+    roles = {"type_embeddings.*": "embedding"}
+
     def __init__(
         self,
         *,

@@ -24,6 +24,7 @@ class Image(Tokenizer):
         std: divides them after.
     """
 
+    roles = {"readouts": "token"}
     mean: Tensor
     std: Tensor
 

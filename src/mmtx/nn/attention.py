@@ -66,6 +66,8 @@ class Attention(nn.Module):
         dropout: of attention weights.
     """
 
+    roles = {"biases.*": "bias"}
+
     def __init__(
         self,
         dim: int,
@@ -96,6 +98,7 @@ class Attention(nn.Module):
         widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
         self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
+        self.stored_together = {"qkv.weight": widths}
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
         self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
         self.query_norm = qk_norm(self.head_dim) if qk_norm else None

@@ -29,7 +29,6 @@ from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
 from mmtx.training.sharding import shard
 from mmtx.training.validation import ValidatedModule
-from mmtx.training.weight_average import WeightAverage
 
 
 class MultimodalModule(ValidatedModule):
@@ -120,8 +119,8 @@ class MultimodalModule(ValidatedModule):
         return InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
 
     def on_fit_start(self) -> None:
-        if self.optimisation.ema_decay is not None and self.average is None:
-            self.average = WeightAverage(self.learner, self.optimisation.ema_decay)
+        if self.average is None:
+            self.average = self.optimisation.average(self.learner, self.optimizer)
         if self._restore is not None:
             self._restore(self)
             self._restore = None
