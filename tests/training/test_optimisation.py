@@ -11,6 +11,7 @@ from torch import nn
 
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import build
+from mmtx.modalities.image import Image
 from mmtx.run.checkpoint_content import load
 from mmtx.training.composite import Composite
 from mmtx.training.parameter_groups import groups_by_role, merged
@@ -112,6 +113,12 @@ def test_a_step_of_a_composite_is_one_step(tmp_path):
         "exp_avg",
         "exp_avg_sq",
     }
+
+
+def test_a_parameter_without_a_role_ends_the_build(monkeypatch):
+    monkeypatch.setattr(Image, "roles", {})
+    with pytest.raises(ConfigErrors, match="model: parameter model.tokenizers.image.readouts of Image has no role"):
+        build([*RAGGED, "modality.image.summary=true"])
 
 
 def test_rates_of_roles():

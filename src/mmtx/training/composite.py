@@ -52,7 +52,7 @@ class Composite(Optimizer):
             for group in optimizer.param_groups:
                 saved = next(groups)
                 number_of = dict(zip(map(id, self._whole(group)), saved["params"], strict=True))
-                here = dict(zip(numbers, group["params"], strict=False))
+                here = {next(numbers): parameter for parameter in group["params"]}
                 for number, parameter in here.items():
                     whole, prefix = self._place.get(id(parameter), (parameter, ""))
                     state = state_dict["state"].get(number_of[id(whole)], {})
