@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtx.config.migrations import moved
 from mmtx.config.redaction import is_in_clear
-from mmtx.config.schema import GIVEN, encoder_node, top_level
+from mmtx.config.schema import GIVEN, STACKS, stack_node, top_level
 from mmtx.config.targets import argument_types, look_where_mmtx_was_started, packages, parameters, resolve
 from mmtx.config.value_types import as_text, conforms, describe, shown
 from mmtx.errors import UserError, nearest
@@ -40,8 +40,8 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     found = [*_unknown_or_wrong(config, types, "", types), *_missing(config, types, "")]
     plugins = packages(config)
     for group, node in config.items():
-        if group == "encoder":
-            node = encoder_node(config)
+        if group in STACKS:
+            node = stack_node(config, group)
         if isinstance(node, Mapping):
             found += _node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
     found += _missing_packages(plugins)

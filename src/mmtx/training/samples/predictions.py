@@ -123,7 +123,9 @@ def _cross_attention(
         states = model(inputs)
     span, lengths = states.spans[objective.text], states.lengths(name).tolist()
     maps = []
-    for row, length, ids, count in zip(weights[-1].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
+    for row, length, ids, count in zip(
+        weights[max(weights)].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True
+    ):
         pieces = [objective.vocabulary.decode([i]) or "·" for i in ids[:count]]
         maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], pieces))
     return maps
