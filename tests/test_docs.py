@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+OWN = {"anchored.py", "queue.py", "random.py"}
+"""Files of a user, as pages show them; what is in `my_lab` is, too."""
 PICTURE = (ROOT / "docs" / "batch.svg").read_text()
 STATIONS = list(zip(*(re.findall(rf'class="{kind}"[^>]*>([^<]+)<', PICTURE) for kind in "bf"), strict=True))
 
@@ -19,3 +21,16 @@ def test_a_station_is_where_the_picture_has_it(station, where):
     place = ROOT / "src" / "mmtx" / where
     files = sorted(place.glob("*.py")) if place.is_dir() else [place]
     assert any(re.search(rf"^\s*(class|def) {station}\b", file.read_text(), re.M) for file in files)
+
+
+FILES = [
+    f"/{path.relative_to(ROOT)}" for folder in ("src", "tests", "scripts") for path in (ROOT / folder).rglob("*.py")
+]
+PAGES = ["CONTRIBUTING.md", "README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_files_that_a_page_names_are_there(page):
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text())) - OWN
+    gone = {name for name in named if not any(file.endswith(f"/{name}") for file in FILES)}
+    assert not {name for name in gone if not name.startswith("my_lab/")}

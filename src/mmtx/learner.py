@@ -1,6 +1,7 @@
 """A model with its objectives: the module that is trained, saved and loaded."""
 
-from collections.abc import Container, Mapping
+import copy
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
@@ -36,7 +37,27 @@ class Learner(nn.Module):
         self, *, model: MultimodalTransformer, objectives: Mapping[str, Objective], specs: Mapping[str, Spec]
     ) -> None:
         super().__init__()
+        self._reference: tuple[MultimodalTransformer, ...] = ()
         self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
+
+    @property
+    def uses_reference(self) -> bool:
+        """Whether an objective compares with the model at the start of the run."""
+        return any(self.objective(name).uses_reference for name in self.objectives)
+
+    def freeze_reference(self) -> MultimodalTransformer:
+        """Copies the model as it is now, for the objectives that compare with it. The copy moves with the learner, and
+        is no part of it otherwise: it has no gradients, and is neither trained, averaged, sharded nor saved with it."""
+        reference = copy.deepcopy(self.model).requires_grad_(False).eval()
+        self._reference = (reference,)
+        for name in self.objectives:
+            self.objective(name)._reference = self._reference
+        return reference
+
+    def _apply(self, fn: Callable[[torch.Tensor], torch.Tensor], recurse: bool = True) -> Any:
+        for reference in self._reference:
+            reference._apply(fn, recurse)
+        return super()._apply(fn, recurse)
 
     def forward(self, batch: Batch | Mapping[str, Batch]) -> dict[str, Score]:
         """The score of every objective that applies to a batch: as the data have it, or as `prepare` made it."""
@@ -74,11 +95,11 @@ class Learner(nn.Module):
         """Whether some objective makes fewer predictions where samples lack this name."""
         batch = fake_batch(self.specs, 1, ragged=False)
         without = batch.without({name: torch.ones(1, dtype=torch.bool)})
-        fewer, all_there = self.prepare(without), self.prepare(batch)
-        counts = [
-            (self.objective(each).count(fewer[each]), self.objective(each).count(all_there[each])) for each in fewer
-        ]
-        return any(bool(some < every) for some, every in counts)
+        return any(fewer < count for fewer, count in zip(self._counts(without), self._counts(batch), strict=True))
+
+    def _counts(self, batch: Batch) -> list[int]:
+        """The number of predictions of each objective that applies."""
+        return [int(self.objective(name).count(own)) for name, own in self.prepare(batch).items()]
 
     @property
     def num_parameters(self) -> int:

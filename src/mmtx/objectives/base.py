@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, Num
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.metric_directions import Directions
 from mmtx.model import MultimodalTransformer
 
@@ -76,18 +76,35 @@ class Objective(nn.Module, ABC):
     labels: tuple[str, ...] = ()
     """Names of the data that this objective needs besides those it reads."""
 
+    uses_reference: bool = False
+    """Whether it compares with the model as it was at the start of the run: `reference`."""
+
     reads: tuple[str, ...] = ()
     """Names of the set whose hidden states it needs; empty where those of any name will do."""
 
     def __init__(self, *, weight: float) -> None:
         super().__init__()
         self.coded: dict[str, str] = {}
+        self._reference: tuple[MultimodalTransformer, ...] = ()  # in a tuple, so that it is no part of this module
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight
 
     directions: Directions = {}
     """Of each metric besides ``loss``, whether lower or higher is better: ``"min"``, ``"max"``, or None for neither."""
+
+    @property
+    def reference(self) -> MultimodalTransformer:
+        """The model at the start of the run: a frozen copy in eval mode, without gradients.
+
+        Raises:
+            UserError: there is none, as this model was loaded for inference.
+        """
+        if not self._reference:
+            raise UserError(
+                f"{type(self).__name__} compares with the model at the start of its run, which is not loaded"
+            )
+        return self._reference[0]
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -106,12 +106,29 @@ def verify(file: Path) -> None:
         _verified.add(version)
 
 
-def _verify(file: Path, stream: BinaryIO) -> None:
-    total = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, total - 200))
+def stored_hash(file: Path) -> str:
+    """The hash that the manifest of a file declares.
+
+    Raises:
+        CheckpointError: it cannot be read, or has no manifest.
+    """
+    try:
+        with file.open("rb") as stream:
+            return _manifest(file, stream)[2].decode()
+    except OSError as error:
+        raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
+
+
+def _manifest(file: Path, stream: BinaryIO) -> re.Match[bytes]:
+    stream.seek(max(0, stream.seek(0, os.SEEK_END) - 200))
     found = MANIFEST.search(stream.read())
     if found is None:
         raise CheckpointError(f"{file} has no manifest at its end: it was cut off, or mmtx did not write it")
+    return found
+
+
+def _verify(file: Path, stream: BinaryIO) -> None:
+    found, total = _manifest(file, stream), stream.tell()
     size, expected = int(found[1]), found[2].decode()
     if size != total - len(found[0]):
         raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest declares {size}")

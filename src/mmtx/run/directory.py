@@ -39,6 +39,7 @@ class RunDirectory:
         self.samples = self.path / "samples"
         self.last = self.checkpoints / "last.ckpt"
         self.best = self.checkpoints / "best.ckpt"
+        self.reference = self.checkpoints / "reference.ckpt"
         self._is_locked = False
 
     def create(self) -> None:

@@ -22,6 +22,7 @@ from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
+from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
@@ -75,6 +76,8 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         data = data_module(config, source, list(learner.specs))
     except InvalidValue as error:
         raise error.under("loader") from None
+    if learner.uses_reference:
+        load_reference(learner, file.with_name("reference.ckpt"), checkpoint["mmtx"].get("reference"))
     learner.to("cuda" if torch.cuda.is_available() else "cpu")
     metrics = evaluate_learner(learner, data, split, drop)
     if metrics is None:

@@ -17,6 +17,7 @@ from mmtx.run.failure import explained
 from mmtx.run.init_from import initialise_from
 from mmtx.run.interrupt import Interrupt
 from mmtx.run.metrics_log import MetricsLog
+from mmtx.run.reference import keep_reference, load_reference
 
 
 def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None = None) -> dict[str, float]:
@@ -60,7 +61,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         epoch_steps=max(1, experiment.data.num_train // experiment.samples_per_step),
         run_dir=run.path,
         loggers=loggers,
-        callbacks=_callbacks(experiment, run),
+        callbacks=_callbacks(experiment, run, _contents(experiment, run, saved)),
     )
     with _logged(loggers, experiment):
         trainer.fit(module)
@@ -96,11 +97,22 @@ def _loggers(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | 
     return [log, *(make(run_dir=run.path, config=redacted(config)) for make in made)]
 
 
-def _callbacks(experiment: Experiment, run: RunDirectory) -> list[Any]:
+def _contents(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None) -> dict[str, Any]:
+    """What checkpoints hold beside the state, and the reference, if an objective compares with one."""
+    held, learner = contents(experiment), experiment.learner
+    if not learner.uses_reference:
+        return held
+    if saved is None:
+        return {**held, "reference": keep_reference(learner, run, held)}
+    load_reference(learner, run.reference, saved["mmtx"]["reference"])
+    return {**held, "reference": saved["mmtx"]["reference"]}
+
+
+def _callbacks(experiment: Experiment, run: RunDirectory, contents: dict[str, Any]) -> list[Any]:
     config = experiment.config
     chosen = [construct(node, config["plugins"]) for node in config["callbacks"].values()]
     checkpoints = construct(config["checkpoint"], config["plugins"])().choosing(experiment.directions)
-    return [*chosen, checkpoints.of(run, contents(experiment)), Interrupt()]
+    return [*chosen, checkpoints.of(run, contents), Interrupt()]
 
 
 @contextmanager
