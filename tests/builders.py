@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mmtx.attention.kernels import Full, Rendering
 from mmtx.batch import Batch, Field, Sample, Spec, Vocabulary
 from mmtx.data.collate import collate
 from mmtx.modalities.audio import Audio
@@ -23,6 +24,8 @@ from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention
 from mmtx.nn.backbone import Backbone
+from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_kind import LayerKind
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
 from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
@@ -137,6 +140,16 @@ def attention(**changes: Any) -> Any:
     return partial(Attention, **{**keys, **changes})
 
 
+def layer_context(rendering: Rendering | None = None, *, length: int = 5, **changes: Any) -> LayerContext:
+    """Of samples without padding, each in a row of its own."""
+    segment = torch.zeros(1, length, dtype=torch.long)
+    return LayerContext(rendering=rendering or Full(), valid=segment == 0, segment=segment, **changes)
+
+
+KINDS = {"G": LayerKind(), "L": LayerKind(window=True)}
+"""As in ``conf/backbone``."""
+
+
 def mlp(**changes: Any) -> Any:
     keys: dict[str, Any] = {"activation": nn.GELU(), "expansion": 2.0, "multiple_of": 8, "gated": False, "bias": True}
     return partial(MLP, **{**keys, **changes})
@@ -160,8 +173,9 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
         "dropout": 0.0,
         "drop_path": 0.0,
         "layer_scale": None,
+        "layers": "G",
+        "kinds": KINDS,
         "window": None,
-        "window_pattern": None,
         "init_std": 0.03,
         "activation_checkpointing": False,
         "compile": False,

@@ -25,6 +25,7 @@ class Group:
         times: ``times[b][t]``, on the modality's clock.
         lengths: real tokens of each sample.
         promised: the host knows whether all samples are full.
+        private: only tokens of the same order attend to its tokens.
     """
 
     kind: str
@@ -35,6 +36,7 @@ class Group:
     registers: int
     columns: int
     promised: bool
+    private: bool = False
 
     @property
     def size(self) -> int:
@@ -65,6 +67,7 @@ class Group:
             full=self.full,
             num_summaries=self.summaries,
             num_registers=self.registers,
+            private=self.private,
         )
 
 
@@ -98,7 +101,7 @@ class RandomSet:
                 began[clock] = elapsed
                 here = [group for group in self.groups.values() if group.clock == clock]
                 elapsed += max((t + 1 for group in here for t in group.times[b][: group.lengths[b]]), default=0)
-            when, where, real = [], [], []
+            when, where, real, private = [], [], [], []
             for place, group in enumerate(self.groups.values()):
                 tie = 0 if self.mutual.get(group.clock) else place
                 for t in range(group.size):
@@ -106,15 +109,18 @@ class RandomSet:
                     when.append((time, tie))
                     where.append([time, *group.coordinates[t], 0, 0][:3])
                     real.append(t < group.lengths[b])
+                    private.append(group.private)
             count = range(len(when))
-            allowed.append([[(real[j] and when[j] <= when[i]) or i == j for j in count] for i in count])
+            in_order = [[when[j] == i or (when[j] < i and not private[j]) for j in count] for i in when]
+            allowed.append([[(real[j] and in_order[i][j]) or i == j for j in count] for i in count])
             positions.append(where)
             valid.append(real)
         return allowed, positions, valid
 
 
 @st.composite
-def random_sets(draw: st.DrawFn) -> RandomSet:
+def random_sets(draw: st.DrawFn, private: bool = True) -> RandomSet:
+    """Some with private tokens, where those are allowed."""
     num_samples = draw(st.integers(1, 3))
     kinds = draw(st.sampled_from([["item", "causal", "blocks", "timed"], ["causal"], ["item"]]))
     groups = {}
@@ -138,6 +144,7 @@ def random_sets(draw: st.DrawFn) -> RandomSet:
             registers=0,
             columns=draw(st.integers(0, 2)),
             promised=kind != "timed" and draw(st.booleans()),
+            private=private and draw(st.sampled_from([False, False, True])),
         )
     return RandomSet(groups, {"one": draw(st.booleans()), "other": draw(st.booleans())})
 

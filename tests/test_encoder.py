@@ -41,7 +41,7 @@ from mmtx.tokens import HiddenStates
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "learned": {"positions": POSITIONS["learned"]},
-    "t5, windows": {"positions": POSITIONS["t5"], "window": 3, "window_pattern": "LG"},
+    "t5, windows": {"positions": POSITIONS["t5"], "window": 3, "layers": "LG"},
     "rotary, post-norm, groups": {
         "positions": POSITIONS["rotary"],
         "norm_first": False,
@@ -210,7 +210,7 @@ def test_nothing_to_hear_adds_the_same_to_every_token() -> None:
     with torch.no_grad():
         block.cross_attention.out.bias.normal_()
     added = []
-    block.cross_attention.register_forward_hook(lambda module, args, out: added.append(out))
+    block.cross_attention.out.register_forward_hook(lambda module, args, out: added.append(out))
     whole(merge(audio_batch([128, 0]), text_batch([4, 4])))
     assert added[0][1].equal(block.cross_attention.out.bias.expand(4, -1))
     assert added[0][0].std(0).max() > 0

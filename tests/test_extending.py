@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import pytest
 from run_cli import mmtx, text_of
 
 GUIDE = Path(__file__).parents[1] / "docs" / "extending.md"
@@ -12,7 +13,7 @@ def write_package(folder):
     """The files that the guide shows, each under the name that it gives."""
     text = GUIDE.read_text()
     blocks = re.findall(r"`((?:my_lab|conf)/[\w/]+\.(?:py|yaml))`.*?```(?:python|yaml)\n(.*?)```", text, re.S)
-    assert len(blocks) >= 6
+    assert len(blocks) == len(dict(blocks)) >= 8
     for name, content in blocks:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content)
@@ -29,3 +30,13 @@ def test_a_package_of_the_users_trains(tmp_path):
     assert loaded.returncode == 0, text_of(loaded)
     refused = mmtx("check", *chosen[1:], cwd=tmp_path)
     assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr
+
+
+@pytest.mark.parametrize("packing", ["false", "true"])
+def test_an_objective_with_copies_trains(tmp_path, packing):
+    write_package(tmp_path)
+    chosen = ["plugins=[my_lab]", "data=weather", "modality=[pressure]", "objective=[denoise]"]
+    steps = ["trainer.max_steps=20", f"loader.packing={packing}", "run_dir=run"]
+    done = mmtx("train", *chosen, *steps, cwd=tmp_path)
+    assert done.returncode == 0, text_of(done)
+    assert "val/loss" in done.stdout

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from drawings import drawing, row
 from hypothesis import given
@@ -27,8 +29,8 @@ def test_order_follows_the_clocks(random_set: RandomSet) -> None:
 
 
 def test_the_drawn_examples() -> None:
-    """Interleaved steps, a caption behind its image, and one whose sample lacks the image."""
-    steps, caption, alone = drawing(join, "token", "time", "order")
+    """Interleaved steps, a caption behind its image, one whose sample lacks the image, and copies of a text."""
+    steps, caption, alone, copies = drawing(join, "token", "time", "order")
     made = RandomSet({name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}, {}).join()
     assert steps["token"] == [f"{letter}{step}" for letter in "RSA" for step in range(2)]
     assert (
@@ -40,6 +42,12 @@ def test_the_drawn_examples() -> None:
         real = connectivity.valid[sample]
         assert row(connectivity.order[sample], real) == drawn["order"]
         assert row(connectivity.position[sample, :, 0], real) == drawn["time"]
+    noisy, clean = replace(group("blocks", "text", 4, [4]), private=True), group("blocks", "text", 4, [4])
+    connectivity = RandomSet({"noisy": noisy, "clean": clean}, {}).join().connectivity
+    assert copies["token"] == [f"{letter}{index}" for letter in "NC" for index in range(4)]
+    assert row(connectivity.order[0]) == copies["order"] and row(connectivity.position[0, :, 0]) == copies["time"]
+    ((drawn,), private) = drawing(join, "private"), connectivity.private
+    assert private is not None and row(private[0]) == drawn["private"]
 
 
 def test_padding_never_moves_a_position() -> None:

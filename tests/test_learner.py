@@ -65,7 +65,7 @@ def test_predictions_are_those_of_padded_rows(kind: str) -> None:
 @pytest.mark.parametrize("positions", ["rotary", "alibi", "t5"])
 def test_positions_are_those_of_padded_rows(positions: str) -> None:
     """In both stacks, with local layers."""
-    changes: dict[str, Any] = {"positions": POSITIONS[positions], "window": 3, "window_pattern": "LG"}
+    changes: dict[str, Any] = {"positions": POSITIONS[positions], "window": 3, "layers": "LG"}
     learner = made_learner("seq2seq, encoded", **changes).train()
     (padded, padded_grads), (packed, packed_grads) = result(learner, RAGGED), result(learner, RAGGED.packed())
     assert_close(packed, padded)

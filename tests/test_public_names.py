@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import mmtx
+from mmtx.config.compose import compose
 from mmtx.config.folders import config_directory
 from mmtx.config.migrations import (
     FORMAT,
@@ -100,6 +101,18 @@ def test_specs_and_progress_in_words_of_the_field():
     assert found["module"]["skipped_samples"] == 3
 
 
+def test_patterns_of_windows_that_are_kinds_of_layers():
+    kinds = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
+    old = {"backbone": {"dim": 8, "window_pattern": None}, "encoder": {"window_pattern": "LG"}}
+    new = {"backbone": {"dim": 8, "layers": "G", "kinds": kinds}, "encoder": {"layers": "LG"}}
+    assert migrated_config({"format": 5, **old}, "x") == new
+    assert migrated_config({"format": 5, "backbone": {"window_pattern": "LLG"}, "encoder": {}}, "x") == {
+        "backbone": {"layers": "LLG", "kinds": kinds},
+        "encoder": {},
+    }
+    assert compose(["backbone=gpt2"])["backbone"]["kinds"] == kinds  # what a new run stores
+
+
 def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
     """What a step can do: nothing else in a checkpoint holds names of parameters."""
     names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]
@@ -128,6 +141,9 @@ def test_overrides_of_a_sweep_whose_keys_have_moved():
     content = migrated_sweep({"name": "s", "command": words, "jobs": jobs})
     assert content["command"] == ["data.path=data.batch_size=4", "+loader.batch_size=4,8", words[2], "~loader.packing"]
     assert content["jobs"] == [{"name": "a", "overrides": ["loader.num_workers=1"]}, {"name": "b"}, 3]
+    words = ["backbone.window_pattern=L,LG", "++encoder.window_pattern=null", "my.window_pattern=L", "not an override"]
+    found = migrated_sweep({"command": words})["command"]
+    assert found == ["backbone.layers=L,LG", "++encoder.layers=G", *words[2:]]
     assert migrated_sweep({}) == {} and migrated_sweep({"jobs": {}, "command": 1}) == {"jobs": {}, "command": 1}
 
 

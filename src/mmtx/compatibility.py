@@ -19,6 +19,7 @@ def mismatches(learner: Learner, source: Source) -> list[str]:
     found = [*_of_parts(learner, source)] if len(source.parts) > 1 else []
     for part in source.parts.values():
         found += [*_of_clocks(learner.model, part.specs), *_of_texts(learner, part.specs)]
+        found += _of_order(learner.model, part.specs)
     return [*dict.fromkeys(found), *_of_stacks(learner)]
 
 
@@ -52,6 +53,29 @@ def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Itera
                 f"modality: on the clock '{clock}', names differ in how many moments they have: {counts}; "
                 f"make them equal in the data, or give one a clock of its own, modality.{list(several)[-1]}.clock=null"
             )
+
+
+def _of_order(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
+    """Mixers that read tokens one after the other, in a stack whose tokens do not come so."""
+    stacks = {"backbone": (model.backbone, model.decoded), "encoder": (model.encoder, model.encoded)}
+    names = {key: [name for name in own if name in specs] for key, (stack, own) in stacks.items() if stack is not None}
+    readers = {
+        key: (path, type(mixer).__name__)
+        for key, (stack, _) in stacks.items()
+        for path, mixer in (stack.mixers.items() if stack is not None else ())
+        if mixer.needs_time_order
+    }
+    if not readers or not all(names.values()):
+        return
+    batch, was_training = fake_batch({name: specs[name] for own in names.values() for name in own}, 1), model.training
+    with torch.no_grad():
+        token_set = model.eval().tokenize(batch)
+    model.train(was_training)
+    for key, (path, mixer) in readers.items():
+        tokens = token_set if key == "backbone" else token_set.memory
+        if tokens is not None and not tokens.connectivity.is_sequence:
+            problem = f"reads tokens one after the other, and those of [{','.join(names[key])}] do not come so"
+            yield f"{key}.{path}={mixer} {problem}: let that set be one causal text, or one name with a token a step"
 
 
 def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:

@@ -47,8 +47,17 @@ def join(
         time      .   .   0   1   2
         order     .   .   1   3   5
 
+    A name may stand in the set more than once, see `Copy`. A text of four ids in blocks of two, first noisy (N) and
+    private, then clean (C), so that a noisy block attends to itself and to the clean blocks before it, and a clean one
+    to clean ones alone::
+
+        token    N0  N1  N2  N3  C0  C1  C2  C3
+        time      0   0   1   1   0   0   1   1
+        order     0   0   2   2   1   1   3   3
+        private   1   1   1   1   0   0   0   0
+
     Args:
-        groups: ``{name: Tokens}`` in the order of the set.
+        groups: ``{name: Tokens}`` in the order of the set; a copy of a name goes by its key.
         place: ``{name: type and position embeddings}``.
         clock_of: ``{name: clock}``.
         clocks: whether a clock is mutual; one that is not listed is not.
@@ -66,6 +75,7 @@ def join(
         pattern=_pattern(groups, clock_of, clocks),
         padded=not all(tokens.full for tokens in groups.values()),
         packed=False,
+        private=_private(groups),
     )
     return TokenSet(
         content=_side_by_side([tokens.content for tokens in groups.values()]),
@@ -100,7 +110,7 @@ def _order_and_position(
 
 def _num_items(on_clock: list[Tokens]) -> Tensor | int:
     """Items that each sample has on one clock; a plain integer where all samples agree."""
-    if all(tokens.full and tokens.time.shape[0] < tokens.lengths.shape[0] for tokens in on_clock):  # times are counted
+    if all(t.full and not t.timed and t.time.shape[0] < t.lengths.shape[0] for t in on_clock):  # times are counted
         return max(tokens.num_items for tokens in on_clock)
     counts = []
     for tokens in on_clock:
@@ -116,12 +126,21 @@ def _valid(tokens: Tokens) -> Bool[Tensor, "#B n"]:
     return index[None] < tokens.lengths[:, None]
 
 
+def _private(groups: Mapping[str, Tokens]) -> Bool[Tensor, "1 N"] | None:
+    """Which tokens are private; None where none is, which the host knows."""
+    if not any(tokens.private for tokens in groups.values()):
+        return None
+    return torch.cat([torch.full_like(t.time[:1], t.private, dtype=torch.bool) for t in groups.values()], dim=1)
+
+
 def _pattern(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]) -> Pattern:
+    if any(tokens.timed for tokens in groups.values()):
+        return Pattern.MIXED
     one_clock = len({clock_of[name] for name in groups}) == 1
     together = len(groups) == 1 or clocks.get(next(iter(clock_of.values())), Clock()).mutual
     if one_clock and together and all(tokens.num_items == 1 for tokens in groups.values()):
         return Pattern.FULL
-    if len(groups) == 1 and all(tokens.num_items == tokens.content.shape[1] for tokens in groups.values()):
+    if len(groups) == 1 and all(t.num_items == t.content.shape[1] and not t.private for t in groups.values()):
         return Pattern.CAUSAL
     return Pattern.MIXED
 

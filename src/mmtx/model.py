@@ -1,6 +1,7 @@
 """The multimodal transformer: tokenizers, a type embedding per name, positions, a backbone, optionally an encoder."""
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
+from mmtx.copies import Copy, in_place
 from mmtx.errors import InvalidValue, UserError
 from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
@@ -99,15 +101,29 @@ class MultimodalTransformer(nn.Module):
         assert isinstance(tokenizer, Tokenizer)
         return tokenizer
 
-    def tokenize(self, batch: Batch, names: list[str] | None = None) -> TokenSet:
-        """The token set of a batch, of only some names where they are given."""
+    def tokenize(
+        self, batch: Batch, names: list[str] | None = None, copies: Mapping[str, Copy] | None = None
+    ) -> TokenSet:
+        """The token set of a batch, of only some names where they are given.
+
+        Args:
+            batch: samples.
+            names: of the backbone's set; None: all.
+            copies: ``{key: Copy}``, in the place of their names; hidden states of each are read by its key.
+
+        Raises:
+            ValueError: a copy is of no name of the backbone's set, or its times are not one for each token.
+            InvalidValue: a name on a mutual clock has several copies.
+        """
         memory = self.tokenize_memory(batch) if self.encoder is not None else None
-        return self._join(batch, self.decoded if names is None else names, memory)
+        placed = in_place(self.decoded if names is None else names, copies or {})
+        self._check_clocks(copies or {})
+        return self._join(batch, placed, memory)
 
     def tokenize_memory(self, batch: Batch) -> TokenSet:
         """The encoder's token set."""
         key = ("set", *_identity(batch, self.encoded))
-        return self._once(key, lambda: self._join(batch, self.encoded, None), keep=batch)
+        return self._once(key, lambda: self._join(batch, in_place(self.encoded, {}), None), keep=batch)
 
     def run(self, token_set: TokenSet) -> HiddenStates:
         """The backbone's output for a set, and the encoder's for its memory."""
@@ -176,21 +192,31 @@ class MultimodalTransformer(nn.Module):
             self._shared[key] = compute(), keep
         return self._shared[key][0]
 
-    def _join(self, batch: Batch, names: list[str], memory: TokenSet | None) -> TokenSet:
+    def _check_clocks(self, copies: Mapping[str, Copy]) -> None:
+        for name, count in Counter(copy.name for copy in copies.values()).items():
+            clock = self.clock_of[name]
+            if count > 1 and self.clocks.get(clock, Clock()).mutual:
+                problem = f"lets copies of '{name}' attend to each other at one moment"
+                raise InvalidValue(f"clocks.{clock}.mutual", True, problem, "false")
+
+    def _join(self, batch: Batch, placed: Mapping[str, Copy], memory: TokenSet | None) -> TokenSet:
+        placed = {key: copy for key, copy in placed.items() if copy.name in batch}
         groups, place = {}, {}
-        for name in (name for name in names if name in batch):
-            groups[name] = self.tokenizer(name)(batch[name], batch.lengths[name], batch.full.get(name, False))
-            place[name] = self._place(name, groups[name])
-        clock_of = {name: clock for name, clock in self.clock_of.items() if name in groups}
-        lengths = self._host_lengths(batch, groups) if batch.is_packed else None
+        for key, copy in placed.items():
+            name, fields = copy.name, {**batch[copy.name], **copy.values}
+            tokens = self.tokenizer(name)(fields, batch.lengths[name], batch.full.get(name, False))
+            groups[key] = copy.of(tokens)
+            place[key] = self._place(name, groups[key])
+        clock_of = {key: self.clock_of[copy.name] for key, copy in placed.items()}
+        lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
         return join(groups, place, clock_of, self.clocks, memory, lengths)
 
-    def _host_lengths(self, batch: Batch, groups: Mapping[str, Tokens]) -> tuple[int, ...]:
+    def _host_lengths(self, batch: Batch, placed: Mapping[str, Copy], groups: Mapping[str, Tokens]) -> tuple[int, ...]:
         """Real tokens of each sample, without waiting for the device where they are foreseen."""
         assert batch.host_lengths is not None
         counts = []
-        for name, tokens in groups.items():
-            exact = tokens.lengths.device.type == "cpu" or not tokens.foreseen
+        for key, tokens in groups.items():
+            name, exact = placed[key].name, tokens.lengths.device.type == "cpu" or not tokens.foreseen
             counts.append(tokens.lengths.cpu() if exact else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
         return tuple(torch.stack(counts).sum(0).tolist())
 

@@ -46,6 +46,8 @@ class Tokens:
         num_registers: scratch tokens after those, whose outputs are ignored.
         foreseen: `lengths` are those of ``Tokenizer.num_tokens``. Otherwise they are random (speed perturbation of
             sound), and the host has to wait for the device where it needs them.
+        private: only tokens of the same order attend to them.
+        timed: `time` is an objective's (see `Copy`), and `num_items` says nothing of it.
     """
 
     content: Float[Tensor, "B n D"]
@@ -57,6 +59,8 @@ class Tokens:
     num_summaries: int = 0
     num_registers: int = 0
     foreseen: bool = True
+    private: bool = False
+    timed: bool = False
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -164,6 +168,7 @@ def pack(token_set: TokenSet) -> TokenSet:
         pattern=unpacked.pattern,
         padded=packing.is_empty,
         packing=packing,
+        private=None if unpacked.private is None else packing.pack(unpacked.private),
     )
     return TokenSet(packing.pack(token_set.content), packing.pack(token_set.place), connectivity, token_set.spans)
 

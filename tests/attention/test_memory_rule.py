@@ -87,6 +87,15 @@ def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, scale: f
     return out
 
 
+def test_private_tokens_are_no_memory() -> None:
+    """Their set may have them, and no other may attend to them."""
+    private = RandomSet({"scratch": replace(group("item", "scratch", 2, [2]), private=True)}, {}).join().connectivity
+    queries = RandomSet({"text": group("causal", "text", 3, [3])}, {}).join().connectivity
+    with pytest.raises(ValueError, match="private tokens cannot be a memory"):
+        MemoryRule(queries, private).render()
+    assert isinstance(MemoryRule(private, queries).render(), Full)
+
+
 @examples(150)
 @given(rules())
 def test_dense_equals_the_reference(drawn: tuple[MemoryRule, int]) -> None:
@@ -134,7 +143,7 @@ def test_no_mask_only_where_all_is_allowed(drawn: tuple[MemoryRule, int]) -> Non
 
 
 @examples(50)
-@given(random_sets(), random_sets())
+@given(random_sets(), random_sets(private=False))
 def test_sets_as_they_are_joined(one: RandomSet, other: RandomSet) -> None:
     """Every token, padding included, attends to all that its own sample has on the other side, and nothing else."""
     rows = min(one.num_samples, other.num_samples)
@@ -154,7 +163,7 @@ def test_packed_rows_attend_to_their_own_segment() -> None:
 
 
 @examples(60)
-@given(random_sets(), random_sets(), st.sampled_from([(4, None), (1, 1.0)]))
+@given(random_sets(), random_sets(private=False), st.sampled_from([(4, None), (1, 1.0)]))
 def test_packed_sets_are_computed_segment_by_segment(
     one: RandomSet, other: RandomSet, switches: tuple[int, float | None]
 ) -> None:

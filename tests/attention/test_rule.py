@@ -75,6 +75,12 @@ def test_dense_equals_the_reference(random_set: RandomSet, window: int | None) -
         prefix = connectivity.prefix(length)
         assert prefix.reference(window).equal(connectivity.reference(window)[:, :length, :length])
         assert prefix.dense(window).expand(rows, -1, -1).equal(prefix.reference(window))
+    backwards = torch.arange(len(connectivity)).flip(0)
+    arranged, selected = connectivity.arranged(backwards), connectivity.select(torch.arange(rows).flip(0))
+    assert arranged.reference(window).equal(connectivity.reference(window).flip(1, 2))
+    assert arranged.dense(window).expand(rows, -1, -1).equal(arranged.reference(window))
+    assert selected.reference(window).equal(connectivity.reference(window).flip(0))
+    assert selected.dense(window).expand(rows, -1, -1).equal(selected.reference(window))
 
 
 @examples(80)
@@ -106,6 +112,26 @@ def test_a_packed_row_attends_within_samples(random_set: RandomSet, window: int 
     assert isinstance(connectivity.render(window), PerSegment)
     assert_equals_rule(connectivity.render(window), connectivity, 1, window, seed=1)
     assert_equals_rule(Dense(connectivity.dense(window)[:, None]), connectivity, 1, window, seed=1)
+
+
+@examples(60)
+@given(random_sets(), windows, st.booleans())
+def test_no_gradient_reaches_what_may_not_be_attended(
+    random_set: RandomSet, window: int | None, in_a_packed_row: bool
+) -> None:
+    """From each valid token, exactly zero; and some to every value that it attends to."""
+    token_set = packed_row(random_set) if in_a_packed_row else random_set.join()
+    connectivity, rows = token_set.connectivity, len(token_set.content)
+    generator = torch.Generator().manual_seed(6)
+    q, k, v = (torch.randn(rows, 1, len(connectivity), 4, generator=generator) for _ in range(3))
+    rendering, v = connectivity.render(window), v.requires_grad_()
+    allowed, valid = connectivity.reference(window), connectivity.valid.expand(rows, -1)
+    for query in range(len(connectivity)):
+        attended = rendering.attend(q, k, v)[:, :, query]
+        (reached,) = torch.autograd.grad(attended.sum(), v)
+        real = valid[:, query]
+        expected = allowed.expand(rows, -1, -1)[real, query]
+        assert (reached[real, 0] != 0).all(-1).equal(expected) and (reached[real, 0] != 0).any(-1).equal(expected)
 
 
 @examples(40)
@@ -143,7 +169,11 @@ def test_the_block_mask_is_the_rule(random_set: RandomSet, window: int | None, p
 @pytest.mark.parametrize(("packed", "window", "tail"), [(True, 2, False), (False, None, True)], ids=str)
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 def test_flex_attention_follows_the_rule(packed: bool, window: int | None, tail: bool) -> None:
-    groups = {"image": group("item", "image", 4, [4, 0, 4]), "text": group("causal", "text", 5, [2, 5, 0])}
+    groups = {
+        "image": group("item", "image", 4, [4, 0, 4]),
+        "noisy": replace(group("blocks", "text", 5, [2, 5, 0]), private=True),
+        "clean": group("blocks", "text", 5, [2, 5, 0]),
+    }
     random_set = RandomSet(groups, {})
     token_set, rows = random_set.join(), 3
     if packed:
@@ -183,6 +213,10 @@ def test_flex_attention_follows_the_rule(packed: bool, window: int | None, tail:
         pytest.param(
             {"a": group("causal", "step", 3, [3]), "b": group("causal", "step", 2, [2])}, {}, Dense, id="interleaved"
         ),
+        pytest.param(
+            {"a": replace(group("item", "a", 3, [3, 3]), private=True)}, {}, Full, id="one private item: all alike"
+        ),
+        pytest.param({"a": replace(group("causal", "a", 3, [3, 3]), private=True)}, {}, Dense, id="private steps"),
     ],
 )
 def test_the_cheapest_rendering_is_chosen(
@@ -197,9 +231,13 @@ def test_the_cheapest_rendering_is_chosen(
     assert_equals_rule(tail.render(), tail, rows, None, seed=5)
 
 
-@pytest.mark.parametrize(("kind", "part"), [("item", Full), ("causal", Causal), ("blocks", Dense)])
-def test_segments_of_equal_length_are_one_group(kind: str, part: type[Rendering]) -> None:
-    random_set = RandomSet({"name": group(kind, "name", 4, [4, 2, 0, 4, 3])}, {})
+@pytest.mark.parametrize(
+    ("kind", "private", "part"),
+    [("item", False, Full), ("causal", False, Causal), ("blocks", False, Dense), ("item", True, Full)]
+    + [("causal", True, Dense)],
+)
+def test_segments_of_equal_length_are_one_group(kind: str, private: bool, part: type[Rendering]) -> None:
+    random_set = RandomSet({"name": replace(group(kind, "name", 4, [4, 2, 0, 4, 3]), private=private)}, {})
     rendering = packed_row(random_set).connectivity.render()
     assert isinstance(rendering, PerSegment)
     assert rendering.query_lengths == rendering.key_lengths == (4, 2, 0, 4, 3, 0)

@@ -40,8 +40,8 @@ CONTEXT = 10
 BACKBONES: dict[str, dict[str, Any]] = {
     **{name: {"positions": positions} for name, positions in POSITIONS.items()},
     "grouped queries": {"attention": attention(num_kv_heads=1), "positions": POSITIONS["rotary"]},
-    "windows": {"positions": POSITIONS["learned"], "window": 3, "window_pattern": "LG"},
-    "windows, t5": {"positions": POSITIONS["t5"], "window": 2, "window_pattern": "L"},
+    "windows": {"positions": POSITIONS["learned"], "window": 3, "layers": "LG"},
+    "windows, t5": {"positions": POSITIONS["t5"], "window": 2, "layers": "L"},
 }
 backbones = pytest.mark.parametrize("changes", BACKBONES.values(), ids=BACKBONES.keys())
 

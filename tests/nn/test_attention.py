@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from builders import attention
+from builders import attention, layer_context
 from torch import Tensor, nn
 
 from mmtx.attention.kernels import Causal, DenseOrZero, Full
 from mmtx.errors import InvalidValue
-from mmtx.nn.attention import LINEARS, Attention, LayerCache
+from mmtx.nn.attention import LINEARS, Attention, KeyValueCache
+from mmtx.nn.cache import LayerCache
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Rotary, rotate
 
@@ -59,7 +60,7 @@ def x() -> Tensor:
 def test_grouped_queries(x: Tensor, num_kv_heads: int | None) -> None:
     module = made(num_kv_heads=num_kv_heads)
     expected = by_hand(module, x, scale=module.head_dim**-0.5)
-    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_grouped_queries_equal_repeated_key_heads(x: Tensor) -> None:
@@ -76,7 +77,7 @@ def test_grouped_queries_equal_repeated_key_heads(x: Tensor) -> None:
         whole.biases["key"].copy_(repeated(grouped.biases["key"]))
         whole.biases["value"].copy_(repeated(grouped.biases["value"]))
         whole.out.load_state_dict(grouped.out.state_dict())
-    torch.testing.assert_close(grouped(x, Full()), whole(x, Full()), atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(grouped(x, layer_context()), whole(x, layer_context()), atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("bias", [c for n in range(5) for c in combinations(LINEARS, n)], ids=lambda c: "+".join(c))
@@ -88,13 +89,13 @@ def test_each_linear_has_its_bias(x: Tensor, bias: tuple[str, ...]) -> None:
     named = {name.removeprefix("biases.") for name, _ in module.named_parameters() if "bias" in name}
     assert named == {"out.bias" if name == "out" else name for name in bias}
     expected = by_hand(module, x, scale=module.head_dim**-0.5)
-    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_without_scale(x: Tensor) -> None:
     module = made(scale=False)
     expected = by_hand(module, x, scale=1.0)
-    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_normalised_queries_and_keys(x: Tensor) -> None:
@@ -103,7 +104,7 @@ def test_normalised_queries_and_keys(x: Tensor) -> None:
     with torch.no_grad():
         module.query_norm.weight.normal_()
     expected = by_hand(module, x, scale=module.head_dim**-0.5, qk_norm=True)
-    torch.testing.assert_close(module(x, Causal()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_rotation_comes_after_normalisation(x: Tensor) -> None:
@@ -120,25 +121,24 @@ def test_rotation_comes_after_normalisation(x: Tensor) -> None:
     q, k, v = (part.unflatten(-1, (2, 4)).transpose(1, 2) for part in parts)
     scores = rotate(module.query_norm(q), table) @ rotate(module.key_norm(k), table).transpose(-1, -2) / 2
     expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
-    torch.testing.assert_close(module(x, Full(), rotary=table), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context(rotary=table)), expected, atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_of_weights_is_for_training(x: Tensor) -> None:
     module = made(dropout=0.5)
     plain = made(dropout=0.0)
-    assert module(x, Causal()).equal(plain(x, Causal()))
+    assert module(x, layer_context(Causal())).equal(plain(x, layer_context(Causal())))
     module.train()
-    assert not torch.allclose(module(x, Causal()), plain(x, Causal()))
+    assert not torch.allclose(module(x, layer_context(Causal())), plain(x, layer_context(Causal())))
 
 
 def test_cached_keys_and_values_continue(x: Tensor) -> None:
     """Token by token equals all at once."""
     module = made(num_kv_heads=2)
-    whole = module(x, Causal())
-    cache = LayerCache(capacity=5)
-    parts = [module(x[:, :2], Causal(), cache=cache)]
-    parts += [module(x[:, t : t + 1], Full(), cache=cache) for t in range(2, 5)]
-    assert cache.length == 5
+    whole = module(x, layer_context(Causal()))
+    cache = module.new_cache(5)
+    parts = [module(x[:, :2], layer_context(Causal()), cache=cache)]
+    parts += [module(x[:, t : t + 1], layer_context(past=t), cache=cache) for t in range(2, 5)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -190,7 +190,7 @@ def test_a_memory_is_heard_instead_of_the_tokens(x: Tensor, changes: dict[str, A
     x = torch.cat([x, x[:1] + 1])
     memory = torch.randn(3, 7, DIM)
     valid = torch.arange(7) < torch.tensor([7, 2, 0])[:, None]
-    attended = module(x, DenseOrZero(valid[:, None, None]), memory=memory)
+    attended = module.cross_attend(x, layer_context(memory_rendering=DenseOrZero(valid[:, None, None])), memory=memory)
     torch.testing.assert_close(attended, cross_attention_by_hand(module, x, memory, valid), atol=1e-5, rtol=1e-5)
 
 
@@ -199,13 +199,13 @@ def test_a_memory_is_computed_once(x: Tensor, changes: dict[str, Any]) -> None:
     """Token by token with a cache; then the memory itself is no longer read."""
     module = disturbed(**changes)
     memory = torch.randn(2, 7, DIM)
-    whole = module(x, Full(), memory=memory)
-    cache = LayerCache(capacity=0)
-    parts = [module(x[:, :2], Full(), cache=cache, memory=memory)]
-    parts += [module(x[:, t : t + 1], Full(), cache=cache, memory=torch.full_like(memory, 9.0)) for t in range(2, 5)]
+    attend = partial(module.cross_attend, context=layer_context(memory_rendering=Full()))
+    whole = attend(x, memory=memory)
+    cache = LayerCache(module.new_cache(0))
+    parts = [attend(x[:, :2], cache=cache, memory=memory)]
+    parts += [attend(x[:, t : t + 1], cache=cache, memory=torch.full_like(memory, 9.0)) for t in range(2, 5)]
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
     assert cache.memory is not None
-    assert cache.length == 0, "cross-attention caches no keys of the query tokens"
     heads = module.num_kv_heads
     assert [tuple(part.shape) for part in cache.memory] == [(2, heads, 7, module.head_dim)] * 2
 
@@ -214,19 +214,20 @@ def test_rows_of_a_cache(x: Tensor) -> None:
     """Selected in any order, any number of times, its keys, values and memory go on with other rows."""
     module = disturbed(num_kv_heads=2)
     memory, index = torch.randn(2, 7, DIM), torch.tensor([1, 1, 0])
-    own, other = LayerCache(capacity=5), LayerCache(capacity=0)
-    module(x[:, :3], Causal(), cache=own)
-    module(x[:, :3], Full(), cache=other, memory=memory)
-    own.select(index)
-    other.select(index)
+    attend = partial(module.cross_attend, context=layer_context(memory_rendering=Full()))
+    cache = LayerCache(module.new_cache(5))
+    module(x[:, :3], layer_context(Causal()), cache=cache.mixer)
+    attend(x[:, :3], cache=cache, memory=memory)
+    cache.select(index)
     last = x[index][:, 3:4]
-    expected = module(x[index][:, :4], Causal())[:, 3:]
-    torch.testing.assert_close(module(last, Full(), cache=own), expected, atol=1e-5, rtol=1e-5)
-    expected = module(last, Full(), memory=memory[index])
-    torch.testing.assert_close(module(last, Full(), cache=other, memory=memory[index]), expected, atol=1e-5, rtol=1e-5)
-    empty = LayerCache(capacity=2)
+    expected = module(x[index][:, :4], layer_context(Causal()))[:, 3:]
+    actual = module(last, layer_context(past=3), cache=cache.mixer)
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    expected = attend(last, memory=memory[index])
+    torch.testing.assert_close(attend(last, cache=cache, memory=memory[index]), expected, atol=1e-5, rtol=1e-5)
+    empty = LayerCache(KeyValueCache(capacity=2))
     empty.select(index)
-    assert (empty.length, empty.memory) == (0, None)
+    assert empty.memory is None
 
 
 @pytest.mark.parametrize(
@@ -251,4 +252,4 @@ def test_equals_torch_multihead_attention(x: Tensor) -> None:
         theirs.in_proj_bias.copy_(torch.cat([module.biases[name] for name in LINEARS[:3]]))
         theirs.out_proj.load_state_dict(module.out.state_dict())
     expected, _ = theirs(x, x, x, need_weights=False)
-    torch.testing.assert_close(module(x, Full()), expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(module(x, layer_context()), expected, atol=1e-5, rtol=1e-5)

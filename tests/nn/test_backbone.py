@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 import torch
-from builders import POSITIONS, attention, backbone, mlp
+from builders import POSITIONS, attention, backbone, layer_context, mlp
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import DenseOrZero, Full
+from mmtx.attention.kernels import DenseOrZero
 from mmtx.attention.memory_rule import Memory
 from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
 from mmtx.nn.attention_maps import attention_maps
-from mmtx.nn.backbone import Backbone, Residual, layer_windows
+from mmtx.nn.backbone import Backbone
+from mmtx.nn.block import Residual
 from mmtx.nn.norms import LayerNorm, RMSNorm
 
 DIM, LENGTH = 24, 6
@@ -52,10 +53,10 @@ def test_blocks_by_hand(x: Tensor, norm_first: bool, final_norm: bool) -> None:
     expected = x
     for block in body.blocks:
         if norm_first:
-            expected = expected + block.attention(block.attention_norm(expected), Full())
+            expected = expected + block.attention(block.attention_norm(expected), layer_context())
             expected = expected + block.mlp(block.mlp_norm(expected))
         else:
-            expected = block.attention_norm(expected + block.attention(expected, Full()))
+            expected = block.attention_norm(expected + block.attention(expected, layer_context()))
             expected = block.mlp_norm(expected + block.mlp(expected))
     if final_norm:
         expected = body.final_norm(expected)
@@ -94,7 +95,7 @@ def test_layer_scale_weighs_what_a_half_adds(x: Tensor) -> None:
     (block,) = body.blocks
     with torch.no_grad():
         block.attention_add.scale.copy_(torch.linspace(0, 1, DIM))
-    expected = x + torch.linspace(0, 1, DIM) * block.attention(block.attention_norm(x), Full())
+    expected = x + torch.linspace(0, 1, DIM) * block.attention(block.attention_norm(x), layer_context())
     torch.testing.assert_close(body(x, one_item()), expected)
 
 
@@ -130,37 +131,12 @@ def test_compiled_blocks_keep_their_names_and_values(
     torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
     with attention_maps(compiled, "attention") as weights:
         compiled(x, one_item())
-    assert len(weights) == 1  # the sources of a graph are checked even so
-
-
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        (None, [None] * 5),
-        ("L", [8] * 5),
-        ("G", [None] * 5),
-        ("LLG", [8, 8, None, 8, 8]),
-    ],
-)
-def test_windows_follow_the_pattern(pattern: str | None, expected: list[int | None]) -> None:
-    assert layer_windows(5, 8, pattern) == expected
-
-
-@pytest.mark.parametrize(("window", "message"), [(None, "window=None .* window_pattern=LG"), (0, "window=0 must be")])
-def test_local_layers_need_a_window(window: int | None, message: str) -> None:
-    with pytest.raises(InvalidValue, match=message):
-        layer_windows(2, window, "LG")
-
-
-@pytest.mark.parametrize("pattern", ["", "LX", "lg"])
-def test_patterns_have_two_letters(pattern: str) -> None:
-    with pytest.raises(InvalidValue, match="must be letters L .local. and G .global."):
-        layer_windows(2, 4, pattern)
+    assert list(weights) == [0]  # the sources of a graph are checked even so
 
 
 def test_windows_reach_the_layers(x: Tensor) -> None:
     """With a window of 1 no token reaches another, as if each were a sample of its own."""
-    body = made(num_layers=2, window=1, window_pattern="L")
+    body = made(num_layers=2, window=1, layers="L")
     alone = made(num_layers=2)
     hidden = body(x, one_item())
     connectivity = one_item()
@@ -199,7 +175,7 @@ def test_no_bias_anywhere(norm: Any) -> None:
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
     """The query tokens are the last; keys of the others are cached."""
-    body = made(positions=POSITIONS[name], window=3, window_pattern="LG", attention=attention(num_kv_heads=1))
+    body = made(positions=POSITIONS[name], window=3, layers="LG", attention=attention(num_kv_heads=1))
     index = torch.arange(LENGTH)[None]
     connectivity = Connectivity(
         order=index,
@@ -260,14 +236,14 @@ def test_blocks_that_listen_by_hand(x: Tensor, memory: Memory, changes: dict[str
     with torch.no_grad():
         for parameter in body.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)
-    rendering = DenseOrZero(memory.connectivity.valid[:, None, None])
+    across = layer_context(memory_rendering=DenseOrZero(memory.connectivity.valid[:, None, None]))
     expected = x
     for block in body.blocks:
         halves = [
-            (block.attention_norm, lambda h, b=block: b.attention(h, Full()), block.attention_add),
+            (block.attention_norm, lambda h, b=block: b.attention(h, layer_context()), block.attention_add),
             (
                 block.cross_attention_norm,
-                lambda h, b=block: b.cross_attention(h, rendering, memory=memory.hidden),
+                lambda h, b=block: b.cross_attention.cross_attend(h, across, memory=memory.hidden),
                 block.cross_attention_add,
             ),
             (block.mlp_norm, block.mlp, block.mlp_add),
@@ -286,7 +262,7 @@ def test_blocks_that_listen_by_hand(x: Tensor, memory: Memory, changes: dict[str
 @pytest.mark.parametrize("name", POSITIONS)
 def test_positions_of_the_memory_are_not_those_of_the_tokens(x: Tensor, memory: Memory, name: str) -> None:
     """The scheme turns and biases the tokens' own attention; what is across has places of its own in its content."""
-    body = made(cross_attention=True, positions=POSITIONS[name], window=1, window_pattern="LG")
+    body = made(cross_attention=True, positions=POSITIONS[name], window=1, layers="LG")
     far = Connectivity(
         memory.connectivity.order,
         memory.connectivity.position + 50,

@@ -602,7 +602,7 @@ def test_mistral(window: int | None) -> None:
         norm=partial(RMSNorm, eps=config.rms_norm_eps),
         positions=Positions(absolute=None, rotary=Rotary(axes=["time"], base=10_000.0), bias=None),
         window=window,
-        window_pattern="L" if window else None,
+        layers="L" if window else "G",
     )
     w = theirs.state_dict()
     weights = {

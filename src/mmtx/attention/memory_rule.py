@@ -62,7 +62,12 @@ class MemoryRule:
         return allowed
 
     def render(self) -> Rendering:
-        """The cheapest rendering that equals the rule; raises ValueError if only one of the sets is packed."""
+        """The cheapest rendering that equals the rule.
+
+        Raises ValueError if only one of the sets is packed, and if a key is private: no other set may attend to it.
+        """
+        if self.keys.private is not None:
+            raise ValueError("private tokens cannot be a memory, as no token of another set may attend to them")
         queries, keys = self.queries.packing, self.keys.packing
         if (queries is None) != (keys is None):
             raise ValueError("a packed set cannot attend to one that is not packed, nor the other way round")

@@ -62,7 +62,7 @@ class Packing:
         """Segments that are equally long, shortest first; empty ones left out."""
         return [group for group in grouped(self.segment_lengths) if self.segment_lengths[group[0]]]
 
-    def stacked(self, values: Int[Tensor, "1 N *A"]) -> list[Int[Tensor, "k n *A"]]:
+    def stacked(self, values: Shaped[Tensor, "1 N *A"]) -> list[Shaped[Tensor, "k n *A"]]:
         """The values of each group's segments, one row for each segment."""
         segments = values[0].split(self.segment_lengths)
         return [torch.stack([segments[i] for i in group]) for group in self.groups()]

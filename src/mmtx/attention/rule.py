@@ -1,7 +1,8 @@
 """The rule of attention within a set: one rule over integers, its brute-force reference, its cheapest equal rendering.
 
-Token *i* attends to token *j* <=> ``valid[j] and segment[i] == segment[j] and order[j] <= order[i]``, or ``i == j``.
-A layer with a window adds: ``|position[i] - position[j]| < window`` on every axis.
+Token *i* attends to token *j* <=> ``valid[j] and segment[i] == segment[j]`` and ``(order[j] == order[i], or
+order[j] < order[i] and not private[j])``, or ``i == j``. A layer with a window adds: ``|position[i] - position[j]| <
+window`` on every axis.
 
 Axes: B rows of the batch (1 where all rows agree), N tokens, Q query tokens, M key tokens.
 """
@@ -24,10 +25,10 @@ from mmtx.attention.per_segment import PerSegment, SegmentGroup
 
 
 class Pattern(Enum):
-    """What the host knows of `order` from how the set was built, without reading the device."""
+    """What the host knows of `order` and `private` from how the set was built, without reading the device."""
 
     FULL = "all orders of a segment are equal"
-    CAUSAL = "order rises from token to token within a segment"
+    CAUSAL = "order rises from token to token within a segment, and none is private"
     MIXED = "anything else"
 
 
@@ -36,7 +37,7 @@ class Connectivity:
     """The integers of every token, and what the host knows of them.
 
     Attributes:
-        order: a token attends to tokens of the same or lower order.
+        order: a token attends to tokens of the same order, and to those of lower order that are not private.
         position: coordinates (time, row, column).
         segment: which sample of a packed row the token belongs to.
         valid: the token is real.
@@ -45,6 +46,7 @@ class Connectivity:
         packed: a row may hold several segments; False is a promise that none does.
         packing: where the tokens of a packed row come from; None where rows are samples.
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
+        private: only tokens of its own order attend to the token; None is a promise that none is private.
     """
 
     order: Int[Tensor, "#B N"]
@@ -56,9 +58,15 @@ class Connectivity:
     packed: bool = True
     packing: Packing | None = None
     num_queries: int | None = None
+    private: Bool[Tensor, "#B N"] | None = None
 
     def __len__(self) -> int:
         return self.order.shape[1]
+
+    @property
+    def is_sequence(self) -> bool:
+        """The host knows that the tokens of a sample stand in their order, each in one of its own."""
+        return self.pattern is Pattern.CAUSAL
 
     @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
@@ -69,8 +77,16 @@ class Connectivity:
         return self.segment[:, self._first_query :]
 
     @property
+    def query_valid(self) -> Bool[Tensor, "#B Q"]:
+        return self.valid[:, self._first_query :]
+
+    @property
     def _first_query(self) -> int:
         return 0 if self.num_queries is None else len(self) - self.num_queries
+
+    @property
+    def _private(self) -> Bool[Tensor, "#B N"]:
+        return torch.zeros_like(self.valid) if self.private is None else self.private
 
     def tail(self, num_queries: int) -> Connectivity:
         """The same tokens, of which only the last `num_queries` are queries."""
@@ -90,18 +106,24 @@ class Connectivity:
 
     def _map(self, of: Callable[[Tensor], Tensor]) -> Connectivity:
         order, position, segment, valid = of(self.order), of(self.position), of(self.segment), of(self.valid)
-        return replace(self, order=order, position=position, segment=segment, valid=valid, packing=None)
+        private = None if self.private is None else of(self.private)
+        return replace(
+            self, order=order, position=position, segment=segment, valid=valid, private=private, packing=None
+        )
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
-        rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid))
+        rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid, self._private))
         order, segment = self.order.expand(rows, -1).tolist(), self.segment.expand(rows, -1).tolist()
         valid, position = self.valid.expand(rows, -1).tolist(), self.position.expand(rows, -1, -1).tolist()
+        private = self._private.expand(rows, -1).tolist()
         allowed = torch.zeros(rows, len(self) - self._first_query, len(self), dtype=torch.bool)
         for b in range(rows):
             for i in range(self._first_query, len(self)):
                 for j in range(len(self)):
-                    attends = valid[b][j] and segment[b][i] == segment[b][j] and order[b][j] <= order[b][i]
+                    earlier = order[b][j] < order[b][i] and not private[b][j]
+                    in_order = order[b][j] == order[b][i] or earlier
+                    attends = valid[b][j] and segment[b][i] == segment[b][j] and in_order
                     if window is not None:
                         near = all(abs(p - q) < window for p, q in zip(position[b][i], position[b][j], strict=True))
                         attends = attends and near
@@ -111,7 +133,10 @@ class Connectivity:
     def dense(self, window: int | None = None) -> Bool[Tensor, "#B Q M"]:
         """The rule as one boolean tensor, True where a query may attend to a key."""
         first = self._first_query
-        allowed = self.order[:, None, :] <= self.order[:, first:, None]
+        key_order, query_order = self.order[:, None, :], self.order[:, first:, None]
+        allowed = key_order <= query_order
+        if self.private is not None:
+            allowed = allowed & (~self.private[:, None, :] | (key_order == query_order))
         if self.padded:
             allowed = allowed & self.valid[:, None, :]
         if self.packed:
@@ -165,26 +190,30 @@ class Connectivity:
 
     def _segments(self, window: int | None) -> PerSegment:
         assert self.packing is not None
-        groups, orders = self.packing.groups(), self.packing.stacked(self.order)
+        groups, stacked = self.packing.groups(), self.packing.stacked
+        privates = [None] * len(groups) if self.private is None else stacked(self.private)
+        columns = groups, stacked(self.order), stacked(self.position), privates
         made = []
-        for samples, order, position in zip(groups, orders, self.packing.stacked(self.position), strict=True):
+        for samples, order, position, private in zip(*columns, strict=True):
             rendering: Rendering = Causal() if self.pattern is Pattern.CAUSAL else Full()
             if self.pattern is Pattern.MIXED or window is not None:
                 zero, real = torch.zeros_like(order), torch.ones_like(order, dtype=torch.bool)
-                alone = Connectivity(order, position, zero, real, padded=False, packed=False)
+                alone = Connectivity(order, position, zero, real, padded=False, packed=False, private=private)
                 rendering = Dense(alone.dense(window)[:, None])
             made.append(SegmentGroup(samples, rendering))
         return PerSegment(self.packing.segment_lengths, self.packing.segment_lengths, tuple(made))
 
     def _flex(self, window: int | None) -> Flex:
-        tensors, first = (self.order, self.segment, self.valid, self.position), self._first_query
-        rows = max(t.shape[0] for t in tensors)
-        order, segment, valid, position = (t.expand(rows, *t.shape[1:]) for t in tensors)
+        tensors, first = (self.order, self.segment, self.valid, self.position, self._private), self._first_query
+        rows, some_are_private = max(t.shape[0] for t in tensors), self.private is not None
+        order, segment, valid, position, private = (t.expand(rows, *t.shape[1:]) for t in tensors)
 
         @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
         def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
             i, j = q_index + first, kv_index
             attends = valid[b, j] & (segment[b, i] == segment[b, j]) & (order[b, j] <= order[b, i])
+            if some_are_private:
+                attends = attends & (~private[b, j] | (order[b, j] == order[b, i]))
             if window is not None:
                 for axis in range(3):
                     attends = attends & ((position[b, i, axis] - position[b, j, axis]).abs() < window)

@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtx.config.migrations import moved
 from mmtx.config.redaction import is_in_clear
-from mmtx.config.schema import GIVEN, encoder_node, top_level
+from mmtx.config.schema import GIVEN, STACKS, stack_node, top_level
 from mmtx.config.targets import argument_types, look_where_mmtx_was_started, packages, parameters, resolve
 from mmtx.config.value_types import as_text, conforms, describe, shown
 from mmtx.errors import UserError, nearest
@@ -40,10 +40,10 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     found = [*_unknown_or_wrong(config, types, "", types), *_missing(config, types, "")]
     plugins = packages(config)
     for group, node in config.items():
-        if group == "encoder":
-            node = encoder_node(config)
+        if group in STACKS:
+            node = stack_node(config, group)
         if isinstance(node, Mapping):
-            found += _node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
+            found += node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
     found += _missing_packages(plugins)
     found += _secrets_in_clear(config, "")
     of_backbone = {finding.path.partition(".")[2] for finding in found if finding.path.startswith("backbone.")}
@@ -54,12 +54,8 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def node_findings(node: Mapping[str, Any], path: str, given: set[str], plugins: Sequence[str] = ()) -> list[Finding]:
+def node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str] = ()) -> Iterator[Finding]:
     """The same for one node; `given` are arguments of its class that are no keys."""
-    return list(_node_findings(node, path, given, plugins))
-
-
-def _node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str]) -> Iterator[Finding]:
     if isinstance(node, Mapping):
         if "_target_" in node:
             try:
@@ -70,10 +66,10 @@ def _node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str]
             yield from _signature_findings(node, target, path, given)
             given = set()
         for key, child in node.items():
-            yield from _node_findings(child, f"{path}.{key}", given, plugins)
+            yield from node_findings(child, f"{path}.{key}", given, plugins)
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for index, child in enumerate(node):
-            yield from _node_findings(child, f"{path}[{index}]", set(), plugins)
+            yield from node_findings(child, f"{path}[{index}]", set(), plugins)
 
 
 def _signature_findings(

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 5
+FORMAT = 6
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
@@ -19,11 +19,16 @@ IN_FILES = re.compile(r"mmtx\.(data|modalities|nn|objectives|run|sweep|training)
 
 LOADER = {"packing": False, "on_bad_sample": "raise", "max_bad_share": 0.01}
 """Keys of the loader that the oldest configs lack, and what was done before they came."""
-MOVED = re.compile(
+LOADER_KEY = re.compile(
     r"data\.(?:parts\.[^.=]+\.)?(batch_size|eval_batch_size|num_workers|packing|on_bad_sample|max_bad_share)"
 )
 """Keys of the loader, which were keys of the data, and of the parts of a mixture, until format 4."""
-OVERRIDE = re.compile(rf"^([+~]*){MOVED.pattern}(?==|$)")
+LAYERS_KEY = re.compile(r"(backbone|encoder)\.window_pattern")
+"""The pattern of kinds of layers until format 6; null stood for G alone."""
+OVERRIDE = re.compile(r"^([+~]*)([^=]+)(=.*)?$", re.DOTALL)
+
+KINDS = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
+"""The kinds of layers that there were before they had a key."""
 
 
 def migrated_config(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -57,8 +62,9 @@ def migrated_checkpoint(checkpoint: Mapping[str, Any], where: str) -> dict[str, 
 
 def moved(key: str) -> str | None:
     """What a key is called now that has moved; None: it has not."""
-    match = MOVED.fullmatch(key)
-    return f"loader.{match[1]}" if match else None
+    if match := LOADER_KEY.fullmatch(key):
+        return f"loader.{match[1]}"
+    return f"{match[1]}.layers" if (match := LAYERS_KEY.fullmatch(key)) else None
 
 
 def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
@@ -69,10 +75,19 @@ def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
             return {key: inner if isinstance(inner, str) else renamed(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [renamed(inner) for inner in value]
-        return OVERRIDE.sub(r"\1loader.\2", value) if isinstance(value, str) else value
+        return _moved_override(value) if isinstance(value, str) else value
 
     migrated: dict[str, Any] = renamed(content)
     return migrated
+
+
+def _moved_override(text: str) -> str:
+    match = OVERRIDE.match(text)
+    new = moved(match[2]) if match else None
+    if match is None or new is None:
+        return text
+    value = match[3] or ""
+    return f"{match[1]}{new}{'=G' if value == '=null' and new.endswith('.layers') else value}"
 
 
 def _migrated(stored: dict[str, Any], written: Any, where: str) -> dict[str, Any]:
@@ -104,7 +119,7 @@ def _with_a_loader(stored: dict[str, Any]) -> dict[str, Any]:
 
     def without_loader(node: Any) -> Any:
         is_node = isinstance(node, dict)
-        return {key: node[key] for key in node if not moved(f"data.{key}")} if is_node else node
+        return {key: node[key] for key in node if not LOADER_KEY.fullmatch(f"data.{key}")} if is_node else node
 
     config = stored["config"]
     if not isinstance(config.get("data"), dict):
@@ -130,6 +145,21 @@ def _in_words_of_the_field(stored: dict[str, Any]) -> dict[str, Any]:
     if "module" in stored:
         renamed["module"] = {"skipped_samples": stored["module"].get("left_out", 0), **stored["module"]}
     return renamed
+
+
+def _with_kinds_of_layers(stored: dict[str, Any]) -> dict[str, Any]:
+    """``window_pattern``, which is ``layers``, whose letters are kinds."""
+
+    def renamed(node: Any, kinds: Mapping[str, Any]) -> Any:
+        if not isinstance(node, Mapping):
+            return node
+        layers = {"layers": node["window_pattern"] or "G"} if "window_pattern" in node else {}
+        return {**{key: value for key, value in node.items() if key != "window_pattern"}, **layers, **kinds}
+
+    config = stored["config"]
+    backbone = {"backbone": renamed(config["backbone"], {"kinds": KINDS})} if "backbone" in config else {}
+    encoder = {"encoder": renamed(config["encoder"], {})} if "encoder" in config else {}
+    return {**stored, "config": {**config, **backbone, **encoder}}
 
 
 def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
@@ -163,5 +193,6 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     2: _by_public_names,
     3: _with_a_loader,
     4: _in_words_of_the_field,
+    5: _with_kinds_of_layers,
 }
 """What makes each format the next one."""

@@ -47,9 +47,26 @@ def top_level() -> dict[str, Any]:
     return types | {key: named.get(type(value), type(value)) for key, value in defaults().items()}
 
 
-def encoder_node(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The encoder's config: that of the backbone, with what stands under ``encoder`` in its place."""
-    return _merged(config.get("backbone"), config["encoder"])
+STACKS = ("backbone", "encoder")
+
+
+def stack_node(config: Mapping[str, Any], stack: str) -> Any:
+    """The config of a stack; the encoder's is that of the backbone, with what stands under ``encoder`` in its place.
+
+    Kinds of layers, and their parts, which wait for a width, need not say so.
+    """
+    backbone = config.get("backbone")
+    node = _merged(backbone, config["encoder"]) if stack == "encoder" else backbone
+    if not isinstance(node, Mapping) or not isinstance(node.get("kinds"), Mapping):
+        return node
+    return {**node, "kinds": {letter: _kind(kind) for letter, kind in node["kinds"].items()}}
+
+
+def _kind(kind: Any) -> Any:
+    if not isinstance(kind, Mapping):
+        return kind
+    parts = {key: {"_partial_": True, **part} if isinstance(part, Mapping) else part for key, part in kind.items()}
+    return {"_target_": "mmtx.nn.LayerKind", **parts}
 
 
 def _merged(base: Any, over: Any) -> Any:

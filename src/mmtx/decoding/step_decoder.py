@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmtx.decoding.history import History
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.attention import LayerCache
+from mmtx.nn.cache import Cache
 from mmtx.tokens import HiddenStates, Span, TokenSet
 
 
@@ -43,8 +43,8 @@ class StepDecoder:
         2      R0 S0 A0 R1 S1   A1 R2 S2   S2
 
     That is exact while no step has left the window, and where no token attends to tokens that arrive later: steps are
-    on the last clock of the set, actions come last in their step, and neither goes through an encoder. Otherwise
-    everything is recomputed in every step.
+    on the last clock of the set, actions come last in their step, neither goes through an encoder, and all mixers can
+    keep what they need. Otherwise everything is recomputed in every step.
 
     Args:
         names: of the set.
@@ -60,11 +60,12 @@ class StepDecoder:
         clocks = list(dict.fromkeys(model.clock_of[name] for name in decoded))
         on_last = [name for name in decoded if model.clock_of[name] == clocks[-1]]
         ends_step = actor.action not in timed or on_last[-1] == actor.action
-        self._exact = cache and on_last == self._timed and ends_step
+        caches = model.backbone.new_cache(0) is not None
+        self._exact = cache and caches and on_last == self._timed and ends_step
         self._per_step = {
             name: int(model.tokenizer(name).num_tokens(torch.ones(1, dtype=torch.long))) for name in timed
         }
-        self._layers: list[LayerCache] = []
+        self._cache: Cache | None = None
         self._rows = torch.zeros(0, dtype=torch.long)
 
     def states(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[HiddenStates, int]:
@@ -74,18 +75,18 @@ class StepDecoder:
         if not self._exact:
             return self._model.run(token_set), history.num_steps
         columns = self._by_arrival(token_set, history.num_steps)
-        if not self._layers:
-            self._layers = self._model.backbone.new_cache(len(columns) + history.context * sum(self._per_step.values()))
+        if self._cache is None:
+            capacity = len(columns) + history.context * sum(self._per_step.values())
+            self._cache = self._model.backbone.new_cache(capacity)
         elif len(acting) < len(self._rows):
-            kept = torch.isin(self._rows, acting).nonzero()[:, 0].to(device)
-            for layer in self._layers:
-                layer.select(kept)
+            self._cache.select(torch.isin(self._rows, acting).nonzero()[:, 0].to(device))
+        assert self._cache is not None
         self._rows = acting
-        new = columns[self._layers[0].length :]
+        new = columns[self._cache.length :]
         memory = self._model.run_encoder(token_set.memory) if token_set.memory is not None else None
         queries = (token_set.content + token_set.place)[:, new]
         connectivity = token_set.connectivity.arranged(columns).tail(len(new))
-        hidden = self._model.backbone(queries, connectivity, cache=self._layers, memory=memory)
+        hidden = self._model.backbone(queries, connectivity, cache=self._cache, memory=memory)
         return self._last_step(hidden, new, token_set), 1
 
     def _by_arrival(self, token_set: TokenSet, num_steps: int) -> Int[Tensor, " n"]:

@@ -11,7 +11,7 @@ from mmtx.batch import Batch
 from mmtx.decoding.prompt_lookup import PromptLookup
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.attention import LayerCache
+from mmtx.nn.cache import Cache
 from mmtx.tokens import TokenSet
 
 Logits = Callable[[Tensor], Tensor]
@@ -29,7 +29,7 @@ class TextDecoder:
         text: name of the text.
         start: columns of the text that are given.
         stop: columns that may be written in all.
-        cache: keep keys and values of earlier tokens, as long as nothing is cropped.
+        cache: keep what layers need of earlier tokens, as long as nothing is cropped, and if all mixers can.
     """
 
     def __init__(
@@ -56,8 +56,9 @@ class TextDecoder:
         if cache and start <= room and _cache_can_grow(model, text):
             blank = self.written.new_zeros(len(self.written), room - start)
             whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
-            self._cached = _Cached(model, tokenizer, whole, room)
-            if len(self.written) == 1:
+            empty = model.backbone.new_cache(len(whole.connectivity))
+            self._cached = _Cached(model, tokenizer, whole, room, empty) if empty is not None else None
+            if empty is not None and empty.rewinds and len(self.written) == 1:
                 self._lookup = PromptLookup(self.written[0].tolist())
 
     def scores(self) -> Float[Tensor, "B V"]:
@@ -97,12 +98,11 @@ class TextDecoder:
 class _Cached:
     """Hidden states of the newest columns, every token computed once."""
 
-    def __init__(self, model: MultimodalTransformer, tokenizer: Ids, whole: TokenSet, room: int) -> None:
-        self.room = room
+    def __init__(self, model: MultimodalTransformer, tokenizer: Ids, whole: TokenSet, room: int, cache: Cache) -> None:
+        self.room, self._cache = room, cache
         self._backbone, self._tokenizer = model.backbone, tokenizer
         self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
         self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
-        self._cache: list[LayerCache] = self._backbone.new_cache(len(self._connectivity))
         self._before = len(self._connectivity) - room  # tokens that stand before the text
 
     def hidden(self, written: Int[Tensor, "B n"], draft: list[int]) -> Float[Tensor, "B k D"]:
@@ -112,10 +112,9 @@ class _Cached:
         columns = torch.cat([written[:, -1:], written.new_tensor([draft] * len(written))], dim=1)
         x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
         connectivity = self._connectivity.prefix(stop)
-        if self._cache[0].length:
+        if self._cache.length:
             connectivity = connectivity.tail(1 + len(draft))
-            for layer in self._cache:
-                layer.length = newest
+            self._cache.length = newest
         else:
             x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
         return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(draft) :]
@@ -126,8 +125,7 @@ class _Cached:
             self._place = self._place[index]
         if self._memory is not None:
             self._memory = self._memory.select(index)
-        for layer in self._cache:
-            layer.select(index)
+        self._cache.select(index)
 
 
 def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:

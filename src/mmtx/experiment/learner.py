@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.batch import Spec
 from mmtx.config.construct import construct, construct_as, of_kind
-from mmtx.config.schema import Config, encoder_node
+from mmtx.config.schema import Config, stack_node
 from mmtx.config.targets import packages
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.experiment.collector import Collector
@@ -54,10 +54,10 @@ def make_stacks(config: Config, attempt: Attempt) -> tuple[Backbone | None, Back
     if attempt("encode", lambda: check_encode(encode, config["modality"])) is None:
         return None, None
     make = partial(construct_as, Backbone, plugins=plugins)
-    backbone = attempt("backbone", lambda: make(config["backbone"], cross_attention=bool(encode)))
+    backbone = attempt("backbone", lambda: make(stack_node(config, "backbone"), cross_attention=bool(encode)))
     if not encode or backbone is None:
         return backbone, None
-    encoder = attempt("encoder", lambda: make(encoder_node(config), cross_attention=False))
+    encoder = attempt("encoder", lambda: make(stack_node(config, "encoder"), cross_attention=False))
     return (backbone, encoder) if encoder is not None else (None, None)
 
 

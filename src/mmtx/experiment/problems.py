@@ -54,11 +54,23 @@ def training_problems(
         yield f"trainer.strategy={training.strategy} {problem}"
     if training.is_sharded and optimisation is not None and optimisation.ema_decay is not None:
         yield f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2"
+    if learner is not None and data is not None and data.packing:
+        yield from _unpackable(learner)
     if training.device_type == "cpu" and learner is not None:
         stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
         for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
             problem = "cannot train here, as FlexAttention does not support backward on CPU"
             yield f"{key}.flex=true {problem}; set {key}.flex=false"
+
+
+def _unpackable(learner: Learner) -> Iterator[str]:
+    """Mixers that cannot keep the samples of a packed row apart."""
+    for key, stack in (("backbone", learner.model.backbone), ("encoder", learner.model.encoder)):
+        try:
+            if stack is not None:
+                stack.check_packing()
+        except InvalidValue as error:
+            yield str(error.under(key))
 
 
 def check_steps(training: Training, data: DataModule) -> None:

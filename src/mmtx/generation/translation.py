@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from mmtx.data.collate import collate
+from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, rest_of_set, with_field
 from mmtx.generation.trained import Trained
@@ -53,10 +54,8 @@ def translate(
 def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
     """Ids of a text as the data has them: between its marks, where it has any."""
     vocabulary, longest = learner.specs[name].vocabulary, learner.specs[name].fields["ids"].max_length
-    assert vocabulary is not None and longest is not None
-    begin = [vocabulary.begin] if vocabulary.begin is not None else []
-    end = [vocabulary.end] if vocabulary.end is not None else []
-    ids = [*begin, *vocabulary.encode(text), *end]
+    assert isinstance(vocabulary, TextVocabulary) and longest is not None
+    ids = vocabulary.encode_marked(text)
     if len(ids) > longest:
         raise InvalidValue("prompt", text, f"is {len(ids)} ids long; the model reads {longest}")
     return torch.tensor(ids)

@@ -20,11 +20,11 @@ from mmtx.learner import Learner
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
-    *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "window", "multiple_of"),
+    *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
     *("suppress", "suppress_first", "references"),
-    *("objective.masked_token.share",),
+    *("objective.masked_token.share", "backbone.window", "encoder.window"),
 }
 """Keys, or paths, that do not change what the weights compute."""
 FILES = (

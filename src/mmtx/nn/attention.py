@@ -10,23 +10,26 @@ from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
-from mmtx.nn.positions import RotaryTable, rotate
+from mmtx.nn.cache import LayerCache, MixerCache
+from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.mixer import Mixer
+from mmtx.nn.positions import rotate
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
 
 
-class LayerCache:
-    """Keys and values of one layer: of earlier tokens, in a buffer of fixed capacity, and of a memory.
+class KeyValueCache(MixerCache):
+    """Keys and values of earlier tokens, in a buffer of fixed capacity.
 
     Attributes:
-        memory: keys and values of the memory; None until a first call has computed them.
-        bias: of queries, keys and values side by side, likewise.
+        bias: of queries, keys and values side by side; None until a first call has computed it.
     """
 
+    rewinds = True
+
     def __init__(self, capacity: int) -> None:
-        self.capacity, self.length = capacity, 0
-        self.memory: tuple[Tensor, Tensor] | None = None
+        self.capacity = capacity
         self.bias: Tensor | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -35,24 +38,21 @@ class LayerCache:
         """Keeps some rows, in any order, any number of times."""
         if self._keys is not None and self._values is not None:
             self._keys, self._values = self._keys[index], self._values[index]
-        if self.memory is not None:
-            self.memory = (self.memory[0][index], self.memory[1][index])
 
     def extend(
-        self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"]
+        self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int
     ) -> tuple[Float[Tensor, "B G M E"], Float[Tensor, "B G M E"]]:
-        """Appends, and gives all keys and values so far."""
+        """Puts keys and values behind the first `past`, and gives all up to them."""
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:2], self.capacity, k.shape[3])
             self._values = torch.empty_like(self._keys)
-        stop = self.length + k.shape[2]
-        self._keys[:, :, self.length : stop] = k
-        self._values[:, :, self.length : stop] = v
-        self.length = stop
+        stop = past + k.shape[2]
+        self._keys[:, :, past:stop] = k
+        self._values[:, :, past:stop] = v
         return self._keys[:, :, :stop], self._values[:, :, :stop]
 
 
-class Attention(nn.Module):
+class Attention(Mixer):
     """Scaled dot-product attention with grouped queries. Made by ``attention(dim, num_heads)``.
 
     Args:
@@ -65,6 +65,9 @@ class Attention(nn.Module):
         qk_norm: ``qk_norm(head_dim)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
         dropout: of attention weights.
     """
+
+    head_dim: int
+    packs = True
 
     def __init__(
         self,
@@ -104,34 +107,31 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B N D"],
-        rendering: Rendering,
-        rotary: RotaryTable | None = None,
+        context: LayerContext,
+        *,
         bias: Bias = None,
-        cache: LayerCache | None = None,
-        memory: Float[Tensor, "B M D"] | None = None,
+        cache: MixerCache | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """Args:
-        x: query tokens; without a memory, key tokens as well.
-        rendering: the mask, and the kernel that computes attention under it.
-        rotary: angles of the tokens in `x`.
-        bias: added to the scores.
-        cache: keys and values of earlier calls; extended by this one.
-        memory: key tokens of another set (cross-attention).
-        """
-        if memory is not None:
-            return self._cross_attend(x, rendering, cache, memory)
+        """Every token attends to those of its own set that the rendering allows."""
+        assert cache is None or isinstance(cache, KeyValueCache)
         parts = F.linear(x, self.qkv.weight, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._normalise_queries(self._heads(parts[0])), *self._keys_and_values(parts[1], parts[2])
-        if rotary is not None:
-            q, k = rotate(q, rotary), rotate(k, rotary)
+        if context.rotary is not None:
+            q, k = rotate(q, context.rotary), rotate(k, context.rotary)
         if cache is not None:
-            k, v = cache.extend(k, v)
-        return self._attend(q, k, v, rendering, bias)
+            k, v = cache.extend(k, v, context.past)
+        return self._attend(q, k, v, context.rendering, bias)
 
-    def _cross_attend(
-        self, x: Float[Tensor, "B N D"], rendering: Rendering, cache: LayerCache | None, memory: Float[Tensor, "B M D"]
+    def cross_attend(
+        self,
+        x: Float[Tensor, "B N D"],
+        context: LayerContext,
+        *,
+        memory: Float[Tensor, "B M D"],
+        cache: LayerCache | None = None,
     ) -> Float[Tensor, "B N D"]:
-        """To a memory, whose keys and values are computed once where there is a cache."""
+        """Every token attends to a memory, whose keys and values are computed once where there is a cache."""
+        assert context.memory_rendering is not None
         weight, bias, width = self.qkv.weight, self._bias(), self.widths[0]
         q = self._normalise_queries(self._heads(F.linear(x, weight[:width], None if bias is None else bias[:width])))
         kv = cache.memory if cache is not None else None
@@ -140,7 +140,10 @@ class Attention(nn.Module):
             kv = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
             if cache is not None:
                 cache.memory = kv
-        return self._attend(q, *kv, rendering, None)
+        return self._attend(q, *kv, context.memory_rendering, None)
+
+    def new_cache(self, capacity: int) -> KeyValueCache:
+        return KeyValueCache(capacity)
 
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
@@ -157,7 +160,7 @@ class Attention(nn.Module):
     def _heads(self, x: Float[Tensor, "B N width"]) -> Float[Tensor, "B heads N E"]:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
 
-    def _bias(self, cache: LayerCache | None = None) -> Tensor | None:
+    def _bias(self, cache: KeyValueCache | None = None) -> Tensor | None:
         if cache is not None and cache.bias is not None:
             return cache.bias
         if not self.biases:

@@ -5,8 +5,9 @@ Axes as in `attention.rule`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
 from mmtx.nn.backbone import Backbone
+from mmtx.nn.layer_context import LayerContext
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Recording:
     """
 
     rendering: Rendering
-    weights: list[Float[Tensor, "B Q M"]]
+    weights: dict[int, Float[Tensor, "B Q M"]]
+    layer: int
 
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
@@ -36,27 +39,37 @@ class Recording:
             columns = identity[:, start : start + width]
             columns = nn.functional.pad(columns, (0, width - columns.shape[1]))
             parts.append(self.rendering.attend(q, k, columns.expand_as(v), bias=bias, scale=scale))
-        self.weights.append(torch.cat(parts, dim=-1)[..., :num_keys].mean(1).detach().float())
+        self.weights[self.layer] = torch.cat(parts, dim=-1)[..., :num_keys].mean(1).detach().float()
         return self.rendering.attend(q, k, v, bias=bias, scale=scale, dropout=dropout)
 
 
 @contextmanager
-def attention_maps(stack: Backbone, part: str) -> Iterator[list[Float[Tensor, "B Q M"]]]:
-    """Records the weights of each layer, averaged over its heads, in a forward pass of the stack within this context.
+def attention_maps(
+    stack: Backbone, part: Literal["attention", "cross_attention"]
+) -> Iterator[dict[int, Float[Tensor, "B Q M"]]]:
+    """Records the weights of each layer that attends, averaged over its heads, in a forward pass of the stack within
+    this context.
 
     Args:
         stack: encoder or backbone.
         part: ``attention``, or ``cross_attention``, where the keys are the tokens of the memory.
     """
-    weights: list[Tensor] = []
+    weights: dict[int, Tensor] = {}
 
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        x, rendering, *rest = args
-        return (x, Recording(rendering, weights), *rest), kwargs
+    def record(layer: int, module: nn.Module, args: tuple[Tensor, LayerContext], kwargs: dict[str, Any]) -> Any:
+        x, context = args
+        if part == "attention":
+            context = replace(context, rendering=Recording(context.rendering, weights, layer))
+        elif context.memory_rendering is not None:
+            context = replace(context, memory_rendering=Recording(context.memory_rendering, weights, layer))
+        return (x, context), kwargs
 
     # compiled code would not run the hooks
     eager = torch.compiler.set_stance("force_eager") if stack.is_compiled else nullcontext()
-    hooks = [getattr(block, part).register_forward_pre_hook(record, with_kwargs=True) for block in stack.blocks]
+    hooks = [
+        block.register_forward_pre_hook(partial(record, layer), with_kwargs=True)
+        for layer, block in enumerate(stack.blocks)
+    ]
     try:
         with eager:
             yield weights

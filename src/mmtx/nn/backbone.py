@@ -1,21 +1,23 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from mmtx.attention.kernels import Bias, Rendering
 from mmtx.attention.memory_rule import Memory, MemoryRule
-from mmtx.attention.packing import Packing
 from mmtx.attention.rule import Connectivity
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
-from mmtx.nn.attention import LayerCache
+from mmtx.nn.block import Block
+from mmtx.nn.cache import Cache
 from mmtx.nn.init import initialise
-from mmtx.nn.positions import Positions, RotaryTable
+from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
+from mmtx.nn.mixer import Mixer
+from mmtx.nn.positions import Positions, Rotary
 
 
 class Backbone(nn.Module):
@@ -26,7 +28,7 @@ class Backbone(nn.Module):
         dim: width D.
         num_layers: blocks.
         num_heads: attention heads; divides `dim`.
-        attention: ``attention(dim, num_heads)`` makes a block's attention.
+        attention: ``attention(dim, num_heads)`` makes a block's mixer, and its cross-attention.
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
@@ -37,8 +39,9 @@ class Backbone(nn.Module):
         drop_path: chance of skipping a half of a block for a whole sample (Huang et al. 2016, arXiv 1603.09382),
             rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
         layer_scale: initial value of a learned scale on each half's output (Touvron et al. 2021, arXiv 2103.17239).
-        window: reach of local layers, in positions.
-        window_pattern: one letter a layer, repeated over the depth: G is global, L local; None: all are global.
+        layers: one letter a layer, its kind, repeated over the depth: ``LLLG``.
+        kinds: of layers, by letter; what they leave open is as above.
+        window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
         compile: compile each block with `torch.compile`.
@@ -52,7 +55,7 @@ class Backbone(nn.Module):
         dim: int,
         num_layers: int,
         num_heads: int,
-        attention: Callable[[int, int], nn.Module],
+        attention: Callable[[int, int], Mixer],
         mlp: Callable[[int], nn.Module],
         norm: Callable[[int], nn.Module],
         positions: Positions,
@@ -62,8 +65,9 @@ class Backbone(nn.Module):
         dropout: float,
         drop_path: float,
         layer_scale: float | None,
+        layers: str,
+        kinds: Mapping[str, LayerKind],
         window: int | None,
-        window_pattern: str | None,
         init_std: float,
         activation_checkpointing: bool,
         compile: bool,
@@ -75,33 +79,29 @@ class Backbone(nn.Module):
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
         self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
-        self.windows = layer_windows(num_layers, window, window_pattern)
-        self.activation_checkpointing, self.flex = activation_checkpointing, flex
+        self.activation_checkpointing, self.flex, self.is_compiled = activation_checkpointing, flex, compile
         self.input_norm, self.embed_dropout = norm(dim) if input_norm else nn.Identity(), nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
+        letters = letters_of(layers, num_layers, kinds)
+        self.windows = windows_of(letters, window, kinds)
+        self.mixer_keys = [f"kinds.{letter}.mixer" if kinds[letter].mixer else "attention" for letter in letters]
         self.blocks = nn.ModuleList(
             Block(
                 dim,
-                attention=attention(dim, num_heads),
-                cross_attention=attention(dim, num_heads) if cross_attention else None,
-                mlp=mlp(dim),
+                mixer=made_mixer(kinds[letter].mixer or attention, dim, num_heads, key),
+                cross_attention=made_cross_attention(attention, dim, num_heads) if cross_attention else None,
+                mlp=(kinds[letter].mlp or mlp)(dim),
                 norm=norm,
                 norm_first=norm_first,
                 dropout=dropout,
                 drop_path=drop_path * layer / max(num_layers - 1, 1),
                 layer_scale=layer_scale,
             )
-            for layer in range(num_layers)
+            for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
-        first = self.blocks[0]
-        assert isinstance(first, Block)
-        assert isinstance(first.attention.head_dim, int)
-        self.head_dim = first.attention.head_dim
-        if positions.rotary is not None:
-            _check_head_dim(dim, self.head_dim, least=2 * len(positions.rotary.axes))
+        _check_head_dims(dim, positions.rotary, self.mixers.values())
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
-        self.is_compiled = compile
         if compile:
             for block in self.blocks:
                 block.compile()  # in place, so that state-dict keys stay clean
@@ -110,128 +110,81 @@ class Backbone(nn.Module):
         self,
         x: Float[Tensor, "B N D"],
         connectivity: Connectivity,
-        cache: list[LayerCache] | None = None,
+        cache: Cache | None = None,
         memory: Memory | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
         x: content plus place of the query tokens (all, or the last `num_queries`).
         connectivity: of all tokens.
-        cache: keys and values of the tokens before those in `x`, one per block.
+        cache: what earlier calls left of the tokens before those in `x`; extended by this one.
         memory: the keys of cross-attention.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
-        renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
-        rotary = None
-        if self.positions.rotary is not None:
-            rotary = self.positions.rotary.table(connectivity.query_position, self.head_dim)
-        bias = None
-        if self.position_bias is not None:
-            bias = connectivity.bias(self.position_bias)
-        memory_rendering = MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None
-        memory_hidden = memory.hidden if memory is not None else None
+        contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
+        bias = connectivity.bias(self.position_bias) if self.position_bias is not None else None
+        hidden = memory.hidden if memory is not None else None
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Tensor] = block
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
-            layer_cache, rendering = cache[layer] if cache else None, renderings[self.windows[layer]]
-            x = run(x, rendering, rotary, bias, layer_cache, memory_hidden, memory_rendering, connectivity.packing)
+            layer_cache = cache.layers[layer] if cache is not None else None
+            x = run(x, contexts[layer], bias=bias, memory=hidden, cache=layer_cache)
+        if cache is not None:
+            cache.length += x.shape[1]
         return self.final_norm(x)
 
-    def new_cache(self, capacity: int) -> list[LayerCache]:
-        """An empty cache for at most `capacity` tokens."""
-        return [LayerCache(capacity) for _ in self.blocks]
+    @property
+    def mixers(self) -> dict[str, Mixer]:
+        """A mixer of each kind of layer, by the key that made it."""
+        return {key: block.mixes for key, block in zip(self.mixer_keys, self._layers, strict=True)}
+
+    def new_cache(self, capacity: int) -> Cache | None:
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
+        caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
+        own = [cache for cache in caches if cache is not None]
+        return Cache(own) if len(own) == len(caches) else None
+
+    def check_packing(self) -> None:
+        """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart."""
+        for key, mixer in self.mixers.items():
+            if not mixer.packs:
+                problem = "cannot keep the samples of a packed row apart; set loader.packing=false"
+                raise InvalidValue(key, type(mixer).__name__, problem)
+
+    @property
+    def _layers(self) -> list[Block]:
+        return [block for block in self.blocks if isinstance(block, Block)]
+
+    def _contexts(self, connectivity: Connectivity, memory: Memory | None, past: int) -> list[LayerContext]:
+        """The context of each layer; those of equal windows and heads share one."""
+        if connectivity.packing is not None:
+            self.check_packing()
+        rotary, position = self.positions.rotary, connectivity.query_position
+        needs = [(window, layer.mixes.head_dim) for window, layer in zip(self.windows, self._layers, strict=True)]
+        renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
+        tables = {
+            width: rotary.table(position, width) for _, width in needs if rotary is not None and width is not None
+        }
+        whole = LayerContext(
+            rendering=renderings[self.windows[0]],
+            valid=connectivity.query_valid,
+            segment=connectivity.query_segment,
+            memory_rendering=MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None,
+            packing=connectivity.packing,
+            past=past,
+        )
+        made = {
+            (window, width): replace(whole, rendering=renderings[window], rotary=tables.get(width or 0))
+            for window, width in dict.fromkeys(needs)
+        }
+        return [made[need] for need in needs]
 
 
-class Block(nn.Module):
-    """Self-attention, cross-attention if there is a memory, then feed-forward; each with a residual connection."""
-
-    def __init__(
-        self,
-        dim: int,
-        *,
-        attention: nn.Module,
-        cross_attention: nn.Module | None,
-        mlp: nn.Module,
-        norm: Callable[[int], nn.Module],
-        norm_first: bool,
-        dropout: float,
-        drop_path: float,
-        layer_scale: float | None,
-    ) -> None:
-        super().__init__()
-        self.norm_first = norm_first
-        self.attention_norm, self.attention = norm(dim), attention
-        self.attention_add = Residual(dim, dropout, drop_path, layer_scale)
-        if cross_attention is not None:
-            self.cross_attention_norm, self.cross_attention = norm(dim), cross_attention
-            self.cross_attention_add = Residual(dim, dropout, drop_path, layer_scale)
-        self.mlp_norm, self.mlp = norm(dim), mlp
-        self.mlp_add = Residual(dim, dropout, drop_path, layer_scale)
-
-    def forward(
-        self,
-        x: Float[Tensor, "B N D"],
-        rendering: Rendering,
-        rotary: RotaryTable | None,
-        bias: Bias,
-        cache: LayerCache | None,
-        memory: Float[Tensor, "B S D"] | None,
-        memory_rendering: Rendering | None,
-        packing: Packing | None,
-    ) -> Float[Tensor, "B N D"]:
-        if self.norm_first:
-            added = self.attention(self.attention_norm(x), rendering, rotary, bias, cache)
-            x = self.attention_add(x, added, packing)
-            if memory is not None:
-                added = self.cross_attention(self.cross_attention_norm(x), memory_rendering, cache=cache, memory=memory)
-                x = self.cross_attention_add(x, added, packing)
-            return self.mlp_add(x, self.mlp(self.mlp_norm(x)), packing)
-        added = self.attention(x, rendering, rotary, bias, cache)
-        x = self.attention_norm(self.attention_add(x, added, packing))
-        if memory is not None:
-            added = self.cross_attention(x, memory_rendering, cache=cache, memory=memory)
-            x = self.cross_attention_norm(self.cross_attention_add(x, added, packing))
-        return self.mlp_norm(self.mlp_add(x, self.mlp(x), packing))
-
-
-class Residual(nn.Module):
-    """The residual connection around a half of a block: dropout, learned scale, drop path."""
-
-    def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
-        super().__init__()
-        self.dropout, self.drop_path = nn.Dropout(dropout), drop_path
-        self.scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
-
-    def forward(
-        self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None = None
-    ) -> Float[Tensor, "B N D"]:
-        if self.scale is None and not self.training:
-            return x + added
-        added = self.dropout(added)
-        if self.scale is not None:
-            added = added * self.scale
-        if self.drop_path and self.training:
-            num_samples = len(added) if packing is None else len(packing.lengths)
-            share = added.new_empty(num_samples, 1, 1).bernoulli_(1 - self.drop_path) / (1 - self.drop_path)
-            added = added * (share if packing is None else packing.spread(share))
-        return x + added
-
-
-def _check_head_dim(dim: int, head_dim: int, least: int) -> None:
-    if head_dim % 2 or head_dim < least:
-        need = f"an even one of at least {least}"
-        raise InvalidValue("dim", dim, f"gives heads of width {head_dim}; rotary positions need {need}")
-
-
-def layer_windows(num_layers: int, window: int | None, pattern: str | None) -> list[int | None]:
-    """The window of each layer; None where it is global."""
-    check_at_least("window", window, 1)
-    if pattern is None:
-        return [None] * num_layers
-    if not pattern or set(pattern) - {"L", "G"}:
-        raise InvalidValue("window_pattern", pattern, "must be letters L (local) and G (global)", "LLLG")
-    if "L" in pattern and window is None:
-        raise InvalidValue("window", window, f"must be given for the local layers of window_pattern={pattern}")
-    return [window if pattern[layer % len(pattern)] == "L" else None for layer in range(num_layers)]
+def _check_head_dims(dim: int, rotary: Rotary | None, mixers: Iterable[Mixer]) -> None:
+    least = 2 * len(rotary.axes) if rotary is not None else 0
+    for width in (mixer.head_dim for mixer in mixers if rotary is not None):
+        if width is not None and (width % 2 or width < least):
+            need = f"an even one of at least {least}"
+            raise InvalidValue("dim", dim, f"gives heads of width {width}; rotary positions need {need}")

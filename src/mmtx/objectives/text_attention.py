@@ -40,7 +40,8 @@ def _maps(
         states = model(inputs)
     span, lengths = states.spans[head.text], states.lengths(name).tolist()
     maps = []
-    for row, length, ids, count in zip(weights[-1].cpu(), lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
+    last = weights[max(weights)].cpu()
+    for row, length, ids, count in zip(last, lengths, targets.tolist(), real.sum(1).tolist(), strict=True):
         pieces = [head.decode([i]) or "·" for i in ids[:count]]
         maps.append((row[span.content_start : span.content_start + count, : max(length, 1)], pieces))
     return maps

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmtx.batch import Spec
 from mmtx.config.overrides import written
-from mmtx.config.schema import Config, encoder_node
+from mmtx.config.schema import Config, stack_node
 from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
@@ -130,10 +130,10 @@ def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
     """The part of a config that decides how weights are used and that another may have too."""
     kept: Config = {
         "modality": {name: node for name, node in config["modality"].items() if name in other["modality"]},
-        "backbone": config["backbone"],
+        "backbone": stack_node(config, "backbone"),
         "data": {key: config["data"][key] for key in ("fit", "trim_db", "return_scale") if key in config["data"]},
     }
-    return kept | ({"encoder": encoder_node(config)} if config["encode"] and other["encode"] else {})
+    return kept | ({"encoder": stack_node(config, "encoder")} if config["encode"] and other["encode"] else {})
 
 
 def _set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:

@@ -14,7 +14,7 @@ from mmtx.nn.attention_maps import attention_maps
 @torch.no_grad()
 def attention_shares(
     model: MultimodalTransformer, batch: Batch
-) -> tuple[list[str], Float[Tensor, "layers names names"]]:
+) -> tuple[list[str], dict[int, Float[Tensor, "names names"]]]:
     """The share of its attention that a token of one name gives to the tokens of another, by layer.
 
     Shares are means over heads, the real tokens of a name, and all samples. A row sums to 1, and is NaN for a name
@@ -25,7 +25,8 @@ def attention_shares(
         batch: on the device of the model, not packed.
 
     Returns:
-        The names whose tokens are in the backbone; and a matrix per layer, from the row's name to the column's.
+        The names whose tokens are in the backbone; and a matrix of each layer that attends, from the row's name to the
+        column's.
     """
     with attention_maps(model.backbone, "attention") as weights:
         states = model(batch)
@@ -35,25 +36,29 @@ def attention_shares(
         belongs[span.start : span.stop, column] = 1.0
     queries = real[..., None] * belongs
     count = queries.sum((0, 1))[:, None]
-    layers = [torch.einsum("bqf,bqm,mt->ft", queries, layer.float(), belongs) / count for layer in weights]
-    return names, torch.stack(layers).cpu()
+    return names, {
+        layer: (torch.einsum("bqf,bqm,mt->ft", queries, attended.float(), belongs) / count).cpu()
+        for layer, attended in weights.items()
+    }
 
 
 def draw_attention_shares(model: MultimodalTransformer, batch: Batch, path: Path) -> Path | None:
-    """Draws `attention_shares`; None if only one name of the batch is in the backbone."""
+    """Draws `attention_shares`; None if only one name of the batch is in the backbone, or no layer attends."""
     if sum(name in batch for name in model.decoded) < 2:
         return None
     from matplotlib.figure import Figure
 
     names, layers = attention_shares(model, batch)
+    if not layers:
+        return None
     figure = Figure(
         figsize=(1.2 + (0.5 + 0.6 * len(names)) * len(layers), 1.4 + 0.6 * len(names)), layout="constrained"
     )
-    for layer, shares in enumerate(layers):
-        axes = figure.add_subplot(1, len(layers), layer + 1)
+    for place, (layer, shares) in enumerate(layers.items()):
+        axes = figure.add_subplot(1, len(layers), place + 1)
         axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis")
         axes.set_xticks(range(len(names)), names, rotation=45, fontsize=8)
-        axes.set_yticks(range(len(names)), names if layer == 0 else [""] * len(names), fontsize=8)
+        axes.set_yticks(range(len(names)), names if place == 0 else [""] * len(names), fontsize=8)
         axes.set_title(f"layer {layer + 1}", fontsize=9)
         for row in range(len(names)):
             for column in range(len(names)):

@@ -1,0 +1,58 @@
+"""Copies of a name: it stands in the set more than once, as a text does that is noisy and clean.
+
+Axes as in `tokens`.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from jaxtyping import Int
+from torch import Tensor
+
+from mmtx.tokens import Tokens
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One of the copies of a name: tokenizer, type, coordinates and lengths are the name's, the rest its own.
+
+    Attributes:
+        name: of the set.
+        values: fields of its own, of the shapes that the batch's have; the others are the batch's.
+        times: item of each token, on the name's clock; None: as the tokenizer has it. A text in blocks of four has
+            ``torch.arange(n)[None] // 4``. Tokens of one item attend to each other, and their times no longer tell them
+            apart: rotary positions read the axis ``row`` then, the index of a token in its text.
+        private: only tokens of its own order attend to it.
+    """
+
+    name: str
+    values: Mapping[str, Tensor] = field(default_factory=dict)
+    times: Int[Tensor, "#B n"] | None = None
+    private: bool = False
+
+    def of(self, tokens: Tokens) -> Tokens:
+        """The tokens of its fields with its own times; raises ValueError if those are not one for each token."""
+        tokens = replace(tokens, private=tokens.private or self.private)
+        if self.times is None:
+            return tokens
+        if self.times.shape[-1] != tokens.content.shape[1]:
+            count = tokens.content.shape[1]
+            raise ValueError(f"a copy of '{self.name}' has {self.times.shape[-1]} times for {count} tokens")
+        return replace(tokens, time=self.times, timed=True)
+
+
+def in_place(names: Iterable[str], copies: Mapping[str, Copy]) -> dict[str, Copy]:
+    """What stands in a set, by key: each name once, or its copies in its place, in their order.
+
+    Raises ValueError for a copy of a name that is not among `names`, or whose key is another of them.
+    """
+    names = list(names)
+    for key, copy in copies.items():
+        if copy.name not in names:
+            raise ValueError(f"copy '{key}' is of '{copy.name}', and the set that attends has {', '.join(names)}")
+        if key in names and key != copy.name:
+            raise ValueError(f"copy '{key}' of '{copy.name}' has the key of another name of the set")
+    placed: dict[str, Copy] = {}
+    for name in names:
+        placed |= {key: copy for key, copy in copies.items() if copy.name == name} or {name: Copy(name)}
+    return placed

@@ -1,0 +1,110 @@
+"""One layer of the transformer."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmtx.attention.kernels import Bias
+from mmtx.attention.packing import Packing
+from mmtx.nn.attention import Attention
+from mmtx.nn.cache import LayerCache
+from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.mixer import Mixer
+
+
+class Block(nn.Module):
+    """A mixer, cross-attention if there is a memory, then feed-forward; each a half with a residual connection.
+
+    Parameters of a mixer that is attention are under ``attention``, of any other under ``mixer``.
+    """
+
+    cross_attention: Attention
+    mlp: nn.Module
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        mixer: Mixer,
+        cross_attention: Attention | None,
+        mlp: nn.Module,
+        norm: Callable[[int], nn.Module],
+        norm_first: bool,
+        dropout: float,
+        drop_path: float,
+        layer_scale: float | None,
+    ) -> None:
+        super().__init__()
+        self.norm_first, self._mixes = norm_first, "attention" if isinstance(mixer, Attention) else "mixer"
+        for name, half in ((self._mixes, mixer), ("cross_attention", cross_attention), ("mlp", mlp)):
+            if half is not None:
+                self.add_module(f"{name}_norm", norm(dim))
+                self.add_module(name, half)
+                self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale))
+
+    @property
+    def mixes(self) -> Mixer:
+        """The mixer, under whichever name."""
+        mixer = getattr(self, self._mixes)
+        assert isinstance(mixer, Mixer)
+        return mixer
+
+    def forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        context: LayerContext,
+        *,
+        bias: Bias = None,
+        memory: Float[Tensor, "B S D"] | None = None,
+        cache: LayerCache | None = None,
+    ) -> Float[Tensor, "B N D"]:
+        """Args:
+        x: tokens.
+        context: what is known of them.
+        bias: of positions.
+        memory: tokens of another set, the keys of cross-attention.
+        cache: what earlier calls left; extended by this one.
+        """
+        mixes, packing = self._mixes, context.packing
+        own = cache.mixer if cache is not None else None
+        added = self.mixes(self._before(mixes, x), context, bias=bias, cache=own)
+        x = self._after(mixes, x, added, packing)
+        if memory is not None:
+            attend = self.cross_attention.cross_attend
+            added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)
+            x = self._after("cross_attention", x, added, packing)
+        return self._after("mlp", x, self.mlp(self._before("mlp", x)), packing)
+
+    def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
+        return getattr(self, f"{half}_norm")(x) if self.norm_first else x
+
+    def _after(
+        self, half: str, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None
+    ) -> Float[Tensor, "B N D"]:
+        x = getattr(self, f"{half}_add")(x, added, packing)
+        return x if self.norm_first else getattr(self, f"{half}_norm")(x)
+
+
+class Residual(nn.Module):
+    """The residual connection around a half of a block: dropout, learned scale, drop path."""
+
+    def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
+        super().__init__()
+        self.dropout, self.drop_path = nn.Dropout(dropout), drop_path
+        self.scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
+
+    def forward(
+        self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None = None
+    ) -> Float[Tensor, "B N D"]:
+        if self.scale is None and not self.training:
+            return x + added
+        added = self.dropout(added)
+        if self.scale is not None:
+            added = added * self.scale
+        if self.drop_path and self.training:
+            num_samples = len(added) if packing is None else len(packing.lengths)
+            share = added.new_empty(num_samples, 1, 1).bernoulli_(1 - self.drop_path) / (1 - self.drop_path)
+            added = added * (share if packing is None else packing.spread(share))
+        return x + added

@@ -1,0 +1,63 @@
+"""What the layers of a stack keep of earlier tokens while a text or an episode goes on."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Int
+from torch import Tensor
+
+
+class MixerCache(ABC):
+    """What a mixer keeps of earlier tokens.
+
+    Attributes:
+        rewinds: it can go on behind any earlier token, as ``LayerContext.past`` says; otherwise only behind the last.
+    """
+
+    rewinds: ClassVar[bool] = False
+
+    @abstractmethod
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        """Keeps some rows, in any order, any number of times."""
+
+
+@dataclass
+class LayerCache:
+    """What a layer keeps.
+
+    Attributes:
+        mixer: of earlier tokens.
+        memory: keys and values of the memory; None until a first call has computed them.
+    """
+
+    mixer: MixerCache
+    memory: tuple[Tensor, Tensor] | None = None
+
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        """Keeps some rows, in any order, any number of times."""
+        self.mixer.select(index)
+        if self.memory is not None:
+            self.memory = (self.memory[0][index], self.memory[1][index])
+
+
+class Cache:
+    """What all layers of a stack keep.
+
+    Attributes:
+        layers: in their order.
+        length: tokens of each row that have been computed; may be set to less where the cache `rewinds`.
+    """
+
+    def __init__(self, mixers: Sequence[MixerCache]) -> None:
+        self.layers, self.length = [LayerCache(mixer) for mixer in mixers], 0
+
+    @property
+    def rewinds(self) -> bool:
+        return all(layer.mixer.rewinds for layer in self.layers)
+
+    def select(self, index: Int[Tensor, " rows"]) -> None:
+        """Keeps some rows, in any order, any number of times."""
+        for layer in self.layers:
+            layer.select(index)

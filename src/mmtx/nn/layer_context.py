@@ -1,0 +1,55 @@
+"""What a layer knows of the tokens besides their vectors.
+
+Axes: B rows of the batch (1 where all rows agree), N tokens in the row, n of the longest sample, D width.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from mmtx.attention.kernels import Rendering
+from mmtx.attention.packing import Packing
+from mmtx.nn.positions import RotaryTable
+
+
+@dataclass(frozen=True)
+class LayerContext:
+    """What a layer knows of the tokens besides their vectors; made once for each forward pass.
+
+    Nothing in it carries a gradient, and nothing changes: what does (the bias of positions, a memory, a cache) is an
+    argument of a block by itself, as FSDP2, compilation and recomputation see arguments alone.
+
+    Attributes:
+        rendering: of the rule of attention, with the window of the layer.
+        valid: a token is real.
+        segment: which sample of its row a token belongs to.
+        rotary: angles of the tokens, for heads as wide as those of the layer; None: nothing is rotated.
+        memory_rendering: of the rule between the tokens and a memory; None: there is none.
+        packing: where the tokens of a packed row come from; None where rows are samples.
+        past: tokens of each sample before these, of which a cache holds what is needed.
+    """
+
+    rendering: Rendering
+    valid: Bool[Tensor, "#B N"]
+    segment: Int[Tensor, "#B N"]
+    rotary: RotaryTable | None = None
+    memory_rendering: Rendering | None = None
+    packing: Packing | None = None
+    past: int = 0
+
+    @property
+    def starts(self) -> Bool[Tensor, "#B N"]:
+        """A token is the first of its sample, where the state of a recurrence begins anew."""
+        changes = self.segment[:, 1:] != self.segment[:, :-1]
+        first = torch.full_like(self.segment[:, :1], self.past == 0, dtype=torch.bool)
+        return torch.cat([first, changes], dim=1)
+
+    def samples(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "samples n D"]:
+        """Every sample in a row of its own, its tokens first; what stands behind them means nothing."""
+        return x if self.packing is None else self.packing.unpack(x)
+
+    def joined(self, samples: Float[Tensor, "samples n D"]) -> Float[Tensor, "B N D"]:
+        """Undoes `samples`."""
+        return samples if self.packing is None else self.packing.pack(samples)

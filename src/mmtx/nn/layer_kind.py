@@ -1,0 +1,71 @@
+"""Kinds of layers, and the pattern in which a stack repeats them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from mmtx.errors import InvalidValue, check_at_least
+from mmtx.nn.attention import Attention
+from mmtx.nn.mixer import Mixer
+
+
+@dataclass(frozen=True)
+class LayerKind:
+    """The parts of a kind of layer.
+
+    Args:
+        mixer: ``mixer(dim, num_heads)`` makes a layer's mixer; None: the stack's ``attention`` does.
+        mlp: ``mlp(dim)`` makes its feed-forward half; None: the stack's ``mlp`` does.
+        window: reach of attention, in positions; true: the stack's ``window``; false: everything.
+    """
+
+    mixer: Callable[[int, int], Mixer] | None = None
+    mlp: Callable[[int], nn.Module] | None = None
+    window: int | bool = False
+
+
+def letters_of(layers: str, num_layers: int, kinds: Mapping[str, LayerKind]) -> list[str]:
+    """The kind of each layer: the pattern, repeated over the depth."""
+    for letter in kinds:
+        if len(letter) != 1:
+            raise InvalidValue("kinds", letter, "is not one letter, as the name of a kind of layer is")
+    unknown = [letter for letter in layers if letter not in kinds]
+    if unknown or not layers:
+        problem = f"names {unknown[0]}, which is not in kinds" if unknown else "names no kind of layer"
+        raise InvalidValue("layers", layers, problem, f"letters of {', '.join(kinds)}, such as LLLG")
+    return [layers[layer % len(layers)] for layer in range(num_layers)]
+
+
+def windows_of(letters: list[str], window: int | None, kinds: Mapping[str, LayerKind]) -> list[int | None]:
+    """The window of each layer; None where it reaches everything."""
+    check_at_least("window", window, 1)
+    for letter in dict.fromkeys(letters):
+        own = kinds[letter].window
+        if own is True and window is None:
+            raise InvalidValue("window", window, f"must be given for the layers of kind {letter}, which have it")
+        if not isinstance(own, bool):
+            check_at_least(f"kinds.{letter}.window", own, 1)
+    reach = {letter: window if kind.window is True else kind.window or None for letter, kind in kinds.items()}
+    return [reach[letter] for letter in letters]
+
+
+def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key: str) -> Mixer:
+    """The mixer of a layer, whose class stands under a key."""
+    try:
+        mixer = make(dim, num_heads)
+    except InvalidValue as error:
+        own = error.key.removeprefix("attention.")
+        raise error if own == error.key else InvalidValue(f"{key}.{own}", error.value, error.problem) from None
+    if not isinstance(mixer, Mixer):
+        raise InvalidValue(key, type(mixer).__name__, "is no mixer", "a class that inherits mmtx.nn.Mixer")
+    return mixer
+
+
+def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads: int) -> Attention:
+    """What attends to the memory of a layer."""
+    attention = make(dim, num_heads)
+    if not isinstance(attention, Attention):
+        problem = "cannot attend to a memory, as encode asks it to; make it the mixer of a kind of layer"
+        raise InvalidValue("attention", type(attention).__name__, problem, "mmtx.nn.Attention")
+    return attention

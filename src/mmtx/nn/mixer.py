@@ -1,0 +1,43 @@
+"""The interface of mixers: attention, recurrences, state spaces. Axes as in `layer_context`."""
+
+from abc import ABC, abstractmethod
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmtx.attention.kernels import Bias
+from mmtx.nn.cache import MixerCache
+from mmtx.nn.layer_context import LayerContext
+
+
+class Mixer(nn.Module, ABC):
+    """The half of a layer in which the tokens of a sample exchange what they hold. Made by ``mixer(dim, num_heads)``.
+
+    Attributes:
+        head_dim: width of the heads that rotary positions rotate; None: it rotates nothing.
+        needs_time_order: it reads tokens one after the other, so that each may depend on those before it alone, and
+            they have to stand in the order of time.
+        packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
+            `LayerContext.starts`.
+    """
+
+    head_dim: int | None = None
+    needs_time_order: bool = False
+    packs: bool = False
+
+    @abstractmethod
+    def forward(
+        self, x: Float[Tensor, "B N D"], context: LayerContext, *, bias: Bias = None, cache: MixerCache | None = None
+    ) -> Float[Tensor, "B N D"]:
+        """What is added to each token.
+
+        Args:
+            x: tokens.
+            context: which of them are real, and what they may depend on.
+            bias: of positions, added to the scores of attention.
+            cache: as `new_cache` made it, with what earlier calls left of the tokens before; this call adds its own.
+        """
+
+    def new_cache(self, capacity: int) -> MixerCache | None:
+        """An empty cache for at most `capacity` tokens; None: it cannot go on token by token."""
+        return None

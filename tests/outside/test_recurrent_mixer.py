@@ -1,0 +1,167 @@
+"""A mixer from outside, as docs/extending.md shows it: a recurrence between layers of attention."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from builders import KINDS, POSITIONS, backbone, model, text, text_batch
+from run_cli import mmtx, text_of
+from test_resume import assert_same_run, play
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.layer_kind import LayerKind
+
+PACKAGE = Path(__file__).parent / "recurrent_mixer"
+GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
+LAB = ["plugins=[my_lab]"]
+WORDS = [
+    *LAB,
+    *("data=text_file", "data.path=text.txt", "data.context=12", "modality=[text]", "objective=[next_token]"),
+    *("backbone=recurrent", "backbone.dim=16", "backbone.num_layers=3", "backbone.num_heads=2", "log_every_steps=1"),
+    *("loader.batch_size=8", "trainer.max_steps=20", "checkpoint.every_steps=5", "logger=[]", "callbacks=[]"),
+]
+
+
+def gru() -> Any:
+    spec = spec_from_file_location("recurrent_mixers", PACKAGE / "my_lab" / "mixers.py")
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.GRU
+
+
+GRU = gru()
+RECURRENT = {"layers": "RG", "kinds": {**KINDS, "R": LayerKind(mixer=GRU)}, "positions": POSITIONS["rotary"]}
+
+
+def made(**changes: Any) -> MultimodalTransformer:
+    return model({"text": text()}, backbone(num_layers=4, **{**RECURRENT, **changes}))
+
+
+def states_and_gradients(whole: MultimodalTransformer, batch: Any) -> tuple[Tensor, list[Tensor | None]]:
+    whole.zero_grad()
+    states = whole(batch)
+    (states.hidden * states.valid[..., None]).square().sum().backward()
+    return states.hidden.detach(), [parameter.grad for parameter in whole.parameters()]
+
+
+def test_the_guide_shows_it() -> None:
+    for file in ("my_lab/mixers.py", "conf/backbone/recurrent.yaml"):
+        assert f"`{file}`" in GUIDE.read_text() and (PACKAGE / file).read_text() in GUIDE.read_text()
+
+
+def test_its_parameters_are_named_after_what_they_are() -> None:
+    names = [name for name, _ in made().backbone.named_parameters()]
+    assert "blocks.0.mixer.gru.weight_ih_l0" in names and "blocks.1.attention.qkv.weight" in names
+
+
+def test_packed_rows_are_padded_ones() -> None:
+    """Its state begins anew with each sample, one of which is empty."""
+    whole, batch = made(drop_path=0.3).train(), text_batch([3, 8, 0, 1, 3])
+    torch.manual_seed(0)
+    padded, grads = states_and_gradients(whole, batch)
+    torch.manual_seed(0)
+    packed, packed_grads = states_and_gradients(whole, batch.packed())
+    torch.testing.assert_close(packed, padded, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(packed_grads, grads, atol=1e-4, rtol=1e-4)
+
+
+def test_compiled_and_recomputed_blocks_are_plain_ones(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
+    in_place = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda block: in_place(block, backend="aot_eager"))
+    batch, plain = text_batch([5, 8, 2]), made().train()
+    for changes in ({"compile": True}, {"activation_checkpointing": True}):
+        torch.testing.assert_close(
+            states_and_gradients(made(**changes).train(), batch), states_and_gradients(plain, batch)
+        )
+
+
+def test_a_cache_goes_on_with_its_state() -> None:
+    """Token by token, with rows that are taken twice."""
+    body, index = made().backbone, torch.tensor([1, 0, 1])
+    token_set = made().tokenize(text_batch([8, 8]))
+    x, connectivity = token_set.content, token_set.connectivity
+    cache = body.new_cache(8)
+    assert cache is not None and not cache.rewinds
+    body(x[:, :3], connectivity.prefix(3), cache)
+    cache.select(index)
+    parts = [body(x[index, t : t + 1], connectivity.prefix(t + 1).tail(1), cache) for t in range(3, 8)]
+    torch.testing.assert_close(torch.cat(parts, 1), body(x, connectivity)[index, 3:], atol=1e-5, rtol=1e-5)
+
+
+def test_a_mixer_that_cannot_be_packed_cached_or_attend_a_memory_is_refused() -> None:
+    class Alone(GRU):
+        packs = False
+
+        def new_cache(self, capacity: int) -> None:
+            return None
+
+    whole = made(kinds={**KINDS, "R": LayerKind(mixer=Alone)})
+    with pytest.raises(InvalidValue, match=r"kinds.R.mixer=Alone cannot keep the samples .* loader.packing=false"):
+        whole(text_batch([2, 3]).packed())
+    assert whole.backbone.new_cache(8) is None
+    with pytest.raises(InvalidValue, match="attention=GRU cannot attend to a memory"):
+        backbone(attention=GRU, cross_attention=True)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A working directory with the package: a whole run; one that was killed and resumed; one on two ranks, packed."""
+    folder = tmp_path_factory.mktemp("lab")
+    shutil.copytree(PACKAGE, folder, dirs_exist_ok=True)
+    (folder / "my_lab" / "alone.py").write_text(
+        "from my_lab.mixers import GRU\n\n\nclass Alone(GRU):\n    packs = False\n"
+    )
+    alone = ["loader.packing=true", "backbone.kinds.R.mixer._target_=my_lab.alone.Alone"]
+    (folder / "text.txt").write_text("to be, or not to be, that is the question: " * 40)
+    ranks = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.batch_size=4", "loader.packing=true"]
+    cases = [
+        {"words": ["train", *WORDS, "run_dir=whole"]},
+        {"words": ["train", *WORDS, "run_dir=run"], "at": "step.after_backward", "nth": 13},
+        {"words": ["resume", "run"]},
+        {"words": ["train", *WORDS, *ranks, "run_dir=ranks"]},
+        {"words": ["check", *WORDS, "modality.text.causal=false", "objective=[masked_token]"]},
+        {"words": ["check", *WORDS, *alone]},
+    ]
+    done = play([{"cwd": str(folder), **case} for case in cases])
+    assert [each["code"] for each in done] == [0, -9, 0, 0, 2, 2], [each["output"] for each in done]
+    (folder / "refused.txt").write_text(done[-2]["output"] + done[-1]["output"])
+    return folder
+
+
+def losses(run: Path) -> list[float]:
+    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [row["train/loss"] for row in rows if "train/loss" in row]
+
+
+def test_it_trains_and_goes_on_bit_for_bit(lab: Path) -> None:
+    assert len(losses(lab / "whole")) == 20
+    assert losses(lab / "whole")[-1] < losses(lab / "whole")[0]
+    assert_same_run(lab / "run", lab / "whole")
+
+
+def test_two_ranks_with_packed_rows_are_one_with_padded_ones(lab: Path) -> None:
+    assert losses(lab / "ranks") == pytest.approx(losses(lab / "whole"), rel=1e-4)
+
+
+def test_it_writes_the_same_with_and_without_its_cache(lab: Path) -> None:
+    written = []
+    for cache in ("true", "false"):
+        done = mmtx("generate", "whole", *LAB, "prompt=to", "max_new_tokens=9", "seed=1", f"cache={cache}", cwd=lab)
+        assert done.returncode == 0, text_of(done)
+        written.append(done.stdout)
+    assert written[0] == written[1]
+
+
+def test_what_it_cannot_do_is_refused_before_training(lab: Path) -> None:
+    refused = (lab / "refused.txt").read_text()
+    assert "backbone.kinds.R.mixer=Alone cannot keep the samples of a packed row apart; set loader.packing" in refused
+    assert "backbone.kinds.R.mixer=GRU reads tokens one after the other, and those of [text] do not come so" in refused
