@@ -7,6 +7,7 @@ import torch
 
 from mmtx.batch import Batch
 from mmtx.data.collate import collate
+from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.rest_of_set import INPUTS, rest_of_set
 from mmtx.generation.trained import Trained
@@ -75,10 +76,8 @@ def writing(
 def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
     """Ids of a text as the data has them: between its marks, where it has any."""
     vocabulary, longest = learner.specs[name].vocabulary, learner.specs[name].fields["ids"].max_length
-    assert vocabulary is not None and longest is not None
-    begin = [vocabulary.begin] if vocabulary.begin is not None else []
-    end = [vocabulary.end] if vocabulary.end is not None else []
-    ids = [*begin, *vocabulary.encode(text), *end]
+    assert isinstance(vocabulary, TextVocabulary) and longest is not None
+    ids = vocabulary.encode_marked(text)
     if len(ids) > longest:
         raise InvalidValue("prompt", text, f"is {len(ids)} ids long; the model reads {longest}")
     return torch.tensor(ids)

@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
 from mmtx.environment import Playable
-from mmtx.errors import InvalidValue
+from mmtx.errors import check_at_least
 from mmtx.learner import Learner
 from mmtx.objectives.base import Example
 from mmtx.process.stopping import track
@@ -36,9 +36,8 @@ class Samples(Callback):
     """
 
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
-        for key, value in (("num_samples", num_samples), ("every_validations", every_validations)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+        check_at_least("num_samples", num_samples, 1)
+        check_at_least("every_validations", every_validations, 1)
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
