@@ -16,7 +16,7 @@ from mmtx.copies import Copy, in_place
 from mmtx.errors import InvalidValue, UserError
 from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.positions import Learned
@@ -35,6 +35,8 @@ class MultimodalTransformer(nn.Module):
             set.
         clocks: how ties on a clock are resolved, and the embedding of its time.
     """
+
+    roles = {"type_embeddings.*": "embedding"}
 
     def __init__(
         self,
@@ -70,7 +72,9 @@ class MultimodalTransformer(nn.Module):
                 num_times = max(t.num_times for name, t in tokenizers.items() if self.clock_of[name] == clock)
                 self.clock_embeddings[clock] = embedding((num_times,), backbone.dim)
         self._shared: dict[Any, Any] | None = None
-        self._share_embeddings()
+        for name, tokenizer in tokenizers.items():
+            if isinstance(tokenizer, Shares):
+                tokenizer.share_within(name, tokenizers)
         for part in (self.tokenizers, self.position_embeddings, self.clock_embeddings):
             initialise(part, std=backbone.init_std)
 
@@ -181,17 +185,6 @@ class MultimodalTransformer(nn.Module):
             yield
         finally:
             self._shared = before
-
-    def _share_embeddings(self) -> None:
-        for name in self.names:
-            tokenizer = self.tokenizer(name)
-            if not isinstance(tokenizer, Text) or tokenizer.share is None:
-                continue
-            other = self.tokenizers[tokenizer.share] if tokenizer.share in self.tokenizers else None
-            if not isinstance(other, Text) or other is tokenizer or other.share is not None:
-                problem = "must name another text of the set, with an embedding of its own"
-                raise InvalidValue(f"modality.{name}.share", tokenizer.share, problem)
-            tokenizer.use_embedding_of(other)
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
         """Computes, or returns what `sharing` holds; `keep` lives as long, so that its id is not used again."""
