@@ -41,12 +41,11 @@ from mmtx.copies import Copy
 from mmtx.decoding.rollouts import roll_out
 from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.errors import InvalidValue
-from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layer_kind import LayerKind
+from mmtx.objectives.text_attention import _maps
 from mmtx.tokens import Clock
 from mmtx.training.samples.attention_shares import attention_shares
-from mmtx.training.samples.predictions import _cross_attention
 
 NAMES = ("return", "state", "action")
 STACK: dict[str, Any] = {"kinds": {**KINDS, "R": LayerKind(mixer=GRU)}, "layers": "GR"}
@@ -212,13 +211,10 @@ def test_a_text_is_drawn_beside_the_sound_it_attends_to() -> None:
     specs = {"audio": audio_spec(), "source": text_spec(), "text": text_spec(vocabulary=Letters())}
     tokenizers = {"audio": audio(), "source": text(specs["source"]), "text": text(specs["text"])}
     whole = encoder_decoder(tokenizers, ["audio"], encoder={"init_std": 0.5}, init_std=0.5, **STACK)
-    objective = seq2seq(whole, specs)
-    learner = Learner(model=whole, objectives={"seq2seq": objective}, specs=specs).eval()
+    head = seq2seq(whole, specs).head
     batch = merge(audio_batch([128, 128]), text_batch([3, 1], name="source"), text_batch([4, 4]))
-    maps = _cross_attention(learner, objective, "audio", batch)
+    maps = _maps(whole, head, "audio", batch)
     unpadded = batch.select(slice(1, 2)).with_name(
         "source", {"ids": batch["source"]["ids"][1:, :1]}, torch.tensor([1]), full=True
     )
-    alone = _cross_attention(learner, objective, "audio", unpadded)
-    assert maps is not None and alone is not None
-    torch.testing.assert_close(maps[1][0], alone[0][0], **CLOSE)
+    torch.testing.assert_close(maps[1][0], _maps(whole, head, "audio", unpadded)[0][0], **CLOSE)

@@ -14,13 +14,13 @@ from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.action import Action
+from mmtx.objectives.capabilities import Acts
 from mmtx.run.metrics_log import finite
 
 
 def play_episodes(
     trained: Trained,
-    objective: Action,
+    objective: Acts,
     *,
     part: str | None = None,
     episodes: int = 10,
@@ -64,7 +64,7 @@ def _seeds(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _stage(trained: Trained, given: str | None) -> tuple[Playable, Action]:
+def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts]:
     """The data in whose environment to act, and the objective that acts there. Of a mixture, one part.
 
     Raises:
@@ -94,7 +94,7 @@ def _lack(source: Source) -> str:
 
 
 def _targets(
-    learner: Learner, objective: Action, source: Playable, given: float | list[float] | None
+    learner: Learner, objective: Acts, source: Playable, given: float | list[float] | None
 ) -> Sequence[float] | Sequence[None]:
     """The target returns: as given, or as the objective has them."""
     if given is None:

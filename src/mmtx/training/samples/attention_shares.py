@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
+from mmtx.nn.attention_maps import attention_maps
 from mmtx.tokens import pack
-from mmtx.training.samples.attention_maps import attention_maps
 
 
 @torch.no_grad()

@@ -1,6 +1,5 @@
 """The callback that writes ``samples/``."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,12 @@ from mmtx.batch import Batch
 from mmtx.environment import Playable
 from mmtx.errors import check_at_least
 from mmtx.learner import Learner
-from mmtx.objectives.base import Example
+from mmtx.objectives.capabilities import Shows
+from mmtx.objectives.shown import show_examples
 from mmtx.process.stopping import track
 from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.samples.attention_shares import draw_attention_shares
 from mmtx.training.samples.episodes import show_episodes
-from mmtx.training.samples.predictions import draw_predictions, write_sounds
 from mmtx.training.sharding import is_sharded
 
 NUM_FILMED = 2
@@ -28,7 +27,7 @@ class Samples(Callback):
     """Writes some predictions beside the truth, after the run and every so many validations; of a model that acts, its
     episodes as well, after the test.
 
-    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. Loggers get all of them.
+    Predictions are shown as `show_examples` does, unless an objective shows them itself. Loggers get all files.
 
     Args:
         num_samples: how many.
@@ -99,14 +98,10 @@ class Samples(Callback):
         folder.mkdir(exist_ok=True)
         shares = folder / f"{_named(part, 'attention_shares')}_step{trainer.global_step:06d}.png"
         draw_attention_shares(learner.model, batch, shares)
-        for objective, of_objective in track(examples.items(), "drawing samples"):
-            name = _named(part, objective)
-            stem = folder / f"{name}_step{trainer.global_step:06d}"
-            table, picture = stem.with_suffix(".jsonl"), stem.with_suffix(".png")
-            _write_texts(table, of_objective)
-            write_sounds(learner, batch, stem)
-            drawn = draw_predictions(learner, learner.objective(objective), batch, of_objective, picture)
-            _log(trainer, [table, picture] if drawn is not None else [table])
+        for name, of_objective in track(examples.items(), "drawing samples"):
+            objective, stem = learner.objective(name), folder / f"{_named(part, name)}_step{trainer.global_step:06d}"
+            show = objective.show if isinstance(objective, Shows) else show_examples
+            _log(trainer, show(learner.model, batch, of_objective, stem))
 
 
 def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
@@ -118,10 +113,3 @@ def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
 
 def _named(part: str, name: str) -> str:
     return f"{part}_{name}" if part else name
-
-
-def _write_texts(path: Path, examples: list[Example]) -> None:
-    lines = [
-        json.dumps({"truth": e.truth, "predicted": e.predicted, "right": e.right}, ensure_ascii=False) for e in examples
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
