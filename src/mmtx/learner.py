@@ -37,6 +37,11 @@ class Learner(nn.Module):
         self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
 
     @property
+    def counting(self) -> list[Objective]:
+        """The objectives that use statistics of layers."""
+        return [self.objective(name) for name in self.objectives if self.objective(name).uses_statistics]
+
+    @property
     def uses_reference(self) -> bool:
         """Whether an objective compares with the model at the start of the run."""
         return any(self.objective(name).uses_reference for name in self.objectives)
@@ -56,9 +61,11 @@ class Learner(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, batch: Batch) -> dict[str, Score]:
-        """The score of every objective that applies to the batch."""
+        """The score of every objective that applies to the batch. Those that use statistics come last, when the others
+        have run the model."""
         with self.model.sharing():
-            return {name: self.objective(name)(self.model, batch) for name in self.applying(batch)}
+            names = sorted(self.applying(batch), key=lambda name: self.objective(name).uses_statistics)
+            return {name: self.objective(name)(self.model, batch) for name in names}
 
     def applying(self, names: Batch | Container[str]) -> list[str]:
         """The objectives that apply to a batch, or to data of these names."""

@@ -20,6 +20,7 @@ from mmtx.data.seeding import seed_step
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
+from mmtx.training.first_pass import known_sums
 from mmtx.training.gradient_clipping import clip, grad_norm
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.logged_row import is_logged, logged_row
@@ -144,7 +145,9 @@ class MultimodalModule(ValidatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
-        losses = self._backward(batches)
+        gather = self.gather if self.trainer.world_size > 1 else None
+        with known_sums(self.learner, batches, seed=self.on_train_batch_start, gather=gather):
+            losses = self._backward(batches)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()

@@ -100,7 +100,8 @@ class Samples(Callback):
         folder.mkdir(exist_ok=True)
         shares = folder / f"{_named(part, 'attention_shares')}_step{trainer.global_step:06d}.png"
         draw_attention_shares(learner.model, batch, shares)
-        for objective, of_objective in track(examples.items(), "drawing samples"):
+        readable = {name: of_objective for name, of_objective in examples.items() if of_objective}
+        for objective, of_objective in track(readable.items(), "drawing samples"):
             name = _named(part, objective)
             stem = folder / f"{name}_step{trainer.global_step:06d}"
             table, picture = stem.with_suffix(".jsonl"), stem.with_suffix(".png")
