@@ -24,7 +24,7 @@ from interleaved import compare, report
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
-from mmtx.data.episodes.episodes import Episodes
+from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.sampler import Order
 from mmtx.environment import Environment
 
@@ -152,7 +152,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     recorded = recorded_episodes()
     source = Hopper(
-        Episodes.of(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
+        concatenate_episodes(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
         Windowing(context=CONTEXT, max_steps=MAX_STEPS, return_scale=SCALE, val_fraction=0.0, split_seed=0),
     )
     ours, loop, faster = Ours(source), Loop(recorded, step_by_step), Loop(recorded, at_once)

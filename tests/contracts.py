@@ -21,6 +21,7 @@ from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.capabilities import Prepares
 from mmtx.tokens import Tokens
 
 
@@ -185,16 +186,17 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
         objective.train(training)
         model.train(training)
         for given in (batch, partly, nobody):
-            _check_score(objective, model, given)
-    for given in (batch, partly):
+            _check_score(objective, model, _prepared(objective, model, given))
+    for raw in (batch, partly):
+        given = _prepared(objective, model, raw)
         whole = _score(objective, model, given)
         parts = [_score(objective, model, given.select(part)) for part in (slice(0, 1), slice(1, 6))]
         _check_close(whole.vector(), parts[0].vector() + parts[1].vector(), "scores add up over a batch's parts")
         filled = _score(objective, model, _with_fillers(given))
         _check_close(filled.vector(), whole.vector(), "samples that have nothing in them change nothing")
         _check_metrics(objective, whole)
-        examples = objective.examples(model, given)
-        assert len(examples) == len(given), "one example per sample"
+        examples = objective.examples(model, raw)
+        assert len(examples) == len(raw), "one example per sample"
         assert all(isinstance(example, Example) for example in examples)
     assert len(objective.examples(model, nobody)) == len(nobody)
     assert all(example.right is None for example in objective.examples(model, nobody)), "nothing is right or wrong"
@@ -295,7 +297,16 @@ def check_needs(objective: Objective, model: MultimodalTransformer, batch: Batch
         less = replace(batch, fields=fields, lengths=lengths)
         heard = all(any(each in less for each in stack) for stack in (model.decoded, model.encoded) if stack)
         if heard and objective.applies(less):  # parts that offer a stack nothing are refused before
-            _check_score(objective, model, less)
+            _check_score(objective, model, _prepared(objective, model, less))
+
+
+def _prepared(objective: Objective, model: MultimodalTransformer, batch: Batch) -> Batch:
+    """What the objective counts and scores, which is as long as the batch."""
+    if not isinstance(objective, Prepares):
+        return batch
+    prepared = objective.prepare(model, batch, torch.Generator().manual_seed(0))
+    assert len(prepared) == len(batch)
+    return prepared
 
 
 def _score(objective: Objective, model: MultimodalTransformer, batch: Batch) -> Score:

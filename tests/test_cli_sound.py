@@ -78,11 +78,14 @@ def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(encoder_decoder):
         ("audio=empty", "holds no sound files"),
         ("audio=list.csv", "row 2: path gone.wav is not a file"),
         ("cache=true", "this model writes from audio; give audio=FILE or index=N"),
-        ("prompt=two", "prompt=two is no option of run, which takes audio, max_new_tokens, beam_size, "),
+        (
+            "prompt=two",
+            "prompt=two is no option of run, which takes audio, resample, overlap_seconds, max_new_tokens, beam_size, ",
+        ),
         ("temperature=hot", "temperature=hot is no option of run, which takes audio"),
         ("length_penalty=hot", "length_penalty=hot is not a number or null"),
         ("cache=maybe", "cache=maybe is not true or false"),
-        ("beam_size=0", "beam_size=0 must be at least 1"),
+        ("index=0 beam_size=0", "beam_size=0 must be at least 1"),
     ],
 )
 def test_what_cannot_be_transcribed_is_named(encoder_decoder, option, message):

@@ -350,11 +350,10 @@ def test_decoding_without_a_cache_leaves_nothing_to_share(encode: list[str], bea
     learner, batch = dictation(encode), dictated()
     objective = learner.objective("seq2seq")
     assert isinstance(objective, Seq2Seq)
-    objective.search_with(beam_size, 0.0)
     with learner.model.sharing():
         learner.model(batch)
         before = set(learner.model._shared or ())
-        objective.write(learner.model, batch, cache=False)
+        objective.write(learner.model, batch, beam_size=beam_size, length_penalty=0.0, cache=False)
         assert len(before) == (3 if encode else 1) and set(learner.model._shared or ()) == before
 
 

@@ -9,6 +9,7 @@ from mmtx.config.compose import compose
 from mmtx.config.folders import config_directory
 from mmtx.config.groups import describe_options
 from mmtx.experiment import assemble
+from mmtx.nn.roles import roles_of
 
 OPTIONS = describe_options()
 TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "loader.batch_size=4"]
@@ -139,6 +140,7 @@ def two_steps(overrides):
     experiment = assemble(compose([*TINY, *overrides]))
     learner = experiment.learner
     optimizer = experiment.optimisation.optimizer(learner)
+    assert roles_of(learner).keys() == dict(learner.named_parameters()).keys()
     losses = []
     for batches in experiment.data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1):
         scores = [score for batch in batches for score in learner(batch).values()]

@@ -142,13 +142,27 @@ def test_no_file_imports_itself_by_way_of_others() -> None:
 
 def test_what_makes_a_set_of_tokens_knows_no_modality_by_name() -> None:
     """That a return, a state and an action of one step follow each other is what the rule of clocks gives."""
-    blind = ("attention", "batch", "tokens", "layout", "model", "learner", "nn")
+    blind = ("attention", "batch", "tokens", "layout", "embeddings", "model", "learner", "nn")
     files = [file for room in blind for file in (SOURCE / f"{room}.py", *(SOURCE / room).glob("*.py")) if file.exists()]
     name = re.compile(r"""["'](return|reward|state|action|view|mission|text|image|audio)["']""")
     assert len(files) >= 15
     for file in files:
-        code = [line for line in file.read_text().splitlines() if not line.lstrip().startswith("#")]
+        code = [
+            line for line in file.read_text().splitlines() if not line.lstrip().startswith(("#", "Role =", "roles ="))
+        ]
         assert not [line for line in code if name.search(line) or "triple" in line], file
+
+
+def test_what_uses_capabilities_names_no_class_that_has_them() -> None:
+    """Whoever offers `generate`, `act`, `show`, `draw` or `invert` is found by that."""
+    rooms = ("decoding", "acting", "training", "generation", "commands")
+    files = [SOURCE / "model.py", *(file for room in rooms for file in (SOURCE / room).rglob("*.py"))]
+    own = re.compile(r"mmtx\.(objectives|modalities)\.(\w+)")
+    allowed = {"base", "capabilities", "shown", "step_sums"}
+    assert len(files) > 50
+    for file in files:
+        found = {m[2] for name in imported(file.read_text(encoding="utf-8"), "mmtx") if (m := own.match(name))}
+        assert found <= allowed, f"{file} imports {found - allowed}"
 
 
 WITHOUT = """

@@ -113,6 +113,13 @@ def test_patterns_of_windows_that_are_kinds_of_layers():
     assert compose(["backbone=gpt2"])["backbone"]["kinds"] == kinds  # what a new run stores
 
 
+def test_what_was_stepped_by_adamw_alone_still_is():
+    old = {"optim": {"lr": 0.1, "betas": [0.9, 0.99]}}
+    new = {"optim": {"rates": {}, "matrices": None, "rest": None, "lr": 0.1, "betas": [0.9, 0.99]}}
+    assert migrated_config({"format": 6, **old}, "x") == new
+    assert migrated_config({"format": 6, "backbone": {}}, "x") == {"backbone": {}}
+
+
 def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
     """What a step can do: nothing else in a checkpoint holds names of parameters."""
     names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]

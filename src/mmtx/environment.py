@@ -59,33 +59,22 @@ class Environment(ABC):
 
 
 class Playable(ABC):
-    """A dataset with an environment. For classes that are a `mmtx.data.Source` as well."""
+    """A dataset with an environment. For classes that are a `mmtx.data.Source` as well.
+
+    Attributes:
+        can_play: whether there is an environment; a file of trajectories need not name one.
+        best_return: the highest return of any episode of the data: the default target return.
+        mean_return: the mean return of the data's episodes, where it is known.
+        return_scale: the data's returns and rewards are divided by it.
+        reference_returns: of a random and of an expert policy, between which ``return_normalised`` runs from 0 to 100.
+    """
+
+    can_play: bool = True
+    best_return: float
+    mean_return: float | None = None
+    return_scale: float
+    reference_returns: tuple[float, float] | None = None
 
     @abstractmethod
     def environment(self, num_episodes: int) -> Environment:
         """The environment, with so many episodes side by side."""
-
-    @property
-    def can_play(self) -> bool:
-        """Whether there is an environment; a file of trajectories need not name one."""
-        return True
-
-    @property
-    @abstractmethod
-    def best_return(self) -> float:
-        """The highest return of any episode of the data: the default target return."""
-
-    @property
-    def mean_return(self) -> float | None:
-        """The mean return of the data's episodes, where it is known."""
-        return None
-
-    @property
-    @abstractmethod
-    def return_scale(self) -> float:
-        """The data's returns and rewards are divided by it."""
-
-    @property
-    @abstractmethod
-    def reference_returns(self) -> tuple[float, float] | None:
-        """Returns of a random and of an expert policy, between which ``return_normalised`` runs from 0 to 100."""

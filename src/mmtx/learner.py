@@ -10,6 +10,10 @@ from torch import nn
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Objective, Score
+from mmtx.objectives.capabilities import Prepares
+
+EVALUATION_SEED = 0
+"""Of what objectives prepare in an evaluation."""
 
 
 class Learner(nn.Module):
@@ -60,12 +64,30 @@ class Learner(nn.Module):
             reference._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    def forward(self, batch: Batch) -> dict[str, Score]:
-        """The score of every objective that applies to the batch. Those that use statistics come last, when the others
-        have run the model."""
+    def forward(self, batch: Batch | Mapping[str, Batch]) -> dict[str, Score]:
+        """The score of every objective that applies to a batch: as the data have it, or as `prepare` made it.
+        Those that use statistics come last, when the others have run the model."""
+        prepared = self.prepare(batch) if isinstance(batch, Batch) else batch
+        names = sorted(prepared, key=lambda name: self.objective(name).uses_statistics)
         with self.model.sharing():
-            names = sorted(self.applying(batch), key=lambda name: self.objective(name).uses_statistics)
-            return {name: self.objective(name)(self.model, batch) for name in names}
+            return {name: self.objective(name)(self.model, prepared[name]) for name in names}
+
+    @torch.no_grad()
+    def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:
+        """The batch of every objective that applies to it: the same, unless an objective prepares its own.
+
+        Args:
+            batch: as the data have it.
+            generator: on its device; None, in evaluation: one with the same seed every time.
+        """
+        prepared = {}
+        for name in self.applying(batch):
+            objective, prepared[name] = self.objective(name), batch
+            if isinstance(objective, Prepares):
+                device = next(iter(batch.lengths.values())).device
+                own = generator or torch.Generator(device).manual_seed(EVALUATION_SEED)
+                prepared[name] = objective.prepare(self.model, batch, own)
+        return prepared
 
     def applying(self, names: Batch | Container[str]) -> list[str]:
         """The objectives that apply to a batch, or to data of these names."""
@@ -80,8 +102,11 @@ class Learner(nn.Module):
         """Whether some objective makes fewer predictions where samples lack this name."""
         batch = fake_batch(self.specs, 1, ragged=False)
         without = batch.without({name: torch.ones(1, dtype=torch.bool)})
-        objectives = [self.objective(each) for each in self.objectives]
-        return any(bool(objective.count(without) < objective.count(batch)) for objective in objectives)
+        return any(fewer < count for fewer, count in zip(self._counts(without), self._counts(batch), strict=True))
+
+    def _counts(self, batch: Batch) -> list[int]:
+        """The number of predictions of each objective that applies."""
+        return [int(self.objective(name).count(own)) for name, own in self.prepare(batch).items()]
 
     @property
     def num_parameters(self) -> int:

@@ -1,6 +1,5 @@
 """The multimodal transformer: tokenizers, a type embedding per name, positions, a backbone, optionally an encoder."""
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,14 +12,14 @@ from torch import Tensor, nn
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.copies import Copy, in_place
-from mmtx.errors import InvalidValue, UserError
+from mmtx.embeddings import make_clock_embeddings, make_position_embeddings, make_type_embeddings, place_of
+from mmtx.errors import InvalidValue
 from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_statistics import Statistics, add_statistics
-from mmtx.nn.positions import Learned
 from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 
@@ -36,6 +35,8 @@ class MultimodalTransformer(nn.Module):
             set.
         clocks: how ties on a clock are resolved, and the embedding of its time.
     """
+
+    roles = {"type_embeddings.*": "embedding"}
 
     def __init__(
         self,
@@ -54,25 +55,18 @@ class MultimodalTransformer(nn.Module):
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
-        typed = tokenizers if type_embeddings else {}
-        vectors = {name: torch.empty(backbone.dim).normal_(std=backbone.init_std) for name in typed}
-        self.type_embeddings = nn.ParameterDict(vectors)
-        self.backbone, self.encoder = backbone, encoder
-        self.position_embeddings = nn.ModuleDict()
-        for name, tokenizer in tokenizers.items():
-            absolute = self.stack_of(name).positions.absolute
-            if absolute is not None and tokenizer.extent:
-                self.position_embeddings[name] = absolute(tokenizer.extent, backbone.dim)
-        self.clocks = dict(clocks)
-        self.clock_embeddings = nn.ModuleDict()
-        for clock in dict.fromkeys(self.clock_of.values()):
-            embedding = self.clocks.get(clock, Clock()).embedding
-            if embedding is not None:
-                num_times = max(t.num_times for name, t in tokenizers.items() if self.clock_of[name] == clock)
-                self.clock_embeddings[clock] = embedding((num_times,), backbone.dim)
+        self.type_embeddings = make_type_embeddings(
+            tokenizers if type_embeddings else (), backbone.dim, backbone.init_std
+        )
+        self.backbone, self.encoder, self.clocks = backbone, encoder, dict(clocks)
+        absolute = {name: self.stack_of(name).positions.absolute for name in tokenizers}
+        self.position_embeddings = make_position_embeddings(tokenizers, absolute, backbone.dim)
+        self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, backbone.dim)
         self._shared: dict[Any, Any] | None = None
         self._statistics: Statistics = {}
-        self._share_embeddings()
+        for name, tokenizer in tokenizers.items():
+            if isinstance(tokenizer, Shares):
+                tokenizer.share_within(name, tokenizers)
         for part in (self.tokenizers, self.position_embeddings, self.clock_embeddings):
             initialise(part, std=backbone.init_std)
 
@@ -190,17 +184,6 @@ class MultimodalTransformer(nn.Module):
         finally:
             self._shared, self._statistics = before, counted
 
-    def _share_embeddings(self) -> None:
-        for name in self.names:
-            tokenizer = self.tokenizer(name)
-            if not isinstance(tokenizer, Text) or tokenizer.share is None:
-                continue
-            other = self.tokenizers[tokenizer.share] if tokenizer.share in self.tokenizers else None
-            if not isinstance(other, Text) or other is tokenizer or other.share is not None:
-                problem = "must name another text of the set, with an embedding of its own"
-                raise InvalidValue(f"modality.{name}.share", tokenizer.share, problem)
-            tokenizer.use_embedding_of(other)
-
     def _pass(self, stack: Backbone, packed: TokenSet, memory: Memory | None) -> Float[Tensor, "R N D"]:
         """The output of a stack, whose statistics are added to those of the batch."""
         found: Statistics = {}
@@ -248,25 +231,17 @@ class MultimodalTransformer(nn.Module):
         return tuple(torch.stack(counts).sum(0).tolist())
 
     def _place(self, name: str, tokens: Tokens) -> Float[Tensor, "#B n D"]:
-        """The sum of type, position and time embeddings. Prefix tokens have no coordinates, so no position."""
-        coordinates, num_prefix = tokens.coordinates, tokens.num_prefix_tokens
-        place = torch.zeros(1, coordinates.shape[0], self.backbone.dim, device=coordinates.device)
-        if name in self.position_embeddings:
-            positions = self.position_embeddings[name]
-            most = tokens.num_items * math.prod(positions.extent) if isinstance(positions, Learned) else None
-            num_tokens = coordinates.shape[0] - num_prefix
-            if most is not None and num_tokens > most:
-                problem = f"has {num_tokens} tokens, and the model has learned positions for {most}"
-                raise UserError(f"a sample's '{name}' {problem}: cut it, or lower data.max_seconds")
-            embedded = positions(coordinates[num_prefix:])
-            place = torch.cat([place[:, :num_prefix], embedded[None]], dim=1)
-        if name in self.type_embeddings:
-            place = place + self.type_embeddings[name]
-        clock = self.clock_of[name]
-        if clock in self.clock_embeddings:
-            embedded_time = self.clock_embeddings[clock](tokens.time.flatten()[:, None])
-            place = place + embedded_time.unflatten(0, tokens.time.shape)
-        return place
+        types, positions, times = (
+            dict(found) for found in (self.type_embeddings, self.position_embeddings, self.clock_embeddings)
+        )
+        return place_of(
+            name,
+            tokens,
+            self.backbone.dim,
+            type_embedding=types.get(name),
+            positions=positions.get(name),
+            times=times.get(self.clock_of[name]),
+        )
 
 
 def _identity(batch: Batch, names: Iterable[str]) -> tuple[Any, ...]:

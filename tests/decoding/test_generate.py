@@ -29,7 +29,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.decoding.beam_search import Hypothesis, beam_search, check_search
-from mmtx.decoding.generate import generate
+from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
@@ -458,3 +458,10 @@ def test_every_prompt_attends_to_its_memory(cache: bool) -> None:
 def test_settings_that_beam_search_cannot_use_are_refused(beam_size: int, length_penalty: float) -> None:
     with pytest.raises(InvalidValue, match="^(beam_size|length_penalty)="):
         check_search(beam_size, length_penalty)
+
+
+@pytest.mark.parametrize("value", [0, -1, 10**20])
+def test_a_number_of_tokens_that_cannot_be_written(value: int) -> None:
+    check_max_new_tokens(None)
+    with pytest.raises(InvalidValue, match=f"^max_new_tokens={value} must lie in 1..2147483647"):
+        check_max_new_tokens(value)

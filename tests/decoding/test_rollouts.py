@@ -247,7 +247,7 @@ def test_the_drawn_example(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def by_arrival(self: StepDecoder, token_set: TokenSet, num_steps: int) -> Tensor:
         columns = arrivals(self, token_set, num_steps)
-        cached = columns[: self._layers[0].length] if self._layers else columns[:0]
+        cached = columns[: self._cache.length if self._cache is not None else 0]
         steps.append([_drawn(cached, token_set)])
         return columns
 

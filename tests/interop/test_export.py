@@ -140,6 +140,10 @@ def with_a_clock(config: Any) -> None:
     config["clocks"]["text"] = {"_target_": "mmtx.Clock", "mutual": False, "embedding": embedding}
 
 
+def with_a_window(config: Any) -> None:
+    config["backbone"]["kinds"]["G"]["window"] = 2
+
+
 def without_pooler(config: Any) -> None:
     config["objective"]["classify"]["pooler"] = False
 
@@ -162,13 +166,14 @@ def changed(learner: Any, change: Callable[[Any], None]) -> Any:
             r"decision_transformer: modality=\['state', 'return', 'action'\]",
         ),
         (gpt2, with_a_clock, r"gpt2: clocks.text="),
+        (gpt2, with_a_window, r"gpt2: backbone.kinds.G.window=2, there False"),
         (
             lambda: bert(kind=transformers.BertForPreTraining),
             without_pooler,
             r"bert: objective.classify.pooler=False, there True",
         ),
     ],
-    ids=["order", "clock", "pooler"],
+    ids=["order", "clock", "window", "pooler"],
 )
 def test_what_no_weight_shows(make: Any, change: Callable[[Any], None], message: str, tmp_path: Path) -> None:
     """The weights are those of the family; what the model makes of them is another thing."""

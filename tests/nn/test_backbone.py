@@ -14,10 +14,10 @@ from mmtx.attention.kernels import DenseOrZero
 from mmtx.attention.memory_rule import Memory
 from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
+from mmtx.nn.attention_maps import attention_maps
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.block import Residual
 from mmtx.nn.norms import LayerNorm, RMSNorm
-from mmtx.training.samples.attention_maps import attention_maps
 
 DIM, LENGTH = 24, 6
 

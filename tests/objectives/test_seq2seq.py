@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,6 +25,7 @@ from builders import (
     text_spec,
 )
 from contracts import check_objective
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -207,8 +209,7 @@ def test_a_beam_is_what_evaluation_decodes_with() -> None:
     assert written != greedy.write(whole, batch)
     right = sum(text == true for text, true in zip(written, ["abc", "de", "hi", "g", "f"], strict=True))
     assert objective.metrics(objective(whole, batch))["exact_match"] == right / 5
-    objective.search_with(beam_size=1, length_penalty=None)
-    assert objective.write(whole, batch) == greedy.write(whole, batch)
+    assert objective.write(whole, batch, beam_size=1) == greedy.write(whole, batch)
 
 
 def test_two_objectives_add_up_by_weight() -> None:
@@ -257,3 +258,24 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], message: str) -> N
     error = InvalidValue if "names no" not in message else ValueError
     with pytest.raises(error, match=message):
         seq2seq(whole, specs, **changes)
+
+
+@pytest.mark.parametrize("encode", [["audio"], []], ids=["encoder", "prefix"])
+def test_beneath_an_encoded_sound_is_where_its_text_attends(
+    encode: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A row for each id that is predicted, the end among them; each row sums to 1 over the sound's tokens."""
+    figures: list[Figure] = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
+    whole, batch = made_model(["audio", "text"], encode).eval(), spoken("abc", "de")
+    objective = seq2seq(whole, SPECS, text="text").eval()
+    shown = objective.show(whole, batch, objective.examples(whole, batch), tmp_path / "a")
+    assert shown == [tmp_path / "a.jsonl", tmp_path / "a.png"]
+    axes = figures[0].axes
+    assert len(axes) == (4 if encode else 2)
+    for sound, attended, text_of_it in zip(axes[::2], axes[1::2], ("abc", "de"), strict=True) if encode else ():
+        weights = torch.as_tensor(attended.images[0].get_array().data)
+        assert len(weights) == len(text_of_it) + 1 and attended.get_xlim() == sound.get_xlim()
+        assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-5)
+        assert [label.get_text() for label in attended.get_yticklabels()] == [*text_of_it, "·"]
+        assert (sound.get_xlabel(), attended.get_xlabel()) == ("", "seconds")

@@ -120,7 +120,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "my_lab" / "alone.py").write_text(
         "from my_lab.mixers import GRU\n\n\nclass Alone(GRU):\n    packs = False\n"
     )
-    alone = ["loader.packing=true", "backbone.kinds.R.mixer._target_=my_lab.alone.Alone"]
+    alone = ["loader.packing=true", "backbone.layers=GQ", "+backbone.kinds.Q.mixer._target_=my_lab.alone.Alone"]
     (folder / "text.txt").write_text("to be, or not to be, that is the question: " * 40)
     ranks = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.batch_size=4", "loader.packing=true"]
     cases = [
@@ -163,5 +163,5 @@ def test_it_writes_the_same_with_and_without_its_cache(lab: Path) -> None:
 
 def test_what_it_cannot_do_is_refused_before_training(lab: Path) -> None:
     refused = (lab / "refused.txt").read_text()
-    assert "backbone.kinds.R.mixer=Alone cannot keep the samples of a packed row apart; set loader.packing" in refused
+    assert "backbone.kinds.Q.mixer=Alone cannot keep the samples of a packed row apart; set loader.packing" in refused
     assert "backbone.kinds.R.mixer=GRU reads tokens one after the other, and those of [text] do not come so" in refused

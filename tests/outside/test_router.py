@@ -90,7 +90,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"words": ["train", *WORDS, *noise, "run_dir=whole"]},
         {"words": ["train", *WORDS, *noise, "run_dir=run"], "at": "step.after_backward", "nth": 13},
         {"words": ["resume", "run", "plugins=[my_lab]"]},
-        {"words": ["train", *WORDS, "run_dir=one"]},
+        {"words": ["train", *WORDS, "callbacks=[samples]", "run_dir=one"]},
         {"words": ["train", *WORDS, *both, "loader.packing=true", "run_dir=ddp"]},
         {"words": ["train", *WORDS, *both, "trainer.strategy=fsdp2", "run_dir=fsdp2"]},
         {"words": ["check", *WORDS, "backbone=transformer"]},
@@ -116,6 +116,11 @@ def test_it_trains_and_goes_on_bit_for_bit(lab: Path) -> None:
 def test_micro_batches_on_two_ranks_are_one_batch(lab: Path, run: str) -> None:
     for metric in ("train/loss", "train/balance/loss", "train/busiest", "train/grad_norm"):
         assert logged(lab / run, metric) == pytest.approx(logged(lab / "one", metric), rel=1e-3), metric
+
+
+def test_an_objective_that_predicts_nothing_shows_nothing(lab: Path) -> None:
+    shown = {file.name.partition("_step")[0] for file in (lab / "one" / "samples").iterdir()}
+    assert "next_token" in shown and "balance" not in shown
 
 
 def test_without_layers_that_count_it_is_refused(lab: Path) -> None:

@@ -56,7 +56,7 @@ POINTS = {
     "data.episode": (rollouts._Generator, "_episode"),
     "act.step": (mmtx.decoding.history.History, "observe"),
     "write.token": (TextDecoder, "append"),
-    "draw": (samples, "draw_predictions"),
+    "draw": (samples, "show_examples"),
     "start.assemble": (mmtx.experiment, "assemble"),
     "start.train": (job, "fit"),
     "start.fit": (lightning.pytorch.Trainer, "fit"),

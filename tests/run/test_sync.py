@@ -58,7 +58,7 @@ def test_a_sweep_is_uploaded_once(tmp_path, server, capfd):
     log_offline(sweep / "resumed", rows[4:])
     log_offline(sweep / "killed", rows[:2])
 
-    assert sync([str(sweep)], 4) == 0
+    assert sync([str(sweep)], parallel=4) == 0
     assert "5 uploaded, 0 were up, 1 still running, 1 without a row, 0 failed" in capfd.readouterr().out
     assert len(server.runs) == 5
     for name, state in ends.items():
@@ -69,7 +69,7 @@ def test_a_sweep_is_uploaded_once(tmp_path, server, capfd):
         assert (state in sent["tags"]) == (state != "finished")
 
     server.rows.clear()
-    assert sync([str(sweep)], 4) == 0
+    assert sync([str(sweep)], parallel=4) == 0
     assert "0 uploaded, 5 were up" in capfd.readouterr().out
     assert server.rows == {}
 
@@ -89,7 +89,7 @@ def test_samples_checkpoints_and_what_is_not_a_number_arrive(tmp_path, server):
     PIL.Image.new("L", (4, 4)).save(samples / "cart" / "episode_step000002.gif")
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "a"')  # the line that a power cut left
-    assert sync([str(run)], 1) == 0
+    assert sync([str(run)], parallel=1) == 0
     first, second = server.metric_rows(run_id(run))
     assert math.isnan(first["a"]) and second == {"a": 0.5, "step": 2}
     sent = server.runs[run_id(run)]
@@ -109,12 +109,12 @@ def test_samples_checkpoints_and_what_is_not_a_number_arrive(tmp_path, server):
 def test_what_does_not_arrive_is_reported_and_tried_again(tmp_path, server, monkeypatch, capfd):
     run = write_run(tmp_path / "run", curve(0.5))
     monkeypatch.setattr("mmtx.run.sync.UPLOAD", ("false",))
-    assert sync([str(tmp_path)], 2) == 1
+    assert sync([str(tmp_path)], parallel=2) == 1
     assert str(run) in capfd.readouterr().err
     monkeypatch.undo()
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value) if value else monkeypatch.delenv(name, raising=False)
-    assert sync([str(tmp_path)], 2) == 0
+    assert sync([str(tmp_path)], parallel=2) == 0
     assert server.metric_rows(run_id(run)) == curve(0.5)
 
 
@@ -123,7 +123,7 @@ def test_without_a_key_nothing_is_uploaded(tmp_path, monkeypatch):
     monkeypatch.setenv("NETRC", "/nowhere/netrc")
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     with pytest.raises(UserError, match="no API key; see `wandb login`"):
-        sync([str(tmp_path)], 2)
+        sync([str(tmp_path)], parallel=2)
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="holds no run"):
-        sync([str(tmp_path / "empty")], 2)
+        sync([str(tmp_path / "empty")], parallel=2)

@@ -68,6 +68,14 @@ def float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
+@contextmanager
+def known(learner: Learner, batches: Sequence[Batch], **given: Any) -> Iterator[None]:
+    """`known_sums` of batches, seeded by nobody and on one rank unless a test says otherwise."""
+    keys: dict[str, Any] = {"seed": lambda: None, "gather": None, **given}
+    with known_sums(learner, [learner.prepare(batch) for batch in batches], **keys):
+        yield
+
+
 def gradients(learner: Learner) -> dict[str, Tensor]:
     found = {name: parameter.grad for name, parameter in learner.named_parameters() if parameter.grad is not None}
     learner.zero_grad()
@@ -78,8 +86,8 @@ def backward(
     learner: Learner, batches: Sequence[Batch], masks: list[list[Tensor]], **given: Any
 ) -> list[dict[str, Score]]:
     """Both passes of a rank; the gradient is added up."""
-    counts, scores = count_predictions(learner, [WHOLE], torch.device("cpu")), []
-    with known_sums(learner, batches, **given):
+    counts, scores = count_predictions(learner, [learner.prepare(WHOLE)], torch.device("cpu")), []
+    with known(learner, batches, **given):
         for batch in batches:
             masks.append([])
             scores.append(learner(batch))
@@ -114,7 +122,7 @@ def test_one_batch_is_four_micro_batches_on_two_ranks(monkeypatch: pytest.Monkey
         collected: list[Any] = []
         for rank in range(2):
             dropout.masks.append([])
-            with known_sums(learner, RANKS[rank], seed=seeds[rank], gather=lambda own: collected.append(own) or [own]):
+            with known(learner, RANKS[rank], seed=seeds[rank], gather=lambda own: collected.append(own) or [own]):
                 pass
         first, dropout.masks = [mask for masks in dropout.masks for mask in masks], []
         scores = []
@@ -128,7 +136,7 @@ def test_one_batch_is_four_micro_batches_on_two_ranks(monkeypatch: pytest.Monkey
 
         side_by_side = [torch.cat(masks) for masks in zip(*dropout.masks, strict=True)]
         dropout.replayed = side_by_side * 2  # for both passes
-        (score,) = backward(learner, [WHOLE], [], seed=lambda: None, gather=None)
+        (score,) = backward(learner, [WHOLE], [])
         whole = gradients(learner)
         assert cut.keys() == whole.keys() and any("router" in name for name in cut)
         for name, value in whole.items():
@@ -152,18 +160,18 @@ def test_the_sums_matter() -> None:
 def test_a_rank_without_samples_for_an_objective() -> None:
     learner = made(dropout=0.0).float()
     gather = lambda own: [own, [{}]]  # noqa: E731
-    with known_sums(learner, RANKS[0], seed=lambda: None, gather=gather):
+    with known(learner, RANKS[0], gather=gather):
         one = learner(RANKS[0][0])["balance"].loss_sum
-    with known_sums(learner, RANKS[0], seed=lambda: None, gather=None):
+    with known(learner, RANKS[0]):
         assert learner(RANKS[0][0])["balance"].loss_sum.equal(one)
-    with known_sums(learner, [], seed=lambda: None, gather=lambda own: [[{"samples": torch.tensor(3)}], own]):
+    with known(learner, [], gather=lambda own: [[{"samples": torch.tensor(3)}], own]):
         assert learner.objective("balance").sum_over_step({}) == {"samples": 3}
 
 
 def test_casts_of_the_first_pass_are_not_kept() -> None:
     """A weight that was cast without gradients would have none in the second."""
     learner = made(dropout=0.0).float()
-    with torch.autocast("cpu", torch.bfloat16), known_sums(learner, [WHOLE], seed=lambda: None, gather=None):
+    with torch.autocast("cpu", torch.bfloat16), known(learner, [WHOLE]):
         scores = learner(WHOLE)
     (scores["main"].loss_sum + scores["balance"].loss_sum).backward()
     assert all(parameter.grad is not None for parameter in learner.parameters())
@@ -174,5 +182,5 @@ def test_an_objective_says_that_it_uses_them() -> None:
     with pytest.raises(ValueError, match="NextToken has sums over a step only with uses_statistics = True"):
         learner.objective("main").sum_over_step({})
     del learner.objectives["balance"]
-    with known_sums(learner, [WHOLE], seed=lambda: pytest.fail("nothing asks for a first pass"), gather=None):
+    with known(learner, [WHOLE], seed=lambda: pytest.fail("nothing asks for a first pass")):
         pass

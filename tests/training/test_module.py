@@ -14,7 +14,6 @@ from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.training import trainer
-from mmtx.training.optimisation import decay_groups
 from mmtx.training.precision import precision_plugin
 from mmtx.training.schedules import Constant, Cosine, Linear, WarmupStableDecay
 from mmtx.training.weight_average import WeightAverage
@@ -215,10 +214,12 @@ def test_bfloat16_weights_leave_tables_and_batches_as_they_are(tmp_path):
 
 
 def test_only_matrices_that_multiply_are_decayed():
-    learner = build(["experiment=spell_digits", *TINY]).learner
-    decayed, rest = decay_groups(learner)
+    experiment = build(["experiment=spell_digits", *TINY])
+    learner = experiment.learner
     names = {id(parameter): name for name, parameter in learner.named_parameters()}
-    decayed, rest = {names[id(p)] for p in decayed}, {names[id(p)] for p in rest}
+    groups = experiment.optimisation.optimizer(learner).param_groups
+    decayed, rest = ({names[id(p)] for p in group["params"]} for group in groups)
+    assert [group["weight_decay"] for group in groups] == [0.1, 0.0]
     assert decayed | rest == set(names.values()) and not decayed & rest
     assert "model.backbone.blocks.0.mlp.up.weight" in decayed and "model.tokenizers.image.projection.weight" in decayed
     assert not any(word in name for name in decayed for word in ("bias", "norm", "embedding"))

@@ -14,10 +14,9 @@ from matplotlib.figure import Figure
 from toy_environment import Toy, made_learner
 
 from mmtx.acting.policy_eval import FIRST_SEED, play
-from mmtx.learner import Learner
+from mmtx.objectives.shown import show_examples
 from mmtx.run.wandb.log import WandbLog
 from mmtx.training.samples.episodes import show_episodes
-from mmtx.training.samples.predictions import draw_predictions
 
 
 class Known(Toy):
@@ -71,13 +70,10 @@ def test_of_a_picture_in_every_step_the_last_is_drawn(tmp_path: Path, monkeypatc
     whole = model({"view": image(specs["view"], clock="step")})
     objective = action(whole, specs, read="view")
     batch = steps_batch(specs, [2, 5])
-    learner = Learner(model=whole, objectives={"action": objective}, specs=specs).eval()
     figures: list[Figure] = []
     monkeypatch.setattr(Figure, "savefig", lambda self, *args, **kwargs: figures.append(self))
-    assert (
-        draw_predictions(learner, objective, batch, objective.examples(whole, batch), tmp_path / "a.png")
-        == tmp_path / "a.png"
-    )
+    shown = show_examples(whole.eval(), batch, objective.eval().examples(whole, batch), tmp_path / "a")
+    assert shown == [tmp_path / "a.jsonl", tmp_path / "a.png"]
     drawn = [torch.as_tensor(axes.images[0].get_array().data) for axes in figures[0].axes]
     for index, last in enumerate((1, 4)):
         assert drawn[index].equal(batch["view"]["pixels"][index, last, 0])

@@ -1,7 +1,6 @@
 """``mmtx sync``."""
 
-from mmtx.commands.arguments import RUNS, parse, refuse
-from mmtx.errors import InvalidValue
+from mmtx.commands.arguments import RUNS, parse_for
 
 HELP = """\
 usage: mmtx sync DIR... [parallel=8]
@@ -13,9 +12,5 @@ Uploads every run in or below the directories that has ended and is not up yet, 
 def run(arguments: list[str]) -> int:
     from mmtx.run.sync import sync
 
-    paths, given, others = parse(arguments, RUNS, ["parallel"])
-    refuse(others, ["parallel"])
-    parallel = given.get("parallel", 8)
-    if not isinstance(parallel, int) or parallel < 1:
-        raise InvalidValue("parallel", parallel, "is not a whole number above 0")
-    return sync(paths, parallel)
+    paths, options = parse_for(sync, arguments, RUNS)
+    return sync(paths, **options)

@@ -43,7 +43,7 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
         if group in STACKS:
             node = stack_node(config, group)
         if isinstance(node, Mapping):
-            found += _node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
+            found += node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
     found += _missing_packages(plugins)
     found += _secrets_in_clear(config, "")
     of_backbone = {finding.path.partition(".")[2] for finding in found if finding.path.startswith("backbone.")}
@@ -54,12 +54,8 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     ]
 
 
-def node_findings(node: Mapping[str, Any], path: str, given: set[str], plugins: Sequence[str] = ()) -> list[Finding]:
+def node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str] = ()) -> Iterator[Finding]:
     """The same for one node; `given` are arguments of its class that are no keys."""
-    return list(_node_findings(node, path, given, plugins))
-
-
-def _node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str]) -> Iterator[Finding]:
     if isinstance(node, Mapping):
         if "_target_" in node:
             try:
@@ -70,10 +66,10 @@ def _node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str]
             yield from _signature_findings(node, target, path, given)
             given = set()
         for key, child in node.items():
-            yield from _node_findings(child, f"{path}.{key}", given, plugins)
+            yield from node_findings(child, f"{path}.{key}", given, plugins)
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for index, child in enumerate(node):
-            yield from _node_findings(child, f"{path}[{index}]", set(), plugins)
+            yield from node_findings(child, f"{path}[{index}]", set(), plugins)
 
 
 def _signature_findings(

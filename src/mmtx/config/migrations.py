@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 6
+FORMAT = 7
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
@@ -162,6 +162,15 @@ def _with_kinds_of_layers(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "config": {**config, **backbone, **encoder}}
 
 
+def _with_optimisers_by_role(stored: dict[str, Any]) -> dict[str, Any]:
+    """Everything was stepped by AdamW, at one rate."""
+    config = stored["config"]
+    if not isinstance(config.get("optim"), dict):
+        return stored
+    new: dict[str, Any] = {"rates": {}, "matrices": None, "rest": None}
+    return {**stored, "config": {**config, "optim": {**new, **config["optim"]}}}
+
+
 def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     """A checkpoint in which a part of the names of parameters is another: weights, their average, the state of the
     optimiser, and the patterns of ``freeze`` and ``lora``. For steps.
@@ -194,5 +203,6 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     3: _with_a_loader,
     4: _in_words_of_the_field,
     5: _with_kinds_of_layers,
+    6: _with_optimisers_by_role,
 }
 """What makes each format the next one."""

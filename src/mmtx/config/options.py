@@ -22,7 +22,7 @@ class Option(NamedTuple):
     Attributes:
         annotation: its type.
         default: or `REQUIRED`.
-        line: its line in the docstring's ``Args``.
+        line: its line in the docstring's ``Args``; empty where there is none.
     """
 
     annotation: Any
@@ -37,11 +37,11 @@ class Option(NamedTuple):
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
     """The options that a function, or a dataclass, takes."""
-    section = inspect.getdoc(function).partition("Args:\n")[2]  # type: ignore[union-attr]
+    section = (inspect.getdoc(function) or "").partition("Args:\n")[2]
     lines = {name: " ".join(text.split()) for name, text in ARGUMENT.findall(section)}
     types = argument_types(function)
     return {
-        name: Option(types[name], parameter.default, lines[name])
+        name: Option(types[name], parameter.default, lines.get(name, ""))
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
@@ -68,5 +68,5 @@ def described(options: Mapping[str, Option]) -> str:
         (f"{key}={'...' if o.default is REQUIRED else written(o.default)}", describe(o.annotation), o.line)
         for key, o in options.items()
     ]
-    first, second = (max(len(row[column]) for row in rows) for column in (0, 1))
+    first, second = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     return "\n".join(f"  {assigned:<{first}}  {kind:<{second}}  {line}" for assigned, kind, line in rows)

@@ -77,7 +77,7 @@ class ItemSource(Source):
     """A dataset whose samples are made one by one from items.
 
     Attributes:
-        items: those of ``train``, ``val`` and ``test``; a split without items is none.
+        items: those of ``train``, ``val`` and ``test``; a split that has none, or is missing, is None.
     """
 
     items: Mapping[str, Sequence[Any]]
@@ -90,10 +90,10 @@ class ItemSource(Source):
         return self._split("train")
 
     def val(self) -> Split | None:
-        return self._split("val") if len(self.items["val"]) else None
+        return self._split("val") if len(self.items.get("val", ())) else None
 
     def test(self) -> Split | None:
-        return self._split("test") if len(self.items["test"]) else None
+        return self._split("test") if len(self.items.get("test", ())) else None
 
     def _split(self, name: str) -> Split:
         return Samples(len(self.items[name]), partial(self._sample, name))

@@ -22,7 +22,7 @@ from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
 from mmtx.data.seeding import seed_sample
 from mmtx.data.skipped_samples import SKIPPED
 from mmtx.data.worker import CurrentSamples, in_worker, start_workers, to_shared_memory
-from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
 
 FINGERPRINTED = 8
@@ -60,11 +60,9 @@ class DataModule:
         max_bad_share: float,
         modality_dropout: ModalityDropout | None = None,
     ) -> None:
-        for key, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
-        if num_workers < 0:
-            raise InvalidValue("num_workers", num_workers, "must be at least 0")
+        check_at_least("batch_size", batch_size, 1)
+        check_at_least("eval_batch_size", eval_batch_size, 1)
+        check_at_least("num_workers", num_workers, 0)
         check_within("max_bad_share", max_bad_share, 0, 1)
         self.max_bad_share, self._skips = max_bad_share, on_bad_sample == "skip"
         self.source, self.seed, self.num_workers = source, seed, num_workers
@@ -179,15 +177,13 @@ class Batches:
 
     def __iter__(self) -> Iterator[list[Batch]]:
         try:
-            for batches in self._begun():
+            loader = self._loader
+            for batches in start_workers(lambda: iter(loader)) if loader.num_workers else loader:
                 if isinstance(batches, UserError):
                     raise batches
                 yield batches
         except (ConnectionError, EOFError) as error:
             raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
-
-    def _begun(self) -> Iterator[list[Batch] | UserError]:
-        return start_workers(lambda: iter(self._loader)) if self._loader.num_workers else iter(self._loader)
 
 
 @dataclass(frozen=True)

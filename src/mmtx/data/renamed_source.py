@@ -61,12 +61,10 @@ class Renamed(Source):
         return self._split(self.source.train())
 
     def val(self) -> Split | None:
-        split = self.source.val()
-        return None if split is None else self._split(split)
+        return None if (split := self.source.val()) is None else self._split(split)
 
     def test(self) -> Split | None:
-        split = self.source.test()
-        return None if split is None else self._split(split)
+        return None if (split := self.source.test()) is None else self._split(split)
 
     def _split(self, split: Split) -> Split:
         if isinstance(split, BatchSplit):
@@ -77,33 +75,15 @@ class Renamed(Source):
 class RenamedPlayable(Renamed, Playable):
     """See `rename_source`."""
 
+    def __init__(self, source: Source, names: Mapping[str, str]) -> None:
+        super().__init__(source, names)
+        assert isinstance(source, Playable)
+        self._make_environment, self.can_play = source.environment, source.can_play
+        self.best_return, self.mean_return = source.best_return, source.mean_return
+        self.return_scale, self.reference_returns = source.return_scale, source.reference_returns
+
     def environment(self, num_episodes: int) -> Environment:
-        return _World(self._playable.environment(num_episodes), self.rename)
-
-    @property
-    def can_play(self) -> bool:
-        return self._playable.can_play
-
-    @property
-    def best_return(self) -> float:
-        return self._playable.best_return
-
-    @property
-    def mean_return(self) -> float | None:
-        return self._playable.mean_return
-
-    @property
-    def return_scale(self) -> float:
-        return self._playable.return_scale
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        return self._playable.reference_returns
-
-    @property
-    def _playable(self) -> Playable:
-        assert isinstance(self.source, Playable)
-        return self.source
+        return _World(self._make_environment(num_episodes), self.rename)
 
 
 class _Split:

@@ -22,6 +22,12 @@ def seed_step(seed: int, step: int, rank: int) -> None:
         torch.cuda.manual_seed(number)
 
 
+def step_generator(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
+    """A generator for one optimiser step of one rank, apart from those that `seed_step` seeds, so that what an
+    objective draws from it leaves dropout as it is."""
+    return torch.Generator(device).manual_seed(hash_seed(seed, step, rank, 1))
+
+
 def _seed_cpu(number: int) -> None:
     torch.default_generator.manual_seed(number)
     random.seed(number)

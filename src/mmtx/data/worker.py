@@ -50,7 +50,11 @@ class CurrentSamples:
     def samples(self, message: str) -> list[int]:
         """Indices of the samples of the workers whose death a message of torch reports, or of all that live."""
         named = re.search(r"\(pid(?:\(s\))? ([0-9, ]+)\)", message)
-        pids = {int(pid) for pid in named[1].split(",")} if named else {*_alive()}
+        pids = (
+            {int(pid) for pid in named[1].split(",")}
+            if named
+            else {child.pid for child in multiprocessing.active_children()}
+        )
         return sorted(int(index) for pid, index in self._rows.tolist() if pid in pids and index >= 0)
 
 
@@ -116,12 +120,6 @@ def _socket_folders() -> Iterator[str]:
         if len(os.fsencode(tempfile.gettempdir())) <= LONGEST_PATH:
             yield tempfile.gettempdir()
     yield from ("/tmp", "/var/tmp", SHM)
-
-
-def _alive() -> Iterator[int]:
-    for child in multiprocessing.active_children():
-        if child.pid is not None:
-            yield child.pid
 
 
 def end_with_parent(number: int) -> None:

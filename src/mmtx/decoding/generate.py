@@ -10,8 +10,17 @@ from mmtx.batch import Batch
 from mmtx.decoding.cpu_layout import column_major
 from mmtx.decoding.sampling import GREEDY, Sampling, suppressed
 from mmtx.decoding.text_decoder import Logits, TextDecoder
+from mmtx.errors import check_within
 from mmtx.model import MultimodalTransformer
 from mmtx.process.stopping import track
+
+MOST_NEW_TOKENS = 2**31 - 1
+
+
+def check_max_new_tokens(value: int | None) -> None:
+    """Raises InvalidValue if so many tokens cannot be written; None: no limit is given."""
+    if value is not None:
+        check_within("max_new_tokens", value, 1, MOST_NEW_TOKENS)
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.decoding.prompt_lookup import PromptLookup
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.cache import Cache
 from mmtx.tokens import TokenSet
@@ -46,7 +46,7 @@ class TextDecoder:
         self.written: Int[Tensor, "B n"] = batch[text]["ids"][:, :start]
         self._model, self._logits, self._batch, self._text = model, logits, batch, text
         tokenizer = model.tokenizer(text)
-        assert isinstance(tokenizer, Text)
+        assert isinstance(tokenizer, Ids)
         self._tokenizer, self._context = tokenizer, tokenizer.context
         room = min(stop - 1, self._context)
         self._cached: _Cached | None = None
@@ -98,7 +98,7 @@ class TextDecoder:
 class _Cached:
     """Hidden states of the newest columns, every token computed once."""
 
-    def __init__(self, model: MultimodalTransformer, tokenizer: Text, whole: TokenSet, room: int, cache: Cache) -> None:
+    def __init__(self, model: MultimodalTransformer, tokenizer: Ids, whole: TokenSet, room: int, cache: Cache) -> None:
         self.room, self._cache = room, cache
         self._backbone, self._tokenizer = model.backbone, tokenizer
         self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
@@ -133,7 +133,7 @@ def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
     tokenizer, names = model.tokenizer(text), model.decoded
     clocks = [model.clock_of[name] for name in names]
     comes_last = names[-1] == text and clocks.count(clocks[-1]) == 1
-    return comes_last and isinstance(tokenizer, Text) and tokenizer.causal
+    return comes_last and isinstance(tokenizer, Ids) and tokenizer.causal
 
 
 def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:

@@ -24,6 +24,7 @@ from mmtx.experiment.problems import check_steps, training_problems, value_probl
 from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
 from mmtx.learner import Learner
 from mmtx.metric_directions import Directions
+from mmtx.nn.roles import roles_of
 
 if TYPE_CHECKING:
     from mmtx.training.optimisation import Optimisation
@@ -83,6 +84,8 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
     source, learner = _source_and_learner(config, fitted, like, collector)
     data = _data(config, source, learner, collector)
+    if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
+        collector.attempt("optim", lambda: optimisation.optimizer(learner))
     directions = _directions(config, learner, data, collector)
     if training is not None:
         if data is not None:

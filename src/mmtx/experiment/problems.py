@@ -54,6 +54,9 @@ def training_problems(
         yield f"trainer.strategy={training.strategy} {problem}"
     if training.is_sharded and optimisation is not None and optimisation.ema_decay is not None:
         yield f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2"
+    for key in ("matrices", "rest") if training.is_sharded and optimisation is not None else ():
+        if getattr(optimisation, key) is not None:
+            yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"
     if learner is not None and data is not None and data.packing:
         yield from _unpackable(learner)
     if training.device_type == "cpu" and learner is not None:

@@ -31,9 +31,9 @@ def construct_source(config: Config, fitted: FittedState | None = None) -> Sourc
         UserError: it cannot be made, or the run does not know what it holds.
     """
     node, plugins = config["data"], packages(config)
-    found = node_findings(node, "data", set(), plugins)
+    found = [finding.message for finding in node_findings(node, "data", set(), plugins)]
     if found:
-        raise ConfigErrors([finding.message for finding in found])
+        raise ConfigErrors(found)
     return _source(node, "data", plugins, fitted or FittedState())
 
 

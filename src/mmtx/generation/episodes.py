@@ -10,18 +10,17 @@ from mmtx.acting.policy_eval import acting_objective, names_of, play_seeds, reco
 from mmtx.acting.video import Filmed, write_gif
 from mmtx.data.base import Source
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
-from mmtx.decoding.rollouts import Episode
 from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.action import Action
+from mmtx.objectives.capabilities import Acts
 from mmtx.run.metrics_log import finite
 
 
 def play_episodes(
     trained: Trained,
-    objective: Action,
+    objective: Acts,
     *,
     part: str | None = None,
     episodes: int = 10,
@@ -55,11 +54,8 @@ def play_episodes(
     if film is not None:
         write_gif(film, [played[0][0].frames])
     lines = [record(episode, seed) for some in played for seed, episode in zip(seeds, some, strict=True)]
-    return "\n".join(json.dumps(line) for line in [*lines, {"summary": [_summary(source, some) for some in played]}])
-
-
-def _summary(source: Playable, episodes: Sequence[Episode]) -> dict[str, float | None]:
-    return {"target_return": episodes[0].target_return, **finite(summed_up(source, episodes))}
+    summary = [{"target_return": some[0].target_return, **finite(summed_up(source, some))} for some in played]
+    return "\n".join(json.dumps(line) for line in [*lines, {"summary": summary}])
 
 
 def _seeds(first: int, count: int) -> range:
@@ -68,7 +64,7 @@ def _seeds(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _stage(trained: Trained, given: str | None) -> tuple[Playable, Action]:
+def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts]:
     """The data in whose environment to act, and the objective that acts there. Of a mixture, one part.
 
     Raises:
@@ -98,7 +94,7 @@ def _lack(source: Source) -> str:
 
 
 def _targets(
-    learner: Learner, objective: Action, source: Playable, given: float | list[float] | None
+    learner: Learner, objective: Acts, source: Playable, given: float | list[float] | None
 ) -> Sequence[float] | Sequence[None]:
     """The target returns: as given, or as the objective has them."""
     if given is None:

@@ -1,90 +1,122 @@
-"""The one function behind ``mmtx generate``: objectives and given options decide what a trained model generates."""
+"""The one function behind ``mmtx generate``: what objectives offer and given options decide what a model generates."""
 
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import mmtx.objectives
 from mmtx.config.options import REQUIRED, Option, checked, options_of
 from mmtx.errors import InvalidValue, UserError
-from mmtx.generation.continuation import continue_text
 from mmtx.generation.episodes import play_episodes
-from mmtx.generation.rest_of_set import INPUTS
+from mmtx.generation.own import generate_own
+from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
 from mmtx.generation.trained import Trained
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
-from mmtx.objectives.action import Action
 from mmtx.objectives.base import Objective
-from mmtx.objectives.ctc import CTC
-from mmtx.objectives.next_token import NextToken
-from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.run.checkpoint_content import load
 
-GENERATING: tuple[tuple[type[Objective], Callable[..., str]], ...] = (
-    (Action, play_episodes),
-    (Seq2Seq, transcribe),
-    (CTC, transcribe),
-    (NextToken, continue_text),
-    (Seq2Seq, translate),
+GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
+    ("act", play_episodes),
+    ("write", transcribe),
+    ("generate", generate_own),
+    ("write", translate),
 )
-"""Objectives, and the functions that generate with them: the first one that takes all given options does."""
+"""What an objective may offer, and the functions that generate with it: the first one that takes all given options
+does. An option is one of the function, or of the objective's method."""
 
 COMMON = options_of(Trained)
 """Options of all of them."""
 
-OF_SEARCH = {"max_new_tokens", "beam_size", "length_penalty"}
-
 
 class Way(NamedTuple):
-    """A function, the objective that it generates with, and its options as far as the set has what they bring."""
+    """A function that generates, and the options that it takes.
+
+    Attributes:
+        function: of this room.
+        objective: that it generates with, or its class.
+        method: that the objective offers.
+        options: of the function, then of the method, as far as the set has what they bring.
+    """
 
     function: Callable[..., str]
-    objective: Objective
+    objective: Any
+    method: Callable[..., Any]
     options: Mapping[str, Option]
 
     @property
     def required(self) -> set[str]:
         return {key for key, option in self.options.items() if option.default is REQUIRED}
 
+    @property
+    def summary(self) -> str:
+        described = self.method if self.function is generate_own else self.function
+        return str(described.__doc__).strip().splitlines()[0]
 
-def generate(path: str, given: Mapping[str, Any]) -> str:
+    def call(self, trained: Trained, given: Mapping[str, Any]) -> str:
+        """Generates with checked options, and with those common ones that the method takes."""
+        common = {key: getattr(trained, key) for key in options_of(self.method) if key in COMMON}
+        return self.function(trained, self.objective, **common, **checked(given, self.options))
+
+
+def generate(path: str, learner: Learner, given: Mapping[str, Any]) -> str:
     """What the model of a run writes, or how its episodes went.
 
     Args:
         path: run directory or checkpoint.
+        learner: what it holds.
         given: options, not yet checked.
 
     Raises:
         UserError: the model generates nothing, does not take an option, or lacks one that it needs.
     """
     common = checked({key: value for key, value in given.items() if key in COMMON}, COMMON)
-    trained = Trained(path, load(path, common.get("plugins", ())), **common)
+    trained = Trained(path, learner, **common)
     own = {key: value for key, value in given.items() if key not in COMMON}
-    way = _chosen(trained, ways(trained.learner), own)
-    return way.function(trained, way.objective, **checked(own, way.options))
+    return _chosen(trained, ways(learner), own).call(trained, own)
 
 
 def ways(learner: Learner) -> list[Way]:
-    """All that a learner can generate."""
+    """All that a learner can generate. Of objectives that offer the same, the one with most options is first."""
+    objectives = [learner.objective(name) for name in learner.objectives]
     found = []
-    for kind, function in GENERATING:
-        for objective in learner.objectives.values():
-            writes_ids = isinstance(objective, NextToken) and objective.head.vocabulary is None
-            if isinstance(objective, kind) and not writes_ids:
-                options, absent = options_of(function), _absent(learner, objective)
-                way = Way(function, objective, {key: o for key, o in options.items() if key not in absent})
-                if all(key in way.options or o.default is not REQUIRED for key, o in options.items()):
-                    found.append(way)
+    for way in _ways(objectives):
+        absent = _absent(learner, way)
+        if not absent & way.required:
+            found.append(way._replace(options={key: each for key, each in way.options.items() if key not in absent}))
     return found
 
 
-def _absent(learner: Learner, objective: Objective) -> set[str]:
-    """Options that would bring what is not in the set, where a text that is only written is no input; or search."""
-    output = objective.text if isinstance(objective, Seq2Seq) else None
-    inputs = [learner.model.tokenizer(name) for name in learner.model.names if name != output]
-    absent = {key for key, kind in INPUTS.items() if not any(isinstance(each, kind) for each in inputs)}
-    absent |= {"index"} if len(learner.model.names) == 1 else set()
-    return absent | (OF_SEARCH if isinstance(objective, CTC) else set())
+def known_ways() -> list[Way]:
+    """All that objectives of mmtx offer, each once, with the options that some of them take."""
+    classes = [getattr(mmtx.objectives, name) for name in dir(mmtx.objectives)]
+    found: dict[Any, Way] = {}
+    for way in _ways([each for each in classes if isinstance(each, type) and issubclass(each, Objective)]):
+        key = way.summary
+        found[key] = way if key not in found else found[key]._replace(options={**found[key].options, **way.options})
+    return list(found.values())
+
+
+def _ways(objectives: Sequence[Any]) -> list[Way]:
+    """All that objectives, or their classes, offer."""
+    found = []
+    for name, function in GENERATING:
+        offered = [(each, getattr(each, name)) for each in objectives if hasattr(each, name)]
+        of_each = [Way(function, each, method, _options(function, method)) for each, method in offered]
+        found += sorted(of_each, key=lambda way: -len(way.options))
+    return found
+
+
+def _options(function: Callable[..., str], method: Callable[..., Any]) -> dict[str, Option]:
+    options = {**options_of(function), **options_of(method)}
+    return {key: option for key, option in options.items() if key not in COMMON}
+
+
+def _absent(learner: Learner, way: Way) -> set[str]:
+    """Options of the function that would bring what is not in the set; what is only written is no input."""
+    inputs = inputs_of(learner, getattr(way.objective, "writes", None))
+    absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
+    return absent & options_of(way.function).keys()
 
 
 def _chosen(trained: Trained, ways: Sequence[Way], given: Mapping[str, Any]) -> Way:

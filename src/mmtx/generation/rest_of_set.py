@@ -1,21 +1,29 @@
-"""What a text is written from or about: a picture file, or a sample of the run's data."""
+"""What is generated from or about: a picture file, or a sample of the run's data."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtx.batch import Sample
 from mmtx.data.image.decode_image import decode_image
 from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
-from mmtx.modalities.audio import Audio
-from mmtx.modalities.image import Image
-from mmtx.modalities.text import Text
+from mmtx.learner import Learner
 
-INPUTS: dict[str, type[nn.Module]] = {"prompt": Text, "image": Image, "audio": Audio}
-"""Options that bring an input, and the tokenizer that it needs in the set."""
+INPUTS = {"prompt": "ids", "image": "pixels", "audio": "waveform"}
+"""Options that bring an input, and the field of the data that it fills."""
+
+
+def inputs_of(learner: Learner, written: str | None) -> list[str]:
+    """The names of the set, without that which is written."""
+    return [name for name in learner.model.names if name != written]
+
+
+def with_field(learner: Learner, names: Sequence[str], option: str) -> list[str]:
+    """Those names that an option of `INPUTS` can bring."""
+    return [name for name in names if INPUTS[option] in learner.specs[name].fields]
 
 
 def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index: int | None) -> Sample:

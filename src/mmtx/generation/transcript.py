@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -19,12 +20,10 @@ from mmtx.data.collate import collate
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.files.table import KINDS
 from mmtx.errors import InvalidValue, UserError, check_within
+from mmtx.generation.rest_of_set import inputs_of, with_field
 from mmtx.generation.trained import Trained
-from mmtx.generation.translation import writing
 from mmtx.learner import Learner
-from mmtx.modalities.audio import Audio
-from mmtx.objectives.ctc import CTC
-from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.objectives.capabilities import Writes
 from mmtx.process.stopping import track
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif")
@@ -46,14 +45,12 @@ class Segment:
 
 def transcribe(
     trained: Trained,
-    objective: Seq2Seq | CTC,
+    objective: Writes,
     *,
     audio: str,
-    max_new_tokens: int | None = None,
-    beam_size: int | None = None,
-    length_penalty: float | None = None,
     resample: bool = False,
     overlap_seconds: float = 1.0,
+    **options: Any,
 ) -> str:
     """What is said in a sound file, with times; of many files, a line of JSON for each (objective=[seq2seq] or [ctc]).
 
@@ -62,25 +59,19 @@ def transcribe(
 
     Args:
         trained: the model.
-        objective: that writes; CTC reads its text off the tokens, with nothing to search.
+        objective: that writes.
         audio: the sound file, a folder, or a manifest (.csv, .tsv, .jsonl)
-        max_new_tokens: upper limit for each window; null: the model's context
-        beam_size: hypotheses of beam search; null: as trained
-        length_penalty: above 0 longer texts gain; null: as trained
         resample: convert a sound whose rate is not the model's
         overlap_seconds: of the windows that a long recording is cut into
+        options: of the objective, for each window.
 
     Raises:
         UserError: an option cannot be, or there is no sound that can be read.
     """
     check_within("overlap_seconds", overlap_seconds, 0, LONGEST_SECONDS)
     learner = trained.learner
-    write: Callable[[Batch], list[str]]
-    if isinstance(objective, CTC):
-        name, write = objective.source, partial(objective.write, learner.model)
-    else:
-        name = next(name for name in learner.model.names if isinstance(learner.model.tokenizer(name), Audio))
-        write = writing(trained, objective, max_new_tokens, beam_size, length_penalty)
+    name = with_field(learner, inputs_of(learner, objective.writes), "audio")[0]
+    write = partial(objective.write, learner.model, **options)
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
     given = Path(audio).expanduser()

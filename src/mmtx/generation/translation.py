@@ -1,34 +1,29 @@
 """A text written from another text, a picture, or a sample of the data."""
 
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 
-from mmtx.batch import Batch
 from mmtx.data.collate import collate
-from mmtx.errors import InvalidValue, UserError, check_within
-from mmtx.generation.rest_of_set import INPUTS, rest_of_set
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue, UserError
+from mmtx.generation.rest_of_set import INPUTS, inputs_of, rest_of_set, with_field
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.modalities.text import Text
-from mmtx.objectives.seq2seq import Seq2Seq
-
-MOST_NEW_TOKENS = 2**31 - 1
+from mmtx.objectives.capabilities import Writes
 
 
 def translate(
     trained: Trained,
-    objective: Seq2Seq,
+    objective: Writes,
     *,
     prompt: str | None = None,
     image: str | None = None,
     index: int | None = None,
-    max_new_tokens: int | None = None,
-    beam_size: int | None = None,
-    length_penalty: float | None = None,
+    **options: Any,
 ) -> str:
-    """A whole text, written from the rest of the set (objective=[seq2seq]).
+    """A whole text, written from the rest of the set (objective=[seq2seq] or [ctc]).
 
     Args:
         trained: the model.
@@ -36,49 +31,31 @@ def translate(
         prompt: the text to translate
         image: or a picture file to describe
         index: or a sample, counted from 0, of the run's test (or validation) data
-        max_new_tokens: upper limit; null: the model's context
-        beam_size: hypotheses of beam search; null: as trained
-        length_penalty: above 0 longer texts gain; null: as trained
+        options: of the objective.
 
     Raises:
         UserError: an option cannot be, or nothing is given to write from.
     """
-    write, learner = writing(trained, objective, max_new_tokens, beam_size, length_penalty), trained.learner
-    others = [name for name in learner.model.names if name != objective.text]
+    learner = trained.learner
+    others = inputs_of(learner, objective.writes)
     for key, value in (("image", image), ("index", index)) if prompt is not None else ():
         if value is not None:
             raise InvalidValue(key, value, "cannot be given beside prompt=TEXT; give one of them")
     if prompt is not None:
-        source = next(name for name in others if isinstance(learner.model.tokenizer(name), Text))
+        source = with_field(learner, others, "prompt")[0]
         sample = {source: {"ids": source_ids(learner, source, prompt)}}
     elif image is None and index is None:
         raise UserError(f"this model writes from {', '.join(others)}; give {_sources(learner, others)}")
     else:
         sample = rest_of_set(trained, others, image, index)
-    return write(collate([sample], learner.specs))[0]
-
-
-def writing(
-    trained: Trained,
-    objective: Seq2Seq,
-    max_new_tokens: int | None,
-    beam_size: int | None,
-    length_penalty: float | None,
-) -> Callable[[Batch], list[str]]:
-    """From a batch to its texts. Raises InvalidValue for settings with which nothing can be searched."""
-    if max_new_tokens is not None:
-        check_within("max_new_tokens", max_new_tokens, 1, MOST_NEW_TOKENS)
-    objective.search_with(beam_size, length_penalty)
-    return partial(objective.write, trained.learner.model, max_new_tokens=max_new_tokens, cache=trained.cache)
+    return objective.write(learner.model, collate([sample], learner.specs), **options)[0]
 
 
 def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
     """Ids of a text as the data has them: between its marks, where it has any."""
     vocabulary, longest = learner.specs[name].vocabulary, learner.specs[name].fields["ids"].max_length
-    assert vocabulary is not None and longest is not None
-    begin = [vocabulary.begin] if vocabulary.begin is not None else []
-    end = [vocabulary.end] if vocabulary.end is not None else []
-    ids = [*begin, *vocabulary.encode(text), *end]
+    assert isinstance(vocabulary, TextVocabulary) and longest is not None
+    ids = vocabulary.encode_marked(text)
     if len(ids) > longest:
         raise InvalidValue("prompt", text, f"is {len(ids)} ids long; the model reads {longest}")
     return torch.tensor(ids)
@@ -86,6 +63,5 @@ def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:
 
 def _sources(learner: Learner, names: Sequence[str]) -> str:
     """What can be given to a model that writes from these names."""
-    tokenizers = [learner.model.tokenizer(name) for name in names]
-    keys = [key for key, kind in INPUTS.items() if any(isinstance(each, kind) for each in tokenizers)]
+    keys = [key for key in INPUTS if with_field(learner, names, key)]
     return " or ".join([*(f"{key}={'TEXT' if key == 'prompt' else 'FILE'}" for key in keys), "index=N"])

@@ -102,9 +102,11 @@ class BERT(Family):
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
-        heads = {head for head in ("cls.predictions", "cls.seq_relationship", "classifier") if _has(weights, head)}
+        known = ("cls.predictions", "cls.seq_relationship", "classifier")
+        heads = {head for head in known if any(key.startswith(f"{head}.") for key in weights)}
+        lacks_decoder = "cls.predictions" in heads and "cls.predictions.decoder.weight" not in weights
         missing = [head for head in HEADS[config["architectures"][0]] if head not in heads]
-        if config["tie_word_embeddings"] is False and _lacks_its_decoder(weights, heads):
+        if config["tie_word_embeddings"] is False and lacks_decoder:
             missing.append("cls.predictions.decoder.weight (tie_word_embeddings=False)")
         if missing:
             kind = config["architectures"][0]
@@ -230,14 +232,6 @@ def _mask(files: Files, size: int) -> int:
     if found is None:
         raise UserError("this BERT predicts masked ids, and its tokenizer has no token [MASK]; name it as mask_token")
     return found
-
-
-def _has(weights: Weights, head: str) -> bool:
-    return any(key.startswith(f"{head}.") for key in weights)
-
-
-def _lacks_its_decoder(weights: Weights, heads: set[str]) -> bool:
-    return "cls.predictions" in heads and "cls.predictions.decoder.weight" not in weights
 
 
 def _heads(kind: str) -> list[Link]:

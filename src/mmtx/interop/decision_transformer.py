@@ -14,7 +14,7 @@ from mmtx.interop.common_keys import SILENT
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import BODY_KEYS, BODY_SAME, UNUSED, body_links
-from mmtx.interop.links import Link, Several, both, idle, same
+from mmtx.interop.links import Link, both, idle, same
 from mmtx.learner import Learner
 from mmtx.objectives.action import Action
 
@@ -94,7 +94,7 @@ class DecisionTransformer(Family):
                 (f"{norm}.bias",),
                 ("embed_ln.bias", "encoder.wpe.weight"),
                 lambda theirs: [theirs[0] + theirs[1][0]],  # all tokens have position 0
-                lambda ours: _write_norm(ours, positions),
+                lambda ours: [ours[0], torch.zeros(positions)],
             ),
             same("model.clock_embeddings.step.table.weight", "embed_timestep.weight"),
             *body_links(config["n_layer"], "encoder."),
@@ -148,7 +148,3 @@ class DecisionTransformer(Family):
             back[key] = back[key].scatter(1, index, value.masked_fill(behind[..., None], 0.0))
         back["last_hidden_state"] = back["last_hidden_state"].unflatten(2, (3, -1)).flatten(1, 2)
         return back
-
-
-def _write_norm(ours: Several, positions: tuple[int, int]) -> Several:
-    return [ours[0], torch.zeros(positions)]

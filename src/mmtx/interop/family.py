@@ -16,8 +16,10 @@ from mmtx.data.files.supported_keys import Keys, defaults, used
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
-from mmtx.interop.links import Link, Weights
+from mmtx.interop.links import Link, Weights, renamed
 from mmtx.learner import Learner
+from mmtx.objectives.next_token import NextToken
+from mmtx.objectives.seq2seq import Seq2Seq
 
 Config = dict[str, Any]
 
@@ -119,15 +121,11 @@ class Family(ABC):
 
     def canonical(self, weights: Weights) -> Weights:
         """Weights under the names of current public files."""
-        renamed: Weights = {}
-        for key, value in weights.items():
-            for pattern, replacement in self.renames:
-                key = re.sub(pattern, replacement, key)
-            renamed[key] = value
+        current = renamed(weights, self.renames)
         for copy, original in self.copies.items():  # a file may have one tensor under either name
-            if copy in renamed:
-                renamed.setdefault(original, renamed[copy])
-        return renamed
+            if copy in current:
+                current.setdefault(original, current[copy])
+        return current
 
     def complete(self, config: Config, weights: Weights) -> Config:
         """The config with all missing keys, some of which follow from the weights.
@@ -219,6 +217,14 @@ def at(config: Mapping[str, Any], path: str) -> Any:
             raise KeyError(path)
         node = node[key]
     return node
+
+
+def head_outputs(learner: Learner, kind: type[NextToken | Seq2Seq], hidden: Tensor, is_body: bool) -> dict[str, Tensor]:
+    """The scores of ids by the objective of a kind; of a body without a head, its hidden states."""
+    if is_body:
+        return {"last_hidden_state": hidden}
+    objective = next(each for each in learner.objectives.values() if isinstance(each, kind))
+    return {"logits": objective.head.logits(learner.model, hidden)}
 
 
 def text_batch(name: str, ids: Tensor, mask: Tensor | None, **more: Tensor | None) -> Batch:

@@ -10,7 +10,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Keys, as_in, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
 from mmtx.learner import Learner
@@ -145,11 +145,7 @@ class GPT2(Family):
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         hidden = learner.model(text_batch("text", inputs["input_ids"], inputs.get("attention_mask"))).tokens("text")
-        if config["architectures"] == [self.body]:
-            return {"last_hidden_state": hidden}
-        objective = learner.objective("next_token")
-        assert isinstance(objective, NextToken)
-        return {"logits": objective.head.logits(learner.model, hidden)}
+        return head_outputs(learner, NextToken, hidden, config["architectures"] == [self.body])
 
 
 def tie(weights: Weights, embedding: str, declared: bool) -> bool:

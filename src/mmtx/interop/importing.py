@@ -11,7 +11,7 @@ import torch
 
 from mmtx.config.compose import compose
 from mmtx.config.schema import Config
-from mmtx.data.files.supported_keys import refusals
+from mmtx.data.files.supported_keys import refusals, refuse
 from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
@@ -88,8 +88,7 @@ def _check_keys(family: Family, config: Config, side: Mapping[str, Config], fold
     tables = {"generation_config": {**GENERATION, **family.generation}, "preprocessor_config": family.preprocessor}
     found = [*refusals(config, family.config_keys(), "config.json")]
     found += [line for name, content in side.items() for line in refusals(content, tables[name], f"{name}.json")]
-    if found:
-        raise UserError("\n".join([f"{folder} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
+    refuse(found, folder)
 
 
 def _with_generation(family: Family, config: Config, generation: Config) -> Config:

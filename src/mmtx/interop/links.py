@@ -165,5 +165,15 @@ def differences(
             yield f"{key} {list(weights[key].shape)} belongs to nothing"
 
 
+def renamed(weights: Weights, patterns: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> Weights:
+    """Weights whose names are changed by one pattern after the other."""
+    changed: Weights = {}
+    for key, value in weights.items():
+        for pattern, replacement in patterns:
+            key = re.sub(pattern, replacement, key)
+        changed[key] = value
+    return changed
+
+
 def _parts(whole: Tensor, count: int) -> list[Tensor]:
     return [part.contiguous() for part in whole.chunk(count)]

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Key, Keys, harmless, used
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import tie
 from mmtx.interop.links import Link, Weights, same, shared, stacked
@@ -150,13 +150,8 @@ class T5(Family):
         return {key: torch.zeros(2, 8, dtype=torch.long) for key in ("input_ids", "decoder_input_ids")}
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
-        batch = source_and_target(**inputs)
-        states = learner.model(batch)
-        if config["architectures"] == ["T5Model"]:
-            return {"last_hidden_state": states.tokens("target")}
-        objective = learner.objective("seq2seq")
-        assert isinstance(objective, Seq2Seq)
-        return {"logits": objective.head.logits(learner.model, states.tokens("target"))}
+        hidden = learner.model(source_and_target(**inputs)).tokens("target")
+        return head_outputs(learner, Seq2Seq, hidden, config["architectures"] == ["T5Model"])
 
 
 def source_and_target(**inputs: Any) -> Any:

@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
 from mmtx.interop.image_preprocessing import RESAMPLING
-from mmtx.interop.links import PARTS, Weights
+from mmtx.interop.links import PARTS, Weights, renamed
 
 HEAD_WIDTH = 64
 """Width of a head in timm's models up to a width of 1024; it does not follow from a state."""
@@ -115,7 +115,7 @@ def from_timm(weights: Weights, given: Config, more: Config) -> tuple[Config, We
     names = given.get("label_names") or pretrained.get("label_names") or pretrained.get("labels")
     if names:
         config["id2label"] = names if isinstance(names, Mapping) else {str(i): name for i, name in enumerate(names)}
-    return {**config, **more}, _renamed(weights), _preprocessor(pretrained, sides)
+    return {**config, **more}, _split(weights), _preprocessor(pretrained, sides)
 
 
 def _checked(given: Config, dim: int, rows: int) -> tuple[Config, Config]:
@@ -137,10 +137,7 @@ def _checked(given: Config, dim: int, rows: int) -> tuple[Config, Config]:
     architecture = str(given.get("architecture"))
     if "quickgelu" in architecture:
         found.append(f"config.json: architecture={architecture} has an activation that no weight shows")
-    if found:
-        raise UserError(
-            "\n".join(["this ViT of timm has what mmtx cannot follow:", *(f"  - {line}" for line in found)])
-        )
+    refuse(found, "this ViT of timm")
     return pretrained, arguments
 
 
@@ -182,13 +179,11 @@ def _preprocessor(pretrained: Config, sides: tuple[int, int]) -> Config:
     return preprocessor | {f"image_{key}": pretrained.get(key) or usual for key, usual in USUAL.items()}
 
 
-def _renamed(weights: Weights) -> Weights:
-    renamed: Weights = {}
-    for key, value in weights.items():
-        for pattern, replacement in RENAMES:
-            key = re.sub(pattern, replacement, key)
+def _split(weights: Weights) -> Weights:
+    split: Weights = {}
+    for key, value in renamed(weights, RENAMES).items():
         fused = re.fullmatch(r"(.*)\.attn\.qkv\.(weight|bias)", key)
         parts = value.chunk(3) if fused else ()
         names = [f"{fused[1]}.attention.attention.{part}.{fused[2]}" for part in PARTS] if fused else [key]
-        renamed |= zip(names, parts or (value,), strict=True)
-    return renamed
+        split |= zip(names, parts or (value,), strict=True)
+    return split

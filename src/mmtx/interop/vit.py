@@ -139,13 +139,8 @@ class ViT(Family):
         return {"preprocessor_config": write_preprocessor(mean, std, (rows, columns), data_fit)}
 
     def links(self, config: Config) -> list[Link]:
-        image, dim, patch, channels = (
-            "model.tokenizers.image",
-            config["hidden_size"],
-            config["patch_size"],
-            config["num_channels"],
-        )
-        projection = "vit.embeddings.patch_embeddings.projection"
+        dim, patch, channels = (config[key] for key in ("hidden_size", "patch_size", "num_channels"))
+        image, projection = "model.tokenizers.image", "vit.embeddings.patch_embeddings.projection"
         shape = (dim, channels, patch, patch)
         links = [
             reshaped(f"{image}.projection.weight", f"{projection}.weight", (dim, channels * patch**2), shape),

@@ -10,7 +10,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, WRITING, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, at, one_id, text_batch
+from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import Link, Several, Weights, both, same, stacked
 from mmtx.interop.whisper_prompt import MANY, decoder_prompt, default_marks, suppressed_ids
@@ -229,11 +229,8 @@ class Whisper(Family):
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         ids, mask = inputs["decoder_input_ids"], inputs.get("decoder_attention_mask")
         batch = with_features(text_batch("text", ids, mask), inputs["input_features"])
-        hidden, objective = learner.model(batch).tokens("text"), learner.objective("seq2seq")
-        if config["architectures"] == [self.body]:
-            return {"last_hidden_state": hidden}
-        assert isinstance(objective, Seq2Seq)
-        return {"logits": objective.head.logits(learner.model, hidden)}
+        hidden = learner.model(batch).tokens("text")
+        return head_outputs(learner, Seq2Seq, hidden, config["architectures"] == [self.body])
 
 
 def with_features(batch: Any, features: Tensor) -> Any:

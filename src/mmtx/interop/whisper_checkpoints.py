@@ -9,7 +9,7 @@ from torch import Tensor
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
-from mmtx.interop.links import Weights
+from mmtx.interop.links import Weights, renamed
 from mmtx.interop.whisper import POSITIONS
 
 OPENAI_RENAMES = (
@@ -31,11 +31,6 @@ OPENAI_RENAMES = (
 
 def from_openai(weights: Weights, dims: Mapping[str, int]) -> tuple[Config, Weights]:
     """Config and weights of a checkpoint of openai-whisper."""
-    renamed: Weights = {}
-    for key, value in weights.items():
-        for pattern, replacement in OPENAI_RENAMES:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
     try:
         config = _config(
             dims["n_vocab"], dims["n_mels"], dims["n_audio_state"], dims["n_audio_ctx"], dims["n_text_ctx"]
@@ -47,7 +42,7 @@ def from_openai(weights: Weights, dims: Mapping[str, int]) -> tuple[Config, Weig
         }
     except (KeyError, TypeError) as error:
         raise UserError(f"the dims of this Whisper lack {error}") from None
-    return config, renamed
+    return config, renamed(weights, OPENAI_RENAMES)
 
 
 CT2_PARTS = {
@@ -86,28 +81,28 @@ def from_ctranslate2(weights: Weights, scalars: Mapping[str, Any], side_config: 
         raise UserError("; ".join(refused))
     if scalars["spec"] != "WhisperSpec":
         raise UserError(f"this model of CTranslate2 is a {scalars['spec']}; mmtx reads WhisperSpec")
-    renamed: Weights = {}
+    current: Weights = {}
     for key, value in weights.items():
         for name, part in zip(*_ct2_parts(key, value), strict=True):
             if name.endswith("k_proj.bias"):
                 if part.abs().max() > 0:
                     raise UserError(f"{key}: the keys of this Whisper have a bias; Whisper's have none")
                 continue
-            renamed[f"model.{name}"] = part
+            current[f"model.{name}"] = part
     try:
-        embedding, times = renamed["model.decoder.embed_tokens.weight"], renamed[POSITIONS]
-        texts, stem = renamed["model.decoder.embed_positions.weight"], renamed["model.encoder.conv1.weight"]
+        embedding, times = current["model.decoder.embed_tokens.weight"], current[POSITIONS]
+        texts, stem = current["model.decoder.embed_positions.weight"], current["model.encoder.conv1.weight"]
         config = _config(len(embedding), stem.shape[1], embedding.shape[1], len(times), len(texts)) | {
             f"{stack}_attention_heads": int(scalars[f"{stack}/num_heads"]) for stack in ("encoder", "decoder")
         }
     except (KeyError, IndexError) as error:
         raise UserError(f"this model of CTranslate2 lacks {error}") from None
     for stack in ("encoder", "decoder"):
-        found = re.findall(rf"^model\.{stack}\.layers\.(\d+)\.", "\n".join(renamed), re.MULTILINE)
+        found = re.findall(rf"^model\.{stack}\.layers\.(\d+)\.", "\n".join(current), re.MULTILINE)
         config[f"{stack}_layers"] = 1 + max(map(int, found), default=-1)
-        config[f"{stack}_ffn_dim"] = len(renamed.get(f"model.{stack}.layers.0.fc1.weight", ()))
+        config[f"{stack}_ffn_dim"] = len(current.get(f"model.{stack}.layers.0.fc1.weight", ()))
     never = {"suppress_tokens": "suppress_ids", "begin_suppress_tokens": "suppress_ids_begin"}
-    return {**config, **{key: side_config[own] for key, own in never.items() if side_config.get(own)}}, renamed
+    return {**config, **{key: side_config[own] for key, own in never.items() if side_config.get(own)}}, current
 
 
 def _ct2_parts(key: str, value: Tensor) -> tuple[list[str], tuple[Tensor, ...]]:

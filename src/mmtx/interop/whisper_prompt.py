@@ -7,6 +7,8 @@ from mmtx.interop.family import Config, Files
 
 ENGLISH, MANY, V3 = 51864, 51865, 51866
 """Sizes of Whisper's vocabularies."""
+USUAL = {ENGLISH: (50362,), MANY: (50259, 50359, 50363), V3: (50259, 50360, 50364)}
+"""Ids after the first by the size of the vocabulary: English and transcription where there are others, no times."""
 
 
 def default_marks(size: int) -> tuple[int, int]:
@@ -29,7 +31,8 @@ def decoder_prompt(config: Config, files: Files) -> list[int]:
     size = config["vocab_size"]
     several = config.get("is_multilingual", size >= MANY)
     default = _usual_prompt(config, files, several)
-    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>", default=_no_times(size)))
+    usual = USUAL.get(size, (None,))[-1]
+    no_times = config.get("no_timestamps_token_id", files.token("<|notimestamps|>", default=usual))
     if language is not None or task is not None:
         prompt = [_language(config, files, language or "en"), _task(config, files, task or "transcribe")]
     elif forced:
@@ -77,11 +80,7 @@ def _usual_prompt(config: Config, files: Files, several: bool) -> list[int]:
             tasks.get("transcribe", files.token("<|transcribe|>")),
         ]
         return [i for i in [*(chosen if several else []), no_times] if i is not None]
-    return {ENGLISH: [50362], MANY: [50259, 50359, 50363], V3: [50259, 50360, 50364]}.get(size, [])
-
-
-def _no_times(size: int) -> int | None:
-    return {ENGLISH: 50362, MANY: 50363, V3: 50364}.get(size)
+    return [*USUAL.get(size, ())]
 
 
 def suppressed_ids(config: Config, key: str) -> list[int]:

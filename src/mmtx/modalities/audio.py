@@ -1,6 +1,7 @@
 """Audio: tokens of a spectrogram."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.modalities.capabilities import Panel
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.spectrogram_stem import Stem
@@ -28,6 +30,8 @@ class Audio(Tokenizer):
         augment: of sound in training.
         pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30); None: clips keep their length.
     """
+
+    panel = Panel(width=4.2, most=4)
 
     def __init__(
         self,
@@ -85,6 +89,16 @@ class Audio(Tokenizer):
             full=full and foreseen,
             foreseen=foreseen,
         )
+
+    def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
+        """A spectrogram over seconds."""
+        lengths = torch.tensor([length], device=fields["waveform"].device)
+        count = max(int(self.spectrogram.num_frames(lengths)), 1)
+        mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
+        seconds = count * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
+        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
+        axes.set_xlabel("seconds")
+        axes.set_ylabel("mel bin")
 
     def _frames(
         self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]

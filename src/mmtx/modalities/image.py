@@ -1,5 +1,8 @@
 """Images: one token per patch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -7,6 +10,7 @@ from torch import Tensor, nn
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer, given_times, required_field
+from mmtx.modalities.capabilities import Panel
 from mmtx.tokens import Tokens
 
 
@@ -24,6 +28,8 @@ class Image(Tokenizer):
         std: divides them after.
     """
 
+    roles = {"readouts": "token"}
+    panel = Panel()
     mean: Tensor
     std: Tensor
 
@@ -101,6 +107,17 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
+        """A picture with its patches; of several, the last."""
+        pixels = fields["pixels"].cpu()
+        picture = pixels[max(length - 1, 0)] if self.is_ragged else pixels
+        axes.imshow(picture.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", interpolation="nearest")
+        height, width = picture.shape[1:]
+        axes.set_xticks([x - 0.5 for x in range(0, width + 1, self.patch_size)])
+        axes.set_yticks([y - 0.5 for y in range(0, height + 1, self.patch_size)])
+        axes.grid(color="tab:orange", linewidth=0.6)
+        axes.tick_params(length=0, labelbottom=False, labelleft=False)
 
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
         """The patches row by row, each laid out channel by channel like a convolution's weight."""

@@ -1,6 +1,6 @@
 """Text: one token per id of the vocabulary."""
 
-from __future__ import annotations
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Float, Int
@@ -83,8 +83,15 @@ class Text(Tokenizer):
             return self.embedding(ids)
         return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
 
-    def use_embedding_of(self, other: Text) -> None:
-        """Shares an embedding; raises InvalidValue if the other text has another vocabulary."""
+    def share_within(self, name: str, tokenizers: Mapping[str, Tokenizer]) -> None:
+        """Uses the embedding of the text that `share` names; raises InvalidValue if there is no such text of the same
+        vocabulary."""
+        if self.share is None:
+            return
+        other = tokenizers.get(self.share)
+        if not isinstance(other, Text) or other is self or other.share is not None:
+            problem = "must name another text of the set, with an embedding of its own"
+            raise InvalidValue(f"modality.{name}.share", self.share, problem)
         if other.vocab_size != self.vocab_size:
             problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)

@@ -66,6 +66,7 @@ class Attention(Mixer):
         dropout: of attention weights.
     """
 
+    roles = {"biases.*": "bias"}
     head_dim: int
     packs = True
 
@@ -99,6 +100,7 @@ class Attention(Mixer):
         widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
         self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
+        self.stored_together = {"qkv.weight": widths}
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
         self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
         self.query_norm = qk_norm(self.head_dim) if qk_norm else None

@@ -1,7 +1,6 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 from jaxtyping import Float
@@ -100,7 +99,8 @@ class Backbone(nn.Module):
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
-        _check_head_dims(dim, positions.rotary, self.mixers.values())
+        self._head_dims = [layer.mixes.head_dim for layer in self._layers]
+        _check_head_dims(dim, positions.rotary, self._head_dims)
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
@@ -168,29 +168,24 @@ class Backbone(nn.Module):
         if connectivity.packing is not None:
             self.check_packing()
         rotary, position = self.positions.rotary, connectivity.query_position
-        needs = [(window, layer.mixes.head_dim) for window, layer in zip(self.windows, self._layers, strict=True)]
         renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
-        tables = {
-            width: rotary.table(position, width) for _, width in needs if rotary is not None and width is not None
-        }
-        whole = LayerContext(
-            rendering=renderings[self.windows[0]],
+        tables = {width: rotary.table(position, width) if rotary and width else None for width in set(self._head_dims)}
+        known = partial(
+            LayerContext,
             valid=connectivity.query_valid,
             segment=connectivity.query_segment,
             memory_rendering=MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None,
             packing=connectivity.packing,
             past=past,
         )
-        made = {
-            (window, width): replace(whole, rendering=renderings[window], rotary=tables.get(width or 0))
-            for window, width in dict.fromkeys(needs)
-        }
+        needs = list(zip(self.windows, self._head_dims, strict=True))
+        made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
         return [made[need] for need in needs]
 
 
-def _check_head_dims(dim: int, rotary: Rotary | None, mixers: Iterable[Mixer]) -> None:
+def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:
     least = 2 * len(rotary.axes) if rotary is not None else 0
-    for width in (mixer.head_dim for mixer in mixers if rotary is not None):
+    for width in head_dims if rotary is not None else ():
         if width is not None and (width % 2 or width < least):
             need = f"an even one of at least {least}"
             raise InvalidValue("dim", dim, f"gives heads of width {width}; rotary positions need {need}")

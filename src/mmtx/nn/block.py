@@ -104,6 +104,8 @@ class Block(nn.Module):
 class Residual(nn.Module):
     """The residual connection around a half of a block: dropout, learned scale, drop path."""
 
+    roles = {"scale": "gain"}
+
     def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
         super().__init__()
         self.dropout, self.drop_path = nn.Dropout(dropout), drop_path

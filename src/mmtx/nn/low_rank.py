@@ -43,6 +43,8 @@ class LoRA:
 class LowRank(nn.Module):
     """A weight plus the product of two small ones."""
 
+    roles = {"down": "update", "up": "update"}
+
     def __init__(self, out_features: int, in_features: int, rank: int, scale: float) -> None:
         super().__init__()
         self.scale = scale

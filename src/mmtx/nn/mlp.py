@@ -24,6 +24,7 @@ class MLP(nn.Module):
         hidden = multiple_of * max(1, round(dim * expansion / multiple_of))
         self.gated = gated
         self.up = nn.Linear(dim, 2 * hidden if gated else hidden, bias=bias)
+        self.stored_together = {"up.weight": {"gate": hidden, "value": hidden}} if gated else {}
         self.activation = activation
         self.down = nn.Linear(hidden, dim, bias=bias)
 

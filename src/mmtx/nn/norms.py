@@ -16,6 +16,8 @@ class LayerNorm(nn.LayerNorm):
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467), computed in float32 as T5 does."""
 
+    roles = {"weight": "gain"}
+
     def __init__(self, dim: int, *, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(dim))

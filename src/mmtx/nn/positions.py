@@ -41,6 +41,8 @@ class Positions:
 class Learned(nn.Module):
     """A learned vector per cell of a grid of the given extent (Vaswani et al. 2017; one table, as GPT and ViT do)."""
 
+    roles = {"table.weight": "position"}
+
     def __init__(self, extent: tuple[int, ...], dim: int) -> None:
         super().__init__()
         self.extent = extent
@@ -149,6 +151,8 @@ class T5Bias(nn.Module):
         max_distance: the last bucket is for it and everything beyond.
         bidirectional: half of the buckets are for keys that come later.
     """
+
+    roles = {"table.weight": "position"}
 
     def __init__(self, num_heads: int, *, num_buckets: int, max_distance: int, bidirectional: bool) -> None:
         super().__init__()

@@ -15,6 +15,7 @@ from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue, UserError
 from mmtx.metric_directions import Directions
 from mmtx.model import MultimodalTransformer
+from mmtx.nn.roles import Role
 from mmtx.objectives.step_sums import StepSums
 
 
@@ -96,6 +97,9 @@ class Objective(nn.Module, ABC):
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight
+
+    roles: Mapping[str, Role] = {"head.weight": "head"}
+    """Of parameters, see `mmtx.nn.roles`."""
 
     directions: Directions = {}
     """Of each metric besides ``loss``, whether lower or higher is better: ``"min"``, ``"max"``, or None for neither."""

@@ -45,6 +45,8 @@ class Contrastive(Objective):
         temperature: initial.
     """
 
+    roles = {"projections.*.weight": "head", "log_scale": "gain"}
+
     def __init__(
         self,
         *,

@@ -57,7 +57,7 @@ class CTC(Objective):
         metrics = metrics or {}
         check_metrics(metrics)
         self.labels, self.reads = (text,), (source,)
-        self.source, self.text = source, text
+        self.source, self.text, self.writes = source, text, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
         self.directions = known("too_long") | text_directions(metrics)
         self.blank = spec.vocabulary.size

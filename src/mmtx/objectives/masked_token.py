@@ -32,6 +32,7 @@ class MaskedToken(Objective):
     """
 
     directions = known("perplexity", "accuracy")
+    roles = {"bias": "bias"}
 
     def __init__(
         self,

@@ -8,8 +8,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.generate import generate
+from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, Sampling
+from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
@@ -39,7 +40,7 @@ class NextToken(Objective):
         self.head = TextHead(
             specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
         )
-        self.text, self.reads, vocabulary = text, (text,), self.head.vocabulary
+        self.text, self.writes, self.reads, vocabulary = text, text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
         optional = ["exact_match"] * self.head.texts_end + ["bits_per_byte"] * (vocabulary is not None)
         self.directions = known("perplexity", "accuracy", *optional)
@@ -103,3 +104,54 @@ class NextToken(Objective):
             right = new == [i for i in true if i != end] if true and texts_end else None
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
+
+    def generate(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        prompt: str | None = None,
+        max_new_tokens: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cache: bool = True,
+    ) -> str:
+        """A text that goes on, given whatever else is in the set (objective=[next_token]).
+
+        Args:
+            model: in eval mode.
+            batch: one sample of the rest of the set.
+            generator: draws the ids.
+            prompt: the text to continue; needed where the text is a stream
+            max_new_tokens: upper limit
+            temperature: divides the scores; 0 takes the best id each time
+            top_k: keep the k best ids
+            top_p: keep the smallest set of ids whose probability reaches p
+            cache: keep keys and values of earlier tokens
+
+        Raises:
+            UserError: an option cannot be, or one that is needed is not given.
+        """
+        check_max_new_tokens(max_new_tokens)
+        sampling, vocabulary = Sampling(temperature, top_k, top_p), self.head.vocabulary
+        if vocabulary is None:
+            raise UserError(f"the data's '{self.text}' has no vocabulary to write with")
+        start = [vocabulary.begin] if vocabulary.begin is not None else []
+        ids = start + vocabulary.encode(prompt or "")
+        if not ids:
+            raise UserError('this model continues text and needs something to begin with: prompt="..."')
+        given = batch.with_name(self.text, {"ids": torch.tensor([ids])}, torch.tensor([len(ids)]), full=True)
+        (new,) = generate(
+            model,
+            lambda hidden: self.head.logits(model, hidden),
+            given,
+            self.text,
+            max_new_tokens=max_new_tokens,
+            sampling=sampling,
+            generator=generator,
+            end=vocabulary.end,
+            cache=cache,
+        )
+        return vocabulary.decode(ids + new)

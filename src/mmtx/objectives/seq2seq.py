@@ -1,6 +1,7 @@
 """Sequence to sequence: a text from everything else in the set, evaluated by decoding."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,12 +10,14 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.beam_search import beam_search, check_search
-from mmtx.decoding.generate import generate
+from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.text_decoder import Logits
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.shown import show_examples
+from mmtx.objectives.text_attention import cross_attention_below
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_metrics import TextMetric
 from mmtx.objectives.transcripts import (
@@ -82,7 +85,7 @@ class Seq2Seq(Objective):
             if not all(0 <= i < self.head.vocab_size for i in ids):
                 raise InvalidValue(key, ids, f"must be ids of 0..{self.head.vocab_size - 1}")
         self.prompt, self.suppress, self.suppress_first = prompt, suppress, suppress_first
-        self.text, self.references, self.text_metrics = text, references, metrics
+        self.text, self.writes, self.references, self.text_metrics = text, text, references, metrics
         self.directions = known("accuracy") | text_directions(metrics)
         self.beam_size, self.length_penalty = beam_size, length_penalty
 
@@ -110,17 +113,35 @@ class Seq2Seq(Objective):
         accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
         return transcript_examples(self.write(model, batch), accepted)
 
-    def search_with(self, beam_size: int | None, length_penalty: float | None) -> None:
-        """Changes the settings of decoding; None leaves one as it is."""
-        self.beam_size = self.beam_size if beam_size is None else beam_size
-        self.length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
-        check_search(self.beam_size, self.length_penalty)
+    def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
+        """As `show_examples`, and beneath an encoded sound, where each id of the text attends to it."""
+        return show_examples(model, batch, examples, stem, cross_attention_below(model, self.head, batch))
 
     @torch.inference_mode()
     def write(
-        self, model: MultimodalTransformer, batch: Batch, *, max_new_tokens: int | None = None, cache: bool = True
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        *,
+        max_new_tokens: int | None = None,
+        beam_size: int | None = None,
+        length_penalty: float | None = None,
+        cache: bool = True,
     ) -> list[str]:
-        """The text of each sample, decoded from its begin id and the rest of the set."""
+        """The text of each sample, decoded from its begin id and the rest of the set.
+
+        Args:
+            model: in eval mode.
+            batch: the rest of the set.
+            max_new_tokens: upper limit; null: the model's context
+            beam_size: hypotheses of beam search; null: as trained
+            length_penalty: above 0 longer texts gain; null: as trained
+            cache: keep keys and values of earlier tokens
+        """
+        beam_size = self.beam_size if beam_size is None else beam_size
+        length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
+        check_search(beam_size, length_penalty)
+        check_max_new_tokens(max_new_tokens)
         count, device = len(batch), batch.lengths[self.text].device
         ids = torch.tensor([self.begin, *self.prompt], device=device).expand(count, -1)
         lengths = torch.full((count,), ids.shape[1], device=device)
@@ -128,10 +149,10 @@ class Seq2Seq(Objective):
         limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
         options: Any = {"max_new_tokens": limit, "end": self.end, "suppress_first": self.suppress_first, "cache": cache}
-        if self.beam_size == 1:
+        if beam_size == 1:
             written = generate(model, logits, prompt, self.text, **options)
         else:
-            options |= {"beam_size": self.beam_size, "length_penalty": self.length_penalty}
+            options |= {"beam_size": beam_size, "length_penalty": length_penalty}
             written = [found.ids for found in beam_search(model, logits, prompt, self.text, **options)]
         return [self.vocabulary.decode(ids) for ids in written]
 

@@ -29,6 +29,8 @@ class TextHead(nn.Module):
         label_smoothing: share of the target spread over all ids, in training (Szegedy et al. 2015).
     """
 
+    roles = {"projection.weight": "head"}
+
     def __init__(
         self,
         *,

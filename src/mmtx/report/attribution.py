@@ -96,17 +96,15 @@ def _attribute(settings: Sequence[Setting], others: dict[str, str], maximise: bo
     by_subset: dict[Subset, Setting] = {}
     for setting in settings:
         subset = frozenset(read_subset(setting.values[AXIS]))
-        by_subset[subset] = _joined(by_subset.get(subset), setting)
+        same = by_subset.get(subset)  # in another order
+        by_subset[subset] = setting if same is None else _joined(same, setting)
     ordered = {subset: by_subset[subset] for subset in all_subsets(names) if subset in by_subset}
     missing = tuple(subset for subset in all_subsets(names) if subset not in by_subset)
     gains = None if missing or len(names) < 2 else _gains(ordered, names, 1.0 if maximise else -1.0, empty)
     return Attribution(names, ordered, missing, gains, empty, others)
 
 
-def _joined(first: Setting | None, second: Setting) -> Setting:
-    """Merges settings whose subsets differ in order alone."""
-    if first is None:
-        return second
+def _joined(first: Setting, second: Setting) -> Setting:
     return Setting(first.values, first.runs + second.runs, first.scores + second.scores)
 
 

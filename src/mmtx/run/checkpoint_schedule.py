@@ -12,7 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from torch.utils._pytree import tree_map
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.metric_directions import Direction, Directions, direction_of
 from mmtx.process.stopping import Interrupted
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
@@ -51,9 +51,8 @@ class Checkpoints(Callback):
         mode: Direction | None,
         asynchronous: bool,
     ) -> None:
-        for key, value, least in (("every_steps", every_steps, 1), ("keep", keep, 1)):
-            if value is not None and value < least:
-                raise InvalidValue(key, value, f"must be at least {least}")
+        check_at_least("every_steps", every_steps, 1)
+        check_at_least("keep", keep, 1)
         if every_minutes is not None and not every_minutes > 0:
             raise InvalidValue("every_minutes", every_minutes, "must be above 0, or null")
         self.keep, self.monitor, self.mode = keep, monitor, mode

@@ -26,20 +26,16 @@ class Interrupt(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.stop_if_agreed()
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        pl_module.stop_if_requested()
-
     def on_validation_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        pl_module.stop_if_requested()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.stop_if_requested()
 
     def on_test_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.stop_if_requested()
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         pl_module.stop_if_requested()
+
+    on_validation_end = on_test_end = on_train_end
 
 
 def share_over_ranks() -> None:

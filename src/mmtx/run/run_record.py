@@ -4,7 +4,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,6 +92,17 @@ def read_json(file: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
+def rows_of(lines: Iterable[str | bytes]) -> Iterator[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; what is incomplete or not JSON is left out."""
+    for line in lines:
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(row, dict) and isinstance(row.get("step"), int):
+            yield row
+
+
 def _runs_below(path: Path) -> Iterator[RunRecord]:
     manifest = migrated_sweep(read_json(path / MANIFEST))
     if manifest:
@@ -134,13 +145,7 @@ def _rows(file: Path) -> Iterator[dict[str, Any]]:
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict) and isinstance(row.get("step"), int):
-                yield row
+        yield from rows_of(lines)
 
 
 def _state(run: RunDirectory, job: dict[str, Any]) -> tuple[str, str | None]:

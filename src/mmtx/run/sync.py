@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmtx.errors import UserError
+from mmtx.errors import UserError, check_at_least
 from mmtx.process.stopping import track
 from mmtx.run.run_record import RunRecord, find_runs, read_json
 from mmtx.run.wandb import view
@@ -18,12 +18,17 @@ from mmtx.run.wandb.environment import settle_environment, why_offline
 UPLOAD = (sys.executable, "-P", "-m", "wandb", "sync")
 
 
-def sync(paths: Sequence[str], parallel: int) -> int:
+def sync(paths: Sequence[str], *, parallel: int = 8) -> int:
     """Uploads every run in or below `paths` that is not up yet, many at a time. Gives the exit code.
+
+    Args:
+        paths: directories of runs and sweeps
+        parallel: how many are sent at the same time
 
     Raises:
         UserError: there is no run, no key, or no way to the server.
     """
+    check_at_least("parallel", parallel, 1)
     records = find_runs(paths)
     begun = [record for record in records if record.rows and record.config]
     over = [record for record in begun if record.state != "running"]

@@ -1,11 +1,9 @@
 """The interface to what runs the jobs of a sweep: slots of this machine, or a cluster."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from mmtx.process.launch import environment_of_none
 
 
 @dataclass(frozen=True)
@@ -51,8 +49,3 @@ class Engine(ABC):
     @abstractmethod
     def kill(self, name: str) -> None:
         """Kills a job."""
-
-
-def job_environment(changes: Mapping[str, str]) -> dict[str, str]:
-    """The environment of a job: this process's, without the variables that would make the job one of its ranks."""
-    return environment_of_none() | dict(changes)

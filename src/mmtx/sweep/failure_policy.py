@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 
 
 class FailurePolicy:
@@ -23,9 +23,8 @@ class FailurePolicy:
         max_failures: int | None,
         job_timeout: float | None,
     ) -> None:
-        for key, value in (("max_attempts", max_attempts), ("max_failures", max_failures)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+        check_at_least("max_attempts", max_attempts, 1)
+        check_at_least("max_failures", max_failures, 1)
         if job_timeout is not None and job_timeout <= 0:
             raise InvalidValue("job_timeout", job_timeout, "must be more than 0")
         self.job_timeout = job_timeout

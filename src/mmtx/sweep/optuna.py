@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_at_least
 from mmtx.metric_directions import Direction, Directions, direction_of
 from mmtx.run.run_record import read_run
 from mmtx.sweep.job_queue import JobQueue
@@ -26,6 +26,8 @@ WORDS: dict[Direction, Word] = {"min": "minimize", "max": "maximize"}
 KEYS = ("hydra.sweeper.metric", "hydra.sweeper.direction")
 """Where the metric and its direction are given."""
 
+TRIAL_STATES = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+"""By the state of a job that has ended."""
 JOB_STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned"}
 
 
@@ -64,11 +66,10 @@ class Search(JobQueue):
         make: Callable[[int, Sequence[str]], Job],
         report: Callable[[str], None],
     ) -> None:
-        if n_trials < 1:
-            raise InvalidValue("n_trials", n_trials, "must be at least 1")
+        check_at_least("n_trials", n_trials, 1)
         wanted = goals(metric, direction, pruner, monitor, directions)
         self._metrics, self._prunes = list(wanted), _prunes(pruner)
-        self._n_trials, self._sweep, self._axes, self._make, self._report = n_trials, sweep, axes, make, report
+        self._n_trials, self._sweep, self._make, self._report = n_trials, sweep, make, report
         self._distributions = {axis.key: _distribution(axis) for axis in axes}
         self._study = _study(sweep.path / "study.db", wanted, pruner)
         past = self._study.get_trials(deepcopy=False)
@@ -93,24 +94,18 @@ class Search(JobQueue):
         return found
 
     def ended(self, job: Job) -> None:
-        trial, state, values = self._trials[job.name], TrialState.COMPLETE, None
         if job.state == "interrupted":
             return
+        values = None
         if job.state == "finished":
             metrics = read_run(self._sweep.path / job.name).metrics
             lacking = [metric for metric in self._metrics if metric not in metrics]
             if lacking:
-                job.state, job.reason = (
-                    "failed",
-                    f"logged no number as {', '.join(lacking)}; it has {', '.join(metrics)}",
-                )
+                job.state = "failed"
+                job.reason = f"logged no number as {', '.join(lacking)}; it has {', '.join(metrics)}"
             else:
                 values = [metrics[metric] for metric in self._metrics]
-        if job.state == "pruned":
-            state = TrialState.PRUNED
-        elif job.state == "failed":
-            state = TrialState.FAIL
-        self._study.tell(trial, values, state=state)
+        self._study.tell(self._trials[job.name], values, state=TRIAL_STATES[job.state])
 
     def _next_trial(self) -> Job | None:
         while len(self._sweep.jobs) + self._refused < self._n_trials:

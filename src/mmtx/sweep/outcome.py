@@ -1,12 +1,11 @@
 """Why a job ended, from its exit code and its ``status.json``."""
 
-import json
 import signal
 from pathlib import Path
-from typing import Any
 
 from mmtx.process.child_processes import describe_exit
 from mmtx.process.stopping import SIGNALS
+from mmtx.run.run_record import read_json
 
 OUT_OF_MEMORY = ("OutOfMemoryError", "MemoryError", "out of memory", "can't allocate memory")
 
@@ -19,7 +18,7 @@ def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | 
         code: of its process; negative: the signal that killed it.
         memory_kills: processes that the kernel killed for lack of memory while the job ran.
     """
-    status = read_status(folder)
+    status = read_json(folder / "status.json")
     error = status.get("error")
     if code == 0 or status.get("state") == "finished":  # whatever happened as its process exited
         return "finished", None
@@ -32,15 +31,6 @@ def outcome(folder: Path, code: int, memory_kills: int = 0) -> tuple[str, str | 
     elif any(phrase in error for phrase in OUT_OF_MEMORY):
         error = f"out of memory: {error}"
     return "failed", error
-
-
-def read_status(folder: Path) -> dict[str, Any]:
-    """The content of a run's ``status.json``; empty if it is missing or incomplete."""
-    try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return status if isinstance(status, dict) else {}
 
 
 def memory_kills() -> int:

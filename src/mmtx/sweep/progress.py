@@ -1,8 +1,9 @@
 """The progress of a run, from the end of its ``metrics.jsonl``."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
+
+from mmtx.run.run_record import rows_of
 
 TAIL_BYTES = 16384
 
@@ -24,7 +25,6 @@ class Progress:
 
 def read_progress(folder: Path, metric: str | None) -> Progress:
     """Reads the last lines only, and skips incomplete ones."""
-    rows = []
     try:
         with (folder / "metrics.jsonl").open("rb") as file:
             size = file.seek(0, 2)
@@ -32,12 +32,7 @@ def read_progress(folder: Path, metric: str | None) -> Progress:
             lines = file.read().split(b"\n")[1 if size > TAIL_BYTES else 0 : -1]
     except OSError:
         return Progress(None, None, None)
-    for line in lines:
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    rows = [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+    rows = list(rows_of(lines))
     if not rows:
         return Progress(None, None, None)
     first, last = rows[0], rows[-1]

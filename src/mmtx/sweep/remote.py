@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.process.child_processes import ChildProcesses
-from mmtx.sweep.engine import job_environment
+from mmtx.process.launch import environment_of_none
 
 GRACE_SECONDS = 60.0
 """Time that a job has to save when the cluster takes its machine away."""
@@ -29,7 +29,7 @@ class RemoteJob:
         """Runs the job in the working directory of the sweep, and returns its exit code."""
         os.chdir(self.directory)
         self._children = ChildProcesses(grace_s=GRACE_SECONDS)
-        self._children.start("job", self.command, job_environment({}), self.log)
+        self._children.start("job", self.command, environment_of_none(), self.log)
         while not (ended := self._children.wait(None)):
             pass
         return ended[0][1]

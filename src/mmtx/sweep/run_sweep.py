@@ -16,10 +16,10 @@ from mmtx.process.child_processes import worker_command
 from mmtx.process.launch import launch
 from mmtx.run.directory import RunDirectory, fresh_directory
 from mmtx.run.lock import lock
+from mmtx.run.run_record import read_json
 from mmtx.sweep.engine import Demand, Engine
 from mmtx.sweep.failure_policy import FailurePolicy
 from mmtx.sweep.job_queue import JobQueue
-from mmtx.sweep.outcome import read_status
 from mmtx.sweep.plan import Planned, TrialPlanner
 from mmtx.sweep.record import Job, Sweep, now, read_sweep, summary
 from mmtx.sweep.runner import SweepRunner
@@ -85,7 +85,7 @@ def _run(
     sweep: Sweep, launcher: Config, sweeper: Config | None, configs: Sequence[Config], planned: Sequence[Planned]
 ) -> int:
     for job in sweep.jobs:  # what a launcher that was killed could not write down
-        if not job.is_done and read_status(sweep.path / job.name).get("state") == "finished":
+        if not job.is_done and read_json(sweep.path / job.name / "status.json").get("state") == "finished":
             job.state, job.reason = "finished", None
     engine, policy = _engine(launcher, sweep, sweeper, configs)
     metric = configs[0]["checkpoint"]["monitor"] if configs else None

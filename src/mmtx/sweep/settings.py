@@ -83,7 +83,7 @@ def check_launcher(overrides: Sequence[str]) -> Config:
     """
     config = compose_node("launcher", "slots", overrides)
     engine, policy = engine_and_policy(config)
-    found = check.node_findings(engine, "hydra.launcher", {"demand"})
+    found = [*check.node_findings(engine, "hydra.launcher", {"demand"})]
     found += check.node_findings(policy, "hydra.launcher", set())
     if found:
         raise ConfigErrors([finding.message for finding in found])
@@ -113,7 +113,7 @@ def check_sweeper(overrides: Sequence[str]) -> Config | None:
         raise UserError(f"hydra.{overrides[0]} belongs to a search; add hydra/sweeper=optuna")
     config = compose_node("sweeper", "optuna", overrides)
     resolve(config["_target_"])  # whose error names the extra that is not installed
-    collector = Collector(check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS))
+    collector = Collector([*check.node_findings(config, "hydra.sweeper", OF_A_SEARCH, PLUGINS)])
     if isinstance(config["n_trials"], int) and config["n_trials"] < 1:
         collector.messages.append(f"hydra.sweeper.n_trials={config['n_trials']} must be at least 1")
     if isinstance(config["seed"], int) and not 0 <= config["seed"] < SEEDS:

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.process.child_processes import ChildProcesses
-from mmtx.sweep.engine import Demand, Engine, job_environment
+from mmtx.process.launch import environment_of_none
+from mmtx.sweep.engine import Demand, Engine
 
 GRACE_SECONDS = 60.0
 """Time that jobs have to save when their launcher has died."""
@@ -42,9 +43,8 @@ class Slots(Engine):
     def __init__(
         self, *, devices: str | list[int], devices_per_job: int | None, jobs_per_device: int, demand: Demand
     ) -> None:
-        for key, value in (("devices_per_job", devices_per_job), ("jobs_per_device", jobs_per_device)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+        check_at_least("devices_per_job", devices_per_job, 1)
+        check_at_least("jobs_per_device", jobs_per_device, 1)
         if devices_per_job is not None and devices_per_job < demand.devices_per_job:
             needed = f"is less than trainer.devices={demand.devices_per_job}"
             raise InvalidValue("devices_per_job", devices_per_job, needed)
@@ -58,7 +58,7 @@ class Slots(Engine):
 
     def start(self, name: str, command: Sequence[str], log: Path) -> str:
         slot = self._free[0]
-        self._children.start(name, command, job_environment(slot.environment), log)
+        self._children.start(name, command, environment_of_none() | slot.environment, log)
         self._taken[name] = self._free.pop(0)
         return slot.device
 

@@ -59,12 +59,8 @@ class Submitit(Engine):
             )
         except RuntimeError as error:
             raise UserError(f"hydra/launcher=submitit_{cluster}: {error}") from None
-        given: dict[str, Any] = {
-            "timeout_min": timeout_min,
-            "gpus_per_node": gpus_per_node,
-            "cpus_per_task": cpus_per_task,
-        }
-        given |= {"mem_gb": mem_gb} if mem_gb is not None else {}
+        memory = {} if mem_gb is None else {"mem_gb": mem_gb}
+        given = {"timeout_min": timeout_min, "gpus_per_node": gpus_per_node, "cpus_per_task": cpus_per_task, **memory}
         self._executor.update_parameters(name="mmtx", **given, **parameters)
         self._cluster = cluster
         self._jobs: dict[str, Any] = {}

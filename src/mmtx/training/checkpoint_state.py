@@ -1,5 +1,6 @@
 """The state of training that a checkpoint holds: all that a run is at the end of a step, as plain values, and back."""
 
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -33,7 +34,7 @@ def capture(module: MultimodalModule) -> dict[str, Any]:
         "scaler": precision.state_dict() if loss_scaler(precision) is not None else {},
         "callbacks": {callback.state_key: callback.state_dict() for callback in callbacks},
         "module": module.progress(),
-        **({"average": module.average.state_dict()} if module.average is not None else {}),
+        **({"average": module.average.state_dict(module.learner)} if module.average is not None else {}),
     }
 
 
@@ -69,7 +70,7 @@ def _restore_optimizer(module: MultimodalModule, saved: dict[str, Any]) -> None:
         for number, parameter in here.items():
             of_parameter = saved["state"].get(names[id(parameter)], {})
             state[number] = {
-                key: _like(parameter, value) if value.shape == parameter.shape else value.clone()
+                key: _like(parameter, value) if getattr(value, "shape", None) == parameter.shape else deepcopy(value)
                 for key, value in of_parameter.items()
             }
     module.optimizer.load_state_dict({"state": state, "param_groups": groups})

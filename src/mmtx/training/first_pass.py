@@ -1,6 +1,6 @@
 """A first pass over a step, without gradients, where a loss depends on sums over all its micro-batches and ranks."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -15,14 +15,14 @@ from mmtx.objectives.step_sums import StepSums
 
 @contextmanager
 def known_sums(
-    learner: Learner, batches: Sequence[Batch], *, seed: Callable[[], None], gather: Gather | None
+    learner: Learner, prepared: Sequence[Mapping[str, Batch]], *, seed: Callable[[], None], gather: Gather | None
 ) -> Iterator[None]:
     """Within, `Objective.sum_over_step` gives sums over the whole step. Costs a forward pass of every micro-batch, and
     on several ranks a wait for the device, where an objective uses statistics; elsewhere nothing.
 
     Args:
         learner: whose objectives may use statistics.
-        batches: the micro-batches of this rank, to be computed in the same order within.
+        prepared: the micro-batches of this rank (`Learner.prepare`), to be computed in the same order within.
         seed: seeds all generators for the step; called before both passes, so that they draw the same numbers.
         gather: over ranks; None: there is one. All ranks have to call this.
     """
@@ -35,7 +35,7 @@ def known_sums(
     try:
         seed()
         with torch.no_grad():
-            for batch in batches:
+            for batch in prepared:
                 learner(batch)
         _add_over_ranks(sums, gather, next(learner.parameters()).device)
         seed()

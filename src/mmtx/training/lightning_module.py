@@ -16,7 +16,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.seeding import seed_step
+from mmtx.data.seeding import seed_step, step_generator
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
@@ -30,7 +30,6 @@ from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
 from mmtx.training.sharding import shard
 from mmtx.training.validation import ValidatedModule
-from mmtx.training.weight_average import WeightAverage
 
 
 class MultimodalModule(ValidatedModule):
@@ -121,8 +120,8 @@ class MultimodalModule(ValidatedModule):
         return InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
 
     def on_fit_start(self) -> None:
-        if self.optimisation.ema_decay is not None and self.average is None:
-            self.average = WeightAverage(self.learner, self.optimisation.ema_decay)
+        if self.average is None:
+            self.average = self.optimisation.average(self.learner, self.optimizer)
         if self._restore is not None:
             self._restore(self)
             self._restore = None
@@ -145,9 +144,11 @@ class MultimodalModule(ValidatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
+        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
+        prepared = [self.learner.prepare(batch, generator) for batch in batches]
         gather = self.gather if self.trainer.world_size > 1 else None
-        with known_sums(self.learner, batches, seed=self.on_train_batch_start, gather=gather):
-            losses = self._backward(batches)
+        with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
+            losses = self._backward(batches, prepared)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
@@ -158,14 +159,14 @@ class MultimodalModule(ValidatedModule):
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _backward(self, batches: list[Batch]) -> Tensor:
+    def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
-        counts = self.sum_over_ranks(count_predictions(self.learner, batches, self.device))
+        counts = self.sum_over_ranks(count_predictions(self.learner, prepared, self.device))
         losses = []
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
             with nullcontext() if is_last else self._without_sync():
-                scores = self.learner(batch)
+                scores = self.learner(prepared[index])
                 loss = normalised_loss(self.learner, scores, counts, self.trainer.world_size)
                 if is_last and len(self.data.source.parts) > 1:
                     loss = loss + zero_of_all_parameters(self.learner)

@@ -11,13 +11,19 @@ from mmtx.learner import Learner
 from mmtx.objectives.base import Score
 
 
-def count_predictions(learner: Learner, batches: Sequence[Batch], device: torch.device) -> Float[Tensor, " objectives"]:
-    """How many predictions the micro-batches of this rank hold for each objective, before any is made."""
+def count_predictions(
+    learner: Learner, prepared: Sequence[Mapping[str, Batch]], device: torch.device
+) -> Float[Tensor, " objectives"]:
+    """How many predictions the micro-batches of this rank hold for each objective, before any is made.
+
+    Args:
+        prepared: of each micro-batch, what `Learner.prepare` gives.
+        device: of the counts.
+    """
     counts = torch.zeros(len(learner.objectives), device=device)
     for index, name in enumerate(learner.objectives):
-        objective = learner.objective(name)
-        for batch in filter(objective.applies, batches):
-            counts[index] += objective.count(batch)
+        for batch in (batches[name] for batches in prepared if name in batches):
+            counts[index] += learner.objective(name).count(batch)
     return counts
 
 

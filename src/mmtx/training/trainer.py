@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
-from mmtx.errors import InvalidValue, check_within
+from mmtx.errors import InvalidValue, check_at_least, check_within
 from mmtx.process.launch import launch
 from mmtx.training.devices import Accelerator, LaunchedRanks, count_devices, device_type
 from mmtx.training.precision import PrecisionName, precision_plugin
@@ -62,8 +62,7 @@ class Training:
         steps = {"max_steps": max_steps, "val_every_steps": val_every_steps, "max_skips": max_skips}
         counts = {"accumulate_grad_batches": accumulate_grad_batches, "num_nodes": num_nodes}
         for key, given in {**steps, **counts, "data_timeout_s": data_timeout_s}.items():
-            if given is not None and given < 1:
-                raise InvalidValue(key, given, "must be at least 1")
+            check_at_least(key, given, 1)
         if max_steps is not None:
             check_within("max_steps", max_steps, 1, MOST_STEPS)
         if data_timeout_s is not None and data_timeout_s > LONGEST_WAIT_S:

@@ -14,7 +14,7 @@ from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.rank_agreement import AgreeingModule
 from mmtx.training.sharding import unshard
 from mmtx.training.throughput import Throughput
-from mmtx.training.weight_average import WeightAverage
+from mmtx.training.weight_average import Average
 
 
 class ValidatedModule(AgreeingModule):
@@ -38,7 +38,7 @@ class ValidatedModule(AgreeingModule):
         super().__init__()
         self.learner, self.data, self.seed = learner, data, seed
         self.metrics: dict[str, float] = {}
-        self.average: WeightAverage | None = None
+        self.average: Average | None = None
         self.validated: int | None = None
         self.num_filmed = 0
         self.played: dict[str, list[list[Episode]]] = {}
@@ -114,7 +114,7 @@ class ValidatedModule(AgreeingModule):
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
-        """Within, the weights are their moving average, if there is one."""
+        """Within, the weights are their average, if there is one."""
         self._swap_average()
         try:
             yield

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
-from mmtx.data.audio.sound_file import check_sound
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.duplicates import first_copies
 from mmtx.data.files.table import Row, Table, read_table
 from mmtx.data.stratified_split import hold_out_files
@@ -33,7 +32,7 @@ class AudioManifest(Recordings):
         test_fraction: test share, stratified by class, without `test_path`; 0: none.
         split_seed: of the choice.
         vocabulary: of the texts.
-        The other keys are those of `Recordings`.
+        The other keys are those of `SoundKeys`.
     """
 
     def __init__(
@@ -51,7 +50,7 @@ class AudioManifest(Recordings):
         max_seconds: float,
         trim_db: float | None,
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds, trim_db)
         check_fraction("val_fraction", val_fraction)
         check_fraction("test_fraction", test_fraction)
         from_train = (0.0 if val_path else val_fraction) + (0.0 if test_path else test_fraction)
@@ -62,13 +61,13 @@ class AudioManifest(Recordings):
         test = _Manifest.read("test_path", test_path, train.has) if test_path else None
         manifests = [manifest for manifest in (train, val, test) if manifest is not None]
         problems = [problem for manifest in manifests for problem in manifest.problems(train.has)]
-        first = first_copies(sound for manifest in manifests for _, sound in manifest.sounds())
+        first = first_copies(file for manifest in manifests for _, file in manifest.sounds())
         problems += _shared_files(manifests, first)
         class_names = None
         if "label" in train.has:
             class_names = self.fitted.classes("label", sorted(train.labels))
             problems += _unknown_labels(class_names, manifests[1:])
-        problems += _bad_sounds(manifests, sample_rate_hz, resample, max_seconds)
+        problems += _bad_sounds(manifests, sound)
         refuse_together(problems, " and ".join(str(manifest.file) for manifest in manifests))
         train_part = train.recordings(class_names)
         total = len({first[recording.file] for recording in train_part})
@@ -84,10 +83,7 @@ class AudioManifest(Recordings):
             test=test_part,
             class_names=class_names,
             vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=trim_db,
+            sound=sound,
             in_memory=False,
         )
 
@@ -180,9 +176,7 @@ def _unknown_labels(class_names: Sequence[str], others: Sequence[_Manifest]) -> 
                 )
 
 
-def _bad_sounds(
-    manifests: Sequence[_Manifest], sample_rate_hz: int, resample: bool, max_seconds: float
-) -> Iterator[str]:
+def _bad_sounds(manifests: Sequence[_Manifest], keys: SoundKeys) -> Iterator[str]:
     """Problems that the headers of the files show; each file is checked once."""
     checked: set[Path] = set()
     for manifest in manifests:
@@ -191,6 +185,6 @@ def _bad_sounds(
                 continue
             checked.add(sound)
             try:
-                check_sound(sound, sample_rate_hz=sample_rate_hz, resample=resample, max_seconds=max_seconds)
+                keys.check(sound)
             except UserError as error:
                 yield f"{row.where}: path: {error}"

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int16, Int64
 from torch import Tensor
 
+from mmtx.data.files.cache import Arrays
+
 LOUDEST = 32767
 """The sample that stands for 1."""
 
@@ -27,8 +29,14 @@ class Clips:
     def __getitem__(self, i: int) -> Float[Tensor, " samples"]:
         return self.waveforms[self.offsets[i] : self.offsets[i + 1]].float() / LOUDEST
 
-    def check(self, count: int) -> None:
-        """Raises `ValueError` unless these are so many clips."""
-        whole = len(self.offsets) == count + 1 and self.offsets[-1] == len(self.waveforms)
-        if self.waveforms.dtype != torch.int16 or not whole:
+    def arrays(self, prefix: str = "") -> Arrays:
+        """As `read` takes them."""
+        return {f"{prefix}waveforms": self.waveforms.numpy(), f"{prefix}offsets": self.offsets.numpy()}
+
+    @classmethod
+    def read(cls, arrays: Arrays, count: int, prefix: str = "") -> Clips:
+        """The clips in arrays. Raises `ValueError` unless they are so many."""
+        waveforms, offsets = (torch.from_numpy(arrays[f"{prefix}{key}"]) for key in ("waveforms", "offsets"))
+        if waveforms.dtype != torch.int16 or len(offsets) != count + 1 or offsets[-1] != len(waveforms):
             raise ValueError(f"it does not hold {count} clips")
+        return cls(waveforms, offsets)

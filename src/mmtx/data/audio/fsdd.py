@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.duplicates import first_copies_of_splits
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.image.digits import NAMES
@@ -33,7 +33,7 @@ class FSDD(Recordings):
         test_speakers: speakers of the test; null: the official split.
         val_fraction: validation share of the training part, stratified by digit; 0: none.
         split_seed: of the choice.
-        The other keys are those of `Recordings`; the files have 8 kHz.
+        The other keys are those of `SoundKeys`; the files have 8 kHz.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FSDD(Recordings):
         val_fraction: float,
         split_seed: int,
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds, trim_db)
         check_fraction("val_fraction", val_fraction)
         folder = Path(path).expanduser()
         spoken = _listed(folder)
@@ -70,10 +70,7 @@ class FSDD(Recordings):
             test=[one.recording for one in test],
             class_names=NAMES,
             vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=trim_db,
+            sound=sound,
             in_memory=True,
         )
 
@@ -102,24 +99,19 @@ def _listed(folder: Path) -> list[_Spoken]:
             f"holds no files {{digit}}_{{speaker}}_{{index}}.wav; {ADDRESS} has them",
             str(inside) if inside.is_dir() and _wavs(inside) else None,
         )
-    strays = [file.name for file in files if not PATTERN.fullmatch(file.name)]
+    matches = {file: PATTERN.fullmatch(file.name) for file in files}
+    strays = [file.name for file, match in matches.items() if match is None]
     if strays:
         raise UserError(
             f"{folder} holds {some(strays)}, where WAV files are called {{digit}}_{{speaker}}_{{index}}.wav, as "
             f"7_theo_12.wav; rename them, or take them out of data.path"
         )
     report_skipped(folder, [file for file in list_folder(folder).files if file not in files], "WAV file")
-    return [_spoken(file) for file in files]
+    return [_Spoken(file, int(m["digit"]), m["speaker"], int(m["index"])) for file, m in matches.items() if m]
 
 
 def _wavs(folder: Path) -> list[Path]:
     return [file for file in list_folder(folder).files if file.suffix.lower() == ".wav"]
-
-
-def _spoken(file: Path) -> _Spoken:
-    match = PATTERN.fullmatch(file.name)
-    assert match is not None
-    return _Spoken(file, int(match["digit"]), match["speaker"], int(match["index"]))
 
 
 def _official(folder: Path, spoken: list[_Spoken]) -> tuple[list[_Spoken], list[_Spoken]]:

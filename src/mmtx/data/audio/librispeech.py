@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.folder import list_folder
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.text.text_file import read_text
@@ -37,7 +37,7 @@ class LibriSpeech(Recordings):
         val: validation subsets; may be empty.
         test: test subsets; may be empty.
         vocabulary: of the texts.
-        The other keys are those of `Recordings`; the files have 16 kHz.
+        The other keys are those of `SoundKeys`; the files have 16 kHz.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class LibriSpeech(Recordings):
         resample: bool,
         max_seconds: float,
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds)
         parts = {"train": train, "val": val, "test": test}
         _check_subsets(parts)
         folders = {
@@ -62,16 +62,7 @@ class LibriSpeech(Recordings):
             key: [recording for subset in subsets for recording in _recordings(folders[subset])]
             for key, subsets in parts.items()
         }
-        super().__init__(
-            **read,
-            class_names=None,
-            vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=None,
-            in_memory=False,
-        )
+        super().__init__(**read, class_names=None, vocabulary=vocabulary, sound=sound, in_memory=False)
 
 
 def _check_subsets(parts: dict[str, list[str]]) -> None:

@@ -4,14 +4,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Float32
 from torch import Tensor
 
 from mmtx.batch import Field, Sample, Spec
-from mmtx.data.audio.sound_file import SHORTEST_SECONDS, read_sound, trim_silence
+from mmtx.data.audio.sound_file import SHORTEST_SECONDS, check_sound, read_sound, trim_silence
 from mmtx.data.base import ItemSource
 from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -36,6 +35,43 @@ class Recording:
     label: int | None
 
 
+@dataclass(frozen=True)
+class SoundKeys:
+    """The keys that all datasets of recordings share, checked before any file is read.
+
+    Args:
+        sample_rate_hz: of every waveform.
+        resample: convert files of another rate; otherwise they are refused.
+        max_seconds: longer recordings are refused.
+        trim_db: trim the ends of a recording that are so much quieter than its loudest moment; None: none.
+
+    Raises:
+        InvalidValue: a key is outside its limits.
+    """
+
+    sample_rate_hz: int
+    resample: bool
+    max_seconds: float
+    trim_db: float | None = None
+
+    def __post_init__(self) -> None:
+        check_within("sample_rate_hz", self.sample_rate_hz, *RATES_HZ)
+        if not SHORTEST_SECONDS <= self.max_seconds < math.inf:
+            raise InvalidValue("max_seconds", self.max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")
+        if self.trim_db is not None and self.trim_db <= 0:
+            raise InvalidValue("trim_db", self.trim_db, "must be above 0, or null")
+
+    def check(self, file: Path) -> None:
+        """Raises `UserError` for a file that `read` would refuse, as far as its header shows."""
+        check_sound(file, sample_rate_hz=self.sample_rate_hz, resample=self.resample, max_seconds=self.max_seconds)
+
+    def read(self, file: Path) -> Float32[Tensor, " samples"]:
+        """The waveform of a file. Raises `UserError` where it cannot be read, or is not allowed."""
+        rate = self.sample_rate_hz
+        waveform = read_sound(file, sample_rate_hz=rate, resample=self.resample, max_seconds=self.max_seconds)
+        return trim_silence(waveform, rate, self.trim_db)
+
+
 class Recordings(ItemSource):
     """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes.
 
@@ -45,10 +81,7 @@ class Recordings(ItemSource):
         test: test recordings; may be empty.
         class_names: in the order of the labels; None: there are none.
         vocabulary: of the texts, fitted to those of the training part.
-        sample_rate_hz: of every waveform.
-        resample: convert files of another rate; otherwise they are refused.
-        max_seconds: longer recordings are refused.
-        trim_db: trim the ends of a recording that are so much quieter than its loudest moment; None: none.
+        sound: of every waveform.
         in_memory: decode all at the start and keep them; otherwise each when its sample is read.
     """
 
@@ -60,22 +93,11 @@ class Recordings(ItemSource):
         test: Sequence[Recording],
         class_names: tuple[str, ...] | None,
         vocabulary: TextVocabulary,
-        sample_rate_hz: int,
-        resample: bool,
-        max_seconds: float,
-        trim_db: float | None,
+        sound: SoundKeys,
         in_memory: bool,
     ) -> None:
-        if trim_db is not None and trim_db <= 0:
-            raise InvalidValue("trim_db", trim_db, "must be above 0, or null")
         self.items, self._class_names = {"train": train, "val": val, "test": test}, class_names
-        self._sample_rate_hz, self._trim_db = sample_rate_hz, trim_db
-        self._max_samples = math.ceil(max_seconds * sample_rate_hz)
-        self._keys: dict[str, Any] = {
-            "sample_rate_hz": sample_rate_hz,
-            "resample": resample,
-            "max_seconds": max_seconds,
-        }
+        self._sound = sound
         self._waveforms = self._read_all([*train, *val, *test]) if in_memory else {}
         self.vocabulary, self._longest_text = vocabulary, 0
         held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
@@ -86,8 +108,9 @@ class Recordings(ItemSource):
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        waveform = Field((None,), torch.float32, max_length=self._max_samples)
-        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=self._sample_rate_hz, trim_db=self._trim_db)}
+        rate, longest = self._sound.sample_rate_hz, math.ceil(self._sound.max_seconds * self._sound.sample_rate_hz)
+        waveform = Field((None,), torch.float32, max_length=longest)
+        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=rate, trim_db=self._sound.trim_db)}
         if self._longest_text:
             specs["text"] = text_spec(self.vocabulary, self._longest_text)
         if self._class_names is not None:
@@ -96,29 +119,19 @@ class Recordings(ItemSource):
 
     def sample(self, item: Recording, split: str) -> Sample:
         waveform = self._waveforms.get(item.file)
-        sample = {"audio": {"waveform": self._read(item.file) if waveform is None else waveform.clone()}}
+        sample = {"audio": {"waveform": self._sound.read(item.file) if waveform is None else waveform.clone()}}
         if item.text is not None:
             sample["text"] = {"ids": torch.tensor(self.vocabulary.encode_marked(item.text))}
         if item.label is not None:
             sample["label"] = {"class": torch.tensor(item.label)}
         return sample
 
-    def _read(self, file: Path) -> Float32[Tensor, " samples"]:
-        return trim_silence(read_sound(file, **self._keys), self._sample_rate_hz, self._trim_db)
-
     def _read_all(self, recordings: Sequence[Recording]) -> dict[Path, Tensor]:
         waveforms, problems = {}, []
         for recording in track(recordings, "reading recordings"):
             try:
-                waveforms[recording.file] = self._read(recording.file)
+                waveforms[recording.file] = self._sound.read(recording.file)
             except UserError as error:
                 problems.append(str(error))
         refuse_together(problems, "the recordings")
         return waveforms
-
-
-def check_sound_keys(*, sample_rate_hz: int, max_seconds: float) -> None:
-    """Checks the keys of all datasets of recordings, before any file is read."""
-    check_within("sample_rate_hz", sample_rate_hz, *RATES_HZ)
-    if not SHORTEST_SECONDS <= max_seconds < math.inf:
-        raise InvalidValue("max_seconds", max_seconds, f"must be at least {SHORTEST_SECONDS:g}, and finite")

@@ -91,7 +91,7 @@ def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: 
         header = _header(sound)
         _check(file, header, sample_rate_hz, resample, max_seconds)
         limit = math.floor(max_seconds * header.sample_rate_hz)
-        samples = _decoded(file, sound, header, limit)
+        samples = _decoded(sound, header, limit)
         estimated = sound.format == "MP3"
     if header.frames is None or estimated:
         _check_length(file, len(samples), header.sample_rate_hz, max_seconds)
@@ -219,7 +219,7 @@ def _check_length(file: Path, frames: int, rate: int, max_seconds: float) -> Non
         )
 
 
-def _decoded(file: Path, sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
+def _decoded(sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
     """All frames, mixed down to one channel; of longer sounds a little more than the limit."""
     blocks, total = [numpy.zeros(0, numpy.float32)], 0
     while total <= limit and total != header.frames:  # a tag may follow the last frame

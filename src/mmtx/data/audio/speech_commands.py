@@ -1,9 +1,8 @@
 """Speech Commands v0.02: 105,829 recordings of 35 English words, a second each, at 16 kHz (Warden 2018)."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from mmtx.data.audio.recordings import Recording, Recordings, check_sound_keys
+from mmtx.data.audio.recordings import Recording, Recordings, SoundKeys
 from mmtx.data.files.folder import list_folder, report_skipped
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -31,32 +30,25 @@ class SpeechCommands(Recordings):
     Args:
         path: the folder; null: downloads the archive (2.4 GB) to the cache folder.
         vocabulary: of the words.
-        The other keys are those of `Recordings`; the files have 16 kHz.
+        The other keys are those of `SoundKeys`; the files have 16 kHz.
     """
 
     def __init__(
         self, *, path: str | None, vocabulary: TextVocabulary, sample_rate_hz: int, resample: bool, max_seconds: float
     ) -> None:
-        check_sound_keys(sample_rate_hz=sample_rate_hz, max_seconds=max_seconds)
+        sound = SoundKeys(sample_rate_hz, resample, max_seconds)
         folder = _folder(path)
         files = _files(folder)
-        lists = [_listed(folder / name, files) for name in (VAL_LIST, TEST_LIST)]
-        _check_overlap(folder, *lists)
-        rest = sorted(files.keys() - lists[0] - lists[1])
+        held_out = [_listed(folder / name, files) for name in (VAL_LIST, TEST_LIST)]
+        both = held_out[0] & held_out[1]
+        if both:
+            raise UserError(f"{folder}: {some(sorted(both))} stands in both {VAL_LIST} and {TEST_LIST}")
+        rest = sorted(files.keys() - held_out[0] - held_out[1])
         if not rest:
             raise UserError(f"{folder} has no recordings to train on: the official lists hold out all {len(files)}")
-        train, val, test = ([files[name] for name in sorted(names)] for names in (rest, *lists))
+        train, val, test = ([files[name] for name in sorted(names)] for names in (rest, *held_out))
         super().__init__(
-            train=train,
-            val=val,
-            test=test,
-            class_names=WORDS,
-            vocabulary=vocabulary,
-            sample_rate_hz=sample_rate_hz,
-            resample=resample,
-            max_seconds=max_seconds,
-            trim_db=None,
-            in_memory=False,
+            train=train, val=val, test=test, class_names=WORDS, vocabulary=vocabulary, sound=sound, in_memory=False
         )
 
 
@@ -93,16 +85,7 @@ def _listed(file: Path, files: dict[str, Recording]) -> set[str]:
         names = file.read_text(encoding="utf-8").split()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{file} cannot be read: {error}; {ADDRESS} has it") from None
-    refuse_together(list(_missing(file, names, files)), str(file))
+    hint = f"is not in {file.parent}; unpack the archive again ({ADDRESS})"
+    lines = enumerate(names, start=1)
+    refuse_together([f"{file}, line {i}: {name} {hint}" for i, name in lines if name not in files], str(file))
     return set(names)
-
-
-def _missing(file: Path, names: list[str], files: dict[str, Recording]) -> Iterator[str]:
-    for number, name in enumerate(names, start=1):
-        if name not in files:
-            yield f"{file}, line {number}: {name} is not in {file.parent}; unpack the archive again ({ADDRESS})"
-
-
-def _check_overlap(folder: Path, val: set[str], test: set[str]) -> None:
-    if val & test:
-        raise UserError(f"{folder}: {some(sorted(val & test))} stands in both {VAL_LIST} and {TEST_LIST}")

@@ -19,8 +19,7 @@ from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import check_within
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 SECONDS_PER_DIGIT, SECONDS_MORE = 0.6, 0.5
 """n digits take at most 0.6 n + 0.5 s. The slowest voice was measured to take 0.9 s for one, 2.5 s for four and 12.1 s
@@ -144,19 +143,11 @@ def _cached(draw: _Draw, counts: dict[str, int]) -> dict[str, Clips]:
     """The clips of each split, from the cache or generated."""
 
     def make() -> Arrays:
-        made = {split: draw.clips(split, count) for split, count in counts.items()}
-        return {
-            f"{split}_{key}": values.numpy() for split, clips in made.items() for key, values in vars(clips).items()
-        }
+        made = [draw.clips(split, count).arrays(f"{split}_") for split, count in counts.items()]
+        return {key: values for arrays in made for key, values in arrays.items()}
 
     def read(arrays: Arrays) -> dict[str, Clips]:
-        found = {
-            split: Clips(*(torch.from_numpy(arrays[f"{split}_{key}"]) for key in ("waveforms", "offsets")))
-            for split in counts
-        }
-        for split, count in counts.items():
-            found[split].check(count)
-        return found
+        return {split: Clips.read(arrays, count, f"{split}_") for split, count in counts.items()}
 
     voices = [SPEAKERS, ACCENTS, UNSEEN_ACCENT]
     settings = [RECIPE, espeak_version(), voices, sorted(vars(draw).items()), counts]

@@ -8,7 +8,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.base import Source, Split
 from mmtx.data.episodes.babyai_demonstrations import demonstrations
 from mmtx.data.episodes.babyai_environment import BabyAIEnvironment
-from mmtx.data.episodes.babyai_level import Level, language, mission_ids
+from mmtx.data.episodes.babyai_level import Level, language
 from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ, Speakers, longest_speech, spoken
 from mmtx.data.episodes.babyai_view import Codes, Pixels, ViewFormat
 from mmtx.data.episodes.babyai_windows import MissionWindows, PerEpisode
@@ -79,6 +79,8 @@ class BabyAI(Source, Playable):
         }
         self.num_redrawn = sum(int(shown.num_redrawn) for shown in self._demonstrations.values())
         shown = self._demonstrations["train"]
+        self.best_return = max(float(each.reward.max()) for each in self._demonstrations.values())
+        self.mean_return, self.return_scale = float(shown.reward.mean()), 1.0
         texts = shown.texts[shown.mission].tolist()
         self.fitted.vocabulary("mission", vocabulary, texts, marks=True, held_out=language())
 
@@ -112,22 +114,6 @@ class BabyAI(Source, Playable):
             speakers=self._speakers["test"] if self.speech else None,
         )
 
-    @property
-    def best_return(self) -> float:
-        return max(float(shown.reward.max()) for shown in self._demonstrations.values())
-
-    @property
-    def mean_return(self) -> float:
-        return float(self._demonstrations["train"].reward.mean())
-
-    @property
-    def return_scale(self) -> float:
-        return 1.0
-
-    @property
-    def reference_returns(self) -> None:
-        """None: the measure is whether a mission was done."""
-
     def _steps(self, fields: dict[str, Field], class_names: tuple[str, ...] | None = None) -> Spec:
         times = Field((None,), torch.long, num_classes=self.level.max_steps, max_length=self.context, rising=True)
         return Spec({**fields, "times": times}, class_names=class_names)
@@ -138,7 +124,7 @@ class BabyAI(Source, Playable):
 
     def _windows(self, split: str, stride: int) -> MissionWindows:
         shown = self._demonstrations[split]
-        ids = [mission_ids(text, self.vocabulary) for text in shown.texts.tolist()]
+        ids = [torch.tensor(self.vocabulary.encode_marked(text)) for text in shown.texts.tolist()]
         per_episode = {"mission": PerEpisode("ids", ids, shown.mission)}
         if self.speech:
             per_episode["speech"] = PerEpisode("waveform", *self._speech[split])

@@ -14,8 +14,7 @@ from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.errors import InvalidValue
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other demonstrations, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 ATTEMPTS = 100
 """How often an episode that the bot does not solve is redrawn."""

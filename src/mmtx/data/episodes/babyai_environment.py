@@ -11,7 +11,7 @@ from torch import Tensor
 from mmtx.batch import Sample
 from mmtx.data.audio.clips import LOUDEST
 from mmtx.data.episodes.babyai_demonstrations import episode_seed, stepped
-from mmtx.data.episodes.babyai_level import Level, mission_ids
+from mmtx.data.episodes.babyai_level import Level
 from mmtx.data.episodes.babyai_speech import Speakers
 from mmtx.data.episodes.babyai_view import ViewFormat
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -29,8 +29,8 @@ class BabyAIEnvironment(Environment):
     Args:
         level: of MiniGrid's.
         num_episodes: side by side, at most.
-        look: in what form the model is given what the agent sees.
-        vocabulary: how missions are mission_ids.
+        view: in what form the model is given what the agent sees.
+        vocabulary: of the missions.
         speakers: who says missions aloud; None: nobody.
     """
 
@@ -93,10 +93,10 @@ class BabyAIEnvironment(Environment):
         return [{"view": {key: values[i] for key, values in fields.items()}} for i in range(len(self._cells))]
 
     def _constants(self, mission: str, seed: int) -> Sample:
-        constants = {"mission": {"ids": mission_ids(mission, self._vocabulary)}}
-        return constants | (
-            {"speech": {"waveform": self._speech(mission, seed, self._speakers)}} if self._speakers else {}
-        )
+        constants = {"mission": {"ids": torch.tensor(self._vocabulary.encode_marked(mission))}}
+        if self._speakers is not None:
+            constants["speech"] = {"waveform": self._speech(mission, seed, self._speakers)}
+        return constants
 
     def _speech(self, mission: str, seed: int, speakers: Speakers) -> Float[Tensor, " samples"]:
         pair = mission, seed % speakers.voices

@@ -6,11 +6,6 @@ from contextlib import redirect_stdout
 from itertools import product
 from typing import Any
 
-import torch
-from jaxtyping import Int64
-from torch import Tensor
-
-from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, nearest
 
 PROBES = 16
@@ -110,8 +105,3 @@ def language() -> list[str]:
         *(f"put {thing} next to {thing}" for thing in things),
         *(f"open a door{joint}" for joint in _JOINTS),
     ]
-
-
-def mission_ids(mission: str, vocabulary: TextVocabulary) -> Int64[Tensor, " ids"]:
-    """The ids of a mission, with its marks."""
-    return torch.tensor(vocabulary.encode_marked(mission))

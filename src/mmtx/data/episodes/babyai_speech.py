@@ -14,8 +14,7 @@ from mmtx.data.episodes.babyai_demonstrations import Demonstrations
 from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other clips, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 SAMPLE_RATE_HZ = 16_000
 SECONDS_PER_WORD, SECONDS_MORE = 0.4, 0.8
@@ -58,13 +57,8 @@ def spoken(shown: Demonstrations, speakers: Speakers) -> tuple[Clips, Int64[nump
     utterances = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
 
     def make() -> Arrays:
-        clips = Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")])
-        return {key: values.numpy() for key, values in vars(clips).items()}
-
-    def read(arrays: Arrays) -> Clips:
-        clips = Clips(torch.from_numpy(arrays["waveforms"]), torch.from_numpy(arrays["offsets"]))
-        clips.check(len(utterances))
-        return clips
+        return Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")]).arrays()
 
     settings = [RECIPE, espeak_version(), sorted(vars(speakers).items()), utterances]
-    return cached_arrays("babyai", settings, make, read), number.reshape(-1)
+    clips = cached_arrays("babyai", settings, make, lambda arrays: Clips.read(arrays, len(utterances)))
+    return clips, number.reshape(-1)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
@@ -11,16 +10,10 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from mmtx.batch import Batch, Sample, Spec
+from mmtx.data.audio.clips import Clips
 from mmtx.data.episodes.babyai_demonstrations import Demonstrations
 from mmtx.data.episodes.babyai_view import ViewFormat
 from mmtx.data.episodes.windows import StepTable, Windows
-
-
-@runtime_checkable
-class Values(Protocol):
-    """A list of tensors."""
-
-    def __getitem__(self, index: int, /) -> Tensor: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +27,7 @@ class PerEpisode:
     """
 
     field: str
-    values: Values
+    values: list[Tensor] | Clips
     number: Shaped[numpy.ndarray, " episodes"]
 
     def of(self, episodes: Int64[Tensor, " some"]) -> list[Tensor]:

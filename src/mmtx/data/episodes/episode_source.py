@@ -1,6 +1,5 @@
 """Datasets of episodes, as windows of steps for a decision transformer (arXiv 2106.01345)."""
 
-from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,8 +13,8 @@ from mmtx.data.base import Source, Split
 from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.data.episodes.windows import StepTable, Windows
 from mmtx.data.stratified_split import hold_out
-from mmtx.environment import Environment, Playable
-from mmtx.errors import InvalidValue, check_fraction, check_within
+from mmtx.environment import Playable
+from mmtx.errors import InvalidValue, check_at_least, check_fraction, check_within
 
 FIRST_DATA_SEED = 2**31
 """Environments of datasets are seeded from here on, those of evaluation below, so that no episode is in both."""
@@ -51,8 +50,7 @@ class Windowing:
     split_seed: int
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise InvalidValue("max_steps", self.max_steps, "must be at least 1")
+        check_at_least("max_steps", self.max_steps, 1)
         if not 1 <= self.context <= self.max_steps:
             nearest = str(min(max(self.context, 1), self.max_steps))
             raise InvalidValue("context", self.context, f"must lie in 1..{self.max_steps} (max_steps)", nearest)
@@ -84,7 +82,7 @@ class EpisodeSource(Source, Playable):
 
     def __init__(self, episodes: Episodes, windowing: Windowing) -> None:
         self.episodes, self.context, self.max_steps = episodes, windowing.context, windowing.max_steps
-        self._return_scale = self.fitted.setting("return", "return_scale", windowing.return_scale)
+        self.return_scale = self.fitted.setting("return", "return_scale", windowing.return_scale)
         train, self._val_episodes = windowing.split(len(episodes))
         self._train_steps = episodes.steps_of(train)
         self.standardise = Standardise(
@@ -95,28 +93,9 @@ class EpisodeSource(Source, Playable):
                 lambda saved: _other_size(len(saved["mean"]), episodes.observations.shape[1]),
             )
         )
-        self._best_return = self.fitted.fact("return", "best", lambda: float(episodes.returns.max()))
-        self._mean_return = self.fitted.fact("return", "mean", lambda: float(episodes.returns.mean()))
+        self.best_return = self.fitted.fact("return", "best", lambda: float(episodes.returns.max()))
+        self.mean_return: float = self.fitted.fact("return", "mean", lambda: float(episodes.returns.mean()))
         self._steps = self._step_table()
-
-    @property
-    @abstractmethod
-    def reference_returns(self) -> tuple[float, float] | None: ...
-
-    @abstractmethod
-    def environment(self, num_episodes: int) -> Environment: ...
-
-    @property
-    def best_return(self) -> float:
-        return self._best_return
-
-    @property
-    def mean_return(self) -> float:
-        return self._mean_return
-
-    @property
-    def return_scale(self) -> float:
-        return self._return_scale
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -149,8 +128,8 @@ class EpisodeSource(Source, Playable):
     def _step_table(self) -> StepTable:
         episodes = self.episodes
         fields = {
-            "return": {"values": (episodes.returns_to_go / self._return_scale).float()[:, None]},
-            "reward": {"values": (episodes.previous_rewards / self._return_scale).float()[:, None]},
+            "return": {"values": (episodes.returns_to_go / self.return_scale).float()[:, None]},
+            "reward": {"values": (episodes.previous_rewards / self.return_scale).float()[:, None]},
             "state": {"values": self.standardise(episodes.observations)},
             "action": {self._action_key: episodes.actions},
         }
@@ -164,5 +143,4 @@ def _other_size(saved: int, size: int) -> str | None:
 def check_generated_keys(*, num_episodes: int, split_seed: int) -> None:
     """Checks the keys of all datasets whose episodes are generated."""
     check_within("num_episodes", num_episodes, 1, MOST_EPISODES)
-    if split_seed < 0:
-        raise InvalidValue("split_seed", split_seed, "must be at least 0")
+    check_at_least("split_seed", split_seed, 0)

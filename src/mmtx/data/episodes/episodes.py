@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor
-
-from mmtx.data.episodes.recorded_steps import Recorded, concatenate_episodes
 
 
 @dataclass(frozen=True)
@@ -30,13 +27,6 @@ class Episodes:
     rewards: Float[Tensor, " steps"]
     offsets: Int64[Tensor, " episodes_and_1"]
     num_actions: int | None
-
-    @classmethod
-    def of(
-        cls, recorded: Recorded | Sequence[Recorded], *, where: str, num_actions: int | None, max_steps: int
-    ) -> Episodes:
-        """Checks and concatenates what was recorded, see `concatenate_episodes`."""
-        return cls(*concatenate_episodes(recorded, where=where, num_actions=num_actions, max_steps=max_steps))
 
     def __len__(self) -> int:
         return len(self.offsets) - 1

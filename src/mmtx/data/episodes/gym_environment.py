@@ -1,6 +1,4 @@
-"""Environments of Gymnasium, and a environment of many copies of one."""
-
-from __future__ import annotations
+"""Environments of Gymnasium, and an environment of many copies of one."""
 
 import os
 import warnings
@@ -14,7 +12,7 @@ from torch import Tensor
 
 from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource
-from mmtx.data.episodes.episodes import Standardise
+from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.recorded_steps import LARGEST_STATE
 from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import InvalidValue, UserError, nearest
@@ -110,45 +108,20 @@ class GymEnvironment(Environment):
     """Copies of one Gymnasium environment.
 
     Args:
+        data: that a model was trained on, which gives the length of an episode and how observations are standardised.
         env: its id.
         num_episodes: copies.
-        max_steps: after which an episode is truncated.
-        standardise: applied to observations, as in the data.
-        action_size: numbers of an action in the data; None: actions are classes.
-        num_actions: classes of actions in the data; None: actions are numbers.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the data.
     """
 
-    def __init__(
-        self,
-        *,
-        env: str,
-        num_episodes: int,
-        max_steps: int,
-        standardise: Standardise,
-        action_size: int | None,
-        num_actions: int | None,
-    ) -> None:
+    def __init__(self, data: EpisodeSource, env: str, num_episodes: int) -> None:
         self._envs = [make_env(env) for _ in range(num_episodes)]
-        self._max_steps, self._standardise = max_steps, standardise
+        self._max_steps, self._standardise = data.max_steps, data.standardise
         self._over = torch.ones(0, dtype=torch.bool)
         if self._envs:
-            _check_as_data(self._envs[0], env, len(standardise.mean), action_size, num_actions)
-
-    @classmethod
-    def of(cls, data: EpisodeSource, env: str, num_episodes: int) -> GymEnvironment:
-        """The environment for a model that was trained on the data."""
-        episodes = data.episodes
-        return cls(
-            env=env,
-            num_episodes=num_episodes,
-            max_steps=data.max_steps,
-            standardise=data.standardise,
-            action_size=None if episodes.num_actions is not None else episodes.actions.shape[1],
-            num_actions=episodes.num_actions,
-        )
+            _check_as_data(self._envs[0], env, data.episodes)
 
     @property
     def max_steps(self) -> int:
@@ -219,14 +192,13 @@ def _action(space: Any, action: Tensor) -> Any:
     return numpy.clip(values, space.low, space.high)
 
 
-def _check_as_data(env: Any, name: str, size: int, action_size: int | None, classes: int | None) -> None:
+def _check_as_data(env: Any, name: str, data: Episodes) -> None:
+    size, classes = data.observations.shape[1], data.num_actions
+    numbers = data.actions.shape[1] if classes is None else None
     if state_size(env.observation_space) != size:
         problem = f"has observations of {state_size(env.observation_space)} numbers; those of the data have {size}"
         raise InvalidValue("env", name, problem)
-    if (num_actions(env), _size(env.action_space)) != (classes, action_size):
-        of_data = f"{classes} classes" if classes is not None else f"{action_size} numbers"
+    own_numbers = None if hasattr(env.action_space, "n") else int(numpy.prod(env.action_space.shape))
+    if (num_actions(env), own_numbers) != (classes, numbers):
+        of_data = f"{classes} classes" if classes is not None else f"{numbers} numbers"
         raise InvalidValue("env", name, f"has the actions {env.action_space}; those of the data are {of_data}")
-
-
-def _size(space: Any) -> int | None:
-    return None if hasattr(space, "n") else int(numpy.prod(space.shape))

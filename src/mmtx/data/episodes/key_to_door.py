@@ -11,6 +11,7 @@ from torch import Tensor
 from mmtx.batch import Sample
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_generated_keys, data_seed
 from mmtx.data.episodes.episodes import Episodes, Standardise
+from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import InvalidValue, check_within
 from mmtx.process.stopping import track
@@ -72,11 +73,7 @@ class KeyToDoor(EpisodeSource):
         check_generated_keys(num_episodes=num_episodes, split_seed=split_seed)
         self.size, self.room_steps = size, tuple(room_steps)
         super().__init__(random_walks(size, self.room_steps, num_episodes, split_seed), windowing)
-
-    @property
-    def reference_returns(self) -> tuple[float, float]:
-        """The mean return of the random walks, and 1."""
-        return self.mean_return, 1.0
+        self.reference_returns = self.mean_return, 1.0  # the random walks, and success
 
     def environment(self, num_episodes: int) -> Environment:
         return KeyToDoorEnvironment(size=self.size, room_steps=self.room_steps, standardise=self.standardise)
@@ -185,7 +182,7 @@ def random_walks(size: int, room_steps: Sequence[int], num_episodes: int, seed: 
     recorded = {name: values[is_step].numpy() for name, values in steps.items()} | {
         "terminations": over[is_step].numpy()
     }
-    return Episodes.of(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=environment.max_steps)
+    return concatenate_episodes(recorded, where="key_to_door", num_actions=len(MOVES), max_steps=environment.max_steps)
 
 
 def _random_actions(num_episodes: int, num_steps: int, seed: int) -> Int64[Tensor, "episodes steps"]:

@@ -1,17 +1,15 @@
 """Datasets of Minari, by name: recorded trajectories of robots, mazes and games."""
 
 import os
-import queue
 import re
 import sys
-import threading
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
 
 from mmtx.data.episodes.trajectories import Trajectories
 from mmtx.data.files.public_file import ANSWER_SECONDS, open_address
 from mmtx.errors import InvalidValue, UserError
+from mmtx.process.deadline import within
 
 MISSING = "datasets of Minari are fetched by its package, which is not installed: pip install 'mmtx[rl]'"
 ADDRESS = "https://huggingface.co/farama-minari"
@@ -81,24 +79,7 @@ def _download(name: str, folder: Path) -> None:
     except (OSError, HTTPException) as error:
         raise UserError(f"{name} is not in {folder}, and {ADDRESS} cannot be reached ({error}). {hint}") from None
     print(f"mmtx: downloading {name} to {folder}", file=sys.stderr, flush=True)
-    problem = _download_error(minari.download_dataset, name)
-    if problem is not None:
-        raise UserError(f"{name} could not be downloaded to {folder}: {problem}. {hint}")
-
-
-def _download_error(download: Any, name: str) -> Exception | None:
-    """The error of a download; None if there is none."""
-    outcomes: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
-
-    def attempt() -> None:
-        try:
-            download(name)
-            outcomes.put(None)
-        except Exception as error:
-            outcomes.put(error)
-
-    threading.Thread(target=attempt, daemon=True).start()
     try:
-        return outcomes.get(timeout=MOST_SECONDS)
-    except queue.Empty:
-        return TimeoutError(f"it takes more than {MOST_SECONDS:g} s")
+        within(MOST_SECONDS, lambda: minari.download_dataset(name))
+    except Exception as error:  # of whatever the package calls
+        raise UserError(f"{name} could not be downloaded to {folder}: {error}. {hint}") from None

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Int64
 from torch import Tensor
 
+from mmtx.data.episodes.episodes import Episodes
 from mmtx.errors import InvalidValue, UserError
 
 Recorded = Mapping[str, Any]
@@ -22,14 +23,8 @@ FIELDS = ("observations", "actions", "rewards")
 
 def concatenate_episodes(
     recorded: Recorded | Sequence[Recorded], *, where: str, num_actions: int | None, max_steps: int
-) -> tuple[
-    Float[Tensor, "steps state"],
-    Shaped[Tensor, " steps *size"],
-    Float[Tensor, " steps"],
-    Int64[Tensor, " episodes_and_1"],
-    int | None,
-]:
-    """All steps of all episodes: observations, actions, rewards, offsets, and the number of classes of actions.
+) -> Episodes:
+    """All steps of all episodes, checked.
 
     Args:
         recorded: episodes one by one, or all their steps, concatenated.
@@ -53,7 +48,7 @@ def concatenate_episodes(
     rewards = torch.from_numpy(_one_per_step(arrays["rewards"], f"{where}: rewards").astype(numpy.float64))
     for name, values in (("observations", observations), ("rewards", rewards), ("actions", actions)):
         _check_finite(name, values, offsets, where)
-    return observations, actions, rewards, offsets, num_actions
+    return Episodes(observations, actions, rewards, offsets, num_actions)
 
 
 def _joined(recorded: Sequence[Recorded], where: str) -> dict[str, Any]:

@@ -16,13 +16,12 @@ from mmtx.data.episodes.gym_environment import (
     num_actions,
     state_vector,
 )
-from mmtx.data.episodes.recorded_steps import Recorded
+from mmtx.data.episodes.recorded_steps import Recorded, concatenate_episodes
 from mmtx.data.files.cache import Arrays, cached_arrays
 from mmtx.environment import Environment
 from mmtx.process.stopping import track
 
-RECIPE = 1
-"""Version of the generation: increase it where the same settings give other episodes, to invalidate the cache."""
+RECIPE = 1  # see `cached_arrays`
 
 
 class Rollouts(EpisodeSource):
@@ -59,17 +58,14 @@ class Rollouts(EpisodeSource):
         windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         check_generated_keys(num_episodes=num_episodes, split_seed=split_seed)
         check_env(env)
-        self.env, self._mixture = env, PolicyMixture(env, policies)
+        self.env, controller = env, PolicyMixture(env, policies).controller
+        if controller is not None:
+            self.reference_returns = controller.random_return, controller.own_return
         super().__init__(_Generator(env, policies, max_steps, split_seed).cached(num_episodes), windowing)
         self.environment(1).close()  # fails now rather than at the first validation
 
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        controller = self._mixture.controller
-        return None if controller is None else (controller.random_return, controller.own_return)
-
     def environment(self, num_episodes: int) -> Environment:
-        return GymEnvironment.of(self, self.env, num_episodes)
+        return GymEnvironment(self, self.env, num_episodes)
 
 
 class _Generator:
@@ -119,7 +115,9 @@ class _Generator:
         return {"observations": numpy.stack(observations), "actions": numpy.array(actions), "rewards": rewards}
 
     def _checked(self, recorded: Recorded | Sequence[Recorded], classes: int | None) -> Episodes:
-        return Episodes.of(recorded, where=f"data.env={self.env}", num_actions=classes, max_steps=self.max_steps)
+        return concatenate_episodes(
+            recorded, where=f"data.env={self.env}", num_actions=classes, max_steps=self.max_steps
+        )
 
 
 def _arrays(episodes: Episodes) -> Arrays:

@@ -5,8 +5,8 @@ from functools import partial
 from pathlib import Path
 
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
-from mmtx.data.episodes.episodes import Episodes
 from mmtx.data.episodes.gym_environment import GymEnvironment, check_env
+from mmtx.data.episodes.recorded_steps import concatenate_episodes
 from mmtx.data.episodes.trajectory_files import checked_reference, read_trajectories, steps_file
 from mmtx.environment import Environment
 from mmtx.errors import InvalidValue, UserError
@@ -51,8 +51,8 @@ class Trajectories(EpisodeSource):
         file = Path(path).expanduser()
         recording = read_trajectories(file)
         self.env = env or recording.env
-        self._reference_returns = reference or recording.reference_returns
-        episodes = Episodes.of(
+        self.can_play, self.reference_returns = self.env is not None, reference or recording.reference_returns
+        episodes = concatenate_episodes(
             recording.steps,
             where=str(file),
             num_actions=recording.num_actions if num_actions is None else num_actions,
@@ -66,14 +66,6 @@ class Trajectories(EpisodeSource):
         if self.env is not None:
             self._check_environment(self.env, file, is_named=env is not None)
 
-    @property
-    def can_play(self) -> bool:
-        return self.env is not None
-
-    @property
-    def reference_returns(self) -> tuple[float, float] | None:
-        return self._reference_returns
-
     def environment(self, num_episodes: int) -> Environment:
         """Copies of the environment.
 
@@ -82,12 +74,12 @@ class Trajectories(EpisodeSource):
         """
         if self.env is None:
             raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
-        return GymEnvironment.of(self, self.env, num_episodes)
+        return GymEnvironment(self, self.env, num_episodes)
 
     def _check_environment(self, env: str, file: Path, *, is_named: bool) -> None:
-        """Makes a environment now rather than at the first validation, so that errors come early."""
+        """Makes an environment now rather than at the first validation, so that errors come early."""
         try:
-            GymEnvironment.of(self, env, 1).close()
+            GymEnvironment(self, env, 1).close()
         except UserError as error:
             if is_named:
                 raise

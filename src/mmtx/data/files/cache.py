@@ -32,7 +32,8 @@ def cached_arrays(
 
     Args:
         kind: folder within the cache folder.
-        settings: everything that the arrays depend on, as JSON; the name of the file is its hash.
+        settings: everything that the arrays depend on, as JSON; the name of the file is its hash. The first is the
+            version of the generation, which is increased where the same settings come to give other arrays.
         make: generates the arrays.
         read: parses the arrays; raises `ValueError` where they do not fit the settings.
     """

@@ -3,11 +3,9 @@
 import contextlib
 import hashlib
 import os
-import shutil
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -50,7 +48,8 @@ class PublicArchive:
             return cache
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with _draft_folder(cache) as draft:
+            with tempfile.TemporaryDirectory(dir=cache, prefix=".", suffix=".part", ignore_cleanup_errors=True) as made:
+                draft = Path(made)
                 self._download(draft / "archive")
                 with tarfile.open(draft / "archive", mode="r:gz") as tar:
                     tar.extractall(draft / "unpacked", filter="data")
@@ -80,15 +79,6 @@ class PublicArchive:
             raise ValueError(
                 f"it is not what was published: {size} bytes with the SHA-256 {found.hexdigest()}, not {self.sha256}"
             )
-
-
-@contextlib.contextmanager
-def _draft_folder(cache: Path) -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(dir=cache, prefix=".", suffix=".part"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _move(source: Path, target: Path) -> None:

@@ -1,7 +1,6 @@
 """A file of a public dataset, read from a folder or downloaded to the cache."""
 
-import queue
-import threading
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -11,6 +10,7 @@ from urllib.request import Request, urlopen
 
 from mmtx.data.files.cache import cache_folder, write_atomically
 from mmtx.errors import UserError
+from mmtx.process.deadline import within
 from mmtx.process.stopping import track
 
 ANSWER_SECONDS = 20.0
@@ -76,6 +76,18 @@ class PublicFile(Generic[Content]):
         )
 
 
+def check_md5(content: bytes, md5: str) -> bytes:
+    """The content, if this is its checksum.
+
+    Raises:
+        ValueError: it has another; the text is a predicate, to follow the name of the file.
+    """
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if found != md5:
+        raise ValueError(f"is not what was published: {len(content)} bytes with the MD5 {found}, not {md5}")
+    return content
+
+
 def _download(address: str, name: str, seconds: float) -> bytes:
     with open_address(address, seconds) as answer:
         total = None if answer.length is None else -(-answer.length // MIB)
@@ -85,19 +97,5 @@ def _download(address: str, name: str, seconds: float) -> bytes:
 def open_address(address: str, seconds: float) -> HTTPResponse:
     """Opens an address, within so many seconds. The time limit of `urlopen` starts again for every IP address of a
     host, and excludes the look-up of its name."""
-    answers: queue.SimpleQueue[HTTPResponse | Exception] = queue.SimpleQueue()
-
-    def attempt() -> None:
-        try:
-            answers.put(urlopen(Request(address, headers={"User-Agent": "mmtx"}), timeout=seconds))
-        except Exception as error:
-            answers.put(error)
-
-    threading.Thread(target=attempt, daemon=True).start()
-    try:
-        answer = answers.get(timeout=seconds)
-    except queue.Empty:
-        raise TimeoutError(f"no answer within {seconds:g} s") from None
-    if isinstance(answer, Exception):
-        raise answer
-    return answer
+    request = Request(address, headers={"User-Agent": "mmtx"})
+    return within(seconds, lambda: urlopen(request, timeout=seconds))

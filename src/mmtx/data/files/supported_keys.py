@@ -1,8 +1,10 @@
 """Tables of the keys that a public config file may have: used, harmless, or refused at some values."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from mmtx.errors import UserError
 
 ABSENT: Any = object()
 """The default of a key that has none."""
@@ -70,6 +72,12 @@ def refusals(content: Mapping[str, Any], keys: Keys, file: str) -> Iterator[str]
             yield f"{file}: unknown key {name}={_short(value)}; if it changes nothing, take it out of the file"
         elif not key.fits(value, whole):
             yield f"{file}: {name}={_short(value)} ({key.note}); mmtx can {key.limit.replace('`', '')}"
+
+
+def refuse(found: Sequence[str], whose: str) -> None:
+    """Raises `UserError` with all `refusals`, if there are any, of the files of a model."""
+    if found:
+        raise UserError("\n".join([f"{whose} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
 
 
 def table(keys: Keys) -> Iterable[str]:

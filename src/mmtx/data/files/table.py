@@ -115,7 +115,8 @@ def _fields(file: Path, content: str) -> Found:
                 elif [name.strip() for name in values] == header:
                     yield f"row {number}", "is the header once more: join tables without it"
                 elif len(values) == len(header):
-                    yield f"row {number}", {name: _typed(value) for name, value in zip(header, values, strict=True)}
+                    given = (None if value.strip() in MISSING_VALUES else value for value in values)
+                    yield f"row {number}", dict(zip(header, given, strict=True))
                 else:
                     hint = "" if tabs else "; text with commas goes in quotes"
                     yield f"row {number}", f"has {len(values)} fields, and the header {len(header)}{hint}"
@@ -138,10 +139,6 @@ def _check_once(file: Path, header: Sequence[str]) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
         raise UserError(f"{file} has a column twice: {some(twice)}")
-
-
-def _typed(field: str) -> str | None:
-    return None if field.strip() in MISSING_VALUES else field
 
 
 def _objects(content: str) -> Found:

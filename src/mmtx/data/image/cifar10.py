@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mmtx.data.files.checksum import check_md5
-from mmtx.data.files.public_file import PublicFile
+from mmtx.data.files.public_file import PublicFile, check_md5
 from mmtx.data.image.labelled_images import LabelledImages, Pictures
 from mmtx.errors import InvalidValue
 

@@ -15,14 +15,6 @@ class FashionMNIST(IdxImages):
         "15d484375f8d13e6eb1aabb0c3f46965",
     )
     class_names = (
-        "T-shirt/top",
-        "trouser",
-        "pullover",
-        "dress",
-        "coat",
-        "sandal",
-        "shirt",
-        "sneaker",
-        "bag",
-        "ankle boot",
+        *("T-shirt/top", "trouser", "pullover", "dress", "coat"),
+        *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
     )

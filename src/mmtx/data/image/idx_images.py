@@ -8,9 +8,8 @@ import numpy
 import torch
 from torch import Tensor
 
-from mmtx.data.files.checksum import check_md5
 from mmtx.data.files.decompression import gunzip
-from mmtx.data.files.public_file import PublicFile
+from mmtx.data.files.public_file import PublicFile, check_md5
 from mmtx.data.image.labelled_images import LabelledImages
 from mmtx.errors import InvalidValue
 

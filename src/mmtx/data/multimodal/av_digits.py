@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mmtx.batch import Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource, Source, Split
 from mmtx.errors import InvalidValue, UserError
 
 
-class AVDigits(Source):
+class AVDigits(ItemSource):
     """Names: ``image``, ``audio``, ``label``. A sample is a clip of a spoken digit, and a picture of the same digit.
 
     As in AV-MNIST, pictures keep a share of their energy (of their variance, by principal components), and noise is
@@ -56,6 +55,7 @@ class AVDigits(Source):
             )
             if images is not None and clips is not None
         }
+        self.items = {split: range(len(pairs.clips)) for split, pairs in self._parts.items()}
         self._blur = None
         if picture_energy < 1:
             components = self.fitted.statistic("image", "components", lambda: _components(self._parts["train"].pixels))
@@ -65,29 +65,12 @@ class AVDigits(Source):
     def specs(self) -> Mapping[str, Spec]:
         return {**self.specs_of_parts, "label": self.label}
 
-    def train(self) -> Split:
-        return Samples(len(self._parts["train"].clips), self._train_sample)
-
-    def val(self) -> Split | None:
-        return self._held_out("val")
-
-    def test(self) -> Split | None:
-        return self._held_out("test")
-
-    def _held_out(self, split: str) -> Split | None:
-        if split not in self._parts:
-            return None
-        return Samples(len(self._parts[split].clips), partial(self._held_out_sample, split))
-
-    def _train_sample(self, i: int) -> Sample:
-        return self._sample(self._parts["train"], i, self.augment, torch.default_generator)
-
-    def _held_out_sample(self, split: str, i: int) -> Sample:
-        seed = random.Random(f"{self.seed} {split} {i}").getrandbits(63)
-        return self._sample(self._parts[split], i, torch.nn.Identity(), torch.Generator().manual_seed(seed))
-
-    def _sample(self, pairs: _Pairs, i: int, augment: Callable[[Tensor], Tensor], generator: torch.Generator) -> Sample:
-        clip = pairs.clips[i]
+    def sample(self, item: int, split: str) -> Sample:
+        pairs, augment, generator = self._parts[split], self.augment, torch.default_generator
+        if split != "train":
+            seed = random.Random(f"{self.seed} {split} {item}").getrandbits(63)
+            augment, generator = torch.nn.Identity(), torch.Generator().manual_seed(seed)
+        clip = pairs.clips[item]
         pixels = augment(pairs.picture(int(clip["label"]["class"]), generator))
         pixels = pixels if self._blur is None else self._blur(pixels)
         waveform = clip["audio"]["waveform"]

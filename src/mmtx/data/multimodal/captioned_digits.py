@@ -2,20 +2,19 @@
 
 import random
 from collections.abc import Callable, Mapping
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from mmtx.batch import Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource, Source
 from mmtx.data.image.digits import NAMES
 from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue
 
 
-class CaptionedDigits(Source):
+class CaptionedDigits(ItemSource):
     """Names: ``image``, ``text`` (a caption), ``references`` (all correct captions), ``label``.
 
     In training, the phrasing of a caption is redrawn each time; in validation and test it is a function of
@@ -43,7 +42,11 @@ class CaptionedDigits(Source):
                 raise InvalidValue("phrasings", phrasing, "must hold {} once, where the name of the digit belongs")
         if not phrasings:
             raise InvalidValue("phrasings", phrasings, "must hold at least one", '["a {}"]')
-        self.pictures, self.vocabulary, self.augment, self.seed = pictures, vocabulary, augment, split_seed
+        self.vocabulary, self.augment, self.seed = vocabulary, augment, split_seed
+        self._specs_of_pictures = pictures.specs
+        splits = {"train": pictures.train(), "val": pictures.val(), "test": pictures.test()}
+        self._pictures = {split: found for split, found in splits.items() if found is not None}
+        self.items = {split: range(len(found)) for split, found in self._pictures.items()}
         captions = [[phrasing.replace("{}", name) for phrasing in phrasings] for name in NAMES]
         texts = [caption for each in captions for caption in each]
         self.fitted.vocabulary("text", vocabulary, texts, marks=True)
@@ -57,41 +60,24 @@ class CaptionedDigits(Source):
     def specs(self) -> Mapping[str, Spec]:
         longest = max(len(caption) for each in self._captions for caption in each)
         return {
-            "image": self.pictures.specs["image"],
+            "image": self._specs_of_pictures["image"],
             "text": text_spec(self.vocabulary, longest),
             "references": text_spec(self.vocabulary, max(map(len, self._references))),
-            "label": self.pictures.specs["label"],
+            "label": self._specs_of_pictures["label"],
         }
 
-    def train(self) -> Split:
-        pictures = self.pictures.train()
-        return Samples(len(pictures), partial(self._train_sample, pictures))
-
-    def val(self) -> Split | None:
-        return self._held_out("val", self.pictures.val())
-
-    def test(self) -> Split | None:
-        return self._held_out("test", self.pictures.test())
-
-    def _held_out(self, split: str, pictures: Split | None) -> Split | None:
-        return None if pictures is None else Samples(len(pictures), partial(self._held_out_sample, split, pictures))
-
-    def _train_sample(self, pictures: Split, i: int) -> Sample:
-        sample = self._sample(pictures[i], int(torch.randint(self._num_phrasings, ())))
-        return {**sample, "image": {"pixels": self.augment(sample["image"]["pixels"])}}
-
-    def _held_out_sample(self, split: str, pictures: Split, i: int) -> Sample:
-        return self._sample(pictures[i], random.Random(f"{self.seed} {split} {i}").randrange(self._num_phrasings))
-
-    @property
-    def _num_phrasings(self) -> int:
-        return len(self._captions[0])
-
-    def _sample(self, sample: Sample, phrasing: int) -> Sample:
-        digit = int(sample["label"]["class"])
+    def sample(self, item: int, split: str) -> Sample:
+        picture = self._pictures[split][item]
+        pixels, digit = picture["image"]["pixels"], int(picture["label"]["class"])
+        captions = self._captions[digit]
+        if split == "train":
+            caption = captions[int(torch.randint(len(captions), ()))]
+            pixels = self.augment(pixels)
+        else:
+            caption = captions[random.Random(f"{self.seed} {split} {item}").randrange(len(captions))]
         return {
-            "image": sample["image"],
-            "text": {"ids": self._captions[digit][phrasing]},
+            "image": {"pixels": pixels},
+            "text": {"ids": caption},
             "references": {"ids": self._references[digit]},
-            "label": sample["label"],
+            "label": picture["label"],
         }

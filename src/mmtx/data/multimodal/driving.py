@@ -62,18 +62,11 @@ class Driving(ItemSource):
         }
 
     def sample(self, item: int, split: str) -> Sample:
-        moments = self._moments[split]
-        sample = {
-            "camera": {"pixels": moments.pixels[item]},
-            "radar": {"values": moments.echoes[item, : moments.num_echoes[item]]},
-            "map": {"values": moments.points[item]},
-            "vehicle": {"class": moments.vehicle[item]},
-            "speed": {"values": moments.speed[item]},
-        }
-        working = {
-            name: sample[name] for name, works in zip(SENSORS, self._works[split][item].tolist(), strict=True) if works
-        }
-        return {**working, "label": {"class": moments.label[item]}}
+        moments, num_echoes = self._moments[split]
+        sample = {name: {key: values[item] for key, values in fields.items()} for name, fields in moments.items()}
+        sample["radar"]["values"] = sample["radar"]["values"][: num_echoes[item]]
+        failed = [name for name, works in zip(SENSORS, self._works[split][item].tolist(), strict=True) if not works]
+        return {name: fields for name, fields in sample.items() if name not in failed}
 
 
 def _generator(seed: int, part: str) -> torch.Generator:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from mmtx.batch import Sample
+
 VEHICLES = ("car", "van", "lorry", "sports car")
 ACCELERATION = torch.tensor([1.5, 1.1, 0.7, 2.5])
 """Usual acceleration of each vehicle, m/s²."""
@@ -36,19 +38,6 @@ LABELS = tuple(" ".join(filter(None, pair)) or "keep" for pair in ((s, d) for s 
 
 
 @dataclass(frozen=True)
-class Moments:
-    """The readings of the sensors, and the label."""
-
-    pixels: UInt8[Tensor, "N 1 H W"]
-    echoes: Float[Tensor, "N 4 3"]
-    num_echoes: Int[Tensor, " N"]
-    points: Float[Tensor, "N P 3"]
-    vehicle: Int[Tensor, " N"]
-    speed: Float[Tensor, "N 1"]
-    label: Int[Tensor, " N"]
-
-
-@dataclass(frozen=True)
 class _State:
     """The true state. `gap` and `closing` speed are those of the car in front and of one in the next lane, on
     `side`."""
@@ -66,18 +55,19 @@ class _State:
     beside: Bool[Tensor, " N"]
 
 
-def draw_moments(count: int, generator: torch.Generator) -> Moments:
+def draw_moments(count: int, generator: torch.Generator) -> tuple[Sample, Int[Tensor, " N"]]:
+    """The readings of the sensors and the label of many moments; and how many of the 4 echoes of each are there."""
     state = _draw_state(count, generator)
     echoes, num_echoes = _radar(state, generator)
-    return Moments(
-        pixels=_camera(state, generator),
-        echoes=echoes,
-        num_echoes=num_echoes,
-        points=_map(state),
-        vehicle=state.vehicle,
-        speed=state.speed[:, None] / 20,
-        label=_drive(state),
-    )
+    moments = {
+        "camera": {"pixels": _camera(state, generator)},
+        "radar": {"values": echoes},
+        "map": {"values": _map(state)},
+        "vehicle": {"class": state.vehicle},
+        "speed": {"values": state.speed[:, None] / 20},
+        "label": {"class": _drive(state)},
+    }
+    return moments, num_echoes
 
 
 def _draw_state(count: int, generator: torch.Generator) -> _State:

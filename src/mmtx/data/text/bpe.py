@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.data.text.exact_tokenizer import ExactTokenizer
+from mmtx.data.text.tokenizer_files import byte_level
 from mmtx.data.text.vocabulary import BEGIN, END, TextVocabulary
 from mmtx.errors import InvalidValue
 
@@ -31,18 +32,6 @@ class BPE(TextVocabulary):
     @property
     def is_learned(self) -> bool:
         return self.path is None
-
-    @property
-    def size(self) -> int:
-        return self._texts.size
-
-    @property
-    def begin(self) -> int | None:
-        return self._tokenizer.token_to_id(BEGIN)
-
-    @property
-    def end(self) -> int | None:
-        return self._tokenizer.token_to_id(END)
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         if self.path is None:
@@ -72,6 +61,7 @@ class BPE(TextVocabulary):
 
     def _use(self, tokenizer: Any) -> None:
         self._tokenizer, self._texts = tokenizer, ExactTokenizer(tokenizer)
+        self.size, self.begin, self.end = self._texts.size, *map(tokenizer.token_to_id, (BEGIN, END))
         parts = json.loads(tokenizer.to_str())
         before = parts["pre_tokenizer"] or {}
         plain = before.get("type") == "ByteLevel" and before["use_regex"] and not before["add_prefix_space"]
@@ -79,11 +69,9 @@ class BPE(TextVocabulary):
 
 
 def _learn(texts: Iterable[str], vocab_size: int, marks: bool) -> Any:
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer = byte_level(Tokenizer(models.BPE()))
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[BEGIN, END] if marks else [],

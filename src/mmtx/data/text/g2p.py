@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mmtx.data.text.text_pairs import TextPairs, TextPart, encode_all
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_at_least
 
 SPELLING = re.compile("[a-z']+")
 """The 27 letters of the literature: 1,126 words with a hyphen or a full stop are skipped."""
@@ -49,9 +49,8 @@ class G2P(TextPairs):
         num_test: int,
         split_seed: int,
     ) -> None:
-        for key, count in (("num_val", num_val), ("num_test", num_test)):
-            if count < 0:
-                raise InvalidValue(key, count, "must be at least 0")
+        check_at_least("num_val", num_val, 0)
+        check_at_least("num_test", num_test, 0)
         whole, num_held_out = _dictionary(stress), num_test + num_val
         spoken = {word: ways for word, ways in whole.items() if SPELLING.fullmatch(word)}
         self.num_skipped = len(whole) - len(spoken)

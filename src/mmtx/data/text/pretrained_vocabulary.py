@@ -62,24 +62,12 @@ class Pretrained(TextVocabulary):
 
     is_learned = False
 
-    @property
-    def size(self) -> int:
-        return self._size
-
-    @property
-    def begin(self) -> int | None:
-        return self._begin if self._marks else None
-
-    @property
-    def end(self) -> int | None:
-        return self._end if self._marks else None
-
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         if self._problem is not None:
             raise self._problem
         if marks and (self._begin is None or self._end is None):
             raise UserError("these texts begin and end: name the tokens, vocabulary.begin=... vocabulary.end=...")
-        self._marks = marks
+        self._use_marks(marks)
 
     def encode(self, text: str) -> list[int]:
         return [*self._prefix, *self._texts.encode(text)]
@@ -97,7 +85,7 @@ class Pretrained(TextVocabulary):
             "begin": self._begin,
             "end": self._end,
             "prefix": self._prefix,
-            "size": self._size,
+            "size": self.size,
             "marks": self._marks,
         }
 
@@ -107,18 +95,23 @@ class Pretrained(TextVocabulary):
         text = state["tokenizer"]
         tokenizer = SentencePieces.from_str(text) if SentencePieces.wrote(text) else Tokenizer.from_str(text)
         self._use(tokenizer, state["begin"], state["end"], list(state["prefix"]), state["size"])
-        self._marks = state["marks"]
+        self._use_marks(state["marks"])
+
+    def _use_marks(self, marks: bool) -> None:
+        self._marks = marks
+        self.begin, self.end = (self._begin, self._end) if marks else (None, None)
 
     def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
         self._tokenizer, self._texts = tokenizer, ExactTokenizer(tokenizer)
         self._begin, self._end, self._prefix = begin, end, prefix
-        self._size, self._marks = size or self._texts.size, True
-        if self._size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self._size:
-            raise InvalidValue("vocabulary.size", self._size, "does not hold the marks of the vocabulary")
+        self.size = size or self._texts.size
+        self._use_marks(True)
+        if self.size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self.size:
+            raise InvalidValue("vocabulary.size", self.size, "does not hold the marks of the vocabulary")
         token, number = self._texts.last()
-        if number >= self._size:
+        if number >= self.size:
             problem = f"is the number of ids of the model, and its tokenizer has {token!r} at {number}"
-            raise InvalidValue("vocabulary.size", self._size, f"{problem}: take the token out, or resize the embedding")
+            raise InvalidValue("vocabulary.size", self.size, f"{problem}: take the token out, or resize the embedding")
 
 
 class Numbers(TextVocabulary):
@@ -135,35 +128,23 @@ class Numbers(TextVocabulary):
 
     is_learned = False
 
-    @property
-    def size(self) -> int:
-        return self._size
-
-    @property
-    def begin(self) -> int | None:
-        return self._begin
-
-    @property
-    def end(self) -> int | None:
-        return self._end
-
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         pass
 
     def encode(self, text: str) -> list[int]:
         words = text.split()
-        if not all(word.isdecimal() and int(word) < self._size for word in words):
-            raise UserError(f"this model came without its tokenizer: write ids of 0..{self._size - 1}, not {text!r}")
+        if not all(word.isdecimal() and int(word) < self.size for word in words):
+            raise UserError(f"this model came without its tokenizer: write ids of 0..{self.size - 1}, not {text!r}")
         return [int(word) for word in words]
 
     def decode(self, ids: list[int]) -> str:
-        return " ".join(str(i) for i in ids if i not in (self._begin, self._end))
+        return " ".join(str(i) for i in ids if i not in (self.begin, self.end))
 
     def byte_lengths(self) -> list[int]:
-        return [len(str(i)) + 1 for i in range(self._size)]
+        return [len(str(i)) + 1 for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
-        return {"size": self._size, "begin": self._begin, "end": self._end}
+        return {"size": self.size, "begin": self.begin, "end": self.end}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._size, self._begin, self._end = state["size"], state["begin"], state["end"]
+        self.size, self.begin, self.end = state["size"], state["begin"], state["end"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mmtx.data.text.text_file import TextStream
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import UserError, check_at_least
 
 SKIPPED = {
     "test", "tests", "idle_test", "idlelib", "lib2to3", "site-packages", "dist-packages", "__pycache__",
@@ -32,8 +32,7 @@ class PythonDocs(TextStream):
     """
 
     def __init__(self, *, vocabulary: TextVocabulary, context: int, val_fraction: float, max_chars: int) -> None:
-        if max_chars < 1:
-            raise InvalidValue("max_chars", max_chars, "must be at least 1")
+        check_at_least("max_chars", max_chars, 1)
         folder = Path(sysconfig.get_paths()["stdlib"])
         text = _read(folder, max_chars)
         if not text:

@@ -3,20 +3,19 @@
 import glob
 import sys
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from mmtx.batch import Sample, Spec
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import ItemSource
 from mmtx.data.files.duplicates import first_copies
 from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue, UserError, some
+from mmtx.errors import InvalidValue, UserError, check_at_least, some
 
 
-class TextStream(Source):
+class TextStream(ItemSource):
     """Name: ``text``. In training, a window starts at every offset; in validation, windows follow each other, so that
     every id but the first is predicted exactly once.
 
@@ -29,40 +28,28 @@ class TextStream(Source):
     """
 
     def __init__(self, *, text: str, vocabulary: TextVocabulary, context: int, val_fraction: float, where: str) -> None:
-        if context < 1:
-            raise InvalidValue("context", context, "must be at least 1")
+        check_at_least("context", context, 1)
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
         self.fitted.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
         self.vocabulary, self.context = vocabulary, context
-        self._train = torch.tensor(vocabulary.encode(text[:cut]), dtype=torch.int32)
-        self._val = torch.tensor(vocabulary.encode(text[cut:]), dtype=torch.int32)
-        for part, ids, least in (("training", self._train, context + 1), ("validation", self._val, 2)):
+        train, val = (torch.tensor(vocabulary.encode(part), dtype=torch.int32) for part in (text[:cut], text[cut:]))
+        for part, ids, least in (("training", train, context + 1), ("validation", val, 2)):
             if len(ids) < least:
                 raise UserError(
                     f"{where} gives {len(ids)} ids for {part}; a window needs {least} (data.context={context}): "
                     f"give more text or a smaller data.context"
                 )
+        self._ids = {"train": train, "val": val}
+        self.items = {"train": range(len(train) - context), "val": range(0, len(val) - 1, context)}
 
     @property
     def specs(self) -> Mapping[str, Spec]:
         return {"text": text_spec(self.vocabulary, self.context + 1)}
 
-    def train(self) -> Split:
-        return self._windows(self._train, stride=1, least=self.context + 1)
-
-    def val(self) -> Split:
-        return self._windows(self._val, stride=self.context, least=2)
-
-    def test(self) -> None:
-        return None
-
-    def _windows(self, ids: torch.Tensor, stride: int, least: int) -> Split:
-        return Samples((len(ids) - least) // stride + 1, partial(self._window, ids, stride))
-
-    def _window(self, ids: torch.Tensor, stride: int, i: int) -> Sample:
-        return {"text": {"ids": ids[i * stride : i * stride + self.context + 1].long()}}
+    def sample(self, item: int, split: str) -> Sample:
+        return {"text": {"ids": self._ids[split][item : item + self.context + 1].long()}}
 
 
 class TextFile(TextStream):

@@ -5,7 +5,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
@@ -92,8 +92,7 @@ def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
     readers = CLASSES.get(file.name)
     if kind is not None and readers is not None and kind.removesuffix("Fast") not in readers:
         found.append(f"tokenizer_class={kind} reads {file.name} otherwise; save a tokenizer.json with it")
-    if found:
-        raise UserError("\n".join([f"{file} has what mmtx cannot follow:", *(f"  - {line}" for line in found)]))
+    refuse(found, str(file))
     try:
         return read(file, config)
     except UserError:

@@ -16,22 +16,17 @@ AROUND_TEXTS = ("marks", "begin", "end", "prefix", "size")
 
 
 class TextVocabulary(ABC):
-    """Maps text to ids. Constructed empty from the config; `fit` learns its symbols, `load` restores them."""
+    """Maps text to ids. Constructed empty from the config; `fit` learns its symbols, `load` restores them.
 
-    @property
-    @abstractmethod
-    def size(self) -> int:
-        """Number of ids."""
+    Attributes:
+        size: number of ids.
+        begin: id of the mark that begins a text; None where texts are windows of a stream.
+        end: id of the mark that ends a text; None likewise.
+    """
 
-    @property
-    @abstractmethod
-    def begin(self) -> int | None:
-        """Id of the mark that begins a text; None where texts are windows of a stream."""
-
-    @property
-    @abstractmethod
-    def end(self) -> int | None:
-        """Id of the mark that ends a text; None likewise."""
+    size: int
+    begin: int | None = None
+    end: int | None = None
 
     @property
     def is_learned(self) -> bool:
@@ -69,6 +64,10 @@ class TextVocabulary(ABC):
     @abstractmethod
     def load(self, state: dict[str, Any]) -> None: ...
 
+    def _add_marks(self, count: int, marks: bool) -> None:
+        """Gives the marks, if there are any, the ids after those of `count` symbols."""
+        self.size, self.begin, self.end = (count + 2, count, count + 1) if marks else (count, None, None)
+
 
 def describe_vocabulary(vocabulary: Vocabulary) -> dict[str, Any]:
     """The kind and state of a vocabulary, as JSON."""
@@ -90,8 +89,7 @@ class Symbols(TextVocabulary):
     """One id for each symbol of the texts, in the order of code points."""
 
     def __init__(self) -> None:
-        self.symbols: list[str] = []
-        self._marks = False
+        self.load({"symbols": [], "marks": False})
 
     @abstractmethod
     def cut(self, text: str) -> Sequence[str]:
@@ -100,18 +98,6 @@ class Symbols(TextVocabulary):
     @abstractmethod
     def unknown(self, symbol: str, text: str) -> UserError:
         """The error for a symbol of a text that has no id."""
-
-    @property
-    def size(self) -> int:
-        return len(self.symbols) + (2 if self._marks else 0)
-
-    @property
-    def begin(self) -> int | None:
-        return len(self.symbols) if self._marks else None
-
-    @property
-    def end(self) -> int | None:
-        return len(self.symbols) + 1 if self._marks else None
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         symbols = chain.from_iterable(map(self.cut, chain(texts, held_out)))
@@ -127,11 +113,12 @@ class Symbols(TextVocabulary):
         return [len(s.encode("utf-8", "surrogatepass")) for s in self.symbols] + [0] * (self.size - len(self.symbols))
 
     def state(self) -> dict[str, Any]:
-        return {"symbols": self.symbols, "marks": self._marks}
+        return {"symbols": self.symbols, "marks": self.begin is not None}
 
     def load(self, state: dict[str, Any]) -> None:
-        self.symbols, self._marks = list(state["symbols"]), bool(state["marks"])
+        self.symbols: list[str] = list(state["symbols"])
         self._index = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._add_marks(len(self.symbols), bool(state["marks"]))
 
 
 class Characters(Symbols):
@@ -179,22 +166,10 @@ class Bytes(TextVocabulary):
     is_learned = False
 
     def __init__(self) -> None:
-        self._marks = False
-
-    @property
-    def size(self) -> int:
-        return 258 if self._marks else 256
-
-    @property
-    def begin(self) -> int | None:
-        return 256 if self._marks else None
-
-    @property
-    def end(self) -> int | None:
-        return 257 if self._marks else None
+        self._add_marks(256, False)
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
-        self._marks = marks
+        self._add_marks(256, marks)
 
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8"))
@@ -206,7 +181,7 @@ class Bytes(TextVocabulary):
         return [1] * 256 + [0] * (self.size - 256)
 
     def state(self) -> dict[str, Any]:
-        return {"marks": self._marks}
+        return {"marks": self.begin is not None}
 
     def load(self, state: dict[str, Any]) -> None:
-        self._marks = bool(state["marks"])
+        self._add_marks(256, bool(state["marks"]))

@@ -8,7 +8,7 @@ import urllib.request
 from urllib.parse import urlparse
 
 from mmtx.config.redaction import redacted
-from mmtx.process.deadline import within
+from mmtx.process.deadline import failure_within
 
 REACH_SECONDS = 3.0
 
@@ -33,7 +33,7 @@ def why_offline() -> str | None:
 
 def is_reachable() -> bool:
     """Whether the server answers at all, by whatever proxies there are; known within `REACH_SECONDS`."""
-    return within(_connect, REACH_SECONDS) is None  # in a thread, as looking up a name has no limit of its own
+    return failure_within(REACH_SECONDS, _connect) is None  # looking up a name has no limit of its own
 
 
 def _variables() -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from lightning.pytorch.loggers import Logger
 
-from mmtx.process.deadline import within
+from mmtx.process.deadline import failure_within
 from mmtx.process.stopping import Interrupted
 from mmtx.run.run_record import read_run
 from mmtx.run.wandb import view
@@ -96,7 +96,7 @@ class WandbLog(Logger):
         elif online:
             import wandb
 
-            within(lambda: wandb.teardown(exit_code=1), 1.0)  # else the end of this process waits for W&B's
+            failure_within(1.0, lambda: wandb.teardown(exit_code=1))  # else the end of this process waits for W&B's
 
     def _start(self) -> None:
         refused = settle_environment()
@@ -120,7 +120,7 @@ class WandbLog(Logger):
         """Runs a call in a thread, so that a call which hangs cannot hold up the run."""
         if self._broken or (self._run is None and what != "start"):
             return
-        failure = within(call, seconds)
+        failure = failure_within(seconds, call)
         if failure is not None:
             self._broken = True
             then = f"going on without it; metrics.jsonl has everything, and {self._upload} uploads it"

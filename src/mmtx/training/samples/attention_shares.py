@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
-from mmtx.training.samples.attention_maps import attention_maps
+from mmtx.nn.attention_maps import attention_maps
 
 
 @torch.no_grad()

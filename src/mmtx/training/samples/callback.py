@@ -1,6 +1,5 @@
 """The callback that writes ``samples/``."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,14 +10,14 @@ from lightning.pytorch.callbacks import Callback
 
 from mmtx.batch import Batch
 from mmtx.environment import Playable
-from mmtx.errors import InvalidValue
+from mmtx.errors import check_at_least
 from mmtx.learner import Learner
-from mmtx.objectives.base import Example
+from mmtx.objectives.capabilities import Shows
+from mmtx.objectives.shown import show_examples
 from mmtx.process.stopping import track
 from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.samples.attention_shares import draw_attention_shares
 from mmtx.training.samples.episodes import show_episodes
-from mmtx.training.samples.predictions import draw_predictions, write_sounds
 from mmtx.training.sharding import is_sharded
 
 NUM_FILMED = 2
@@ -28,7 +27,7 @@ class Samples(Callback):
     """Writes some predictions beside the truth, after the run and every so many validations; of a model that acts, its
     episodes as well, after the test.
 
-    Pictures are drawn with their patches, sound as spectrograms; texts go to a file. Loggers get all of them.
+    Predictions are shown as `show_examples` does, unless an objective shows them itself. Loggers get all files.
 
     Args:
         num_samples: how many.
@@ -36,9 +35,8 @@ class Samples(Callback):
     """
 
     def __init__(self, *, num_samples: int, every_validations: int | None) -> None:
-        for key, value in (("num_samples", num_samples), ("every_validations", every_validations)):
-            if value is not None and value < 1:
-                raise InvalidValue(key, value, "must be at least 1")
+        check_at_least("num_samples", num_samples, 1)
+        check_at_least("every_validations", every_validations, 1)
         self.num_samples, self.every_validations = num_samples, every_validations
         self._validations = 0
 
@@ -100,15 +98,11 @@ class Samples(Callback):
         folder.mkdir(exist_ok=True)
         shares = folder / f"{_named(part, 'attention_shares')}_step{trainer.global_step:06d}.png"
         draw_attention_shares(learner.model, batch, shares)
-        readable = {name: of_objective for name, of_objective in examples.items() if of_objective}
-        for objective, of_objective in track(readable.items(), "drawing samples"):
-            name = _named(part, objective)
-            stem = folder / f"{name}_step{trainer.global_step:06d}"
-            table, picture = stem.with_suffix(".jsonl"), stem.with_suffix(".png")
-            _write_texts(table, of_objective)
-            write_sounds(learner, batch, stem)
-            drawn = draw_predictions(learner, learner.objective(objective), batch, of_objective, picture)
-            _log(trainer, [table, picture] if drawn is not None else [table])
+        for name, of_objective in track(examples.items(), "drawing samples"):
+            objective, stem = learner.objective(name), folder / f"{_named(part, name)}_step{trainer.global_step:06d}"
+            show = objective.show if isinstance(objective, Shows) else show_examples
+            if of_objective or isinstance(objective, Shows):
+                _log(trainer, show(learner.model, batch, of_objective, stem))
 
 
 def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
@@ -120,10 +114,3 @@ def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
 
 def _named(part: str, name: str) -> str:
     return f"{part}_{name}" if part else name
-
-
-def _write_texts(path: Path, examples: list[Example]) -> None:
-    lines = [
-        json.dumps({"truth": e.truth, "predicted": e.predicted, "right": e.right}, ensure_ascii=False) for e in examples
-    ]
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")

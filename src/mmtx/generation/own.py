@@ -1,0 +1,31 @@
+"""What an objective generates in its own way."""
+
+from typing import Any
+
+import torch
+
+from mmtx.data.collate import collate
+from mmtx.generation.rest_of_set import inputs_of, rest_of_set
+from mmtx.generation.trained import Trained
+from mmtx.objectives.capabilities import Generates
+
+
+def generate_own(
+    trained: Trained, objective: Generates, *, image: str | None = None, index: int | None = None, **options: Any
+) -> str:
+    """What an objective generates, given whatever else is in the set.
+
+    Args:
+        trained: the model.
+        objective: that generates.
+        image: a picture file to generate from
+        index: or a sample, counted from 0, of the run's test (or validation) data
+        options: of the objective.
+
+    Raises:
+        UserError: an option cannot be, or one that is needed is not given.
+    """
+    learner = trained.learner
+    rest = rest_of_set(trained, inputs_of(learner, objective.writes), image, index)
+    batch = collate([rest], {name: learner.specs[name] for name in rest})
+    return objective.generate(learner.model, batch, torch.Generator().manual_seed(trained.seed), **options)

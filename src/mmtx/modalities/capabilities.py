@@ -1,0 +1,79 @@
+"""What a tokenizer may offer besides its tokens: a method that is there, or is not."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmtx.modalities.base import Tokenizer
+from mmtx.tokens import Tokens
+
+
+class Panel(NamedTuple):
+    """Room for the picture of one sample.
+
+    Attributes:
+        width: in inches.
+        height: in inches, with what stands above it.
+        most: samples that are drawn; None: all.
+    """
+
+    width: float = 2.2
+    height: float = 2.6
+    most: int | None = None
+
+
+@runtime_checkable
+class Draws(Protocol):
+    """A tokenizer that draws samples for people.
+
+    Attributes:
+        panel: the room that one takes.
+    """
+
+    panel: Panel
+
+    def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
+        """Args:
+        axes: of matplotlib.
+        fields: of one sample, as in the batch, padding included.
+        length: of the sample; 0: absent.
+        """
+
+
+@runtime_checkable
+class Inverts(Protocol):
+    """A tokenizer that turns tokens back into what they were made from, as well as it can."""
+
+    def invert(self, tokens: Tokens) -> dict[str, Tensor]:
+        """The fields of a batch, of which these are the tokens."""
+
+
+@runtime_checkable
+class Shares(Protocol):
+    """A tokenizer that may use parameters of another one of its set."""
+
+    def share_within(self, name: str, tokenizers: Mapping[str, Tokenizer]) -> None:
+        """Called once, by the model.
+
+        Args:
+            name: of this tokenizer.
+            tokenizers: of the whole set.
+        """
+
+
+@runtime_checkable
+class Ids(Protocol):
+    """A tokenizer of ids whose text can be written id by id.
+
+    Attributes:
+        context: the longest text in tokens.
+        causal: whether every token attends to its past only.
+    """
+
+    context: int
+    causal: bool
+
+    def embed(self, ids: Int[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
+        """The content of ids, whatever their positions."""

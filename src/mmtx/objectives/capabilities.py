@@ -1,0 +1,91 @@
+"""What an objective may offer besides its loss: a method that is there, or is not."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from mmtx.batch import Batch
+from mmtx.decoding.step_decoder import Actor
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Example
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """Changes a batch before anything of it is counted or computed: noise, masks, roll-outs."""
+
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch that `count` and `forward` are given.
+
+        Args:
+            model: as it is before the step; nothing of this learns.
+            batch: as the data have it.
+            generator: on the batch's device; in training a function of seed, step and rank, in evaluation the same for
+                every batch, every time.
+        """
+
+
+@runtime_checkable
+class Writes(Protocol):
+    """Writes a text for every sample, from the rest of it.
+
+    ``mmtx generate`` offers it as transcripts of sound and as texts from other inputs. Keyword-only arguments, each
+    with a line in the docstring's ``Args``, are options of the command.
+
+    Attributes:
+        writes: the name that it writes, which is no input then.
+    """
+
+    writes: str
+
+    def write(self, model: MultimodalTransformer, batch: Batch, **options: Any) -> list[str]: ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """Generates in its own way, given the rest of a sample; ``mmtx generate`` prints what it returns.
+
+    Options as in `Writes`; the first line of the docstring describes it in the command's help.
+
+    Attributes:
+        writes: the name that it generates, which is no input then.
+    """
+
+    writes: str
+
+    def generate(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any) -> str:
+        """Args:
+        model: in eval mode.
+        batch: one sample without what is generated; empty where the set has nothing else.
+        generator: on the CPU, seeded by the command's ``seed``.
+        """
+
+
+@runtime_checkable
+class Acts(Actor, Protocol):
+    """Acts in the environment of its data, in evaluations and for ``mmtx generate``.
+
+    Attributes:
+        num_episodes: of each split, ``val`` and ``test``.
+        target_returns: to act for; None: the best of the data.
+    """
+
+    num_episodes: Mapping[str, int]
+    target_returns: Sequence[float] | None
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """Shows predictions in files of its own, where `show_examples` would not do."""
+
+    def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
+        """Writes files, and returns those that loggers are to show.
+
+        Args:
+            model: in eval mode.
+            batch: what the examples were made from.
+            examples: one for each sample.
+            stem: ``samples/<objective>_step<step>``, to which names of files add a suffix: .jsonl, .png, .gif.
+        """

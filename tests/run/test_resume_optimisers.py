@@ -1,0 +1,19 @@
+"""Runs of every optimiser go on, bit for bit, where they were stopped."""
+
+import pytest
+from test_resume import WORDS, assert_same_run, play
+
+
+@pytest.mark.parametrize("optim", ["muon", "schedule_free"])
+def test_stopped_and_resumed_is_the_same_run(optim, tmp_path):
+    words = [word for word in WORDS if not word.startswith("optim.ema_decay")]
+    words += [f"optim={optim}", "optim.ema_decay=0.9"] if optim == "muon" else [f"optim={optim}"]
+    done = play(
+        [
+            {"cwd": str(tmp_path), "words": [*words, "run_dir=whole"]},
+            {"cwd": str(tmp_path), "words": [*words, "run_dir=run"], "at": "step.before_update", "nth": 8},
+            {"cwd": str(tmp_path), "words": ["resume", "run"]},
+        ]
+    )
+    assert [each["code"] for each in done] == [0, -9, 0], [each["output"] for each in done]
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
