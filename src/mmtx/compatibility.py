@@ -21,7 +21,7 @@ def mismatches(learner: Learner, source: Source) -> list[str]:
     for part in source.parts.values():
         found += [*_of_clocks(learner.model, part.specs), *_of_texts(learner, part.specs)]
         found += _of_order(learner.model, part.specs)
-    return [*dict.fromkeys(found), *_of_stacks(learner)]
+    return [*dict.fromkeys(found), *_of_stacks(learner), *_of_statistics(learner)]
 
 
 def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
@@ -94,6 +94,23 @@ def _of_stacks(learner: Learner) -> Iterator[str]:
         yield (
             f"encode=[{encode}]: nothing reads the backbone's output for {rest}, as objective=[{objectives}] reads the "
             f"encoder's alone; set modality=[{encode}] encode=[], or add an objective that reads {rest}"
+        )
+
+
+def _of_statistics(learner: Learner) -> Iterator[str]:
+    """Objectives that use statistics of layers, of which none has any."""
+    model, was_training = learner.model, learner.model.training
+    asking = [name for name in learner.objectives if learner.objective(name).uses_statistics]
+    if not asking:
+        return
+    with torch.no_grad(), model.sharing():
+        model.eval()(fake_batch(learner.specs, 1, ragged=False))
+        none = not model.statistics
+    model.train(was_training)
+    if none:
+        yield (
+            f"objective.{asking[0]} uses statistics of layers, and no layer counts anything; "
+            "choose a backbone.mlp or backbone.kinds.<letter>.mlp that does, or leave it out of objective"
         )
 
 

@@ -41,6 +41,11 @@ class Learner(nn.Module):
         self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
 
     @property
+    def counting(self) -> list[Objective]:
+        """The objectives that use statistics of layers."""
+        return [self.objective(name) for name in self.objectives if self.objective(name).uses_statistics]
+
+    @property
     def uses_reference(self) -> bool:
         """Whether an objective compares with the model at the start of the run."""
         return any(self.objective(name).uses_reference for name in self.objectives)
@@ -60,10 +65,12 @@ class Learner(nn.Module):
         return super()._apply(fn, recurse)
 
     def forward(self, batch: Batch | Mapping[str, Batch]) -> dict[str, Score]:
-        """The score of every objective that applies to a batch: as the data have it, or as `prepare` made it."""
+        """The score of every objective that applies to a batch: as the data have it, or as `prepare` made it.
+        Those that use statistics come last, when the others have run the model."""
         prepared = self.prepare(batch) if isinstance(batch, Batch) else batch
+        names = sorted(prepared, key=lambda name: self.objective(name).uses_statistics)
         with self.model.sharing():
-            return {name: self.objective(name)(self.model, own) for name, own in prepared.items()}
+            return {name: self.objective(name)(self.model, prepared[name]) for name in names}
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:

@@ -19,6 +19,7 @@ from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
+from mmtx.nn.layer_statistics import Statistics, add_statistics
 from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 
@@ -62,6 +63,7 @@ class MultimodalTransformer(nn.Module):
         self.position_embeddings = make_position_embeddings(tokenizers, absolute, backbone.dim)
         self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, backbone.dim)
         self._shared: dict[Any, Any] | None = None
+        self._statistics: Statistics = {}
         for name, tokenizer in tokenizers.items():
             if isinstance(tokenizer, Shares):
                 tokenizer.share_within(name, tokenizers)
@@ -127,7 +129,7 @@ class MultimodalTransformer(nn.Module):
             memory = self.run_encoder(token_set.memory)
             states = split(memory.hidden, memory.connectivity, token_set.memory.spans)
         packed = pack(token_set)
-        hidden = self.backbone(packed.content + packed.place, packed.connectivity, memory=memory)
+        hidden = self._pass(self.backbone, packed, memory)
         return split(hidden, packed.connectivity, token_set.spans, states)
 
     def run_encoder(self, token_set: TokenSet) -> Memory:
@@ -137,7 +139,7 @@ class MultimodalTransformer(nn.Module):
 
         def compute() -> Memory:
             packed = pack(token_set)
-            return Memory(stack(packed.content + packed.place, packed.connectivity), packed.connectivity)
+            return Memory(self._pass(stack, packed, None), packed.connectivity)
 
         return self._once(("memory", id(token_set)), compute, keep=token_set)
 
@@ -167,17 +169,33 @@ class MultimodalTransformer(nn.Module):
         own += [self.type_embeddings[name]] if name in self.type_embeddings else []
         return own + [*self.position_embeddings[name].parameters()] if name in self.position_embeddings else own
 
+    @property
+    def statistics(self) -> Mapping[str, Tensor]:
+        """What layers have counted within `sharing` until now, over all passes: ``name/3`` of the backbone's layer 3,
+        ``name/encoder.3`` of the encoder's. With gradients. Empty where no layer counts, and outside `sharing`."""
+        return self._statistics
+
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Within, the hidden states of a batch are computed once, however many objectives use them; sets of only some
-        of its names are not shared. At its end all states are dropped that were computed within; one within another
-        uses the states of the outer one and adds none to it."""
-        before = self._shared
-        self._shared = dict(before or {})
+        of its names are not shared. At its end all states are dropped that were computed within, and so are
+        `statistics`; one within another uses the states of the outer one and adds none to it."""
+        before, counted = self._shared, self._statistics
+        self._shared, self._statistics = dict(before or {}), dict(counted)
         try:
             yield
         finally:
-            self._shared = before
+            self._shared, self._statistics = before, counted
+
+    def _pass(self, stack: Backbone, packed: TokenSet, memory: Memory | None) -> Float[Tensor, "R N D"]:
+        """The output of a stack, whose statistics are added to those of the batch."""
+        found: Statistics = {}
+        hidden = stack(packed.content + packed.place, packed.connectivity, memory=memory, statistics=found)
+        if found and self._shared is not None:
+            before_layer = "/encoder." if stack is self.encoder else "/"
+            named = {before_layer.join(key.rsplit("/", 1)): value for key, value in found.items()}
+            add_statistics(self._statistics, named)
+        return hidden
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
         """Computes, or returns what `sharing` holds; `keep` lives as long, so that its id is not used again."""

@@ -15,6 +15,7 @@ from mmtx.nn.cache import Cache
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
+from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
 
@@ -112,12 +113,14 @@ class Backbone(nn.Module):
         connectivity: Connectivity,
         cache: Cache | None = None,
         memory: Memory | None = None,
+        statistics: Statistics | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
         x: content plus place of the query tokens (all, or the last `num_queries`).
         connectivity: of all tokens.
         cache: what earlier calls left of the tokens before those in `x`; extended by this one.
         memory: the keys of cross-attention.
+        statistics: those of layers are put here, as ``name/layer``, where they have any.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
@@ -126,11 +129,14 @@ class Backbone(nn.Module):
         hidden = memory.hidden if memory is not None else None
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
-            run: Callable[..., Tensor] = block
+            run: Callable[..., Output] = block
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
             layer_cache = cache.layers[layer] if cache is not None else None
-            x = run(x, contexts[layer], bias=bias, memory=hidden, cache=layer_cache)
+            output = run(x, contexts[layer], bias=bias, memory=hidden, cache=layer_cache)
+            x, found = with_statistics(output)
+            if statistics is not None:
+                statistics |= {f"{name}/{layer}": value for name, value in found.items()}
         if cache is not None:
             cache.length += x.shape[1]
         return self.final_norm(x)

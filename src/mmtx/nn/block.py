@@ -10,7 +10,9 @@ from mmtx.attention.kernels import Bias
 from mmtx.attention.packing import Packing
 from mmtx.nn.attention import Attention
 from mmtx.nn.cache import LayerCache
+from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_statistics import Output, with_statistics
 from mmtx.nn.mixer import Mixer
 
 
@@ -59,23 +61,35 @@ class Block(nn.Module):
         bias: Bias = None,
         memory: Float[Tensor, "B S D"] | None = None,
         cache: LayerCache | None = None,
-    ) -> Float[Tensor, "B N D"]:
-        """Args:
-        x: tokens.
-        context: what is known of them.
-        bias: of positions.
-        memory: tokens of another set, the keys of cross-attention.
-        cache: what earlier calls left; extended by this one.
+    ) -> Output:
+        """The tokens, and the statistics of mixer and feed-forward, where there are any.
+
+        Args:
+            x: tokens.
+            context: what is known of them.
+            bias: of positions.
+            memory: tokens of another set, the keys of cross-attention.
+            cache: what earlier calls left; extended by this one.
+
+        Raises:
+            ValueError: mixer and feed-forward have a statistic of the same name.
         """
         mixes, packing = self._mixes, context.packing
         own = cache.mixer if cache is not None else None
-        added = self.mixes(self._before(mixes, x), context, bias=bias, cache=own)
+        added, mixed = with_statistics(self.mixes(self._before(mixes, x), context, bias=bias, cache=own))
         x = self._after(mixes, x, added, packing)
         if memory is not None:
             attend = self.cross_attention.cross_attend
             added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)
             x = self._after("cross_attention", x, added, packing)
-        return self._after("mlp", x, self.mlp(self._before("mlp", x)), packing)
+        before = self._before("mlp", x)
+        added, fed = with_statistics(
+            self.mlp(before, context) if isinstance(self.mlp, FeedForward) else self.mlp(before)
+        )
+        if both := mixed.keys() & fed.keys():
+            raise ValueError(f"mixer and feed-forward of a layer both have the statistic '{both.pop()}'")
+        x, statistics = self._after("mlp", x, added, packing), {**mixed, **fed}
+        return (x, statistics) if statistics else x
 
     def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         return getattr(self, f"{half}_norm")(x) if self.norm_first else x

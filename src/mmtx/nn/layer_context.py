@@ -6,7 +6,7 @@ Axes: B rows of the batch (1 where all rows agree), N tokens in the row, n of th
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num, Shaped
 from torch import Tensor
 
 from mmtx.attention.kernels import Rendering
@@ -45,6 +45,13 @@ class LayerContext:
         changes = self.segment[:, 1:] != self.segment[:, :-1]
         first = torch.full_like(self.segment[:, :1], self.past == 0, dtype=torch.bool)
         return torch.cat([first, changes], dim=1)
+
+    def sum_over_tokens(self, values: Shaped[Tensor, "B N *A"]) -> Num[Tensor, "*A"]:
+        """The sum of a value of each token over the real ones: of integers and flags exact, of others in float32 at
+        least."""
+        real = self.valid.view(*self.valid.shape, *(1 for _ in values.shape[2:]))
+        dtype = torch.promote_types(values.dtype, torch.float32) if values.is_floating_point() else torch.long
+        return values.masked_fill(~real, 0).sum((0, 1), dtype=dtype)
 
     def samples(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "samples n D"]:
         """Every sample in a row of its own, its tokens first; what stands behind them means nothing."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from mmtx.attention.kernels import Bias
 from mmtx.nn.cache import MixerCache
 from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_statistics import Output
 
 
 class Mixer(nn.Module, ABC):
@@ -28,8 +29,8 @@ class Mixer(nn.Module, ABC):
     @abstractmethod
     def forward(
         self, x: Float[Tensor, "B N D"], context: LayerContext, *, bias: Bias = None, cache: MixerCache | None = None
-    ) -> Float[Tensor, "B N D"]:
-        """What is added to each token.
+    ) -> Output:
+        """What is added to each token; or that, and statistics, as a `FeedForward` gives them.
 
         Args:
             x: tokens.

@@ -16,6 +16,7 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.metric_directions import Directions
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.roles import Role
+from mmtx.objectives.step_sums import StepSums
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ class Objective(nn.Module, ABC):
     Attributes:
         coded: parameters that have a row for each code of the data, such as a head's, and the name of the data that
             the codes are of. A model that begins with another's weights takes these rows by the names of the codes.
+        step_sums: within a step of training, what `sum_over_step` reads.
     """
 
     labels: tuple[str, ...] = ()
@@ -80,6 +82,10 @@ class Objective(nn.Module, ABC):
     uses_reference: bool = False
     """Whether it compares with the model as it was at the start of the run: `reference`."""
 
+    uses_statistics: bool = False
+    """Whether its loss depends on what layers count, ``model.statistics``, over the whole step: `sum_over_step`. It is
+    then called after the others, and a step of training first computes all its micro-batches without gradients."""
+
     reads: tuple[str, ...] = ()
     """Names of the set whose hidden states it needs; empty where those of any name will do."""
 
@@ -87,6 +93,7 @@ class Objective(nn.Module, ABC):
         super().__init__()
         self.coded: dict[str, str] = {}
         self._reference: tuple[MultimodalTransformer, ...] = ()  # in a tuple, so that it is no part of this module
+        self.step_sums: StepSums | None = None
         if not (math.isfinite(weight) and weight >= 0):
             raise InvalidValue("weight", weight, "must be at least 0")
         self.weight = weight
@@ -109,6 +116,18 @@ class Objective(nn.Module, ABC):
                 f"{type(self).__name__} compares with the model at the start of its run, which is not loaded"
             )
         return self._reference[0]
+
+    def sum_over_step(self, sums: Mapping[str, Num[Tensor, "*shape"]]) -> Mapping[str, Num[Tensor, "*shape"]]:
+        """Sums of this batch, such as ``model.statistics``, added up over all micro-batches and ranks of the step of
+        training, without gradients; in an evaluation, those of the batch alone. `forward` calls it once.
+
+        Raises:
+            ValueError: it does not say that it `uses_statistics`.
+        """
+        if not self.uses_statistics:
+            raise ValueError(f"{type(self).__name__} has sums over a step only with uses_statistics = True")
+        own = {name: value.detach() for name, value in sums.items()}
+        return own if self.step_sums is None else self.step_sums.of(own)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -133,7 +152,7 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        """A prediction for every sample."""
+        """A prediction for every sample; none at all where it predicts nothing that people could read."""
 
 
 def required_name(name: str, names: Collection[str], what: str, key: str) -> None:

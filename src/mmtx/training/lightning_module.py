@@ -20,6 +20,7 @@ from mmtx.data.seeding import seed_step, step_generator
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
+from mmtx.training.first_pass import known_sums
 from mmtx.training.gradient_clipping import clip, grad_norm
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.logged_row import is_logged, logged_row
@@ -143,7 +144,11 @@ class MultimodalModule(ValidatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
-        losses = self._backward(batches)
+        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
+        prepared = [self.learner.prepare(batch, generator) for batch in batches]
+        gather = self.gather if self.trainer.world_size > 1 else None
+        with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
+            losses = self._backward(batches, prepared)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
@@ -154,10 +159,8 @@ class MultimodalModule(ValidatedModule):
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
 
-    def _backward(self, batches: list[Batch]) -> Tensor:
+    def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
-        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
-        prepared = [self.learner.prepare(batch, generator) for batch in batches]
         counts = self.sum_over_ranks(count_predictions(self.learner, prepared, self.device))
         losses = []
         for index, batch in enumerate(batches):

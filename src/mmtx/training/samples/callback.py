@@ -101,7 +101,8 @@ class Samples(Callback):
         for name, of_objective in track(examples.items(), "drawing samples"):
             objective, stem = learner.objective(name), folder / f"{_named(part, name)}_step{trainer.global_step:06d}"
             show = objective.show if isinstance(objective, Shows) else show_examples
-            _log(trainer, show(learner.model, batch, of_objective, stem))
+            if of_objective or isinstance(objective, Shows):
+                _log(trainer, show(learner.model, batch, of_objective, stem))
 
 
 def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
