@@ -17,11 +17,11 @@ from mmtx.data.base import Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.fitted import FittedState
 from mmtx.data.spec_difference import spec_difference
-from mmtx.layout import join
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.capabilities import Prepares
+from mmtx.token_order import join
 from mmtx.tokens import Tokens
 
 

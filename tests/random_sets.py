@@ -9,7 +9,7 @@ import torch
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from mmtx.layout import join
+from mmtx.token_order import join
 from mmtx.tokens import Clock, Tokens, TokenSet
 
 WIDTH = 4

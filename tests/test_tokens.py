@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from mmtx.layout import join
+from mmtx.token_order import join
 from mmtx.tokens import Clock, HiddenStates, Span, Tokens, TokenSet, pack, split
 
 

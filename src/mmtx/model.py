@@ -14,12 +14,12 @@ from mmtx.batch import Batch
 from mmtx.copies import Copy, in_place
 from mmtx.embeddings import make_clock_embeddings, make_position_embeddings, make_type_embeddings, place_of
 from mmtx.errors import InvalidValue
-from mmtx.layout import join, shared_order
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_statistics import Statistics, add_statistics
+from mmtx.token_order import join, shared_order
 from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 

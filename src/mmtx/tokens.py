@@ -1,4 +1,4 @@
-"""Tokens of one modality, the set they are joined into, and packing and splitting of a set. `layout.join` joins.
+"""Tokens of one modality, the set they are joined into, and packing and splitting of a set. `token_order.join` joins.
 
 Axes: B samples, R rows (samples, or 1 where they are packed), n tokens of one modality, N tokens of the set, D width,
 A coordinates of a modality.

@@ -27,7 +27,6 @@ from builders import (
 from torch import Tensor, nn
 
 from mmtx.batch import Batch
-from mmtx.layout import join
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.norms import LayerNorm, RMSNorm
 from mmtx.nn.positions import Positions, Rotary, T5Bias, rotate
@@ -35,6 +34,7 @@ from mmtx.objectives.classify import Classify
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.pooling import SummaryPool
 from mmtx.objectives.seq2seq import Seq2Seq
+from mmtx.token_order import join
 from mmtx.tokens import Tokens
 
 transformers = pytest.importorskip("transformers")

@@ -11,7 +11,7 @@ from random_sets import RandomSet, examples, group, random_sets
 
 from mmtx.attention.rule import Pattern
 from mmtx.attention.time_order import TimeOrder
-from mmtx.layout import join
+from mmtx.token_order import join
 
 
 @examples(150)
