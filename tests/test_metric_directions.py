@@ -129,9 +129,9 @@ class Odd(Classify):
 
 def made(monitor: str, mode: str | None = None, kind: str = "Own") -> Any:
     config = config_of(["image"], ["classify"])
-    config["objective"]["classify"]["_target_"] = f"test_directions.{kind}"
+    config["objective"]["classify"]["_target_"] = f"test_metric_directions.{kind}"
     checkpoint = {**config["checkpoint"], "monitor": monitor, "mode": mode}
-    return assemble({**config, "checkpoint": checkpoint, "plugins": ["four_names", "test_directions"]})
+    return assemble({**config, "checkpoint": checkpoint, "plugins": ["four_names", "test_metric_directions"]})
 
 
 def test_a_metric_of_the_users_is_declared_once():

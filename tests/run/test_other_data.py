@@ -289,7 +289,7 @@ def test_a_scale_of_returns_that_differs_from_where_a_run_begins_is_named(acted)
 
 def test_an_older_checkpoint_without_statistics_goes_with_its_own_data_alone(tmp_path):
     file = trajectories(tmp_path / "steps.npz", 1.0)
-    run = saved(tmp_path / "run", of_steps(file), learnt={})
+    run = saved(tmp_path / "run", of_steps(file), fitted={})
     assert evaluated(run, "val")["val/loss"] > 0
     other = trajectories(tmp_path / "other.npz", 3.0)
     with pytest.raises(UserError, match="state: mean and standard deviation: the checkpoint does not hold it"):
