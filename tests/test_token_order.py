@@ -9,9 +9,9 @@ from drawings import drawing, row
 from hypothesis import given
 from random_sets import RandomSet, examples, group, random_sets
 
+from mmtx import token_order
 from mmtx.attention.rule import Pattern
 from mmtx.attention.time_order import TimeOrder
-from mmtx.token_order import join
 
 
 @examples(150)
@@ -32,10 +32,13 @@ def test_order_follows_the_clocks(random_set: RandomSet) -> None:
 
 def test_the_drawn_examples() -> None:
     """Interleaved steps, a caption behind its image, one whose sample lacks the image, and copies of a text."""
-    steps, caption, alone, copies = drawing(join, "token", "time", "order")
+    steps, caption, alone, copies = drawing(token_order, "token", "time", "order")
     made = RandomSet({name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}, {}).join()
     assert steps["token"] == [f"{letter}{step}" for letter in "RSA" for step in range(2)]
-    ((laid,), columns) = drawing(join, "laid"), TimeOrder.of(made.connectivity.order, made.connectivity.valid).columns
+    ((laid,), columns) = (
+        drawing(token_order, "laid"),
+        TimeOrder.of(made.connectivity.order, made.connectivity.valid).columns,
+    )
     assert [steps["token"][column] for column in columns[0].tolist()] == laid["laid"]
     assert (
         row(made.connectivity.order[0]) == steps["order"] and row(made.connectivity.position[0, :, 0]) == steps["time"]
@@ -50,7 +53,7 @@ def test_the_drawn_examples() -> None:
     connectivity = RandomSet({"noisy": noisy, "clean": clean}, {}).join().connectivity
     assert copies["token"] == [f"{letter}{index}" for letter in "NC" for index in range(4)]
     assert row(connectivity.order[0]) == copies["order"] and row(connectivity.position[0, :, 0]) == copies["time"]
-    ((drawn,), private) = drawing(join, "private"), connectivity.private
+    ((drawn,), private) = drawing(token_order, "private"), connectivity.private
     assert private is not None and row(private[0]) == drawn["private"]
 
 

@@ -1,6 +1,40 @@
 """Laying out the tokens of a batch by clocks: order and position of each, which the rule of attention reads.
 
 Axes as in `tokens`.
+
+Modalities on one clock share its time; ``order = time * number of names + rank of the name``, and the rank is 0
+for all where the clock is mutual. Two steps of return, state and action on one clock are interleaved, R0 S0 A0 R1
+S1 A1, though they stand name after name::
+
+    token    R0  R1  S0  S1  A0  A1
+    time      0   1   0   1   0   1
+    order     0   3   1   4   2   5
+
+A stack that reads tokens one after the other gets them `by_time`, see `TimeOrder`; spans stay as they are::
+
+    laid     R0  S0  A0  R1  S1  A1
+
+Different clocks are laid end to end, each beginning after the last item that *this sample* has on the clocks
+before it, so padding never moves a position. An image of two patches, then its caption::
+
+    token    I0  I1  T0  T1  T2
+    time      0   0   1   2   3
+    order     0   0   3   5   7
+
+A sample of the same batch that lacks the image::
+
+    token     .   .  T0  T1  T2
+    time      .   .   0   1   2
+    order     .   .   1   3   5
+
+A name may stand in the set more than once, see `Copy`. A text of four ids in blocks of two, first noisy (N) and
+private, then clean (C), so that a noisy block attends to itself and to the clean blocks before it, and a clean one
+to clean ones alone::
+
+    token    N0  N1  N2  N3  C0  C1  C2  C3
+    time      0   0   1   1   0   0   1   1
+    order     0   0   2   2   1   1   3   3
+    private   1   1   1   1   0   0   0   0
 """
 
 from collections.abc import Mapping
@@ -25,41 +59,7 @@ def join(
     lengths: tuple[int, ...] | None = None,
     by_time: bool = False,
 ) -> TokenSet:
-    """Joins the modalities of each sample, name after name, and derives which tokens attend to which.
-
-    Modalities on one clock share its time; ``order = time * number of names + rank of the name``, and the rank is 0
-    for all where the clock is mutual. Two steps of return, state and action on one clock are interleaved, R0 S0 A0 R1
-    S1 A1, though they stand name after name::
-
-        token    R0  R1  S0  S1  A0  A1
-        time      0   1   0   1   0   1
-        order     0   3   1   4   2   5
-
-    A stack that reads tokens one after the other gets them `by_time`, see `TimeOrder`; spans stay as they are::
-
-        laid     R0  S0  A0  R1  S1  A1
-
-    Different clocks are laid end to end, each beginning after the last item that *this sample* has on the clocks
-    before it, so padding never moves a position. An image of two patches, then its caption::
-
-        token    I0  I1  T0  T1  T2
-        time      0   0   1   2   3
-        order     0   0   3   5   7
-
-    A sample of the same batch that lacks the image::
-
-        token     .   .  T0  T1  T2
-        time      .   .   0   1   2
-        order     .   .   1   3   5
-
-    A name may stand in the set more than once, see `Copy`. A text of four ids in blocks of two, first noisy (N) and
-    private, then clean (C), so that a noisy block attends to itself and to the clean blocks before it, and a clean one
-    to clean ones alone::
-
-        token    N0  N1  N2  N3  C0  C1  C2  C3
-        time      0   0   1   1   0   0   1   1
-        order     0   0   2   2   1   1   3   3
-        private   1   1   1   1   0   0   0   0
+    """Joins the modalities of each sample, name after name, and derives which tokens attend to which, as drawn above.
 
     Args:
         groups: ``{name: Tokens}`` in the order of the set; a copy of a name goes by its key.
