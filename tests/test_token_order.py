@@ -35,10 +35,8 @@ def test_the_drawn_examples() -> None:
     steps, caption, alone, copies = drawing(token_order, "token", "time", "order")
     made = RandomSet({name: group("causal", "step", 2, [2]) for name in ("return", "state", "action")}, {}).join()
     assert steps["token"] == [f"{letter}{step}" for letter in "RSA" for step in range(2)]
-    ((laid,), columns) = (
-        drawing(token_order, "laid"),
-        TimeOrder.of(made.connectivity.order, made.connectivity.valid).columns,
-    )
+    (laid,) = drawing(token_order, "laid")
+    columns = TimeOrder.of(made.connectivity.order, made.connectivity.valid).columns
     assert [steps["token"][column] for column in columns[0].tolist()] == laid["laid"]
     assert (
         row(made.connectivity.order[0]) == steps["order"] and row(made.connectivity.position[0, :, 0]) == steps["time"]
