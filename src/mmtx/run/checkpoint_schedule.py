@@ -195,7 +195,7 @@ class Checkpoints(Callback):
         return {"mmtx": described, **state}
 
     def _look_after_writing(self, wait: bool) -> None:
-        """Hears how the last write ended, if it has ended."""
+        """Takes note of how the last write ended, if it has ended."""
         if self._writing is None or not (wait or self._writing.done()):
             return
         error, self._writing = self._writing.exception(), None

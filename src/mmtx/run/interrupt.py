@@ -42,15 +42,15 @@ def share_over_ranks() -> None:
     """Has a request to one rank be one to all, also while that rank waits for another that acts or writes texts."""
     from torch.distributed.distributed_c10d import _get_default_store
 
-    telling, looking = (torch.distributed.PrefixStore("stopping", _get_default_store().clone()) for _ in range(2))
+    writing, reading = (torch.distributed.PrefixStore("stopping", _get_default_store().clone()) for _ in range(2))
 
     def look() -> int:
         try:
-            return int(looking.get("signal")) if looking.check(["signal"]) else 0
+            return int(reading.get("signal")) if reading.check(["signal"]) else 0
         except RuntimeError:  # the rank that holds the store has ended
             return 0
 
-    share(lambda number: telling.set("signal", str(number)), look)
+    share(lambda number: writing.set("signal", str(number)), look)
 
 
 def requeue() -> None:
