@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,12 +19,15 @@ from mmtx.data.seeding import seed_step, step_generator
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
+from mmtx.training.copied_ahead import CopiedAhead, SideStream
 from mmtx.training.first_pass import known_sums
 from mmtx.training.gradient_clipping import clip, grad_norm
+from mmtx.training.guarded_step import guarded, is_guarded
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.logged_row import is_logged, logged_row
+from mmtx.training.loop_place import place_loop
 from mmtx.training.loss_normalisation import count_predictions, normalised_loss, zero_of_all_parameters
-from mmtx.training.nonfinite import Watch, keep_batches
+from mmtx.training.nonfinite import NotFinite, OpenStep, Watch
 from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
 from mmtx.training.sharding import shard
@@ -38,6 +40,11 @@ class MultimodalModule(ValidatedModule):
     A batch of the training loader is one optimiser step: a list of micro-batches. How many predictions they hold is
     known before anything is computed (`Objective.count`) and summed over ranks first, so the gradient is that of the
     mean over all predictions of the step, whatever the ranks, the accumulation and the ragged lengths.
+
+    A step does not wait for the device. Whether its loss and gradients are finite is decided there, and the host reads
+    it when the gradients of the next step are on their way: `finish_step`, which also whoever needs a finished step
+    calls. Only a step that is logged waits for its own numbers, and so does each step of an optimiser that is not
+    guarded (`guarded_step`), or of a loss scaler.
 
     Args:
         learner: model and objectives.
@@ -53,8 +60,8 @@ class MultimodalModule(ValidatedModule):
         restore: puts this object where a checkpoint was, before the first step; None: begins anew.
 
     Attributes:
-        is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
-            is logged.
+        is_between_steps: whether weights and optimiser are of the same step, it is logged, and `finish_step` brings
+            schedule and average there.
         logged: the step of the training metrics that were logged last.
     """
 
@@ -87,6 +94,7 @@ class MultimodalModule(ValidatedModule):
         self._grad_norm: Tensor | None = None
         self._grad_norms: dict[str, Tensor] = {}
         self._skipped_samples = 0
+        self._open: OpenStep | None = None
 
     # ---------------------------------------------------------------- set-up
 
@@ -117,7 +125,8 @@ class MultimodalModule(ValidatedModule):
             first_step=self.global_step,
             timeout_s=self.data_timeout_s,
         )
-        return InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
+        own = InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
+        return CopiedAhead(own, SideStream(self.device)) if self.device.type == "cuda" else own
 
     def on_fit_start(self) -> None:
         if self.average is None:
@@ -134,6 +143,9 @@ class MultimodalModule(ValidatedModule):
             self.trainer.fit_loop.epoch_loop.val_loop.run()
             self.trainer.training = True
 
+    def on_validation_start(self) -> None:
+        self.finish_step()
+
     # ---------------------------------------------------------------- a step
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -143,6 +155,7 @@ class MultimodalModule(ValidatedModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
+        self.agreed = set()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
         generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
         prepared = [self.learner.prepare(batch, generator) for batch in batches]
@@ -152,12 +165,11 @@ class MultimodalModule(ValidatedModule):
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
-        mean_loss = self._agreed_loss(losses, batches)
-        if mean_loss is not None:
-            self._update(optimizer, batches, mean_loss)
-        else:
-            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
-            self.scheduler.step()
+        step = self._judged(losses, batches)
+        self.finish_step()  # the one before, whose numbers have come meanwhile
+        self._update(optimizer, step)
+        seen = max(self.global_step * self.samples_per_step, self.data.num_train)
+        check_skipped(self._skipped_samples, seen, self.data.max_bad_share)
 
     def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
@@ -193,45 +205,60 @@ class MultimodalModule(ValidatedModule):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
-    def _agreed_loss(self, losses: Tensor, batches: list[Batch]) -> float | None:
-        """The loss of all ranks, None where it or a gradient is not finite. Counts samples that could not be read.
-        The only place where a step waits for the device.
+    def _judged(self, losses: Tensor, batches: list[Batch]) -> OpenStep:
+        """The numbers by which a step counts or does not, on their way to the host."""
+        norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
+        values = torch.stack([losses.sum(), norm.to(losses), count_skipped(batches)[0].to(losses)])
+        return OpenStep(self.global_step + 1, self.begin_to_agree(values), losses, batches)
+
+    def _update(self, optimizer: Any, step: OpenStep) -> None:
+        self.is_between_steps = False  # from here on, what is kept is of the new step
+        if loss_scaler(self.trainer.precision_plugin) is None and is_guarded(self.optimizer):
+            with guarded(self.optimizer, step.left_out):
+                optimizer.step()
+        elif step.counts:
+            optimizer.step()
+        else:
+            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
+        self._open, self.is_between_steps = step, True
+        if self._is_logged(self.global_step):
+            self._log(float(self.scheduler.get_last_lr()[0]))
+
+    def finish_step(self, together: bool = True) -> bool:
+        """Waits for the numbers of the newest step, if they have not been read yet; then schedule and average follow.
+        Whether the step counts.
+
+        Args:
+            together: all ranks do so, and report what is not finite together.
 
         Raises:
-            NotFinite: they are not, once too often.
-            UserError: too many samples could not be read.
+            NotFinite: loss or gradients are not finite, once too often. Everything is then of the step before.
         """
-        norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        skipped = count_skipped(batches)[0]
-        loss, norm_sum, num_skipped = self.agree(torch.stack([losses.sum(), norm.to(losses), skipped.to(losses)]))
-        step, num_ranks = self.global_step + 1, self.trainer.world_size
-        seen = max(step * self.samples_per_step, self.data.num_train)
-        all_skipped = self._skipped_samples + int(num_skipped)
-        check_skipped(all_skipped, seen, self.data.max_bad_share)
-        if math.isfinite(loss) and math.isfinite(norm_sum):
-            self._skipped_samples = all_skipped
-            return loss / num_ranks
-        folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
-        if math.isfinite(loss) or not all(map(math.isfinite, own)):
-            samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
-        ids = sorted(i for of_rank in self.gather(samples) for i in of_rank)
-        found = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
-        self._warn(self.watch.bad(found, step))
-        self._skipped_samples = all_skipped
-        return None
-
-    def _update(self, optimizer: Any, batches: list[Batch], loss: float) -> None:
-        self.is_between_steps = False  # from here on, what is kept is of the new step
-        optimizer.step()
-        self._warn(self.watch.good(loss, self.global_step))
-        lr = float(self.scheduler.get_last_lr()[0])
+        step, self._open = self._open, None
+        if step is None:
+            return True
+        loss, norm, skipped = self.agreement(step.reading)
+        if step.counts:
+            self._warn(self.watch.good(loss / self.trainer.world_size, step.number))
+            if self.average is not None:
+                self.average.update(self.learner)
+            self.throughput.count(step.batches)
+        else:
+            self._leave_out(step, loss, norm, together)
         self.scheduler.step()
-        if self.average is not None:
-            self.average.update(self.learner)
-        self.throughput.count(batches)
-        if self._is_logged(self.global_step):
-            self._log(lr)
-        self.is_between_steps = True
+        self._skipped_samples += int(skipped)
+        return step.counts
+
+    def _leave_out(self, step: OpenStep, loss: float, norm: float, together: bool) -> None:
+        folder, num_ranks = Path(self.trainer.default_root_dir) / "not_finite", self.trainer.world_size
+        samples = step.keep(folder, self.global_rank)
+        ids = sorted(i for of_rank in (self.gather(samples) if together else [samples]) for i in of_rank)
+        found = f"loss {loss / num_ranks:.4g}, grad_norm {norm / num_ranks:.4g}; samples {ids}, saved in {folder}"
+        try:
+            self._warn(self.watch.bad(found, step.number))
+        except NotFinite:
+            place_loop(self.trainer, step.number - 1)
+            raise
 
     def _warn(self, text: str | None) -> None:
         if text and self.trainer.is_global_zero:
@@ -241,7 +268,10 @@ class MultimodalModule(ValidatedModule):
         return is_logged(step, self.log_every_steps, self.total_steps)
 
     def _log(self, lr: float) -> None:
-        self.logged = self.global_step
+        """The row of the step, if it counts."""
+        if not self.finish_step():
+            return
+        self.is_between_steps, self.logged = False, self.global_step
         row = logged_row(
             self._evaluation.step_metrics() | self.throughput.metrics(self.sum_over_ranks),
             lr=lr,
@@ -251,6 +281,7 @@ class MultimodalModule(ValidatedModule):
             skipped_samples=self._skipped_samples,
         )
         self._publish(row | self.watch.counts())
+        self.is_between_steps = True
 
     # ---------------------------------------------------------------- checkpoint
 
