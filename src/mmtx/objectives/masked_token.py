@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
@@ -49,7 +49,7 @@ class MaskedToken(Objective):
         super().__init__(weight=weight)
         required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizer(text)
-        if not isinstance(tokenizer, Text) or tokenizer.causal:
+        if not isinstance(tokenizer, Ids) or tokenizer.causal:
             raise InvalidValue("text", text, "must name a bidirectional text", f"modality.{text}.causal=false")
         if not 0 <= mask < tokenizer.vocab_size:
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
@@ -93,7 +93,7 @@ class MaskedToken(Objective):
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
         tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Text)
+        assert isinstance(tokenizer, Ids)
         return tokenizer.logits(self.transform(hidden)) + self.bias
 
     def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
