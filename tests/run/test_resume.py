@@ -143,6 +143,10 @@ MORE_STOPS = {
 }
 QUIET = ["log_every_steps=7"]
 """The host reads whether a step counts when the next one is computed, unless it is logged, validated or saved."""
+QUIET_RANK_STOPS = {
+    "rank 1 has not a number": ({"at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1}, 2),
+    "rank 1 requested": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
+}
 QUIET_STOPS = {
     "not a number, read in the next step": ({"at": "step.after_backward", "nth": 4, "do": "nan"}, 2),
     "not a number, read before a validation": ({"at": "step.after_backward", "nth": 5, "do": "nan"}, 2),
@@ -231,6 +235,13 @@ def test_a_step_that_nobody_has_read_is_the_same_run(name, quiet_stopped):
         assert f"step {bad - 1} is saved: mmtx resume" in stopped["output"], stopped["output"]
 
 
+@pytest.mark.slow
+def test_ranks_that_have_not_read_a_step_are_the_same_run(tmp_path):
+    stopped = stop_and_resume(tmp_path, QUIET_RANK_STOPS, [*TWO_RANKS, *QUIET])
+    for name in QUIET_RANK_STOPS:
+        assert_resumed(name, QUIET_RANK_STOPS, stopped)
+
+
 def test_what_is_not_a_number_is_told_and_kept(stopped):
     folder, done = stopped
     output = done["not a number"][0]["output"]
@@ -311,8 +322,11 @@ def test_skipped_steps_are_the_same_whoever_reads_them(tmp_path):
     assert [k for k, v in early.items() if not (torch.equal(v, late[k]) if torch.is_tensor(v) else v == late[k])] == []
 
 
+SHARDS = [*TWO_RANKS, "trainer.strategy=fsdp2", "optim.ema_decay=null"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], TWO_RANKS], ids=["one process", "two ranks"])
+@pytest.mark.parametrize("more", [[], TWO_RANKS, SHARDS], ids=["one process", "two ranks", "shards"])
 def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
     words = [*WORDS, *more, "trainer.nonfinite=skip", "trainer.max_skips=2"]
     bad = {"cwd": str(tmp_path), "at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1 if more else 0}
