@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -16,7 +14,7 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.data.seeding import seed_step, step_generator
-from mmtx.data.skipped_samples import check_skipped, count_skipped
+from mmtx.data.skipped_samples import check_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
 from mmtx.training.copied_ahead import CopiedAhead, SideStream
@@ -25,26 +23,23 @@ from mmtx.training.gradient_clipping import clip, grad_norm
 from mmtx.training.guarded_step import guarded, is_guarded
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.logged_row import is_logged, logged_row
-from mmtx.training.loop_place import place_loop
 from mmtx.training.loss_normalisation import count_predictions, normalised_loss, zero_of_all_parameters
-from mmtx.training.nonfinite import NotFinite, OpenStep, Watch
+from mmtx.training.nonfinite import OpenStep
 from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
 from mmtx.training.sharding import shard
-from mmtx.training.validation import ValidatedModule
+from mmtx.training.step_outcome import JudgedModule
 
 
-class MultimodalModule(ValidatedModule):
+class MultimodalModule(JudgedModule):
     """Trains a `Learner`.
 
     A batch of the training loader is one optimiser step: a list of micro-batches. How many predictions they hold is
     known before anything is computed (`Objective.count`) and summed over ranks first, so the gradient is that of the
     mean over all predictions of the step, whatever the ranks, the accumulation and the ragged lengths.
 
-    A step does not wait for the device. Whether its loss and gradients are finite is decided there, and the host reads
-    it when the gradients of the next step are on their way: `finish_step`, which also whoever needs a finished step
-    calls. Only a step that is logged waits for its own numbers, and so does each step of an optimiser that is not
-    guarded (`guarded_step`), or of a loss scaler.
+    A step does not wait for the device (`JudgedModule`), but for two cases: one that is logged, and every step of an
+    optimiser that is not guarded (`guarded_step`), or of a loss scaler.
 
     Args:
         learner: model and objectives.
@@ -80,21 +75,18 @@ class MultimodalModule(ValidatedModule):
         data_timeout_s: float | None,
         restore: Callable[[MultimodalModule], None] | None = None,
     ) -> None:
-        super().__init__(learner=learner, data=data, seed=seed)
+        super().__init__(learner=learner, data=data, seed=seed, max_skips=max_skips)
         self.automatic_optimization = False
         self.optimisation = optimisation
         self.total_steps, self.log_every_steps = total_steps, log_every_steps
         self.accumulate, self.samples_per_step = accumulate, samples_per_step
-        self.data_timeout_s, self.watch, self._restore = data_timeout_s, Watch(max_skips), restore
+        self.data_timeout_s, self._restore = data_timeout_s, restore
         self.optimizer: torch.optim.Optimizer
-        self.scheduler: torch.optim.lr_scheduler.LambdaLR
         self.is_between_steps = True
         self.logged: int | None = None
         self._sharded = False
         self._grad_norm: Tensor | None = None
         self._grad_norms: dict[str, Tensor] = {}
-        self._skipped_samples = 0
-        self._open: OpenStep | None = None
 
     # ---------------------------------------------------------------- set-up
 
@@ -143,9 +135,6 @@ class MultimodalModule(ValidatedModule):
             self.trainer.fit_loop.epoch_loop.val_loop.run()
             self.trainer.training = True
 
-    def on_validation_start(self) -> None:
-        self.finish_step()
-
     # ---------------------------------------------------------------- a step
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -165,11 +154,11 @@ class MultimodalModule(ValidatedModule):
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
-        step = self._judged(losses, batches)
+        step = self._judged(losses, self._grad_norm, batches)
         self.finish_step()  # the one before, whose numbers have come meanwhile
         self._update(optimizer, step)
         seen = max(self.global_step * self.samples_per_step, self.data.num_train)
-        check_skipped(self._skipped_samples, seen, self.data.max_bad_share)
+        check_skipped(self.skipped_samples, seen, self.data.max_bad_share)
 
     def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
@@ -205,12 +194,6 @@ class MultimodalModule(ValidatedModule):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
-    def _judged(self, losses: Tensor, batches: list[Batch]) -> OpenStep:
-        """The numbers by which a step counts or does not, on their way to the host."""
-        norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        values = torch.stack([losses.sum(), norm.to(losses), count_skipped(batches)[0].to(losses)])
-        return OpenStep(self.global_step + 1, self.begin_to_agree(values), losses, batches)
-
     def _update(self, optimizer: Any, step: OpenStep) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
         if loss_scaler(self.trainer.precision_plugin) is None and is_guarded(self.optimizer):
@@ -223,46 +206,6 @@ class MultimodalModule(ValidatedModule):
         self._open, self.is_between_steps = step, True
         if self._is_logged(self.global_step):
             self._log(float(self.scheduler.get_last_lr()[0]))
-
-    def finish_step(self, together: bool = True) -> bool:
-        """Waits for the numbers of the newest step, if they have not been read yet; then schedule and average follow.
-        Whether the step counts.
-
-        Args:
-            together: all ranks do so, and report what is not finite together.
-
-        Raises:
-            NotFinite: loss or gradients are not finite, once too often. Everything is then of the step before.
-        """
-        step, self._open = self._open, None
-        if step is None:
-            return True
-        loss, norm, skipped = self.agreement(step.reading)
-        if step.counts:
-            self._warn(self.watch.good(loss / self.trainer.world_size, step.number))
-            if self.average is not None:
-                self.average.update(self.learner)
-            self.throughput.count(step.batches)
-        else:
-            self._leave_out(step, loss, norm, together)
-        self.scheduler.step()
-        self._skipped_samples += int(skipped)
-        return step.counts
-
-    def _leave_out(self, step: OpenStep, loss: float, norm: float, together: bool) -> None:
-        folder, num_ranks = Path(self.trainer.default_root_dir) / "not_finite", self.trainer.world_size
-        samples = step.keep(folder, self.global_rank)
-        ids = sorted(i for of_rank in (self.gather(samples) if together else [samples]) for i in of_rank)
-        found = f"loss {loss / num_ranks:.4g}, grad_norm {norm / num_ranks:.4g}; samples {ids}, saved in {folder}"
-        try:
-            self._warn(self.watch.bad(found, step.number))
-        except NotFinite:
-            place_loop(self.trainer, step.number - 1)
-            raise
-
-    def _warn(self, text: str | None) -> None:
-        if text and self.trainer.is_global_zero:
-            print(f"mmtx: warning: {text}", file=sys.stderr, flush=True)
 
     def _is_logged(self, step: int) -> bool:
         return is_logged(step, self.log_every_steps, self.total_steps)
@@ -278,19 +221,7 @@ class MultimodalModule(ValidatedModule):
             epoch=self.global_step * self.samples_per_step / self.data.num_train,
             grad_norm=self._grad_norm,
             grad_norms=self._grad_norms,
-            skipped_samples=self._skipped_samples,
+            skipped_samples=self.skipped_samples,
         )
         self._publish(row | self.watch.counts())
         self.is_between_steps = True
-
-    # ---------------------------------------------------------------- checkpoint
-
-    def progress(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this object."""
-        counted = {"watch": self.watch.state_dict(), "skipped_samples": self._skipped_samples}
-        return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
-
-    def set_progress(self, state: dict[str, Any]) -> None:
-        self.metrics, self.validated = dict(state["metrics"]), state["validated"]
-        self.watch.load_state_dict(state["watch"])
-        self._skipped_samples = state["skipped_samples"]
