@@ -148,12 +148,10 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     """Seconds per step through the Trainer, loading, logging and callbacks included."""
     from lightning.pytorch.callbacks import Callback
 
-    from mmtx.run.job import quieten
     from mmtx.run.metrics_log import MetricsLog
     from mmtx.training.lightning_module import MultimodalModule
     from mmtx.training.progress import Progress
 
-    quieten()
     stamps: list[float] = []
 
     class Stamp(Callback):

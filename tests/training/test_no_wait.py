@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,27 +75,24 @@ def waits(name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
     return by_mask or repeats or one_sided or name in READS or name in SIZED_BY_VALUES
 
 
-def found_in_the_third_step(monkeypatch: pytest.MonkeyPatch, folder: Path, words: Sequence[str]) -> set[str]:
-    """The waits of the third of four steps, none of which is logged but the first and the last."""
-    step, mode, done = MultimodalModule.training_step, Waits(), [0]
+SHORT = ["trainer.max_steps=4", "trainer.val_every_steps=4", "log_every_steps=100", "loader.batch_size=4"]
+SHORT += ["logger=[]", "callbacks=[]", "optim.ema_decay=0.9"]
 
-    def listened(module: MultimodalModule, batches: list[Batch], index: int) -> None:
+
+def watch_the_third_step(monkeypatch: pytest.MonkeyPatch, folder: Path, words: Sequence[str], watched: Any) -> None:
+    """Runs four steps, none of which is logged but the first and the last; `watched` is called with the third."""
+    step, done = MultimodalModule.training_step, [0]
+
+    def counted(module: MultimodalModule, batches: list[Batch], index: int) -> None:
         done[0] += 1
-        if done[0] != 3:
-            return step(module, batches, index)
-        with mode:
-            return step(module, [b._map(lambda tensor: tensor.as_subclass(OnDevice)) for b in batches], index)
+        take = partial(step, module)
+        return watched(take, batches, index) if done[0] == 3 else take(batches, index)
 
-    monkeypatch.setattr(MultimodalModule, "training_step", listened)
+    monkeypatch.setattr(MultimodalModule, "training_step", counted)
     experiment = assemble(compose([*words, *SHORT]))
     run = RunDirectory(folder / "run")
     prepare(experiment.config, run)
     assert execute(experiment, run) == 0 and done == [4]
-    return mode.found
-
-
-SHORT = ["trainer.max_steps=4", "trainer.val_every_steps=4", "log_every_steps=100", "loader.batch_size=4"]
-SHORT += ["trainer.accelerator=cpu", "logger=[]", "callbacks=[]", "optim.ema_decay=0.9"]
 ON_A_CPU_ALONE = {"cpu in _host_lengths", "tolist in _host_lengths", "__int__ in _play"}
 """What is there already is read, and a batch of sounds cut to its longest, where the device is the host."""
 
@@ -126,9 +124,39 @@ def test_what_waits_is_found() -> None:
     assert mode.found == set()
 
 
+def words_of(recipe: str, packing: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    few = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"] * recipe.startswith("dt")
+    return [f"experiment={recipe}", *small_data_of(recipe, folder, monkeypatch), f"loader.packing={packing}", *few]
+
+
+RECIPES = ["gpt_python", "vit_digits", "whisper_digits", "dt_key_to_door"]
+
+
 @pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-@pytest.mark.parametrize("recipe", ["gpt_python", "vit_digits", "whisper_digits", "dt_key_to_door"])
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = [f"experiment={recipe}", *small_data_of(recipe, tmp_path, monkeypatch), f"loader.packing={packing}"]
-    words += ["objective.action.val_episodes=2", "objective.action.test_episodes=2"] * recipe.startswith("dt")
-    assert found_in_the_third_step(monkeypatch, tmp_path, words) <= ON_A_CPU_ALONE | ONCE
+    mode = Waits()
+
+    def watched(take: Any, batches: list[Batch], index: int) -> None:
+        with mode:
+            take([batch._map(lambda tensor: tensor.as_subclass(OnDevice)) for batch in batches], index)
+
+    words = [*words_of(recipe, packing, tmp_path, monkeypatch), "trainer.accelerator=cpu"]
+    watch_the_third_step(monkeypatch, tmp_path, words, watched)
+    assert mode.found <= ON_A_CPU_ALONE | ONCE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_step_waits_for_nothing_on_a_gpu(
+    recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def watched(take: Any, batches: list[Batch], index: int) -> None:
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            take(batches, index)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    watch_the_third_step(monkeypatch, tmp_path, words_of(recipe, packing, tmp_path, monkeypatch), watched)
