@@ -14,6 +14,7 @@ from mmtx.metric_directions import known
 from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
+from mmtx.nn.linear_cross_entropy import IGNORED, linear_cross_entropy
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 
 
@@ -70,11 +71,12 @@ class MaskedToken(Objective):
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
         inputs = batch.with_values(self.text, ids=self._hide(ids, chosen))
-        logits = self.logits(model, model(inputs).tokens(self.text))
-        targets = ids.masked_fill(~chosen, -100)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-        right = (logits.argmax(-1) == targets).sum()
-        return Score(loss, chosen.sum(), {"accuracy": (right, chosen.sum())})
+        hidden, targets = model(inputs).tokens(self.text), ids.masked_fill(~chosen, IGNORED)
+        loss, right = linear_cross_entropy(
+            self.transform(hidden), self._weight(model), self.bias, targets, find_right=True
+        )
+        assert right is not None
+        return Score(loss, chosen.sum(), {"accuracy": (right.sum(), chosen.sum())})
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
@@ -83,7 +85,9 @@ class MaskedToken(Objective):
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
         inputs = batch.with_values(self.text, ids=ids.masked_fill(chosen, self.mask))
-        best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
+        hidden, best = model(inputs).tokens(self.text), ids.clone()
+        for row, states in enumerate(hidden):  # one by one, as scores of all samples would take much memory
+            best[row] = self.logits(model, states).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
             Example(self._decode(row[:n]), self._decode(true[:n]), row[:n] == true[:n] if n else None)
@@ -92,9 +96,12 @@ class MaskedToken(Objective):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
+        return F.linear(self.transform(hidden), self._weight(model)) + self.bias
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Text)
-        return tokenizer.logits(self.transform(hidden)) + self.bias
+        return tokenizer.embedding.weight
 
     def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
