@@ -14,7 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import mmtx.nn.linear_cross_entropy as module
+from mmtx.batch import Batch
+from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
+from mmtx.objectives.base import Objective
+from mmtx.objectives.capabilities import Prepares
 from mmtx.objectives.masked_token import MaskedToken
 from mmtx.objectives.next_token import NextToken
 
@@ -126,6 +130,19 @@ class Largest(TorchDispatchMode):
         return result
 
 
+def largest_of_training_and_evaluation(objective: Objective, whole: MultimodalTransformer, batch: Batch) -> list[int]:
+    found = []
+    for training in (True, False):
+        objective.train(training)
+        with Largest() as largest, torch.set_grad_enabled(training):
+            prepares, generator = isinstance(objective, Prepares), torch.Generator().manual_seed(0)
+            score = objective(whole, objective.prepare(whole, batch, generator) if prepares else batch)
+            if training:
+                score.loss_sum.backward()
+        found.append(largest.elements)
+    return found
+
+
 @pytest.mark.parametrize("causal", [True, False], ids=["next token", "masked token"])
 def test_no_tensor_has_the_scores_of_all_tokens(causal: bool) -> None:
     """2,048 tokens and 8,192 ids: their scores would be 2^24 numbers."""
@@ -139,10 +156,5 @@ def test_no_tensor_has_the_scores_of_all_tokens(causal: bool) -> None:
         else MaskedToken(**shared, mask=0, share=0.25, activation=nn.GELU(), norm_eps=1e-12)
     )
     batch = text_batch([length + causal] * rows, num_classes=ids)
-    with Largest() as training:
-        objective.train()(whole, batch).loss_sum.backward()
-    with Largest() as evaluation, torch.no_grad():
-        objective.eval()(whole, batch)
-    scores = rows * length * ids
-    assert 0 < training.elements <= scores // 4
-    assert 0 < evaluation.elements <= scores // 4
+    for elements in largest_of_training_and_evaluation(objective, whole, batch):
+        assert 0 < elements <= rows * length * ids // 4
