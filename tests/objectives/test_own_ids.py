@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -119,7 +120,7 @@ def test_they_are_written_as_the_ids_of_a_text() -> None:
     written = [
         generate(
             learner.model,
-            learner.model.tokenizer("codes").logits,
+            partial(learner.objectives["next_token"].head.logits, learner.model),
             batch_of([2, 2]),
             "codes",
             max_new_tokens=5,
