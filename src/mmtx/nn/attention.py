@@ -67,6 +67,7 @@ class Attention(Mixer):
     """
 
     roles = {"biases.*": "bias"}
+    writes_residual = ("out.weight",)
     head_dim: int
     packs = True
 
