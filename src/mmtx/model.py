@@ -227,7 +227,8 @@ class MultimodalTransformer(nn.Module):
         lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
         if stack.needs_time_order:
             self._check_time_order(stack, shared_order(groups, clock_of, self.clocks))
-        return join(groups, place, clock_of, self.clocks, memory, lengths, by_time=stack.needs_time_order)
+        needs = {"by_time": stack.needs_time_order, "indexed": stack.needs_index}
+        return join(groups, place, clock_of, self.clocks, memory, lengths, **needs)
 
     def _check_time_order(self, stack: Backbone, shared: str | None) -> None:
         try:

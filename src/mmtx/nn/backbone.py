@@ -157,6 +157,12 @@ class Backbone(nn.Module):
         """A mixer needs its tokens in the order of time."""
         return any(layer.mixes.needs_time_order for layer in self._layers)
 
+    @property
+    def needs_index(self) -> bool:
+        """Positions read the index of a token."""
+        rotary = self.positions.rotary
+        return rotary is not None and "index" in rotary.axes
+
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
@@ -188,9 +194,10 @@ class Backbone(nn.Module):
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing()
-        rotary, position = self.positions.rotary, connectivity.query_position
+        rotary, widths = self.positions.rotary, set(self._head_dims)
+        position, index = connectivity.query_position, connectivity.query_index
         renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
-        tables = {width: rotary.table(position, width) if rotary and width else None for width in set(self._head_dims)}
+        tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
         known = partial(
             LayerContext,
             valid=connectivity.query_valid,
