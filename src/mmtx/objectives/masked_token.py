@@ -55,7 +55,7 @@ class MaskedToken(Objective):
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
             raise InvalidValue("share", share, "must lie in (0, 1]")
-        self.text, self.reads = text, (text,)
+        self.text, self.reads, self.width_ratio = text, (text,), model.backbone.width_ratio
         self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
@@ -98,7 +98,8 @@ class MaskedToken(Objective):
         """Scores of every id at every token."""
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Ids)
-        return tokenizer.logits(self.transform(hidden)) + self.bias
+        hidden = self.transform(hidden)
+        return tokenizer.logits(hidden if self.width_ratio == 1 else hidden / self.width_ratio) + self.bias
 
     def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
