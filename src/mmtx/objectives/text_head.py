@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.errors import InvalidValue, check_fraction
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import required_name, required_spec
@@ -46,10 +46,11 @@ class TextHead(nn.Module):
         tokenizer = model.tokenizer(text)
         if text in model.encoded:
             raise InvalidValue("text", text, "is sent through the encoder; a text to predict is decoded", "encode=[]")
-        if not isinstance(tokenizer, Text) or not tokenizer.causal:
+        if not isinstance(tokenizer, Ids) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         check_fraction("label_smoothing", label_smoothing)
-        self.text, self.label_smoothing, self.logit_scale = text, label_smoothing, logit_scale
+        self.text, self.label_smoothing = text, label_smoothing
+        self.logit_scale = logit_scale / model.backbone.width_ratio if tied else logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
         self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
@@ -83,7 +84,7 @@ class TextHead(nn.Module):
         if self.projection is not None:
             return self.projection(hidden)
         tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Text)
+        assert isinstance(tokenizer, Ids)
         return tokenizer.logits(hidden)
 
     def loss(

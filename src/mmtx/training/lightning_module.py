@@ -228,7 +228,7 @@ class MultimodalModule(ValidatedModule):
         self.is_between_steps = False  # from here on, what is kept is of the new step
         optimizer.step()
         self._warn(self.watch.good(loss, self.global_step))
-        lr = float(self.scheduler.get_last_lr()[0])
+        lr = self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)
