@@ -56,7 +56,7 @@ class MaskedToken(Objective):
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
             raise InvalidValue("share", share, "must lie in (0, 1]")
-        self.text, self.reads = text, (text,)
+        self.text, self.reads, self.width_ratio = text, (text,), model.backbone.width_ratio
         self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
@@ -78,7 +78,7 @@ class MaskedToken(Objective):
         chosen, count = batch[self.text]["chosen"], self.count(batch)
         hidden, targets = model(batch).tokens(self.text), batch[self.text]["targets"].masked_fill(~chosen, IGNORED)
         loss, right = linear_cross_entropy(
-            self.transform(hidden), self._weight(model), self.bias, targets, find_right=True
+            self._transformed(hidden), self._weight(model), self.bias, targets, find_right=True
         )
         assert right is not None
         return Score(loss, count, {"accuracy": (right.sum(), count)})
@@ -101,7 +101,11 @@ class MaskedToken(Objective):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
-        return F.linear(self.transform(hidden), self._weight(model)) + self.bias
+        return F.linear(self._transformed(hidden), self._weight(model)) + self.bias
+
+    def _transformed(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        hidden = self.transform(hidden)
+        return hidden if self.width_ratio == 1 else hidden / self.width_ratio
 
     def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
         tokenizer = model.tokenizer(self.text)

@@ -50,7 +50,8 @@ class TextHead(nn.Module):
         if not isinstance(tokenizer, Ids) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         check_fraction("label_smoothing", label_smoothing)
-        self.text, self.label_smoothing, self.logit_scale = text, label_smoothing, logit_scale
+        self.text, self.label_smoothing = text, label_smoothing
+        self.logit_scale = logit_scale / model.backbone.width_ratio if tied else logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
         self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
