@@ -93,6 +93,8 @@ def watch_the_third_step(monkeypatch: pytest.MonkeyPatch, folder: Path, words: S
     run = RunDirectory(folder / "run")
     prepare(experiment.config, run)
     assert execute(experiment, run) == 0 and done == [4]
+
+
 ON_A_CPU_ALONE = {"cpu in _host_lengths", "tolist in _host_lengths", "__int__ in _play"}
 """What is there already is read, and a batch of sounds cut to its longest, where the device is the host."""
 

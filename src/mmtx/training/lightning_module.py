@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.seeding import seed_step, step_generator
+from mmtx.data.seeding import block_generator, seed_step
 from mmtx.data.skipped_samples import check_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
@@ -146,8 +146,7 @@ class MultimodalModule(JudgedModule):
         optimizer.zero_grad()
         self.agreed = set()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
-        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
-        prepared = [self.learner.prepare(batch, generator) for batch in batches]
+        prepared = [self._prepare(index, batch) for index, batch in enumerate(batches)]
         gather = self.gather if self.trainer.world_size > 1 else None
         with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
             losses = self._backward(batches, prepared)
@@ -159,6 +158,11 @@ class MultimodalModule(JudgedModule):
         self._update(optimizer, step)
         seen = max(self.global_step * self.samples_per_step, self.data.num_train)
         check_skipped(self.skipped_samples, seen, self.data.max_bad_share)
+
+    def _prepare(self, index: int, batch: Batch) -> dict[str, Batch]:
+        """A micro-batch as its objectives make it, the same on any number of ranks."""
+        block = index * self.trainer.world_size + self.global_rank
+        return self.learner.prepare(batch, block_generator(self.seed, self.global_step, block, self.device))
 
     def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
@@ -205,7 +209,7 @@ class MultimodalModule(JudgedModule):
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
         self._open, self.is_between_steps = step, True
         if self._is_logged(self.global_step):
-            self._log(float(self.scheduler.get_last_lr()[0]))
+            self._log(self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch))
 
     def _is_logged(self, step: int) -> bool:
         return is_logged(step, self.log_every_steps, self.total_steps)
