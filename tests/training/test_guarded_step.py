@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mmtx.batch import Batch
+from mmtx.process.device_copies import Reading
 from mmtx.training.guarded_step import guarded, is_guarded
 from mmtx.training.nonfinite import OpenStep
-from mmtx.training.reading import Reading
 
 FUSED: list[Callable[..., Optimizer]] = [AdamW, Adam, SGD]
 
