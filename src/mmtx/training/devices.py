@@ -21,6 +21,13 @@ def device_type(accelerator: Accelerator) -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
+def chosen_device(device: Accelerator) -> str:
+    """The type of the one device to compute on. Raises InvalidValue if this machine has none."""
+    kind = device_type(device)
+    _check_there("device", device, kind)
+    return kind
+
+
 def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> int:
     """How many devices of this machine are used.
 
@@ -28,19 +35,23 @@ def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> i
         InvalidValue: it lacks the accelerator, or so many devices of it.
     """
     kind = device_type(accelerator)
+    _check_there("accelerator", accelerator, kind)
     if kind == "mps":
-        if not torch.backends.mps.is_available():
-            built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
-            raise InvalidValue("accelerator", accelerator, f"finds no GPU of Apple's{built}", "cpu")
         return 1
     available = torch.cuda.device_count() if kind == "cuda" else None
-    if available == 0:
-        raise InvalidValue("accelerator", accelerator, "finds no GPU", "cpu")
     if isinstance(devices, int):
         if available is not None and devices > available:
             raise InvalidValue("devices", devices, "is more than there are", str(available))
         return devices
     return available or 1
+
+
+def _check_there(key: str, accelerator: Accelerator, kind: str) -> None:
+    if kind == "mps" and not torch.backends.mps.is_available():
+        built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
+        raise InvalidValue(key, accelerator, f"finds no GPU of Apple's{built}", "cpu")
+    if kind == "cuda" and not torch.cuda.device_count():
+        raise InvalidValue(key, accelerator, "finds no GPU", "cpu")
 
 
 class LaunchedRanks(ClusterEnvironment):
