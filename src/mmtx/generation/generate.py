@@ -15,7 +15,7 @@ from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 from mmtx.objectives.base import Objective
-from mmtx.run.computing import computing
+from mmtx.run.computing import COMPUTING, computing
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("act", play_episodes),
@@ -26,7 +26,7 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
 """What an objective may offer, and the functions that generate with it: the first one that takes all given options
 does. An option is one of the function, or of the objective's method."""
 
-COMMON = options_of(Trained)
+COMMON = {**options_of(Trained), **COMPUTING}
 """Options of all of them."""
 
 
@@ -56,7 +56,7 @@ class Way(NamedTuple):
 
     def call(self, trained: Trained, options: Mapping[str, Any]) -> str:
         """Generates with options that are checked, and with those common ones that the method takes."""
-        common = {key: getattr(trained, key) for key in options_of(self.method) if key in COMMON}
+        common = {key: getattr(trained, key) for key in options_of(self.method).keys() & options_of(Trained).keys()}
         return self.function(trained, self.objective, **common, **options)
 
 
@@ -73,11 +73,12 @@ def generate(path: str, learner: Learner, given: Mapping[str, Any]) -> str:
             device.
     """
     common = checked({key: value for key, value in given.items() if key in COMMON}, COMMON)
+    where = {key: common.pop(key) for key in COMPUTING if key in common}
     trained = Trained(path, learner, **common)
     own = {key: value for key, value in given.items() if key not in COMMON}
     way = _chosen(trained, ways(learner), own)
     options = checked(own, way.options)
-    with computing(learner, device=trained.device, precision=trained.precision):
+    with computing(learner, **where):
         return way.call(trained, options)
 
 

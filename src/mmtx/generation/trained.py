@@ -12,8 +12,6 @@ from mmtx.learner import Learner
 from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
-from mmtx.training.devices import Accelerator
-from mmtx.training.precision import PrecisionName
 
 LARGEST_SEED = 2**64 - 1  # torch's own limit
 
@@ -25,8 +23,6 @@ class Trained:
     Args:
         path: run directory or checkpoint.
         learner: its model with its objectives, in eval mode.
-        device: auto is the GPU if there is one, else the CPU
-        precision: as trainer.precision; null is that of the run's training on a GPU, and 32-true on a CPU
         seed: the same seed gives the same text on the same device, or episodes; it is that of the first episode
         cache: keep keys and values of earlier tokens; the result is the same without, only slower
         plugins: packages whose classes the run may name, besides mmtx
@@ -35,8 +31,6 @@ class Trained:
     path: str
     learner: Learner
     _: KW_ONLY
-    device: Accelerator = "auto"
-    precision: PrecisionName | None = None
     seed: int = 0
     cache: bool = True
     plugins: Sequence[str] = ()

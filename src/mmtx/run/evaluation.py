@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.config import check
-from mmtx.config.options import checked, options_of
+from mmtx.config.options import checked
 from mmtx.config.overrides import read_all
 from mmtx.config.schema import Config
 from mmtx.config.stored import with_overrides
@@ -18,15 +18,12 @@ from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.run.checkpoint_content import load, read_checkpoint
-from mmtx.run.computing import computing
+from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
-
-COMPUTING = options_of(computing)
-"""The options of where and how it computes."""
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
