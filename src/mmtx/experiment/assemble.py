@@ -20,7 +20,7 @@ from mmtx.data.loaders import DataModule
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.collector import Collector
 from mmtx.experiment.learner import make_learner, make_stacks, model_part
-from mmtx.experiment.problems import check_steps, training_problems, value_problems
+from mmtx.experiment.problems import check_steps, packing_problems, training_problems, value_problems
 from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
 from mmtx.learner import Learner
 from mmtx.metric_directions import Directions
@@ -88,9 +88,11 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
         collector.attempt("optim", lambda: optimisation.optimizer(learner))
     directions = _directions(config, learner, data, collector)
     if training is not None:
-        if data is not None:
-            collector.attempt("trainer", lambda: check_steps(training, data))
-        collector.messages += training_problems(training, optimisation, learner, data)
+        collector.messages += packing_problems(training.device_type, learner, data)
+        if collector.attempt("trainer", lambda: training.num_ranks) is not None:
+            if data is not None:
+                collector.attempt("trainer", lambda: check_steps(training, data))
+            collector.messages += training_problems(training, optimisation, learner, data)
     if collector.messages:
         raise ConfigErrors(collector.messages)
     assert learner is not None and data is not None and optimisation is not None and training is not None
@@ -104,8 +106,6 @@ def _optimisation_and_training(config: Config, collector: Collector) -> tuple[Op
     attempt, plugins = collector.attempt, packages(config)
     optimisation = attempt("optim", lambda: construct_as(Optimisation, config["optim"], plugins))
     training = attempt("trainer", lambda: construct_as(Training, config["trainer"], plugins))
-    if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
-        training = None
     return optimisation, training
 
 
