@@ -20,7 +20,7 @@ HIGHEST = 2**31 - 1
 class BlockPlan:
     """Which block of queries attends to which block of keys: (N / BLOCK)² comparisons, none of them of two tokens.
 
-    A causal row of four blocks under a window of one block; ``/`` is a block of some pairs, ``#`` of all, ``.`` of none::
+    A causal row of four blocks under a window of one; ``/`` is a block of some pairs, ``#`` of all, ``.`` of none::
 
         /...
         //..

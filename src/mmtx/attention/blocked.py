@@ -72,7 +72,7 @@ class Blocked:
             out.append(_joined(groups, parts))
         return torch.stack(out)[:, : q.shape[2]].transpose(1, 2)
 
-    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> tuple[Bias, ...]:
+    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> Bias:
         """The bias of positions for each group, row after row, and nothing larger."""
         whole = F.pad(position, (0, 0, 0, -position.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
         made = []
