@@ -59,6 +59,7 @@ class Connectivity:
         time_order: in which the tokens of each row were laid; None: name after name.
         consecutive: two tokens of a segment are as far apart in position, on the axis where they are farthest, as in
             their places in the row; False: the host does not know.
+        index: of each token among those of its sample, for positions that read it; None: nothing does.
     """
 
     order: Int[Tensor, "#B N"]
@@ -73,6 +74,7 @@ class Connectivity:
     private: Bool[Tensor, "#B N"] | None = None
     time_order: TimeOrder | None = None
     consecutive: bool = False
+    index: Int[Tensor, "#B N"] | None = None
 
     def __len__(self) -> int:
         return self.order.shape[1]
@@ -85,6 +87,10 @@ class Connectivity:
     @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
         return self.position[:, self._first_query :]
+
+    @property
+    def query_index(self) -> Int[Tensor, "#B Q"] | None:
+        return None if self.index is None else self.index[:, self._first_query :]
 
     @property
     def query_segment(self) -> Int[Tensor, "#B Q"]:
@@ -127,8 +133,8 @@ class Connectivity:
 
     def _map(self, of: Callable[[Tensor], Tensor]) -> Connectivity:
         order, position, segment, valid = of(self.order), of(self.position), of(self.segment), of(self.valid)
-        private = None if self.private is None else of(self.private)
-        made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private)
+        private, index = (None if values is None else of(values) for values in (self.private, self.index))
+        made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private, index=index)
         return replace(made, packing=None, time_order=None, consecutive=False)
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
