@@ -81,18 +81,19 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     collector, config = Collector.of(config)
     collector.messages += value_problems(config)
     optimisation, training = _optimisation_and_training(config, collector)
+    has_devices = training is not None and collector.attempt("trainer", lambda: training.num_ranks) is not None
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
     source, learner = _source_and_learner(config, fitted, like, collector)
-    data = _data(config, source, learner, training.free_cores if training is not None else 0, collector)
+    data = _data(config, source, learner, training.free_cores if training is not None and has_devices else 0, collector)
     if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
         collector.attempt("optim", lambda: optimisation.optimizer(learner))
     directions = _directions(config, learner, data, collector)
     if training is not None:
         collector.messages += packing_problems(training.device_type, learner, data)
-        if collector.attempt("trainer", lambda: training.num_ranks) is not None:
-            if data is not None:
-                collector.attempt("trainer", lambda: check_steps(training, data))
-            collector.messages += training_problems(training, optimisation, learner, data)
+    if training is not None and has_devices:
+        if data is not None:
+            collector.attempt("trainer", lambda: check_steps(training, data))
+        collector.messages += training_problems(training, optimisation, learner, data)
     if collector.messages:
         raise ConfigErrors(collector.messages)
     assert learner is not None and data is not None and optimisation is not None and training is not None
