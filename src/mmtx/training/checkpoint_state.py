@@ -10,25 +10,23 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.precision import loss_scaler
+from mmtx.training.stored_tensors import StoredTensor
 
 
 def capture(module: MultimodalModule) -> dict[str, Any]:
-    """Weights, optimiser, schedule, loss scaler, average, and what callbacks keep. Parameters go by their names, and
-    shards are put together, so that any number of devices can read it; all ranks take part then, and rank 0 gets it.
+    """Weights, optimiser, schedule, loss scaler, average, and what callbacks keep. Parameters go by their names; where
+    they are spread over ranks, each rank has its part.
 
     The generators of a step are seeded from (seed, step, rank), so their state is the step.
     """
-    optimizer, precision, keep = module.optimizer, module.trainer.precision_plugin, module.global_rank == 0
+    optimizer, precision = module.optimizer, module.trainer.precision_plugin
     callbacks: list[Callback] = module.trainer.callbacks  # type: ignore[attr-defined]
     names = _names(module)
     return {
-        "state_dict": {f"learner.{name}": _whole(value, keep) for name, value in module.learner.state_dict().items()},
+        "state_dict": {f"learner.{name}": value for name, value in module.learner.state_dict().items()},
         "optimizer": {
             "groups": [{key: v for key, v in group.items() if key != "params"} for group in optimizer.param_groups],
-            "state": {
-                names[id(parameter)]: {key: _whole(value, keep) for key, value in state.items()}
-                for parameter, state in optimizer.state.items()
-            },
+            "state": {names[id(parameter)]: dict(state) for parameter, state in optimizer.state.items()},
         },
         "scheduler": module.scheduler.state_dict(),
         "scaler": precision.state_dict() if loss_scaler(precision) is not None else {},
@@ -49,7 +47,7 @@ def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
     if checkpoint["scaler"]:
         module.trainer.precision_plugin.load_state_dict(checkpoint["scaler"])
     if module.average is not None:
-        module.average.load_state_dict(checkpoint["average"])
+        module.average.load_state_dict(_average_of(module, checkpoint["average"]))
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
     module.set_progress(checkpoint["module"])
@@ -76,6 +74,13 @@ def _restore_optimizer(module: MultimodalModule, saved: dict[str, Any]) -> None:
     module.optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def _average_of(module: MultimodalModule, saved: dict[str, Any]) -> dict[str, Any]:
+    assert module.average is not None
+    own: dict[str, Any] = dict(module.average.state_dict(module.learner))
+    spread = {name for name in own if isinstance(own[name], DTensor) or isinstance(saved[name], StoredTensor)}
+    return {name: _like(own[name], value) if name in spread else value for name, value in saved.items()}
+
+
 def _place_loop(module: MultimodalModule, step: int) -> None:
     """Lightning's own restart replays what it thinks was half done. Ours never is: a checkpoint stands between two
     steps, and the loader begins with the next."""
@@ -86,16 +91,10 @@ def _place_loop(module: MultimodalModule, step: int) -> None:
             setattr(count, name, step)
 
 
-def _whole(value: Any, keep: bool) -> Any:
-    """A tensor without its shards; nothing where it is not kept."""
-    if isinstance(value, DTensor):
-        gathered = value.full_tensor()
-        return gathered.cpu() if keep else None
-    return value
-
-
-def _like(own: Tensor | nn.Parameter, value: Tensor) -> Tensor:
+def _like(own: Tensor | nn.Parameter, value: Tensor | StoredTensor) -> Tensor:
     """A whole tensor on the device of another, cut into the same shards."""
+    if isinstance(value, StoredTensor):
+        return value.like(own) if isinstance(own, DTensor) else value.whole().to(own.device)
     if isinstance(own, DTensor):
         moved = value.to(own.device, own.dtype)
         return distribute_tensor(moved, own.device_mesh, own.placements, src_data_rank=None)

@@ -1,6 +1,7 @@
 """What ranks exchange in a step, and parameters spread over them by FSDP2."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -17,7 +18,7 @@ from mmtx.training.precision import is_mixed_bfloat16
 
 
 def shard(learner: Learner, mesh: DeviceMesh, precision: Precision) -> None:
-    """Shards blocks, then everything else. Gradients are summed over ranks in float32.
+    """Shards blocks, of a reference too, then all else of the learner. Gradients are summed over ranks in float32.
 
     With bf16-mixed, ranks exchange the weights of blocks as bfloat16: half the bytes, and the same products, since
     autocast would round matrices too. Gains and biases are rounded as they travel; embeddings and heads stay float32,
@@ -28,10 +29,11 @@ def shard(learner: Learner, mesh: DeviceMesh, precision: Precision) -> None:
     of_the_rest = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     exchanged = torch.bfloat16 if is_mixed_bfloat16(precision) else None
     of_blocks = dataclasses.replace(of_the_rest, param_dtype=exchanged)
-    whole = _kept_whole(learner)
-    for stack in (learner.model.backbone, learner.model.encoder):
-        for block in stack.blocks if stack is not None else ():
-            fully_shard(block, mesh=mesh, mp_policy=of_blocks, reshard_after_forward=block not in whole)
+    kept = _kept_whole(learner)
+    for model in (learner.model, *learner.references):
+        for stack in (model.backbone, model.encoder):
+            for block in stack.blocks if stack is not None else ():
+                fully_shard(block, mesh=mesh, mp_policy=of_blocks, reshard_after_forward=block not in kept)
     fully_shard(learner, mesh=mesh, mp_policy=of_the_rest, reshard_after_forward=False)
 
 
@@ -42,7 +44,7 @@ def unshard(trainer: pl.Trainer, learner: Learner, whole: bool) -> None:
     from torch.distributed.fsdp import FSDPModule
 
     kept = _kept_whole(learner)
-    for module in learner.modules():
+    for module in itertools.chain(*(root.modules() for root in (learner, *learner.references))):
         if isinstance(module, FSDPModule):
             module.set_reshard_after_forward(not whole and module not in kept, recurse=False)
             module.unshard() if whole else module.reshard()
