@@ -278,11 +278,21 @@ def test_shards_are_cut_for_another_number_of_ranks(tmp_path):
             {"words": [*WORDS, *SHARDED, *steps, f"run_dir=run{ranks}"], "at": "step.after_backward", "nth": 8},
             {"words": ["resume", f"run{ranks}", f"trainer.devices={ranks}"]},
         ]
+    alone = [
+        "trainer.accelerator=cpu",
+        "backbone.dropout=0",
+        "loader.batch_size=4",
+        "trainer.accumulate_grad_batches=6",
+    ]
+    cases += [  # a checkpoint that has all in its file, as those of earlier sharded runs have
+        {"words": [*WORDS, *alone, "run_dir=old"], "at": "step.after_backward", "nth": 8},
+        {"words": ["resume", "old", "trainer.devices=2", "trainer.strategy=fsdp2"]},
+    ]
     done = play([{"cwd": str(tmp_path), **case} for case in cases])
-    assert [each["code"] for each in done] == [0, *(1, 0) * 3], [each["output"] for each in done]
+    assert [each["code"] for each in done] == [0, *(1, 0) * 3, -9, 0], [each["output"] for each in done]
     assert_same_run(tmp_path / "run2", tmp_path / "whole")
-    for ranks in (1, 3):
-        for one, other in zip(learnt(tmp_path / f"run{ranks}"), learnt(tmp_path / "whole"), strict=True):
+    for name in ("run1", "run3", "old"):
+        for one, other in zip(learnt(tmp_path / name), learnt(tmp_path / "whole"), strict=True):
             assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
