@@ -85,12 +85,25 @@ class RandomSet:
         """Real tokens of each sample."""
         return [sum(group.lengths[b] for group in self.groups.values()) for b in range(self.num_samples)]
 
-    def join(self, by_time: bool = False) -> TokenSet:
+    def join(self, by_time: bool = False, indexed: bool = False) -> TokenSet:
         groups = {name: group.tokens(seed) for seed, (name, group) in enumerate(self.groups.items())}
         place = {name: torch.zeros(1, group.size, WIDTH) for name, group in self.groups.items()}
         clock_of = {name: group.clock for name, group in self.groups.items()}
         clocks = {name: Clock(mutual=mutual) for name, mutual in self.mutual.items()}
-        return join(groups, place, clock_of, clocks, by_time=by_time)
+        return join(groups, place, clock_of, clocks, by_time=by_time, indexed=indexed)
+
+    def index(self) -> list[list[int]]:
+        """The index of every token of each sample: of real ones on a clock, behind those of the clocks before it."""
+        indices = []
+        for b in range(self.num_samples):
+            index: list[int] = []
+            for group in self.groups.values():
+                clocks = list(dict.fromkeys(group.clock for group in self.groups.values()))
+                before = clocks[: clocks.index(group.clock)]
+                longest = [max(g.lengths[b] for g in self.groups.values() if g.clock == clock) for clock in before]
+                index += [sum(longest) + t for t in range(group.size)]
+            indices.append(index)
+        return indices
 
     def rule(self) -> tuple[list[list[list[bool]]], list[list[list[int]]], list[list[bool]]]:
         """The design's rule, positions, and real tokens of each sample, without a tensor."""

@@ -110,7 +110,7 @@ MISTAKES = [
     (["encoder.num_layers=3"], ["encoder={'num_layers': 3}", "encode=[NAME]"]),
     (
         [*ROTARY, "backbone.positions.rotary.axes=[row,foo]"],
-        ["backbone.positions.rotary.axes=", "a list that may hold time, row, column"],
+        ["backbone.positions.rotary.axes=", "a list that may hold time, row, column, index"],
     ),
     (["seed=1,2"], ["seed=1,2", "-m"]),
     (["name=a=b"], ["name=a=b"]),

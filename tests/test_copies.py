@@ -135,7 +135,34 @@ def test_rotary_rows_tell_the_tokens_of_a_block_apart() -> None:
         assert torch.allclose(states[:, 1], states[:, 3], atol=1e-6) != apart
 
 
-@pytest.mark.parametrize("name", ["learned", "rotary", "alibi", "t5"])
+@pytest.mark.parametrize("size", [2, 4])
+def test_rotary_positions_by_the_index_of_a_token(size: int) -> None:
+    """A text behind a picture, and steps without coordinates, against angles of time that were put there by hand."""
+    of_texts = merge(image_batch([1, 0]), text_batch([6, 4]))
+    copies = noisy_and_clean(of_texts, size)
+    behind = [[0, 1, 2, 3, 4] + 2 * [5, 6, 7, 8, 9, 10], [0, 1, 2, 3, 4] + 2 * [0, 1, 2, 3, 4, 5]]
+    _assert_turned({"image": image(summary=True), "text": text()}, of_texts, copies, behind)
+    of_steps = steps_batch({"action": series_spec()}, [4, 4])
+    times = blocks(4, size)
+    copies = {"noisy": Copy("action", times=times, private=True), "clean": Copy("action", times=times)}
+    _assert_turned({"action": series(series_spec(num_times=20))}, of_steps, copies, [2 * [0, 1, 2, 3]])
+
+
+def _assert_turned(tokenizers: dict[str, Any], batch: Batch, copies: dict[str, Copy], index: list[list[int]]) -> None:
+    by_index, by_time = (
+        model(tokenizers, backbone(positions=Positions(None, Rotary(axes=[axis], base=100.0), None)))
+        for axis in ("index", "time")
+    )
+    token_set = by_time.tokenize(batch, copies=copies)
+    connectivity = token_set.connectivity
+    position = connectivity.position.expand(len(index), -1, -1).clone()
+    position[..., 0] = torch.tensor(index)
+    expected = by_time.run(replace(token_set, connectivity=replace(connectivity, position=position))).hidden
+    torch.testing.assert_close(by_index.run(by_index.tokenize(batch, copies=copies)).hidden, expected, **CLOSE)
+    assert not torch.allclose(by_time.run(token_set).hidden, expected, **CLOSE)
+
+
+@pytest.mark.parametrize("name", ["learned", "rotary", "index", "alibi", "t5"])
 @pytest.mark.parametrize("window", [None, 2])
 def test_packed_padded_and_alone_are_the_same(name: str, window: int | None) -> None:
     """Hidden states and gradients, where samples lack the picture, the text, or everything."""

@@ -7,11 +7,13 @@ from dataclasses import replace
 import torch
 from drawings import drawing, row
 from hypothesis import given
+from hypothesis import strategies as st
 from random_sets import RandomSet, examples, group, random_sets
 
 from mmtx import token_order
 from mmtx.attention.rule import Pattern
 from mmtx.attention.time_order import TimeOrder
+from mmtx.tokens import pack
 
 
 @examples(150)
@@ -28,6 +30,25 @@ def test_order_follows_the_clocks(random_set: RandomSet) -> None:
     assert connectivity.valid.expand(rows, -1).equal(real)
     placed = connectivity.position.expand(rows, -1, -1)
     assert placed[real].equal(torch.tensor(positions).view(rows, -1, 3)[real])
+
+
+@examples(100)
+@given(random_sets(), st.booleans())
+def test_an_index_counts_the_tokens_of_each_sample(random_set: RandomSet, by_time: bool) -> None:
+    """Against plain Python, also where they are laid in the order of time and packed."""
+    assert random_set.join().connectivity.index is None
+    expected, (_, _, valid) = random_set.index(), random_set.rule()
+    made = random_set.join(by_time, indexed=True)
+    index, real = made.connectivity.index, torch.tensor(valid)
+    assert index is not None
+    assert index.expand(random_set.num_samples, -1)[real].equal(torch.tensor(expected)[real])
+    packed = pack(replace(made, lengths=tuple(random_set.lengths))).connectivity
+    order = made.connectivity.order.expand(random_set.num_samples, -1).tolist()
+    laid = []
+    for b, row_real in enumerate(valid):
+        there = [i for i, is_real in enumerate(row_real) if is_real]
+        laid += [expected[b][i] for i in (sorted(there, key=lambda i: order[b][i]) if made.in_time else there)]
+    assert packed.index is not None and packed.index[0].tolist()[: len(laid)] == laid
 
 
 def test_the_drawn_examples() -> None:
@@ -51,6 +72,10 @@ def test_the_drawn_examples() -> None:
     connectivity = RandomSet({"noisy": noisy, "clean": clean}, {}).join().connectivity
     assert copies["token"] == [f"{letter}{index}" for letter in "NC" for index in range(4)]
     assert row(connectivity.order[0]) == copies["order"] and row(connectivity.position[0, :, 0]) == copies["time"]
+    indices = drawing(token_order, "tokens", "index")
+    for named, drawn in zip(({"noisy": noisy, "clean": clean}, groups), indices, strict=True):
+        index = RandomSet(named, {}).join(indexed=True).connectivity.index
+        assert index is not None and row(index[0]) == drawn["index"]
     ((drawn,), private) = drawing(token_order, "private"), connectivity.private
     assert private is not None and row(private[0]) == drawn["private"]
 

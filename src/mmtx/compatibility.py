@@ -10,7 +10,7 @@ from mmtx.data.base import Source
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.text_head import TextHead
 
@@ -79,7 +79,7 @@ def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
     for name in (name for name in learner.model.names if name in specs):
         tokenizer, longest = learner.model.tokenizer(name), specs[name].max_length
         least = longest - 1 if written and all(name in texts for texts in written) else longest
-        if isinstance(tokenizer, Text) and tokenizer.context < least:
+        if isinstance(tokenizer, Ids) and tokenizer.context < least:
             key = f"modality.{name}.context"
             short = f"{key}={tokenizer.context} is too short for texts of the data, which have up to {longest} tokens"
             yield f"{short}; at least {least}, or {key}=null"

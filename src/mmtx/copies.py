@@ -21,7 +21,7 @@ class Copy:
         values: fields of its own, of the shapes that the batch's have; the others are the batch's.
         times: item of each token, on the name's clock; None: as the tokenizer has it. A text in blocks of four has
             ``torch.arange(n)[None] // 4``. Tokens of one item attend to each other, and their times no longer tell them
-            apart: rotary positions read the axis ``row`` then, the index of a token in its text.
+            apart: rotary positions read the axis ``index`` then.
         private: only tokens of its own order attend to it.
     """
 

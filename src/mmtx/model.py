@@ -53,6 +53,9 @@ class MultimodalTransformer(nn.Module):
             raise ValueError(f"encode={encode}: names to encode need an encoder, and an encoder needs names")
         if encoder is not None and encoder.dim != backbone.dim:
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
+        if encoder is not None and encoder.base_width != backbone.base_width:
+            problem = f"must equal backbone.base_width={backbone.base_width}"
+            raise InvalidValue("encoder.base_width", encoder.base_width, problem)
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
         self.type_embeddings = make_type_embeddings(
@@ -224,7 +227,8 @@ class MultimodalTransformer(nn.Module):
         lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
         if stack.needs_time_order:
             self._check_time_order(stack, shared_order(groups, clock_of, self.clocks))
-        return join(groups, place, clock_of, self.clocks, memory, lengths, by_time=stack.needs_time_order)
+        needs = {"by_time": stack.needs_time_order, "indexed": stack.needs_index}
+        return join(groups, place, clock_of, self.clocks, memory, lengths, **needs)
 
     def _check_time_order(self, stack: Backbone, shared: str | None) -> None:
         try:

@@ -35,12 +35,23 @@ to clean ones alone::
     time      0   0   1   1   0   0   1   1
     order     0   0   2   2   1   1   3   3
     private   1   1   1   1   0   0   0   0
+
+Where positions read it, tokens also have an index, which counts tokens as time counts items. Of that text it is::
+
+    tokens   N0  N1  N2  N3  C0  C1  C2  C3
+    index     0   1   2   3   0   1   2   3
+
+and of the image and its caption::
+
+    tokens   I0  I1  T0  T1  T2
+    index     0   1   2   3   4
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.attention.rule import Connectivity, Pattern
@@ -58,6 +69,7 @@ def join(
     memory: TokenSet | None = None,
     lengths: tuple[int, ...] | None = None,
     by_time: bool = False,
+    indexed: bool = False,
 ) -> TokenSet:
     """Joins the modalities of each sample, name after name, and derives which tokens attend to which, as drawn above.
 
@@ -69,6 +81,7 @@ def join(
         memory: the encoder's set, for cross-attention.
         lengths: real tokens of each sample, on the host, where they are to be packed.
         by_time: `pack` lays the tokens of each sample in the order of time.
+        indexed: tokens have an index.
     """
     clocks = clocks or {}
     order, position = _order_and_position(groups, clock_of, clocks)
@@ -82,6 +95,7 @@ def join(
         padded=not all(tokens.full for tokens in groups.values()),
         packed=False,
         private=_private(groups),
+        index=_side_by_side(_times(_items_of_one_token(groups), clock_of)) if indexed else None,
     )
     return TokenSet(
         content=_side_by_side([tokens.content for tokens in groups.values()]),
@@ -112,21 +126,34 @@ def _order_and_position(
     groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Order and (time, row, column) of every group, each ``(1 or B, n)`` and ``(1 or B, n, 3)``."""
-    begin: dict[str, Tensor | int] = {}
-    elapsed: Tensor | int = 0
-    for clock in dict.fromkeys(clock_of[name] for name in groups):
-        begin[clock] = elapsed
-        elapsed = elapsed + _num_items([groups[name] for name in groups if clock_of[name] == clock])
-    orders, positions = [], []
-    for rank, (name, tokens) in enumerate(groups.items()):
-        start = begin[clock_of[name]]
-        time = tokens.time + (start[:, None] if isinstance(start, Tensor) else start)
+    orders, positions, times = [], [], _times(groups, clock_of)
+    for rank, (time, (name, tokens)) in enumerate(zip(times, groups.items(), strict=True)):
         mutual = clocks.get(clock_of[name], Clock()).mutual
         orders.append(time * len(groups) + (0 if mutual else rank))
         grid = tokens.coordinates.new_zeros(tokens.coordinates.shape[0], MAX_COORDINATES)
         grid[:, : tokens.coordinates.shape[1]] = tokens.coordinates
         positions.append(torch.cat([time[..., None], grid[None].expand(time.shape[0], -1, -1)], dim=-1))
     return orders, positions
+
+
+def _times(groups: Mapping[str, Tokens], clock_of: Mapping[str, str]) -> list[Int[Tensor, "#B n"]]:
+    """The times of every group, each clock beginning after the last item of those before it."""
+    begin: dict[str, Tensor | int] = {}
+    elapsed: Tensor | int = 0
+    for clock in dict.fromkeys(clock_of[name] for name in groups):
+        begin[clock] = elapsed[:, None] if isinstance(elapsed, Tensor) else elapsed
+        elapsed = elapsed + _num_items([groups[name] for name in groups if clock_of[name] == clock])
+    return [tokens.time + begin[clock_of[name]] for name, tokens in groups.items()]
+
+
+def _items_of_one_token(groups: Mapping[str, Tokens]) -> dict[str, Tokens]:
+    """The groups as if each of their tokens were an item."""
+    alone = {}
+    for name, tokens in groups.items():
+        count = tokens.content.shape[1]
+        time = torch.arange(count, device=tokens.lengths.device)[None]
+        alone[name] = replace(tokens, time=time, num_items=count, timed=False)
+    return alone
 
 
 def _num_items(on_clock: list[Tokens]) -> Tensor | int:

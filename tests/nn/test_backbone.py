@@ -162,16 +162,7 @@ def test_no_bias_anywhere(norm: Any) -> None:
 def test_a_cache_continues_a_causal_text(x: Tensor, name: str) -> None:
     """The query tokens are the last; keys of the others are cached."""
     body = made(positions=POSITIONS[name], window=3, layers="LG", attention=attention(num_kv_heads=1))
-    index = torch.arange(LENGTH)[None]
-    connectivity = Connectivity(
-        order=index,
-        position=torch.stack([index, index, torch.zeros_like(index)], dim=-1),
-        segment=torch.zeros_like(index),
-        valid=torch.ones_like(index, dtype=torch.bool),
-        pattern=Pattern.CAUSAL,
-        padded=False,
-        packed=False,
-    )
+    connectivity = causal()
     whole = body(x, connectivity)
     cache = body.new_cache(LENGTH)
     parts = [body(x[:, :3], connectivity.prefix(3), cache)]
@@ -203,6 +194,7 @@ def causal(rows: int = 1) -> Connectivity:
         pattern=Pattern.CAUSAL,
         padded=False,
         packed=False,
+        index=index,
     )
 
 

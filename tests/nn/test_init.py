@@ -51,6 +51,25 @@ def test_every_weight_has_its_spread(body: Backbone) -> None:
     assert seen == expected.keys()
 
 
+class Experts(nn.Module):
+    writes_residual = ("experts.*.2.weight",)
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.experts = nn.ModuleList(nn.Sequential(nn.Linear(dim, 300), nn.GELU(), nn.Linear(300, dim)) for _ in "ab")
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return sum(expert(x) for expert in self.experts)  # type: ignore[return-value]
+
+
+def test_ones_own_layer_says_what_writes_to_the_stream() -> None:
+    body = backbone(dim=64, num_layers=8, mlp=Experts, init_std=0.02)
+    for layer in (0, 7):
+        first, _, last = body.blocks[layer].mlp.experts[1]
+        assert std(first.weight) == pytest.approx(0.02 * sqrt(768 / 64), rel=0.05)
+        assert std(last.weight) == pytest.approx(0.02 * sqrt(768 / 300) / sqrt(2 * 8), rel=0.05)
+
+
 def test_the_stream_keeps_its_size_over_the_depth() -> None:
     """Every half adds as much as every other, whatever the width, and all together about one layer's worth."""
     sizes = []

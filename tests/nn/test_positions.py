@@ -75,7 +75,7 @@ def test_rotation_leaves_what_no_axis_claims() -> None:
 
 
 def test_rotary_refuses_no_axes() -> None:
-    with pytest.raises(InvalidValue, match="must name one to three of time, row, column"):
+    with pytest.raises(InvalidValue, match="must name some of time, row, column, index"):
         Rotary(axes=[], base=100.0)
 
 

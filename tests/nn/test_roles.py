@@ -83,7 +83,7 @@ def test_of_a_vit() -> None:
     keys = {"pooler": True, "label_smoothing": 0.0, "mixup": 0.0, "dropout": 0.0}
     head = Classify(specs=specs, model=whole, weight=1.0, label="label", pool=FirstPool(name="image"), **keys)
     assert roles_of(Learner(model=whole, objectives={"kind": head}, specs=specs)) == {
-        "model.tokenizers.image.projection.weight": "matrix",
+        "model.tokenizers.image.projection.weight": "input",
         "model.tokenizers.image.projection.bias": "bias",
         "model.tokenizers.image.readouts": "token",
         "model.type_embeddings.image": "embedding",
@@ -106,6 +106,7 @@ def test_of_a_whisper() -> None:
     stem = {f"conv{n}.{part}": role for n in (1, 2) for part, role in (("weight", "filter"), ("bias", "bias"))}
     assert roles_of(learner) == {
         **under("model.tokenizers.audio.stem", stem),
+        "model.tokenizers.audio.stem.conv1.weight": "input",
         "model.tokenizers.text.embedding.weight": "embedding",
         **under("model.backbone", STACK),
         **under("model.backbone.blocks.0", CROSS),

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from builders import Letters, image, image_spec, model, text, text_batch, text_spec
+from builders import Letters, batch_of, image, image_spec, model, text, text_batch, text_spec
 from contracts import check_objective
 from torch import nn
 
+from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
+from mmtx.objectives.base import Score
 from mmtx.objectives.masked_token import MaskedToken
 
 SPECS = {"text": text_spec(11, 20, Letters())}
@@ -22,6 +24,14 @@ def made(whole: Any = None, **changes: Any) -> tuple[Any, MaskedToken]:
     whole = whole or model({"text": text(SPECS["text"], causal=changes.pop("causal", False))})
     keys = {"weight": 1.0, "text": "text", "mask": 0, "share": 0.25, "activation": nn.GELU(), "norm_eps": 1e-12}
     return whole, MaskedToken(specs=SPECS, model=whole, **{**keys, **changes}).eval()
+
+
+def prepare(objective: MaskedToken, whole: Any, batch: Batch, seed: int = 0) -> Batch:
+    return objective.prepare(whole, batch, torch.Generator().manual_seed(seed))
+
+
+def score_of(objective: MaskedToken, whole: Any, batch: Batch, seed: int = 0) -> Score:
+    return objective(whole, prepare(objective, whole, batch, seed))
 
 
 def test_contract() -> None:
@@ -39,32 +49,16 @@ def test_loss_by_hand(training: bool) -> None:
     whole, objective = made()
     objective.train(training)
     batch = text_batch([20, 13, 1, 0])
-    chosen = None
-    original = objective._choose
-
-    def record(allowed: Any) -> Any:
-        nonlocal chosen
-        chosen = original(allowed)
-        return chosen
-
-    objective._choose = record  # type: ignore[method-assign]
-    hidden: list[torch.Tensor] = []
-    original_hide = objective._hide
-
-    def record_hidden(ids: Any, which: Any) -> Any:
-        hidden.append(original_hide(ids, which))
-        return hidden[0]
-
-    objective._hide = record_hidden  # type: ignore[method-assign]
-    score, ids = objective(whole, batch), batch["text"]["ids"]
-    assert chosen is not None
+    prepared = prepare(objective, whole, batch)
+    score, ids, hidden = objective(whole, prepared), batch["text"]["ids"], prepared["text"]["ids"]
+    chosen = prepared["text"]["chosen"]
     allowed = (torch.arange(20)[None] < batch.lengths["text"][:, None]) & (ids != 9) & (ids != 10)
     expected = [min(max(1, round(0.25 * n)), n) for n in allowed.sum(1).tolist()]
     assert chosen.sum(1).tolist() == expected
     assert not (chosen & ~allowed).any()
-    assert torch.equal(hidden[0][~chosen], ids[~chosen])
-    assert int(score.count) == int(objective.count(batch)) == sum(expected)
-    inputs = batch.with_name("text", {"ids": hidden[0]}, batch.lengths["text"])
+    assert torch.equal(hidden[~chosen], ids[~chosen])
+    assert int(score.count) == int(objective.count(prepared)) == sum(expected)
+    inputs = batch.with_name("text", {"ids": hidden}, batch.lengths["text"])
     states = objective.transform(whole(inputs).tokens("text"))
     logits = states @ whole.tokenizers["text"].embedding.weight.T + objective.bias
     loss = F.cross_entropy(logits[chosen], ids[chosen], reduction="sum")
@@ -75,29 +69,38 @@ def test_packed_rows_are_packed_and_say_the_same() -> None:
     """The loss is computed on real tokens only, and so are the examples."""
     whole, objective = made()
     batch, shapes = text_batch([20, 3, 1, 2]), []
-    expected = objective(whole, batch).vector(), objective.examples(whole, batch)
+    expected = score_of(objective, whole, batch).vector(), objective.examples(whole, batch)
     whole.backbone.blocks[0].register_forward_pre_hook(lambda _, given: shapes.append(tuple(given[0].shape)))
-    torch.testing.assert_close(objective(whole, batch.packed()).vector(), expected[0])
+    torch.testing.assert_close(score_of(objective, whole, batch.packed()).vector(), expected[0])
     assert objective.examples(whole, batch.packed()) == expected[1]
     assert shapes == [(1, 26, 24)] * 2
 
 
 def test_eight_in_ten_become_the_mask() -> None:
-    _, objective = made(share=1.0)
+    whole, objective = made(share=1.0)
     ids = torch.randint(1, 9, (400, 50))
-    torch.manual_seed(0)
-    hidden = objective.train()._hide(ids, torch.ones_like(ids, dtype=torch.bool))
+    batch = batch_of({"text": {"ids": ids}}, {"text": [50] * 400})
+    hidden = prepare(objective.train(), whole, batch)["text"]["ids"]
     assert float((hidden == 0).float().mean()) == pytest.approx(0.8 + 0.1 / 11, abs=0.01)
     assert float((hidden == ids).float().mean()) == pytest.approx(0.1 + 0.1 / 11, abs=0.01)
+
+
+def test_training_hides_what_the_generator_of_its_step_draws() -> None:
+    """And the global generator, which dropout draws from, is left as it is."""
+    whole, objective = made()
+    batch, before = text_batch([20, 13, 7]), torch.get_rng_state()
+    first, again, other = (prepare(objective.train(), whole, batch, seed)["text"]["ids"] for seed in (1, 1, 2))
+    assert first.equal(again) and not first.equal(other)
+    assert torch.get_rng_state().equal(before)
 
 
 def test_evaluation_is_the_same_every_time() -> None:
     whole, objective = made()
     batch = text_batch([20, 13, 7])
-    first, second = objective(whole, batch), objective(whole, batch)
+    first, second = (score_of(objective, whole, batch, seed) for seed in (0, 1))
     assert torch.equal(first.loss_sum, second.loss_sum)
-    alone = objective(whole, text_batch([20, 13, 7]).select(slice(0, 1)))
-    assert float(alone.loss_sum) < float(first.loss_sum)
+    together, alone = (prepare(objective, whole, part)["text"] for part in (batch, batch.select(slice(0, 1))))
+    assert all(alone[key][0].equal(together[key][0]) for key in ("ids", "chosen"))
     assert len(objective.examples(whole, batch)) == 3
 
 

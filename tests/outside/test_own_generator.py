@@ -1,62 +1,39 @@
 """An objective from outside that corrupts its batch and generates by its own sampler, as docs/extending.md shows it."""
 
-import importlib.util
 import json
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 from builders import Letters, model, text, text_spec
 from contracts import check_objective
-from run_cli import TINY, mmtx, text_of
-from test_resume import assert_same_run, play
+from outside_module import outside_module
+from packages import plugin, train, unpack
+from run_cli import mmtx, text_of
 from wandb_file import read_wandb_file
 
 from mmtx.batch import fake_batch
 from mmtx.learner import Learner
 
-PACKAGE = Path(__file__).parent / "own_generator"
-GUIDE = (Path(__file__).parents[2] / "docs" / "extending.md").read_text()
-LAB = ["plugins=[unmask]"]
-WORDS = [
-    *("train", *LAB, "data=text_file", "data.path=text.txt", "data.context=11", "objective=[unmask]", *TINY[:3]),
-    *("modality=[text]", "modality.text.causal=false", "trainer.max_steps=20", "log_every_steps=1"),
-    *(
-        "trainer.val_every_steps=10",
-        "loader.batch_size=4",
-        "checkpoint.every_steps=7",
-        "trainer.accumulate_grad_batches=2",
-        "optim.warmup_steps=0",
-    ),
-]
+UNMASK = outside_module("own_generator/unmask.py").Unmask
+LAB, SHOWN = plugin("own_generator"), ["logger=[wandb]", "callbacks=[samples]"]
 OFFLINE = {"WANDB_MODE": "offline", "WANDB_API_KEY": None}
 
 
 def made():
     """The objective on a small model, whose vocabulary has letters alone."""
-    spec = importlib.util.spec_from_file_location("unmask", PACKAGE / "unmask.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     specs = {"text": text_spec(9, vocabulary=Letters(marks=False))}
     whole = model({"text": text(specs["text"], causal=False)})
-    return module.Unmask(specs=specs, model=whole, weight=1.0, text="text"), whole, specs
+    objective = UNMASK(specs=specs, model=whole, weight=1.0, text="text")
+    return objective, whole, specs
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The package, and a run of it of 20 steps that W&B logged offline."""
-    folder = tmp_path_factory.mktemp("outside")
-    shutil.copytree(PACKAGE, folder, dirs_exist_ok=True)
-    (folder / "text.txt").write_text("to be or not to be, that is the question.\n" * 20)
-    done = mmtx(*WORDS, "run_dir=run", cwd=folder, env={**OFFLINE, "HOME": str(folder)})
+    folder = unpack("own_generator", tmp_path_factory.mktemp("outside"))
+    done = mmtx(*train("own_generator"), *SHOWN, "run_dir=run", cwd=folder, env={**OFFLINE, "HOME": str(folder)})
     assert done.returncode == 0, text_of(done)
     return folder
-
-
-def test_the_guide_shows_the_package():
-    for file in ("unmask.py", "conf/objective/unmask.yaml"):
-        assert (PACKAGE / file).read_text().split('"""\n\n', 1)[-1] in GUIDE, file
 
 
 def test_it_keeps_the_contract_of_objectives():
@@ -86,20 +63,6 @@ def test_what_is_corrupted_is_known_before_it_is_counted():
     assert "masked" not in batch["text"]
 
 
-def test_it_resumes_bit_for_bit(folder):
-    words = [*WORDS, "logger=[]", "callbacks=[]"]
-    whole, stopped = play(
-        [
-            {"cwd": str(folder), "words": [*words, "run_dir=whole"]},
-            {"cwd": str(folder), "words": [*words, "run_dir=stopped"], "at": "step.before_update", "nth": 12},
-        ]
-    )
-    assert whole["code"] == 0 and stopped["code"] == -9, (whole, stopped)
-    done = mmtx("resume", "stopped", *LAB, cwd=folder)
-    assert done.returncode == 0, text_of(done)
-    assert_same_run(folder / "stopped", folder / "whole")
-
-
 def test_it_generates(folder):
     listed = mmtx("generate", "run", *LAB, "--help", cwd=folder)
     assert "A text that is unmasked in a few passes" in listed.stdout, text_of(listed)
@@ -126,18 +89,3 @@ def test_it_is_seen(folder):
     (file,) = (folder / "run").glob("wandb/offline-run-*/run-*.wandb")
     media = {key for row in read_wandb_file(file).media for key in row}
     assert {key.split("/")[1] for key in media if key.startswith("samples/")} >= {"unmask", "passes_unmask"}
-
-
-def test_on_two_ranks_packed(folder):
-    words = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.packing=true", "logger=[]", "callbacks=[]"]
-    done = mmtx(*WORDS, *words, "run_dir=two", cwd=folder, timeout=300)
-    assert done.returncode == 0, text_of(done)
-
-
-@pytest.mark.slow
-def test_compiled(folder):
-    words = ["backbone.compile=true", "logger=[]", "callbacks=[]", "run_dir=compiled"]
-    done = mmtx(*WORDS, *words, cwd=folder, timeout=300)
-    assert done.returncode == 0, text_of(done)
-    one, other = (json.loads((folder / run / "metrics.json").read_text()) for run in ("compiled", "run"))
-    assert one["val/loss"] == pytest.approx(other["val/loss"], rel=1e-3)

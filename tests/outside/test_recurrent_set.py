@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -31,8 +30,9 @@ from builders import (
     text_batch,
     text_spec,
 )
+from packages import logged, unpack
 from run_cli import mmtx, text_of
-from test_recurrent_mixer import GRU, LAB, PACKAGE, losses
+from test_recurrent_mixer import GRU, LAB
 from torch import Tensor
 from toy_environment import MAX_STEPS, SCALE, SEEDS, SPECS, TARGETS, Counter, made, rolled, with_length
 
@@ -189,7 +189,7 @@ def test_shares_of_attention_are_those_between_names() -> None:
 
 def test_a_decision_transformer_with_a_recurrence_trains_from_the_command_line(tmp_path: Path) -> None:
     """Padded and packed the same."""
-    shutil.copytree(PACKAGE, tmp_path, dirs_exist_ok=True)
+    unpack("recurrent_mixer", tmp_path)
     words = [
         *("data=key_to_door", "data.size=4", "data.num_episodes=40", "modality=[return,state,action]"),
         *("objective=[action]", "backbone=recurrent", "backbone.dim=16", "backbone.num_layers=2", "logger=[]"),
@@ -201,7 +201,7 @@ def test_a_decision_transformer_with_a_recurrence_trains_from_the_command_line(t
         run = ["train", *LAB, *words, f"loader.packing={packing}", f"run_dir={packing}"]
         done = mmtx(*run, cwd=tmp_path, env=env)
         assert done.returncode == 0, text_of(done)
-        found.append(losses(tmp_path / packing))
+        found.append(logged(tmp_path / packing))
     assert len(found[0]) == 20
     assert found[1] == pytest.approx(found[0], rel=1e-4)
 

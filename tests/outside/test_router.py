@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,22 +10,15 @@ import pytest
 import torch
 from builders import KINDS, backbone, model, text, text_batch
 from outside_module import outside_module
-from run_cli import TINY, mmtx, text_of
-from test_resume import assert_same_run, play
+from packages import logged, train, unpack
+from test_resume import play
 from torch import Tensor, nn
 
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layer_kind import LayerKind
 
-PACKAGE = Path(__file__).parent / "router"
-GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 EXPERTS = outside_module("router/my_lab/experts.py")
-WORDS = [
-    *("plugins=[my_lab]", "experiment=spell_digits", "objective=[next_token,balance]", *TINY, "callbacks=[]"),
-    *("backbone=experts", "backbone.num_layers=2", "loader.batch_size=16", "trainer.max_steps=20", "logger=[]"),
-    *("optim.warmup_steps=0", "checkpoint.every_steps=5", "objective.balance.weight=1.0"),
-]
-"""Names of digits have three to five letters, so rows are padded."""
+WORDS = [*train("router"), "loader.batch_size=16"]
 LENGTHS = [3, 8, 0, 1, 5]
 
 
@@ -44,11 +35,6 @@ def statistics_and_gradients(whole: MultimodalTransformer, batch: Any) -> tuple[
     loss = hidden.square().sum() + sum(value.square().sum() for name, value in found.items() if "probability" in name)
     loss.backward()
     return {name: value.detach() for name, value in found.items()}, [each.grad for each in whole.parameters()]
-
-
-def test_the_guide_shows_it() -> None:
-    for file in ("my_lab/experts.py", "conf/backbone/experts.yaml", "conf/objective/balance.yaml"):
-        assert f"`{file}`" in GUIDE.read_text() and (PACKAGE / file).read_text() in GUIDE.read_text()
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -84,40 +70,24 @@ def test_packed_compiled_and_recomputed_layers_count_alike(monkeypatch: pytest.M
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the package: a whole run with dropout; one that was killed and resumed; and one padded
-    batch, which on two ranks is packed micro-batches."""
-    folder = tmp_path_factory.mktemp("lab")
-    shutil.copytree(PACKAGE, folder, dirs_exist_ok=True)
-    noise = ["backbone.dropout=0.1"]
+    """A working directory with the package: one padded batch a step, which on two ranks is packed micro-batches."""
+    folder = unpack("router", tmp_path_factory.mktemp("lab"))
     both = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"]
     cases = [
-        {"words": ["train", *WORDS, *noise, "run_dir=whole"]},
-        {"words": ["train", *WORDS, *noise, "run_dir=run"], "at": "step.after_backward", "nth": 13},
-        {"words": ["resume", "run", "plugins=[my_lab]"]},
-        {"words": ["train", *WORDS, "callbacks=[samples]", "run_dir=one"]},
-        {"words": ["train", *WORDS, *both, "loader.packing=true", "run_dir=ddp"]},
-        {"words": ["train", *WORDS, *both, "trainer.strategy=fsdp2", "run_dir=fsdp2"]},
-        {"words": ["check", *WORDS, "backbone=transformer"]},
+        {"words": [*WORDS, "callbacks=[samples]", "run_dir=one"]},
+        {"words": [*WORDS, *both, "loader.packing=true", "run_dir=ddp"]},
+        {"words": [*WORDS, *both, "trainer.strategy=fsdp2", "run_dir=fsdp2"]},
+        {"words": ["check", *WORDS[1:], "backbone=transformer"]},
     ]
     done = play([{"cwd": str(folder), **case} for case in cases])
-    assert [each["code"] for each in done] == [0, -9, 0, 0, 0, 0, 2], [each["output"] for each in done]
+    assert [each["code"] for each in done] == [0, 0, 0, 2], [each["output"] for each in done]
     (folder / "refused.txt").write_text(done[-1]["output"])
     return folder
 
 
-def logged(run: Path, metric: str = "train/loss") -> list[float]:
-    rows = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    return [row[metric] for row in rows if metric in row]
-
-
-def test_it_trains_and_goes_on_bit_for_bit(lab: Path) -> None:
-    assert len(logged(lab / "whole")) == 20 and logged(lab / "whole")[-1] < logged(lab / "whole")[0]
-    assert all(0.25 <= share <= 1 for share in logged(lab / "whole", "train/busiest"))
-    assert_same_run(lab / "run", lab / "whole")
-
-
 @pytest.mark.parametrize("run", ["ddp", "fsdp2"])
 def test_micro_batches_on_two_ranks_are_one_batch(lab: Path, run: str) -> None:
+    assert all(0.25 <= share <= 1 for share in logged(lab / run, "train/busiest"))
     for metric in ("train/loss", "train/balance/loss", "train/busiest", "train/grad_norm"):
         assert logged(lab / run, metric) == pytest.approx(logged(lab / "one", metric), rel=1e-3), metric
 
@@ -130,10 +100,3 @@ def test_an_objective_that_predicts_nothing_shows_nothing(lab: Path) -> None:
 def test_without_layers_that_count_it_is_refused(lab: Path) -> None:
     refused = (lab / "refused.txt").read_text()
     assert "objective.balance uses statistics of layers, and no layer counts anything; choose a backbone.mlp" in refused
-
-
-@pytest.mark.slow
-def test_compiled_it_is_the_same_run(lab: Path) -> None:
-    done = mmtx("train", *WORDS, "backbone.compile=true", "run_dir=compiled", cwd=lab, timeout=600)
-    assert done.returncode == 0, text_of(done)
-    assert logged(lab / "compiled") == pytest.approx(logged(lab / "one"), rel=1e-3)

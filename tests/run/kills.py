@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 import types
+from functools import partialmethod
 
 import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
 import torch
@@ -105,6 +106,11 @@ def close_output():
         os.close(read)
 
 
+def compile_eagerly():
+    """From now on: what is compiled is traced and run as before, without a compiler's minutes."""
+    torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend="eager")
+
+
 def overflow(module):
     """In the gradients of this rank, which are its shards."""
     with torch.no_grad():
@@ -130,6 +136,7 @@ DEEDS = {
     "hang": lambda *_: time.sleep(1000),
     "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
     "wait": lambda *_: time.sleep(1.5),
+    "compile_eagerly": lambda *_: compile_eagerly(),
     "overflow": lambda module, *_: overflow(module),
     "nan": lambda module, losses, *_: losses.fill_(float("nan")),
 }

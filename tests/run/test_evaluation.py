@@ -3,6 +3,9 @@
 import pytest
 from run_cli import TINY, mmtx, text_of
 
+from mmtx.run import evaluation
+from mmtx.run.evaluation import DEFAULTS, evaluate_run
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
@@ -35,3 +38,13 @@ def test_what_it_does_not_read_is_refused(folder, option, message):
 def test_other_keys_of_the_data_are_taken(folder):
     done = mmtx("evaluate", "run", "split=val", "loader.eval_batch_size=7", cwd=folder)
     assert done.returncode == 0 and '"val/loss"' in done.stdout, text_of(done)
+
+
+def test_it_computes_where_training_would(folder, monkeypatch):
+    """On the device that ``trainer.accelerator=auto`` is; one without memory gives no numbers."""
+    chosen = {"auto": "cpu"}
+    monkeypatch.setattr(evaluation, "device_type", chosen.__getitem__)
+    assert "val/loss" in evaluate_run(str(folder / "run"), {**DEFAULTS, "split": "val"}, [])
+    chosen["auto"] = "meta"
+    with pytest.raises(NotImplementedError, match="meta"):
+        evaluate_run(str(folder / "run"), {**DEFAULTS, "split": "val"}, [])

@@ -1,6 +1,7 @@
 """Optimisers by role: each against the library's own, step by step."""
 
 import copy
+import json
 
 import pytest
 import torch
@@ -129,6 +130,37 @@ def test_rates_of_roles():
     assert rates[id(module.out.weight)] == (0.01, 0.1) and rates[id(module.both.bias)] == (0.01, 0.0)
 
 
+WIDER = ("backbone.dim=64", "backbone.base_width=16", "optim.lr=0.01")
+
+
+def rates_in(*words):
+    experiment = build(["experiment=spell_digits", *TINY, *WIDER, "objective.next_token.tied=false", *words])
+    groups = experiment.optimisation.optimizer(experiment.learner).param_groups
+    names = {id(parameter): name for name, parameter in experiment.learner.named_parameters()}
+    return {names[id(p)]: (g["lr"], g["weight_decay"]) for g in groups for p in g["params"]}
+
+
+def test_a_wider_model_learns_slower_where_its_features_are_multiplied():
+    expected = {
+        "model.backbone.blocks.0.attention.qkv.weight": (0.0025, 0.4),
+        "model.backbone.blocks.0.mlp.down.weight": (0.0025, 0.4),
+        "objectives.next_token.head.projection.weight": (0.0025, 0.4),
+        "model.tokenizers.image.projection.weight": (0.01, 0.1),
+        "model.tokenizers.text.embedding.weight": (0.01, 0.0),
+        "model.backbone.blocks.0.mlp.down.bias": (0.01, 0.0),
+    }
+    assert rates_in().items() >= expected.items()
+    assert rates_in("optim=schedule_free", "optim.lr=0.01").items() >= expected.items()
+    matrix = {name: (0.01, 0.1) for name in expected if "blocks" in name and "weight" in name}
+    assert rates_in("optim=muon", "optim.matrices.adjust_lr_fn=original").items() >= {**expected, **matrix}.items()
+
+
+def test_the_rate_that_is_logged_is_that_of_the_key(tmp_path):
+    train_here(tmp_path / "run", "loader.batch_size=8", *WIDER, "optim.warmup_steps=0", "optim/schedule=constant")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {row["train/lr"] for row in rows if "train/lr" in row} == {0.01}
+
+
 def test_groups_have_every_parameter_once_and_no_frozen_one():
     module = Pair()
     module.out.weight.requires_grad_(False)
@@ -177,6 +209,8 @@ def test_what_schedule_free_averages_is_loaded(tmp_path):
         (["optim=schedule_free", "optim.eps=1e-8"], "optim.eps=1e-08 is AdamW's"),
         (["optim=schedule_free", "optim.ema_decay=0.9"], "optim.ema_decay=0.9 does not go with optim.rest"),
         (["optim=schedule_free", "optim.rest.betas=[0.0, 0.9]"], "optim.rest.betas=[0.0, 0.9] must be two numbers"),
+        (["optim=muon", "backbone.base_width=32"], "optim.matrices.adjust_lr_fn=match_rms_adamw makes larger steps in"),
+        (["backbone.base_width=15"], "backbone.base_width=15 is not a multiple of num_heads=2"),
         (["optim=muon", "optim.matrices.momentum=-1"], "optim: momentum should be >= 0 but is: -1"),
     ],
 )

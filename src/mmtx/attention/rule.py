@@ -49,6 +49,7 @@ class Connectivity:
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
         private: only tokens of its own order attend to the token; None is a promise that none is private.
         time_order: in which the tokens of each row were laid; None: name after name.
+        index: of each token among those of its sample, for positions that read it; None: nothing does.
     """
 
     order: Int[Tensor, "#B N"]
@@ -62,6 +63,7 @@ class Connectivity:
     num_queries: int | None = None
     private: Bool[Tensor, "#B N"] | None = None
     time_order: TimeOrder | None = None
+    index: Int[Tensor, "#B N"] | None = None
 
     def __len__(self) -> int:
         return self.order.shape[1]
@@ -74,6 +76,10 @@ class Connectivity:
     @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
         return self.position[:, self._first_query :]
+
+    @property
+    def query_index(self) -> Int[Tensor, "#B Q"] | None:
+        return None if self.index is None else self.index[:, self._first_query :]
 
     @property
     def query_segment(self) -> Int[Tensor, "#B Q"]:
@@ -113,8 +119,8 @@ class Connectivity:
 
     def _map(self, of: Callable[[Tensor], Tensor]) -> Connectivity:
         order, position, segment, valid = of(self.order), of(self.position), of(self.segment), of(self.valid)
-        private = None if self.private is None else of(self.private)
-        made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private)
+        private, index = (None if values is None else of(values) for values in (self.private, self.index))
+        made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private, index=index)
         return replace(made, packing=None, time_order=None)
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:

@@ -22,10 +22,10 @@ def seed_step(seed: int, step: int, rank: int) -> None:
         torch.cuda.manual_seed(number)
 
 
-def step_generator(seed: int, step: int, rank: int, device: torch.device) -> torch.Generator:
-    """A generator for one optimiser step of one rank, apart from those that `seed_step` seeds, so that what an
-    objective draws from it leaves dropout as it is."""
-    return torch.Generator(device).manual_seed(hash_seed(seed, step, rank, 1))
+def block_generator(seed: int, step: int, block: int, device: torch.device) -> torch.Generator:
+    """A generator for one block of an optimiser step (`TrainSampler`), whichever rank has it, apart from those that
+    `seed_step` seeds, so that what an objective draws from it leaves dropout as it is."""
+    return torch.Generator(device).manual_seed(hash_seed(seed, step, block, 1))
 
 
 def _seed_cpu(number: int) -> None:

@@ -14,6 +14,7 @@ from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.low_rank import LoRA, freeze
+from mmtx.nn.width import shrink_heads
 from mmtx.tokens import Clock
 
 STAND_IN_DIM = 768
@@ -79,6 +80,7 @@ def make_learner(
     learner = Learner(
         model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
     )
+    shrink_heads(learner)
     for path, change in (("freeze", _freeze), ("lora", _add_updates)):
         if config[path] and attempt(path, partial(change, learner, config)) is None:
             return None

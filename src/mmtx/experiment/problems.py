@@ -55,6 +55,8 @@ def training_problems(
     for key in ("matrices", "rest") if training.is_sharded and optimisation is not None else ():
         if getattr(optimisation, key) is not None:
             yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"
+    if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
+        yield from _growing_steps(optimisation)
     if learner is not None and data is not None and data.packing:
         yield from _unpackable(learner)
     if training.device_type == "cpu" and learner is not None:
@@ -62,6 +64,14 @@ def training_problems(
         for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
             problem = "cannot train here, as FlexAttention does not support backward on CPU"
             yield f"{key}.flex=true {problem}; set {key}.flex=false"
+
+
+def _growing_steps(optimisation: Optimisation) -> Iterator[str]:
+    """Muon as large as AdamW: its steps grow with the root of the width."""
+    scale = getattr(optimisation.matrices, "keywords", {}).get("adjust_lr_fn")
+    if scale == "match_rms_adamw":
+        problem = "makes larger steps in a wider model, which backbone.base_width does not know"
+        yield f"optim.matrices.adjust_lr_fn={scale} {problem}; set it to original, and optim.rates.matrix to its rate"
 
 
 def _unpackable(learner: Learner) -> Iterator[str]:

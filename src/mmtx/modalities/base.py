@@ -1,12 +1,14 @@
 """The interface of tokenizers."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
+from mmtx.nn.roles import Role
 from mmtx.tokens import Tokens
 
 
@@ -24,6 +26,9 @@ class Tokenizer(nn.Module, ABC):
     coded: tuple[str, ...] = ()
     """Parameters with a row for each code of the data: each class, or each id of a vocabulary. A model that starts from
     another's weights takes these rows by the names of the codes."""
+
+    roles: Mapping[str, Role] = {"projection.weight": "input"}
+    """Of parameters, see `mmtx.nn.roles`."""
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__()

@@ -65,15 +65,23 @@ class Shares(Protocol):
 
 @runtime_checkable
 class Ids(Protocol):
-    """A tokenizer of ids whose text can be written id by id.
+    """A tokenizer of the ragged field ``ids``, a token for each: of a text, or of sound in codes. Objectives predict
+    these ids, and where it is causal, they are written id by id.
 
     Attributes:
+        vocab_size: ids are those below it.
         context: the longest text in tokens.
         causal: whether every token attends to its past only.
     """
 
+    vocab_size: int
     context: int
     causal: bool
+
+    @property
+    def id_vectors(self) -> Float[Tensor, "V D"]:
+        """A vector of each id, from the tokenizer's own parameters: hidden states are scored by their products with
+        these (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
 
     def embed(self, ids: Int[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
         """The content of ids, whatever their positions."""

@@ -28,7 +28,7 @@ class Image(Tokenizer):
         std: divides them after.
     """
 
-    roles = {"readouts": "token"}
+    roles = {"projection.weight": "input", "readouts": "token"}
     panel = Panel()
     mean: Tensor
     std: Tensor

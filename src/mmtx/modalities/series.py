@@ -36,6 +36,7 @@ class Series(Tokenizer):
             if shape or field.num_classes is None:
                 raise ValueError("the data's field 'class' must be one class per step and declare num_classes")
             self.projection, self.coded = nn.Embedding(field.num_classes, dim), ("projection.weight",)
+            self.roles = {"projection.weight": "embedding"}
 
     @property
     def extent(self) -> tuple[int, ...]:

@@ -37,6 +37,8 @@ class Patches(Stem):
         mels: bins of a patch; None: all, so that a patch is a slice of time.
     """
 
+    roles = {"projection.weight": "input"}
+
     def __init__(self, n_mels: int, dim: int, *, frames: int, mels: int | None) -> None:
         super().__init__()
         mels = n_mels if mels is None else mels
@@ -61,6 +63,8 @@ class Patches(Stem):
 
 class Convolution(Stem):
     """Whisper's two convolutions over time, the second of stride 2 (Radford et al. 2022, section 2.2)."""
+
+    roles = {"conv1.weight": "input"}
 
     def __init__(self, n_mels: int, dim: int) -> None:
         super().__init__()

@@ -67,6 +67,7 @@ class Attention(Mixer):
     """
 
     roles = {"biases.*": "bias"}
+    writes_residual = ("out.weight",)
     head_dim: int
     packs = True
 
@@ -94,6 +95,7 @@ class Attention(Mixer):
             if linear not in LINEARS:
                 raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
         check_fraction("attention.dropout", dropout)
+        self.dim, self.heads_grow = dim, head_dim is None
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim or dim // num_heads
         self.dropout, self.scale = dropout, None if scale else 1.0
         kv_width = num_kv_heads * self.head_dim
@@ -146,6 +148,18 @@ class Attention(Mixer):
 
     def new_cache(self, capacity: int) -> KeyValueCache:
         return KeyValueCache(capacity)
+
+    def scale_scores(self, base_width: int) -> None:
+        """Divides scores by the width of heads instead of its root where it grows with the model: queries and keys
+        become alike. Where `head_dim` is given, wider models have more heads, and scores stay as they are."""
+        if self.heads_grow and base_width % self.num_heads:
+            raise InvalidValue("base_width", base_width, f"is not a multiple of num_heads={self.num_heads}")
+        if not self.heads_grow and self.num_heads * base_width % self.dim:
+            heads = f"{self.num_heads * base_width / self.dim:g} heads of attention.head_dim={self.head_dim}"
+            raise InvalidValue("base_width", base_width, f"would have {heads}, for num_heads={self.num_heads} here")
+        if self.heads_grow and base_width != self.dim:
+            ratio = self.dim / base_width
+            self.scale = (self.head_dim * ratio) ** -0.5 if self.scale is None else self.scale / ratio
 
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0

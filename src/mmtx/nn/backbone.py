@@ -18,6 +18,7 @@ from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
 from mmtx.nn.recomputation import Recomputation, recomputed
+from mmtx.nn.width import width_ratio
 
 
 class Backbone(nn.Module):
@@ -47,6 +48,7 @@ class Backbone(nn.Module):
             ``selective`` (all but matrix products and attention), or whole ``blocks``.
         compile: compile each block with `torch.compile`.
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
+        base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Backbone(nn.Module):
         activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
+        base_width: int | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
@@ -80,6 +83,7 @@ class Backbone(nn.Module):
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
         self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
+        self.base_width, self.width_ratio = base_width, width_ratio(dim, base_width)
         self.activation_checkpointing, self.flex, self.is_compiled = activation_checkpointing, flex, compile
         self.input_norm, self.embed_dropout = norm(dim) if input_norm else nn.Identity(), nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
@@ -103,6 +107,8 @@ class Backbone(nn.Module):
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
         _check_head_dims(dim, positions.rotary, self._head_dims)
         self.final_norm = norm(dim) if final_norm else nn.Identity()
+        if base_width is not None:
+            self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         if compile:
             for block in self.blocks:
@@ -152,6 +158,12 @@ class Backbone(nn.Module):
         """A mixer needs its tokens in the order of time."""
         return any(layer.mixes.needs_time_order for layer in self._layers)
 
+    @property
+    def needs_index(self) -> bool:
+        """Positions read the index of a token."""
+        rotary = self.positions.rotary
+        return rotary is not None and "index" in rotary.axes
+
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
@@ -175,13 +187,18 @@ class Backbone(nn.Module):
     def _layers(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
 
+    def _scale_scores(self, base_width: int) -> None:
+        for layer in self._layers:
+            layer.scale_scores(base_width)
+
     def _contexts(self, connectivity: Connectivity, memory: Memory | None, past: int) -> list[LayerContext]:
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing()
-        rotary, position = self.positions.rotary, connectivity.query_position
+        rotary, widths = self.positions.rotary, set(self._head_dims)
+        position, index = connectivity.query_position, connectivity.query_index
         renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
-        tables = {width: rotary.table(position, width) if rotary and width else None for width in set(self._head_dims)}
+        tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
         known = partial(
             LayerContext,
             valid=connectivity.query_valid,

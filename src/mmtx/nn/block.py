@@ -53,6 +53,12 @@ class Block(nn.Module):
         assert isinstance(mixer, Mixer)
         return mixer
 
+    def scale_scores(self, base_width: int) -> None:
+        """Scales what attends for a model that was tuned at another width, see `Mixer.scale_scores`."""
+        for mixer in (self.mixes, getattr(self, "cross_attention", None)):
+            if mixer is not None:
+                mixer.scale_scores(base_width)
+
     def forward(
         self,
         x: Float[Tensor, "B N D"],

@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from mmtx.nn.roles import LOOKED_UP, MULTIPLYING, known_roles
+from mmtx.nn.roles import LOOKED_UP, MULTIPLYING, known_roles, residual_writers
 
 STANDARD_WIDTH = 768
 """The width at which GPT-2, BERT and ViT chose a standard deviation of 0.02."""
@@ -14,16 +14,16 @@ def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> N
     """Draws weights from normal distributions, by their roles; biases are zero. Other parameters stay as they are.
 
     What multiplies gets `std` at a fan-in of 768, as in GPT-2, BERT and ViT, and at any other the same output variance:
-    ``std · sqrt(768 / fan_in)``, for 0.02 close to PyTorch's own ``1 / sqrt(3 fan_in)``. The last linear map of each
-    half of a block is divided by the root of the number of residual additions, so that the residual stream keeps its
-    variance over the depth (Radford et al. 2019, section 2.3). Embeddings and tables of positions get `std`.
+    ``std · sqrt(768 / fan_in)``, for 0.02 close to PyTorch's own ``1 / sqrt(3 fan_in)``. What writes to the
+    residual stream (`residual_writers`) is divided by the root of the number of its additions, so that the stream keeps
+    its variance over the depth (Radford et al. 2019, section 2.3). Embeddings and tables of positions get `std`.
 
     Args:
         module: initialised in place, children included.
         std: standard deviation at a fan-in of 768.
         residual_outputs: halves of blocks that write to the residual stream.
     """
-    roles = known_roles(module)
+    roles, writers = known_roles(module), residual_writers(module)
     for name, parameter in module.named_parameters():
         role, path = roles.get(name), name.rpartition(".")[0]
         if role in LOOKED_UP:
@@ -32,7 +32,6 @@ def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> N
             is_transposed = getattr(module.get_submodule(path), "transposed", False)  # of a convolution: inputs first
             fan_in = (parameter[:, 0] if is_transposed else parameter[0]).numel()
             scaled = std * math.sqrt(STANDARD_WIDTH / fan_in)
-            writes_residual = path.endswith(("attention.out", ".mlp.down"))
-            nn.init.normal_(parameter, std=scaled / math.sqrt(residual_outputs) if writes_residual else scaled)
+            nn.init.normal_(parameter, std=scaled / math.sqrt(residual_outputs) if name in writers else scaled)
         elif role == "bias":
             nn.init.zeros_(parameter)

@@ -42,3 +42,10 @@ class Mixer(nn.Module, ABC):
     def new_cache(self, capacity: int) -> MixerCache | None:
         """An empty cache for at most `capacity` tokens; None: it cannot go on token by token."""
         return None
+
+    def scale_scores(self, base_width: int) -> None:  # noqa: B027
+        """Scales scores so that they stay as large as at another width, where there are any (`mmtx.nn.width`).
+
+        Raises:
+            InvalidValue: there is no such mixer of that width.
+        """

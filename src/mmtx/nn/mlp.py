@@ -17,6 +17,8 @@ class MLP(nn.Module):
         bias: biases in both linear maps.
     """
 
+    writes_residual = ("down.weight",)
+
     def __init__(
         self, dim: int, *, activation: nn.Module, expansion: float, multiple_of: int, gated: bool, bias: bool
     ) -> None:

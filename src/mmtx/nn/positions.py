@@ -1,7 +1,7 @@
 """Position schemes: embeddings added to tokens, rotations of queries and keys, and biases of attention scores.
 
 A token's position is (time, row, column). Added embeddings use a modality's own coordinates; rotations and biases use
-the position in the set.
+the position in the set, and rotations also the index of a token, which counts tokens where time counts items.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue
 
-AXES = ("time", "row", "column")
+AXES = ("time", "row", "column", "index")
 
 RotaryTable = tuple[Float[Tensor, "#B 1 N half"], Float[Tensor, "#B 1 N half"]]
 """Cosines and sines of the angle of each pair of a head's width."""
@@ -77,27 +77,32 @@ class Sinusoidal(nn.Module):
 
 
 class Rotary:
-    """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one to three axes.
+    """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one axis or several.
 
     Args:
-        axes: which of time, row and column; each rotates an equal share of the head's width.
+        axes: which of time, row, column and index; each rotates an equal share of the head's width.
         base: longest wavelength is ``2π · base`` positions.
     """
 
-    def __init__(self, *, axes: list[Literal["time", "row", "column"]], base: float) -> None:
+    def __init__(self, *, axes: list[Literal["time", "row", "column", "index"]], base: float) -> None:
         unknown = [axis for axis in axes if axis not in AXES]
         if unknown or not axes:
-            raise InvalidValue("axes", list(axes), f"must name one to three of {', '.join(AXES)}")
-        self.axes, self.base = [AXES.index(axis) for axis in axes], base
+            raise InvalidValue("axes", list(axes), f"must name some of {', '.join(AXES)}")
+        self.axes, self.base = list(axes), base
 
-    def table(self, position: Int[Tensor, "#B N 3"], head_dim: int) -> RotaryTable:
-        """Cosines and sines; the width that no axis uses is not rotated."""
+    def table(
+        self, position: Int[Tensor, "#B N 3"], head_dim: int, index: Int[Tensor, "#B N"] | None = None
+    ) -> RotaryTable:
+        """Cosines and sines; the width that no axis uses is not rotated. An axis ``index`` needs `index`."""
+        along: dict[str, Tensor | None] = dict(zip(AXES, (*position.unbind(-1), index), strict=True))
         half = head_dim // 2
         share = half // len(self.axes)
         angles = []
         for axis in self.axes:
             frequency = self.base ** (-torch.arange(share, device=position.device, dtype=torch.float32) / share)
-            angles.append(position[..., axis, None].float() * frequency)
+            values = along[axis]
+            assert values is not None, "a stack that reads the index has it in its set (`Backbone.needs_index`)"
+            angles.append(values[..., None].float() * frequency)
         rest = half - share * len(self.axes)
         if rest:
             angles.append(torch.zeros(*position.shape[:-1], rest, device=position.device))

@@ -8,9 +8,10 @@ from torch import nn
 
 from mmtx.errors import UserError
 
-Role = Literal["matrix", "filter", "head", "embedding", "position", "token", "gain", "bias", "state", "update"]
+Role = Literal["matrix", "filter", "input", "head", "embedding", "position", "token", "gain", "bias", "state", "update"]
 """matrix: of a linear map within the model
 filter: of a convolution
+input: of the linear map, or the convolution, that data enter by; its fan-in is theirs, whatever the width
 head: of the linear map that a prediction is read from
 embedding: a vector for each id, or for each name
 position: the same for each place, moment or distance
@@ -22,8 +23,11 @@ update: a low-rank update of a matrix"""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
-MULTIPLYING: frozenset[Role] = frozenset({"matrix", "filter", "head"})
+MULTIPLYING: frozenset[Role] = frozenset({"matrix", "filter", "input", "head"})
 """Roles of what multiplies many features: initial spread by the fan-in, and weight decay."""
+
+GROWING: frozenset[Role] = MULTIPLYING - {"input"}
+"""Roles of what multiplies features of the model, of which there are more where it is wider."""
 
 LOOKED_UP: frozenset[Role] = frozenset({"embedding", "position"})
 """Roles of tables."""
@@ -86,6 +90,14 @@ def rows_of(module: nn.Module) -> dict[str, Rows]:
     A module gives them as ``stored_together = {name: {"query": rows, ...}}``.
     """
     return _declared(module, _own_rows)
+
+
+def residual_writers(module: nn.Module) -> set[str]:
+    """The matrices whose product is added to the residual stream, by their names.
+
+    A module gives them as ``writes_residual = (name, ...)``, of its own parameters and of those within its children.
+    """
+    return {*_declared(module, lambda child: dict.fromkeys(getattr(child, "writes_residual", ()), True))}
 
 
 def _declared(module: nn.Module, own: Callable[[nn.Module], Mapping[str, Value]]) -> dict[str, Value]:

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
+from mmtx.nn.linear_cross_entropy import IGNORED, linear_cross_entropy
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 
 
@@ -49,13 +50,13 @@ class MaskedToken(Objective):
         super().__init__(weight=weight)
         required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizer(text)
-        if not isinstance(tokenizer, Text) or tokenizer.causal:
+        if not isinstance(tokenizer, Ids) or tokenizer.causal:
             raise InvalidValue("text", text, "must name a bidirectional text", f"modality.{text}.causal=false")
         if not 0 <= mask < tokenizer.vocab_size:
             raise InvalidValue("mask", mask, f"must be an id of 0..{tokenizer.vocab_size - 1}")
         if not 0 < share <= 1:
             raise InvalidValue("share", share, "must lie in (0, 1]")
-        self.text, self.reads = text, (text,)
+        self.text, self.reads, self.width_ratio = text, (text,), model.backbone.width_ratio
         self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
@@ -64,26 +65,34 @@ class MaskedToken(Objective):
         self.bias = nn.Parameter(torch.zeros(tokenizer.vocab_size))
         initialise(self.transform, std=model.backbone.init_std)
 
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with some ids hidden: ``chosen`` in another field, and all as they were in ``targets``."""
+        drawn_by = generator if self.training else None
+        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch), drawn_by)
+        return batch.with_values(self.text, ids=self._hide(ids, chosen, drawn_by), chosen=chosen, targets=ids)
+
     def count(self, batch: Batch) -> Int[Tensor, ""]:
-        return self._num_chosen(self._may_be_chosen(batch)).sum()
+        return batch[self.text]["chosen"].sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
-        inputs = batch.with_values(self.text, ids=self._hide(ids, chosen))
-        logits = self.logits(model, model(inputs).tokens(self.text))
-        targets = ids.masked_fill(~chosen, -100)
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-        right = (logits.argmax(-1) == targets).sum()
-        return Score(loss, chosen.sum(), {"accuracy": (right, chosen.sum())})
+        chosen, count = batch[self.text]["chosen"], self.count(batch)
+        hidden, targets = model(batch).tokens(self.text), batch[self.text]["targets"].masked_fill(~chosen, IGNORED)
+        loss, right = linear_cross_entropy(
+            self._transformed(hidden), self._weight(model), self.bias, targets, find_right=True
+        )
+        assert right is not None
+        return Score(loss, count, {"accuracy": (right.sum(), count)})
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0)), "accuracy": score.ratio("accuracy")}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch))
+        ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch), None)
         inputs = batch.with_values(self.text, ids=ids.masked_fill(chosen, self.mask))
-        best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
+        hidden, best = model(inputs).tokens(self.text), ids.clone()
+        for row, states in enumerate(hidden):  # one by one, as scores of all samples would take much memory
+            best[row] = self.logits(model, states).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
             Example(self._decode(row[:n]), self._decode(true[:n]), row[:n] == true[:n] if n else None)
@@ -92,9 +101,16 @@ class MaskedToken(Objective):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
+        return F.linear(self._transformed(hidden), self._weight(model)) + self.bias
+
+    def _transformed(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        hidden = self.transform(hidden)
+        return hidden if self.width_ratio == 1 else hidden / self.width_ratio
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
         tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Text)
-        return tokenizer.logits(self.transform(hidden)) + self.bias
+        assert isinstance(tokenizer, Ids)
+        return tokenizer.id_vectors
 
     def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]
@@ -105,26 +121,27 @@ class MaskedToken(Objective):
                 allowed = allowed & (ids != mark)
         return allowed
 
-    def _num_chosen(self, allowed: Bool[Tensor, "B n"]) -> Int[Tensor, " B"]:
+    def _choose(self, allowed: Bool[Tensor, "B n"], generator: torch.Generator | None) -> Bool[Tensor, "B n"]:
         there = allowed.sum(1)
-        return torch.minimum((there * self.share).round().long().clamp(min=1), there)
+        count = torch.minimum((there * self.share).round().long().clamp(min=1), there)
+        rank = _random(allowed, 0, generator).masked_fill(~allowed, 2.0).argsort(1).argsort(1)
+        return rank < count[:, None]
 
-    def _choose(self, allowed: Bool[Tensor, "B n"]) -> Bool[Tensor, "B n"]:
-        rank = self._random(allowed, 0).masked_fill(~allowed, 2.0).argsort(1).argsort(1)
-        return rank < self._num_chosen(allowed)[:, None]
-
-    def _hide(self, ids: Int[Tensor, "B n"], chosen: Bool[Tensor, "B n"]) -> Int[Tensor, "B n"]:
-        fate = self._random(ids, 1)
-        other = (self._random(ids, 2) * self.vocab_size).long().clamp(max=self.vocab_size - 1)
+    def _hide(
+        self, ids: Int[Tensor, "B n"], chosen: Bool[Tensor, "B n"], generator: torch.Generator | None
+    ) -> Int[Tensor, "B n"]:
+        fate = _random(ids, 1, generator)
+        other = (_random(ids, 2, generator) * self.vocab_size).long().clamp(max=self.vocab_size - 1)
         hidden = torch.where(fate < 0.8, self.mask, torch.where(fate < 0.9, other, ids))
         return torch.where(chosen, hidden, ids)
 
-    def _random(self, like: Tensor, seed: int) -> Float[Tensor, "B n"]:
-        """Uniform numbers; in evaluation the same for the same column, whatever the batch."""
-        if self.training:
-            return torch.rand(like.shape, device=like.device)
-        row = torch.rand(like.shape[1], generator=torch.Generator().manual_seed(seed))
-        return row.to(like.device).expand(like.shape)
-
     def _decode(self, ids: list[int]) -> str:
         return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))
+
+
+def _random(like: Tensor, seed: int, generator: torch.Generator | None) -> Float[Tensor, "B n"]:
+    """Uniform numbers; without a generator, in evaluation, the same for the same column, whatever the batch."""
+    if generator is not None:
+        return torch.rand(like.shape, generator=generator, device=like.device)
+    row = torch.rand(like.shape[1], generator=torch.Generator().manual_seed(seed))
+    return row.to(like.device).expand(like.shape)

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.errors import InvalidValue, check_fraction
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
+from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
 from mmtx.objectives.base import required_name, required_spec
 
 
@@ -46,10 +47,11 @@ class TextHead(nn.Module):
         tokenizer = model.tokenizer(text)
         if text in model.encoded:
             raise InvalidValue("text", text, "is sent through the encoder; a text to predict is decoded", "encode=[]")
-        if not isinstance(tokenizer, Text) or not tokenizer.causal:
+        if not isinstance(tokenizer, Ids) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         check_fraction("label_smoothing", label_smoothing)
-        self.text, self.label_smoothing, self.logit_scale = text, label_smoothing, logit_scale
+        self.text, self.label_smoothing = text, label_smoothing
+        self.logit_scale = logit_scale / model.backbone.width_ratio if tied else logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
         self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
@@ -78,24 +80,34 @@ class TextHead(nn.Module):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of the next id."""
-        if self.logit_scale != 1:
-            hidden = hidden * self.logit_scale
-        if self.projection is not None:
-            return self.projection(hidden)
-        tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Text)
-        return tokenizer.logits(hidden)
+        return F.linear(self._scaled(hidden), self._weight(model))
 
     def loss(
-        self, logits: Float[Tensor, "B n V"], targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over real targets."""
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.masked_fill(~real, -100).flatten(),
-            reduction="sum",
+        self,
+        model: MultimodalTransformer,
+        hidden: Float[Tensor, "B n D"],
+        targets: Int[Tensor, "B n"],
+        real: Bool[Tensor, "B n"],
+    ) -> Predictions:
+        """Cross-entropy, summed over real targets; in evaluation, also which of them have the best score."""
+        return linear_cross_entropy(
+            self._scaled(hidden),
+            self._weight(model),
+            None,
+            targets.masked_fill(~real, IGNORED),
             label_smoothing=self.label_smoothing if self.training else 0.0,
+            find_right=not self.training,
         )
+
+    def _scaled(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return hidden if self.logit_scale == 1 else hidden * self.logit_scale
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+        if self.projection is not None:
+            return self.projection.weight
+        tokenizer = model.tokenizer(self.text)
+        assert isinstance(tokenizer, Ids)
+        return tokenizer.id_vectors
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text; as numbers where there is no vocabulary."""

@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mmtx.config import check
 from mmtx.config.overrides import read_all
 from mmtx.config.schema import Config
@@ -24,6 +22,7 @@ from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
+from mmtx.training.devices import device_type
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
 """The options of the command."""
@@ -78,7 +77,7 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         raise error.under("loader") from None
     if learner.uses_reference:
         load_reference(learner, file.with_name("reference.ckpt"), checkpoint["mmtx"].get("reference"))
-    learner.to("cuda" if torch.cuda.is_available() else "cpu")
+    learner.to(device_type("auto"))
     metrics = evaluate_learner(learner, data, split, drop)
     if metrics is None:
         raise UserError(f"the data has no split '{split}'; choose split=val or split=train")

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
-from mmtx.data.seeding import seed_step, step_generator
+from mmtx.data.seeding import block_generator, seed_step
 from mmtx.data.skipped_samples import check_skipped, count_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
@@ -143,8 +143,7 @@ class MultimodalModule(ValidatedModule):
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
-        generator = step_generator(self.seed, self.global_step, self.global_rank, self.device)
-        prepared = [self.learner.prepare(batch, generator) for batch in batches]
+        prepared = [self._prepare(index, batch) for index, batch in enumerate(batches)]
         gather = self.gather if self.trainer.world_size > 1 else None
         with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
             losses = self._backward(batches, prepared)
@@ -157,6 +156,11 @@ class MultimodalModule(ValidatedModule):
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
             self.scheduler.step()
+
+    def _prepare(self, index: int, batch: Batch) -> dict[str, Batch]:
+        """A micro-batch as its objectives make it, the same on any number of ranks."""
+        block = index * self.trainer.world_size + self.global_rank
+        return self.learner.prepare(batch, block_generator(self.seed, self.global_step, block, self.device))
 
     def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
         """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
@@ -218,7 +222,7 @@ class MultimodalModule(ValidatedModule):
         self.is_between_steps = False  # from here on, what is kept is of the new step
         optimizer.step()
         self._warn(self.watch.good(loss, self.global_step))
-        lr = float(self.scheduler.get_last_lr()[0])
+        lr = self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         self.scheduler.step()
         if self.average is not None:
             self.average.update(self.learner)

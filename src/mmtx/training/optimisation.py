@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from mmtx.errors import InvalidValue
-from mmtx.nn.roles import ROLES
+from mmtx.nn.roles import GROWING, ROLES
 from mmtx.training.composite import Composite
 from mmtx.training.parameter_groups import Group, groups_by_role, merged, parts_of, taken_apart
 from mmtx.training.schedules import Schedule, warmed_up
@@ -22,6 +22,10 @@ class Optimisation:
 
     Weight decay holds for what multiplies: matrices, filters of convolutions, heads. Biases, gains, embeddings and
     single vectors are not decayed.
+
+    Where the backbone has a `base_width`, what multiplies its features learns slower in a wider model
+    (`mmtx.nn.width`), AdamW or `rest` alike: whose steps have the size of the rate. Those of `matrices` keep it: a step
+    of Muon is orthogonal, as large to what it multiplies at every width.
 
     Args:
         lr: base learning rate.
@@ -73,7 +77,8 @@ class Optimisation:
 
     def optimizer(self, module: nn.Module) -> Optimizer:
         """Raises UserError where a parameter has no role."""
-        groups = groups_by_role(module, self.lr, self.rates, self.weight_decay)
+        slower = GROWING if self.matrices is None else GROWING - {"matrix"}
+        groups = groups_by_role(module, self.lr, self.rates, self.weight_decay, slower)
         matrices = [group for group in groups if group["role"] == "matrix"]
         if self.matrices is None or not matrices:
             return self._of_the_rest(groups)

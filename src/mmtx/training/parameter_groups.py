@@ -1,11 +1,12 @@
 """Parameters by their roles, in groups, as optimisers take them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from mmtx.nn.roles import MULTIPLYING, ROLES, Role, roles_of, rows_of
+from mmtx.nn.roles import GROWING, MULTIPLYING, ROLES, Role, roles_of, rows_of
+from mmtx.nn.width import width_ratio_of
 
 Group = dict[str, Any]
 """Parameters under ``params``, with their ``role``, ``lr`` and ``weight_decay``."""
@@ -14,7 +15,13 @@ Parts = Mapping[nn.Parameter, Mapping[str, nn.Parameter]]
 """Of parameters that are several matrices, one below the other, each of them by its name, in the same memory."""
 
 
-def groups_by_role(module: nn.Module, lr: float, rates: Mapping[str, float], weight_decay: float) -> list[Group]:
+def groups_by_role(
+    module: nn.Module,
+    lr: float,
+    rates: Mapping[str, float],
+    weight_decay: float,
+    slower_where_wider: Collection[Role] = GROWING,
+) -> list[Group]:
     """The parameters that are trained, a group for each role that there is, in the order of `ROLES`.
 
     Args:
@@ -22,6 +29,8 @@ def groups_by_role(module: nn.Module, lr: float, rates: Mapping[str, float], wei
         lr: base learning rate.
         rates: of roles, as multiples of it.
         weight_decay: of what multiplies.
+        slower_where_wider: roles whose rate is divided by the width over that of the base (`mmtx.nn.width`). Their
+            decay is multiplied by it, as in the package mup: a step takes off the same share of a weight.
 
     Raises:
         UserError: a parameter has no role.
@@ -30,12 +39,13 @@ def groups_by_role(module: nn.Module, lr: float, rates: Mapping[str, float], wei
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             members.setdefault(roles[name], []).append(parameter)
+    slower = dict.fromkeys(slower_where_wider, width_ratio_of(module))
     return [
         {
             "params": members[role],
             "role": role,
-            "lr": lr * rates.get(role, 1.0),
-            "weight_decay": weight_decay if role in MULTIPLYING else 0.0,
+            "lr": lr * rates.get(role, 1.0) / slower.get(role, 1.0),
+            "weight_decay": weight_decay * slower.get(role, 1.0) if role in MULTIPLYING else 0.0,
         }
         for role in ROLES
         if role in members
@@ -47,7 +57,9 @@ def merged(groups: Sequence[Group]) -> list[Group]:
     found: dict[Any, Group] = {}
     for group in groups:
         settings = {key: value for key, value in group.items() if key != "role"}
-        alike = found.setdefault((group["lr"], group["role"] in MULTIPLYING), {**settings, "params": []})
+        alike = found.setdefault(
+            (group["lr"], group["weight_decay"], group["role"] in MULTIPLYING), {**settings, "params": []}
+        )
         alike["params"] += group["params"]
     return list(found.values())
 

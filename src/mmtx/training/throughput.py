@@ -1,4 +1,4 @@
-"""How many tokens of each name a step has, and how many go through in a second."""
+"""How many tokens of each name the data of a step have, and how many go through in a second."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -12,7 +12,8 @@ from mmtx.model import MultimodalTransformer
 
 
 class Throughput:
-    """Counts tokens from one row of the log to the next.
+    """Counts tokens of the data from one row of the log to the next; what an objective computes of them more than once,
+    such as copies of a name, is not counted again.
 
     They are added up where the lengths are, and read when a row is written: no step waits for the device.
 

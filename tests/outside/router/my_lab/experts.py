@@ -9,6 +9,8 @@ from mmtx.objectives.base import Objective, Score
 
 
 class Experts(FeedForward):
+    writes_residual = ("experts.*.2.weight",)
+
     def __init__(self, dim, *, num_experts: int, hidden: int):
         super().__init__()
         self.router = nn.Linear(dim, num_experts)
