@@ -1,15 +1,13 @@
 """Two ranks compute what one computes, exchange gradients once a step, and keep whole only what they use at once."""
 
 import json
-import multiprocessing
-import os
 
-import kills
 import lightning.pytorch as pl
 import pytest
 import torch
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-from run_cli import ENVIRONMENT, TINY, fork
+from run_cli import TINY
+from test_resume import play
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule
@@ -109,22 +107,15 @@ RUNS = {
 }
 
 
-def run_compiled_by_eager(cases, environment, end):
-    """Blocks are traced, and computed as they are: what takes time is left out."""
-    in_place = nn.Module.compile
-    nn.Module.compile = lambda self: in_place(self, backend="eager")
-    kills.run_all(cases, environment, end)
+EAGER = {"at": "start.assemble", "do": "compile_eagerly"}
 
 
 @pytest.mark.slow
 def test_two_ranks_equal_one_where_blocks_are_compiled(tmp_path):
-    result, end = multiprocessing.Pipe(duplex=False)
     words = ["train", *WORDS, "trainer.max_steps=4", "optim.warmup_steps=0", "trainer.accelerator=cpu"]
     cases = [{"words": [*words, *more, f"run_dir={name}"], "cwd": str(tmp_path)} for name, more in RUNS.items()]
-    process = fork(run_compiled_by_eager, cases, {**os.environ, **ENVIRONMENT}, end)
-    assert result.poll(500)
-    assert [each["code"] for each in result.recv()] == [0] * len(RUNS)
-    process.join()
+    done = play([{**case, **EAGER} for case in cases])
+    assert [each["code"] for each in done] == [0] * len(RUNS), [each["output"] for each in done]
     one, *others = (_losses(tmp_path / name) for name in RUNS)
     for found, tolerance in zip(others, (1e-5, 1e-5, 1e-3), strict=True):  # bfloat16 has 8 bits
         assert found == pytest.approx(one, rel=tolerance)
