@@ -3,7 +3,7 @@
 import torch
 
 from mmtx.run.checkpoint_shards import verify_shards
-from mmtx.training.stored_tensors import StoredTensor, put_together
+from mmtx.training.stored_tensors import put_together, whole_tensors
 
 
 def whole_checkpoint(file):
@@ -14,6 +14,6 @@ def whole_checkpoint(file):
 
 
 def _read(node):
-    if isinstance(node, dict):
-        return {key: _read(child) for key, child in node.items()}
-    return node.whole() if isinstance(node, StoredTensor) else node
+    if not isinstance(node, dict):
+        return node
+    return {key: _read(child) for key, child in whole_tensors(node).items()}

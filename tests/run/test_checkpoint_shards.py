@@ -19,7 +19,7 @@ from mmtx.run.checkpoint_shards import write_shards
 from mmtx.run.directory import RunDirectory
 from mmtx.run.resume import find_checkpoint
 from mmtx.run.wandb import view
-from mmtx.training.stored_tensors import put_together, take_apart
+from mmtx.training.stored_tensors import Reading, put_together, take_apart
 
 FULL = {name: torch.randn(shape) for name, shape in {"a": (5, 3), "b": (1, 4), "c": (7,)}.items()}
 """Rows that no number of ranks divides; of `b` most ranks have nothing."""
@@ -63,8 +63,14 @@ def on_ranks(work, num_ranks, folder):
 def read_step(folder, mesh):
     content = torch.load(folder / "step-00000001.ckpt", weights_only=True)
     stored = put_together(content, folder / content["shards"]["folder"])["state_dict"]
+    reading = Reading()
+    places = {
+        name: reading.new(stored[name], zeros(tensor.shape, device_mesh=mesh, placements=[Shard(0)]))
+        for name, tensor in FULL.items()
+    }
+    reading.finish()
     for name, tensor in FULL.items():
-        found = stored[name].like(zeros(tensor.shape, device_mesh=mesh, placements=[Shard(0)]))
+        found = places[name]
         assert len(found.to_local()) <= -(-len(tensor) // mesh.size())
         assert found.full_tensor().equal(tensor)
 

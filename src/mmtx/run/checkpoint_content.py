@@ -23,7 +23,7 @@ from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.checkpoint_shards import folder_of, verify_shards
 from mmtx.run.directory import newest_checkpoint
-from mmtx.training.stored_tensors import StoredTensor, put_together
+from mmtx.training.stored_tensors import put_together, whole_tensors
 
 
 class Checkpoint(NamedTuple):
@@ -167,7 +167,7 @@ def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     prefix = "learner."
     weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}
-    return {key: v.whole() if isinstance(v, StoredTensor) else v for key, v in (weights | average).items()}
+    return whole_tensors(weights | average)
 
 
 def _spec_state(spec: Spec) -> dict[str, Any]:

@@ -83,23 +83,23 @@ class Shards(HuggingFaceStorageReader):
         """As it was read at first, for every tensor."""
         return self._headers
 
-    def fill(self, name: str, tensor: Tensor) -> None:
-        """Reads a tensor, or of one that is spread over ranks this rank's part.
+    def fill(self, tensors: Mapping[str, Tensor]) -> None:
+        """Reads tensors in place, and of those that are spread over ranks this rank's part.
 
         Raises:
-            ValueError: the files hold another shape.
+            ValueError: the files hold other shapes.
         """
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*torch.distributed is disabled.*")
             try:
-                dcp.load({name: tensor}, storage_reader=self, no_dist=True)
+                dcp.load(dict(tensors), storage_reader=self, no_dist=True)
             except CheckpointException as failed:  # which is no Exception
-                raise ValueError(f"{self.path}: {name} cannot be read: {failed.failures}") from None
+                raise ValueError(f"{self.path} cannot be read: {failed.failures}") from None
 
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor that is read when it is asked for."""
+    """A tensor that is not yet read."""
 
     shards: Shards
     described: TensorStorageMetadata
@@ -109,13 +109,32 @@ class StoredTensor:
     def shape(self) -> torch.Size:
         return self.described.size
 
-    def whole(self) -> Tensor:
-        found = torch.empty(self.shape, dtype=self.described.properties.dtype)
-        self.shards.fill(self.name, found)
-        return found
 
-    def like(self, own: DTensor) -> Tensor:
-        """Cut into the same shards as another tensor: no rank reads more than its own."""
-        found = torch.empty_like(own)
-        self.shards.fill(self.name, found)
-        return found
+class Reading:
+    """Stored tensors that are read together, as every look into the files costs time."""
+
+    def __init__(self) -> None:
+        self._places: dict[Shards, dict[str, Tensor]] = {}
+
+    def into(self, stored: StoredTensor, place: Tensor) -> Tensor:
+        """Has a tensor read in place: whole, or cut into shards, of which no rank reads more than its own."""
+        return self._places.setdefault(stored.shards, {}).setdefault(stored.name, place)
+
+    def new(self, stored: StoredTensor, like: Tensor | None = None) -> Tensor:
+        """Has it read into a new tensor, on the device of another, and cut as that is."""
+        if isinstance(like, DTensor):
+            return self.into(stored, torch.empty_like(like))
+        device = None if like is None else like.device
+        return self.into(stored, torch.empty(stored.shape, dtype=stored.described.properties.dtype, device=device))
+
+    def finish(self) -> None:
+        for shards, places in self._places.items():
+            shards.fill(places)
+
+
+def whole_tensors(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are stored read, and all else as it is."""
+    reading = Reading()
+    found = {key: reading.new(value) if isinstance(value, StoredTensor) else value for key, value in values.items()}
+    reading.finish()
+    return found
