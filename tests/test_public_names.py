@@ -120,6 +120,16 @@ def test_what_was_stepped_by_adamw_alone_still_is():
     assert migrated_config({"format": 6, "backbone": {}}, "x") == {"backbone": {}}
 
 
+def test_blocks_that_were_computed_again_as_a_whole_or_not_at_all():
+    old = {"backbone": {"activation_checkpointing": True}, "encoder": {"activation_checkpointing": False}}
+    new = {"backbone": {"activation_checkpointing": "blocks"}, "encoder": {"activation_checkpointing": "none"}}
+    assert migrated_config({"format": 7, **old}, "x") == new
+    assert migrated_config({"format": 7, "backbone": {"dim": 8}, "encoder": None}, "x") == {
+        "backbone": {"dim": 8},
+        "encoder": None,
+    }
+
+
 def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
     """What a step can do: nothing else in a checkpoint holds names of parameters."""
     names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]

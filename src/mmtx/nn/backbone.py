@@ -6,7 +6,6 @@ from functools import partial
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmtx.attention.kernels import Bias, InParts
 from mmtx.attention.memory_rule import Memory, MemoryRule
@@ -21,6 +20,7 @@ from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
+from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.width import width_ratio
 
 
@@ -47,7 +47,8 @@ class Backbone(nn.Module):
         kinds: of layers, by letter; what they leave open is as above.
         window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
-        activation_checkpointing: recompute blocks in the backward pass to save memory.
+        activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
+            ``selective`` (all but matrix products and attention), or whole ``blocks``.
         compile: compile each block with `torch.compile`.
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
@@ -74,7 +75,7 @@ class Backbone(nn.Module):
         kinds: Mapping[str, LayerKind],
         window: int | None,
         init_std: float,
-        activation_checkpointing: bool,
+        activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
         base_width: int | None = None,  # absent in stored configs of earlier versions
@@ -139,8 +140,8 @@ class Backbone(nn.Module):
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Output] = block
-            if self.activation_checkpointing and self.training:
-                run = partial(checkpoint, block, use_reentrant=False)
+            if self.training:
+                run = recomputed(block, self.activation_checkpointing, self.is_compiled)
             layer_cache = cache.layers[layer] if cache is not None else None
             output = run(x, contexts[layer], bias=biases[layer], memory=hidden, cache=layer_cache)
             x, found = with_statistics(output)

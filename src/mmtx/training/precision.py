@@ -27,6 +27,11 @@ class BFloat16Weights(MixedPrecision):
         return module
 
 
+def is_mixed_bfloat16(plugin: Precision) -> bool:
+    """Whether operations multiply in bfloat16, whatever the weights are."""
+    return isinstance(plugin, MixedPrecision) and plugin.precision == "bf16-mixed"
+
+
 def loss_scaler(plugin: Precision) -> torch.amp.GradScaler | None:
     """The loss scaler, which 16-mixed has."""
     return plugin.scaler if isinstance(plugin, MixedPrecision) else None

@@ -156,4 +156,5 @@ class Training:
                 data_parallel_size=self.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
             )
         backend = "nccl" if self.device_type == "cuda" else "gloo"
-        return DDPStrategy(process_group_backend=backend)
+        # no static_graph: micro-batches of a mixture have graphs of their own
+        return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)
