@@ -161,6 +161,8 @@ def test_overrides_of_a_sweep_whose_keys_have_moved():
     words = ["backbone.window_pattern=L,LG", "++encoder.window_pattern=null", "my.window_pattern=L", "not an override"]
     found = migrated_sweep({"command": words})["command"]
     assert found == ["backbone.layers=L,LG", "++encoder.layers=G", *words[2:]]
+    words = ["backbone.activation_checkpointing=true", "encoder.activation_checkpointing=selective"]
+    assert migrated_sweep({"command": words})["command"] == ["backbone.activation_checkpointing=blocks", words[1]]
     assert migrated_sweep({}) == {} and migrated_sweep({"jobs": {}, "command": 1}) == {"jobs": {}, "command": 1}
 
 

@@ -27,6 +27,7 @@ LAYERS_KEY = re.compile(r"(backbone|encoder)\.window_pattern")
 """The pattern of kinds of layers until format 6; null stood for G alone."""
 RECOMPUTATION = "activation_checkpointing"
 """Of stacks, a boolean until format 7."""
+RECOMPUTED = {True: "blocks", False: "none", "=true": "=blocks", "=false": "=none"}
 OVERRIDE = re.compile(r"^([+~]*)([^=]+)(=.*)?$", re.DOTALL)
 
 KINDS = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
@@ -85,10 +86,13 @@ def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
 
 def _moved_override(text: str) -> str:
     match = OVERRIDE.match(text)
-    new = moved(match[2]) if match else None
-    if match is None or new is None:
+    if match is None:
         return text
-    value = match[3] or ""
+    key, value, new = match[2], match[3] or "", moved(match[2])
+    if key.endswith(f".{RECOMPUTATION}"):
+        return f"{match[1]}{key}{RECOMPUTED.get(value, value)}"
+    if new is None:
+        return text
     return f"{match[1]}{new}{'=G' if value == '=null' and new.endswith('.layers') else value}"
 
 
@@ -179,7 +183,7 @@ def _with_kinds_of_recomputation(stored: dict[str, Any]) -> dict[str, Any]:
     def chosen(node: Any) -> Any:
         if not isinstance(node, Mapping) or not isinstance(was := node.get(RECOMPUTATION), bool):
             return node
-        return {**node, RECOMPUTATION: "blocks" if was else "none"}
+        return {**node, RECOMPUTATION: RECOMPUTED[was]}
 
     config = stored["config"]
     stacks = {key: chosen(config[key]) for key in ("backbone", "encoder") if key in config}

@@ -38,7 +38,7 @@ def loss_scaler(plugin: Precision) -> torch.amp.GradScaler | None:
 
 
 def precision_plugin(precision: PrecisionName, device: str) -> Precision:
-    """The plugin for a type of device, ``cpu``, ``cuda`` or ``mps``; by name, Lightning would take bfloat16 for
+    """The plugin for a type of device, ``cpu`` or ``cuda``; by name, Lightning would take bfloat16 for
     ``16-mixed`` on a CPU, and convert whole batches for ``bf16-true``."""
     if precision == "32-true":
         return Precision()
