@@ -9,23 +9,19 @@ from lightning.pytorch.utilities import rank_zero_only
 from mmtx.errors import InvalidValue
 from mmtx.process.launch import Launch
 
-Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
 
 
 def device_type(accelerator: Accelerator) -> str:
-    """As torch names it: ``cpu``, ``cuda`` or ``mps``."""
+    """As torch names it: ``cpu`` or ``cuda``."""
     if accelerator != "auto":
         return {"gpu": "cuda"}.get(accelerator, accelerator)
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def chosen_device(device: Accelerator) -> str:
     """The type of the one device to compute on. Raises InvalidValue if this machine has none."""
-    kind = device_type(device)
-    _check_there("device", device, kind)
-    return kind
+    return _there("device", device)
 
 
 def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> int:
@@ -34,11 +30,7 @@ def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> i
     Raises:
         InvalidValue: it lacks the accelerator, or so many devices of it.
     """
-    kind = device_type(accelerator)
-    _check_there("accelerator", accelerator, kind)
-    if kind == "mps":
-        return 1
-    available = torch.cuda.device_count() if kind == "cuda" else None
+    available = torch.cuda.device_count() if _there("accelerator", accelerator) == "cuda" else None
     if isinstance(devices, int):
         if available is not None and devices > available:
             raise InvalidValue("devices", devices, "is more than there are", str(available))
@@ -46,12 +38,12 @@ def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> i
     return available or 1
 
 
-def _check_there(key: str, accelerator: Accelerator, kind: str) -> None:
-    if kind == "mps" and not torch.backends.mps.is_available():
-        built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
-        raise InvalidValue(key, accelerator, f"finds no GPU of Apple's{built}", "cpu")
+def _there(key: str, accelerator: Accelerator) -> str:
+    """The type of the device, of which this machine has some."""
+    kind = device_type(accelerator)
     if kind == "cuda" and not torch.cuda.device_count():
         raise InvalidValue(key, accelerator, "finds no GPU", "cpu")
+    return kind
 
 
 class LaunchedRanks(ClusterEnvironment):
