@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -64,7 +65,7 @@ class Event:
         assert Event.tokens > self.at, "the host waits for what it has just asked for"
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     append = TextDecoder.append
 
@@ -95,6 +96,7 @@ def writer() -> tuple[MultimodalTransformer, Callable[[Tensor], Tensor]]:
     return whole, lambda hidden: hidden @ vectors.T
 
 
+@pytest.mark.usefixtures("fake_cuda")
 @pytest.mark.parametrize("samples", [1, 3])
 @pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8, top_k=8, top_p=0.9)], ids=["greedy", "sampled"])
 @pytest.mark.parametrize("cache", [True, False])
@@ -115,6 +117,7 @@ def test_a_text_that_goes_on(samples: int, sampling: Sampling, cache: bool) -> N
         assert written == write(prompts)
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_the_end_is_found_a_token_later() -> None:
     whole, _ = writer()
     script = iter([3, END, 5, 5, 5])
@@ -132,6 +135,7 @@ def recogniser(**changes: Any) -> tuple[MultimodalTransformer, Any, Batch]:
     return whole, seq2seq(whole, specs, suppress=[2], suppress_first=[3], **changes).eval(), batch
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_a_transcript() -> None:
     whole, objective, batch = recogniser()
     objective.end = 99  # never written
@@ -141,6 +145,7 @@ def test_a_transcript() -> None:
     assert more["tolist in generate"]
 
 
+@pytest.mark.usefixtures("fake_cuda")
 def test_beam_search_reads_its_candidates_once_a_step() -> None:
     whole, logits = writer()
 
@@ -163,3 +168,23 @@ def test_acting_reads_the_actions_of_a_step(temperature: float, cache: bool) -> 
     assert found == {"cpu in act" if temperature else "cpu in roll_out": steps}
     again, other, _ = rolled(temperature=temperature, cache=cache)
     assert episodes == again and all(a.equal(b) for a, b in zip(environment.taken, other.taken, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_is_waited_for_as_often_for_many_tokens_as_for_few() -> None:
+    """As torch itself counts it; a first text brings what is made once."""
+    whole, _ = writer()
+    whole, prompts, counts = whole.to("cuda"), text_batch([3, 3]).to("cuda"), []
+    vectors = whole.tokenizer("text").id_vectors  # type: ignore[attr-defined]
+    for tokens in (4, 4, 12):
+        generator = torch.Generator("cuda").manual_seed(1)
+        torch.cuda.set_sync_debug_mode("warn")
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                keys: dict[str, Any] = {"sampling": Sampling(0.8, 8, 0.9), "generator": generator, "end": 99}
+                generate(whole, lambda hidden: hidden @ vectors.T, prompts, "text", max_new_tokens=tokens, **keys)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        counts.append(sum("synchronizing" in str(warning.message) for warning in caught))
+    assert counts[1] == counts[2] > 0

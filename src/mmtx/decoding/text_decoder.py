@@ -47,6 +47,7 @@ class TextDecoder:
     ) -> None:
         self._written = [batch[text]["ids"][:, :start]]  # side by side
         self._length = start
+        self._rows: Int[Tensor, " rows"] | None = None  # of the batch, once some are selected
         self._model, self._logits, self._batch, self._text = model, logits, batch, text
         tokenizer = model.tokenizer(text)
         assert isinstance(tokenizer, Ids)
@@ -91,7 +92,7 @@ class TextDecoder:
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Goes on with some rows, in any order, any number of times."""
-        self._written, self._batch = [self.written[index]], self._batch.select(index)
+        self._written, self._rows = [self.written[index]], index if self._rows is None else self._rows[index]
         self._lookup, self._draft, self._scores = None, [], []
         if self._cached is not None:
             self._cached.select(index)
@@ -103,8 +104,9 @@ class TextDecoder:
             self._draft = self._lookup.draft(left) if self._lookup is not None else []
             return self._logits(self._cached.hidden(self._written[-1][:, -1:], self._length, self._draft))
         cropped = self.written[:, -self._context :]
+        batch = self._batch if self._rows is None else self._batch.select(self._rows)
         with self._model.sharing():  # no later step uses this one's hidden states, so none are kept
-            states = self._model(_with_text(self._batch, self._text, cropped))
+            states = self._model(_with_text(batch, self._text, cropped))
         return self._logits(states.tokens(self._text)[:, -1:])
 
 
