@@ -3,13 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from mmtx.attention.kernels import Bias, InParts
 from mmtx.attention.memory_rule import Memory, MemoryRule
 from mmtx.attention.rule import Connectivity
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
+from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
 from mmtx.nn.init import initialise
@@ -131,7 +134,7 @@ class Backbone(nn.Module):
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
-        bias = connectivity.bias(self.position_bias) if self.position_bias is not None else None
+        biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
@@ -139,7 +142,7 @@ class Backbone(nn.Module):
             if self.activation_checkpointing and self.training:
                 run = partial(checkpoint, block, use_reentrant=False)
             layer_cache = cache.layers[layer] if cache is not None else None
-            output = run(x, contexts[layer], bias=bias, memory=hidden, cache=layer_cache)
+            output = run(x, contexts[layer], bias=biases[layer], memory=hidden, cache=layer_cache)
             x, found = with_statistics(output)
             if statistics is not None:
                 statistics |= {f"{name}/{layer}": value for name, value in found.items()}
@@ -196,7 +199,10 @@ class Backbone(nn.Module):
             self.check_packing()
         rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
-        renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
+        render = partial(
+            connectivity.render, flex=self.flex, dtype=self._dtype(position.device), changes_scores=self._changes_scores
+        )
+        renderings = {window: render(window) for window in dict.fromkeys(self.windows)}
         tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
         known = partial(
             LayerContext,
@@ -209,6 +215,30 @@ class Backbone(nn.Module):
         needs = list(zip(self.windows, self._head_dims, strict=True))
         made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
         return [made[need] for need in needs]
+
+    def _biases(self, connectivity: Connectivity, contexts: list[LayerContext]) -> list[Bias]:
+        """The bias of positions of each layer; all that compute whole rows share one."""
+        if self.position_bias is None:
+            return [None] * len(contexts)
+        made: dict[int, Bias] = {}
+        biases = []
+        for rendering in (context.rendering for context in contexts):
+            key = id(rendering) if isinstance(rendering, InParts) else 0
+            if key not in made:
+                made[key] = connectivity.bias(rendering, self.position_bias)
+            biases.append(made[key])
+        return biases
+
+    @property
+    def _changes_scores(self) -> bool:
+        """Attention has dropout or a bias of positions."""
+        drops = self.training and any(isinstance(m.mixes, Attention) and m.mixes.dropout for m in self._layers)
+        return drops or self.position_bias is not None
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        """Of queries, keys and values."""
+        mixed = torch.is_autocast_enabled(device.type)
+        return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
 
 
 def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:
