@@ -54,17 +54,22 @@ def prompts(length: int, samples: int = 2, seed: int = 0, name: str = "text") ->
     return text_batch([length] * samples, seed=seed, name=name)
 
 
+def tied_logits(whole: MultimodalTransformer, name: str = "text") -> Callable[[Tensor], Tensor]:
+    """Scores by the text's own embedding."""
+    tokenizer = whole.tokenizer(name)
+    assert isinstance(tokenizer, Text)
+    return lambda hidden: hidden @ tokenizer.embedding.weight.T
+
+
 class Recorder:
     """Scores by the text's own embedding, and keeps those of what follows the newest id."""
 
     def __init__(self, whole: MultimodalTransformer, name: str = "text") -> None:
-        tokenizer = whole.tokenizers[name]
-        assert isinstance(tokenizer, Text)
-        self.tokenizer = tokenizer
+        self.logits = tied_logits(whole, name)
         self.scores: list[Tensor] = []
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        scores = self.tokenizer.logits(hidden)
+        scores = self.logits(hidden)
         self.scores.append(scores[:, 0])
         return scores
 
@@ -222,7 +227,7 @@ def test_beyond_the_context_the_oldest_ids_are_cropped() -> None:
     cropped = batch.with_name(
         "text", {"ids": batch["text"]["ids"][:, -CONTEXT:]}, torch.tensor([CONTEXT, CONTEXT]), full=True
     )
-    torch.testing.assert_close(logits.scores[0], logits.tokenizer.logits(whole(cropped).tokens("text")[:, -1]))
+    torch.testing.assert_close(logits.scores[0], tied_logits(whole)(whole(cropped).tokens("text")[:, -1]))
 
 
 def test_greedy_takes_the_best_after_all_before() -> None:
@@ -233,7 +238,7 @@ def test_greedy_takes_the_best_after_all_before() -> None:
     with torch.no_grad():
         for _ in range(6):
             full = batch_of({"text": {"ids": ids}}, {"text": [ids.shape[1]] * 2})
-            scores = whole.tokenizers["text"].logits(whole(full).tokens("text"))[:, -1]
+            scores = tied_logits(whole)(whole(full).tokens("text")[:, -1])
             ids = torch.cat([ids, scores.argmax(-1, keepdim=True)], dim=1)
     assert generate(whole, Recorder(whole), batch, "text", max_new_tokens=6) == ids[:, 2:].tolist()
 
@@ -323,7 +328,7 @@ def sources(lengths: list[int]) -> Batch:
 
 def searched(whole: MultimodalTransformer, batch: Batch, **changes: Any) -> list[Hypothesis]:
     keys: dict[str, Any] = {"beam_size": 64, "length_penalty": 0.0, "max_new_tokens": LIMIT, "end": END}
-    return beam_search(whole, whole.tokenizer("text").logits, batch, "text", **{**keys, **changes})
+    return beam_search(whole, tied_logits(whole), batch, "text", **{**keys, **changes})
 
 
 @computed_once
@@ -340,7 +345,7 @@ def all_texts(encoded: bool, index: int) -> dict[tuple[int, ...], float]:
         written = torch.cat([many["text"]["ids"], torch.tensor(some)], dim=1)
         given = many.with_name("text", {"ids": written[:, :-1]}, torch.full((len(some),), length), full=True)
         with torch.no_grad():
-            log_probability = whole.tokenizer("text").logits(whole(given).tokens("text")).log_softmax(-1)
+            log_probability = tied_logits(whole)(whole(given).tokens("text")).log_softmax(-1)
         sums = log_probability.gather(2, torch.tensor(some)[..., None]).sum((1, 2))
         found |= dict(zip(some, sums.tolist(), strict=True))
     return found
@@ -400,7 +405,7 @@ def test_a_beam_follows_its_best(beam_size: int, encoded: bool) -> None:
         assert alone.ids == hypothesis.ids
         assert alone.score == pytest.approx(hypothesis.score, abs=1e-4)
     if beam_size == 1:
-        greedy = generate(whole, whole.tokenizer("text").logits, batch, "text", max_new_tokens=LIMIT, end=END)
+        greedy = generate(whole, tied_logits(whole), batch, "text", max_new_tokens=LIMIT, end=END)
         assert [hypothesis.ids for hypothesis in together] == greedy
 
 
@@ -408,7 +413,7 @@ def test_a_beam_beyond_the_context_crops_the_oldest() -> None:
     """As greedy decoding does."""
     whole, batch = translator(True), sources([5, 2, 0])
     written = [searched(whole, batch, beam_size=1, max_new_tokens=9, end=99, cache=cache) for cache in (True, False)]
-    greedy = generate(whole, whole.tokenizer("text").logits, batch, "text", max_new_tokens=9)
+    greedy = generate(whole, tied_logits(whole), batch, "text", max_new_tokens=9)
     assert [[h.ids for h in found] for found in written] == [greedy, greedy]
 
 

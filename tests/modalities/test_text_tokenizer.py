@@ -40,14 +40,6 @@ def test_tokens(causal: bool) -> None:
     assert tokenizer.max_tokens == 8
 
 
-def test_logits_are_similarities_to_the_embedding() -> None:
-    tokenizer = made()
-    hidden = torch.randn(2, 3, 6)
-    logits = tokenizer.logits(hidden)
-    assert logits.shape == (2, 3, 11)
-    torch.testing.assert_close(logits[1, 2, 4], hidden[1, 2] @ tokenizer.embedding.weight[4])
-
-
 def test_context() -> None:
     tokenizer = made(context=4)
     assert tokenizer.extent == (4,)

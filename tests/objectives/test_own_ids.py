@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -43,8 +44,9 @@ class Codes(Tokenizer):
     def embed(self, ids: Tensor) -> Tensor:
         return self.codebook(one_hot(ids, self.vocab_size).float())
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        return hidden @ self.codebook.weight
+    @property
+    def id_vectors(self) -> Tensor:
+        return self.codebook.weight.T
 
     def forward(self, fields: dict[str, Tensor], lengths: Tensor, full: bool) -> Tokens:
         index = torch.arange(fields["ids"].shape[1])
@@ -118,7 +120,7 @@ def test_they_are_written_as_the_ids_of_a_text() -> None:
     written = [
         generate(
             learner.model,
-            learner.model.tokenizer("codes").logits,
+            partial(learner.objectives["next_token"].head.logits, learner.model),
             batch_of([2, 2]),
             "codes",
             max_new_tokens=5,

@@ -78,8 +78,10 @@ class Ids(Protocol):
     context: int
     causal: bool
 
+    @property
+    def id_vectors(self) -> Float[Tensor, "V D"]:
+        """A vector of each id, from the tokenizer's own parameters: hidden states are scored by their products with
+        these (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
+
     def embed(self, ids: Int[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
         """The content of ids, whatever their positions."""
-
-    def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of every id by the tokenizer's own parameters (a tied head)."""

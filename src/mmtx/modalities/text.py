@@ -58,6 +58,10 @@ class Text(Tokenizer):
     def max_tokens(self) -> int:
         return self.context
 
+    @property
+    def id_vectors(self) -> Float[Tensor, "V D"]:
+        return self.embedding.weight
+
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         return lengths
 
@@ -97,7 +101,3 @@ class Text(Tokenizer):
             problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)
         self.embedding = other.embedding
-
-    def logits(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of every id by the embedding itself (a tied head; Press and Wolf 2017, arXiv 1608.05859)."""
-        return hidden @ self.embedding.weight.T

@@ -14,6 +14,7 @@ from mmtx.metric_directions import known
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
+from mmtx.nn.linear_cross_entropy import IGNORED, linear_cross_entropy
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 
 
@@ -75,10 +76,12 @@ class MaskedToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         chosen, count = batch[self.text]["chosen"], self.count(batch)
-        targets = batch[self.text]["targets"].masked_fill(~chosen, -100)
-        logits = self.logits(model, model(batch).tokens(self.text))
-        loss = F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten(), reduction="sum")
-        return Score(loss, count, {"accuracy": ((logits.argmax(-1) == targets).sum(), count)})
+        hidden, targets = model(batch).tokens(self.text), batch[self.text]["targets"].masked_fill(~chosen, IGNORED)
+        loss, right = linear_cross_entropy(
+            self._transformed(hidden), self._weight(model), self.bias, targets, find_right=True
+        )
+        assert right is not None
+        return Score(loss, count, {"accuracy": (right.sum(), count)})
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
@@ -87,7 +90,9 @@ class MaskedToken(Objective):
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         ids, chosen = batch[self.text]["ids"], self._choose(self._may_be_chosen(batch), None)
         inputs = batch.with_values(self.text, ids=ids.masked_fill(chosen, self.mask))
-        best = self.logits(model, model(inputs).tokens(self.text)).argmax(-1)
+        hidden, best = model(inputs).tokens(self.text), ids.clone()
+        for row, states in enumerate(hidden):  # one by one, as scores of all samples would take much memory
+            best[row] = self.logits(model, states).argmax(-1)
         filled, lengths = torch.where(chosen, best, ids).tolist(), batch.lengths[self.text].tolist()
         return [
             Example(self._decode(row[:n]), self._decode(true[:n]), row[:n] == true[:n] if n else None)
@@ -96,10 +101,16 @@ class MaskedToken(Objective):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
+        return F.linear(self._transformed(hidden), self._weight(model)) + self.bias
+
+    def _transformed(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        hidden = self.transform(hidden)
+        return hidden if self.width_ratio == 1 else hidden / self.width_ratio
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Ids)
-        hidden = self.transform(hidden)
-        return tokenizer.logits(hidden if self.width_ratio == 1 else hidden / self.width_ratio) + self.bias
+        return tokenizer.id_vectors
 
     def _may_be_chosen(self, batch: Batch) -> Bool[Tensor, "B n"]:
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text]

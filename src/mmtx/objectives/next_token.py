@@ -52,12 +52,11 @@ class NextToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        logits = self.head.logits(model, model(inputs).tokens(self.text))
-        loss, count = self.head.loss(logits, targets, real), real.sum()
-        if self.training:
+        loss, right = self.head.loss(model, model(inputs).tokens(self.text), targets, real)
+        count = real.sum()
+        if right is None:  # in training
             return Score(loss, count)
-        right = logits.argmax(-1) == targets
-        stats = {"accuracy": ((right & real).sum(), count)}
+        stats = {"accuracy": (right.sum(), count)}
         if self.head.texts_end:
             # greedy decoding gives the whole text exactly if every token is the best one after the true past
             present = real.any(1)

@@ -94,11 +94,11 @@ class Seq2Seq(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        logits = self.head.logits(model, model(inputs).tokens(self.text))
-        loss, count = self.head.loss(logits, targets, real), real.sum()
-        if self.training:
+        loss, right = self.head.loss(model, model(inputs).tokens(self.text), targets, real)
+        count = real.sum()
+        if right is None:  # in training
             return Score(loss, count)
-        stats = {"accuracy": (((logits.argmax(-1) == targets) & real).sum(), count)}
+        stats = {"accuracy": (right.sum(), count)}
         accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
         stats |= transcript_stats(self.text_metrics, self.write(model, batch), accepted, loss.device)
         return Score(loss, count, stats)

@@ -12,6 +12,7 @@ from mmtx.errors import InvalidValue, check_fraction
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
+from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
 from mmtx.objectives.base import required_name, required_spec
 
 
@@ -79,24 +80,34 @@ class TextHead(nn.Module):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of the next id."""
-        if self.logit_scale != 1:
-            hidden = hidden * self.logit_scale
-        if self.projection is not None:
-            return self.projection(hidden)
-        tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Ids)
-        return tokenizer.logits(hidden)
+        return F.linear(self._scaled(hidden), self._weight(model))
 
     def loss(
-        self, logits: Float[Tensor, "B n V"], targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
-    ) -> Float[Tensor, ""]:
-        """Cross-entropy, summed over real targets."""
-        return F.cross_entropy(
-            logits.flatten(0, 1).float(),
-            targets.masked_fill(~real, -100).flatten(),
-            reduction="sum",
+        self,
+        model: MultimodalTransformer,
+        hidden: Float[Tensor, "B n D"],
+        targets: Int[Tensor, "B n"],
+        real: Bool[Tensor, "B n"],
+    ) -> Predictions:
+        """Cross-entropy, summed over real targets; in evaluation, also which of them have the best score."""
+        return linear_cross_entropy(
+            self._scaled(hidden),
+            self._weight(model),
+            None,
+            targets.masked_fill(~real, IGNORED),
             label_smoothing=self.label_smoothing if self.training else 0.0,
+            find_right=not self.training,
         )
+
+    def _scaled(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        return hidden if self.logit_scale == 1 else hidden * self.logit_scale
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+        if self.projection is not None:
+            return self.projection.weight
+        tokenizer = model.tokenizer(self.text)
+        assert isinstance(tokenizer, Ids)
+        return tokenizer.id_vectors
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text; as numbers where there is no vocabulary."""

@@ -1,0 +1,182 @@
+"""Cross-entropy of linear scores, without the scores of all tokens at once."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+IGNORED = -100
+"""The target of a token that predicts nothing, as in `F.cross_entropy`."""
+
+WHOLE = 2**22
+"""Up to so many scores are computed at once, as they take little memory."""
+
+CHUNKS = {"cpu": 256, "cuda": 2048}
+"""Tokens of a chunk. Each chunk adds to the gradient of the weight, which takes the same time for any number of tokens:
+with fewer it is felt beside the products."""
+
+
+class Predictions(NamedTuple):
+    """Attributes:
+    loss: summed over tokens.
+    right: whether the target has the best score; None where it was not to be found out.
+    """
+
+    loss: Float[Tensor, ""]
+    right: Bool[Tensor, "*n"] | None
+
+
+def linear_cross_entropy(
+    hidden: Float[Tensor, "*n D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    target: Int[Tensor, "*n"],
+    *,
+    label_smoothing: float = 0.0,
+    find_right: bool = False,
+) -> Predictions:
+    """The cross-entropy of the scores ``hidden @ weight.T + bias``, as `F.cross_entropy` sums it.
+
+    The scores of all tokens, their logarithms and gradients would take more memory than all else of a step. So they are
+    computed chunk by chunk of tokens, and where something learns, their gradients with them, in the forward pass: what
+    the loss is multiplied by is a factor of all (Hsu et al. 2024, arXiv 2410.10989). Tokens that are `IGNORED` are
+    computed too, as to leave them out would be to wait for the device.
+
+    With their gradients, 2,048 tokens of width 256 and 8,192 ids take 0.74 of the time and 56 MiB in place of 204, on
+    one CPU core in float32; 1,024 tokens of width 768 and 50,304 ids 319 MiB in place of 605, of which 294 are the
+    weight's gradient, twice while it is multiplied.
+
+    Args:
+        target: the id of each token, or `IGNORED`.
+        label_smoothing: share of the target spread over all ids.
+        find_right: whether `Predictions.right` is wanted.
+    """
+    options = label_smoothing, find_right
+    if target.numel() <= _chunk(hidden) or target.numel() * len(weight) <= WHOLE:
+        return _whole(hidden, weight, bias, target, *options)
+    compute = _Learning.apply if torch.is_grad_enabled() else _by_chunks
+    loss, right = compute(hidden.flatten(0, -2), weight, bias, target.flatten(), *options)
+    return Predictions(loss, None if right is None else right.view_as(target))
+
+
+def _whole(
+    hidden: Float[Tensor, "*n D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    target: Int[Tensor, "*n"],
+    label_smoothing: float,
+    find_right: bool,
+) -> Predictions:
+    scores = _scores(hidden, weight, bias)
+    exact = scores.flatten(0, -2).to(_exact(scores.dtype))
+    loss = F.cross_entropy(exact, target.flatten(), reduction="sum", label_smoothing=label_smoothing)
+    return Predictions(loss, scores.argmax(-1) == target if find_right else None)
+
+
+def _by_chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, *options: Any) -> Predictions:
+    size = _chunk(hidden)
+    chunks = zip(hidden.split(size), target.split(size), strict=True)
+    return _joined([_whole(part, weight, bias, targets, *options) for part, targets in chunks])
+
+
+class _Learning(torch.autograd.Function):
+    """`_by_chunks` with gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden: Float[Tensor, "n D"],
+        weight: Float[Tensor, "V D"],
+        bias: Float[Tensor, " V"] | None,
+        target: Int[Tensor, " n"],
+        label_smoothing: float,
+        find_right: bool,
+    ) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"] | None]:
+        device, size = hidden.device.type, _chunk(hidden)
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
+        cast = weight.to(dtype)
+        given = (hidden, hidden.dtype), (weight, _exact(dtype)), (bias, _exact(dtype))
+        gradients = [
+            torch.zeros_like(tensor, dtype=kept) if tensor is not None and needed else None
+            for (tensor, kept), needed in zip(given, ctx.needs_input_grad, strict=False)
+        ]
+        parts = []
+        with torch.autocast(device, enabled=False):
+            for start in range(0, len(hidden), size):
+                rows = slice(start, start + size)
+                part, targets = hidden[rows].to(dtype), target[rows]
+                scores = _scores(part, cast, bias)
+                right = scores.argmax(-1) == targets if find_right else None
+                loss, by_scores = _with_gradient(scores, targets, label_smoothing)
+                _add_gradients(gradients, rows, by_scores, part, cast)
+                parts.append(Predictions(loss, right))
+        ctx.save_for_backward(*gradients)
+        joined = _joined(parts)
+        return joined.loss, joined.right
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_loss: Float[Tensor, ""], _: Any) -> tuple[Tensor | None, ...]:
+        return *(None if gradient is None else gradient * by_loss for gradient in ctx.saved_tensors), None, None, None
+
+
+def _with_gradient(
+    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"]]:
+    """The loss and its gradient by the scores: probabilities less targets."""
+    log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
+    real, index = target != IGNORED, target.clamp(min=0)[:, None]
+    certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
+    each = -certain * log_p.gather(1, index)[:, 0]
+    if label_smoothing:
+        each = each - uniform * log_p.sum(1)
+    by_scores = log_p.exp_()
+    if label_smoothing:
+        by_scores -= uniform
+    by_scores.scatter_add_(1, index, torch.full_like(index, -certain, dtype=by_scores.dtype))
+    return torch.where(real, each, 0).sum(), by_scores.mul_(real[:, None])
+
+
+def _add_gradients(
+    gradients: Sequence[Tensor | None],
+    rows: slice,
+    by_scores: Float[Tensor, "n V"],
+    hidden: Float[Tensor, "n D"],
+    weight: Float[Tensor, "V D"],
+) -> None:
+    """Adds those of a chunk, in place."""
+    by_hidden, by_weight, by_bias = gradients
+    if by_bias is not None:
+        by_bias += by_scores.sum(0)
+    by_scores = by_scores.to(hidden.dtype)
+    if by_hidden is not None:
+        by_hidden[rows] = by_scores @ weight
+    if by_weight is not None and by_weight.dtype == hidden.dtype:
+        by_weight.addmm_(by_scores.T, hidden)
+    elif by_weight is not None:
+        by_weight += by_scores.T @ hidden
+
+
+def _scores(
+    hidden: Float[Tensor, "*n D"], weight: Float[Tensor, "V D"], bias: Float[Tensor, " V"] | None
+) -> Float[Tensor, "*n V"]:
+    scores = F.linear(hidden, weight)
+    return scores if bias is None else scores + bias
+
+
+def _joined(parts: Sequence[Predictions]) -> Predictions:
+    right = [part.right for part in parts if part.right is not None]
+    return Predictions(torch.stack([part.loss for part in parts]).sum(), torch.cat(right) if right else None)
+
+
+def _chunk(hidden: Tensor) -> int:
+    return CHUNKS["cpu" if hidden.device.type == "cpu" else "cuda"]
+
+
+def _exact(dtype: torch.dtype) -> torch.dtype:
+    """Of probabilities and sums, for which half precision is too coarse."""
+    return torch.promote_types(dtype, torch.float32)
