@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 import types
-from functools import partialmethod
 
 import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
 import torch
@@ -24,6 +23,7 @@ from torch.distributed.tensor import DTensor
 import mmtx.commands.main
 import mmtx.decoding.history
 import mmtx.experiment
+import mmtx.nn.compilation
 from mmtx.data import loaders as data_module
 from mmtx.data.episodes import rollouts
 from mmtx.decoding.text_decoder import TextDecoder
@@ -106,7 +106,7 @@ def close_output():
 
 def compile_eagerly():
     """From now on: what is compiled is traced and run as before, without a compiler's minutes."""
-    torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend="eager")
+    mmtx.nn.compilation.BACKEND = "eager"
 
 
 def overflow(module):

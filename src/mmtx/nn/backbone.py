@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -15,6 +16,7 @@ from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
+from mmtx.nn.compilation import in_one_graph_or_by_block
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
@@ -48,7 +50,7 @@ class Backbone(nn.Module):
         window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
-        compile: compile each block with `torch.compile`.
+        compile: compile it, see `mmtx.nn.compilation`; not where there is a cache, as sizes change with every call.
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
@@ -112,9 +114,7 @@ class Backbone(nn.Module):
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
-        if compile:
-            for block in self.blocks:
-                block.compile()  # in place, so that state-dict keys stay clean
+        self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
         self,
@@ -136,19 +136,18 @@ class Backbone(nn.Module):
         contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
         biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
-        x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
-        for layer, block in enumerate(self.blocks):
-            run: Callable[..., Output] = block
-            if self.activation_checkpointing and self.training:
-                run = partial(checkpoint, block, use_reentrant=False)
-            layer_cache = cache.layers[layer] if cache is not None else None
-            output = run(x, contexts[layer], bias=biases[layer], memory=hidden, cache=layer_cache)
-            x, found = with_statistics(output)
-            if statistics is not None:
-                statistics |= {f"{name}/{layer}": value for name, value in found.items()}
+        if connectivity.padded or connectivity.packing is not None:
+            self._ragged_modes.add(self.training)
+        run, call = _run, _call
+        if self.is_compiled and cache is None:
+            run, call = in_one_graph_or_by_block(run, call, self.training in self._ragged_modes)
+            x = x.contiguous()  # that of a convolution has strides that change with its sizes
+        x, found = run(self, call, x, contexts, biases, hidden, cache)
+        if statistics is not None:
+            statistics |= found
         if cache is not None:
             cache.length += x.shape[1]
-        return self.final_norm(x)
+        return x
 
     @property
     def mixers(self) -> dict[str, Mixer]:
@@ -239,6 +238,31 @@ class Backbone(nn.Module):
         """Of queries, keys and values."""
         mixed = torch.is_autocast_enabled(device.type)
         return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
+
+
+def _run(
+    stack: Backbone,
+    call: Callable[..., Output],
+    x: Float[Tensor, "B N D"],
+    contexts: list[LayerContext],
+    biases: list[Bias],
+    memory: Float[Tensor, "B M D"] | None,
+    cache: Cache | None,
+) -> tuple[Float[Tensor, "B N D"], Statistics]:
+    """The output of a stack whose blocks are called by `call`, and the statistics of its layers."""
+    statistics: Statistics = {}
+    if stack.activation_checkpointing and stack.training:
+        call = partial(checkpoint, call, use_reentrant=False)
+    x = stack.embed_dropout(stack.input_norm(x.to(next(stack.parameters()).dtype)))  # positions come in float32
+    for layer, block in enumerate(stack.blocks):
+        own = cache.layers[layer] if cache is not None else None
+        x, found = with_statistics(call(block, x, contexts[layer], bias=biases[layer], memory=memory, cache=own))
+        statistics |= {f"{name}/{layer}": value for name, value in found.items()}
+    return stack.final_norm(x), statistics
+
+
+def _call(block: Block, *args: Any, **kwargs: Any) -> Output:
+    return block(*args, **kwargs)
 
 
 def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:
