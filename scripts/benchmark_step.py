@@ -25,6 +25,7 @@ from mmtx.config.compose import compose
 from mmtx.config.construct import construct
 from mmtx.data.base import Samples, Source
 from mmtx.data.loaders import DataModule
+from mmtx.experiment.learner import make_stacks
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.next_token import NextToken
@@ -62,7 +63,8 @@ class RandomText(Source):
 
 def our_learner() -> Learner:
     config, specs = compose(CONFIG), RandomText().specs
-    backbone = construct(config["backbone"], cross_attention=False)
+    backbone, _ = make_stacks(config, lambda _, make: make())
+    assert backbone is not None
     node = {**config["modality"]["text"], "context": CONTEXT}
     tokenizer = construct(node, spec=specs["text"], dim=WIDTH)
     model = MultimodalTransformer(
@@ -146,12 +148,10 @@ def trainer_seconds(learner: Learner, steps: int, warm_up: int) -> list[float]:
     """Seconds per step through the Trainer, loading, logging and callbacks included."""
     from lightning.pytorch.callbacks import Callback
 
-    from mmtx.run.job import quieten
     from mmtx.run.metrics_log import MetricsLog
     from mmtx.training.lightning_module import MultimodalModule
     from mmtx.training.progress import Progress
 
-    quieten()
     stamps: list[float] = []
 
     class Stamp(Callback):

@@ -177,6 +177,16 @@ class Batch:
     def pin_memory(self) -> Batch:
         return self._map(lambda tensor: tensor.pin_memory())
 
+    def in_use_on(self, stream: torch.cuda.Stream) -> Batch:
+        """The same batch, whose memory is used again no sooner than a stream is done with it: not the one that it was
+        made on."""
+
+        def use(tensor: Tensor) -> Tensor:
+            tensor.record_stream(stream)
+            return tensor
+
+        return self._map(use)
+
     def _map(self, move: Any) -> Batch:
         return Batch(
             {name: {key: move(value) for key, value in fields.items()} for name, fields in self.fields.items()},

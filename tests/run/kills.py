@@ -41,7 +41,7 @@ TOO_LATE = 99
 
 POINTS = {
     "step.start": (MultimodalModule, "training_step"),
-    "step.after_backward": (MultimodalModule, "_agreed_loss"),
+    "step.after_backward": (MultimodalModule, "_judged"),
     "step.before_update": (MultimodalModule, "_update"),
     "val.step": (MultimodalModule, "validation_step"),
     "test.step": (MultimodalModule, "test_step"),

@@ -141,6 +141,21 @@ MORE_STOPS = {
     ),
     "the disk is full at every save": ({"at": "ckpt.synced", "nth": 2, "do": "no_space", "times": 3}, 2),
 }
+QUIET = ["log_every_steps=7"]
+"""The host reads whether a step counts when the next one is computed, unless it is logged, validated or saved."""
+QUIET_RANK_STOPS = {
+    "rank 1 has not a number": ({"at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1}, 2),
+    "rank 1 requested": ({"at": "step.start", "nth": 4, "do": "term", "rank": 1}, 143),
+}
+QUIET_STOPS = {
+    "not a number, read in the next step": ({"at": "step.after_backward", "nth": 4, "do": "nan"}, 2),
+    "not a number, read before a validation": ({"at": "step.after_backward", "nth": 5, "do": "nan"}, 2),
+    "not a number, read before a save": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
+    "not a number in the last step": ({"at": "step.after_backward", "nth": 10, "do": "nan"}, 2),
+    "requested in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
+    "out of memory in the next step": ({"at": "step.after_backward", "nth": 5, "do": "out_of_memory"}, 2),
+    "in a step": ({"at": "step.before_update", "nth": 9}, -9),
+}
 RANK_STOPS = {
     "saved by the clock of rank 0": ({"at": "step.before_update", "nth": 8, "rank": 1, "more": BY_CLOCK}, 1),
     "rank 1 in a step": ({"at": "step.after_backward", "nth": 8, "rank": 1}, 1),
@@ -182,6 +197,11 @@ def stopped(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def quiet_stopped(tmp_path_factory):
+    return stop_and_resume(tmp_path_factory.mktemp("quiet"), QUIET_STOPS, QUIET)
+
+
+@pytest.fixture(scope="module")
 def more_stopped(tmp_path_factory):
     return stop_and_resume(tmp_path_factory.mktemp("more"), MORE_STOPS)
 
@@ -204,6 +224,22 @@ def test_every_step_has_one_line(stopped):
 @pytest.mark.parametrize("name", STOPS)
 def test_stopped_and_resumed_is_the_same_run(name, stopped):
     assert_resumed(name, STOPS, stopped)
+
+
+@pytest.mark.parametrize("name", QUIET_STOPS)
+def test_a_step_that_nobody_has_read_is_the_same_run(name, quiet_stopped):
+    stopped = assert_resumed(name, QUIET_STOPS, quiet_stopped)
+    if name.startswith("not a number"):
+        bad = QUIET_STOPS[name][0]["nth"]
+        assert f"not finite at step {bad}: loss nan" in stopped["output"], stopped["output"]
+        assert f"step {bad - 1} is saved: mmtx resume" in stopped["output"], stopped["output"]
+
+
+@pytest.mark.slow
+def test_ranks_that_have_not_read_a_step_are_the_same_run(tmp_path):
+    stopped = stop_and_resume(tmp_path, QUIET_RANK_STOPS, [*TWO_RANKS, *QUIET])
+    for name in QUIET_RANK_STOPS:
+        assert_resumed(name, QUIET_RANK_STOPS, stopped)
 
 
 def test_what_is_not_a_number_is_told_and_kept(stopped):
@@ -274,8 +310,23 @@ def test_one_rank_goes_on_where_two_were(tmp_path):
     assert "cannot make steps of 16 samples of batches of 8; nearest: 1, 2" in done[-1]["output"]
 
 
+def test_skipped_steps_are_the_same_whoever_reads_them(tmp_path):
+    """And whenever: right away where each step is logged, else a step later."""
+    words = [*WORDS, "trainer.nonfinite=skip", "trainer.max_skips=2", "checkpoint.every_steps=null"]
+    bad = {"cwd": str(tmp_path), "at": "step.after_backward", "nth": 3, "do": "nan", "times": 2}
+    runs = {"early": [], "late": ["log_every_steps=10"]}
+    done = play([{"words": [*words, *more, f"run_dir={name}"], **bad} for name, more in runs.items()])
+    assert [each["code"] for each in done] == [0, 0], [each["output"] for each in done]
+    early, late = ({k: v for k, v in final_state(tmp_path / name).items() if "log_" not in k} for name in runs)
+    assert early["/module/watch/skipped"] == 2 and early["/average/updates"] == 8
+    assert [k for k, v in early.items() if not (torch.equal(v, late[k]) if torch.is_tensor(v) else v == late[k])] == []
+
+
+SHARDS = [*TWO_RANKS, "trainer.strategy=fsdp2", "optim.ema_decay=null"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [[], TWO_RANKS], ids=["one process", "two ranks"])
+@pytest.mark.parametrize("more", [[], TWO_RANKS, SHARDS], ids=["one process", "two ranks", "shards"])
 def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
     words = [*WORDS, *more, "trainer.nonfinite=skip", "trainer.max_skips=2"]
     bad = {"cwd": str(tmp_path), "at": "step.after_backward", "nth": 4, "do": "nan", "rank": 1 if more else 0}

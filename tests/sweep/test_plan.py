@@ -100,6 +100,8 @@ def test_devices_are_slots(monkeypatch):
     on_cpu = slots("auto", on_cpu=True, num_jobs=4)
     assert [slot.device for slot in on_cpu] == [f"cpu:{i}" for i in range(4)]
     assert {slot.environment["OMP_NUM_THREADS"] for slot in on_cpu} == {"2"}
+    assert {slot.environment["MMTX_CORES"] for slot in slots("auto")} == {"2"}
+    assert {slot.environment["MMTX_CORES"] for slot in slots("auto", per_job=2)} == {"4"}
     assert {slot.environment["CUDA_VISIBLE_DEVICES"] for slot in slots("cpu:2")} == {""}
     assert [slot.device for slot in slots("cpu:5", per_job=2)] == ["cpu:0,1", "cpu:2,3"]
     for wrong in ([4], "cpu:0", "gpu", "cpu:x"):

@@ -209,6 +209,9 @@ def test_bfloat16_weights_leave_tables_and_batches_as_they_are(tmp_path):
     assert execute(experiment, run) == 0
     assert {parameter.dtype for parameter in experiment.learner.parameters()} == {torch.bfloat16}
     assert experiment.learner.table.item() == 257.0  # which bfloat16 has not
+    saved = torch.load(run.last, weights_only=True)
+    kept = {key: {state[key].dtype for state in saved["optimizer"]["state"].values()} for key in ("step", "exp_avg_sq")}
+    assert kept == {"step": {torch.float32}, "exp_avg_sq": {torch.bfloat16}}
     losses, _, weights = result_of(run.path)
     assert torch.isfinite(losses).all() and weights.isfinite().all()
 

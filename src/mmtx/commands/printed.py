@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 def summary(experiment: Experiment) -> str:
     """The four choices in one line."""
     model = experiment.learner.model
+    workers = f", {experiment.data.num_workers} workers" if experiment.data.num_workers else ""
     tokens = ", ".join(f"{name} ({model.tokenizer(name).max_tokens} tokens)" for name in model.names)
     return (
         f"{experiment.config['name']}: set [{tokens}], objectives [{', '.join(experiment.learner.objectives)}], "
         f"{experiment.learner.num_parameters:,} parameters, {experiment.total_steps:,} steps of "
-        f"{experiment.samples_per_step} samples, {experiment.data.num_train:,} training samples"
+        f"{experiment.samples_per_step} samples, {experiment.data.num_train:,} training samples{workers}"
     )
 
 

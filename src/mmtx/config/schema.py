@@ -10,7 +10,7 @@ from mmtx.config.plain_yaml import read_yaml
 Config = dict[str, Any]
 
 GIVEN = {
-    "loader": {"source", "names", "seed", "modality_dropout"},
+    "loader": {"source", "names", "seed", "modality_dropout", "cores"},
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},

@@ -25,6 +25,9 @@ from mmtx.data.worker import CurrentSamples, in_worker, start_workers, to_shared
 from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
 
+MOST_WORKERS = 8
+"""By themselves: each is another process to start, at each validation too."""
+
 FINGERPRINTED = 8
 """Samples of a split that are hashed."""
 
@@ -38,12 +41,14 @@ class DataModule:
         seed: of order and augmentation.
         batch_size: samples of one micro-batch of one process.
         eval_batch_size: samples of one batch in evaluation; None: as in training.
-        num_workers: processes that prepare batches; 0: none.
+        num_workers: processes that prepare batches; 0: none; ``auto``: one for each of `cores` but one, up to
+            `MOST_WORKERS`.
         packing: only real tokens are computed.
         on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
             batch empty, with a warning.
         max_bad_share: of the samples, that may be skipped.
         modality_dropout: what samples lose in training; None: nothing.
+        cores: of this process, that compute nothing else.
     """
 
     def __init__(
@@ -54,19 +59,21 @@ class DataModule:
         seed: int,
         batch_size: int,
         eval_batch_size: int | None,
-        num_workers: int,
+        num_workers: int | Literal["auto"],
         packing: bool,
         on_bad_sample: Literal["raise", "skip"],
         max_bad_share: float,
         modality_dropout: ModalityDropout | None = None,
+        cores: int = 0,
     ) -> None:
         check_at_least("batch_size", batch_size, 1)
         check_at_least("eval_batch_size", eval_batch_size, 1)
-        check_at_least("num_workers", num_workers, 0)
+        self.num_workers = max(0, min(cores - 1, MOST_WORKERS)) if num_workers == "auto" else num_workers
+        check_at_least("num_workers", self.num_workers, 0)
         check_within("max_bad_share", max_bad_share, 0, 1)
         self.max_bad_share, self._skips = max_bad_share, on_bad_sample == "skip"
-        self.source, self.seed, self.num_workers = source, seed, num_workers
-        self.current = CurrentSamples() if num_workers else None
+        self.source, self.seed = source, seed
+        self.current = CurrentSamples() if self.num_workers else None
         self.batch_size, self.eval_batch_size = batch_size, eval_batch_size or batch_size
         self.packing, self.modality_dropout = packing, modality_dropout
         self.specs: dict[str, Spec] = {name: spec for name, spec in source.specs.items() if name in names}
@@ -153,9 +160,9 @@ class DataModule:
                 dataset,
                 batch_sampler=sampler,  # of draws, not integers
                 collate_fn=_as_is,
-                num_workers=self.num_workers,
+                num_workers=min(self.num_workers, len(sampler)),
                 worker_init_fn=in_worker,
-                timeout=timeout_s if timeout_s and self.num_workers else 0,
+                timeout=timeout_s if timeout_s and self.num_workers and len(sampler) else 0,
                 pin_memory=torch.cuda.is_available(),
                 generator=torch.Generator(),  # its own, so that dropout does not depend on when a loader starts
             )

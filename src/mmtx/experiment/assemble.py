@@ -83,7 +83,7 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     optimisation, training = _optimisation_and_training(config, collector)
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
     source, learner = _source_and_learner(config, fitted, like, collector)
-    data = _data(config, source, learner, collector)
+    data = _data(config, source, learner, training.free_cores if training is not None else 0, collector)
     if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
         collector.attempt("optim", lambda: optimisation.optimizer(learner))
     directions = _directions(config, learner, data, collector)
@@ -124,12 +124,15 @@ def _source_and_learner(
     return source, learner
 
 
-def _data(config: Config, source: Source | None, learner: Learner | None, collector: Collector) -> DataModule | None:
+def _data(
+    config: Config, source: Source | None, learner: Learner | None, free_cores: int, collector: Collector
+) -> DataModule | None:
     if source is None:
         return None
     names = list(learner.specs if learner is not None else config["modality"])
     dropout = collector.attempt("modality_dropout", lambda: modality_dropout(config, learner))
-    data: DataModule | None = collector.attempt("loader", lambda: data_module(config, source, names, dropout))
+    make = partial(data_module, config, source, names, dropout, free_cores)
+    data: DataModule | None = collector.attempt("loader", make)
     return data
 
 

@@ -58,10 +58,12 @@ def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -
         raise error.under(path) from None
 
 
-def data_module(config: Config, source: Source, names: list[str], dropout: ModalityDropout | None = None) -> DataModule:
-    """The loaders of a config over a source."""
-    given = {"source": source, "names": names, "seed": config["seed"], "modality_dropout": dropout}
-    return construct_as(DataModule, config["loader"], packages(config), **given)
+def data_module(
+    config: Config, source: Source, names: list[str], dropout: ModalityDropout | None = None, free_cores: int = 0
+) -> DataModule:
+    """The loaders of a config over a source; `free_cores` are those that may prepare batches."""
+    given = {"source": source, "names": names, "seed": config["seed"], "cores": free_cores}
+    return construct_as(DataModule, config["loader"], packages(config), modality_dropout=dropout, **given)
 
 
 def modality_dropout(config: Config, learner: Learner | None) -> ModalityDropout:

@@ -102,7 +102,7 @@ class SoundAugment(nn.Module):
         longest = -(-waveform.shape[1] * 100 // round(100 * self.slowest)) + 1
         out, new_lengths = waveform.new_zeros(len(waveform), longest), lengths.clone()
         for choice, speed in enumerate(self.speeds):
-            index = (chosen == choice).nonzero()[:, 0].to(waveform.device)
+            index = (chosen == choice).nonzero()[:, 0].to(waveform.device, non_blocking=True)
             percent = round(100 * speed)
             if not len(index):
                 continue

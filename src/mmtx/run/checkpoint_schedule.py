@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import lightning.pytorch as pl
@@ -136,7 +137,11 @@ class Checkpoints(Callback):
         together = isinstance(exception, Interrupted | NotFinite)
         possible = together or (trainer.is_global_zero and not is_sharded(trainer))
         meant = isinstance(exception, Exception | Interrupted) and not isinstance(exception, CheckpointError)
-        if trainer.global_step and pl_module.is_between_steps and possible and meant and trainer.state.fn == "fit":
+        if not (pl_module.is_between_steps and possible and meant and trainer.state.fn == "fit"):
+            return
+        with suppress(NotFinite):  # what is whole is then the step before
+            pl_module.finish_step(together)
+        if trainer.global_step:
             if pl_module.average is not None and pl_module.average.is_swapped:
                 pl_module.average.swap(pl_module.learner)
             self._save(pl_module)
@@ -162,6 +167,7 @@ class Checkpoints(Callback):
             raise CheckpointError("the state that the run ended with could not be saved; see the line above")
 
     def _save(self, module: MultimodalModule) -> None:
+        module.finish_step()
         self._last_time = time.monotonic()
         module.requests.discard(Request.SAVE)
         self._look_after_writing(wait=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.process.child_processes import ChildProcesses
+from mmtx.process.cores import VARIABLE, cores
 from mmtx.process.launch import environment_of_none
 from mmtx.sweep.engine import Demand, Engine
 
@@ -84,26 +85,28 @@ def make_slots(devices: str | list[int], per_job: int, jobs_per_device: int, dem
     Raises:
         InvalidValue: there are no such devices, or too few for one job.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    kind, names = _devices(devices, per_job, demand, cores)
+    kind, names = _devices(devices, per_job, demand, cores())
     groups = [names[i : i + per_job] for i in range(0, len(names) - per_job + 1, per_job)]
     if not groups:
         raise InvalidValue("devices", devices, f"are {len(names)}, and a job needs {per_job}")
-    threads = max(1, cores // (len(names) * jobs_per_device))
+    share = str(max(1, cores() * per_job // (len(names) * jobs_per_device)))
+    threads = str(max(1, cores() // (len(names) * jobs_per_device)))
     slots = []
     for group in groups * jobs_per_device:
         # a number of threads that the user has set is kept; a job on the CPU sees no GPU
-        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
+        environment = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or threads, VARIABLE: share}
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(group) if kind == "cuda" else ""
         slots.append(Slot(f"{kind}:{','.join(group)}", environment))
     return slots
 
 
-def _devices(devices: str | list[int], per_job: int, demand: Demand, cores: int) -> tuple[str, list[str]]:
+def _devices(devices: str | list[int], per_job: int, demand: Demand, num_cores: int) -> tuple[str, list[str]]:
     """``cuda`` or ``cpu``, and the names of the devices."""
     if devices == "auto":
         gpus = [] if demand.on_cpu else visible_gpus()
-        return ("cuda", gpus) if gpus else ("cpu", _numbers(max(1, min(cores // per_job, demand.num_jobs)) * per_job))
+        return (
+            ("cuda", gpus) if gpus else ("cpu", _numbers(max(1, min(num_cores // per_job, demand.num_jobs)) * per_job))
+        )
     if isinstance(devices, str):
         match = re.fullmatch(r"cpu:([1-9][0-9]*)", devices)
         if not match:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from mmtx.training.lightning_module import MultimodalModule
+from mmtx.training.loop_place import place_loop
 from mmtx.training.precision import loss_scaler
 
 
@@ -53,7 +54,7 @@ def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
         callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
     module.set_progress(checkpoint["module"])
-    _place_loop(module, checkpoint["mmtx"]["step"])
+    place_loop(module.trainer, checkpoint["mmtx"]["step"])
 
 
 def _names(module: MultimodalModule) -> dict[int, str]:
@@ -74,16 +75,6 @@ def _restore_optimizer(module: MultimodalModule, saved: dict[str, Any]) -> None:
                 for key, value in of_parameter.items()
             }
     module.optimizer.load_state_dict({"state": state, "param_groups": groups})
-
-
-def _place_loop(module: MultimodalModule, step: int) -> None:
-    """Lightning's own restart replays what it thinks was half done. Ours never is: a checkpoint stands between two
-    steps, and the loader begins with the next."""
-    loop = module.trainer.fit_loop.epoch_loop
-    steps, batches = loop.manual_optimization.optim_step_progress, loop.batch_progress
-    for count in (steps.total, batches.total):
-        for name in vars(count):  # ready, started, processed, completed
-            setattr(count, name, step)
 
 
 def _whole(value: Any, keep: bool) -> Any:

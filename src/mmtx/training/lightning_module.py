@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,27 +14,32 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.data.seeding import block_generator, seed_step
-from mmtx.data.skipped_samples import check_skipped, count_skipped
+from mmtx.data.skipped_samples import check_skipped
 from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
+from mmtx.training.copied_ahead import CopiedAhead, SideStream
 from mmtx.training.first_pass import known_sums
 from mmtx.training.gradient_clipping import clip, grad_norm
+from mmtx.training.guarded_step import guarded, is_guarded
 from mmtx.training.interruptible_loader import InterruptibleLoader
 from mmtx.training.logged_row import is_logged, logged_row
 from mmtx.training.loss_normalisation import count_predictions, normalised_loss, zero_of_all_parameters
-from mmtx.training.nonfinite import Watch, keep_batches
+from mmtx.training.nonfinite import OpenStep
 from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
 from mmtx.training.sharding import shard
-from mmtx.training.validation import ValidatedModule
+from mmtx.training.step_outcome import JudgedModule
 
 
-class MultimodalModule(ValidatedModule):
+class MultimodalModule(JudgedModule):
     """Trains a `Learner`.
 
     A batch of the training loader is one optimiser step: a list of micro-batches. How many predictions they hold is
     known before anything is computed (`Objective.count`) and summed over ranks first, so the gradient is that of the
     mean over all predictions of the step, whatever the ranks, the accumulation and the ragged lengths.
+
+    A step does not wait for the device (`JudgedModule`), but for two cases: one that is logged, and every step of an
+    optimiser that is not guarded (`guarded_step`), or of a loss scaler.
 
     Args:
         learner: model and objectives.
@@ -53,8 +55,8 @@ class MultimodalModule(ValidatedModule):
         restore: puts this object where a checkpoint was, before the first step; None: begins anew.
 
     Attributes:
-        is_between_steps: whether weights, optimiser, schedule and average are all of the same step, and it
-            is logged.
+        is_between_steps: whether weights and optimiser are of the same step, it is logged, and `finish_step` brings
+            schedule and average there.
         logged: the step of the training metrics that were logged last.
     """
 
@@ -73,20 +75,18 @@ class MultimodalModule(ValidatedModule):
         data_timeout_s: float | None,
         restore: Callable[[MultimodalModule], None] | None = None,
     ) -> None:
-        super().__init__(learner=learner, data=data, seed=seed)
+        super().__init__(learner=learner, data=data, seed=seed, max_skips=max_skips)
         self.automatic_optimization = False
         self.optimisation = optimisation
         self.total_steps, self.log_every_steps = total_steps, log_every_steps
         self.accumulate, self.samples_per_step = accumulate, samples_per_step
-        self.data_timeout_s, self.watch, self._restore = data_timeout_s, Watch(max_skips), restore
+        self.data_timeout_s, self._restore = data_timeout_s, restore
         self.optimizer: torch.optim.Optimizer
-        self.scheduler: torch.optim.lr_scheduler.LambdaLR
         self.is_between_steps = True
         self.logged: int | None = None
         self._sharded = False
         self._grad_norm: Tensor | None = None
         self._grad_norms: dict[str, Tensor] = {}
-        self._skipped_samples = 0
 
     # ---------------------------------------------------------------- set-up
 
@@ -117,7 +117,8 @@ class MultimodalModule(ValidatedModule):
             first_step=self.global_step,
             timeout_s=self.data_timeout_s,
         )
-        return InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
+        own = InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
+        return CopiedAhead(own, SideStream(self.device)) if self.device.type == "cuda" else own
 
     def on_fit_start(self) -> None:
         if self.average is None:
@@ -143,6 +144,7 @@ class MultimodalModule(ValidatedModule):
         optimizer = self.optimizers()
         assert isinstance(optimizer, pl.core.optimizer.LightningOptimizer)
         optimizer.zero_grad()
+        self.agreed = set()
         self._evaluation = Evaluation(self.learner, "train", self.gather)
         prepared = [self._prepare(index, batch) for index, batch in enumerate(batches)]
         gather = self.gather if self.trainer.world_size > 1 else None
@@ -151,12 +153,11 @@ class MultimodalModule(ValidatedModule):
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
-        mean_loss = self._agreed_loss(losses, batches)
-        if mean_loss is not None:
-            self._update(optimizer, batches, mean_loss)
-        else:
-            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
-            self.scheduler.step()
+        step = self._judged(losses, self._grad_norm, batches)
+        self.finish_step()  # the one before, whose numbers have come meanwhile
+        self._update(optimizer, step)
+        seen = max(self.global_step * self.samples_per_step, self.data.num_train)
+        check_skipped(self.skipped_samples, seen, self.data.max_bad_share)
 
     def _prepare(self, index: int, batch: Batch) -> dict[str, Batch]:
         """A micro-batch as its objectives make it, the same on any number of ranks."""
@@ -197,73 +198,34 @@ class MultimodalModule(ValidatedModule):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
         self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
 
-    def _agreed_loss(self, losses: Tensor, batches: list[Batch]) -> float | None:
-        """The loss of all ranks, None where it or a gradient is not finite. Counts samples that could not be read.
-        The only place where a step waits for the device.
-
-        Raises:
-            NotFinite: they are not, once too often.
-            UserError: too many samples could not be read.
-        """
-        norm = losses.new_zeros(()) if self._grad_norm is None else self._grad_norm
-        skipped = count_skipped(batches)[0]
-        loss, norm_sum, num_skipped = self.agree(torch.stack([losses.sum(), norm.to(losses), skipped.to(losses)]))
-        step, num_ranks = self.global_step + 1, self.trainer.world_size
-        seen = max(step * self.samples_per_step, self.data.num_train)
-        all_skipped = self._skipped_samples + int(num_skipped)
-        check_skipped(all_skipped, seen, self.data.max_bad_share)
-        if math.isfinite(loss) and math.isfinite(norm_sum):
-            self._skipped_samples = all_skipped
-            return loss / num_ranks
-        folder, own, samples = Path(self.trainer.default_root_dir) / "not_finite", losses.tolist(), []
-        if math.isfinite(loss) or not all(map(math.isfinite, own)):
-            samples = keep_batches(batches, own, folder / f"step{step}_rank{self.global_rank}.pt")
-        ids = sorted(i for of_rank in self.gather(samples) for i in of_rank)
-        found = f"loss {loss / num_ranks:.4g}, grad_norm {norm_sum / num_ranks:.4g}; samples {ids}, saved in {folder}"
-        self._warn(self.watch.bad(found, step))
-        self._skipped_samples = all_skipped
-        return None
-
-    def _update(self, optimizer: Any, batches: list[Batch], loss: float) -> None:
+    def _update(self, optimizer: Any, step: OpenStep) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
-        optimizer.step()
-        self._warn(self.watch.good(loss, self.global_step))
-        lr = self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
-        self.scheduler.step()
-        if self.average is not None:
-            self.average.update(self.learner)
-        self.throughput.count(batches)
+        if loss_scaler(self.trainer.precision_plugin) is None and is_guarded(self.optimizer):
+            with guarded(self.optimizer, step.left_out):
+                optimizer.step()
+        elif step.counts:
+            optimizer.step()
+        else:
+            self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
+        self._open, self.is_between_steps = step, True
         if self._is_logged(self.global_step):
-            self._log(lr)
-        self.is_between_steps = True
-
-    def _warn(self, text: str | None) -> None:
-        if text and self.trainer.is_global_zero:
-            print(f"mmtx: warning: {text}", file=sys.stderr, flush=True)
+            self._log(self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch))
 
     def _is_logged(self, step: int) -> bool:
         return is_logged(step, self.log_every_steps, self.total_steps)
 
     def _log(self, lr: float) -> None:
-        self.logged = self.global_step
+        """The row of the step, if it counts."""
+        if not self.finish_step():
+            return
+        self.is_between_steps, self.logged = False, self.global_step
         row = logged_row(
             self._evaluation.step_metrics() | self.throughput.metrics(self.sum_over_ranks),
             lr=lr,
             epoch=self.global_step * self.samples_per_step / self.data.num_train,
             grad_norm=self._grad_norm,
             grad_norms=self._grad_norms,
-            skipped_samples=self._skipped_samples,
+            skipped_samples=self.skipped_samples,
         )
         self._publish(row | self.watch.counts())
-
-    # ---------------------------------------------------------------- checkpoint
-
-    def progress(self) -> dict[str, Any]:
-        """What a checkpoint keeps of this object."""
-        counted = {"watch": self.watch.state_dict(), "skipped_samples": self._skipped_samples}
-        return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
-
-    def set_progress(self, state: dict[str, Any]) -> None:
-        self.metrics, self.validated = dict(state["metrics"]), state["validated"]
-        self.watch.load_state_dict(state["watch"])
-        self._skipped_samples = state["skipped_samples"]
+        self.is_between_steps = True

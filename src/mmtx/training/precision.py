@@ -13,7 +13,8 @@ class BFloat16Weights(MixedPrecision):
     """Weights, gradients and the optimiser's state in bfloat16, and operations as in ``bf16-mixed``.
 
     Batches stay as they are, since a waveform in bfloat16 would be another sound, and so do buffers: tables of angles
-    or distances would lose their places. Where the two meet, the context of mixed precision casts.
+    or distances would lose their places. Where the two meet, the context of mixed precision casts. Norms, losses and
+    sums are computed in float32, in which the average of the weights and the optimiser's count of steps are kept.
     """
 
     def __init__(self, device: str) -> None:

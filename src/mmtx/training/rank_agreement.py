@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
+from mmtx.training.reading import Reading
 
 
 class Request(IntEnum):
-    """Made by any rank (`AgreeingModule.requests`); after the next step all ranks know of it."""
+    """Made by any rank (`AgreeingModule.requests`); all ranks know of it together, a step later."""
 
     TERMINATE = SIGTERM
     INTERRUPT = SIGINT
@@ -37,15 +38,22 @@ class AgreeingModule(pl.LightningModule):
         self.requests: set[Request] = set()
         self.agreed: set[Request] = set()
 
-    def agree(self, values: Tensor | None = None) -> list[float]:
-        """`values` summed over ranks, together with the requests of each; all ranks have to call this."""
+    def begin_to_agree(self, values: Tensor | None = None) -> Reading:
+        """`values` summed over ranks, together with the requests of each, for `agreement`; all ranks have to call
+        this. Does not wait for the device."""
         if number := requested():
             self.requests.add(Request(number))
         values = torch.zeros(0, device=self.device) if values is None else values
-        flags = values.new_tensor([request in self.requests for request in Request], dtype=torch.double)
-        summed = self.sum_over_ranks(torch.cat([values.double(), flags])).tolist()
-        self.agreed = {request for request, count in zip(Request, summed[len(values) :], strict=True) if count}
-        return summed[: len(values)]
+        flags = torch.tensor([request in self.requests for request in Request], dtype=torch.double)
+        flags = flags.pin_memory() if values.is_cuda else flags
+        return Reading(self.sum_over_ranks(torch.cat([values.double(), flags.to(values.device, non_blocking=True)])))
+
+    def agreement(self, reading: Reading) -> list[float]:
+        """The values that the ranks have begun to agree on; waits for them. The requests are in `agreed`."""
+        numbers = reading.numbers()
+        values, counts = numbers[: -len(Request)], numbers[-len(Request) :]
+        self.agreed = {request for request, count in zip(Request, counts, strict=True) if count}
+        return values
 
     def stop_if_requested(self) -> None:
         """Stops all ranks together if any of them was requested to; all have to call this.
@@ -53,7 +61,7 @@ class AgreeingModule(pl.LightningModule):
         Raises:
             Interrupted: one was.
         """
-        self.agree()
+        self.agreement(self.begin_to_agree())
         self.stop_if_agreed()
 
     def stop_if_agreed(self) -> None:
@@ -77,4 +85,8 @@ class AgreeingModule(pl.LightningModule):
         return values
 
     def sum_over_ranks(self, values: Tensor) -> Tensor:
-        return self.trainer.strategy.reduce(values, reduce_op="sum") if self.trainer.world_size > 1 else values
+        """All ranks have to call this. Lightning's own sum waits for the device, at a barrier before it."""
+        if self.trainer.world_size > 1:
+            values = values.clone()
+            torch.distributed.all_reduce(values)
+        return values

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 
 from mmtx.errors import InvalidValue, check_at_least, check_within
+from mmtx.process.cores import cores
 from mmtx.process.launch import launch
 from mmtx.training.devices import Accelerator, LaunchedRanks, count_devices, device_type
 from mmtx.training.precision import PrecisionName, precision_plugin
@@ -95,6 +96,11 @@ class Training:
     @property
     def num_ranks(self) -> int:
         return self.num_devices * self.num_nodes
+
+    @property
+    def free_cores(self) -> int:
+        """Cores of this machine that each rank has beside its GPU; 0 where it has none, and the cores compute."""
+        return cores() // self.num_devices if self.device_type == "cuda" else 0
 
     @property
     def is_sharded(self) -> bool:
