@@ -97,13 +97,13 @@ def _peak(packed: bool, threads: int) -> float:
     torch.set_num_threads(threads)
     learner = made_learner().train()
     optimizer, batches = adamw(learner), [ragged(seed) for seed in range(3)]
-    before = _resident_mib("VmRSS")
+    before = resident_mib("VmRSS")
     for batch in batches:
         our_step(learner, optimizer, batch.packed() if packed else batch)
-    return _resident_mib("VmHWM") - before
+    return resident_mib("VmHWM") - before
 
 
-def _resident_mib(key: str) -> float:
+def resident_mib(key: str) -> float:
     """As Linux has it for this process alone; `getrusage` would tell the peak of the process that started it."""
     (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
     return int(line.split()[1]) / 1024

@@ -98,8 +98,8 @@ def join(
         padded=not all(tokens.full for tokens in groups.values()),
         packed=False,
         private=_private(groups),
-        index=_side_by_side(_times(_items_of_one_token(groups), clock_of)) if indexed else None,
         consecutive=len(groups) == 1 and all(tokens.consecutive and not tokens.timed for tokens in groups.values()),
+        index=_side_by_side(_times(_items_of_one_token(groups), clock_of)) if indexed else None,
     )
     return TokenSet(
         content=_side_by_side([tokens.content for tokens in groups.values()]),

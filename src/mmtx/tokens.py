@@ -178,8 +178,8 @@ def pack(token_set: TokenSet) -> TokenSet:
         packing=packing,
         private=None if unpacked.private is None else packing.pack(unpacked.private),
         time_order=unpacked.time_order,
-        index=None if unpacked.index is None else packing.pack(unpacked.index),
         consecutive=unpacked.consecutive,
+        index=None if unpacked.index is None else packing.pack(unpacked.index),
     )
     return TokenSet(packing.pack(token_set.content), packing.pack(token_set.place), connectivity, token_set.spans)
 

@@ -72,7 +72,7 @@ class Blocked:
             out.append(_joined(groups, parts))
         return torch.stack(out)[:, : q.shape[2]].transpose(1, 2)
 
-    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> tuple[Bias, ...]:
+    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> Bias:
         """The bias of positions for each group, row after row, and nothing larger."""
         whole = F.pad(position, (0, 0, 0, -position.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
         made = []
@@ -96,11 +96,13 @@ def _blocks_of_row(integers: Integers, row: int) -> Integers:
 
 
 def _groups(row: Integers, some: Bool[Tensor, "blocks blocks"], window: int | None) -> Iterator[BlockGroup]:
-    """The groups of a row, by how many blocks of keys they have."""
+    """The groups of a row, by how many blocks of keys they have; the last block, where tokens may be missing, alone."""
     counts = some.sum(1)
-    for count in counts.unique().tolist():
-        queries = (counts == count).nonzero()[:, 0]
-        yield _group(row, queries, some[queries].nonzero()[:, 1].view(-1, count), window)
+    labels = counts.clone()
+    labels[-1] = len(counts) + 1
+    for label in labels.unique():
+        queries = (labels == label).nonzero()[:, 0]
+        yield _group(row, queries, some[queries].nonzero()[:, 1].view(len(queries), -1), window)
 
 
 def _group(row: Integers, queries: Int[Tensor, " g"], keys: Int[Tensor, "g c"], window: int | None) -> BlockGroup:
@@ -121,7 +123,7 @@ def _taken(x: Float[Tensor, "heads N E"], blocks: Int[Tensor, "g c"]) -> Float[T
 
 
 def _joined(
-    groups: tuple[BlockGroup, ...], parts: list[Float[Tensor, "g heads BLOCK E"]]
+    groups: tuple[BlockGroup, ...], parts: list[Float[Tensor, "_ heads BLOCK E"]]
 ) -> Float[Tensor, "N heads E"]:
     """The row of all blocks, in their order."""
     row, blocks = torch.cat([part.transpose(1, 2) for part in parts]), torch.cat([group.queries for group in groups])

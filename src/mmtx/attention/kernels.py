@@ -34,7 +34,7 @@ class Rendering(Protocol):
 class InParts(Rendering, Protocol):
     """A rendering that computes parts of the mask alone, and has a bias for each of them."""
 
-    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> tuple[Bias, ...]: ...
+    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> Bias: ...
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class PerSegment:
         row = torch.cat([out[sample] for sample in sorted(out)])
         return row[None].transpose(1, 2)
 
-    def bias(self, of: BiasOf, position: Int[Tensor, "1 N 3"]) -> tuple[Bias, ...]:
+    def bias(self, of: BiasOf, position: Int[Tensor, "1 N 3"]) -> Bias:
         """The bias of positions for each group: one for all segments whose positions agree."""
         segments = position[0].split(self.query_lengths)
         made: list[Bias] = []

@@ -57,9 +57,9 @@ class Connectivity:
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
         private: only tokens of its own order attend to the token; None is a promise that none is private.
         time_order: in which the tokens of each row were laid; None: name after name.
-        index: of each token among those of its sample, for positions that read it; None: nothing does.
         consecutive: two tokens of a segment are as far apart in position, on the axis where they are farthest, as in
             their places in the row; False: the host does not know.
+        index: of each token among those of its sample, for positions that read it; None: nothing does.
     """
 
     order: Int[Tensor, "#B N"]
@@ -73,8 +73,8 @@ class Connectivity:
     num_queries: int | None = None
     private: Bool[Tensor, "#B N"] | None = None
     time_order: TimeOrder | None = None
-    index: Int[Tensor, "#B N"] | None = None
     consecutive: bool = False
+    index: Int[Tensor, "#B N"] | None = None
 
     def __len__(self) -> int:
         return self.order.shape[1]

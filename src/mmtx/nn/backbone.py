@@ -171,12 +171,23 @@ class Backbone(nn.Module):
         own = [cache for cache in caches if cache is not None]
         return Cache(own) if len(own) == len(caches) else None
 
-    def check_packing(self) -> None:
-        """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart."""
+    def check_packing(self, device_type: str) -> None:
+        """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart, or where their scores are
+        changed in ways that the kernels of a GPU do not know."""
         for key, mixer in self.mixers.items():
             if not mixer.packs:
                 problem = "cannot keep the samples of a packed row apart; set loader.packing=false"
                 raise InvalidValue(key, type(mixer).__name__, problem)
+        if device_type == "cpu" or not self._changes_scores:
+            return
+        problem = "cannot be computed for packed rows on a GPU"
+        if self.position_bias is not None:
+            name = type(self.position_bias).__name__
+            raise InvalidValue(
+                "positions.bias", name, f"{problem}; set loader.packing=false, or take positions without a bias"
+            )
+        key, dropout = next(iter(self._dropouts.items()))
+        raise InvalidValue(f"{key}.dropout", dropout, f"{problem}; set it to 0, or loader.packing=false")
 
     def check_time_order(self, shared: str | None) -> None:
         """Raises InvalidValue where a mixer reads tokens one after the other, and some share an order."""
@@ -195,7 +206,7 @@ class Backbone(nn.Module):
     def _contexts(self, connectivity: Connectivity, memory: Memory | None, past: int) -> list[LayerContext]:
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
-            self.check_packing()
+            self.check_packing(connectivity.order.device.type)
         rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
         render = partial(
@@ -230,9 +241,16 @@ class Backbone(nn.Module):
 
     @property
     def _changes_scores(self) -> bool:
-        """Attention has dropout or a bias of positions."""
-        drops = self.training and any(isinstance(m.mixes, Attention) and m.mixes.dropout for m in self._layers)
-        return drops or self.position_bias is not None
+        """Attention has a bias of positions, or dropout, which is for training."""
+        return self.position_bias is not None or (self.training and bool(self._dropouts))
+
+    @property
+    def _dropouts(self) -> dict[str, float]:
+        """The dropout of attention, by the key that made it, where there is any."""
+        attends = dict(self.mixers)
+        if self.cross_attention:
+            attends.setdefault("attention", self._layers[0].cross_attention)
+        return {key: m.dropout for key, m in attends.items() if isinstance(m, Attention) and m.dropout}
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         """Of queries, keys and values."""
