@@ -1,5 +1,5 @@
 """Runs and kills mmtx, case after case, each in a process forked from one that has imported everything and computed
-nothing.
+nothing. What is compiled is traced, and computed operation by operation.
 
 A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
 (what then happens), ``rank`` (to whom), and ``at_most`` (how often the point may still be reached after that, or the
@@ -104,11 +104,6 @@ def close_output():
         os.close(read)
 
 
-def compile_eagerly():
-    """From now on: what is compiled is traced and run as before, without a compiler's minutes."""
-    mmtx.nn.compilation.BACKEND = "eager"
-
-
 def overflow(module):
     """In the gradients of this rank, which are its shards."""
     with torch.no_grad():
@@ -134,7 +129,6 @@ DEEDS = {
     "hang": lambda *_: time.sleep(1000),
     "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
     "wait": lambda *_: time.sleep(1.5),
-    "compile_eagerly": lambda *_: compile_eagerly(),
     "overflow": lambda module, *_: overflow(module),
     "nan": lambda module, losses, *_: losses.fill_(float("nan")),
 }
@@ -259,4 +253,5 @@ def run_all(cases, environment, results):
     """Runs cases one after the other, in an environment, and sends a list of what became of them."""
     os.environ.clear()
     os.environ.update(environment)
+    mmtx.nn.compilation.BACKEND = "eager"  # traced, and run as without: it would take a compiler's minutes
     results.send([run(**case) for case in cases])
