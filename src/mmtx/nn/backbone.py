@@ -50,7 +50,8 @@ class Backbone(nn.Module):
         window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
         activation_checkpointing: recompute blocks in the backward pass to save memory.
-        compile: compile it, see `mmtx.nn.compilation`; not where there is a cache, as sizes change with every call.
+        compile: compile it, see `mmtx.nn.compilation`; not with a cache, whose sizes change with every call,
+            nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
@@ -139,7 +140,7 @@ class Backbone(nn.Module):
         if connectivity.padded or connectivity.packing is not None:
             self._ragged_modes.add(self.training)
         run, call = _run, _call
-        if self.is_compiled and cache is None:
+        if self.is_compiled and cache is None and not any(isinstance(each.rendering, InParts) for each in contexts):
             run, call = in_one_graph_or_by_block(run, call, self.training in self._ragged_modes)
             x = x.contiguous()  # that of a convolution has strides that change with its sizes
         x, found = run(self, call, x, contexts, biases, hidden, cache)

@@ -119,10 +119,10 @@ class _Learning(torch.autograd.Function):
                 part, targets = hidden[rows].to(dtype), target[rows]
                 scores = _scores(part, cast, bias)
                 right = scores.argmax(-1) == targets if find_right else None
-                has_bias = gradients[2] is not None
-                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, dtype, has_bias)
-                if by_bias is not None:
-                    gradients[2] += by_bias
+                total = gradients[2]
+                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, dtype, total is not None)
+                if total is not None and by_bias is not None:
+                    total += by_bias
                 _add_gradients(gradients[:2], rows, by_scores, part, cast)
                 parts.append(Predictions(loss, right))
         ctx.save_for_backward(*gradients)
