@@ -94,14 +94,14 @@ def episodes() -> list[Batch]:
 
 FAMILIES: dict[str, tuple[Callable[[bool], MultimodalTransformer], list[Batch], int]] = {
     "gpt": (gpt, texts(), 1),
-    "recomputed": (lambda compile: gpt(compile, activation_checkpointing=True), texts(), 2),
+    "recomputed": (lambda compile: gpt(compile, activation_checkpointing="blocks"), texts(), 2),
     "windows": (lambda compile: gpt(compile, window=3, layers="LG", positions=POSITIONS["rotary"]), texts(), 2),
     "vit": (vit, [image_batch([1, 1, 1]), image_batch([1, 0, 1])], 2),
     "whisper": (whisper, sounds(), 2),
     "decision_transformer": (decision_transformer, episodes(), 1),
 }
-"""Model, batches, and graphs of all of them: one a stack, and one more where full batches have masks of their own, or torch
-2.11 recomputes them."""
+"""Model, batches, and graphs of all of them: one a stack; one more where full batches have masks of their own, or where
+torch 2.11 recomputes."""
 
 
 def loss_and_gradients(whole: MultimodalTransformer, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:

@@ -52,8 +52,6 @@ def training_problems(
     if training.is_sharded and data is not None and len(data.source.parts) > 1:
         problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
         yield f"trainer.strategy={training.strategy} {problem}"
-    if training.is_sharded and optimisation is not None and optimisation.ema_decay is not None:
-        yield f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2"
     for key in ("matrices", "rest") if training.is_sharded and optimisation is not None else ():
         if getattr(optimisation, key) is not None:
             yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from mmtx.attention.kernels import Bias, InParts
 from mmtx.attention.memory_rule import Memory, MemoryRule
@@ -23,6 +22,7 @@ from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
+from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.width import width_ratio
 
 
@@ -49,7 +49,8 @@ class Backbone(nn.Module):
         kinds: of layers, by letter; what they leave open is as above.
         window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
-        activation_checkpointing: recompute blocks in the backward pass to save memory.
+        activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
+            ``selective`` (all but matrix products and attention), or whole ``blocks``.
         compile: compile it, see `mmtx.nn.compilation`; not with a cache, whose sizes change with every call,
             nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
@@ -77,7 +78,7 @@ class Backbone(nn.Module):
         kinds: Mapping[str, LayerKind],
         window: int | None,
         init_std: float,
-        activation_checkpointing: bool,
+        activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
         base_width: int | None = None,  # absent in stored configs of earlier versions
@@ -270,8 +271,9 @@ def _run(
 ) -> tuple[Float[Tensor, "B N D"], Statistics]:
     """The output of a stack whose blocks are called by `call`, and the statistics of its layers."""
     statistics: Statistics = {}
-    if stack.activation_checkpointing and stack.training:
-        call = partial(checkpoint, call, use_reentrant=False)
+    if stack.training:
+        is_compiled = torch.compiler.is_compiling() or call is not _call
+        call = recomputed(call, stack.activation_checkpointing, is_compiled)
     x = stack.embed_dropout(stack.input_norm(x.to(next(stack.parameters()).dtype)))  # positions come in float32
     for layer, block in enumerate(stack.blocks):
         own = cache.layers[layer] if cache is not None else None
