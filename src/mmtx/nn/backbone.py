@@ -266,7 +266,7 @@ def _run(
     x: Float[Tensor, "B N D"],
     contexts: list[LayerContext],
     biases: list[Bias],
-    memory: Float[Tensor, "B M D"] | None,
+    memory: Float[Tensor, "B S D"] | None,
     cache: Cache | None,
 ) -> tuple[Float[Tensor, "B N D"], Statistics]:
     """The output of a stack whose blocks are called by `call`, and the statistics of its layers."""
