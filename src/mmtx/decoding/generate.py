@@ -12,7 +12,7 @@ from mmtx.decoding.sampling import GREEDY, Sampling, suppressed
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import check_within
 from mmtx.model import MultimodalTransformer
-from mmtx.process.device_copies import Reading
+from mmtx.process.device_copies import HostCopy
 from mmtx.process.stopping import track
 
 MOST_NEW_TOKENS = 2**31 - 1
@@ -88,10 +88,10 @@ class _AllEnded:
     """Whether all texts have ended: of a GPU, as it was a token before, so that the host is always one ahead of it."""
 
     def __init__(self) -> None:
-        self._before: Reading | None = None
+        self._before: HostCopy | None = None
 
     def __call__(self, ended: Bool[Tensor, " B"]) -> bool:
-        newest = Reading(ended.all()[None].float())
+        newest = HostCopy(ended.all()[None].float())
         due, self._before = (self._before if ended.is_cuda else newest), newest
         return due is not None and bool(due.numbers()[0])
 
