@@ -60,7 +60,7 @@ def test_the_help_of_generate_lists_what_a_run_takes(finished, capsys):
     options = {line.split("=")[0].strip() for line in own.splitlines() if line.startswith("  ")}
     assert options == {
         *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"),
-        *("seed", "cache", "plugins"),
+        *("device", "precision", "seed", "cache", "plugins"),
     }
     assert re.search(r"\n  temperature=1.0 +a number +divides the scores", own)
     assert all(f"\n  {option}=" in every for option in (*options, "audio", "beam_size", "target_return", "out"))

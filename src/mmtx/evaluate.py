@@ -49,7 +49,7 @@ def evaluate_learner(
     device = next(learner.parameters()).device
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
         for batches in track(loader, "evaluating, batch"):
-            evaluation.add(part, [_without(batch, drop).to(device) for batch in batches])
+            evaluation.add(part, [_without(batch, drop).to(device, non_blocking=True) for batch in batches])
     return evaluation.metrics(data.max_bad_share) | acting or None
 
 
@@ -90,7 +90,7 @@ class Evaluation:
 
     def add(self, part: str, batches: Sequence[Batch]) -> None:
         """Scores batches of a part of the data."""
-        self._skipped += count_skipped(batches).to(self._skipped.device)
+        self._skipped += count_skipped(batches).to(self._skipped.device, non_blocking=True)
         for batch in batches:
             self.add_scores(part, self._learner(batch))
 

@@ -251,10 +251,10 @@ def test_the_drawn_example(monkeypatch: pytest.MonkeyPatch) -> None:
         steps.append([_drawn(cached, token_set)])
         return columns
 
-    def last(self: StepDecoder, hidden: Tensor, new: Tensor, token_set: TokenSet) -> HiddenStates:
+    def last(self: StepDecoder, hidden: Tensor, new: Tensor, token_set: TokenSet, valid: Tensor) -> HiddenStates:
         span = token_set.spans["state"]
         steps[-1] += [_drawn(new, token_set), _drawn(new[(new >= span.start) & (new < span.stop)], token_set)]
-        return last_step(self, hidden, new, token_set)
+        return last_step(self, hidden, new, token_set, valid)
 
     monkeypatch.setattr(StepDecoder, "_by_arrival", by_arrival)
     monkeypatch.setattr(StepDecoder, "_last_step", last)

@@ -111,3 +111,13 @@ def test_draws_that_leave_one_id_take_the_best(sampling: Sampling) -> None:
 def test_numbers_that_nothing_can_be_drawn_with_are_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
         Sampling(**changes)
+
+
+def test_ids_are_those_that_torch_draws() -> None:
+    """Bit for bit, on a CPU."""
+    for seed in range(20):
+        scores = torch.randn(3, 50, generator=torch.Generator().manual_seed(seed)) * 3
+        kept = scores.masked_fill(scores < scores.topk(20).values[:, -1:], float("-inf"))
+        generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+        drawn = Sampling(0.5, top_k=20).draw(scores, generators[0])
+        assert drawn.equal(torch.multinomial((kept / 0.5).softmax(-1), 1, generator=generators[1])[:, 0])

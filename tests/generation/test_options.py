@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -33,6 +34,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
     def made_of(*functions: Any) -> None:
         found = [way._replace(objective=unmade(way.objective)) for way in known_ways() if way.function in functions]
         monkeypatch.setattr("mmtx.generation.generate.ways", lambda learner: found)
+        monkeypatch.setattr("mmtx.generation.generate.computing", lambda learner, **keys: nullcontext())
 
     return made_of
 
@@ -52,6 +54,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
         ({"max_new_tokens": True}, "max_new_tokens=true is not an integer$"),
         ({"resample": 1, "audio": "a.wav"}, "resample=1 is not true or false"),
         ({"plugins": None}, "plugins=null is not a list of texts"),
+        ({"device": "tpu"}, "device=tpu is not .*cuda"),
+        ({"precision": "fp8"}, "precision=fp8 is not .*bf16-true"),
     ],
 )
 def test_a_value_that_cannot_be_is_refused(options: dict[str, Any], message: str, model: Any) -> None:

@@ -203,7 +203,8 @@ def test_a_beam_is_what_evaluation_decodes_with() -> None:
     keys: dict[str, Any] = {"beam_size": 6, "length_penalty": 0.5, "max_new_tokens": 3, "end": LETTERS.end}
     one = torch.ones(5, dtype=torch.long)
     prompt = batch.with_name("text", {"ids": one[:, None] * LETTERS.begin}, one, full=True)
-    found = beam_search(whole, whole.tokenizer("text").logits, prompt, "text", **keys)
+    vectors = whole.tokenizer("text").id_vectors
+    found = beam_search(whole, lambda hidden: hidden @ vectors.T, prompt, "text", **keys)
     written = objective.write(whole, batch)
     assert written == [LETTERS.decode(hypothesis.ids) for hypothesis in found]
     assert written != greedy.write(whole, batch)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mmtx.batch import Batch
+from mmtx.process.device_copies import HostCopy
 from mmtx.training.guarded_step import guarded, is_guarded
-from mmtx.training.host_copy import HostCopy
 from mmtx.training.nonfinite import OpenStep
 
 FUSED: list[Callable[..., Optimizer]] = [AdamW, Adam, SGD]

@@ -11,6 +11,8 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
 
   drop=[audio]            how much the model relies on a part: all samples lack it
   modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts
+  device=cpu              auto is the GPU if there is one, else the CPU
+  precision=bf16-mixed    as trainer.precision; null is that of the run's training on a GPU, and 32-true on a CPU
 """
 
 

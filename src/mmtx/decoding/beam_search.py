@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -14,6 +14,7 @@ from mmtx.decoding.sampling import suppressed
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
+from mmtx.process.device_copies import sent
 from mmtx.process.stopping import track
 
 MAX_BEAMS = 65536
@@ -65,7 +66,8 @@ def beam_search(
     """The best continuation of each text that a beam finds.
 
     A hypothesis of n ids, its end included, scores ``log P / ((5 + n) / 6) ** length_penalty`` (Wu et al. 2016, arXiv
-    1609.08144, equation 14). A search is over when no live hypothesis can still overtake the best finished one.
+    1609.08144, equation 14). A search is over when no live hypothesis can still overtake the best finished one. The
+    host chooses among candidates, so it waits for a GPU once in each step.
 
     Args (the others are those of `generate`):
         batch: the whole set; the prompts are of one length, at least 1.
@@ -79,26 +81,26 @@ def beam_search(
     start = prompt.shape[1]
     if start == 0 or bool((batch.lengths[text] != start).any()):
         raise ValueError(f"the prompts under '{text}' must be of one length, at least 1 token")
+    device = prompt.device
     decoder = TextDecoder(model, logits, batch, text, start=start, stop=start + max_new_tokens, cache=cache)
     count = len(prompt)
     beams = [_Beam(beam_size, length_penalty, max_new_tokens) for _ in range(count)]
-    alive = torch.zeros(count, 1, device=prompt.device)  # log-probabilities of each beam's live hypotheses
+    alive = torch.zeros(count, 1, device=device)  # log-probabilities of each beam's live hypotheses
     for step in track(range(max_new_tokens), "searching, token"):
         logits_now = decoder.scores()
-        at_first = torch.full((len(logits_now),), step == 0, device=prompt.device)
-        logits_now = suppressed(logits_now, suppress_first, at_first)
+        if step == 0:
+            logits_now = suppressed(logits_now, suppress_first, torch.ones_like(logits_now[:, 0], dtype=torch.bool))
         scores = alive[..., None] + logits_now.float().log_softmax(-1).unflatten(0, (count, -1))
         found = _best(scores, 2 * beam_size)
-        written = decoder.written[:, start:].unflatten(0, (count, -1))
-        kept = [beam.advance(rows, best, end) for beam, rows, best in zip(beams, written, found, strict=True)]
+        kept = [beam.advance(best, end) for beam, best in zip(beams, found, strict=True)]
         if all(beam.is_over for beam in beams) or step == max_new_tokens - 1:
             break
-        first_row = torch.arange(count)[:, None] * scores.shape[1]  # of each beam
-        parents = first_row + torch.tensor([[each.parent for each in row] for row in kept])
-        new = torch.tensor([[each.id for each in row] for row in kept], device=prompt.device)
-        alive = torch.tensor([[each.log_probability for each in row] for row in kept], device=prompt.device)
-        decoder.select(parents.flatten().to(prompt.device))
-        decoder.append(new.flatten())
+        chosen = sent(torch.tensor(kept, dtype=torch.float64), device)  # which holds every id and float32 as it is
+        log_probability, parents, new = chosen.unbind(-1)
+        first_row = torch.arange(count, device=device)[:, None] * scores.shape[1]  # of each beam
+        alive = log_probability.float()
+        decoder.select((first_row + parents.long()).flatten())
+        decoder.append(new.long().flatten())
     return [beam.best() for beam in beams]
 
 
@@ -113,28 +115,30 @@ class _Candidate(NamedTuple):
 def _best(scores: Float[Tensor, "B K V"], count: int) -> list[list[_Candidate]]:
     """The most probable candidates of each beam, the best first."""
     best, index = scores.flatten(1).topk(min(count, scores[0].numel()))
-    rows = zip(best.tolist(), index.tolist(), strict=True)
-    return [[_Candidate(p, *divmod(i, scores.shape[-1])) for p, i in zip(*row, strict=True)] for row in rows]
+    rows = torch.stack([best.double(), index.double()], dim=-1).tolist()  # read together
+    return [[_Candidate(p, *divmod(int(i), scores.shape[-1])) for p, i in row] for row in rows]
 
 
 class _Beam:
-    """The best finished hypothesis of one search, and whether it is over."""
+    """The live hypotheses of one search, the best finished one, and whether it is over."""
 
     def __init__(self, size: int, length_penalty: float, max_new_tokens: int) -> None:
         self.size, self.length_penalty, self.max_new_tokens = size, length_penalty, max_new_tokens
         self.is_over = False
+        self._live: list[list[int]] = [[]]
         self._best: Hypothesis | None = None
 
-    def advance(self, written: Int[Tensor, "K n"], candidates: list[_Candidate], end: int) -> list[_Candidate]:
+    def advance(self, candidates: list[_Candidate], end: int) -> list[_Candidate]:
         """Finishes the hypotheses that the candidates end; returns the `size` best of those that stay live."""
-        length = written.shape[1] + 1
+        before, length = self._live, len(self._live[0]) + 1
         live = [each for each in candidates if each.id != end][: self.size]
         live += [_Candidate(float("-inf"), candidates[0].parent, 0)] * (self.size - len(live))
+        self._live = [[*before[parent], new] for _, parent, new in live]
         if self.is_over:
             return live
         finished = [each for each in candidates[: self.size] if each.id == end]
         for log_probability, parent, last in [*finished, *(live if length == self.max_new_tokens else [])]:
-            ids = written[parent].tolist() + ([] if last == end else [last])
+            ids = before[parent] + ([] if last == end else [last])
             self._offer(Hypothesis(ids, log_probability, log_probability / self._penalty(length)))
         if self._best is not None:
             self.is_over = live[0].log_probability / self._penalty(self.max_new_tokens) <= self._best.score

@@ -12,6 +12,7 @@ from mmtx.decoding.sampling import GREEDY, Sampling, suppressed
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import check_within
 from mmtx.model import MultimodalTransformer
+from mmtx.process.device_copies import HostCopy
 from mmtx.process.stopping import track
 
 MOST_NEW_TOKENS = 2**31 - 1
@@ -40,7 +41,7 @@ def generate(
     """Continues one text of the set.
 
     Beyond the context, the oldest ids are cropped and all is recomputed for each token, so that the result is the same
-    with and without the cache.
+    with and without the cache. A GPU is not waited for: whether all texts have ended is read a token later.
 
     Args:
         model: in eval mode.
@@ -58,34 +59,48 @@ def generate(
         The new ids of each sample.
     """
     prompt, lengths = batch[text]["ids"], batch.lengths[text]
-    shortest, longest = (int(lengths.min()), int(lengths.max())) if len(batch) else (0, 0)
+    starts = lengths.tolist()
+    shortest, longest = min(starts, default=0), max(starts, default=0)
     if shortest < 1:
         raise ValueError(f"the prompts under '{text}' must have at least 1 token")
     decoder = TextDecoder(model, logits, batch, text, start=shortest, stop=longest + max_new_tokens, cache=cache)
-    ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device)
+    ended, all_ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device), _AllEnded()
     with column_major(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
         for column in track(range(shortest, longest + max_new_tokens), "writing, token"):
-            new = sampling.draw(suppressed(decoder.scores(), suppress_first, lengths == column), generator)
+            scores = decoder.scores()
+            if column in starts:
+                scores = suppressed(scores, suppress_first, lengths == column)
+            new = sampling.draw(scores, generator)
             if end is not None:
                 new = torch.where(ended, end, new)
             if column < longest:  # longer prompts go on as they are
                 new = torch.where(column < lengths, prompt[:, column], new)
             decoder.append(new)
-            ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
-            if bool(ended.all()):
-                break
+            if end is not None:
+                ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
+                if all_ended(ended):
+                    break
     written = decoder.written.tolist()
-    return [
-        _until(row[start : start + max_new_tokens], end) for row, start in zip(written, lengths.tolist(), strict=True)
-    ]
+    return [_until(row[start : start + max_new_tokens], end) for row, start in zip(written, starts, strict=True)]
+
+
+class _AllEnded:
+    """Whether all texts have ended: of a GPU, as it was a token before, so that the host is always one ahead of it."""
+
+    def __init__(self) -> None:
+        self._before: HostCopy | None = None
+
+    def __call__(self, ended: Bool[Tensor, " B"]) -> bool:
+        newest = HostCopy(ended.all()[None].float())
+        due, self._before = (self._before if ended.is_cuda else newest), newest
+        return due is not None and bool(due.numbers()[0])
 
 
 def _is_over(
-    new: Int[Tensor, " B"], column: int, lengths: Int[Tensor, " B"], max_new_tokens: int, end: int | None
+    new: Int[Tensor, " B"], column: int, lengths: Int[Tensor, " B"], max_new_tokens: int, end: int
 ) -> Bool[Tensor, " B"]:
     """Rows that have ended or have reached their limit."""
-    long_enough = column + 1 >= lengths + max_new_tokens
-    return long_enough if end is None else long_enough | ((new == end) & (column >= lengths))
+    return (column + 1 >= lengths + max_new_tokens) | ((new == end) & (column >= lengths))
 
 
 def _until(ids: list[int], end: int | None) -> list[int]:

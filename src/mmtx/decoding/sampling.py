@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.errors import InvalidValue, check_at_least
+from mmtx.process.device_copies import sent
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Sampling:
             beyond = ranked.cumsum(-1) - ranked >= self.top_p
             beyond[..., 0] = False  # the best always stays, even where float32 has no number as small as top_p
             probability = probability.masked_fill(beyond.scatter(-1, index, beyond), 0.0)
-        return torch.multinomial(probability, 1, generator=generator)[:, 0]
+        waits = torch.empty_like(probability).exponential_(generator=generator)
+        return (probability / waits).argmax(-1)  # as torch.multinomial draws, which waits for a GPU to check its input
 
 
 def check_temperature(temperature: float) -> None:
@@ -64,9 +66,9 @@ def sharpened(logits: Float[Tensor, "*B V"], temperature: float) -> Float[Tensor
 
 def suppressed(scores: Float[Tensor, "B V"], ids: Sequence[int], rows: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
     """Scores with which some rows never draw some ids."""
-    if not ids or not bool(rows.any()):
+    if not ids:
         return scores
-    without = scores.index_fill(-1, torch.tensor(ids, device=scores.device), float("-inf"))
+    without = scores.index_fill(-1, sent(torch.tensor(ids), scores.device), float("-inf"))
     return torch.where(rows[:, None], without, scores)
 
 

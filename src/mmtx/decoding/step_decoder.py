@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from mmtx.attention.rule import Connectivity
+from mmtx.batch import Batch
 from mmtx.decoding.history import History
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.cache import Cache
+from mmtx.process.device_copies import sent
 from mmtx.tokens import HiddenStates, Span, TokenSet
 
 
@@ -46,7 +48,8 @@ class StepDecoder:
     That is exact while no step has left the window, and where no token attends to tokens that arrive later: steps are
     on the last clock of the set, actions come last in their step, neither goes through an encoder, and all mixers can
     keep what they need; where one reads tokens one after the other, what holds for a whole episode is not padded.
-    Otherwise everything is recomputed in every step.
+    Otherwise everything is recomputed in every step. Nothing here waits for a GPU, but in the first step where a mixer
+    reads tokens one after the other.
 
     Args:
         names: of the set.
@@ -72,30 +75,31 @@ class StepDecoder:
 
     def states(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[HiddenStates, int]:
         """Hidden states of the window of some episodes, or of the last step alone; and how many steps those are."""
-        token_set = self._model.tokenize(history.batch(acting).to(device))
+        token_set = self._model.tokenize(_sent(history.batch(acting), device))
         self._exact = self._exact and not history.is_cropped
         if not self._exact:
             return self._model.run(token_set), history.num_steps
         columns = self._by_arrival(token_set, history.num_steps)
-        connectivity = token_set.connectivity.arranged(columns)
-        if self._out_of_time(connectivity):
-            self._exact = False
-            return self._model.run(token_set), history.num_steps
+        arrived = sent(columns, device)
+        connectivity = token_set.connectivity.arranged(arrived)
         if self._cache is None:
+            self._exact = not self._out_of_time(connectivity)
+            if not self._exact:
+                return self._model.run(token_set), history.num_steps
             capacity = len(columns) + history.context * sum(self._per_step.values())
             self._cache = self._model.backbone.new_cache(capacity)
         elif len(acting) < len(self._rows):
-            self._cache.select(torch.isin(self._rows, acting).nonzero()[:, 0].to(device))
+            self._cache.select(sent(torch.isin(self._rows, acting).nonzero()[:, 0], device))
         assert self._cache is not None
-        self._rows = acting
-        new = columns[self._cache.length :]
+        self._rows, past = acting, self._cache.length
+        connectivity = connectivity.tail(len(columns) - past)
         memory = self._model.run_encoder(token_set.memory) if token_set.memory is not None else None
-        queries = (token_set.content + token_set.place)[:, new]
-        hidden = self._model.backbone(queries, connectivity.tail(len(new)), cache=self._cache, memory=memory)
-        return self._last_step(hidden, new, token_set), 1
+        queries = (token_set.content + token_set.place)[:, arrived[past:]]
+        hidden = self._model.backbone(queries, connectivity, cache=self._cache, memory=memory)
+        return self._last_step(hidden, columns[past:], token_set, connectivity.query_valid), 1
 
     def _by_arrival(self, token_set: TokenSet, num_steps: int) -> Int[Tensor, " n"]:
-        """The columns of the set's tokens, in the order in which they have arrived."""
+        """The columns of the set's tokens, in the order in which they have arrived; on the host."""
         constant = [span for name, span in token_set.spans.items() if name not in self._timed]
         columns = [torch.arange(span.start, span.stop) for span in constant]
         for step in range(num_steps):
@@ -104,15 +108,28 @@ class StepDecoder:
                 if own_step >= 0:
                     start = token_set.spans[name].start + own_step * size
                     columns.append(torch.arange(start, start + size))
-        return torch.cat(columns).to(token_set.content.device)
+        return torch.cat(columns)
 
     def _out_of_time(self, arrived: Connectivity) -> bool:
-        """A mixer reads tokens one after the other, and they do not arrive so."""
+        """A mixer reads tokens one after the other, and they do not arrive so. Later steps are as the first: what may
+        be padded holds for a whole episode."""
         return self._model.backbone.needs_time_order and not arrived.is_sequence
 
-    def _last_step(self, hidden: Float[Tensor, "B n D"], new: Int[Tensor, " n"], token_set: TokenSet) -> HiddenStates:
-        """Only the tokens from which the actor chooses."""
+    def _last_step(
+        self,
+        hidden: Float[Tensor, "B n D"],
+        new: Int[Tensor, " n"],
+        token_set: TokenSet,
+        valid: Bool[Tensor, "#B n"],
+    ) -> HiddenStates:
+        """Only the tokens from which the actor chooses, which have arrived side by side."""
         span, size = token_set.spans[self._actor.read], self._per_step[self._actor.read]
-        is_read = (new >= span.start) & (new < span.stop)
-        valid = token_set.connectivity.valid[:, new][:, is_read]
-        return HiddenStates(hidden[:, is_read], valid, {self._actor.read: Span(0, size, 0, 0)})
+        first = int(((new >= span.start) & (new < span.stop)).nonzero()[0])
+        read = slice(first, first + size)
+        return HiddenStates(hidden[:, read], valid[:, read], {self._actor.read: Span(0, size, 0, 0)})
+
+
+def _sent(batch: Batch, device: torch.device) -> Batch:
+    """A batch of the host, copied to a device, which nothing waits for."""
+    pinned = batch.pin_memory() if device.type == "cuda" else batch
+    return pinned.to(device, non_blocking=True)

@@ -21,8 +21,9 @@ Logits = Callable[[Tensor], Tensor]
 class TextDecoder:
     """Scores of the next id of one text of the set, one column after another.
 
-    With a cache, what the text attends to (an encoder's memory, a picture before it) is computed once, and a text that
-    is written alone is computed several columns at a time where `PromptLookup` drafts them.
+    With a cache, what the text attends to (an encoder's memory, a picture before it) is computed once. On a CPU, a text
+    that is written alone is computed several columns at a time where `PromptLookup` drafts them; on a GPU, that would
+    wait for every id, and nothing here does.
 
     Args:
         batch: the whole set.
@@ -44,7 +45,9 @@ class TextDecoder:
         stop: int,
         cache: bool,
     ) -> None:
-        self.written: Int[Tensor, "B n"] = batch[text]["ids"][:, :start]
+        self._written = [batch[text]["ids"][:, :start]]  # side by side
+        self._length = start
+        self._rows: Int[Tensor, " rows"] | None = None  # of the batch, once some are selected
         self._model, self._logits, self._batch, self._text = model, logits, batch, text
         tokenizer = model.tokenizer(text)
         assert isinstance(tokenizer, Ids)
@@ -55,13 +58,21 @@ class TextDecoder:
         self._draft: list[int] = []  # ids that may come next
         self._scores: list[Tensor] = []  # of the next id, and of the ids that follow each of the draft
         if cache and start <= room and _cache_can_grow(model, text):
-            blank = self.written.new_zeros(len(self.written), room - start)
-            whole = model.tokenize(_with_text(batch, text, torch.cat([self.written, blank], dim=1)))
+            given = self.written
+            blank = given.new_zeros(len(given), room - start)
+            whole = model.tokenize(_with_text(batch, text, torch.cat([given, blank], dim=1)))
             reads_on = not model.backbone.needs_time_order or whole.connectivity.is_sequence
             empty = model.backbone.new_cache(len(whole.connectivity)) if reads_on else None
             self._cached = _Cached(model, tokenizer, whole, room, empty) if empty is not None else None
-            if empty is not None and empty.rewinds and len(self.written) == 1:
-                self._lookup = PromptLookup(self.written[0].tolist())
+            if empty is not None and empty.rewinds and len(given) == 1 and not given.is_cuda:
+                self._lookup = PromptLookup(given[0].tolist())
+
+    @property
+    def written(self) -> Int[Tensor, "B n"]:
+        """The text so far."""
+        if len(self._written) > 1:
+            self._written = [torch.cat(self._written, dim=1)]
+        return self._written[0]
 
     def scores(self) -> Float[Tensor, "B V"]:
         """Scores of the id that follows what is written."""
@@ -70,7 +81,8 @@ class TextDecoder:
         return self._scores[0]
 
     def append(self, ids: Int[Tensor, " B"]) -> None:
-        self.written = torch.cat([self.written, ids[:, None]], dim=1)
+        self._written.append(ids[:, None])
+        self._length += 1
         accepted = False
         if self._lookup is not None:
             new = int(ids[0])
@@ -80,20 +92,21 @@ class TextDecoder:
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Goes on with some rows, in any order, any number of times."""
-        self.written, self._batch = self.written[index], self._batch.select(index)
+        self._written, self._rows = [self.written[index]], index if self._rows is None else self._rows[index]
         self._lookup, self._draft, self._scores = None, [], []
         if self._cached is not None:
             self._cached.select(index)
 
     def _compute(self) -> Float[Tensor, "B k V"]:
         """Scores of the next id, and of those that follow each id of a new draft."""
-        left = self._cached.room - self.written.shape[1] if self._cached is not None else -1
+        left = self._cached.room - self._length if self._cached is not None else -1
         if self._cached is not None and left >= 0:
             self._draft = self._lookup.draft(left) if self._lookup is not None else []
-            return self._logits(self._cached.hidden(self.written, self._draft))
+            return self._logits(self._cached.hidden(self._written[-1][:, -1:], self._length, self._draft))
         cropped = self.written[:, -self._context :]
+        batch = self._batch if self._rows is None else self._batch.select(self._rows)
         with self._model.sharing():  # no later step uses this one's hidden states, so none are kept
-            states = self._model(_with_text(self._batch, self._text, cropped))
+            states = self._model(_with_text(batch, self._text, cropped))
         return self._logits(states.tokens(self._text)[:, -1:])
 
 
@@ -107,11 +120,17 @@ class _Cached:
         self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
         self._before = len(self._connectivity) - room  # tokens that stand before the text
 
-    def hidden(self, written: Int[Tensor, "B n"], draft: list[int]) -> Float[Tensor, "B k D"]:
-        """Of the newest id and of each id of a draft behind it, which overwrites what is left of the draft before."""
-        newest = self._before + written.shape[1] - 1
+    def hidden(self, ids: Int[Tensor, "B 1"], length: int, draft: list[int]) -> Float[Tensor, "B k D"]:
+        """Of the newest id and of each id of a draft behind it, which overwrites what is left of the draft before.
+
+        Args:
+            ids: the newest of each text.
+            length: of the texts, these ids included.
+            draft: of the only text.
+        """
+        newest = self._before + length - 1
         stop = newest + 1 + len(draft)
-        columns = torch.cat([written[:, -1:], written.new_tensor([draft] * len(written))], dim=1)
+        columns = torch.cat([ids, ids.new_tensor([draft])], dim=1) if draft else ids
         x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
         connectivity = self._connectivity.prefix(stop)
         if self._cache.length:

@@ -15,6 +15,7 @@ from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 from mmtx.objectives.base import Objective
+from mmtx.run.computing import COMPUTING, computing
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("act", play_episodes),
@@ -25,7 +26,7 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
 """What an objective may offer, and the functions that generate with it: the first one that takes all given options
 does. An option is one of the function, or of the objective's method."""
 
-COMMON = options_of(Trained)
+COMMON = {**options_of(Trained), **COMPUTING}
 """Options of all of them."""
 
 
@@ -53,10 +54,10 @@ class Way(NamedTuple):
         described = self.method if self.function is generate_own else self.function
         return str(described.__doc__).strip().splitlines()[0]
 
-    def call(self, trained: Trained, given: Mapping[str, Any]) -> str:
-        """Generates with checked options, and with those common ones that the method takes."""
-        common = {key: getattr(trained, key) for key in options_of(self.method) if key in COMMON}
-        return self.function(trained, self.objective, **common, **checked(given, self.options))
+    def call(self, trained: Trained, options: Mapping[str, Any]) -> str:
+        """Generates with options that are checked, and with those common ones that the method takes."""
+        common = {key: getattr(trained, key) for key in options_of(self.method).keys() & options_of(Trained).keys()}
+        return self.function(trained, self.objective, **common, **options)
 
 
 def generate(path: str, learner: Learner, given: Mapping[str, Any]) -> str:
@@ -68,12 +69,17 @@ def generate(path: str, learner: Learner, given: Mapping[str, Any]) -> str:
         given: options, not yet checked.
 
     Raises:
-        UserError: the model generates nothing, does not take an option, or lacks one that it needs.
+        UserError: the model generates nothing, does not take an option, or lacks one that it needs; there is no such
+            device.
     """
     common = checked({key: value for key, value in given.items() if key in COMMON}, COMMON)
+    where = {key: common.pop(key) for key in COMPUTING if key in common}
     trained = Trained(path, learner, **common)
     own = {key: value for key, value in given.items() if key not in COMMON}
-    return _chosen(trained, ways(learner), own).call(trained, own)
+    way = _chosen(trained, ways(learner), own)
+    options = checked(own, way.options)
+    with computing(learner, **where):
+        return way.call(trained, options)
 
 
 def ways(learner: Learner) -> list[Way]:

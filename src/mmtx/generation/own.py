@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import torch
-
 from mmtx.data.collate import collate
 from mmtx.generation.rest_of_set import inputs_of, rest_of_set
 from mmtx.generation.trained import Trained
@@ -27,5 +25,5 @@ def generate_own(
     """
     learner = trained.learner
     rest = rest_of_set(trained, inputs_of(learner, objective.writes), image, index)
-    batch = collate([rest], {name: learner.specs[name] for name in rest})
-    return objective.generate(learner.model, batch, torch.Generator().manual_seed(trained.seed), **options)
+    batch = trained.sent(collate([rest], {name: learner.specs[name] for name in rest}))
+    return objective.generate(learner.model, batch, trained.generator(), **options)

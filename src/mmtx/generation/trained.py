@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
+import torch
+
+from mmtx.batch import Batch
 from mmtx.data.base import Source
 from mmtx.errors import check_within
 from mmtx.learner import Learner
@@ -20,7 +23,7 @@ class Trained:
     Args:
         path: run directory or checkpoint.
         learner: its model with its objectives, in eval mode.
-        seed: the same seed gives the same text, or episodes; it is that of the first episode
+        seed: the same seed gives the same text on the same device, or episodes; it is that of the first episode
         cache: keep keys and values of earlier tokens; the result is the same without, only slower
         plugins: packages whose classes the run may name, besides mmtx
     """
@@ -35,7 +38,19 @@ class Trained:
     def __post_init__(self) -> None:
         check_within("seed", self.seed, 0, LARGEST_SEED)
 
+    def sent(self, batch: Batch) -> Batch:
+        """A batch, on the device that the model is on."""
+        return batch.to(self._place, non_blocking=True)
+
+    def generator(self) -> torch.Generator:
+        """Seeded, on the device that the model is on: a GPU draws other numbers than a CPU."""
+        return torch.Generator(self._place).manual_seed(self.seed)
+
     def source(self) -> Source:
         """The data of the run, with what it has learned from them."""
         checkpoint = read_checkpoint(newest_checkpoint(self.path))
         return source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": list(self.plugins)})
+
+    @property
+    def _place(self) -> torch.device:
+        return next(self.learner.parameters()).device

@@ -71,7 +71,10 @@ def transcribe(
     check_within("overlap_seconds", overlap_seconds, 0, LONGEST_SECONDS)
     learner = trained.learner
     name = with_field(learner, inputs_of(learner, objective.writes), "audio")[0]
-    write = partial(objective.write, learner.model, **options)
+
+    def write(batch: Batch) -> list[str]:
+        return objective.write(learner.model, trained.sent(batch), **options)
+
     rate = learner.specs[name].sample_rate_hz
     assert rate is not None
     given = Path(audio).expanduser()

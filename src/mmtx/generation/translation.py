@@ -48,7 +48,7 @@ def translate(
         raise UserError(f"this model writes from {', '.join(others)}; give {_sources(learner, others)}")
     else:
         sample = rest_of_set(trained, others, image, index)
-    return objective.write(learner.model, collate([sample], learner.specs), **options)[0]
+    return objective.write(learner.model, trained.sent(collate([sample], learner.specs)), **options)[0]
 
 
 def source_ids(learner: Learner, name: str, text: str) -> torch.Tensor:

@@ -29,15 +29,15 @@ class KeyValueCache(MixerCache):
     rewinds = True
 
     def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+        self.capacity, self._filled = capacity, 0
         self.bias: Tensor | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
-        """Keeps some rows, in any order, any number of times."""
+        """Keeps some rows, in any order, any number of times; as many as before stay in the same buffer."""
         if self._keys is not None and self._values is not None:
-            self._keys, self._values = self._keys[index], self._values[index]
+            self._keys, self._values = (self._selected(buffer, index) for buffer in (self._keys, self._values))
 
     def extend(
         self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int
@@ -46,10 +46,17 @@ class KeyValueCache(MixerCache):
         if self._keys is None or self._values is None:
             self._keys = k.new_empty(*k.shape[:2], self.capacity, k.shape[3])
             self._values = torch.empty_like(self._keys)
-        stop = past + k.shape[2]
+        self._filled = stop = past + k.shape[2]
         self._keys[:, :, past:stop] = k
         self._values[:, :, past:stop] = v
         return self._keys[:, :, :stop], self._values[:, :, :stop]
+
+    def _selected(self, buffer: Float[Tensor, "B G C E"], index: Int[Tensor, " rows"]) -> Float[Tensor, "rows G C E"]:
+        kept = buffer[:, :, : self._filled][index]
+        if len(kept) != len(buffer):
+            buffer = buffer.new_empty(len(kept), *buffer.shape[1:])
+        buffer[:, :, : self._filled] = kept
+        return buffer
 
 
 class Attention(Mixer):

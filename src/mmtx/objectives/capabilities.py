@@ -59,7 +59,7 @@ class Generates(Protocol):
         """Args:
         model: in eval mode.
         batch: one sample without what is generated; empty where the set has nothing else.
-        generator: on the CPU, seeded by the command's ``seed``.
+        generator: on the device of model and batch, seeded by the command's ``seed``.
         """
 
 

@@ -141,7 +141,9 @@ class NextToken(Objective):
         ids = start + vocabulary.encode(prompt or "")
         if not ids:
             raise UserError('this model continues text and needs something to begin with: prompt="..."')
-        given = batch.with_name(self.text, {"ids": torch.tensor([ids])}, torch.tensor([len(ids)]), full=True)
+        given_ids = torch.tensor([ids], device=next(model.parameters()).device)
+        lengths = torch.full_like(given_ids[:, 0], len(ids))
+        given = batch.with_name(self.text, {"ids": given_ids}, lengths, full=True)
         (new,) = generate(
             model,
             lambda hidden: self.head.logits(model, hidden),

@@ -157,11 +157,10 @@ class Seq2Seq(Objective):
         return [self.vocabulary.decode(ids) for ids in written]
 
     def _logits(self, model: MultimodalTransformer) -> Logits:
+        never = torch.tensor(self.suppress, dtype=torch.long, device=next(model.parameters()).device)
+
         def logits(hidden: Tensor) -> Tensor:
             scores = self.head.logits(model, hidden)
-            if self.suppress:
-                never = torch.tensor(self.suppress, device=scores.device)
-                scores = scores.index_fill(-1, never, float("-inf"))
-            return scores
+            return scores.index_fill(-1, never, float("-inf")) if self.suppress else scores
 
         return logits

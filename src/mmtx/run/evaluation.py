@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.config import check
+from mmtx.config.options import checked
 from mmtx.config.overrides import read_all
 from mmtx.config.schema import Config
 from mmtx.config.stored import with_overrides
@@ -17,15 +18,16 @@ from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.run.checkpoint_content import load, read_checkpoint
+from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
-from mmtx.training.devices import device_type
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
-"""The options of the command."""
+DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
+"""All options of the command."""
 
 READ = ("data", "loader", "seed", "plugins")
 """Keys of a config that the command reads; the rest is the checkpoint's."""
@@ -46,7 +48,7 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         overrides: of the run's config.
 
     Raises:
-        UserError: an option is not known, the data has no such split, or the model does not fit the data.
+        UserError: an option cannot be, the data has no such split, or the model does not fit the data.
     """
     split = options["split"]
     if split not in ("train", "val", "test"):
@@ -77,8 +79,8 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         raise error.under("loader") from None
     if learner.uses_reference:
         load_reference(learner, file.with_name("reference.ckpt"), checkpoint["mmtx"].get("reference"))
-    learner.to(device_type("auto"))
-    metrics = evaluate_learner(learner, data, split, drop)
+    with computing(learner, **checked({key: options[key] for key in COMPUTING}, COMPUTING)):
+        metrics = evaluate_learner(learner, data, split, drop)
     if metrics is None:
         raise UserError(f"the data has no split '{split}'; choose split=val or split=train")
     return finite(metrics)

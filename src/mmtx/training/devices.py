@@ -19,21 +19,31 @@ def device_type(accelerator: Accelerator) -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
+def chosen_device(device: Accelerator) -> str:
+    """The type of the one device to compute on. Raises InvalidValue if this machine has none."""
+    return _there("device", device)
+
+
 def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> int:
     """How many devices of this machine are used.
 
     Raises:
         InvalidValue: it lacks the accelerator, or so many devices of it.
     """
-    kind = device_type(accelerator)
-    available = torch.cuda.device_count() if kind == "cuda" else None
-    if available == 0:
-        raise InvalidValue("accelerator", accelerator, "finds no GPU", "cpu")
+    available = torch.cuda.device_count() if _there("accelerator", accelerator) == "cuda" else None
     if isinstance(devices, int):
         if available is not None and devices > available:
             raise InvalidValue("devices", devices, "is more than there are", str(available))
         return devices
     return available or 1
+
+
+def _there(key: str, accelerator: Accelerator) -> str:
+    """The type of the device, of which this machine has some."""
+    kind = device_type(accelerator)
+    if kind == "cuda" and not torch.cuda.device_count():
+        raise InvalidValue(key, accelerator, "finds no GPU", "cpu")
+    return kind
 
 
 class LaunchedRanks(ClusterEnvironment):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.errors import UserError
-from mmtx.training.host_copy import HostCopy
+from mmtx.process.device_copies import HostCopy
 
 WINDOW, SIGMAS, LEAST = 128, 6.0, 32
 """A loss is a spike if it is `SIGMAS` standard deviations above the mean of the `WINDOW` before it, of which there have

@@ -10,8 +10,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from mmtx.process.device_copies import HostCopy, sent
 from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
-from mmtx.training.host_copy import HostCopy
 
 
 class Request(IntEnum):
@@ -45,8 +45,7 @@ class AgreeingModule(pl.LightningModule):
             self.requests.add(Request(number))
         values = torch.zeros(0, device=self.device) if values is None else values
         flags = torch.tensor([request in self.requests for request in Request], dtype=torch.double)
-        flags = flags.pin_memory() if values.is_cuda else flags
-        return HostCopy(self.sum_over_ranks(torch.cat([values.double(), flags.to(values.device, non_blocking=True)])))
+        return HostCopy(self.sum_over_ranks(torch.cat([values.double(), sent(flags, values.device)])))
 
     def agreement(self, host_copy: HostCopy) -> list[float]:
         """The values that the ranks have begun to agree on; waits for them. The requests are in `agreed`."""

@@ -1,4 +1,4 @@
-"""Numbers on their way from a device to the host."""
+"""Numbers on their way between a device and the host, neither of which waits."""
 
 import torch
 from torch import Tensor
@@ -26,3 +26,9 @@ class HostCopy:
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._on_host.tolist()
+
+
+def sent(values: Tensor, device: torch.device) -> Tensor:
+    """Values of the host, copied to a device."""
+    pinned = values.pin_memory() if device.type == "cuda" else values
+    return pinned.to(device, non_blocking=True)
