@@ -178,7 +178,7 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
         "kinds": KINDS,
         "window": None,
         "init_std": 0.03,
-        "activation_checkpointing": False,
+        "activation_checkpointing": "none",
         "compile": False,
         "flex": False,
     }

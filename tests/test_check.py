@@ -14,6 +14,7 @@ from mmtx.experiment import assemble
 SPELT = ["experiment=spell_digits"]
 ENCODED = [*SPELT, "objective=[seq2seq]", "encode=[image]"]
 DOORS = ["data=key_to_door", "data.num_episodes=50", "modality=[return,state,action]", "objective=[action]"]
+PACKED_ON_A_GPU = ["loader.packing=true", "trainer.accelerator=cuda"]
 ROTARY = ["backbone/positions=rotary"]
 MISTAKES = [
     (["backbone.dimm=64"], ["backbone.dimm=64", "'dim'"]),
@@ -92,6 +93,18 @@ MISTAKES = [
     (["trainer.max_steps=0"], ["trainer.max_steps=0"]),
     (["trainer.strategy=dpp"], ["trainer.strategy=dpp", "ddp"]),
     (["trainer.accelerator=gpu"], ["trainer.accelerator=gpu", "cpu"]),
+    (
+        [*PACKED_ON_A_GPU, "backbone.attention.dropout=0.1"],
+        ["backbone.attention.dropout=0.1 cannot be computed for packed rows on a GPU; set it to 0", "packing=false"],
+    ),
+    (
+        [*PACKED_ON_A_GPU, "backbone/positions=alibi"],
+        ["backbone.positions.bias=ALiBi cannot be computed for packed rows on a GPU", "loader.packing=false"],
+    ),
+    (
+        [*PACKED_ON_A_GPU, *ENCODED, "+encoder.attention.dropout=0.2"],
+        ["encoder.attention.dropout=0.2 cannot be computed for packed rows on a GPU"],
+    ),
     (["trainr.max_steps=1"], ["trainr", "'trainer'"]),
     (["seed=a"], ["seed=a", "an integer"]),
     (["objective=[classify]", "modality=[image]", "objective.classify.weight=-1"], ["objective.classify.weight=-1"]),

@@ -42,8 +42,7 @@ TINY = [
 ]
 
 NO_GPU = {} if torch.cuda.is_available() else dict.fromkeys(("gpu", "cuda"), "finds no GPU")
-NO_MPS = {} if torch.backends.mps.is_available() else {"mps": "finds no GPU of Apple's"}
-REFUSED = {("Training", "accelerator", value): reason for value, reason in (NO_GPU | NO_MPS).items()} | {
+REFUSED = {("Training", "accelerator", value): reason for value, reason in NO_GPU.items()} | {
     (
         "Backbone",
         "flex",

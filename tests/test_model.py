@@ -132,8 +132,8 @@ def test_packed_rows_render_alike_on_other_devices(changes: dict[str, Any], monk
     token_set = packed(whole.tokenize(some_absent()))
     expected = whole.run(token_set).hidden
     connectivity = type(token_set.connectivity)
-    monkeypatch.setattr(connectivity, "render", lambda self, window, flex: Dense(self.dense(window)[:, None]))
-    monkeypatch.setattr(connectivity, "bias", lambda self, of: of(self.position, self.position))
+    monkeypatch.setattr(connectivity, "render", lambda self, window, **_: Dense(self.dense(window)[:, None]))
+    monkeypatch.setattr(connectivity, "bias", lambda self, rendering, of: of(self.position, self.position))
     torch.testing.assert_close(whole.run(token_set).hidden, expected, atol=1e-5, rtol=1e-5)
 
 

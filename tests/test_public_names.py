@@ -120,6 +120,16 @@ def test_what_was_stepped_by_adamw_alone_still_is():
     assert migrated_config({"format": 6, "backbone": {}}, "x") == {"backbone": {}}
 
 
+def test_blocks_that_were_computed_again_as_a_whole_or_not_at_all():
+    old = {"backbone": {"activation_checkpointing": True}, "encoder": {"activation_checkpointing": False}}
+    new = {"backbone": {"activation_checkpointing": "blocks"}, "encoder": {"activation_checkpointing": "none"}}
+    assert migrated_config({"format": 7, **old}, "x") == new
+    assert migrated_config({"format": 7, "backbone": {"dim": 8}, "encoder": None}, "x") == {
+        "backbone": {"dim": 8},
+        "encoder": None,
+    }
+
+
 def test_everything_that_goes_by_the_name_of_a_parameter_is_renamed():
     """What a step can do: nothing else in a checkpoint holds names of parameters."""
     names = ["model.blocks.0.attention.qkv.weight", "model.blocks.0.attention.qkv_norm.weight", "head.qkv"]
@@ -151,6 +161,8 @@ def test_overrides_of_a_sweep_whose_keys_have_moved():
     words = ["backbone.window_pattern=L,LG", "++encoder.window_pattern=null", "my.window_pattern=L", "not an override"]
     found = migrated_sweep({"command": words})["command"]
     assert found == ["backbone.layers=L,LG", "++encoder.layers=G", *words[2:]]
+    words = ["backbone.activation_checkpointing=true", "encoder.activation_checkpointing=selective"]
+    assert migrated_sweep({"command": words})["command"] == ["backbone.activation_checkpointing=blocks", words[1]]
     assert migrated_sweep({}) == {} and migrated_sweep({"jobs": {}, "command": 1}) == {"jobs": {}, "command": 1}
 
 

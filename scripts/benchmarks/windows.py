@@ -48,7 +48,7 @@ def check_equal(learner: Learner, length: int) -> None:
     for dense in (False, True):
         learner.zero_grad()
         if dense:
-            with patch.object(Connectivity, "_blocked", lambda *_: None, create=True):
+            with patch.object(Connectivity, "_blocked", lambda *_: None):
                 score = learner(batch)["next_token"]
         else:
             score = learner(batch)["next_token"]

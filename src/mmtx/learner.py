@@ -50,9 +50,14 @@ class Learner(nn.Module):
         """Whether an objective compares with the model at the start of the run."""
         return any(self.objective(name).uses_reference for name in self.objectives)
 
+    @property
+    def references(self) -> tuple[MultimodalTransformer, ...]:
+        """The frozen copy of the model, if there is one."""
+        return self._reference
+
     def freeze_reference(self) -> MultimodalTransformer:
         """Copies the model as it is now, for the objectives that compare with it. The copy moves with the learner, and
-        is no part of it otherwise: it has no gradients, and is neither trained, averaged, sharded nor saved with it."""
+        is no part of it otherwise: it has no gradients, and is neither trained, averaged nor saved with it."""
         reference = copy.deepcopy(self.model).requires_grad_(False).eval()
         self._reference = (reference,)
         for name in self.objectives:

@@ -55,6 +55,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.attention.rule import Connectivity, Pattern
+from mmtx.attention.time_order import pays_by_time
 from mmtx.tokens import Clock, Span, Tokens, TokenSet
 
 MAX_COORDINATES = 2
@@ -80,12 +81,14 @@ def join(
         clocks: whether a clock is mutual; one that is not listed is not.
         memory: the encoder's set, for cross-attention.
         lengths: real tokens of each sample, on the host, where they are to be packed.
-        by_time: `pack` lays the tokens of each sample in the order of time.
+        by_time: `pack` lays the tokens of each sample in the order of time. It does so too where that makes a long set
+            causal, which needs no mask.
         indexed: tokens have an index.
     """
     clocks = clocks or {}
     order, position = _order_and_position(groups, clock_of, clocks)
     joined_order, pattern = _side_by_side(order), _pattern(groups, clock_of, clocks)
+    in_time = _pattern_in_time(pattern, groups, clock_of, clocks)
     connectivity = Connectivity(
         order=joined_order,
         position=_side_by_side(position),
@@ -95,6 +98,7 @@ def join(
         padded=not all(tokens.full for tokens in groups.values()),
         packed=False,
         private=_private(groups),
+        consecutive=len(groups) == 1 and all(tokens.consecutive and not tokens.timed for tokens in groups.values()),
         index=_side_by_side(_times(_items_of_one_token(groups), clock_of)) if indexed else None,
     )
     return TokenSet(
@@ -104,7 +108,7 @@ def join(
         spans=_spans(groups),
         lengths=lengths,
         memory=memory,
-        in_time=_pattern_in_time(pattern, groups, clock_of, clocks) if by_time else None,
+        in_time=in_time if by_time or (pays_by_time(joined_order) and in_time is Pattern.CAUSAL) else None,
     )
 
 

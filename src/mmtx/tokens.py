@@ -49,6 +49,7 @@ class Tokens:
             sound), and the host has to wait for the device where it needs them.
         private: only tokens of the same order attend to them.
         timed: `time` is an objective's (see `Copy`), and `num_items` says nothing of it.
+        consecutive: tokens are as far apart in time or on an axis of their own, where they are farthest, as in the row.
     """
 
     content: Float[Tensor, "B n D"]
@@ -62,6 +63,7 @@ class Tokens:
     foreseen: bool = True
     private: bool = False
     timed: bool = False
+    consecutive: bool = False
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -176,6 +178,7 @@ def pack(token_set: TokenSet) -> TokenSet:
         packing=packing,
         private=None if unpacked.private is None else packing.pack(unpacked.private),
         time_order=unpacked.time_order,
+        consecutive=unpacked.consecutive,
         index=None if unpacked.index is None else packing.pack(unpacked.index),
     )
     return TokenSet(packing.pack(token_set.content), packing.pack(token_set.place), connectivity, token_set.spans)

@@ -143,7 +143,8 @@ def test_a_bias_is_made_segment_by_segment(random_set: RandomSet) -> None:
     def of(query: Tensor, key: Tensor) -> Tensor:
         return (query[:, :, None] * 7 - key[:, None]).sum(-1)[:, None].float()
 
-    rendering, parts = connectivity.render(), connectivity.bias(of)
+    rendering = connectivity.render()
+    parts = connectivity.bias(rendering, of)
     assert isinstance(rendering, PerSegment)
     assert isinstance(parts, tuple)
     expected = _parts(of(connectivity.position, connectivity.position), rendering)
@@ -163,7 +164,7 @@ def test_the_block_mask_is_the_rule(random_set: RandomSet, window: int | None, p
     rendering = connectivity.render(window, flex=True)
     assert isinstance(rendering, Flex)
     b, i, j = (torch.arange(size) for size in expected.shape)
-    assert rendering.block_mask.mask_mod(b[:, None, None], 0, i[:, None], j).equal(expected)
+    assert rendering.block_mask.mask_mod(b[:, None, None], 0, i[:, None], j).expand_as(expected).equal(expected)
 
 
 @pytest.mark.parametrize(("packed", "window", "tail"), [(True, 2, False), (False, None, True)], ids=str)

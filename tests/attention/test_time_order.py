@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_sets import WIDTH, RandomSet, examples, group, random_sets, windows
 
-from mmtx.attention.time_order import TimeOrder
+from mmtx.attention.rule import Pattern
+from mmtx.attention.time_order import LONG, TimeOrder, pays_by_time
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.positions import Positions, Rotary
 from mmtx.tokens import HiddenStates, TokenSet, pack, split
@@ -75,3 +76,22 @@ def test_attention_gives_the_same_in_either_layout(
     torch.testing.assert_close(made.hidden, expected.hidden, atol=1e-12, rtol=1e-12)
     rows = random_set.num_samples
     assert made.valid.expand(rows, -1).equal(expected.valid.expand(rows, -1)) and made.spans == expected.spans
+
+
+def test_a_long_set_is_laid_where_that_makes_it_causal() -> None:
+    """A decision transformer needs no mask then; a short one on a CPU has a cheap one, and pictures share an order."""
+    names = ("return", "state", "action")
+
+    def pattern(kind: str, size: int) -> Pattern:
+        return pack(
+            RandomSet({name: group(kind, "step", size, [size]) for name in names}, {}).join()
+        ).connectivity.pattern
+
+    assert pattern("causal", LONG) is Pattern.CAUSAL
+    assert pattern("causal", 20) is Pattern.MIXED
+    assert pattern("item", LONG) is Pattern.MIXED
+
+
+def test_on_a_gpu_every_such_set_is_laid() -> None:
+    assert pays_by_time(torch.zeros(1, 4, dtype=torch.long, device="meta"))
+    assert not pays_by_time(torch.zeros(1, 4, dtype=torch.long))

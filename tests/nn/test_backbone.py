@@ -99,20 +99,6 @@ def test_layer_scale_weighs_what_a_half_adds(x: Tensor) -> None:
     torch.testing.assert_close(body(x, one_item()), expected)
 
 
-def test_activation_checkpointing_changes_no_gradient(x: Tensor) -> None:
-    """Not even with dropout: what is computed again draws the same numbers."""
-    results = []
-    for activation_checkpointing in (False, True):
-        body = made(activation_checkpointing=activation_checkpointing, dropout=0.2, positions=POSITIONS["t5"]).train()
-        torch.manual_seed(5)
-        hidden = body(x, one_item())
-        hidden.square().sum().backward()
-        results.append((hidden.detach(), [p.grad for p in body.parameters()]))
-    (hidden, grads), (again, grads_again) = results
-    torch.testing.assert_close(again, hidden)
-    torch.testing.assert_close(grads_again, grads)
-
-
 def test_compiled_blocks_keep_their_names_and_values(
     x: Tensor, monkeypatch: pytest.MonkeyPatch, unchecked: None
 ) -> None:
@@ -279,9 +265,10 @@ def test_a_cache_keeps_keys_of_the_memory(x: Tensor, memory: Memory, changes: di
     torch.testing.assert_close(torch.cat(parts, dim=1), whole, atol=1e-5, rtol=1e-5)
 
 
-def test_activation_checkpointing_of_cross_attention(x: Tensor, memory: Memory) -> None:
+@pytest.mark.parametrize("how", ["selective", "blocks"])
+def test_recomputation_with_cross_attention(how: str, x: Tensor, memory: Memory) -> None:
     results = []
-    for activation_checkpointing in (False, True):
+    for activation_checkpointing in ("none", how):
         body = made(cross_attention=True, activation_checkpointing=activation_checkpointing, dropout=0.2).train()
         hidden = memory.hidden.clone().requires_grad_()
         torch.manual_seed(5)

@@ -25,7 +25,7 @@ def test_a_job_of_a_sweep_has_its_share(share, found, monkeypatch):
 
 @pytest.mark.parametrize(
     ("device", "ranks", "share", "workers"),
-    [("cpu", 1, 8, 0), ("mps", 1, 8, 0), ("cuda", 1, 8, 7), ("cuda", 4, 8, 1), ("cuda", 8, 8, 0), ("cuda", 1, 2, 1)],
+    [("cpu", 1, 8, 0), ("cuda", 1, 8, 7), ("cuda", 4, 8, 1), ("cuda", 8, 8, 0), ("cuda", 1, 2, 1)],
 )
 def test_workers_by_themselves(device, ranks, share, workers, monkeypatch):
     """On a GPU one for each core but that of the process, whose ranks and neighbours have their own."""

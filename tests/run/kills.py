@@ -30,7 +30,7 @@ from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.process import child_processes
 from mmtx.process.stopping import SIGNALS
 from mmtx.process.streams import outlast_readers
-from mmtx.run import checkpoint_file, checkpoint_schedule, job, worker
+from mmtx.run import checkpoint_file, checkpoint_schedule, checkpoint_shards, job, worker
 from mmtx.run.checkpoint_file import _Hashed
 from mmtx.run.checkpoint_schedule import Checkpoints
 from mmtx.run.directory import RunDirectory
@@ -46,6 +46,8 @@ POINTS = {
     "val.step": (MultimodalModule, "validation_step"),
     "test.step": (MultimodalModule, "test_step"),
     "ckpt.begin": (checkpoint_schedule, "capture"),
+    "shards.begin": (checkpoint_schedule, "write_shards"),
+    "shards.written": (checkpoint_shards, "hash_of"),
     "ckpt.open": (checkpoint_file.torch, "save"),
     "ckpt.half": (_Hashed, "_take"),
     "ckpt.synced": (checkpoint_file, "_put_in_place"),

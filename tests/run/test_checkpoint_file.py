@@ -89,7 +89,7 @@ def test_content_is_on_disk_before_its_names_and_its_place_before_an_older_one_g
         monkeypatch.setattr(os, name, noted(name, getattr(os, name)))
     Checkpoints(every_steps=None, every_minutes=None, keep=1, monitor=None, mode=None, asynchronous=False).of(
         run, {}
-    )._write(STATE, best=True)
+    )._write(STATE, {}, best=True)
     monkeypatch.undo()
     assert [each for each in done if "half" not in each[0] and each != ("unlink", each[1])] == [
         ("fsync", ".step-00000003.ckpt.partial"),
@@ -114,8 +114,8 @@ def test_what_stands_before_the_manifest_counts(written):
 
 def test_a_file_is_hashed_once_as_long_as_it_is_the_same(written, monkeypatch):
     monkeypatch.setattr(checkpoint_file, "SETTLED_NS", -(10**12))
-    hashed, verify_it = [], checkpoint_file._verify
-    monkeypatch.setattr(checkpoint_file, "_verify", lambda *given: (hashed.append(given), verify_it(*given)))
+    hashed, verify_it = [], checkpoint_file._compare
+    monkeypatch.setattr(checkpoint_file, "_compare", lambda *given: (hashed.append(given), verify_it(*given)))
     for _ in range(3):
         verify(written)
     assert len(hashed) == 1
@@ -129,7 +129,7 @@ def test_a_file_is_hashed_once_as_long_as_it_is_the_same(written, monkeypatch):
 
 def test_a_file_that_has_just_been_written_is_hashed_each_time(written, monkeypatch):
     hashed = []
-    monkeypatch.setattr(checkpoint_file, "_verify", lambda *given: hashed.append(given))
+    monkeypatch.setattr(checkpoint_file, "_compare", lambda *given: hashed.append(given))
     verify(written)
     verify(written)
     assert len(hashed) == 2

@@ -9,6 +9,7 @@ import pytest
 import torch
 from run_cli import ENVIRONMENT, TINY, fork
 from small_data import shrink_data
+from whole_checkpoint import whole_checkpoint
 
 WORDS = [
     *("train", "experiment=spell_digits", *TINY[:3], "log_every_steps=1", "logger=[]", "callbacks=[]"),
@@ -50,7 +51,7 @@ def learnt(run):
 
 def final_state(run, name="last"):
     """Every value of the state that a run ended with, or was best with, less times."""
-    checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    checkpoint = whole_checkpoint(run / "checkpoints" / f"{name}.ckpt")
     flat = {}
 
     def walk(node, path):
@@ -273,21 +274,62 @@ def test_two_ranks_stopped_and_resumed_are_the_same_run(name, ranks_stopped):
         assert " was killed by SIGKILL" in stopped["output"]
 
 
+SHARDED = [*TWO_RANKS, "trainer.strategy=fsdp2", "backbone.dropout=0"]
+SHARDED_STOPS = {
+    "in a step": ({"at": "step.after_backward", "nth": 8}, 1),
+    "rank 1 has not begun to write": ({"at": "shards.begin", "nth": 2, "rank": 1}, 1),
+    "rank 1 has written, and nobody knows": ({"at": "shards.written", "nth": 2, "rank": 1}, 1),
+    "all shards are written, and nothing holds them": ({"at": "ckpt.open", "nth": 3}, 1),
+    "named, not in place": ({"at": "ckpt.renamed", "nth": 3}, 1),
+    "before older ones are removed": ({"at": "ckpt.before_prune", "nth": 3}, 1),
+    "written while training goes on": (
+        {"at": "shards.written", "nth": 2, "rank": 1, "more": ["checkpoint.asynchronous=true"]},
+        1,
+    ),
+    "rank 1 requested in validation": ({"at": "val.step", "nth": 1, "do": "term", "rank": 1}, 143),
+    "the disk of rank 1 is full once": ({"at": "shards.written", "nth": 1, "do": "no_space", "rank": 1}, 0),
+}
+
+
+@pytest.fixture(scope="module")
+def shards_stopped(tmp_path_factory):
+    return stop_and_resume(tmp_path_factory.mktemp("shards"), SHARDED_STOPS, SHARDED)
+
+
 @pytest.mark.slow
-def test_shards_are_put_together_and_cut_again(tmp_path):
-    """On as many devices bit for bit, and on one."""
-    more = [*TWO_RANKS, "trainer.strategy=fsdp2", "optim.ema_decay=null", "backbone.dropout=0"]
-    cases = [{"words": [*WORDS, *more, "run_dir=whole"]}]
-    for name, resumed in (("two", []), ("one", ["trainer.devices=1"])):
+@pytest.mark.parametrize("name", SHARDED_STOPS)
+def test_ranks_that_write_their_shards_go_on_as_the_same_run(name, shards_stopped):
+    stopped = assert_resumed(name, SHARDED_STOPS, shards_stopped)
+    assert ("No space left on device; checkpoints from before are kept" in stopped["output"]) is (stopped["code"] == 0)
+    checkpoints = shards_stopped[0] / f"run{list(SHARDED_STOPS).index(name)}" / "checkpoints"
+    assert len(list(checkpoints.glob("*.shards"))) <= 3, "the newest two, and the best"
+
+
+@pytest.mark.slow
+def test_shards_are_cut_for_another_number_of_ranks(tmp_path):
+    steps = ["loader.batch_size=4", "trainer.accumulate_grad_batches=3"]
+    cases = [{"words": [*WORDS, *SHARDED, *steps, "run_dir=whole"]}]
+    for ranks in (1, 2, 3):
         cases += [
-            {"words": [*WORDS, *more, f"run_dir={name}"], "at": "step.after_backward", "nth": 8},
-            {"words": ["resume", name, *resumed]},
+            {"words": [*WORDS, *SHARDED, *steps, f"run_dir=run{ranks}"], "at": "step.after_backward", "nth": 8},
+            {"words": ["resume", f"run{ranks}", f"trainer.devices={ranks}"]},
         ]
+    alone = [
+        "trainer.accelerator=cpu",
+        "backbone.dropout=0",
+        "loader.batch_size=4",
+        "trainer.accumulate_grad_batches=6",
+    ]
+    cases += [  # a checkpoint that has all in its file, as those of earlier sharded runs have
+        {"words": [*WORDS, *alone, "run_dir=old"], "at": "step.after_backward", "nth": 8},
+        {"words": ["resume", "old", "trainer.devices=2", "trainer.strategy=fsdp2"]},
+    ]
     done = play([{"cwd": str(tmp_path), **case} for case in cases])
-    assert [each["code"] for each in done] == [0, 1, 0, 1, 0], [each["output"] for each in done]
-    assert_same_run(tmp_path / "two", tmp_path / "whole")
-    for one, other in zip(learnt(tmp_path / "one"), learnt(tmp_path / "whole"), strict=True):
-        assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
+    assert [each["code"] for each in done] == [0, *(1, 0) * 3, -9, 0], [each["output"] for each in done]
+    assert_same_run(tmp_path / "run2", tmp_path / "whole")
+    for name in ("run1", "run3", "old"):
+        for one, other in zip(learnt(tmp_path / name), learnt(tmp_path / "whole"), strict=True):
+            assert one == pytest.approx(other, rel=1e-3, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -344,7 +386,7 @@ def test_steps_that_are_no_numbers_are_skipped_up_to_a_limit(more, tmp_path):
 @pytest.mark.parametrize("more", [[], [*TWO_RANKS, "trainer.strategy=fsdp2"]], ids=["one process", "shards"])
 def test_gradients_that_overflow_are_left_to_the_loss_scaler(more, tmp_path):
     """Also where one rank alone has them in its shards: all leave the step out."""
-    words = [*WORDS, *more, "trainer.precision=16-mixed", "optim.ema_decay=null", "run_dir=run"]
+    words = [*WORDS, *more, "trainer.precision=16-mixed", "run_dir=run"]
     bad = {"at": "step.before_update", "nth": 4, "do": "overflow", "rank": 1 if more else 0}
     (done,) = play([{"cwd": str(tmp_path), "words": words, **bad}])
     assert done["code"] == 0, done["output"]

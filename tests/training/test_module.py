@@ -7,6 +7,7 @@ import pytest
 import torch
 from lightning.pytorch.plugins.precision import MixedPrecision
 from run_cli import TINY, mmtx, text_of
+from whole_checkpoint import whole_checkpoint
 
 from mmtx.config.compose import compose
 from mmtx.experiment import assemble, build
@@ -34,7 +35,7 @@ def train_here(folder, *overrides):
 def result_of(folder):
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "train/loss" in line]
-    weights = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+    weights = whole_checkpoint(folder / "checkpoints" / "last.ckpt")["state_dict"]
     return (
         torch.tensor([step["train/loss"] for step in steps]),
         torch.tensor([step["train/grad_norm"] for step in steps]),

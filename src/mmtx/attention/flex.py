@@ -1,4 +1,4 @@
-"""FlexAttention: a rule as a block mask, for long packed rows on a GPU. Axes as in `kernels`."""
+"""FlexAttention: a rule as a block mask, for packed rows and windows on a GPU. Axes as in `kernels`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, no_type_check
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from mmtx.attention.block_plan import BLOCK, BlockPlan
+from mmtx.attention.integers import Integers, allowed
 from mmtx.attention.kernels import Bias, Keys, Queries, whole
 
 if TYPE_CHECKING:
@@ -24,11 +26,15 @@ class Flex:
     block_mask: BlockMask
 
     @classmethod
-    def of(cls, rule: Callable[..., Tensor], rows: int, num_queries: int, num_keys: int, device: torch.device) -> Flex:
-        """The block mask of ``rule(b, h, q_index, kv_index)``, the same for every head."""
-        from torch.nn.attention.flex_attention import create_block_mask
+    def of(cls, query: Integers, key: Integers, window: int | None = None) -> Flex:
+        """The block mask of a rule, the same for every head, made from bounds of blocks and never from all pairs."""
+        from torch.nn.attention.flex_attention import BlockMask
 
-        return cls(create_block_mask(rule, rows, None, num_queries, num_keys, device=str(device)))
+        plan = BlockPlan.of(query, key, window)
+        some, whole = _listed(plan.some & ~plan.whole), _listed(plan.whole)
+        lengths = query.order.shape[1], key.order.shape[1]
+        mask_mod = _mask_mod(query, key, window)
+        return cls(BlockMask.from_kv_blocks(*some, *whole, BLOCK, mask_mod, seq_lengths=lengths))
 
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
@@ -41,6 +47,30 @@ class Flex:
         score_mod, gqa = None if bias is None else _add_bias(bias), q.shape[1] != k.shape[1]
         attention = _flex_attention(compiled=q.device.type != "cpu")
         return attention(q, k, v, score_mod=score_mod, block_mask=self.block_mask, scale=scale, enable_gqa=gqa)
+
+
+def _mask_mod(query: Integers, key: Integers, window: int | None) -> Callable[..., Tensor]:
+    """The rule at a pair of places. Kernels ask for whole blocks, so that tensors have to be as long."""
+    queries, keys = (
+        side.padded(BLOCK).map(lambda part: part if part.dtype is torch.bool else part.int()) for side in (query, key)
+    )
+
+    @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
+    def mask_mod(b, h, q_index, kv_index):  # h: the rule is the same for every head
+        def at(index):
+            return lambda part: part[b if part.shape[0] > 1 else 0, index]
+
+        return allowed(queries.map(at(q_index)), keys.map(at(kv_index)), window)
+
+    return mask_mod
+
+
+def _listed(
+    blocks: Bool[Tensor, "#B queries keys"],
+) -> tuple[Int[Tensor, "#B 1 queries"], Int[Tensor, "#B 1 queries keys"]]:
+    """How many blocks of keys each block of queries has, and which: those come first."""
+    listed = blocks[:, None].int().argsort(dim=-1, descending=True, stable=True)
+    return blocks[:, None].sum(-1, dtype=torch.int32), listed.int()
 
 
 @cache

@@ -3,18 +3,22 @@
 Axes: B rows of the batch, Q query tokens, M key tokens, H query heads, G key and value heads, E width of a head.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 Queries = Float[Tensor, "B H Q E"]
 Keys = Float[Tensor, "B G M E"]
-Bias = Float[Tensor, "#B H Q M"] | tuple[Tensor, ...] | None
-"""Added to the scores: one tensor for whole rows, or one for each group of segments; see `PerSegment`."""
+Bias = Float[Tensor, "#B H Q M"] | tuple[Any, ...] | None
+"""Added to the scores: one tensor for whole rows, or a bias for each part of a rendering that is `InParts`."""
+
+BiasOf = Callable[[Int[Tensor, "#B Q 3"], Int[Tensor, "#B M 3"]], Float[Tensor, "#B H Q M"]]
+"""Gives the bias of positions of queries and keys."""
 
 
 @runtime_checkable
@@ -24,6 +28,13 @@ class Rendering(Protocol):
     def attend(
         self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
     ) -> Queries: ...
+
+
+@runtime_checkable
+class InParts(Rendering, Protocol):
+    """A rendering that computes parts of the mask alone, and has a bias for each of them."""
+
+    def bias(self, of: BiasOf, position: Int[Tensor, "#B N 3"]) -> Bias: ...
 
 
 @dataclass(frozen=True)

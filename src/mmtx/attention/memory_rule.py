@@ -7,13 +7,13 @@ sample has no memory), cross-attention gives the token zero. Axes as in `rule`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import no_type_check
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from mmtx.attention.flex import Flex
+from mmtx.attention.integers import Integers
 from mmtx.attention.kernels import DenseOrZero, Full, Rendering
 from mmtx.attention.packing import grouped
 from mmtx.attention.per_segment import PerSegment, SegmentGroup
@@ -80,13 +80,9 @@ class MemoryRule:
         return DenseOrZero(self.dense()[:, None])
 
     def _flex(self) -> Flex:
-        queries, keys, valid = self.queries.query_segment, self.keys.segment, self.keys.valid
-
-        @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
-        def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
-            return valid[0, kv_index] & (queries[0, q_index] == keys[0, kv_index])
-
-        return Flex.of(rule, 1, queries.shape[1], keys.shape[1], queries.device)
+        segments, keys = self.queries.query_segment, self.keys
+        query = Integers(torch.zeros_like(segments), segment=segments)
+        return Flex.of(query, Integers(torch.zeros_like(keys.segment), segment=keys.segment, valid=keys.valid))
 
 
 def _per_segment(query_lengths: tuple[int, ...], key_lengths: tuple[int, ...]) -> PerSegment:

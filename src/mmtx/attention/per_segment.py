@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
+from mmtx.attention.kernels import Bias, BiasOf, InParts, Keys, Queries, Rendering
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,17 @@ class PerSegment:
             out.update(zip(group.samples, attended.transpose(1, 2).unbind(), strict=True))
         row = torch.cat([out[sample] for sample in sorted(out)])
         return row[None].transpose(1, 2)
+
+    def bias(self, of: BiasOf, position: Int[Tensor, "1 N 3"]) -> Bias:
+        """The bias of positions for each group: one for all segments whose positions agree."""
+        segments = position[0].split(self.query_lengths)
+        made: list[Bias] = []
+        for group in self.groups:
+            own = torch.stack([segments[sample] for sample in group.samples])
+            shared = own[:1] if bool((own == own[:1]).all()) else own
+            rendering = group.rendering
+            made.append(rendering.bias(of, shared) if isinstance(rendering, InParts) else of(shared, shared))
+        return tuple(made)
 
 
 def _segments(row: Float[Tensor, "1 heads N E"], lengths: tuple[int, ...]) -> list[Float[Tensor, "heads n E"]]:

@@ -12,17 +12,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import no_type_check
 
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from mmtx.attention.blocked import Blocked
 from mmtx.attention.flex import Flex
-from mmtx.attention.kernels import Bias, Causal, Dense, Full, Rendering
+from mmtx.attention.integers import Integers, allowed
+from mmtx.attention.kernels import Bias, BiasOf, Causal, Dense, Full, InParts, Rendering
 from mmtx.attention.packing import Packing
 from mmtx.attention.per_segment import PerSegment, SegmentGroup
 from mmtx.attention.time_order import TimeOrder
+from mmtx.attention.varlen import HALF, Varlen, has_varlen
+
+LONG = 512
+"""Tokens of a row from which a set is computed block by block where that leaves out most of its pairs."""
+
+MOST = 0.5
+"""Share of the pairs of blocks up to which that is cheaper than one dense mask."""
 
 
 class Pattern(Enum):
@@ -49,6 +57,8 @@ class Connectivity:
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
         private: only tokens of its own order attend to the token; None is a promise that none is private.
         time_order: in which the tokens of each row were laid; None: name after name.
+        consecutive: two tokens of a segment are as far apart in position, on the axis where they are farthest, as in
+            their places in the row; False: the host does not know.
         index: of each token among those of its sample, for positions that read it; None: nothing does.
     """
 
@@ -63,6 +73,7 @@ class Connectivity:
     num_queries: int | None = None
     private: Bool[Tensor, "#B N"] | None = None
     time_order: TimeOrder | None = None
+    consecutive: bool = False
     index: Int[Tensor, "#B N"] | None = None
 
     def __len__(self) -> int:
@@ -94,8 +105,11 @@ class Connectivity:
         return 0 if self.num_queries is None else len(self) - self.num_queries
 
     @property
-    def _private(self) -> Bool[Tensor, "#B N"]:
-        return torch.zeros_like(self.valid) if self.private is None else self.private
+    def integers(self) -> Integers:
+        """What the rule reads of all tokens; of promises, nothing."""
+        place = torch.arange(len(self), device=self.order.device)[None]
+        segment, valid = self.segment if self.packed else None, self.valid if self.padded else None
+        return Integers(self.order, place, self.position.unbind(-1), segment, valid, self.private)
 
     def tail(self, num_queries: int) -> Connectivity:
         """The same tokens, of which only the last `num_queries` are queries."""
@@ -121,14 +135,14 @@ class Connectivity:
         order, position, segment, valid = of(self.order), of(self.position), of(self.segment), of(self.valid)
         private, index = (None if values is None else of(values) for values in (self.private, self.index))
         made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private, index=index)
-        return replace(made, packing=None, time_order=None)
+        return replace(made, packing=None, time_order=None, consecutive=False)
 
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
-        rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid, self._private))
+        rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid))
         order, segment = self.order.expand(rows, -1).tolist(), self.segment.expand(rows, -1).tolist()
         valid, position = self.valid.expand(rows, -1).tolist(), self.position.expand(rows, -1, -1).tolist()
-        private = self._private.expand(rows, -1).tolist()
+        private = (torch.zeros_like(self.valid) if self.private is None else self.private).expand(rows, -1).tolist()
         allowed = torch.zeros(rows, len(self) - self._first_query, len(self), dtype=torch.bool)
         for b in range(rows):
             for i in range(self._first_query, len(self)):
@@ -144,30 +158,34 @@ class Connectivity:
 
     def dense(self, window: int | None = None) -> Bool[Tensor, "#B Q M"]:
         """The rule as one boolean tensor, True where a query may attend to a key."""
-        first = self._first_query
-        key_order, query_order = self.order[:, None, :], self.order[:, first:, None]
-        allowed = key_order <= query_order
-        if self.private is not None:
-            allowed = allowed & (~self.private[:, None, :] | (key_order == query_order))
-        if self.padded:
-            allowed = allowed & self.valid[:, None, :]
-        if self.packed:
-            allowed = allowed & (self.segment[:, None, :] == self.segment[:, first:, None])
-        if window is not None:
-            distance = (self.position[:, first:, None, :] - self.position[:, None, :, :]).abs().amax(-1)
-            allowed = allowed & (distance < window)
-        itself = torch.arange(len(self), device=self.order.device)
-        return allowed | (itself[None, :] == itself[first:, None])
+        query = self._queries.map(lambda part: part[:, :, None])
+        return allowed(query, self.integers.map(lambda part: part[:, None]), window)
 
-    def render(self, window: int | None = None, flex: bool = False) -> Rendering:
+    def render(
+        self,
+        window: int | None = None,
+        *,
+        flex: bool = False,
+        dtype: torch.dtype = torch.float32,
+        changes_scores: bool = False,
+    ) -> Rendering:
         """The cheapest rendering that equals the rule on every valid token.
 
         Outputs at invalid tokens are finite and mean nothing: no valid token attends to them.
+
+        Args:
+            window: reach in positions.
+            flex: by FlexAttention, on any device.
+            dtype: of the computation.
+            changes_scores: attention has dropout or a bias of positions, which not every kernel of a GPU knows.
         """
-        if flex or (self.packing is not None and not self._per_segment):
+        if flex:
             return self._flex(window)
         if self._per_segment:
             return self._segments(window)
+        is_long_window = window is not None and len(self) >= LONG and self.num_queries is None
+        if self.packing is not None or (is_long_window and self._on_gpu and not changes_scores):
+            return self._varlen(window, dtype) or self._flex(window)
         if window is None and self.num_queries is None:
             if not self.packed and self.pattern is Pattern.CAUSAL:
                 return Causal()  # padding stands at the end, behind all valid tokens
@@ -176,24 +194,23 @@ class Connectivity:
         last_attends_to_all = not self.packed and not self.padded and self.pattern is not Pattern.MIXED
         if window is None and self.num_queries == 1 and last_attends_to_all:
             return Full()
-        return Dense(self.dense(window)[:, None])
+        return self._blocked(window) or Dense(self.dense(window)[:, None])
 
-    def bias(self, of: Callable[[Tensor, Tensor], Tensor]) -> Bias:
-        """The bias of all positions, made group by group where a packed row is computed segment by segment.
-
-        Args:
-            of: gives the bias of query positions ``(B, Q, 3)`` and key positions ``(B, M, 3)``.
-        """
-        if self.packing is None:
-            return of(self.query_position, self.position)
-        if not self._per_segment:
+    def bias(self, rendering: Rendering, of: BiasOf) -> Bias:
+        """The bias of all positions, made part by part where a rendering of these tokens is computed so."""
+        if isinstance(rendering, InParts):
+            return rendering.bias(of, self.position)
+        if self.packing is not None:
             raise ValueError("position biases (alibi, t5) cannot be packed on a GPU; use loader.packing=false")
-        biases = []
-        for position in self.packing.stacked(self.position):
-            agree = bool((position == position[:1]).all())
-            shared = position[:1] if agree else position
-            biases.append(of(shared, shared))
-        return tuple(biases)
+        return of(self.query_position, self.position)
+
+    @property
+    def _queries(self) -> Integers:
+        return self.integers.map(lambda part: part[:, self._first_query :])
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.order.device.type == "cuda"
 
     @property
     def _per_segment(self) -> bool:
@@ -207,28 +224,25 @@ class Connectivity:
         columns = groups, stacked(self.order), stacked(self.position), privates
         made = []
         for samples, order, position, private in zip(*columns, strict=True):
-            rendering: Rendering = Causal() if self.pattern is Pattern.CAUSAL else Full()
-            if self.pattern is Pattern.MIXED or window is not None:
-                zero, real = torch.zeros_like(order), torch.ones_like(order, dtype=torch.bool)
-                alone = Connectivity(order, position, zero, real, padded=False, packed=False, private=private)
-                rendering = Dense(alone.dense(window)[:, None])
-            made.append(SegmentGroup(samples, rendering))
+            zero, real = torch.zeros_like(order), torch.ones_like(order, dtype=torch.bool)
+            alone = Connectivity(order, position, zero, real, self.pattern, padded=False, packed=False, private=private)
+            made.append(SegmentGroup(samples, alone.render(window)))
         return PerSegment(self.packing.segment_lengths, self.packing.segment_lengths, tuple(made))
 
+    def _blocked(self, window: int | None) -> Blocked | None:
+        """None where it does not pay, or where values cannot be read: on other devices, and in exported programs."""
+        may_pay = len(self) >= LONG and self.num_queries is None and self.order.device.type == "cpu"
+        if not may_pay or torch.compiler.is_compiling():
+            return None
+        return Blocked.of(self.integers, window, MOST)
+
+    def _varlen(self, window: int | None, dtype: torch.dtype) -> Varlen | None:
+        """None where the kernel cannot express the rule, or the device has none."""
+        known = window is None or self.consecutive
+        ordered = self.pattern is Pattern.CAUSAL or (self.pattern is Pattern.FULL and not self.padded)
+        if not known or not ordered or dtype not in HALF or not has_varlen(self.order.device):
+            return None
+        return Varlen.of(self.pattern is Pattern.CAUSAL, window, self.packing, dtype)
+
     def _flex(self, window: int | None) -> Flex:
-        tensors, first = (self.order, self.segment, self.valid, self.position, self._private), self._first_query
-        rows, some_are_private = max(t.shape[0] for t in tensors), self.private is not None
-        order, segment, valid, position, private = (t.expand(rows, *t.shape[1:]) for t in tensors)
-
-        @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
-        def rule(b, h, q_index, kv_index):  # h: the rule is the same for every head
-            i, j = q_index + first, kv_index
-            attends = valid[b, j] & (segment[b, i] == segment[b, j]) & (order[b, j] <= order[b, i])
-            if some_are_private:
-                attends = attends & (~private[b, j] | (order[b, j] == order[b, i]))
-            if window is not None:
-                for axis in range(3):
-                    attends = attends & ((position[b, i, axis] - position[b, j, axis]).abs() < window)
-            return attends | (i == j)
-
-        return Flex.of(rule, rows, len(self) - first, len(self), self.order.device)
+        return Flex.of(self._queries, self.integers, window)

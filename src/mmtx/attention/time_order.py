@@ -11,6 +11,10 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+LONG = 1024
+"""Tokens of a row from which a CPU computes a step of a decision transformer faster laid: 0.73 of the time, and 0.67 at
+2,100 tokens, but 1.03 at 510 and 1.08 at 60."""
+
 
 @dataclass(frozen=True)
 class TimeOrder:
@@ -42,6 +46,11 @@ class TimeOrder:
     def restore(self, laid: Shaped[Tensor, "#B N *A"]) -> Shaped[Tensor, "#B N *A"]:
         """Undoes `lay`."""
         return _taken(laid, self.columns.argsort(dim=1))
+
+
+def pays_by_time(order: Int[Tensor, "#B N"]) -> bool:
+    """Laying the tokens costs less than the mask that it saves: on a GPU, and in long rows on a CPU."""
+    return order.device.type != "cpu" or order.shape[1] >= LONG
 
 
 def _taken(values: Tensor, columns: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 7
+FORMAT = 8
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
@@ -25,6 +25,9 @@ LOADER_KEY = re.compile(
 """Keys of the loader, which were keys of the data, and of the parts of a mixture, until format 4."""
 LAYERS_KEY = re.compile(r"(backbone|encoder)\.window_pattern")
 """The pattern of kinds of layers until format 6; null stood for G alone."""
+RECOMPUTATION = "activation_checkpointing"
+"""Of stacks, a boolean until format 7."""
+RECOMPUTED = {True: "blocks", False: "none", "=true": "=blocks", "=false": "=none"}
 OVERRIDE = re.compile(r"^([+~]*)([^=]+)(=.*)?$", re.DOTALL)
 
 KINDS = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
@@ -83,10 +86,13 @@ def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
 
 def _moved_override(text: str) -> str:
     match = OVERRIDE.match(text)
-    new = moved(match[2]) if match else None
-    if match is None or new is None:
+    if match is None:
         return text
-    value = match[3] or ""
+    key, value, new = match[2], match[3] or "", moved(match[2])
+    if key.endswith(f".{RECOMPUTATION}"):
+        return f"{match[1]}{key}{RECOMPUTED.get(value, value)}"
+    if new is None:
+        return text
     return f"{match[1]}{new}{'=G' if value == '=null' and new.endswith('.layers') else value}"
 
 
@@ -171,6 +177,19 @@ def _with_optimisers_by_role(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "config": {**config, "optim": {**new, **config["optim"]}}}
 
 
+def _with_kinds_of_recomputation(stored: dict[str, Any]) -> dict[str, Any]:
+    """Blocks were computed again as a whole, or not at all."""
+
+    def chosen(node: Any) -> Any:
+        if not isinstance(node, Mapping) or not isinstance(was := node.get(RECOMPUTATION), bool):
+            return node
+        return {**node, RECOMPUTATION: RECOMPUTED[was]}
+
+    config = stored["config"]
+    stacks = {key: chosen(config[key]) for key in ("backbone", "encoder") if key in config}
+    return {**stored, "config": {**config, **stacks}}
+
+
 def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     """A checkpoint in which a part of the names of parameters is another: weights, their average, the state of the
     optimiser, and the patterns of ``freeze`` and ``lora``. For steps.
@@ -204,5 +223,6 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     4: _in_words_of_the_field,
     5: _with_kinds_of_layers,
     6: _with_optimisers_by_role,
+    7: _with_kinds_of_recomputation,
 }
 """What makes each format the next one."""

@@ -20,7 +20,7 @@ from mmtx.data.loaders import DataModule
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.collector import Collector
 from mmtx.experiment.learner import make_learner, make_stacks, model_part
-from mmtx.experiment.problems import check_steps, training_problems, value_problems
+from mmtx.experiment.problems import check_steps, packing_problems, training_problems, value_problems
 from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
 from mmtx.learner import Learner
 from mmtx.metric_directions import Directions
@@ -81,13 +81,16 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     collector, config = Collector.of(config)
     collector.messages += value_problems(config)
     optimisation, training = _optimisation_and_training(config, collector)
+    has_devices = training is not None and collector.attempt("trainer", lambda: training.num_ranks) is not None
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
     source, learner = _source_and_learner(config, fitted, like, collector)
-    data = _data(config, source, learner, training.free_cores if training is not None else 0, collector)
+    data = _data(config, source, learner, training.free_cores if training is not None and has_devices else 0, collector)
     if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
         collector.attempt("optim", lambda: optimisation.optimizer(learner))
     directions = _directions(config, learner, data, collector)
     if training is not None:
+        collector.messages += packing_problems(training.device_type, learner, data)
+    if training is not None and has_devices:
         if data is not None:
             collector.attempt("trainer", lambda: check_steps(training, data))
         collector.messages += training_problems(training, optimisation, learner, data)
@@ -104,8 +107,6 @@ def _optimisation_and_training(config: Config, collector: Collector) -> tuple[Op
     attempt, plugins = collector.attempt, packages(config)
     optimisation = attempt("optim", lambda: construct_as(Optimisation, config["optim"], plugins))
     training = attempt("trainer", lambda: construct_as(Training, config["trainer"], plugins))
-    if training is not None and attempt("trainer", lambda: training.num_ranks) is None:
-        training = None
     return optimisation, training
 
 

@@ -52,15 +52,11 @@ def training_problems(
     if training.is_sharded and data is not None and len(data.source.parts) > 1:
         problem = "needs as many batches on every rank, and a mixture does not give them; use ddp"
         yield f"trainer.strategy={training.strategy} {problem}"
-    if training.is_sharded and optimisation is not None and optimisation.ema_decay is not None:
-        yield f"optim.ema_decay={optimisation.ema_decay} cannot be kept by trainer.strategy=fsdp2"
     for key in ("matrices", "rest") if training.is_sharded and optimisation is not None else ():
         if getattr(optimisation, key) is not None:
             yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
-    if learner is not None and data is not None and data.packing:
-        yield from _unpackable(learner)
     if training.device_type == "cpu" and learner is not None:
         stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
         for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
@@ -76,12 +72,14 @@ def _growing_steps(optimisation: Optimisation) -> Iterator[str]:
         yield f"optim.matrices.adjust_lr_fn={scale} {problem}; set it to original, and optim.rates.matrix to its rate"
 
 
-def _unpackable(learner: Learner) -> Iterator[str]:
-    """Mixers that cannot keep the samples of a packed row apart."""
+def packing_problems(device_type: str, learner: Learner | None, data: DataModule | None) -> Iterator[str]:
+    """Mixers that cannot keep the samples of a packed row apart, and scores that a GPU cannot change in one."""
+    if learner is None or data is None or not data.packing:
+        return
     for key, stack in (("backbone", learner.model.backbone), ("encoder", learner.model.encoder)):
         try:
             if stack is not None:
-                stack.check_packing()
+                stack.check_packing(device_type)
         except InvalidValue as error:
             yield str(error.under(key))
 

@@ -79,6 +79,7 @@ class Text(Tokenizer):
             lengths=lengths,
             num_items=length if self.causal else 1,
             full=full,
+            consecutive=True,
         )
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:

@@ -3,13 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from mmtx.attention.kernels import Bias, InParts
 from mmtx.attention.memory_rule import Memory, MemoryRule
 from mmtx.attention.rule import Connectivity
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
+from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
 from mmtx.nn.init import initialise
@@ -18,6 +20,7 @@ from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
+from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.width import width_ratio
 
 
@@ -44,7 +47,8 @@ class Backbone(nn.Module):
         kinds: of layers, by letter; what they leave open is as above.
         window: reach of attention in layers of such a kind as L, in positions.
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
-        activation_checkpointing: recompute blocks in the backward pass to save memory.
+        activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
+            ``selective`` (all but matrix products and attention), or whole ``blocks``.
         compile: compile each block with `torch.compile`.
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
@@ -71,7 +75,7 @@ class Backbone(nn.Module):
         kinds: Mapping[str, LayerKind],
         window: int | None,
         init_std: float,
-        activation_checkpointing: bool,
+        activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
         base_width: int | None = None,  # absent in stored configs of earlier versions
@@ -131,15 +135,15 @@ class Backbone(nn.Module):
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
-        bias = connectivity.bias(self.position_bias) if self.position_bias is not None else None
+        biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
         x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
         for layer, block in enumerate(self.blocks):
             run: Callable[..., Output] = block
-            if self.activation_checkpointing and self.training:
-                run = partial(checkpoint, block, use_reentrant=False)
+            if self.training:
+                run = recomputed(block, self.activation_checkpointing, self.is_compiled)
             layer_cache = cache.layers[layer] if cache is not None else None
-            output = run(x, contexts[layer], bias=bias, memory=hidden, cache=layer_cache)
+            output = run(x, contexts[layer], bias=biases[layer], memory=hidden, cache=layer_cache)
             x, found = with_statistics(output)
             if statistics is not None:
                 statistics |= {f"{name}/{layer}": value for name, value in found.items()}
@@ -169,12 +173,23 @@ class Backbone(nn.Module):
         own = [cache for cache in caches if cache is not None]
         return Cache(own) if len(own) == len(caches) else None
 
-    def check_packing(self) -> None:
-        """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart."""
+    def check_packing(self, device_type: str) -> None:
+        """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart, or where their scores are
+        changed in ways that the kernels of a GPU do not know."""
         for key, mixer in self.mixers.items():
             if not mixer.packs:
                 problem = "cannot keep the samples of a packed row apart; set loader.packing=false"
                 raise InvalidValue(key, type(mixer).__name__, problem)
+        if device_type == "cpu" or not self._changes_scores:
+            return
+        problem = "cannot be computed for packed rows on a GPU"
+        if self.position_bias is not None:
+            name = type(self.position_bias).__name__
+            raise InvalidValue(
+                "positions.bias", name, f"{problem}; set loader.packing=false, or take positions without a bias"
+            )
+        key, dropout = next(iter(self._dropouts.items()))
+        raise InvalidValue(f"{key}.dropout", dropout, f"{problem}; set it to 0, or loader.packing=false")
 
     def check_time_order(self, shared: str | None) -> None:
         """Raises InvalidValue where a mixer reads tokens one after the other, and some share an order."""
@@ -193,10 +208,13 @@ class Backbone(nn.Module):
     def _contexts(self, connectivity: Connectivity, memory: Memory | None, past: int) -> list[LayerContext]:
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
-            self.check_packing()
+            self.check_packing(connectivity.order.device.type)
         rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
-        renderings = {window: connectivity.render(window, self.flex) for window in dict.fromkeys(self.windows)}
+        render = partial(
+            connectivity.render, flex=self.flex, dtype=self._dtype(position.device), changes_scores=self._changes_scores
+        )
+        renderings = {window: render(window) for window in dict.fromkeys(self.windows)}
         tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
         known = partial(
             LayerContext,
@@ -209,6 +227,37 @@ class Backbone(nn.Module):
         needs = list(zip(self.windows, self._head_dims, strict=True))
         made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
         return [made[need] for need in needs]
+
+    def _biases(self, connectivity: Connectivity, contexts: list[LayerContext]) -> list[Bias]:
+        """The bias of positions of each layer; all that compute whole rows share one."""
+        if self.position_bias is None:
+            return [None] * len(contexts)
+        made: dict[int, Bias] = {}
+        biases = []
+        for rendering in (context.rendering for context in contexts):
+            key = id(rendering) if isinstance(rendering, InParts) else 0
+            if key not in made:
+                made[key] = connectivity.bias(rendering, self.position_bias)
+            biases.append(made[key])
+        return biases
+
+    @property
+    def _changes_scores(self) -> bool:
+        """Attention has a bias of positions, or dropout, which is for training."""
+        return self.position_bias is not None or (self.training and bool(self._dropouts))
+
+    @property
+    def _dropouts(self) -> dict[str, float]:
+        """The dropout of attention, by the key that made it, where there is any."""
+        attends = dict(self.mixers)
+        if self.cross_attention:
+            attends.setdefault("attention", self._layers[0].cross_attention)
+        return {key: m.dropout for key, m in attends.items() if isinstance(m, Attention) and m.dropout}
+
+    def _dtype(self, device: torch.device) -> torch.dtype:
+        """Of queries, keys and values."""
+        mixed = torch.is_autocast_enabled(device.type)
+        return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
 
 
 def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:

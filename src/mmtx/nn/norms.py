@@ -12,6 +12,12 @@ class LayerNorm(nn.LayerNorm):
     def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
         super().__init__(dim, eps=eps, bias=bias)
 
+    def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
+        """Gains that ranks exchange as bfloat16 (FSDP2) scale what may be float32."""
+        dtype = torch.promote_types(x.dtype, self.weight.dtype)
+        bias = self.bias.to(dtype) if self.bias is not None else None
+        return F.layer_norm(x, self.normalized_shape, self.weight.to(dtype), bias, self.eps)
+
 
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467), computed in float32 as T5 does."""

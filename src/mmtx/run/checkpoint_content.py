@@ -21,7 +21,9 @@ from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
+from mmtx.run.checkpoint_shards import folder_of, verify_shards
 from mmtx.run.directory import newest_checkpoint
+from mmtx.training.stored_tensors import put_together, whole_tensors
 
 
 class Checkpoint(NamedTuple):
@@ -86,21 +88,50 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is not a checkpoint of mmtx, or not what was written.
     """
-    verify(file)
-    try:
-        _check_members(file)
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # many kinds, from the archive, the pickle and the tensors
-        raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
-    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("mmtx"), dict):
+    checkpoint = _archive(file)
+    if not isinstance(checkpoint.get("mmtx"), dict):
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
     with _as_written(file):
+        if (listed := checkpoint.pop("shards", None)) is not None:
+            checkpoint = put_together(checkpoint, verify_shards(file, listed))
         checkpoint = migrated_checkpoint(checkpoint, str(file))
         described = ("config", "specs", "fitted", "fingerprint")
         parts = [checkpoint["state_dict"], *(checkpoint["mmtx"][part] for part in described)]
         if not all(isinstance(part, dict) for part in parts):
             raise TypeError("a part of it is no dictionary")
         checkpoint["mmtx"]["config"] = completed(checkpoint["mmtx"]["config"])
+    return checkpoint
+
+
+def verify_all(file: Path) -> None:
+    """Raises UserError unless a checkpoint and its shards are, byte for byte, what was written."""
+    listed = _archive(file).get("shards")
+    if listed is not None:
+        with _as_written(file):
+            verify_shards(file, listed)
+
+
+def shards_of(file: Path) -> Path | None:
+    """The folder in which a checkpoint has its tensors; None: it holds them itself.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    listed = _archive(file).get("shards")
+    with _as_written(file):
+        return folder_of(file, listed) if listed is not None else None
+
+
+def _archive(file: Path) -> dict[str, Any]:
+    """What is in the file, its tensors not yet read."""
+    verify(file)
+    try:
+        _check_members(file)
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # many kinds, from the archive, the pickle and the tensors
+        raise UserError(f"{file} cannot be read as a checkpoint: {str(error).splitlines()[0]}") from None
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{file} is a checkpoint, but not one of mmtx")
     return checkpoint
 
 
@@ -136,7 +167,7 @@ def weights_of(checkpoint: dict[str, Any]) -> dict[str, Any]:
     prefix = "learner."
     weights = {key[len(prefix) :]: v for key, v in checkpoint["state_dict"].items() if key.startswith(prefix)}
     average = {key: value for key, value in checkpoint.get("average", {}).items() if key != "updates"}
-    return weights | average
+    return whole_tensors(weights | average)
 
 
 def _spec_state(spec: Spec) -> dict[str, Any]:

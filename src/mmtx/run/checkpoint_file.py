@@ -93,17 +93,42 @@ def sync_directory(folder: Path) -> None:
 def verify(file: Path) -> None:
     """Raises CheckpointError unless the file is, byte for byte, what was written. A process that verifies a file again
     hashes it again only if it has changed."""
+    with _settled(file) as stream:
+        if stream is not None:
+            found, total = _manifest(file, stream), stream.tell()
+            if int(found[1]) != total - len(found[0]):
+                written = f"{file} holds {total - len(found[0])} bytes, its manifest declares {int(found[1])}"
+                raise CheckpointError(written)
+            _compare(file, stream, int(found[1]), found[2].decode())
+
+
+def verify_hash(file: Path, size: int, sha256: str) -> None:
+    """The same for a file without a manifest, of which another file has size and hash."""
+    with _settled(file) as stream:
+        if stream is not None:
+            if (total := stream.seek(0, os.SEEK_END)) != size:
+                raise CheckpointError(f"{file} holds {total} bytes, and {size} were written")
+            _compare(file, stream, size, sha256)
+
+
+@contextlib.contextmanager
+def _settled(file: Path) -> Iterator[BinaryIO | None]:
+    """A file to be verified; None: it was, and has not changed."""
     try:
         with file.open("rb") as stream:
             status, now = os.fstat(stream.fileno()), time.time_ns()
             version = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-            if version in _verified:
-                return
-            _verify(file, stream)
+            yield None if version in _verified else stream
     except OSError as error:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}") from None
     if now - status.st_ctime_ns > SETTLED_NS:
         _verified.add(version)
+
+
+def hash_of(file: Path) -> str:
+    """SHA-256 of a whole file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def stored_hash(file: Path) -> str:
@@ -127,11 +152,8 @@ def _manifest(file: Path, stream: BinaryIO) -> re.Match[bytes]:
     return found
 
 
-def _verify(file: Path, stream: BinaryIO) -> None:
-    found, total = _manifest(file, stream), stream.tell()
-    size, expected = int(found[1]), found[2].decode()
-    if size != total - len(found[0]):
-        raise CheckpointError(f"{file} holds {total - len(found[0])} bytes, its manifest declares {size}")
+def _compare(file: Path, stream: BinaryIO, size: int, expected: str) -> None:
+    """The hash of the first bytes of a file with another."""
     stream.seek(0)
     digest, left = hashlib.sha256(), size
     while left and (chunk := stream.read(min(CHUNK, left))):

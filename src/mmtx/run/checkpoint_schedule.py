@@ -6,24 +6,30 @@ import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.callbacks import Callback
+from torch.distributed.tensor import DTensor
 from torch.utils._pytree import tree_map
 
-from mmtx.errors import InvalidValue, check_at_least
+from mmtx.errors import InvalidValue, UserError, check_at_least
 from mmtx.metric_directions import Direction, Directions, direction_of
+from mmtx.process.launch import launch
 from mmtx.process.stopping import Interrupted
+from mmtx.run.checkpoint_content import shards_of
 from mmtx.run.checkpoint_file import CheckpointError, write_checkpoint
+from mmtx.run.checkpoint_shards import drop_unnamed, write_shards
 from mmtx.run.directory import RunDirectory
 from mmtx.run.metrics_log import MetricsLog
 from mmtx.training.checkpoint_state import capture
 from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.nonfinite import NotFinite
 from mmtx.training.rank_agreement import Request
-from mmtx.training.sharding import is_sharded
+from mmtx.training.sharding import is_sharded, unshard
+from mmtx.training.stored_tensors import take_apart
 
 MAX_FAILURES = 3
 """Saves in a row that may fail before the run ends: a disk may be full for a while."""
@@ -64,6 +70,7 @@ class Checkpoints(Callback):
         self._pool = ThreadPoolExecutor(1) if asynchronous else None
         self._writing: Future[None] | None = None
         self._failures, self._last_time = 0, time.monotonic()
+        self._group: Any = None
 
     def choosing(self, directions: Directions) -> Checkpoints:
         """From now on knows which way `monitor` is better.
@@ -139,6 +146,7 @@ class Checkpoints(Callback):
         meant = isinstance(exception, Exception | Interrupted) and not isinstance(exception, CheckpointError)
         if not (pl_module.is_between_steps and possible and meant and trainer.state.fn == "fit"):
             return
+        unshard(trainer, pl_module.learner, False)
         with suppress(NotFinite):  # what is whole is then the step before
             pl_module.finish_step(together)
         if trainer.global_step:
@@ -179,21 +187,25 @@ class Checkpoints(Callback):
         except BaseException:
             self.best = self._best_before
             raise
-        if not module.trainer.is_global_zero:
+        rest, spread = take_apart(content)
+        if spread and self._group is None:
+            self._group = torch.distributed.new_group(backend="gloo")  # used while training uses the others
+        if not spread and not module.trainer.is_global_zero:
             return
         if self._pool is None:
             self._writing = Future()
             try:
-                self._write(content, best)
+                self._write(rest, spread, best)
                 self._writing.set_result(None)
             except BaseException as error:  # raised below, as that of another thread
                 self._writing.set_exception(error)
             self._look_after_writing(wait=True)
         else:
-            self._writing = self._pool.submit(self._write, tree_map(_copy, content), best)
+            rest, spread = tree_map(_copy, (rest, spread))
+            self._writing = self._pool.submit(self._write, rest, spread, best)
 
     def _content(self, module: MultimodalModule) -> dict[str, Any]:
-        """What is written. All ranks take part, rank 0 gets it."""
+        """What is written: by rank 0, and of tensors that are spread over ranks by each."""
         state = capture(module)
         logs = [logger for logger in module.trainer.loggers if isinstance(logger, MetricsLog)]
         described = {**self.contents, "step": module.global_step, "metrics": dict(module.metrics)}
@@ -208,13 +220,25 @@ class Checkpoints(Callback):
         self._failures = self._failures + 1 if error else 0
         if error:
             self.best = self._best_before  # what was not written is still to be named
+        if isinstance(error, CheckpointError) and not launch().is_main:
+            return  # rank 0 reports it
         if isinstance(error, CheckpointError):
             print(f"mmtx: {error}; checkpoints from before are kept", file=sys.stderr, flush=True)
         elif error:
             raise error
 
-    def _write(self, content: dict[str, Any], best: bool) -> None:
+    def _write(self, content: dict[str, Any], spread: dict[str, DTensor], best: bool) -> None:
         file = self.run.checkpoints / f"step-{content['mmtx']['step']:08d}.ckpt"
+        try:
+            if spread:
+                content = {**content, "shards": write_shards(file, spread, self._group)}
+            if launch().is_main:
+                self._put(file, content, best)
+        finally:
+            if spread and launch().is_main:
+                self._prune_shards()
+
+    def _put(self, file: Path, content: dict[str, Any], best: bool) -> None:
         write_checkpoint(file, content, [*([self.run.best] if best else []), self.run.last])
         try:
             self._prune()
@@ -226,6 +250,11 @@ class Checkpoints(Callback):
         """What is best keeps its other name."""
         for file in self.run.step_files()[self.keep :]:
             file.unlink(missing_ok=True)
+
+    def _prune_shards(self) -> None:
+        files = [*self.run.step_files(), self.run.last, self.run.best]
+        with suppress(UserError):  # one that cannot be read may need any of them
+            drop_unnamed(self.run.checkpoints, {shards_of(file) for file in files if file.is_file()})
 
 
 def _copy(value: Any) -> Any:

@@ -15,8 +15,8 @@ from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.process.launch import launch
-from mmtx.run.checkpoint_content import Checkpoint, contents
-from mmtx.run.checkpoint_file import CheckpointError, verify
+from mmtx.run.checkpoint_content import Checkpoint, contents, verify_all
+from mmtx.run.checkpoint_file import CheckpointError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.fit import keep_global_batch
 from mmtx.run.fitted_source import fitted_state_for
@@ -103,7 +103,7 @@ def find_checkpoint(run: RunDirectory) -> Path | None:
             continue
         seen.add(file.stat().st_ino)
         try:
-            verify(file)
+            verify_all(file)
         except CheckpointError as error:
             print(f"mmtx: warning: {error}; looking for the one before", file=sys.stderr, flush=True)
             bad.append(file)

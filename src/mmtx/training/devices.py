@@ -9,16 +9,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from mmtx.errors import InvalidValue
 from mmtx.process.launch import Launch
 
-Accelerator = Literal["auto", "cpu", "gpu", "cuda", "mps"]
+Accelerator = Literal["auto", "cpu", "gpu", "cuda"]
 
 
 def device_type(accelerator: Accelerator) -> str:
-    """As torch names it: ``cpu``, ``cuda`` or ``mps``."""
+    """As torch names it: ``cpu`` or ``cuda``."""
     if accelerator != "auto":
         return {"gpu": "cuda"}.get(accelerator, accelerator)
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> int:
@@ -28,11 +26,6 @@ def count_devices(accelerator: Accelerator, devices: int | Literal["auto"]) -> i
         InvalidValue: it lacks the accelerator, or so many devices of it.
     """
     kind = device_type(accelerator)
-    if kind == "mps":
-        if not torch.backends.mps.is_available():
-            built = "" if torch.backends.mps.is_built() else ": this PyTorch was built without it"
-            raise InvalidValue("accelerator", accelerator, f"finds no GPU of Apple's{built}", "cpu")
-        return 1
     available = torch.cuda.device_count() if kind == "cuda" else None
     if available == 0:
         raise InvalidValue("accelerator", accelerator, "finds no GPU", "cpu")

@@ -8,7 +8,6 @@ from typing import Any
 
 import lightning.pytorch as pl
 import torch
-from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -27,7 +26,7 @@ from mmtx.training.loss_normalisation import count_predictions, normalised_loss,
 from mmtx.training.nonfinite import OpenStep
 from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import loss_scaler
-from mmtx.training.sharding import shard
+from mmtx.training.sharding import shard, without_sync
 from mmtx.training.step_outcome import JudgedModule
 
 
@@ -96,7 +95,7 @@ class MultimodalModule(JudgedModule):
             return
         self._sharded = True
         self.trainer.precision_plugin.convert_module(self)  # a shard keeps the type that it is made with
-        shard(self.learner, self.device_mesh["data_parallel"])
+        shard(self.learner, self.device_mesh["data_parallel"], self.trainer.precision_plugin)
 
     def configure_optimizers(self) -> Any:
         self.optimizer = self.optimisation.optimizer(self.learner)
@@ -170,7 +169,7 @@ class MultimodalModule(JudgedModule):
         losses = []
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
-            with nullcontext() if is_last else self._without_sync():
+            with nullcontext() if is_last else without_sync(self.trainer, self.learner):
                 scores = self.learner(prepared[index])
                 loss = normalised_loss(self.learner, scores, counts, self.trainer.world_size)
                 if is_last and len(self.data.source.parts) > 1:
@@ -180,11 +179,6 @@ class MultimodalModule(JudgedModule):
                 self._evaluation.add_scores(batch.part, scores)
             losses.append(loss.detach())
         return torch.stack(losses)
-
-    def _without_sync(self) -> Any:
-        """Leaves gradients of all but the last micro-batch unreduced, where the strategy can."""
-        strategy = self.trainer.strategy
-        return strategy.model.no_sync() if isinstance(strategy, DDPStrategy) else nullcontext()  # type: ignore
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         """Clips where there is a loss scaler: of true gradients, which Lightning leaves to a fused optimiser."""

@@ -27,13 +27,18 @@ class BFloat16Weights(MixedPrecision):
         return module
 
 
+def is_mixed_bfloat16(plugin: Precision) -> bool:
+    """Whether operations multiply in bfloat16, whatever the weights are."""
+    return isinstance(plugin, MixedPrecision) and plugin.precision == "bf16-mixed"
+
+
 def loss_scaler(plugin: Precision) -> torch.amp.GradScaler | None:
     """The loss scaler, which 16-mixed has."""
     return plugin.scaler if isinstance(plugin, MixedPrecision) else None
 
 
 def precision_plugin(precision: PrecisionName, device: str) -> Precision:
-    """The plugin for a type of device, ``cpu``, ``cuda`` or ``mps``; by name, Lightning would take bfloat16 for
+    """The plugin for a type of device, ``cpu`` or ``cuda``; by name, Lightning would take bfloat16 for
     ``16-mixed`` on a CPU, and convert whole batches for ``bf16-true``."""
     if precision == "32-true":
         return Precision()

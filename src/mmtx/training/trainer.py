@@ -85,7 +85,7 @@ class Training:
 
     @property
     def device_type(self) -> str:
-        """As torch names it: ``cpu``, ``cuda`` or ``mps``."""
+        """As torch names it: ``cpu`` or ``cuda``."""
         return device_type(self.accelerator)
 
     @property
@@ -127,7 +127,7 @@ class Training:
             del os.environ[name]  # Lightning would take from there what it is not given here
         trainer = pl.Trainer(
             max_epochs=1,
-            accelerator=self.accelerator,
+            accelerator=self.device_type,
             devices=self.num_devices,
             num_nodes=self.num_nodes,
             strategy=self._strategy(),
@@ -156,4 +156,5 @@ class Training:
                 data_parallel_size=self.num_ranks, tensor_parallel_size=1, save_distributed_checkpoint=False
             )
         backend = "nccl" if self.device_type == "cuda" else "gloo"
-        return DDPStrategy(process_group_backend=backend)
+        # no static_graph: micro-batches of a mixture have graphs of their own
+        return DDPStrategy(process_group_backend=backend, gradient_as_bucket_view=True)

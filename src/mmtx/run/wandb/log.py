@@ -88,7 +88,7 @@ class WandbLog(Logger):
             state = "pruned" if record.state == "pruned" else "interrupted"
         sent = online and is_reachable()
         files = view.checkpoint_files(self._run_dir, self._checkpoints)
-        size = sum(file.stat().st_size for file in files)
+        size = sum(part.stat().st_size for file in files for part in view.parts_of(file).values())
         seconds = LEAVE_SECONDS if online and not sent else FINISH_SECONDS + size / UPLOAD_BYTES_PER_SECOND
         self._guard("finish", lambda: view.finish_run(self._run, state, files), seconds)
         if sent and not self._broken:

@@ -5,9 +5,11 @@ import os
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from mmtx.errors import UserError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.run_record import RunRecord, read_json
 
@@ -77,10 +79,26 @@ def checkpoint_files(run_dir: Path, names: Iterable[str]) -> list[Path]:
     return [file for name in names if (file := run_dir / "checkpoints" / f"{name}.ckpt").is_file()]
 
 
+def parts_of(checkpoint: Path) -> dict[str, Path]:
+    """The file of a checkpoint and those that hold its tensors, where ranks have written them, by their names."""
+    from mmtx.run.checkpoint_content import shards_of
+
+    shards = None
+    with suppress(UserError):  # one that is damaged is kept as it is
+        shards = shards_of(checkpoint)
+    files = sorted(shards.iterdir()) if shards is not None and shards.is_dir() else []
+    return {checkpoint.name: checkpoint, **{f"{file.parent.name}/{file.name}": file for file in files}}
+
+
 def finish_run(run: Any, state: str, checkpoints: Iterable[Path]) -> None:
     """Keeps checkpoints as artifacts, shows how the run ended, which W&B's states cannot, and sends what is left."""
+    import wandb
+
     for file in checkpoints:
-        run.log_artifact(str(file), name=f"{run.id}-{file.stem}", type="model", aliases=[file.stem])
+        artifact = wandb.Artifact(f"{run.id}-{file.stem}", type="model")
+        for name, part in parts_of(file).items():
+            artifact.add_file(str(part), name=name)
+        run.log_artifact(artifact, aliases=[file.stem])
     run.summary["state"] = state
     if state != "finished":
         run.tags = (*(run.tags or ()), state)
