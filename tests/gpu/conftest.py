@@ -1,4 +1,4 @@
-"""What a machine with a GPU may lack is replaced, and its products of matrices add in a fixed order."""
+"""A stand-in for what a machine with a GPU may lack, and products of matrices that add in a fixed order."""
 
 import os
 import sys

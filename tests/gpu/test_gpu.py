@@ -7,7 +7,16 @@ fails and is resumed is, bit for bit, the run that went through, with the kernel
 import pytest
 import torch
 from all_pairs import all_pairs, pairs_of
-from runs import FAMILIES, assert_same_numbers, killed_and_resumed, losses_of, resumed, settle, straight
+from runs import (
+    FAMILIES,
+    assert_same_numbers,
+    in_a_fixed_order,
+    killed_and_resumed,
+    losses_of,
+    resumed,
+    settle,
+    straight,
+)
 
 AXES = {
     "family": list(FAMILIES),
@@ -49,14 +58,11 @@ def check(case, accelerator, folder, monkeypatch):
         assert_same_numbers(run, resumed(case, accelerator, "resumed"))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def deterministic():
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    in_a_fixed_order()
     yield
-    torch.use_deterministic_algorithms(False)
-    torch.backends.cudnn.allow_tf32 = before
+    in_a_fixed_order(False)
 
 
 @pytest.fixture
@@ -69,14 +75,14 @@ def gpus():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("case", cases(), ids=named)
-def test_a_case_trains_as_on_a_cpu(case, gpus, tmp_path, monkeypatch, deterministic):
+def test_a_case_trains_as_on_a_cpu(case, gpus, tmp_path, monkeypatch):
     check({**case, "devices": min(case["devices"], gpus)}, "gpu", tmp_path, monkeypatch)
     if case["devices"] > gpus:
         pytest.skip(f"passed on {gpus} GPU; {case['devices']} are not here")
 
 
 @pytest.mark.gpu
-def test_a_killed_run_goes_on_to_the_same_numbers(gpus, tmp_path, monkeypatch, deterministic):
+def test_a_killed_run_goes_on_to_the_same_numbers(gpus, tmp_path, monkeypatch):
     settle(tmp_path, monkeypatch)
     case = {"family": "text", **PLAIN}
     assert_same_numbers(straight(case, "gpu", "run"), killed_and_resumed(case, "gpu", "killed"))

@@ -22,7 +22,9 @@ absent = {"jaxtyping", "wandb", "soundfile", "gymnasium", "transformers", "torch
 class Bare(importlib.machinery.PathFinder):
     @classmethod
     def find_spec(cls, name, path=None, target=None):
-        return None if name.split(".")[0] in absent else super().find_spec(name, path, target)
+        if name in absent:  # a stand-in is found
+            path = [folder for folder in sys.path if "site-packages" not in folder]
+        return super().find_spec(name, path, target)
 
 def known(name, real=importlib.metadata.version):
     if name in absent:

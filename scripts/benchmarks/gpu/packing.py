@@ -15,9 +15,9 @@ SHAPE = Shape(layers=8, width=512, heads=8, context=512, rows=64, vocabulary=65)
 
 def measured(device: Device) -> Iterator[Line]:
     shape = TINY if device.tiny else SHAPE
-    learner = prefix_lm(shape).to(device.name).train()
-    batches = ragged_batches(shape)
+    learner, batches = prefix_lm(shape).train(), ragged_batches(shape)
     real, places = sum(learner.model.count_tokens(batch).sum(0) for batch in batches)
+    learner.to(device.name)
     runs = {
         "packed": steps(device, learner, [batch.packed().to(device.name) for batch in batches]),
         "padded": steps(device, learner, [batch.to(device.name) for batch in batches]),

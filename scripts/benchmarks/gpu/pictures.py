@@ -3,7 +3,6 @@
 import importlib.util
 import time
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -26,10 +25,9 @@ def measured(device: Device) -> Iterator[Line]:
     data = pipeline(device, count, rows)
     words = [] if not device.tiny else ["backbone.dim=32", "backbone.num_layers=1", "backbone.num_heads=2"]
     learner = learner_of(data.specs, ["experiment=vit_cifar10", *words]).to(device.name).train()
-    loader = data.train_loader(num_steps=steps + 2, accumulate=1, rank=0, num_ranks=1)
-    given = pictures_per_second(loader, rows, steps)
-    (batch,) = next(iter(data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)))
-    batch = batch.to(device.name)
+    batches = iter(data.train_loader(num_steps=steps + 2, accumulate=1, rank=0, num_ranks=1))
+    batch = next(batches)[0].to(device.name)
+    given = pictures_per_second(batches, rows)
 
     def loss() -> Tensor:
         score = learner(batch)["classify"]
@@ -72,10 +70,9 @@ def pipeline(device: Device, count: int, rows: int) -> DataModule:
     )
 
 
-def pictures_per_second(loader: Any, rows: int, steps: int) -> float:
-    """After the first two batches, for which workers start."""
-    batches = iter(loader)
-    next(batches), next(batches)
+def pictures_per_second(batches: Iterator[Any], rows: int) -> float:
+    """Of the batches that are left but one, which ends what the workers did before."""
+    next(batches)
     start = time.perf_counter()
-    taken = sum(rows for _ in islice(batches, steps))
+    taken = sum(rows for _ in batches)
     return taken / (time.perf_counter() - start)
