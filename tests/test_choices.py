@@ -204,7 +204,7 @@ def check_two_steps(config: dict[str, Any], base: Experiment, folder: Path) -> N
 @pytest.fixture(scope="module")
 def bases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bases]:
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr(torch, "compile", lambda called, **_: called)  # tests/nn/test_backbone.py compiles
+        monkeypatch.setattr(torch, "compile", lambda called, **_: called)  # tests/nn/test_compilation.py compiles
         yield Bases(tmp_path_factory.mktemp("choices"), monkeypatch)
 
 

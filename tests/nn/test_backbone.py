@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 import torch
 from builders import POSITIONS, attention, backbone, layer_context, mlp
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtx.attention.kernels import DenseOrZero
 from mmtx.attention.memory_rule import Memory
 from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
-from mmtx.nn.attention_maps import attention_maps
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.block import Residual
 from mmtx.nn.norms import LayerNorm, RMSNorm
@@ -97,27 +96,6 @@ def test_layer_scale_weighs_what_a_half_adds(x: Tensor) -> None:
         block.attention_add.scale.copy_(torch.linspace(0, 1, DIM))
     expected = x + torch.linspace(0, 1, DIM) * block.attention(block.attention_norm(x), layer_context())
     torch.testing.assert_close(body(x, one_item()), expected)
-
-
-def test_compiled_blocks_keep_their_names_and_values(
-    x: Tensor, monkeypatch: pytest.MonkeyPatch, unchecked: None
-) -> None:
-    """State-dict keys stay clean, so checkpoints of compiled and plain models are the same."""
-    compiled_with = []
-    compile_in_place = nn.Module.compile
-
-    def eager(self: nn.Module, *args: Any, **kwargs: Any) -> None:
-        compiled_with.append(self)
-        compile_in_place(self, *args, **kwargs, backend="eager")
-
-    monkeypatch.setattr(nn.Module, "compile", eager)
-    plain, compiled = made(num_layers=1), made(num_layers=1, compile=True)
-    assert compiled_with == list(compiled.blocks)
-    assert compiled.state_dict().keys() == plain.state_dict().keys()
-    torch.testing.assert_close(compiled(x, one_item()), plain(x, one_item()))
-    with attention_maps(compiled, "attention") as weights:
-        compiled(x, one_item())
-    assert list(weights) == [0]  # the sources of a graph are checked even so
 
 
 def test_windows_reach_the_layers(x: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from builders import model, text, text_batch, text_spec
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -52,19 +54,23 @@ def plain(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, s
 
 
 def losses_and_gradients(
-    compute: Callable[..., Predictions], inputs: list[Tensor], target: Tensor, smoothing: float
+    compute: Callable[..., Predictions], inputs: list[Tensor], target: Tensor, smoothing: float, twice: bool = True
 ) -> list[Tensor]:
     hidden, weight, *bias = inputs
     predictions = compute(hidden, weight, bias[0] if bias else None, target, smoothing)
     assert predictions.right is not None
-    gradients = torch.autograd.grad(predictions.loss * 0.37, inputs, retain_graph=True)
-    again = torch.autograd.grad(predictions.loss * 0.37, inputs)
-    assert all(map(torch.equal, gradients, again))
+    gradients = torch.autograd.grad(predictions.loss * 0.37, inputs, retain_graph=twice)
+    if twice:
+        again = torch.autograd.grad(predictions.loss * 0.37, inputs)
+        assert all(map(torch.equal, gradients, again))
     return [predictions.loss.detach(), predictions.right, *gradients]
 
 
-def ours(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float) -> Predictions:
-    return linear_cross_entropy(hidden, weight, bias, target, label_smoothing=smoothing, find_right=True)
+def ours(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, smoothing: float, compile: bool = False
+) -> Predictions:
+    options: dict[str, Any] = {"label_smoothing": smoothing, "find_right": True, "compile": compile}
+    return linear_cross_entropy(hidden, weight, bias, target, **options)
 
 
 @pytest.mark.usefixtures("small")
@@ -116,6 +122,26 @@ def test_compiles_as_one_graph() -> None:
     compiled = torch.compile(ours, backend="aot_eager", fullgraph=True)
     found, expected = (losses_and_gradients(compute, inputs, target, 0.1) for compute in (compiled, plain))
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.usefixtures("small", "unchecked")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("whole", [False, True], ids=["chunks", "whole"])
+def test_compiled_it_is_the_same_in_two_graphs(
+    dtype: torch.dtype, whole: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for whole chunks, and one for the rest, whatever its length."""
+    monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
+    monkeypatch.setattr(module, "WHOLE", 2**22 if whole else 0)
+    torch.compiler.reset()
+    counters.clear()
+    inputs, target = drawn(dtype)
+    for length in (TOKENS // 2, TOKENS // 2 - 1, TOKENS // 2 - 2):
+        given = [inputs[0][:, :length].detach().requires_grad_(), *inputs[1:]]
+        found = losses_and_gradients(partial(ours, compile=True), given, target[:, :length], 0.1, twice=False)
+        expected = losses_and_gradients(ours, given, target[:, :length], 0.1)
+        torch.testing.assert_close(found, expected)
+    assert counters["stats"]["unique_graphs"] == 2
 
 
 class Largest(TorchDispatchMode):

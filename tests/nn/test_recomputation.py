@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from builders import POSITIONS, attention, backbone, model, text, text_batch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import CheckpointPolicy
@@ -49,8 +49,7 @@ def test_gradients_stay_the_same(kind: str, packed: bool) -> None:
 
 
 def test_compiled_blocks_leave_the_choice_to_the_compiler(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    in_place = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda block: in_place(block, backend="aot_eager"))
+    monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     expected = states_and_gradients(made(), packed=False)
     for how in ("selective", "blocks"):
         found = states_and_gradients(made(activation_checkpointing=how, compile=True), packed=False)

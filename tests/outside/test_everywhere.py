@@ -9,7 +9,6 @@ from run_cli import mmtx, text_of
 from test_resume import assert_same_run, play
 
 KILLED = {"at": "step.before_update", "nth": 15}
-EAGER = {"at": "start.assemble", "do": "compile_eagerly"}
 TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu"]
 
 
@@ -29,7 +28,7 @@ def test_a_package_is_the_same_run_everywhere(package: str, tmp_path: Path) -> N
         {"words": [*words, "run_dir=killed"], **KILLED},
         {"words": ["resume", "killed", *plugin(package)]},
         {"words": [*words, "loader.packing=true", "run_dir=packed"]},
-        {"words": [*words, "backbone.compile=true", "run_dir=compiled"], **EAGER},
+        {"words": [*words, "backbone.compile=true", "run_dir=compiled"]},
         {"words": [*words, *TWO_RANKS, *half_of(package), "run_dir=ranks"]},
     ]
     done = play([{"cwd": str(folder), **case} for case in cases])

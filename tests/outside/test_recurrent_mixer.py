@@ -12,7 +12,7 @@ from outside_module import outside_module
 from packages import plugin, train, unpack
 from run_cli import mmtx, text_of
 from test_resume import play
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
@@ -51,8 +51,7 @@ def test_packed_rows_are_padded_ones() -> None:
 
 
 def test_compiled_and_recomputed_blocks_are_plain_ones(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    in_place = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda block: in_place(block, backend="aot_eager"))
+    monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     batch, plain = text_batch([5, 8, 2]), made().train()
     for changes in ({"compile": True}, {"activation_checkpointing": "selective"}):
         torch.testing.assert_close(

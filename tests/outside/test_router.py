@@ -12,7 +12,7 @@ from builders import KINDS, backbone, model, text, text_batch
 from outside_module import outside_module
 from packages import logged, train, unpack
 from test_resume import play
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layer_kind import LayerKind
@@ -55,8 +55,7 @@ def test_padding_is_never_counted(packed: bool) -> None:
 
 
 def test_packed_compiled_and_recomputed_layers_count_alike(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
-    in_place = nn.Module.compile
-    monkeypatch.setattr(nn.Module, "compile", lambda block: in_place(block, backend="aot_eager"))
+    monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     batch = text_batch(LENGTHS)
     plain = statistics_and_gradients(made(), batch)
     others = [

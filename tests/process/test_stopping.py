@@ -106,7 +106,8 @@ def test_requests_are_passed_on_each_once(signals, monkeypatch):
 def writer(search):
     whole = model({"text": text()})
     keys = {"beam_size": 2, "length_penalty": 1.0, "end": 10} if search is beam_search else {}
-    return search(whole, whole.tokenizer("text").logits, text_batch([2, 2]), "text", max_new_tokens=6, **keys)
+    vectors = whole.tokenizer("text").id_vectors
+    return search(whole, lambda hidden: hidden @ vectors.T, text_batch([2, 2]), "text", max_new_tokens=6, **keys)
 
 
 def level():

@@ -1,5 +1,5 @@
 """Runs and kills mmtx, case after case, each in a process forked from one that has imported everything and computed
-nothing.
+nothing. What is compiled is traced, and computed operation by operation.
 
 A case: ``words`` of ``mmtx``, and perhaps ``at`` (a name of `POINTS`), ``nth`` (which time it is reached), ``do``
 (what then happens), ``rank`` (to whom), and ``at_most`` (how often the point may still be reached after that, or the
@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 import types
-from functools import partialmethod
 
 import lightning.pytorch  # noqa: F401  before the first fork, so that it is imported once
 import torch
@@ -24,6 +23,7 @@ from torch.distributed.tensor import DTensor
 import mmtx.commands.main
 import mmtx.decoding.history
 import mmtx.experiment
+import mmtx.nn.compilation
 from mmtx.data import loaders as data_module
 from mmtx.data.episodes import rollouts
 from mmtx.decoding.text_decoder import TextDecoder
@@ -106,11 +106,6 @@ def close_output():
         os.close(read)
 
 
-def compile_eagerly():
-    """From now on: what is compiled is traced and run as before, without a compiler's minutes."""
-    torch.nn.Module.compile = partialmethod(torch.nn.Module.compile, backend="eager")
-
-
 def overflow(module):
     """In the gradients of this rank, which are its shards."""
     with torch.no_grad():
@@ -136,7 +131,6 @@ DEEDS = {
     "hang": lambda *_: time.sleep(1000),
     "out_of_memory": lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("CUDA out of memory")),
     "wait": lambda *_: time.sleep(1.5),
-    "compile_eagerly": lambda *_: compile_eagerly(),
     "overflow": lambda module, *_: overflow(module),
     "nan": lambda module, losses, *_: losses.fill_(float("nan")),
 }
@@ -261,4 +255,5 @@ def run_all(cases, environment, results):
     """Runs cases one after the other, in an environment, and sends a list of what became of them."""
     os.environ.clear()
     os.environ.update(environment)
+    mmtx.nn.compilation.BACKEND = "eager"  # traced, and run as without: it would take a compiler's minutes
     results.send([run(**case) for case in cases])

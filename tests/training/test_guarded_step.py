@@ -13,8 +13,8 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from mmtx.batch import Batch
 from mmtx.training.guarded_step import guarded, is_guarded
+from mmtx.training.host_copy import HostCopy
 from mmtx.training.nonfinite import OpenStep
-from mmtx.training.reading import Reading
 
 FUSED: list[Callable[..., Optimizer]] = [AdamW, Adam, SGD]
 
@@ -75,6 +75,6 @@ def test_other_optimisers_have_to_wait() -> None:
 )
 def test_the_device_and_the_host_decide_alike(loss: float, norm: float, left_out: int) -> None:
     batches: list[Batch] = []
-    judged = OpenStep(7, Reading(torch.tensor([loss, norm, 3.0, 0.0])), torch.tensor([loss]), batches)
+    judged = OpenStep(7, HostCopy(torch.tensor([loss, norm, 3.0, 0.0])), torch.tensor([loss]), batches)
     assert judged.left_out.dtype == torch.float32 and int(judged.left_out) == left_out
     assert judged.counts is not bool(left_out)

@@ -107,14 +107,11 @@ RUNS = {
 }
 
 
-EAGER = {"at": "start.assemble", "do": "compile_eagerly"}
-
-
 @pytest.mark.slow
 def test_two_ranks_equal_one_where_blocks_are_compiled(tmp_path):
     words = ["train", *WORDS, "trainer.max_steps=4", "optim.warmup_steps=0", "trainer.accelerator=cpu"]
     cases = [{"words": [*words, *more, f"run_dir={name}"], "cwd": str(tmp_path)} for name, more in RUNS.items()]
-    done = play([{**case, **EAGER} for case in cases])
+    done = play(cases)
     assert [each["code"] for each in done] == [0] * len(RUNS), [each["output"] for each in done]
     one, *others = (_losses(tmp_path / name) for name in RUNS)
     for found, tolerance in zip(others, (1e-5, 1e-5, 1e-3), strict=True):  # bfloat16 has 8 bits

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
+from mmtx.nn.compilation import in_one_graph_or_by_block
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
@@ -49,7 +51,8 @@ class Backbone(nn.Module):
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
         activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
             ``selective`` (all but matrix products and attention), or whole ``blocks``.
-        compile: compile each block with `torch.compile`.
+        compile: compile it, see `mmtx.nn.compilation`; not with a cache, whose sizes change with every call,
+            nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
@@ -113,9 +116,7 @@ class Backbone(nn.Module):
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
-        if compile:
-            for block in self.blocks:
-                block.compile()  # in place, so that state-dict keys stay clean
+        self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
         self,
@@ -137,19 +138,18 @@ class Backbone(nn.Module):
         contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
         biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
-        x = self.embed_dropout(self.input_norm(x.to(next(self.parameters()).dtype)))  # positions come in float32
-        for layer, block in enumerate(self.blocks):
-            run: Callable[..., Output] = block
-            if self.training:
-                run = recomputed(block, self.activation_checkpointing, self.is_compiled)
-            layer_cache = cache.layers[layer] if cache is not None else None
-            output = run(x, contexts[layer], bias=biases[layer], memory=hidden, cache=layer_cache)
-            x, found = with_statistics(output)
-            if statistics is not None:
-                statistics |= {f"{name}/{layer}": value for name, value in found.items()}
+        if connectivity.padded or connectivity.packing is not None:
+            self._ragged_modes.add(self.training)
+        run, call = _run, _call
+        if self.is_compiled and cache is None and not any(isinstance(each.rendering, InParts) for each in contexts):
+            run, call = in_one_graph_or_by_block(run, call, self.training in self._ragged_modes)
+            x = x.contiguous()  # that of a convolution has strides that change with its sizes
+        x, found = run(self, call, x, contexts, biases, hidden, cache)
+        if statistics is not None:
+            statistics |= found
         if cache is not None:
             cache.length += x.shape[1]
-        return self.final_norm(x)
+        return x
 
     @property
     def mixers(self) -> dict[str, Mixer]:
@@ -258,6 +258,32 @@ class Backbone(nn.Module):
         """Of queries, keys and values."""
         mixed = torch.is_autocast_enabled(device.type)
         return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
+
+
+def _run(
+    stack: Backbone,
+    call: Callable[..., Output],
+    x: Float[Tensor, "B N D"],
+    contexts: list[LayerContext],
+    biases: list[Bias],
+    memory: Float[Tensor, "B S D"] | None,
+    cache: Cache | None,
+) -> tuple[Float[Tensor, "B N D"], Statistics]:
+    """The output of a stack whose blocks are called by `call`, and the statistics of its layers."""
+    statistics: Statistics = {}
+    if stack.training:
+        is_compiled = torch.compiler.is_compiling() or call is not _call
+        call = recomputed(call, stack.activation_checkpointing, is_compiled)
+    x = stack.embed_dropout(stack.input_norm(x.to(next(stack.parameters()).dtype)))  # positions come in float32
+    for layer, block in enumerate(stack.blocks):
+        own = cache.layers[layer] if cache is not None else None
+        x, found = with_statistics(call(block, x, contexts[layer], bias=biases[layer], memory=memory, cache=own))
+        statistics |= {f"{name}/{layer}": value for name, value in found.items()}
+    return stack.final_norm(x), statistics
+
+
+def _call(block: Block, *args: Any, **kwargs: Any) -> Output:
+    return block(*args, **kwargs)
 
 
 def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:

@@ -126,7 +126,7 @@ class Residual(nn.Module):
         if self.scale is not None:
             added = added * self.scale
         if self.drop_path and self.training:
-            num_samples = len(added) if packing is None else len(packing.lengths)
+            num_samples = len(added) if packing is None else len(packing.real)
             share = added.new_empty(num_samples, 1, 1).bernoulli_(1 - self.drop_path) / (1 - self.drop_path)
             added = added * (share if packing is None else packing.spread(share))
         return x + added

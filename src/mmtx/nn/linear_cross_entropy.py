@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmtx.nn.compilation import compiled
+
 IGNORED = -100
 """The target of a token that predicts nothing, as in `F.cross_entropy`."""
 
@@ -38,6 +40,7 @@ def linear_cross_entropy(
     *,
     label_smoothing: float = 0.0,
     find_right: bool = False,
+    compile: bool = False,
 ) -> Predictions:
     """The cross-entropy of the scores ``hidden @ weight.T + bias``, as `F.cross_entropy` sums it.
 
@@ -54,12 +57,15 @@ def linear_cross_entropy(
         target: the id of each token, or `IGNORED`.
         label_smoothing: share of the target spread over all ids.
         find_right: whether `Predictions.right` is wanted.
+        compile: compile what is computed of the scores where something learns, so that the scores of a chunk are read
+            twice and their gradients written once, which eagerly takes a dozen passes over them.
     """
-    options = label_smoothing, find_right
+    options, learns = (label_smoothing, find_right), torch.is_grad_enabled()
     if target.numel() <= _chunk(hidden) or target.numel() * len(weight) <= WHOLE:
-        return _whole(hidden, weight, bias, target, *options)
-    compute = _Learning.apply if torch.is_grad_enabled() else _by_chunks
-    loss, right = compute(hidden.flatten(0, -2), weight, bias, target.flatten(), *options)
+        whole = compiled(_whole) if compile and learns else _whole
+        return whole(hidden, weight, bias, target, *options)
+    flat = hidden.flatten(0, -2), weight, bias, target.flatten()
+    loss, right = _Learning.apply(*flat, *options, compile) if learns else _by_chunks(*flat, *options)
     return Predictions(loss, None if right is None else right.view_as(target))
 
 
@@ -95,7 +101,9 @@ class _Learning(torch.autograd.Function):
         target: Int[Tensor, " n"],
         label_smoothing: float,
         find_right: bool,
+        compile: bool,
     ) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"] | None]:
+        with_gradients = compiled(_with_gradients) if compile else _with_gradients
         device, size = hidden.device.type, _chunk(hidden)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         cast = weight.to(dtype)
@@ -111,8 +119,11 @@ class _Learning(torch.autograd.Function):
                 part, targets = hidden[rows].to(dtype), target[rows]
                 scores = _scores(part, cast, bias)
                 right = scores.argmax(-1) == targets if find_right else None
-                loss, by_scores = _with_gradient(scores, targets, label_smoothing)
-                _add_gradients(gradients, rows, by_scores, part, cast)
+                total = gradients[2]
+                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, dtype, total is not None)
+                if total is not None and by_bias is not None:
+                    total += by_bias
+                _add_gradients(gradients[:2], rows, by_scores, part, cast)
                 parts.append(Predictions(loss, right))
         ctx.save_for_backward(*gradients)
         joined = _joined(parts)
@@ -121,13 +132,19 @@ class _Learning(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by_loss: Float[Tensor, ""], _: Any) -> tuple[Tensor | None, ...]:
-        return *(None if gradient is None else gradient * by_loss for gradient in ctx.saved_tensors), None, None, None
+        return (
+            *(None if gradient is None else gradient * by_loss for gradient in ctx.saved_tensors),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
-def _with_gradient(
-    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"]]:
-    """The loss and its gradient by the scores: probabilities less targets."""
+def _with_gradients(
+    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, dtype: torch.dtype, has_bias: bool
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
+    """The loss and its gradients: by the scores, probabilities less targets, in the type of the products; by a bias."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
     real, index = target != IGNORED, target.clamp(min=0)[:, None]
     certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
@@ -138,7 +155,8 @@ def _with_gradient(
     if label_smoothing:
         by_scores -= uniform
     by_scores.scatter_add_(1, index, torch.full_like(index, -certain, dtype=by_scores.dtype))
-    return torch.where(real, each, 0).sum(), by_scores.mul_(real[:, None])
+    by_scores.mul_(real[:, None])
+    return torch.where(real, each, 0).sum(), by_scores.to(dtype), by_scores.sum(0) if has_bias else None
 
 
 def _add_gradients(
@@ -149,10 +167,7 @@ def _add_gradients(
     weight: Float[Tensor, "V D"],
 ) -> None:
     """Adds those of a chunk, in place."""
-    by_hidden, by_weight, by_bias = gradients
-    if by_bias is not None:
-        by_bias += by_scores.sum(0)
-    by_scores = by_scores.to(hidden.dtype)
+    by_hidden, by_weight = gradients
     if by_hidden is not None:
         by_hidden[rows] = by_scores @ weight
     if by_weight is not None and by_weight.dtype == hidden.dtype:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
-from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Recomputation = Literal["none", "selective", "blocks"]
@@ -18,8 +17,8 @@ KEPT = {
 """Operations that cost more to compute again than their outputs take room. Not `bmm`: scores of attention are N × N."""
 
 
-def recomputed(block: nn.Module, how: Recomputation, is_compiled: bool) -> Callable[..., Any]:
-    """A block whose gradients are the same, and for which less is kept.
+def recomputed(block: Callable[..., Any], how: Recomputation, is_compiled: bool) -> Callable[..., Any]:
+    """A block, or what calls one, whose gradients are the same, and for which less is kept.
 
     Args:
         block: called with the same arguments.

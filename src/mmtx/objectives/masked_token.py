@@ -78,7 +78,12 @@ class MaskedToken(Objective):
         chosen, count = batch[self.text]["chosen"], self.count(batch)
         hidden, targets = model(batch).tokens(self.text), batch[self.text]["targets"].masked_fill(~chosen, IGNORED)
         loss, right = linear_cross_entropy(
-            self._transformed(hidden), self._weight(model), self.bias, targets, find_right=True
+            self._transformed(hidden),
+            self._weight(model),
+            self.bias,
+            targets,
+            find_right=True,
+            compile=model.backbone.is_compiled,
         )
         assert right is not None
         return Score(loss, count, {"accuracy": (right.sum(), count)})

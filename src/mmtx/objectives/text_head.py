@@ -97,6 +97,7 @@ class TextHead(nn.Module):
             targets.masked_fill(~real, IGNORED),
             label_smoothing=self.label_smoothing if self.training else 0.0,
             find_right=not self.training,
+            compile=model.backbone.is_compiled,
         )
 
     def _scaled(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:

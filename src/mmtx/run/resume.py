@@ -23,9 +23,9 @@ from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.job import start
 
 FREE = (
-    *("callbacks", "checkpoint", "loader.max_bad_share", "loader.num_workers", "loader.on_bad_sample", "logger"),
-    *("plugins", "run_dir", "trainer.accelerator", "trainer.data_timeout_s", "trainer.devices", "trainer.max_skips"),
-    *("trainer.nonfinite", "trainer.num_nodes", "trainer.strategy"),
+    *("backbone.compile", "callbacks", "checkpoint", "loader.max_bad_share", "loader.num_workers"),
+    *("loader.on_bad_sample", "logger", "plugins", "run_dir", "trainer.accelerator", "trainer.data_timeout_s"),
+    *("trainer.devices", "trainer.max_skips", "trainer.nonfinite", "trainer.num_nodes", "trainer.strategy"),
 )
 """What may differ from the checkpoint's config: how a run is run, not what it computes."""
 

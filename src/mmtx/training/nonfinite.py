@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.errors import UserError
-from mmtx.training.reading import Reading
+from mmtx.training.host_copy import HostCopy
 
 WINDOW, SIGMAS, LEAST = 128, 6.0, 32
 """A loss is a spike if it is `SIGMAS` standard deviations above the mean of the `WINDOW` before it, of which there have
@@ -29,30 +29,30 @@ class OpenStep:
 
     Attributes:
         number: from 1.
-        reading: loss, norm of the gradients, and samples that could not be read, summed over ranks; then requests.
+        host_copy: loss, norm of the gradients, and samples that could not be read, summed over ranks; then requests.
         losses: what each micro-batch of this rank adds to the loss.
         batches: the micro-batches, which are kept where the numbers are none.
     """
 
     number: int
-    reading: Reading
+    host_copy: HostCopy
     losses: Float[Tensor, " micro_batches"]
     batches: list[Batch]
 
     @property
     def left_out(self) -> Float32[Tensor, ""]:
         """1 where loss or norm is not finite, else 0; on the device."""
-        return (~self.reading.values[:2].isfinite().all()).float()
+        return (~self.host_copy.values[:2].isfinite().all()).float()
 
     @property
     def counts(self) -> bool:
         """The same for the host, which waits for it."""
-        return all(map(math.isfinite, self.reading.numbers()[:2]))
+        return all(map(math.isfinite, self.host_copy.numbers()[:2]))
 
     def keep(self, folder: Path, rank: int) -> list[int]:
         """Saves the micro-batches of this rank to blame. Gives the indices of their samples."""
         losses = self.losses.tolist()
-        is_of_others = not math.isfinite(self.reading.numbers()[0]) and all(map(math.isfinite, losses))
+        is_of_others = not math.isfinite(self.host_copy.numbers()[0]) and all(map(math.isfinite, losses))
         return [] if is_of_others else keep_batches(self.batches, losses, folder / f"step{self.number}_rank{rank}.pt")
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
-from mmtx.training.reading import Reading
+from mmtx.training.host_copy import HostCopy
 
 
 class Request(IntEnum):
@@ -38,7 +38,7 @@ class AgreeingModule(pl.LightningModule):
         self.requests: set[Request] = set()
         self.agreed: set[Request] = set()
 
-    def begin_to_agree(self, values: Tensor | None = None) -> Reading:
+    def begin_to_agree(self, values: Tensor | None = None) -> HostCopy:
         """`values` summed over ranks, together with the requests of each, for `agreement`; all ranks have to call
         this. Does not wait for the device."""
         if number := requested():
@@ -46,11 +46,11 @@ class AgreeingModule(pl.LightningModule):
         values = torch.zeros(0, device=self.device) if values is None else values
         flags = torch.tensor([request in self.requests for request in Request], dtype=torch.double)
         flags = flags.pin_memory() if values.is_cuda else flags
-        return Reading(self.sum_over_ranks(torch.cat([values.double(), flags.to(values.device, non_blocking=True)])))
+        return HostCopy(self.sum_over_ranks(torch.cat([values.double(), flags.to(values.device, non_blocking=True)])))
 
-    def agreement(self, reading: Reading) -> list[float]:
+    def agreement(self, host_copy: HostCopy) -> list[float]:
         """The values that the ranks have begun to agree on; waits for them. The requests are in `agreed`."""
-        numbers = reading.numbers()
+        numbers = host_copy.numbers()
         values, counts = numbers[: -len(Request)], numbers[-len(Request) :]
         self.agreed = {request for request, count in zip(Request, counts, strict=True) if count}
         return values

@@ -63,7 +63,7 @@ class JudgedModule(ValidatedModule):
         step, self._open = self._open, None
         if step is None:
             return True
-        loss, norm, skipped = self.agreement(step.reading)
+        loss, norm, skipped = self.agreement(step.host_copy)
         if step.counts:
             self._warn(self.watch.good(loss / self.trainer.world_size, step.number))
             if self.average is not None:

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-class Reading:
+class HostCopy:
     """A vector of a device, copied to the host. Nothing waits for it but `numbers`.
 
     Args:
