@@ -3,13 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test check format clean
+.PHONY: quickstart test gpu check format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/mmtx train
 
 test: $(VENV)/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+gpu: # with the Python that runs it, in no environment of its own: make gpu PYTHON=python3
+	$(PYTHON) scripts/gpu.py
 
 check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader
@@ -69,6 +68,8 @@ class Shards(HuggingFaceStorageReader):
     """
 
     def __init__(self, folder: Path) -> None:
+        from safetensors import SafetensorError  # as torch does, where there are shards to read
+
         super().__init__(str(folder))
         try:
             self._headers = super().read_metadata()

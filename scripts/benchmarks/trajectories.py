@@ -1,26 +1,19 @@
-"""What a batch of trajectories costs: 64 windows of 20 steps, ours against one window after the other.
+"""Batches of 64 windows of 20 steps of trajectories, against one window after the other.
 
-The other side is our own writing of the loop that public decision transformers make their batches with: episodes are
+The peer is our own writing of the loop that public decision transformers make their batches with: episodes are
 drawn in proportion to their lengths, and each window is cut, padded in front, standardised and given its returns-to-go
 by itself, in numpy, before all are joined and become tensors. That loop adds up the rewards of every window to its
-episode's end in Python; it is shown without that as well. Both get the shape of D4RL's Hopper: states of 11 numbers,
-actions of 3, episodes of up to 1,000 steps.
-
-Everything runs in one process, interleaved (A B B A ...), after it has been seen that both cut the same windows alike;
-what is printed are medians of ratios of pairs with a 95% bootstrap interval. Absolute times are not portable.
-
-    python scripts/benchmark_trajectories.py [--pairs 201] [--threads 1]
+episode's end in Python; it is timed without that as well. Both get the shape of D4RL's Hopper: states of 11 numbers,
+actions of 3, episodes of up to 1,000 steps. That both cut the same windows alike is tried first.
 """
 
-from __future__ import annotations
-
-import argparse
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import numpy
 import torch
-from interleaved import compare, report
 
+from benchmarks.measuring import Effort, Row, compare, ratio
 from mmtx.batch import Batch
 from mmtx.data.base import BatchSplit
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
@@ -29,9 +22,23 @@ from mmtx.data.sampler import Order
 from mmtx.environment import Environment
 
 BATCH, CONTEXT, STATE, ACTION, MAX_STEPS, SCALE = 64, 20, 11, 3, 1000, 1000.0
-NUM_EPISODES = 400
 
 Recorded = dict[str, numpy.ndarray]
+
+
+def measured(effort: Effort) -> Iterator[Row]:
+    recorded = recorded_episodes(20 if effort.quick else 400)
+    source = Hopper(
+        concatenate_episodes(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
+        Windowing(context=CONTEXT, max_steps=MAX_STEPS, return_scale=SCALE, val_fraction=0.0, split_seed=0),
+    )
+    ours, loop, faster = Ours(source), Loop(recorded, step_by_step), Loop(recorded, at_once)
+    check_equal(ours, loop, source)
+    check_equal(ours, faster, source)
+    peer = "a loop over windows"
+    yield ratio("a batch of trajectories", peer, compare(ours.batch, loop.batch, effort.pairs(201)))
+    peer += ", returns-to-go added up by numpy"
+    yield ratio("the same", peer, compare(ours.batch, faster.batch, effort.pairs(201)))
 
 
 class Hopper(EpisodeSource):
@@ -45,10 +52,10 @@ class Hopper(EpisodeSource):
         raise NotImplementedError
 
 
-def recorded_episodes() -> list[Recorded]:
+def recorded_episodes(count: int) -> list[Recorded]:
     generator = numpy.random.default_rng(0)
     episodes = []
-    for _ in range(NUM_EPISODES):
+    for _ in range(count):
         steps = int(generator.integers(100, MAX_STEPS + 1))
         episodes.append(
             {
@@ -130,7 +137,7 @@ class Ours:
         return self.split.batch(indices, self.specs)
 
 
-def same(ours: Ours, loop: Loop, source: Hopper) -> None:
+def check_equal(ours: Ours, loop: Loop, source: Hopper) -> None:
     """Raises where the two cut one window differently."""
     indices = [0, 1, 500, *(int(end) - 7 for end in source.episodes.offsets[1:5])]
     batch = ours.windows(indices)
@@ -142,28 +149,3 @@ def same(ours: Ours, loop: Loop, source: Hopper) -> None:
         pairs = [("state", "values", state), ("action", "values", action), ("return", "values", to_go)]
         for name, key, theirs in [*pairs, ("state", "times", times)]:
             torch.testing.assert_close(batch[name][key][row, :length], theirs[row, CONTEXT - length :])
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=201)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    recorded = recorded_episodes()
-    source = Hopper(
-        concatenate_episodes(recorded, where="hopper", num_actions=None, max_steps=MAX_STEPS),
-        Windowing(context=CONTEXT, max_steps=MAX_STEPS, return_scale=SCALE, val_fraction=0.0, split_seed=0),
-    )
-    ours, loop, faster = Ours(source), Loop(recorded, step_by_step), Loop(recorded, at_once)
-    same(ours, loop, source)
-    same(ours, faster, source)
-    print(
-        f"torch {torch.__version__}, {arguments.threads} threads; {len(source.episodes.rewards):,} steps; same windows"
-    )
-    report("a loop over windows / ours", compare(loop.batch, ours.batch, arguments.pairs))
-    report("the same, returns-to-go added up by numpy / ours", compare(faster.batch, ours.batch, arguments.pairs))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""What `scripts/benchmark.py` and `scripts/benchmark_gpu.py` measure: a file for each comparison."""

@@ -1,0 +1,1 @@
+"""What `scripts/benchmark_gpu.py` measures: a file for each part, with a function `measured`."""

@@ -1,0 +1,67 @@
+"""Greedy generation in bfloat16 with random weights, batch 1, beside `transformers` with its cache, and beside the time
+in which all weights are read once for each id."""
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.generation import one_by_one, peer_write, prompt, write
+from benchmarks.gpt import TINY, Shape, gpt
+from benchmarks.gpu.device import Device, Line
+
+SHAPES = {
+    "124M": Shape(layers=12, width=768, heads=12, context=1024, rows=1, vocabulary=50304),
+    "1B": Shape(layers=20, width=2048, heads=16, context=1024, rows=1, vocabulary=32000),
+}
+NEW = 128
+
+
+def measured(device: Device) -> Iterator[Line]:
+    has_peer = importlib.util.find_spec("transformers") is not None
+    if not has_peer:
+        device.skipped.append("generation by transformers, which is not installed")
+    for name, shape in {"tiny": Shape(**{**vars(TINY), "context": 128})}.items() if device.tiny else SHAPES.items():
+        new = 4 if device.tiny else NEW
+        learner = gpt(shape).to(device.name, torch.bfloat16).eval()
+        ids = prompt(shape, 0).to(device.name)
+        runs: dict[str, Callable[[], Any]] = {
+            "ours": partial(write, learner, new, ids),
+            "ours, one id at a time": partial(one_by_one, learner, new, ids),
+        }
+        if has_peer:
+            runs["transformers"] = partial(theirs(device, shape), new, ids)
+        timed, least = device.time(runs, count=1, turns=3), new * read_bytes(learner) / device.peak_bytes
+        for how, each in timed.items():
+            beside = timed.get("transformers")
+            ratio = each.seconds / beside.seconds if beside else None
+            value = f"{new / each.seconds:.0f} tokens/s"
+            yield Line(f"{name}: generation by {how}", value, "transformers", ratio, least / each.seconds, each.gib)
+        device.forget()
+
+
+def theirs(device: Device, shape: Shape) -> Callable[[int, Tensor], list[int]]:
+    """Writes with a GPT-2 of transformers."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        n_layer=shape.layers,
+        n_embd=shape.width,
+        n_head=shape.heads,
+        vocab_size=shape.vocabulary,
+        attn_implementation="sdpa",
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with torch.device(device.name):
+        return partial(peer_write, transformers.GPT2LMHeadModel(config).to(torch.bfloat16).eval())
+
+
+def read_bytes(learner: Any) -> float:
+    """Of the weights, which each new id needs once; the table of positions is not read."""
+    return sum(
+        p.numel() * p.element_size() for name, p in learner.named_parameters() if "position_embeddings" not in name
+    )
