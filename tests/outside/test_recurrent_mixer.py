@@ -53,7 +53,11 @@ def test_packed_rows_are_padded_ones() -> None:
 def test_compiled_and_recomputed_blocks_are_plain_ones(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
     monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     batch, plain = text_batch([5, 8, 2]), made().train()
-    for changes in ({"compile": True}, {"activation_checkpointing": "selective"}):
+    for changes in (
+        {"compile": True},
+        {"activation_checkpointing": "selective"},
+        {"activation_checkpointing": "blocks"},
+    ):
         torch.testing.assert_close(
             states_and_gradients(made(**changes).train(), batch), states_and_gradients(plain, batch)
         )

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
+from torch import nn
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Recomputation = Literal["none", "selective", "blocks"]
@@ -17,20 +18,29 @@ KEPT = {
 """Operations that cost more to compute again than their outputs take room. Not `bmm`: scores of attention are N × N."""
 
 
-def recomputed(block: Callable[..., Any], how: Recomputation, is_compiled: bool) -> Callable[..., Any]:
-    """A block, or what calls one, whose gradients are the same, and for which less is kept.
+def recomputed(call: Callable[..., Any], how: Recomputation, is_compiled: bool) -> Callable[..., Any]:
+    """What calls a block, with the same gradients, and less that is kept.
 
     Args:
-        block: called with the same arguments.
+        call: of a block and its arguments.
         how: ``selective`` keeps the outputs of matrix products and of attention, ``blocks`` only what goes in.
         is_compiled: the compiler chooses as ``selective`` does, by itself, and nothing inside of it is seen from here.
     """
     if how == "none" or (how == "selective" and is_compiled):
-        return block
-    if how == "blocks":
-        return partial(checkpoint, block, use_reentrant=False)
-    contexts = partial(create_selective_checkpoint_contexts, _policy)
-    return partial(checkpoint, block, use_reentrant=False, context_fn=contexts)
+        return call
+    whole = partial(checkpoint, call, use_reentrant=False)
+    in_part = partial(whole, context_fn=partial(create_selective_checkpoint_contexts, _policy))
+
+    def run(block: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+        return (whole if _overwrites_products(block) else in_part)(block, *arguments, **keywords)
+
+    return whole if how == "blocks" else run
+
+
+def _overwrites_products(block: nn.Module) -> bool:
+    """torch's recurrences add in place to the outputs of their matrix products, by views that hide it from autograd: to
+    keep those would be to keep other numbers."""
+    return any(isinstance(module, nn.RNNBase | nn.RNNCellBase) for module in block.modules())
 
 
 def _policy(_: Any, operation: Any, *arguments: Any, **keywords: Any) -> CheckpointPolicy:
