@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Literal
 
 from torch import nn
-from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts, noop_context_fn
 
 Recomputation = Literal["none", "selective", "blocks"]
 
@@ -28,13 +28,14 @@ def recomputed(call: Callable[..., Any], how: Recomputation, is_compiled: bool) 
     """
     if how == "none" or (how == "selective" and is_compiled):
         return call
-    whole = partial(checkpoint, call, use_reentrant=False)
-    in_part = partial(whole, context_fn=partial(create_selective_checkpoint_contexts, _policy))
+    if how == "blocks":
+        return partial(checkpoint, call, use_reentrant=False)
+    return partial(_selectively, call)
 
-    def run(block: nn.Module, *arguments: Any, **keywords: Any) -> Any:
-        return (whole if _overwrites_products(block) else in_part)(block, *arguments, **keywords)
 
-    return whole if how == "blocks" else run
+def _selectively(call: Callable[..., Any], block: nn.Module, *arguments: Any, **keywords: Any) -> Any:
+    contexts = noop_context_fn if _overwrites_products(block) else _kept
+    return checkpoint(call, block, *arguments, use_reentrant=False, context_fn=contexts, **keywords)
 
 
 def _overwrites_products(block: nn.Module) -> bool:
@@ -50,3 +51,6 @@ def _policy(_: Any, operation: Any, *arguments: Any, **keywords: Any) -> Checkpo
         return CheckpointPolicy.PREFER_RECOMPUTE
     given = dict(zip((argument.name for argument in schema.arguments), arguments, strict=False)) | keywords
     return CheckpointPolicy.PREFER_RECOMPUTE if given.get("dropout_p") else CheckpointPolicy.MUST_SAVE
+
+
+_kept = partial(create_selective_checkpoint_contexts, _policy)
