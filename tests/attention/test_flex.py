@@ -75,6 +75,7 @@ def test_a_memory_is_asked_of_in_whole_blocks() -> None:
     assert not asked[..., 5:].any()
 
 
+@pytest.mark.slow
 def test_the_compiled_kernel_gives_the_same() -> None:
     """A CPU has the forward pass; the rule is compiled into it."""
     connectivity = padded_text(129)

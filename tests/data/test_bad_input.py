@@ -27,7 +27,7 @@ from mmtx.data.loaders import DataModule
 from mmtx.data.skipped_samples import SKIPPED, check_skipped, count_skipped
 from mmtx.errors import UserError
 
-MOST_GROWTH = 64 << 20
+MOST_GROWTH = 96 << 20
 
 
 class Partly(Source):

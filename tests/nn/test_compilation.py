@@ -104,6 +104,9 @@ FAMILIES: dict[str, tuple[Callable[[bool], MultimodalTransformer], list[Batch], 
 torch 2.11 recomputes."""
 
 
+SLOW = ["windows", "whisper", "recomputed"]
+
+
 def loss_and_gradients(whole: MultimodalTransformer, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
     whole.zero_grad()
     torch.manual_seed(1)
@@ -114,7 +117,13 @@ def loss_and_gradients(whole: MultimodalTransformer, batch: Batch) -> tuple[Tens
 
 
 @pytest.mark.parametrize(
-    ("family", "packed"), [*((family, False) for family in FAMILIES), ("gpt", True), ("whisper", True)]
+    ("family", "packed"),
+    [
+        *((family, False) for family in FAMILIES if family not in SLOW),
+        *(pytest.param(family, False, marks=pytest.mark.slow) for family in SLOW),
+        ("gpt", True),
+        ("whisper", True),
+    ],
 )
 def test_compiled_is_eager(family: str, packed: bool) -> None:
     """Losses and gradients, with dropout too. Padded stacks are one graph, of all lengths."""

@@ -19,6 +19,7 @@ def test_a_run_goes_on_eagerly_and_back(tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_two_ranks_compile_blocks(tmp_path):
     """The gradients of each are exchanged as without: the same losses."""
     runs = {f"{strategy}_{key}": (strategy, key) for strategy in ("ddp", "fsdp2") for key in ("true", "false")}
