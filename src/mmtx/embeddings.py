@@ -1,4 +1,4 @@
-"""Type embeddings, positions and times of tokens: what tells the backbone the kind and the place of each.
+"""Type embeddings, positions and times of tokens: by which the backbone knows the kind and the place of each.
 
 The model holds them, under the names that checkpoints have; here they are made, and summed for each token.
 """

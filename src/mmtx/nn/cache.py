@@ -13,7 +13,7 @@ class MixerCache(ABC):
     """What a mixer keeps of earlier tokens.
 
     Attributes:
-        rewinds: it can go on behind any earlier token, as ``LayerContext.past`` says; otherwise only behind the last.
+        rewinds: it can go on behind any earlier token, given by ``LayerContext.past``; otherwise only behind the last.
     """
 
     rewinds: ClassVar[bool] = False

@@ -66,6 +66,6 @@ def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads:
     """What attends to the memory of a layer."""
     attention = make(dim, num_heads)
     if not isinstance(attention, Attention):
-        problem = "cannot attend to a memory, as encode asks it to; make it the mixer of a kind of layer"
+        problem = "cannot attend to a memory, which encode requires; make it the mixer of a kind of layer"
         raise InvalidValue("attention", type(attention).__name__, problem, "mmtx.nn.Attention")
     return attention

@@ -57,7 +57,7 @@ def spoken(shown: Demonstrations, speakers: Speakers) -> tuple[Clips, Int64[nump
     utterances = [(str(shown.texts[mission]), int(voice)) for mission, voice in pairs]
 
     def make() -> Arrays:
-        return Clips.of([speakers.say(*pair) for pair in track(utterances, "missions said aloud")]).arrays()
+        return Clips.of([speakers.say(*pair) for pair in track(utterances, "spoken missions")]).arrays()
 
     settings = [RECIPE, espeak_version(), sorted(vars(speakers).items()), utterances]
     clips = cached_arrays("babyai", settings, make, lambda arrays: Clips.read(arrays, len(utterances)))
