@@ -100,6 +100,8 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         return [*words, *ALL], [f"data.path={part}", *words[1:], *ALL]
     if option == "fsdd":
         return small_fsdd(folder / "whole"), small_fsdd(folder / "part", speakers=("ann",))
+    if option == "diabetes":
+        return [], ["data.num_val=200"]
     if option == "librispeech":
         words = small_librispeech(folder)
         return words, [*words, "data.train=[train-clean-100]", "data.val=[]", "data.test=[]"]

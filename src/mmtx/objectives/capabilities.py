@@ -1,6 +1,6 @@
 """What an objective may offer besides its loss: a method that is there, or is not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +24,24 @@ class Prepares(Protocol):
             batch: as the data have it.
             generator: on the batch's device; in training a function of seed, step and rank, in evaluation the same for
                 every batch, every time.
+        """
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """Fits something to the training part of the data before the first step of a run: the mean of its target, how
+    frequent classes are. What it finds are buffers, so that checkpoints hold it; a run that continues has them from
+    there.
+
+    Attributes:
+        fitted_names: what of the data it reads; empty where it fits nothing.
+    """
+
+    fitted_names: tuple[str, ...]
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Args:
+        batches: every training sample once, on the host, with the names that it reads.
         """
 
 
