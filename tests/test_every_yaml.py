@@ -28,6 +28,7 @@ DATA_WITHOUT_PICTURES = {
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
+    "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
 LISTENS_AND_LOOKS = [
