@@ -50,7 +50,7 @@ def test_a_run_keeps_what_it_fitted(tmp_path):
     file = tmp_path / "run" / "metrics.json"
     metrics = json.loads(file.read_text())
     assert {"test/mae", "test/rmse", "test/r2", "test/r2/sex=1"} <= set(metrics) and "train/r2/sex=1" not in metrics
-    assert (tmp_path / "run" / "samples" / "regression_scatter_step000004.png").is_file()
+    assert (tmp_path / "run" / "samples" / "regression_plot_step000004.png").is_file()
     again = mmtx("evaluate", "run", cwd=tmp_path)
     found = json.loads(again.stdout)
     assert found == {name: metrics[name] for name in found} and "test/r2/sex=2" in found

@@ -107,3 +107,15 @@ class Shows(Protocol):
             examples: one for each sample.
             stem: ``samples/<objective>_step<step>``, to which names of files add a suffix: .jsonl, .png, .gif.
         """
+
+
+@runtime_checkable
+class Plots(Protocol):
+    """Draws many predictions in one picture, beside the few that `examples` shows."""
+
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Args:
+        model: in eval mode.
+        batch: the first whole one of an evaluation.
+        path: of the picture.
+        """

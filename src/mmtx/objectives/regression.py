@@ -1,6 +1,6 @@
 """Regression: numbers of a sample, or of each step of a series."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -19,7 +19,6 @@ from mmtx.objectives.base import Example, Objective, Score, required_name, requi
 from mmtx.objectives.number_metrics import number_metrics, number_sums
 from mmtx.objectives.pooling import Pool
 from mmtx.objectives.scatter import draw_scatter
-from mmtx.objectives.shown import show_examples
 from mmtx.objectives.slices import Slices
 from mmtx.objectives.standard_scale import StandardScale
 from mmtx.tokens import HiddenStates
@@ -104,13 +103,11 @@ class Regression(Objective):
             for own, its, length in zip(predicted, true, lengths, strict=True)
         ]
 
-    def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
-        """The samples with what was predicted of each, and a picture of predicted against true numbers."""
-        real, name = self._real(batch), stem.name.rpartition("_step")
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Predicted numbers against true ones."""
+        real, several = self._real(batch), [f"{self.target} {number}" for number in range(self.size)]
         predicted, true = self.values(model, batch)[real], self._true(batch)[real]
-        numbers = [self.target] if self.size == 1 else [f"{self.target} {number}" for number in range(self.size)]
-        scatter = stem.with_name(f"{name[0]}_scatter_step{name[2]}.png")
-        return [*show_examples(model, batch, examples, stem), draw_scatter(predicted, true, numbers, scatter)]
+        draw_scatter(predicted, true, several if self.size > 1 else [self.target], path)
 
     def values(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B steps size"]:
         """Predicted numbers, in the units of the target; of whole samples, one step."""

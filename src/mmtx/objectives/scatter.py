@@ -11,7 +11,7 @@ MOST_PANELS, COLUMNS, INCHES = 8, 4, 3.0
 
 def draw_scatter(
     predicted: Float[Tensor, "n size"], true: Float[Tensor, "n size"], names: Sequence[str], path: Path
-) -> Path:
+) -> None:
     """A panel for each number, of the first few: a point for each prediction, and the line on which all would lie.
 
     Args:
@@ -33,4 +33,3 @@ def draw_scatter(
         axes.set_xlabel(f"{names[number]}, true")
         axes.set_ylabel("predicted")
     figure.savefig(path, dpi=110)
-    return path
