@@ -23,7 +23,7 @@ from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
 from mmtx.nn.recomputation import Recomputation, recomputed
-from mmtx.nn.recordings import Pass, Recordings, can_record
+from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
 from mmtx.nn.width import width_ratio
 
 
@@ -117,7 +117,7 @@ class Backbone(nn.Module):
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
-        self._recordings = Recordings()
+        self._recorded = RecordedPasses()
         self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
@@ -161,7 +161,7 @@ class Backbone(nn.Module):
     def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
         learns = self.training and torch.is_grad_enabled()
         if self.is_compiled and learns and can_record(arguments[0].device):
-            return self._recordings(run, arguments, list(self.parameters()))
+            return self._recorded(run, arguments, list(self.parameters()))
         return run(*arguments)
 
     @property

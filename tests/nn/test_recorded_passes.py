@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from mmtx.model import MultimodalTransformer
 from mmtx.nn import backbone as of_backbone
-from mmtx.nn import recordings
-from mmtx.nn.recordings import SEEN, Recording, Recordings, form_of, substituted
+from mmtx.nn import recorded_passes
+from mmtx.nn.recorded_passes import SEEN, RecordedPass, RecordedPasses, form_of, substituted
 
 
-def record_on_host(device: torch.device) -> recordings.Record:
+def record_on_host(device: torch.device) -> recorded_passes.Record:
     def record(compute: Callable[[], Sequence[Tensor | None]]) -> tuple[list[Tensor | None], Callable[[], None]]:
         results = list(compute())
 
@@ -37,17 +37,17 @@ def record_on_host(device: torch.device) -> recordings.Record:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Recording]]:
-    """Recordings work on the host, of stacks that are not compiled either; gives those that were replayed, in order."""
-    replayed: list[Recording] = []
-    forward = Recording.forward
+def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordedPass]]:
+    """RecordedPasses work on the host, of stacks that are not compiled either; gives those that were replayed, in order."""
+    replayed: list[RecordedPass] = []
+    forward = RecordedPass.forward
 
-    def counted(self: Recording, node: Any, inputs: Sequence[Tensor]) -> Any:
+    def counted(self: RecordedPass, node: Any, inputs: Sequence[Tensor]) -> Any:
         replayed.append(self)
         return forward(self, node, inputs)
 
-    monkeypatch.setattr(Recording, "forward", counted)
-    monkeypatch.setattr(recordings, "recorder", record_on_host)
+    monkeypatch.setattr(RecordedPass, "forward", counted)
+    monkeypatch.setattr(recorded_passes, "recorder", record_on_host)
     monkeypatch.setattr(of_backbone, "can_record", lambda device: True)
     monkeypatch.setattr(of_backbone, "in_one_graph_or_by_block", lambda run, call, is_ragged: (run, call))
     yield replayed
@@ -77,7 +77,9 @@ POSITION = ["learned", "rotary", "alibi", "t5"]
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.5}, *({"positions": POSITIONS[name]} for name in POSITION)])
 @pytest.mark.parametrize("micro", [1, 2])
-def test_replayed_passes_are_those_of_the_stack(changes: dict[str, Any], micro: int, recorded: list[Recording]) -> None:
+def test_replayed_passes_are_those_of_the_stack(
+    changes: dict[str, Any], micro: int, recorded: list[RecordedPass]
+) -> None:
     """Bit for bit, with gradients that add up over micro-batches."""
     lengths = [[5, 5]] * (SEEN + 3)
     found = trained(writer(**changes), lengths, micro)
@@ -89,7 +91,7 @@ def test_replayed_passes_are_those_of_the_stack(changes: dict[str, Any], micro: 
     assert all(map(torch.equal, found, trained(whole, lengths, micro)))
 
 
-def test_what_came_out_stays(recorded: list[Recording]) -> None:
+def test_what_came_out_stays(recorded: list[RecordedPass]) -> None:
     """Hidden states and gradients are not overwritten by the next pass."""
     whole, found = writer(), []
     for step in range(SEEN + 3):
@@ -103,7 +105,7 @@ def test_what_came_out_stays(recorded: list[Recording]) -> None:
         assert hidden.equal(as_it_was) and all(map(torch.equal, gradients, as_they_were))
 
 
-def test_a_pass_that_is_not_over_is_left_alone(recorded: list[Recording]) -> None:
+def test_a_pass_that_is_not_over_is_left_alone(recorded: list[RecordedPass]) -> None:
     """Two passes before a backward pass: the second is computed by the stack. One that is dropped blocks nothing."""
     whole, whole_twice = writer(), writer()
     trained(whole, [[5, 5]] * (SEEN + 1)), trained(whole_twice, [[5, 5]] * (SEEN + 1))
@@ -124,24 +126,24 @@ def test_a_pass_that_is_not_over_is_left_alone(recorded: list[Recording]) -> Non
         gc.collect()
 
 
-def test_which_passes_are_recorded(recorded: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_passes_are_recorded(recorded: list[RecordedPass], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same sizes, a few times, up to a number of them; in training, with gradients; of small stacks."""
     whole = writer()
     trained(whole, [[n, n] for n in (2, 3, 4, 5, 6, 7)] * SEEN)
     assert not recorded
     trained(whole, [[n, n] for n in (2, 3, 4, 5, 6, 7)])
-    assert len({*recorded}) == recordings.MOST == len(recorded)
+    assert len({*recorded}) == recorded_passes.MOST == len(recorded)
     recorded.clear()
     with torch.no_grad():
         whole(text_batch([2, 2]))
     whole.eval()(text_batch([2, 2]))
     assert not recorded
-    monkeypatch.setattr(recordings, "SMALL", 100)
+    monkeypatch.setattr(recorded_passes, "SMALL", 100)
     trained(whole.train(), [[2, 2]])
     assert not recorded
 
 
-def test_weights_at_another_place_are_another_stack(recorded: list[Recording]) -> None:
+def test_weights_at_another_place_are_another_stack(recorded: list[RecordedPass]) -> None:
     whole = writer()
     trained(whole, [[5, 5]] * (SEEN + 1))
     assert len(recorded) == 1
@@ -153,7 +155,7 @@ def test_weights_at_another_place_are_another_stack(recorded: list[Recording]) -
 
 
 def test_a_copy_has_none() -> None:
-    made = Recordings()
+    made = RecordedPasses()
     made._made["a"] = made  # type: ignore[assignment]
     assert not copy.deepcopy(made)._made and not pickle.loads(pickle.dumps(made))._made
 

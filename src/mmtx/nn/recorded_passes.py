@@ -26,14 +26,14 @@ MANY = 64
 """Sizes that are counted at a time."""
 
 MOST = 4
-"""Recordings of a stack, each of which keeps the memory of a pass."""
+"""RecordedPasses of a stack, each of which keeps the memory of a pass."""
 
 Results = tuple[Tensor, ...]
 Pass = Callable[..., tuple[Tensor, Mapping[str, Tensor]]]
 Record = Callable[[Callable[[], Sequence[Tensor | None]]], tuple[list[Tensor | None], Callable[[], None]]]
 
 
-class Recordings:
+class RecordedPasses:
     """The passes of a stack that have been recorded.
 
     A pass is recorded once its sizes have come a few times, and replayed when they come again, unless an earlier one
@@ -43,13 +43,13 @@ class Recordings:
 
     def __init__(self) -> None:
         self._seen: Counter[Any] = Counter()
-        self._made: dict[Any, Recording] = {}
+        self._made: dict[Any, RecordedPass] = {}
 
-    def __deepcopy__(self, _: Any) -> Recordings:
-        return Recordings()
+    def __deepcopy__(self, _: Any) -> RecordedPasses:
+        return RecordedPasses()
 
     def __reduce__(self) -> Any:
-        return Recordings, ()
+        return RecordedPasses, ()
 
     def __call__(
         self, run: Pass, arguments: tuple[Any, ...], parameters: Sequence[nn.Parameter]
@@ -63,7 +63,7 @@ class Recordings:
         key = form, *(_kind(tensor) for tensor in given), _autocast(), *(p.data_ptr() for p in parameters)
         made = self._made.get(key)
         if made is None and self._pays(key):
-            made = self._made[key] = Recording(run, arguments, given, parameters)
+            made = self._made[key] = RecordedPass(run, arguments, given, parameters)
         return run(*arguments) if made is None or made.is_busy else made(given)
 
     def _pays(self, key: Any) -> bool:
@@ -107,7 +107,7 @@ def substituted(value: Any, by: dict[int, Any]) -> Any:
     return by.get(id(value), value)
 
 
-class Recording:
+class RecordedPass:
     """A pass in memory of its own, forward and backward.
 
     Args:
@@ -176,7 +176,7 @@ class Recording:
 
 class _Replay(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, recording: Recording, *tensors: Tensor) -> Results:
+    def forward(ctx: Any, recording: RecordedPass, *tensors: Tensor) -> Results:
         ctx.recording = recording
         return recording.forward(ctx, tensors[: len(recording.inputs)])
 
