@@ -38,7 +38,7 @@ def record_on_host(device: torch.device) -> recorded_passes.Record:
 
 @pytest.fixture
 def recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[RecordedPass]]:
-    """RecordedPasses work on the host, of stacks that are not compiled either; gives those that were replayed, in order."""
+    """Passes are recorded on the host, of stacks that are not compiled either; gives those replayed, in order."""
     replayed: list[RecordedPass] = []
     forward = RecordedPass.forward
 
