@@ -1,6 +1,7 @@
 """Classification of a whole sample."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +15,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_spec
 from mmtx.objectives.pooling import Pool
+from mmtx.objectives.predictions import TEXTS, where
 from mmtx.tokens import HiddenStates
 
 
@@ -93,6 +95,24 @@ class Classify(Objective):
             Example(self._name(p), self._name(t), p == t) if labelled else Example(self._name(p), "")
             for p, t, labelled in zip(predicted, truth, present, strict=True)
         ]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {**TEXTS, **dict.fromkeys(self._probabilities, float)}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The best class, the true one, and the probability of each."""
+        probabilities = self.logits(model, batch).float().softmax(-1)
+        truth = map(self._name, batch[self.label]["class"].tolist())
+        return {
+            "predicted": [self._name(best) for best in probabilities.argmax(-1).tolist()],
+            "truth": where(batch.present(self.label).tolist(), truth),
+            **dict(zip(self._probabilities, probabilities.T.tolist(), strict=True)),
+        }
+
+    @property
+    def _probabilities(self) -> list[str]:
+        return [f"probability/{self._name(index)}" for index in range(self.head.out_features)]
 
     def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
         """Scores of the classes."""
