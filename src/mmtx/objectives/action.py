@@ -134,7 +134,7 @@ class Action(Objective):
         predicted = self.predict(model(batch), target.shape[1]).float()
         values = {"predicted": self._named(self.choose(predicted)), "truth": self._named(target)}
         if self.is_discrete:
-            values["probabilities"] = predicted.softmax(-1).tolist()
+            values["probabilities"] = predicted.double().softmax(-1).tolist()
         return {
             name: [steps[:length] if length else None for steps, length in zip(rows, lengths, strict=True)]
             for name, rows in values.items()

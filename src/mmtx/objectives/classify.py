@@ -102,7 +102,7 @@ class Classify(Objective):
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
         """The best class, the true one, and the probability of each."""
-        probabilities = self.logits(model, batch).float().softmax(-1)
+        probabilities = self.logits(model, batch).double().softmax(-1)
         truth = map(self._name, batch[self.label]["class"].tolist())
         return {
             "predicted": [self._name(best) for best in probabilities.argmax(-1).tolist()],

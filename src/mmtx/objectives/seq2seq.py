@@ -119,7 +119,7 @@ class Seq2Seq(Objective):
         return dict(TEXTS) if self.references is None else {**TEXTS, "accepted": list[str]}
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
-        """The text of each sample, as `write` gives it, the true one, and where there are several, all accepted ones."""
+        """The text of each sample, as `write` gives it, the true one, and where there are more, all accepted ones."""
         accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
         truth = [each[0] if each else None for each in accepted]
         columns: dict[str, list[Any]] = {"predicted": self.write(model, batch), "truth": truth, "accepted": accepted}
