@@ -46,6 +46,28 @@ class Fits(Protocol):
 
 
 @runtime_checkable
+class Predicts(Protocol):
+    """Predicts something of every sample, for ``mmtx predict``. Of an objective without this, the table has the texts
+    of its `examples`.
+
+    Attributes:
+        columns: ``{column: type}``: str, int, float, or lists of one of them, such as ``list[list[float]]``. What is
+            predicted is ``predicted``, what the data has is ``truth``, where there are such.
+    """
+
+    @property
+    def columns(self) -> Mapping[str, Any]: ...
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Sequence[Any]]:
+        """The values of all columns, one for each sample; None where a sample has none.
+
+        Args:
+            model: in eval mode.
+            batch: as in `Objective.forward`. What is to be predicted may be absent.
+        """
+
+
+@runtime_checkable
 class Writes(Protocol):
     """Writes a text for every sample, from the rest of it.
 
