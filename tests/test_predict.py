@@ -28,14 +28,23 @@ from builders import (
     text,
     text_spec,
 )
-from sklearn.metrics import accuracy_score, log_loss, mean_squared_error
+from sklearn.metrics import (
+    accuracy_score,
+    average_precision_score,
+    f1_score,
+    log_loss,
+    mean_absolute_error,
+    mean_squared_error,
+    r2_score,
+)
 from sklearn.neighbors import NearestNeighbors
 from torch import nn
 
-from mmtx.batch import Sample, Spec, fake_batch
+from mmtx.batch import Field, Sample, Spec, fake_batch
 from mmtx.data.base import Samples, Source, Split
 from mmtx.data.loaders import DataModule
 from mmtx.data.mixture import Mixture
+from mmtx.data.specs import labels_spec
 from mmtx.errors import UserError
 from mmtx.evaluate import evaluate_learner
 from mmtx.learner import Learner
@@ -46,6 +55,7 @@ from mmtx.objectives.contrastive import Contrastive
 from mmtx.objectives.masked_token import MaskedToken
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.pooling import MeanPool
+from mmtx.objectives.regression import Regression
 from mmtx.objectives.text_metrics import BLEU, CharacterErrorRate, ExactMatch, WordErrorRate
 from mmtx.predict import Predictor, Row
 
@@ -59,6 +69,8 @@ SPECS: dict[str, Spec] = {
     "move": series_spec(num_classes=4),
     "force": series_spec(2),
     "label": label_spec(3, ("cat", "dog", "owl")),
+    "tags": labels_spec(("cat", "dog", "owl")),
+    "size": Spec({"values": Field((), torch.float32)}),
 }
 
 
@@ -118,9 +130,15 @@ def whole(*names: str, causal: bool = True) -> MultimodalTransformer:
     return model({name: made[name] for name in names}, backbone(positions=POSITIONS["learned"]))
 
 
-def classify(learned: MultimodalTransformer) -> Objective:
-    keys = {"label": "label", "pool": MeanPool(), "pooler": False, "label_smoothing": 0.1, "mixup": 0.0, "dropout": 0.0}
+def classify(learned: MultimodalTransformer, label: str = "label") -> Objective:
+    keys = {"pool": MeanPool(), "pooler": False, "label_smoothing": 0.1, "mixup": 0.0, "dropout": 0.0}
+    keys |= {"class_weights": None, "slices": [], "label": label}
     return Classify(specs=SPECS, model=learned, weight=1.0, **keys)
+
+
+def regression(learned: MultimodalTransformer, target: str, read: str | None = None) -> Objective:
+    keys: dict[str, Any] = {"pool": MeanPool(), "loss": "squared", "dropout": 0.0, "slices": []}
+    return Regression(specs=SPECS, model=learned, weight=1.0, target=target, read=read, **keys)
 
 
 def next_token(learned: MultimodalTransformer, name: str = "text") -> Objective:
@@ -173,6 +191,28 @@ def test_classes() -> None:
     truth, odds = column(rows, "truth"), [[row[f"probability/{name}"] for name in names] for row in rows]
     assert accuracy_score(truth, column(rows, "predicted")) == pytest.approx(metrics["train/accuracy"])
     assert log_loss(truth, odds, labels=names) == pytest.approx(metrics["train/loss"], rel=1e-5)
+
+
+def test_labels() -> None:
+    rows, metrics = both(["image"], lambda learned: classify(learned, "tags"), label="tags")
+    names = SPECS["tags"].class_names or ()
+    truth, predicted = ([[name in row[key] for name in names] for row in rows] for key in ("truth", "predicted"))
+    odds = [[row[f"probability/{name}"] for name in names] for row in rows]
+    assert average_precision_score(truth, odds) == pytest.approx(metrics["train/mAP"])
+    for average in ("micro", "macro"):
+        expected = f1_score(truth, predicted, average=average, zero_division=math.nan)
+        assert expected == pytest.approx(metrics[f"train/f1_{average}"])
+
+
+@pytest.mark.parametrize(("names", "target", "read"), [(["image"], "size", None), (["state"], "force", "state")])
+def test_numbers(names: list[str], target: str, read: str | None) -> None:
+    """Of whole samples, and vectors of each step."""
+    rows, metrics = both(names, lambda learned: regression(learned, target, read), label=target)
+    truth, predicted = column(rows, "truth"), column(rows, "predicted")
+    if read is not None:
+        truth, predicted = sum(truth, []), sum(predicted, [])
+    assert mean_absolute_error(truth, predicted) == pytest.approx(metrics["train/mae"], rel=1e-5)
+    assert r2_score(truth, predicted) == pytest.approx(metrics["train/r2"], rel=1e-5)
 
 
 @pytest.mark.parametrize("name", ["text", "stream"])

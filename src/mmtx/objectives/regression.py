@@ -107,13 +107,14 @@ class Regression(Objective):
         return dict.fromkeys(("predicted", "truth"), kind if self.read is None else list[kind])
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
-        """Predicted and true numbers; of a series, as many steps as `read` has."""
-        steps = torch.ones(len(batch), dtype=torch.long) if self.read is None else batch.lengths[self.read]
+        """Predicted and true numbers; of a series, of the steps that `read` or the target has."""
+        true_steps = batch.lengths[self.target]
+        steps = torch.ones_like(true_steps) if self.read is None else true_steps.maximum(batch.lengths[self.read])
         scaled = self.predict(model(batch), max(int(steps.max()), 1))
         predicted = self.scale.back(scaled.double())
         return {
             "predicted": self._plain(predicted, steps.tolist()),
-            "truth": self._plain(self._true(batch), batch.lengths[self.target].tolist()),
+            "truth": self._plain(self._true(batch), true_steps.tolist()),
         }
 
     def _plain(self, values: Float[Tensor, "B steps size"], lengths: list[int]) -> list[Any]:
