@@ -11,7 +11,7 @@ import torch
 from test_sampler import module, training
 
 from mmtx.data import worker
-from mmtx.data.worker import CurrentSamples, start_workers
+from mmtx.data.worker import CurrentSamples, most_bytes, start_workers
 from mmtx.errors import UserError
 
 
@@ -60,6 +60,7 @@ def test_batches_arrive_as_they_were_made(most, packing, monkeypatch):
         for one, same in zip(made, arrived, strict=True):
             assert len(one.tensors) == len(same.tensors) == 5 and all(map(torch.equal, one.tensors, same.tensors))
             assert (one.part, one.full, one.is_packed) == (same.part, same.full, same.is_packed)
+            assert sum(tensor.nbytes for tensor in same.tensors) <= most_bytes(module().specs, len(same))
             assert same.is_packed == packing and same.tensors[0].is_shared() == (most == 0)
             assert not packing or all(same.host_lengths[name].equal(one.lengths[name]) for name in one.lengths)
 

@@ -21,7 +21,7 @@ from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
 from mmtx.data.seeding import seed_sample
 from mmtx.data.skipped_samples import SKIPPED
-from mmtx.data.worker import CurrentSamples, SentByValue, in_worker, sent, start_workers
+from mmtx.data.worker import SMALL, CurrentSamples, SentByValue, in_worker, most_bytes, sent, start_workers
 from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
 
@@ -107,7 +107,7 @@ class DataModule:
             first_step=first_step,
         )
         fetch = self._fetch(self._train, self.specs, self.batch_size, self.modality_dropout)
-        return self._loader(fetch, sampler, timeout_s)
+        return self._loader(fetch, sampler, timeout_s, accumulate)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -154,7 +154,14 @@ class DataModule:
     ) -> _Fetch:
         return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout, self.current)
 
-    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
+    def _loader(
+        self,
+        dataset: _Fetch,
+        sampler: TrainSampler | EvalSampler,
+        timeout_s: float | None = None,
+        accumulate: int = 1,
+    ) -> Batches:
+        large = most_bytes(dataset.specs, dataset.batch_size * accumulate) > SMALL
         return Batches(
             DataLoader(
                 dataset,
@@ -163,7 +170,7 @@ class DataModule:
                 num_workers=min(self.num_workers, len(sampler)),
                 worker_init_fn=in_worker,
                 timeout=timeout_s if timeout_s and self.num_workers and len(sampler) else 0,
-                pin_memory=torch.cuda.is_available(),
+                pin_memory=large and torch.cuda.is_available(),  # by a thread, which takes turns with the training
                 generator=torch.Generator(),  # its own, so that dropout does not depend on when a loader starts
             )
         )

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import math
 import multiprocessing
 import multiprocessing.util
 import os
@@ -10,13 +11,13 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import get_worker_info
 
-from mmtx.batch import Batch
+from mmtx.batch import Batch, Spec
 from mmtx.errors import UserError
 from mmtx.process.progress import show_progress
 from mmtx.process.stopping import SIGNALS
@@ -115,6 +116,15 @@ def _batch(values: dict[str, Any]) -> Batch:
         part=values["part"],
     )
     return batch.packed() if values["is_packed"] else batch
+
+
+def most_bytes(specs: Mapping[str, Spec], samples: int) -> int:
+    """Of batches of so many samples, at most."""
+    fields = [field for spec in specs.values() for field in spec.fields.values()]
+    of_sample = sum(
+        math.prod(size or field.max_length or 1 for size in field.shape) * field.dtype.itemsize for field in fields
+    )
+    return samples * (of_sample + 8 * (len(specs) + 1))  # lengths and ids
 
 
 def sent(batches: list[Batch] | UserError) -> list[Batch] | SentByValue | UserError:

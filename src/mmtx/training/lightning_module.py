@@ -81,6 +81,7 @@ class MultimodalModule(JudgedModule):
         self.accumulate, self.samples_per_step = accumulate, samples_per_step
         self.data_timeout_s, self._restore = data_timeout_s, restore
         self.optimizer: torch.optim.Optimizer
+        self._weights: list[torch.nn.Parameter]
         self.is_between_steps = True
         self.logged: int | None = None
         self._sharded = False
@@ -99,6 +100,7 @@ class MultimodalModule(JudgedModule):
 
     def configure_optimizers(self) -> Any:
         self.optimizer = self.optimisation.optimizer(self.learner)
+        self._weights = list(self.learner.parameters())  # the same from here on
         steps_per_epoch = self.data.num_train / self.samples_per_step
 
         def factor(step: int) -> float:
@@ -190,7 +192,7 @@ class MultimodalModule(JudgedModule):
         model = self.learner.model
         if self._is_logged(self.global_step + 1):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
-        self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
+        self._grad_norm = clip(self._weights, self.optimisation.clip_norm)
 
     def _update(self, optimizer: Any, step: OpenStep) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
