@@ -54,6 +54,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         seed=config["seed"],
         max_skips=training.max_skips,
         data_timeout_s=training.data_timeout_s,
+        peak_tflops=training.peak_tflops,
         restore=None if saved is None else partial(restore, checkpoint=saved),
     )
     trainer = training.trainer(
