@@ -110,10 +110,13 @@ def _contents(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] |
 
 
 def _callbacks(experiment: Experiment, run: RunDirectory, contents: dict[str, Any]) -> list[Any]:
+    from mmtx.training.step_profile import StepProfile
+
     config = experiment.config
     chosen = [construct(node, config["plugins"]) for node in config["callbacks"].values()]
     checkpoints = construct(config["checkpoint"], config["plugins"])().choosing(experiment.directions)
-    return [*chosen, checkpoints.of(run, contents), Interrupt()]
+    profiles = [StepProfile(run.path)] if experiment.training.profile else []
+    return [*profiles, *chosen, checkpoints.of(run, contents), Interrupt()]
 
 
 @contextmanager
