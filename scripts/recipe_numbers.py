@@ -38,7 +38,7 @@ SHORT = [
 ]
 PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]"]
 FEW_EPISODES = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"]
-CLOCKS = ("time", "tokens_per_second")
+CLOCKS = ("time", "tokens_per_second", "data_wait")
 
 
 def numbers(recipe: str, folder: Path) -> dict[str, dict[str, str]]:

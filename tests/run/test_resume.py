@@ -41,7 +41,7 @@ def lines(run):
 
 
 def by_a_clock(key):
-    return key == "time" or key.startswith("train/tokens_per_second")
+    return key == "time" or key.startswith(("train/tokens_per_second", "train/data_wait"))
 
 
 def learnt(run):
