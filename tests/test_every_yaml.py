@@ -118,6 +118,8 @@ def overrides_for(group, option, folder):
         if needs == ["modality=[source,target]", "objective=[seq2seq]"]:
             return [*needs, "objective.seq2seq.text=target"]
         return needs if not needs or "objective" in needs[-1] else [*needs, "objective=[ctc]"]
+    if group == "modality/picture_augment":
+        return ["modality=[image]", "objective=[classify]", f"{group}@modality.image.augment={option}"]
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
