@@ -152,7 +152,8 @@ class DataModule:
             if samples is not None:
                 sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
                 specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
-                loaders[part] = self._loader(self._fetch(samples, specs, self.eval_batch_size), sampler)
+                fetch = replace(self._fetch(samples, specs, self.eval_batch_size), evaluated=split)
+                loaders[part] = self._loader(fetch, sampler)
         return loaders
 
     def _fetch(
@@ -231,12 +232,13 @@ class _Fetch(Dataset[list[Batch]]):
     skips: bool
     modality_dropout: ModalityDropout | None
     current: CurrentSamples | None
+    evaluated: str = ""
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
             batches = [
-                self._finish(replace(self._batch(group, block), part=group.part), block)
+                self._finish(replace(self._batch(group, block), part=group.part, split=self.evaluated), block)
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]
