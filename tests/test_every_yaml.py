@@ -20,7 +20,7 @@ TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "loa
 TINY += ["backbone.compile=false"]
 """Small enough that a step takes milliseconds; 24 divides by every number of axes."""
 
-FOR_A_GPU = [recipe for recipe in OPTIONS["experiment"] if recipe.endswith("_gpu")]
+FOR_A_GPU = [*(recipe for recipe in OPTIONS["experiment"] if recipe.endswith("_gpu")), "whisper_sentences"]
 TWENTY_STEPS = [
     *("trainer.max_epochs=null", "trainer.max_steps=20", "trainer.val_every_steps=20", "trainer.accelerator=cpu"),
     *("log_every_steps=1", "logger=[]", "callbacks=[]"),
@@ -90,6 +90,9 @@ FINETUNE = {
 """So that they fit small data."""
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
+
+READ_FILES = ("gpt_shakespeare", "whisper_fsdd", "whisper_sentences", "audio_classification")
+"""Recipes, by how they begin, that name no data of their own."""
 
 PARTS = ("data/pictures", "data/voices")
 """Groups of data that other data are made of."""
@@ -210,7 +213,7 @@ def option_of(node):
 
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
-    given = ["data.path=x"] if recipe.startswith(("gpt_shakespeare", "whisper_fsdd", "audio_classification")) else []
+    given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
     given += ["data.source=x", "data.target=y"] if recipe.startswith("translation") else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
