@@ -80,5 +80,7 @@ def _blend(x: Pictures, other: Float[Tensor, "B #C #H #W"], strength: Strength) 
 
 def _grey(x: Pictures) -> Float[Tensor, "B 1 H W"]:
     """The luma of three channels, else their mean."""
-    weights = x.new_tensor(LUMA)[:, None, None] if x.shape[1] == len(LUMA) else 1 / x.shape[1]
-    return (x * weights).sum(1, keepdim=True)
+    if x.shape[1] != len(LUMA):
+        return x.mean(1, keepdim=True)
+    red, green, blue = x.split(1, dim=1)
+    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
