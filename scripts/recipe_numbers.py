@@ -36,7 +36,7 @@ SHORT = [
     "log_every_steps=1",
     "loader.batch_size=4",
 ]
-PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]"]
+PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]", "backbone.compile=false"]
 FEW_EPISODES = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"]
 CLOCKS = ("time", "tokens_per_second", "data_wait")
 

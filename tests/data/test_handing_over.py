@@ -65,6 +65,16 @@ def test_batches_arrive_as_they_were_made(most, packing, monkeypatch):
             assert not packing or all(same.host_lengths[name].equal(one.lengths[name]) for name in one.lengths)
 
 
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_know_which_split_is_evaluated(num_workers):
+    data = module(num_workers=num_workers)
+    for split in ("train", "val"):
+        for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
+            assert {batch.split for batches in loader for batch in batches} == {split}
+    (batches,) = data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)
+    assert batches[0].split == ""
+
+
 def test_no_room_for_a_batch_is_a_line_at_once(monkeypatch):
     monkeypatch.setattr(worker, "SMALL", 0)
     data = module(num_workers=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -72,14 +73,15 @@ def test_what_waits_is_found() -> None:
 
 def words_of(recipe: str, packing: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     few = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"] * recipe.startswith("dt")
+    few += ["backbone.compile=false", "backbone.num_layers=1", "loader.batch_size=8"] * recipe.endswith("gpu")
     return [f"experiment={recipe}", *small_data_of(recipe, folder, monkeypatch), f"loader.packing={packing}", *few]
 
 
 RECIPES = ["gpt_python", "vit_digits", "whisper_digits", "dt_key_to_door"]
+CASES = [*itertools.product(RECIPES, ["false", "true"]), ("vit_cifar10_gpu", "false")]
 
 
-@pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "packing"), CASES)
 def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mode = Waits()
 
@@ -93,8 +95,7 @@ def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, mon
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "packing"), CASES)
 def test_a_step_waits_for_nothing_on_a_gpu(
     recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,7 +101,7 @@ def _values(batch: Batch) -> dict[str, Any]:
     fields = {name: {key: value.numpy() for key, value in of_name.items()} for name, of_name in batch.fields.items()}
     lengths = {name: value.numpy() for name, value in batch.lengths.items()}
     ids = None if batch.ids is None else batch.ids.numpy()
-    kept = {"full": batch.full, "part": batch.part, "is_packed": batch.is_packed}
+    kept = {"full": batch.full, "part": batch.part, "split": batch.split, "is_packed": batch.is_packed}
     return {"fields": fields, "lengths": lengths, "ids": ids, **kept}
 
 
@@ -114,6 +114,7 @@ def _batch(values: dict[str, Any]) -> Batch:
         values["full"],
         None if ids is None else torch.from_numpy(ids),
         part=values["part"],
+        split=values["split"],
     )
     return batch.packed() if values["is_packed"] else batch
 

@@ -122,6 +122,7 @@ class MultimodalModule(JudgedModule):
             num_ranks=self.trainer.world_size,
             first_step=self.global_step,
             timeout_s=self.data_timeout_s,
+            device=self.device,
         )
         own = InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
         timed = TimedLoader(own, self.throughput.waited)
