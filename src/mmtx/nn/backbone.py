@@ -23,6 +23,7 @@ from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
 from mmtx.nn.recomputation import Recomputation, recomputed
+from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
 from mmtx.nn.width import width_ratio
 
 
@@ -116,6 +117,7 @@ class Backbone(nn.Module):
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
+        self._recorded = RecordedPasses()
         self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
@@ -149,12 +151,18 @@ class Backbone(nn.Module):
             x = x.contiguous()  # that of a convolution has strides that change with its sizes
         elif self.is_compiled and column is not None:
             run = compiled(run, tuned=True)
-        x, found = run(self, call, x, contexts, biases, hidden, cache)
+        x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden))
         if statistics is not None:
-            statistics |= found
+            statistics |= dict(found)
         if cache is not None and column is None:
             cache.length += x.shape[1]
         return x
+
+    def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        learns = self.training and torch.is_grad_enabled()
+        if self.is_compiled and learns and can_record(arguments[0].device):
+            return self._recorded(run, arguments, list(self.parameters()))
+        return run(*arguments)
 
     @property
     def mixers(self) -> dict[str, Mixer]:
