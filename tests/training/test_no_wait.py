@@ -22,6 +22,7 @@ from mmtx.training.lightning_module import MultimodalModule
 
 SHORT = ["trainer.max_steps=4", "trainer.val_every_steps=4", "log_every_steps=100", "loader.batch_size=4"]
 SHORT += ["logger=[]", "callbacks=[]", "optim.ema_decay=0.9", "trainer.peak_tflops=1"]
+SHORT += ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2"]
 
 
 def watch_the_third_step(monkeypatch: pytest.MonkeyPatch, folder: Path, words: Sequence[str], watched: Any) -> None:
