@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.decoding.step_decoder import Actor
@@ -141,3 +142,11 @@ class Plots(Protocol):
         batch: the first whole one of an evaluation.
         path: of the picture.
         """
+
+
+@runtime_checkable
+class TiesHead(Protocol):
+    """Scores the ids of a vocabulary by the vectors of a tokenizer, or may do so."""
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Tensor | None:
+        """The vectors, ``(V, D)``; None: it has a matrix of its own."""
