@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
+from beartype.door import is_bearable
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Sample, Spec, fake_batch
@@ -20,7 +21,8 @@ from mmtx.data.spec_difference import spec_difference
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.capabilities import Prepares
+from mmtx.objectives.capabilities import Predicts, Prepares
+from mmtx.objectives.predictions import columns_of, predictions_of
 from mmtx.token_order import join
 from mmtx.tokens import Tokens
 
@@ -195,17 +197,37 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
         filled = _score(objective, model, _with_fillers(given))
         _check_close(filled.vector(), whole.vector(), "samples that have nothing in them change nothing")
         _check_metrics(objective, whole)
+        together = objective.metrics(parts[0].totals() + parts[1].totals())
+        assert together == pytest.approx(objective.metrics(whole), rel=1e-4, abs=1e-5), "so do metrics"
         examples = objective.examples(model, raw)
         assert len(examples) == len(raw), "one example per sample"
         assert all(isinstance(example, Example) for example in examples)
+        check_predictions(objective, model, raw)
+    check_predictions(objective, model, nobody)
     assert len(objective.examples(model, nobody)) == len(nobody)
     assert all(example.right is None for example in objective.examples(model, nobody)), "nothing is right or wrong"
+
+
+NO_COLUMNS = {"Unmask": "the texts of its examples are all that it predicts"}
+"""Why objectives offer no predictions of their own."""
+
+
+def check_predictions(objective: Objective, model: MultimodalTransformer, batch: Batch) -> None:
+    """A value of the declared type for every sample and column, or None; and a plain one, as JSON holds it."""
+    assert isinstance(objective, Predicts) or type(objective).__name__ in NO_COLUMNS
+    columns = columns_of(objective)
+    with torch.no_grad():
+        values = predictions_of(objective, model, batch, _prepared(objective, model, batch))
+    assert set(values) == set(columns)
+    for name, kind in columns.items():
+        assert len(values[name]) == len(batch), name
+        assert all(is_bearable(value, kind | None) for value in values[name]), f"{name} is no {kind}"
 
 
 def check_coded(module: nn.Module, coded: Mapping[str, str], specs: Mapping[str, Spec]) -> None:
     """Parameters with a row for each code of the data are declared, so that another run takes them by names."""
     counts = {
-        name: [field.num_classes for key, field in spec.fields.items() if key in ("class", "ids")]
+        name: [field.num_classes for key, field in spec.fields.items() if key in ("class", "labels", "ids")]
         for name, spec in specs.items()
     }
     for key, parameter in module.named_parameters():
@@ -276,7 +298,7 @@ def _check_score(objective: Objective, model: MultimodalTransformer, batch: Batc
     score = objective(model, batch)
     assert score.count.item() == objective.count(batch).item(), "the count is known before anything is computed"
     assert score.vector().isfinite().all()
-    assert not score.vector()[1::2].any() or score.count > 0
+    assert score.count > 0 or not any(count.any() for _, count in score.stats.values())
     if score.count == 0:
         assert score.loss_sum.item() == 0, "no prediction, no loss"
     score.loss_sum.backward()
@@ -320,7 +342,7 @@ def _check_metrics(objective: Objective, score: Score) -> None:
     for key, value in metrics.items():
         assert isinstance(value, float), key
         assert math.isfinite(value), key
-    again = objective.metrics(Score.from_vector(score.vector(), list(score.stats)))
+    again = objective.metrics(Score.nothing() + score.totals("cpu"))
     assert again == pytest.approx(metrics, rel=1e-5), "metrics of sums that were sent around are the same"
 
 

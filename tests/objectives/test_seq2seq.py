@@ -309,8 +309,8 @@ def test_beneath_an_encoded_sound_is_where_its_text_attends(
     shown = objective.show(whole, batch, objective.examples(whole, batch), tmp_path / "a")
     assert shown == [tmp_path / "a.jsonl", tmp_path / "a.png"]
     axes = figures[0].axes
-    assert len(axes) == (4 if encode else 2)
-    for sound, attended, text_of_it in zip(axes[::2], axes[1::2], ("abc", "de"), strict=True) if encode else ():
+    assert len(axes) == (8 if encode else 6)  # of each, waveform, spectrogram, and text
+    for sound, attended, text_of_it in zip(axes[1::4], axes[2::4], ("abc", "de"), strict=True) if encode else ():
         weights = torch.as_tensor(attended.images[0].get_array().data)
         assert len(weights) == len(text_of_it) + 1 and attended.get_xlim() == sound.get_xlim()
         assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-5)

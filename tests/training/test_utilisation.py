@@ -10,7 +10,7 @@ import torch
 from test_model_flops import LENGTH, ROWS, TEXTS, counted, of_texts
 from test_throughput import made, rows_of
 
-from mmtx.training.progress import with_utilisation
+from mmtx.training.progress import summary
 from mmtx.training.utilisation import Utilisation, measured_peak
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -70,7 +70,7 @@ def test_rows_have_it_padded_and_packed(tmp_path: Path) -> None:
 
 
 def test_the_line_of_progress_has_it_where_it_fits() -> None:
-    assert with_utilisation("step 1/2", {"train/mfu": 0.384}) == "step 1/2  38% mfu"
-    assert with_utilisation("x" * 71, {"train/mfu": 0.384}) == "x" * 71 + "  38% mfu"
-    assert with_utilisation("x" * 72, {"train/mfu": 0.384}) == "x" * 72
-    assert with_utilisation("step 1/2", {}) == "step 1/2"
+    metrics = {"train/loss": 1.25, "train/mfu": 0.384}
+    assert summary(metrics, 18) == "loss 1.25  38% mfu"
+    assert summary(metrics, 17) == "loss 1.25"
+    assert summary({"train/loss": 1.25}, 80) == "loss 1.25"

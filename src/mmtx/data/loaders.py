@@ -143,18 +143,32 @@ class DataModule:
                     digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()[:16]
 
-    def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
-        """For each part of the source that has the split (``val``, ``test``, or ``train`` in its own order), its
-        batches. A source that has no parts is one, nameless part."""
-        loaders = {}
+    def splits(self, split: str) -> dict[str, Split]:
+        """For each part of the source that has the split, ``train``, ``val`` or ``test``, its samples in their own
+        order. A source that has no parts is one, nameless part."""
+        of_parts = {}
         for part, source in self.source.parts.items():
             samples = {"train": source.train, "val": source.val, "test": source.test}[split]()
             if samples is not None:
-                sampler = EvalSampler(len(samples), batch_size=self.eval_batch_size, rank=rank, num_ranks=num_ranks)
-                specs = {name: spec for name, spec in self.specs.items() if name in source.specs}
-                fetch = replace(self._fetch(samples, specs, self.eval_batch_size), evaluated=split)
-                loaders[part] = self._loader(fetch, sampler)
-        return loaders
+                of_parts[part] = samples
+        return of_parts
+
+    def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
+        """Of each of the `splits`, its batches."""
+        sizes = {"rank": rank, "num_ranks": num_ranks}
+        return {
+            part: self.eval_loader(part, samples, split=split, **sizes) for part, samples in self.splits(split).items()
+        }
+
+    def eval_loader(
+        self, part: str, samples: Split, *, rank: int = 0, num_ranks: int = 1, first_batch: int = 0, split: str = ""
+    ) -> Batches:
+        """The batches of one of the `splits`, from `first_batch` on, which say of which split they are."""
+        size = self.eval_batch_size
+        sampler = EvalSampler(len(samples), batch_size=size, rank=rank, num_ranks=num_ranks, first_batch=first_batch)
+        names = self.source.parts[part].specs
+        specs = {name: spec for name, spec in self.specs.items() if name in names}
+        return self._loader(replace(self._fetch(samples, specs, size), evaluated=split), sampler)
 
     def _fetch(
         self,

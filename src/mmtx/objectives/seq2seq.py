@@ -17,6 +17,7 @@ from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.predictions import TEXTS
 from mmtx.objectives.shown import show_examples
 from mmtx.objectives.text_attention import cross_attention_below
 from mmtx.objectives.text_head import TextHead
@@ -121,6 +122,17 @@ class Seq2Seq(Objective):
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
         return transcript_examples(self.write(model, batch), accepted)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return dict(TEXTS) if self.references is None else {**TEXTS, "accepted": list[str]}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The text of each sample, as `write` gives it, the true one, and where there are more, all accepted ones."""
+        accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
+        truth = [each[0] if each else None for each in accepted]
+        columns: dict[str, list[Any]] = {"predicted": self.write(model, batch), "truth": truth, "accepted": accepted}
+        return {name: columns[name] for name in self.columns}
 
     def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
         """As `show_examples`, and beneath an encoded sound, where each id of the text attends to it."""
