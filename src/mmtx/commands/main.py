@@ -5,7 +5,20 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from mmtx.commands import check, evaluate, export, generate, import_public, list_options, report, resume, sync, train
+from mmtx.commands import (
+    check,
+    completion,
+    evaluate,
+    export,
+    generate,
+    import_public,
+    list_options,
+    report,
+    resume,
+    sync,
+    train,
+    tune,
+)
 from mmtx.commands.help import HELP
 from mmtx.errors import UserError
 from mmtx.process import stopping
@@ -22,6 +35,8 @@ COMMANDS: dict[str, ModuleType] = {
     "import": import_public,
     "export": export,
     "list": list_options,
+    "tune": tune,
+    "completion": completion,
 }
 
 OF_A_RUN = ("train", "resume")
