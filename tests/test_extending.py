@@ -26,8 +26,11 @@ def test_a_package_of_the_users_trains(tmp_path):
     done = mmtx("train", *chosen, "trainer.max_steps=20", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     assert "val/accuracy" in done.stdout
-    loaded = mmtx("evaluate", "run", "split=val", "plugins=[my_lab]", cwd=tmp_path)
-    assert loaded.returncode == 0, text_of(loaded)
+    for place, more in (("run", []), ("run/checkpoints/last.ckpt", []), ("run", ["plugins=[my_lab]"])):
+        loaded = mmtx("evaluate", place, "split=val", *more, cwd=tmp_path)  # named when the run began
+        assert loaded.returncode == 0, text_of(loaded)
+    shown = mmtx("evaluate", "run", "split=val", cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path / "another")})
+    assert shown.returncode == 2 and "plugins=[my_lab]" in shown.stderr, "of another user's run"
     refused = mmtx("check", *chosen[1:], cwd=tmp_path)
     assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr
 
