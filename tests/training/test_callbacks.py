@@ -1,11 +1,14 @@
 """Lightning's own callbacks and a user's in small runs: they work as they are, or the check refuses them."""
 
 import json
+import re
 import sys
+from pathlib import Path
 
 import lightning.pytorch as pl
 import pytest
 import torch
+from lightning.pytorch import callbacks as stock
 from lightning.pytorch.callbacks import Callback
 from run_cli import TINY
 
@@ -14,6 +17,7 @@ from mmtx.errors import ConfigErrors
 from mmtx.experiment import assemble
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
+from mmtx.training import callbacks
 from mmtx.training.published_row import publish
 
 SMALL = ["experiment=spell_digits", *TINY, "logger=[]", "callbacks=[]", "trainer.val_every_steps=2"]
@@ -104,6 +108,14 @@ REFUSED = {
     "BatchSizeFinder": ({}, "mmtx tune batch_size"),
     "RichProgressBar": ({}, "callbacks=[progress]"),
 }
+
+
+def test_the_page_names_all_that_is_refused():
+    page = (Path(__file__).parents[2] / "docs" / "tools.md").read_text()
+    named = set(re.findall(r"`(\w+)`", page.partition("| refused |")[2].partition("## ")[0]))
+    kinds = {getattr(stock, name, None) for name in named}
+    for kind in callbacks.REFUSED:
+        assert any(isinstance(each, type) and issubclass(each, kind) for each in kinds) or kind is stock.ProgressBar
 
 
 @pytest.mark.parametrize("name", REFUSED)
