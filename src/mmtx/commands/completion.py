@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterator
 
+from mmtx.commands.help import HELP as COMMANDS
+from mmtx.commands.tune import WAYS
 from mmtx.errors import UserError
 
 HELP = """\
@@ -45,6 +47,7 @@ complete -c mmtx -a '(mmtx completion words (commandline -cp | string collect) 2
 """
 
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH}
+COMMAND = re.compile(r"^  mmtx (\w+) ", re.MULTILINE)
 OF_A_SWEEP = re.compile("^(launcher|sweeper)")
 OF_A_RUN = ("train", "check", "tune")
 """Commands that choose from groups; others name files, which a shell completes by itself."""
@@ -69,12 +72,10 @@ def words(line: str) -> list[str]:
 
 
 def _choices(before: list[str], word: str) -> Iterator[str]:
-    from mmtx.commands.main import COMMANDS
-    from mmtx.commands.tune import WAYS
     from mmtx.config.groups import NAMED_GROUPS, files_by_group
 
     if not before:
-        yield from COMMANDS
+        yield from set(COMMAND.findall(COMMANDS))
     elif before == ["completion"]:
         yield from SCRIPTS
     elif before == ["tune"]:
