@@ -10,6 +10,8 @@ from tqdm import tqdm
 
 SHOWN = ("accuracy", "exact_match", "perplexity", "wer", "return", "success_rate")
 SECONDS_BETWEEN_LINES = 10.0
+LINE = 80
+"""Columns of a terminal."""
 
 
 class Progress(Callback):
@@ -48,7 +50,8 @@ class Progress(Callback):
     def _print(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._last_line = time.monotonic()
         at = pl_module.logged if pl_module.logged != trainer.global_step else None
-        print(f"step {trainer.global_step}/{pl_module.total_steps}  {summary(pl_module.metrics, at)}", flush=True)
+        line = f"step {trainer.global_step}/{pl_module.total_steps}  {summary(pl_module.metrics, at)}"
+        print(with_utilisation(line, pl_module.metrics), flush=True)
 
     def _close(self) -> None:
         if self._bar is not None:
@@ -67,3 +70,9 @@ def summary(metrics: dict[str, float], at: int | None = None) -> str:
     if "train/tokens_per_second" in metrics:
         parts.append(f"{metrics['train/tokens_per_second']:,.0f} tokens/s")
     return "  ".join(parts)
+
+
+def with_utilisation(line: str, metrics: dict[str, float]) -> str:
+    """The line, with the share of the peak that is used, where that is known and still fits."""
+    longer = f"{line}  {metrics['train/mfu']:.0%} mfu" if "train/mfu" in metrics else line
+    return longer if len(longer) <= LINE else line
