@@ -1,0 +1,75 @@
+"""Which kind of column a name has: told by what reads it, else by its values."""
+
+from collections.abc import Mapping, Sequence
+
+from mmtx.data.tables.rows import Rows
+from mmtx.errors import InvalidValue
+
+KINDS = ("picture", "sound", "text", "label", "labels", "number", "vector", "series")
+BY_READER = {
+    "Image": "picture",
+    "Audio": "sound",
+    "Text": "text",
+    "Series": "numbers",
+    "Vectors": "series",
+    "Regression": "numbers",
+}
+"""By the class of what reads a name. ``numbers`` are of the shape that the table gives them."""
+LOOKED_AT = 100
+"""Rows at the beginning of a table that tell a kind."""
+
+
+def told_kind(
+    name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
+) -> str:
+    """The kind of a name.
+
+    Args:
+        name: of the data.
+        columns: that it is read from.
+        rows: of the table.
+        given: kinds by name, as the config has them.
+        readers: classes of tokenizers and objectives, by the names that they read.
+
+    Raises:
+        InvalidValue: the given kind is none, or there is none that fits what is there.
+    """
+    if name in given:
+        if given[name] not in KINDS:
+            raise InvalidValue(f"kinds.{name}", given[name], f"is none of {', '.join(KINDS)}")
+        return given[name]
+    by_reader = BY_READER.get(readers.get(name, "").rpartition(".")[2])
+    if by_reader:
+        return by_reader
+    values = [cell for row in range(min(len(rows), LOOKED_AT)) for cell in rows.cells(row, columns) if cell is not None]
+    is_class = readers.get(name, "").rpartition(".")[2] == "Classify"
+    kind = _by_values(values, len(columns), is_class)
+    if kind is None:
+        kinds = f"data.kinds.{name}=" + "|".join(KINDS)
+        raise InvalidValue(f"columns.{name}", ",".join(columns), f"holds what tells no kind: say {kinds}")
+    return kind
+
+
+def _by_values(values: Sequence[object], num_columns: int, is_class: bool) -> str | None:
+    if any(isinstance(value, bytes | dict) for value in values):
+        return None
+    if any(isinstance(value, list) for value in values):
+        entries = [each for value in values if isinstance(value, list) for each in value]
+        return "labels" if is_class or any(isinstance(each, str) for each in entries) else "numbers"
+    if num_columns > 1:
+        return "labels" if is_class else "numbers"
+    if is_class or not all(map(_is_number, values)) or all(map(_is_whole, values)):
+        return "label"
+    return "numbers"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) or str(value).strip().lstrip("+-").isdigit()
