@@ -46,7 +46,8 @@ def mixture(parts=None, **changes):
 
 def order(sizes=(7, 70, 700), weights=(0.2, 0.5, 0.3), seed=3, schedule_samples=1):
     lines = [w if isinstance(w, tuple) else (float(w), float(w)) for w in weights]
-    return MixtureOrder(sizes=sizes, weights=lines, schedule_samples=schedule_samples, seed=seed)
+    own = {"order": lambda part, own_seed: Order(sizes[part], own_seed)}
+    return MixtureOrder(sizes=sizes, weights=lines, schedule_samples=schedule_samples, seed=seed, **own)
 
 
 def part_of(draw, sizes=(7, 70, 700)):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import Path
 
 NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def shown(value: object) -> str:
@@ -24,7 +25,7 @@ def text_cell(value: object) -> str:
         raise ValueError(f"is {shown(value)}, not a text")
     if not value.strip():
         raise ValueError("is empty")
-    if re.search("[\ud800-\udfff]", value):
+    if not value.isascii() and SURROGATE.search(value):
         raise ValueError("holds half a character (a lone surrogate)")
     return value
 

@@ -37,7 +37,7 @@ class Lists:
         ends = numpy.load(folder / f"{name}.ends.npy", mmap_mode="r")
         dtype = numpy.load(folder / f"{name}.dtype.npy").dtype
         size = (folder / f"{name}.values").stat().st_size
-        values = numpy.memmap(folder / f"{name}.values", dtype, mode="r") if size else numpy.zeros(0, dtype)
+        values = numpy.memmap(folder / f"{name}.values", dtype, mode="c") if size else numpy.zeros(0, dtype)
         return cls(values, ends)
 
 
@@ -65,7 +65,7 @@ class ListWriter:
         numpy.cumsum(self._lengths, out=ends[1:])
         if self._folder is None or isinstance(self._stream, io.BytesIO):
             assert isinstance(self._stream, io.BytesIO)
-            return Lists(numpy.frombuffer(self._stream.getvalue(), self._dtype), ends)
+            return Lists(numpy.frombuffer(bytearray(self._stream.getvalue()), self._dtype), ends)
         self._stream.close()
         numpy.save(self._folder / f"{self._name}.ends.npy", ends)
         numpy.save(self._folder / f"{self._name}.dtype.npy", numpy.zeros(0, self._dtype))
