@@ -205,7 +205,7 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
 def check_coded(module: nn.Module, coded: Mapping[str, str], specs: Mapping[str, Spec]) -> None:
     """Parameters with a row for each code of the data are declared, so that another run takes them by names."""
     counts = {
-        name: [field.num_classes for key, field in spec.fields.items() if key in ("class", "ids")]
+        name: [field.num_classes for key, field in spec.fields.items() if key in ("class", "labels", "ids")]
         for name, spec in specs.items()
     }
     for key, parameter in module.named_parameters():
@@ -276,7 +276,7 @@ def _check_score(objective: Objective, model: MultimodalTransformer, batch: Batc
     score = objective(model, batch)
     assert score.count.item() == objective.count(batch).item(), "the count is known before anything is computed"
     assert score.vector().isfinite().all()
-    assert not score.vector()[1::2].any() or score.count > 0
+    assert score.count > 0 or not any(count.any() for _, count in score.stats.values())
     if score.count == 0:
         assert score.loss_sum.item() == 0, "no prediction, no loss"
     score.loss_sum.backward()
@@ -320,7 +320,7 @@ def _check_metrics(objective: Objective, score: Score) -> None:
     for key, value in metrics.items():
         assert isinstance(value, float), key
         assert math.isfinite(value), key
-    again = objective.metrics(Score.from_vector(score.vector(), list(score.stats)))
+    again = objective.metrics(Score.nothing() + score.totals("cpu"))
     assert again == pytest.approx(metrics, rel=1e-5), "metrics of sums that were sent around are the same"
 
 

@@ -47,6 +47,8 @@ def _classify(model: MultimodalTransformer) -> Objective:
         pooler=False,
         label_smoothing=0.1,
         mixup=0.0,
+        class_weights=None,
+        slices=[],
         dropout=0.0,
     )
 

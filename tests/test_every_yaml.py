@@ -28,6 +28,8 @@ DATA_WITHOUT_PICTURES = {
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
+    "diabetes": ["modality=[measurements]", "objective=[regression]"],
+    "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
 LISTENS_AND_LOOKS = [
@@ -47,6 +49,7 @@ NEEDS = {
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
+        "regression": ["modality=[measurements]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -57,6 +60,7 @@ NEEDS = {
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
+        "measurements": ["objective=[regression]"],
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
     },
@@ -68,6 +72,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
     **dict.fromkeys(SENSORS, "driving"),
     "contrastive": "av_digits",
+    **dict.fromkeys(("regression", "measurements"), "diabetes"),
 }
 """Options that the digits cannot be used with."""
 

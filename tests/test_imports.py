@@ -199,7 +199,7 @@ whole = model({"image": image(), "text": text()})
 objectives = {
     "classify": Classify(
         specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), pooler=False, label_smoothing=0.0,
-        mixup=0.0, dropout=0.0,
+        mixup=0.0, dropout=0.0, class_weights=None, slices=[],
     ),
     "next": NextToken(
         specs=specs, model=whole, weight=1.0, text="text", tied=True, logit_scale=1.0, label_smoothing=0.0

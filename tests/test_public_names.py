@@ -120,6 +120,13 @@ def test_what_was_stepped_by_adamw_alone_still_is():
     assert migrated_config({"format": 6, "backbone": {}}, "x") == {"backbone": {}}
 
 
+def test_classes_that_all_counted_alike():
+    old = {"kind": {"_target_": "mmtx.objectives.Classify", "label": "label"}, "own": {"_target_": "my_lab.Mine"}}
+    new = {"kind": {**old["kind"], "class_weights": None, "slices": []}, "own": old["own"]}
+    assert migrated_config({"format": 8, "objective": old}, "x") == {"objective": new}
+    assert migrated_config({"format": 8, "backbone": {}}, "x") == {"backbone": {}}
+
+
 def test_blocks_that_were_computed_again_as_a_whole_or_not_at_all():
     old = {"backbone": {"activation_checkpointing": True}, "encoder": {"activation_checkpointing": False}}
     new = {"backbone": {"activation_checkpointing": "blocks"}, "encoder": {"activation_checkpointing": "none"}}

@@ -37,7 +37,8 @@ class Field:
     Args:
         shape: per sample; ``None`` as the first axis means ragged, up to `max_length`.
         dtype: torch dtype.
-        num_classes: for integer fields, values lie in ``[0, num_classes)``.
+        num_classes: for integer fields, values lie in ``[0, num_classes)``; of bools ``(num_classes,)``, whether each
+            class is there.
         max_length: of the ragged axis.
         rising: values rise along the ragged axis, as the times of an episode do.
         largest: absolute value in the data, where it is known; not stored with a model.
@@ -223,7 +224,7 @@ def _fake_field(spec: Field, size: int, lengths: Tensor, generator: torch.Genera
     if spec.dtype.is_floating_point:
         values = torch.randn(shape, generator=generator, dtype=spec.dtype)
     else:
-        high = spec.num_classes or (256 if spec.dtype == torch.uint8 else 2)
+        high = 2 if spec.dtype == torch.bool else spec.num_classes or (256 if spec.dtype == torch.uint8 else 2)
         values = torch.randint(0, high, shape, generator=generator, dtype=spec.dtype)
     if spec.rising:
         room = max(0, high - shape[1]) if not spec.dtype.is_floating_point else 0

@@ -21,9 +21,6 @@ from mmtx.process.stopping import track
 K = TypeVar("K")
 V = TypeVar("V")
 
-Sums = tuple[torch.Tensor, list[str]]
-"""Of an objective: its summed `Score.vector`, and the names of its statistics."""
-
 Gather = Callable[[Any], list[Any]]
 """From a value of this rank to those of all ranks, in their order."""
 
@@ -85,7 +82,7 @@ class Evaluation:
 
     def __init__(self, learner: Learner, stage: str, gather: Gather = lambda value: [value]) -> None:
         self._learner, self._stage, self._gather = learner, stage, gather
-        self._sums: dict[tuple[str, str], Sums] = {}
+        self._sums: dict[tuple[str, str], Score] = {}
         self._skipped = torch.zeros(2, dtype=torch.long, device=next(learner.parameters()).device)
 
     def add(self, part: str, batches: Sequence[Batch]) -> None:
@@ -97,7 +94,7 @@ class Evaluation:
     def add_scores(self, part: str, scores: Mapping[str, Score]) -> None:
         """Adds the scores of a batch of a part of the data."""
         for name, score in scores.items():
-            _add(self._sums, (part, name), (score.vector(), list(score.stats)))
+            _add(self._sums, (part, name), score.totals())
 
     def metrics(self, max_bad_share: float) -> dict[str, float]:
         """`stage_metrics` of the data; where it has parts, of each of them, and ``stage/loss`` of all. Beside them
@@ -117,31 +114,31 @@ class Evaluation:
         """`stage_metrics` of a step of training, and of each part of the data that it had samples of. All ranks have to
         call this."""
         of_parts, whole, _ = self._summed()
-        nothing: dict[str, Sums] = {name: (torch.zeros(2, dtype=torch.double), []) for name in self._learner.objectives}
+        nothing = {name: Score.nothing() for name in self._learner.objectives}
         return of_parts | stage_metrics(self._learner, self._stage, nothing | whole)
 
-    def _summed(self) -> tuple[dict[str, float], dict[str, Sums], list[int]]:
+    def _summed(self) -> tuple[dict[str, float], dict[str, Score], list[int]]:
         """Over all ranks, some of which may lack parts: the metrics of parts that have a name, the sums of the whole,
         and how many samples were skipped and seen."""
-        own = {key: (vector.cpu(), stats) for key, (vector, stats) in self._sums.items()}
-        summed: dict[tuple[str, str], Sums] = {}
+        own = {key: score.totals("cpu") for key, score in self._sums.items()}
+        summed: dict[tuple[str, str], Score] = {}
         counts = torch.zeros(2, dtype=torch.long)
         for of_rank, counted in self._gather((own, self._skipped.cpu())):
             counts += counted
-            for key, sums in of_rank.items():
-                _add(summed, key, sums)
-        parts: dict[str, dict[str, Sums]] = {}
-        whole: dict[str, Sums] = {}
-        for (part, name), sums in summed.items():
-            parts.setdefault(under(self._stage, part), {})[name] = sums
-            _add(whole, name, sums)
+            for key, score in of_rank.items():
+                _add(summed, key, score)
+        parts: dict[str, dict[str, Score]] = {}
+        whole: dict[str, Score] = {}
+        for (part, name), score in summed.items():
+            parts.setdefault(under(self._stage, part), {})[name] = score
+            _add(whole, name, score)
         named = {part: totals for part, totals in parts.items() if part != self._stage}
         metrics = [stage_metrics(self._learner, part, totals) for part, totals in named.items()]
         return {name: value for of_part in metrics for name, value in of_part.items()}, whole, counts.tolist()
 
 
-def _add(totals: dict[K, Sums], key: K, sums: Sums) -> None:
-    totals[key] = (totals[key][0] if key in totals else 0.0) + sums[0], sums[1]
+def _add(totals: dict[K, Score], key: K, score: Score) -> None:
+    totals[key] = totals[key] + score if key in totals else score
 
 
 def act(
@@ -163,13 +160,13 @@ def under(stage: str, part: str) -> str:
     return f"{stage}/{part}" if part else stage
 
 
-def stage_metrics(learner: Learner, stage: str, totals: Mapping[str, Sums]) -> dict[str, float]:
+def stage_metrics(learner: Learner, stage: str, totals: Mapping[str, Score]) -> dict[str, float]:
     """Metrics of summed scores, named ``stage/metric``, or ``stage/objective/metric`` where there are several
     objectives; ``stage/loss`` is their weighted sum. What only one of several has is there by its short name, too.
     Where one of several had nothing to predict, it is left out, and so are short names, which might be its own. The
     stage may be followed by the name of a part."""
-    counted = {name: sums for name, sums in totals.items() if len(totals) == 1 or sums[0][1]}
-    own = {name: learner.objective(name).metrics(Score.from_vector(*sums)) for name, sums in counted.items()}
+    counted = {name: score for name, score in totals.items() if len(totals) == 1 or score.count}
+    own = {name: learner.objective(name).metrics(score) for name, score in counted.items()}
     metrics, short = _named(stage, own, len(totals) == 1)
     if len(counted) == len(totals):
         metrics |= {f"{stage}/{metric}": values[0] for metric, values in short.items() if len(values) == 1}

@@ -109,9 +109,9 @@ class Learner(nn.Module):
         without = batch.without({name: torch.ones(1, dtype=torch.bool)})
         return any(fewer < count for fewer, count in zip(self._counts(without), self._counts(batch), strict=True))
 
-    def _counts(self, batch: Batch) -> list[int]:
-        """The number of predictions of each objective that applies."""
-        return [int(self.objective(name).count(own)) for name, own in self.prepare(batch).items()]
+    def _counts(self, batch: Batch) -> list[float]:
+        """The number of predictions of each objective that applies, or the sum of their weights."""
+        return [float(self.objective(name).count(own)) for name, own in self.prepare(batch).items()]
 
     @property
     def num_parameters(self) -> int:

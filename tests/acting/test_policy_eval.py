@@ -109,6 +109,8 @@ def test_who_acts() -> None:
         pooler=False,
         label_smoothing=0.0,
         mixup=0.0,
+        class_weights=None,
+        slices=[],
         dropout=0.0,
     )
     other = Learner(model=whole, objectives={"classify": classify}, specs=specs)

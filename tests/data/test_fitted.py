@@ -32,8 +32,8 @@ from mmtx.experiment import construct_source
 
 MARKED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
-PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "fsdd", "g2p")
-GIVEN = (*PUBLISHED, "digits", "spoken_digits", "babyai", "driving")
+PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
+GIVEN = (*PUBLISHED, "digits", "spoken_digits", "babyai", "driving", "several_digits")
 """Datasets whose classes, words and letters are those of a published list, whatever part of them is read."""
 
 
@@ -100,6 +100,8 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         return [*words, *ALL], [f"data.path={part}", *words[1:], *ALL]
     if option == "fsdd":
         return small_fsdd(folder / "whole"), small_fsdd(folder / "part", speakers=("ann",))
+    if option == "diabetes":
+        return [], ["data.num_val=200"]
     if option == "librispeech":
         words = small_librispeech(folder)
         return words, [*words, "data.train=[train-clean-100]", "data.val=[]", "data.test=[]"]

@@ -26,6 +26,7 @@ from mmtx.data.audio.sound_file import read_sound, trim_silence
 from mmtx.data.audio.speech_commands import SpeechCommands
 from mmtx.data.files import public_file
 from mmtx.data.files.public_archive import PublicArchive
+from mmtx.data.fitted import FittedState
 from mmtx.data.text.bpe import BPE
 from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
@@ -98,6 +99,20 @@ def test_validation_of_fsdd_is_stratified(digits):
     source = fsdd(digits, val_fraction=1 / 3)
     val = source.val()
     assert torch.stack([val[i]["label"]["class"] for i in range(len(val))]).bincount().tolist() == [2] * 10
+
+
+def test_speakers_of_fsdd_are_known_and_new_ones_lack_the_name(digits, tmp_path_factory):
+    source = fsdd(digits)
+    assert source.specs["speaker"].class_names == ("ann", "bob")
+    for i, recording in enumerate(source.items["test"]):
+        assert int(source.test()[i]["speaker"]["class"]) == ("_bob_" in recording.file.name)
+    others = tmp_path_factory.mktemp("others")
+    small_fsdd(others, speakers=("bob", "eve"))
+    with FittedState.from_run(source.specs, source.fitted.state()).active():
+        later = fsdd(others)
+    assert later.specs["speaker"].class_names == ("ann", "bob")
+    samples = [(later.test()[i], recording.file.name) for i, recording in enumerate(later.items["test"])]
+    assert all(("speaker" in sample) == ("_bob_" in name) for sample, name in samples)
 
 
 def test_a_sample_of_fsdd_is_its_file(digits):

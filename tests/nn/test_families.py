@@ -216,6 +216,8 @@ def test_vit() -> None:
         pooler=False,
         label_smoothing=0.0,
         mixup=0.0,
+        class_weights=None,
+        slices=[],
         dropout=0.0,
     )
     copy(classify.head, {"weight": w["classifier.weight"], "bias": w["classifier.bias"]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 import torch
@@ -80,7 +81,8 @@ def test_of_a_vit() -> None:
     body = backbone(num_layers=1, positions=POSITIONS["t5"], layer_scale=0.1)
     whole = model({"image": image(summary=True)}, body)
     specs = {"image": image_spec(), "label": label_spec()}
-    keys = {"pooler": True, "label_smoothing": 0.0, "mixup": 0.0, "dropout": 0.0}
+    keys: dict[str, Any] = {"pooler": True, "label_smoothing": 0.0, "mixup": 0.0, "dropout": 0.0}
+    keys |= {"class_weights": None, "slices": []}
     head = Classify(specs=specs, model=whole, weight=1.0, label="label", pool=FirstPool(name="image"), **keys)
     assert roles_of(Learner(model=whole, objectives={"kind": head}, specs=specs)) == {
         "model.tokenizers.image.projection.weight": "input",

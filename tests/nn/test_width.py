@@ -168,6 +168,7 @@ def test_a_head_of_classes() -> None:
         specs = {"image": image_spec(), "label": label_spec()}
         whole = model({"image": image()}, backbone(base_width=base_width))
         keys: dict[str, Any] = {"pooler": True, "label_smoothing": 0.0, "mixup": 0.0, "dropout": 0.0}
+        keys |= {"class_weights": None, "slices": []}
         head = Classify(specs=specs, model=whole, weight=1.0, label="label", pool=MeanPool(), **keys)
         heads.append(shrunk(Learner(model=whole, objectives={"kind": head}, specs=specs)).objective("kind"))
     torch.testing.assert_close(heads[0].head.weight / 2, heads[1].head.weight)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
 from builders import POSITIONS, backbone, image, image_batch, image_spec, label_spec, merge, model, text, text_spec
 from contracts import check_objective
+from sklearn.metrics import average_precision_score, f1_score
+from sklearn.utils.class_weight import compute_class_weight
 
 from mmtx.batch import Batch, Field, Spec
+from mmtx.data.specs import class_spec, labels_spec
 from mmtx.errors import InvalidValue
+from mmtx.evaluate import Evaluation, stage_directions
+from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
+from mmtx.training.loss_normalisation import count_predictions, normalised_loss
 
 SPECS = {"image": image_spec(), "text": text_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
 
@@ -34,6 +41,8 @@ def made(whole: MultimodalTransformer, **changes: Any) -> Classify:
         "pooler": False,
         "label_smoothing": 0.0,
         "mixup": 0.0,
+        "class_weights": None,
+        "slices": [],
         "dropout": 0.0,
     }
     return Classify(model=whole, **{**keys, **changes}).eval()
@@ -117,7 +126,7 @@ def test_examples_name_the_classes() -> None:
     ("changes", "error", "message"),
     [
         ({"label": "class"}, ValueError, "label=class names no part of the data; there is image, text, label"),
-        ({"label": "image"}, InvalidValue, "label=image has no field 'class' with num_classes"),
+        ({"label": "image"}, InvalidValue, "label=image has no field 'class' or 'labels' with num_classes"),
         ({"label_smoothing": 1.0}, InvalidValue, r"label_smoothing=1.0 must lie in \[0, 1\)"),
         ({"pool": SummaryPool(name="text")}, ValueError, r"the set \[image, text\] has no summary token of that name"),
         ({"pool": SummaryPool(name="sound")}, ValueError, r"pool.name=sound: .*set modality.sound.summary=true"),
@@ -130,7 +139,7 @@ def test_what_cannot_work_is_refused(changes: dict[str, Any], error: type[Except
 
 def test_a_label_needs_classes() -> None:
     specs = {**SPECS, "label": Spec({"class": Field((), torch.long)})}
-    with pytest.raises(InvalidValue, match="has no field 'class' with num_classes"):
+    with pytest.raises(InvalidValue, match="has no field 'class' or 'labels' with num_classes"):
         made(made_model(), specs=specs)
 
 
@@ -192,3 +201,140 @@ def test_mixup_refuses_what_it_would_not_mix():
 def test_mixup_refuses_what_has_unequal_lengths():
     with pytest.raises(InvalidValue, match="mixup=0.4 .* text has unequal lengths"):
         made(made_model(), mixup=0.4)
+
+
+# --- weights of classes -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_weighted_classes_have_the_mean_of_torch_in_parts_as_well(smoothing: float) -> None:
+    """Whatever the micro-batches, of which one holds light classes alone."""
+    whole = made_model()
+    objective = made(whole, class_weights={"dog": 0.125, "owl": 3}, label_smoothing=smoothing).train()
+    batch = pictures([1] * 5, [1, 0, 1, 1, 1], [2, 0, 1, 1, 0])
+    logits, labelled = objective.logits(whole, batch), torch.tensor([0, 2, 3, 4])
+    weights, target = torch.tensor([1, 0.125, 3]), batch["label"]["class"]
+    expected = F.cross_entropy(logits[labelled], target[labelled], weight=weights, label_smoothing=smoothing)
+    score = objective(whole, batch)
+    assert score.count.item() == objective.count(batch).item() == 3 + 2 * 0.125 + 1
+    assert score.mean_loss() == pytest.approx(expected.item())
+    prepared = [{"classify": batch.select(part)} for part in (slice(0, 2), slice(2, 4), slice(4, 5))]
+    learner = Learner(model=whole, objectives={"classify": objective}, specs=SPECS)
+    counts = count_predictions(learner, prepared, torch.device("cpu"))
+    losses = [normalised_loss(learner, learner(each), counts, 1) for each in prepared]
+    assert torch.stack(losses).sum().item() == pytest.approx(expected.item())
+    light = count_predictions(learner, prepared[1:2], torch.device("cpu"))
+    alone = F.cross_entropy(logits[2:4], target[2:4], weight=weights, label_smoothing=smoothing)
+    assert normalised_loss(learner, learner(prepared[1]), light, 1).item() == pytest.approx(alone.item())
+
+
+def test_balanced_classes_are_weighted_as_scikit_learn_does() -> None:
+    whole = made_model()
+    objective = made(whole, class_weights="balanced")
+    assert objective.fitted_names == ("label",) and made(whole).fitted_names == ()
+    batches = [pictures([1] * 4, [1, 1, 1, 0], [0, 0, 1, 1]), pictures([1] * 3, [1] * 3, [2, 0, 0])]
+    objective.fit(batches)
+    expected = compute_class_weight("balanced", classes=numpy.arange(3), y=[0, 0, 1, 2, 0, 0])
+    assert objective.class_weights is not None
+    assert objective.class_weights.tolist() == pytest.approx(expected.tolist())
+    assert "class_weights" in objective.state_dict() and "class_weights" not in made(whole).state_dict()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ({"cow": 1}, "class_weights.cow=1 is of no class; "),
+        ({"cat": -1.0}, "class_weights.cat=-1.0 must be a number of at least 0"),
+        ({"cat": "much"}, "class_weights.cat=much must be a number of at least 0"),
+        ({"cat": 0, "dog": 0, "owl": 0}, "class_weights=.* are all 0"),
+    ],
+)
+def test_weights_that_cannot_be_are_refused(weights: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        made(made_model(), class_weights=weights)
+
+
+# --- several labels ---------------------------------------------------------------------------------------------------
+
+SEVERAL = {**SPECS, "label": labels_spec(("cat", "dog", "owl"))}
+
+
+def tagged(labelled: list[int], labels: list[list[int]]) -> Batch:
+    """Pictures with labels, or none at all."""
+    batch = pictures([1] * len(labels), labelled, [0] * len(labels))
+    return batch.with_name("label", {"labels": torch.tensor(labels).bool()}, torch.tensor(labelled))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"label_smoothing": 0.1}, {"class_weights": {"dog": 3.0}}], ids=["plain", "smooth", "weighted"]
+)
+def test_contract_of_several_labels(changes: dict[str, Any]) -> None:
+    whole = made_model()
+    check_objective(made(whole, specs=SEVERAL, **changes), whole, SEVERAL)
+
+
+@pytest.mark.parametrize("weights", [None, {"cat": 2.0, "owl": 0.5}])
+def test_several_labels_have_the_binary_cross_entropy_of_torch(weights: dict[str, float] | None) -> None:
+    """A sample without any label counts; one that is not labelled does not."""
+    whole = made_model()
+    objective = made(whole, specs=SEVERAL, class_weights=weights)
+    batch = tagged([1, 0, 1, 1], [[1, 0, 1], [0, 0, 0], [0, 0, 0], [1, 1, 1]])
+    logits, truth = objective.logits(whole, batch)[[0, 2, 3]], batch["label"]["labels"][[0, 2, 3]].float()
+    own = torch.tensor([2.0, 1.0, 0.5]) if weights else torch.ones(3)
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    assert objective(whole, batch).mean_loss() == pytest.approx(((own * each).sum() / (3 * own.sum())).item())
+
+
+def test_labels_are_measured_over_the_whole_split_and_all_ranks() -> None:
+    """As scikit-learn does, which no mean over batches is."""
+    torch.manual_seed(1)
+    whole = made_model()
+    objective = made(whole, specs={**SEVERAL, "kind": class_spec(("one", "two"))}, slices=["kind"])
+    batches = []
+    for seed, size in enumerate((7, 1, 5)):
+        labels = (torch.rand(size, 3, generator=torch.Generator().manual_seed(seed)) < 0.4).long().tolist()
+        batch = merge(tagged([0, *[1] * (size - 1)] if size > 1 else [1], labels), image_batch([1] * size, seed=seed))
+        kinds = {"class": torch.arange(size) % 2}
+        batches.append(batch.with_name("kind", kinds, torch.ones(size, dtype=torch.long)))
+    learner, sent = Learner(model=whole, objectives={"classify": objective}, specs=SEVERAL), []
+    second = Evaluation(learner, "val", lambda value: sent.append(value) or [value])  # type: ignore[func-returns-value]
+    second.add("", batches[:1])
+    second.metrics(0.0)
+    first = Evaluation(learner, "val", lambda value: [value, *sent])
+    first.add("", batches[1:])
+    metrics = first.metrics(0.0)
+    real = torch.cat([batch.present("label") for batch in batches])
+    kind = torch.cat([batch["kind"]["class"] for batch in batches])
+    scores = torch.cat([objective.logits(whole, batch) for batch in batches]).detach()
+    truth = torch.cat([batch["label"]["labels"] for batch in batches])
+    for ending, members in (("", real), ("/kind=one", real & (kind == 0)), ("/kind=two", real & (kind == 1))):
+        own, its = scores[members].numpy(), truth[members].numpy()
+        assert metrics[f"val/mAP{ending}"] == pytest.approx(average_precision_score(its, own))
+        for average in ("micro", "macro"):
+            expected = f1_score(its, own > 0, average=average, zero_division=0)
+            assert metrics[f"val/f1_{average}{ending}"] == pytest.approx(expected)
+    assert set(metrics) == set(stage_directions(learner, "val", ["classify"]))
+    assert set(objective.train().metrics(objective(whole, batches[0]))) == {"loss"}
+
+
+def test_examples_name_all_labels() -> None:
+    whole = made_model()
+    objective = made(whole, specs=SEVERAL)
+    batch = tagged([1, 1, 0], [[1, 0, 1], [0, 0, 0], [0, 0, 0]])
+    objective.head.bias.data.copy_(torch.tensor([9.0, -9.0, 9.0]))
+    assert objective.examples(whole, batch) == [
+        Example("cat, owl", "cat, owl", True),
+        Example("cat, owl", "none", False),
+        Example("cat, owl", "", None),
+    ]
+
+
+def test_accuracy_of_slices() -> None:
+    whole = made_model()
+    objective = made(whole, specs={**SPECS, "kind": class_spec(("one", "two"))}, slices=["kind"])
+    batch = pictures([1] * 4, [1, 1, 1, 0], [0, 1, 2, 2])
+    batch = batch.with_name("kind", {"class": torch.tensor([0, 0, 1, 1])}, torch.tensor([1, 1, 1, 1]))
+    right = (objective.logits(whole, batch).argmax(-1) == batch["label"]["class"]).float()
+    metrics = objective.metrics(objective(whole, batch))
+    assert metrics["accuracy/kind=one"] == right[:2].mean().item()
+    assert metrics["accuracy/kind=two"] == right[2].item()

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 8
+FORMAT = 9
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
@@ -190,6 +190,21 @@ def _with_kinds_of_recomputation(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "config": {**config, **stacks}}
 
 
+def _with_all_classes_alike(stored: dict[str, Any]) -> dict[str, Any]:
+    """Classification knew neither weights of classes nor slices."""
+    config = stored["config"]
+    if not isinstance(config.get("objective"), dict):
+        return stored
+    new: dict[str, Any] = {"class_weights": None, "slices": []}
+    objectives = {
+        name: {**node, **{key: value for key, value in new.items() if key not in node}}
+        if isinstance(node, Mapping) and node.get("_target_") == "mmtx.objectives.Classify"
+        else node
+        for name, node in config["objective"].items()
+    }
+    return {**stored, "config": {**config, "objective": objectives}}
+
+
 def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     """A checkpoint in which a part of the names of parameters is another: weights, their average, the state of the
     optimiser, and the patterns of ``freeze`` and ``lora``. For steps.
@@ -224,5 +239,6 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     5: _with_kinds_of_layers,
     6: _with_optimisers_by_role,
     7: _with_kinds_of_recomputation,
+    8: _with_all_classes_alike,
 }
 """What makes each format the next one."""

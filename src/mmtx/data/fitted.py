@@ -89,21 +89,22 @@ class FittedState:
 
     # --- what is fitted -----------------------------------------------------------------------------------------------
 
-    def classes(self, name: str, found: Iterable[str]) -> tuple[str, ...]:
+    def classes(self, name: str, found: Iterable[str], *, closed: bool = True) -> tuple[str, ...]:
         """The class names of a name of the data, in the order of their codes.
 
         Args:
             name: of the data.
             found: the classes that the data have.
+            closed: whether there can be no others. Otherwise samples of others are to lack the name.
 
         Raises:
-            UserError: a class that was found is none of the run's.
+            UserError: it is closed, and a class that was found is none of the run's.
         """
         own = tuple(found)
         given = None if self._shared.refits else self._given(name, "classes")
         if given is None:
             return self._keep(name, "classes", own)
-        unknown = [label for label in own if label not in given]
+        unknown = [label for label in own if label not in given and closed]
         if unknown:
             normalised = {unicodedata.normalize("NFC", label) for label in given}
             alike = [ascii(label) for label in unknown if unicodedata.normalize("NFC", label) in normalised]

@@ -1,4 +1,4 @@
-"""Specs of names that many datasets have: a class, and a text."""
+"""Specs of names that many datasets have: a class, labels, and a text."""
 
 import torch
 
@@ -8,6 +8,11 @@ from mmtx.batch import Field, Spec, Vocabulary
 def class_spec(names: tuple[str, ...]) -> Spec:
     """One class for each sample, with the names of the classes in the order of their codes."""
     return Spec({"class": Field((), torch.long, num_classes=len(names))}, class_names=names)
+
+
+def labels_spec(names: tuple[str, ...]) -> Spec:
+    """Any number of classes for each sample, none as well: a bool for each, in the order of their names."""
+    return Spec({"labels": Field((len(names),), torch.bool, num_classes=len(names))}, class_names=names)
 
 
 def text_spec(vocabulary: Vocabulary, max_length: int) -> Spec:

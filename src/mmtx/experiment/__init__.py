@@ -2,6 +2,7 @@
 
 from mmtx.experiment.assemble import Experiment, assemble, build
 from mmtx.experiment.collector import Collector
+from mmtx.experiment.fit_objectives import fit_objectives
 from mmtx.experiment.learner import model_part, rebuild
 from mmtx.experiment.source import construct_source, data_module, data_part
 
@@ -13,6 +14,7 @@ __all__ = [
     "construct_source",
     "data_module",
     "data_part",
+    "fit_objectives",
     "model_part",
     "rebuild",
 ]

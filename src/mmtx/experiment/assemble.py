@@ -19,6 +19,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.loaders import DataModule
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.collector import Collector
+from mmtx.experiment.fit_objectives import fit_objectives
 from mmtx.experiment.learner import make_learner, make_stacks, model_part
 from mmtx.experiment.problems import check_steps, packing_problems, training_problems, value_problems
 from mmtx.experiment.source import construct_source, data_module, data_part, modality_dropout
@@ -63,7 +64,9 @@ def build(overrides: Sequence[str] = ()) -> Experiment:
     """
     if isinstance(overrides, str):
         raise UserError(f"build takes a list of overrides: build([{overrides!r}])")
-    return assemble(compose(overrides))
+    experiment = assemble(compose(overrides))
+    fit_objectives(experiment.learner, experiment.config, experiment.data.source)
+    return experiment
 
 
 def assemble(config: Config, fitted: FittedState | None = None, like: Experiment | None = None) -> Experiment:

@@ -76,7 +76,8 @@ def make_learner(
     }
     if None in objectives.values():
         return None
-    names = {*model.names, *(label for objective in objectives.values() for label in objective.labels)}
+    beside = (name for each in objectives.values() for name in (*each.labels, *each.slice_names))
+    names = {*model.names, *beside}
     learner = Learner(
         model=model, objectives=objectives, specs={name: spec for name, spec in specs.items() if name in names}
     )

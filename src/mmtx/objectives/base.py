@@ -8,7 +8,7 @@ from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -25,24 +25,44 @@ class Score:
 
     Attributes:
         loss_sum: summed over predictions.
-        count: number of predictions.
-        stats: ``{name: (sum, count)}``.
+        count: number of predictions, or the sum of their weights.
+        stats: ``{name: (sum, count)}``, each a number or an array of them.
+        rows: ``{name: tensors}``, a row for each sample, for metrics that no sums give, such as average precision.
     """
 
     loss_sum: Float[Tensor, ""]
     count: Num[Tensor, ""]
-    stats: Mapping[str, tuple[Num[Tensor, ""], Num[Tensor, ""]]] = field(default_factory=dict)
-
-    def vector(self) -> Float[Tensor, " k"]:
-        """All sums and counts, detached, in float64: adds up element by element."""
-        pairs = [(self.loss_sum, self.count), *self.stats.values()]
-        return torch.stack([value.detach().double() for pair in pairs for value in pair])
+    stats: Mapping[str, tuple[Num[Tensor, ...], Num[Tensor, ...]]] = field(default_factory=dict)
+    rows: Mapping[str, tuple[Shaped[Tensor, "_ ..."], ...]] = field(default_factory=dict)
 
     @staticmethod
-    def from_vector(vector: Float[Tensor, " k"], names: list[str]) -> Score:
-        """Undoes `vector`; `names` are the keys of `stats`, in order."""
-        pairs = vector.view(-1, 2)
-        return Score(pairs[0, 0], pairs[0, 1], {name: (p[0], p[1]) for name, p in zip(names, pairs[1:], strict=True)})
+    def nothing() -> Score:
+        """The score of no prediction."""
+        return Score(torch.zeros((), dtype=torch.double), torch.zeros((), dtype=torch.double))
+
+    def __add__(self, other: Score) -> Score:
+        """Sums are added, rows follow those that were there. Both have the same, or one has none."""
+        stats = {**self.stats, **other.stats}
+        for name in self.stats.keys() & other.stats.keys():
+            (one, count), (another, its) = self.stats[name], other.stats[name]
+            stats[name] = one + another, count + its
+        rows = {name: self.rows.get(name, ()) + other.rows.get(name, ()) for name in {**self.rows, **other.rows}}
+        return Score(self.loss_sum + other.loss_sum, self.count + other.count, stats, rows)
+
+    def totals(self, device: torch.device | str | None = None) -> Score:
+        """The same to be added up: detached, in float64, on a device or where it is."""
+
+        def total(value: Tensor) -> Tensor:
+            return value.detach().to(device or value.device, torch.double)
+
+        stats = {name: (total(value), total(count)) for name, (value, count) in self.stats.items()}
+        rows = {name: tuple(row.detach().to(device or row.device) for row in rows) for name, rows in self.rows.items()}
+        return Score(total(self.loss_sum), total(self.count), stats, rows)
+
+    def vector(self) -> Float[Tensor, " k"]:
+        """All sums and counts, detached, in float64, one after the other."""
+        pairs = [(self.loss_sum, self.count), *self.stats.values()]
+        return torch.cat([value.detach().double().flatten() for pair in pairs for value in pair])
 
     def mean_loss(self) -> float:
         return float(self.loss_sum.detach() / self.count) if self.count else float("nan")
@@ -78,6 +98,9 @@ class Objective(nn.Module, ABC):
 
     labels: tuple[str, ...] = ()
     """Names of the data that this objective needs besides those it reads."""
+
+    slice_names: tuple[str, ...] = ()
+    """Names of the data by whose classes its metrics are given besides those of all. It applies without them, too."""
 
     uses_reference: bool = False
     """Whether it compares with the model as it was at the start of the run: `reference`."""
@@ -139,8 +162,9 @@ class Objective(nn.Module, ABC):
         return all(name in names for name in self.needs)
 
     @abstractmethod
-    def count(self, batch: Batch) -> Int[Tensor, ""]:
-        """The number of predictions in the batch, before the forward pass; equals the score's count."""
+    def count(self, batch: Batch) -> Num[Tensor, ""]:
+        """The number of predictions in the batch, or the sum of their weights, before the forward pass; equals the
+        score's count."""
 
     @abstractmethod
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:

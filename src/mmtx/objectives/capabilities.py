@@ -1,6 +1,6 @@
 """What an objective may offer besides its loss: a method that is there, or is not."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -24,6 +24,24 @@ class Prepares(Protocol):
             batch: as the data have it.
             generator: on the batch's device; in training a function of seed, step and rank, in evaluation the same for
                 every batch, every time.
+        """
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """Fits something to the training part of the data before the first step of a run: the mean of its target, how
+    frequent classes are. What it finds are buffers, so that checkpoints hold it; a run that continues has them from
+    there.
+
+    Attributes:
+        fitted_names: what of the data it reads; empty where it fits nothing.
+    """
+
+    fitted_names: tuple[str, ...]
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Args:
+        batches: every training sample once, on the host, with the names that it reads.
         """
 
 
@@ -88,4 +106,16 @@ class Shows(Protocol):
             batch: what the examples were made from.
             examples: one for each sample.
             stem: ``samples/<objective>_step<step>``, to which names of files add a suffix: .jsonl, .png, .gif.
+        """
+
+
+@runtime_checkable
+class Plots(Protocol):
+    """Draws many predictions in one picture, beside the few that `examples` shows."""
+
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Args:
+        model: in eval mode.
+        batch: the first whole one of an evaluation.
+        path: of the picture.
         """

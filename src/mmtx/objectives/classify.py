@@ -1,27 +1,30 @@
 """Classification of a whole sample."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float, Num, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
-from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_spec
+from mmtx.objectives.class_targets import class_target
+from mmtx.objectives.class_weights import balanced_weights, given_weights
 from mmtx.objectives.pooling import Pool
+from mmtx.objectives.slices import Slices
 from mmtx.tokens import HiddenStates
 
 
 class Classify(Objective):
-    """One class per sample, predicted from its pooled hidden states.
+    """The class of a sample, or all of its labels, predicted from its pooled hidden states.
 
     Args:
-        label: name of the data whose field ``class`` is predicted.
+        label: name of the data whose field is predicted: ``class``, one for each sample (see `OneClass`), or
+            ``labels``, a bool for each class (see `SeveralLabels`).
         pool: from tokens to one vector.
         pooler: a linear map and tanh before the head (as in BERT).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
@@ -29,9 +32,11 @@ class Classify(Objective):
             arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
             map is mixing pixels before it.
         dropout: before the head.
+        class_weights: what each class counts for in the loss, the sum of w * loss over that of w, as torch has it;
+            ``{class: w}``, 1 for the others; balanced: inversely proportional to how often classes occur in training;
+            null: all alike.
+        slices: names of the data with classes, for each of which the metrics are given as well (see `Slices`).
     """
-
-    directions = known("accuracy")
 
     def __init__(
         self,
@@ -45,53 +50,62 @@ class Classify(Objective):
         label_smoothing: float,
         mixup: float,
         dropout: float,
+        class_weights: Literal["balanced"] | dict[Any, Any] | None,
+        slices: list[str],
     ) -> None:
         super().__init__(weight=weight)
         spec = required_spec(label, specs, "label")
-        if "class" not in spec.fields or not spec.fields["class"].num_classes:
-            raise InvalidValue("label", label, "has no field 'class' with num_classes")
+        self.target, self.names = class_target(label, spec), class_names(spec)
         check_fraction("label_smoothing", label_smoothing)
-        check_at_least("mixup", mixup, 0)
-        ragged = [name for name in model.names if any(f.ragged for f in model.tokenizer(name).spec.fields.values())]
-        if mixup and ragged:
-            raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
-        if mixup and model.encoded:
-            raise InvalidValue("mixup", mixup, f"would not mix {model.encoded[0]}, which is encoded", "0")
+        _check_mixup(mixup, model)
         pool.check(model)
         self.labels, self.reads = (label,), pool.names
         self.label, self.pool = label, pool
         self.label_smoothing, self.mixup = label_smoothing, mixup
-        self.names, self.coded = spec.class_names, {"head.weight": label, "head.bias": label}
+        self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
+        self.directions = self.slices.directions({**self.target.directions, **type(self).directions})
+        self.coded = {"head.weight": label, "head.bias": label}
+        self.fitted_names = (label,) if class_weights == "balanced" else ()
+        self.class_weights: Tensor | None
+        self.register_buffer("class_weights", _initial_weights(class_weights, self.names))
         dim = model.backbone.dim
         self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(dim, spec.fields["class"].num_classes)
+        self.head = nn.Linear(dim, len(self.names))
         for part in (self.pooler, self.head):
             initialise(part, std=model.backbone.init_std)
 
-    def count(self, batch: Batch) -> Int[Tensor, ""]:
-        return batch.present(self.label).sum()
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Balances the weights of classes by how often these occur."""
+        members = torch.zeros(len(self.names), dtype=torch.long)
+        for batch in batches:
+            members += self.target.members(self._truth(batch)[batch.present(self.label)]).cpu()
+        assert self.class_weights is not None
+        self.class_weights.copy_(balanced_weights(members))
+
+    def count(self, batch: Batch) -> Num[Tensor, ""]:
+        return (self._weights(batch) * batch.present(self.label)).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        target, present = batch[self.label]["class"], batch.present(self.label)
+        truth, real = self._truth(batch), batch.present(self.label)
         share = self._shares(model, batch)
         logits = self._classify(model(batch) if share is None else _mixed(model, batch, share))
-        loss = self._loss(logits, target)
+        loss = self._loss(logits, truth)
         if share is not None:
-            loss = share * loss + (1 - share) * self._loss(logits, target.flip(0))
-        right = (logits.argmax(-1) == target) & present
-        count = present.sum()
-        return Score((loss * present).sum(), count, {"accuracy": (right.sum(), count)})
+            loss = share * loss + (1 - share) * self._loss(logits, truth.flip(0))
+        stats = self.slices.sums(batch, self.target.sums(logits, truth, real), real, training=self.training)
+        rows = {} if self.training else self.target.rows(logits, truth, real)
+        rows |= self.slices.rows(batch) if rows else {}
+        return Score((loss * real).sum(), self.count(batch), stats, rows)
 
     def metrics(self, score: Score) -> dict[str, float]:
-        return {"loss": score.mean_loss(), "accuracy": score.ratio("accuracy")}
+        return {"loss": score.mean_loss(), **self.slices.metrics(score, self.target.metrics)}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        predicted = self.logits(model, batch).argmax(-1).tolist()
-        truth, present = batch[self.label]["class"].tolist(), batch.present(self.label).tolist()
+        predicted, truth = self.target.chosen(self.logits(model, batch)), self._truth(batch)
         return [
-            Example(self._name(p), self._name(t), p == t) if labelled else Example(self._name(p), "")
-            for p, t, labelled in zip(predicted, truth, present, strict=True)
+            Example(self._named(p), self._named(t), bool((p == t).all())) if labelled else Example(self._named(p), "")
+            for p, t, labelled in zip(predicted, truth, batch.present(self.label).tolist(), strict=True)
         ]
 
     def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
@@ -105,9 +119,16 @@ class Classify(Objective):
         """The input of the head."""
         return self.pooler(self.pool(states))
 
-    def _loss(self, logits: Float[Tensor, "B classes"], target: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    def _truth(self, batch: Batch) -> Shaped[Tensor, "B *classes"]:
+        return batch[self.label][self.target.field]
+
+    def _weights(self, batch: Batch) -> Num[Tensor, " B"]:
+        """What each sample counts for, if it is labelled."""
+        return self.target.weights(self._truth(batch), self.class_weights)
+
+    def _loss(self, logits: Float[Tensor, "B classes"], truth: Shaped[Tensor, "B *classes"]) -> Float[Tensor, " B"]:
         smoothing = self.label_smoothing if self.training else 0.0
-        return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
+        return self.target.loss(logits, truth, smoothing, self.class_weights)
 
     def _shares(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"] | None:
         """The weight of each sample in its mix with its partner, the sample as far from the other end of the batch: 1
@@ -122,8 +143,30 @@ class Classify(Objective):
         share = torch.distributions.Beta(concentration, concentration).sample()
         return torch.where(mixed, share, 1.0)
 
-    def _name(self, index: int) -> str:
-        return self.names[index] if self.names else str(index)
+    def _named(self, values: Shaped[Tensor, "*classes"]) -> str:
+        return ", ".join(self.names[code] for code in self.target.codes(values)) or "none"
+
+
+def class_names(spec: Spec) -> tuple[str, ...]:
+    """Of a name with a field ``class`` or ``labels``; their codes where they have no names."""
+    count = next(field.num_classes for key, field in spec.fields.items() if key in ("class", "labels"))
+    return spec.class_names or tuple(map(str, range(count or 0)))
+
+
+def _initial_weights(
+    given: Literal["balanced"] | dict[Any, Any] | None, names: tuple[str, ...]
+) -> Float[Tensor, " classes"] | None:
+    """Those of the config; all alike until they are balanced."""
+    return None if given is None else given_weights({} if given == "balanced" else given, names)
+
+
+def _check_mixup(mixup: float, model: MultimodalTransformer) -> None:
+    check_at_least("mixup", mixup, 0)
+    ragged = [name for name in model.names if any(f.ragged for f in model.tokenizer(name).spec.fields.values())]
+    if mixup and ragged:
+        raise InvalidValue("mixup", mixup, f"mixes tokens place by place, and {ragged[0]} has unequal lengths", "0")
+    if mixup and model.encoded:
+        raise InvalidValue("mixup", mixup, f"would not mix {model.encoded[0]}, which is encoded", "0")
 
 
 def _mixed(model: MultimodalTransformer, batch: Batch, share: Float[Tensor, " B"]) -> HiddenStates:

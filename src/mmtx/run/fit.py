@@ -9,7 +9,7 @@ from typing import Any
 from mmtx.config.construct import construct
 from mmtx.config.redaction import redacted
 from mmtx.errors import InvalidValue
-from mmtx.experiment import Experiment
+from mmtx.experiment import Experiment, fit_objectives
 from mmtx.process.launch import launch
 from mmtx.run.checkpoint_content import contents
 from mmtx.run.directory import RunDirectory
@@ -39,6 +39,8 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         report = initialise_from(experiment.learner, config["init_from"], config["plugins"], config)
         if launch().is_main:
             print(report, flush=True)
+    if saved is None:
+        fit_objectives(experiment.learner, config, experiment.data.source)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     if saved is not None:
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])

@@ -14,7 +14,8 @@ from mmtx.objectives.base import Score
 def count_predictions(
     learner: Learner, prepared: Sequence[Mapping[str, Batch]], device: torch.device
 ) -> Float[Tensor, " objectives"]:
-    """How many predictions the micro-batches of this rank hold for each objective, before any is made.
+    """How many predictions the micro-batches of this rank hold for each objective, or the sum of their weights, before
+    any is made.
 
     Args:
         prepared: of each micro-batch, what `Learner.prepare` gives.
@@ -34,7 +35,9 @@ def normalised_loss(
     over ranks afterwards, hence the factor."""
     count_of = dict(zip(learner.objectives, counts, strict=True))
     losses = [
-        learner.objective(name).weight * score.loss_sum * (num_ranks / count_of[name].clamp(min=1))
+        learner.objective(name).weight
+        * score.loss_sum
+        * (num_ranks / torch.where(count_of[name] > 0, count_of[name], 1))
         for name, score in scores.items()
     ]
     return torch.stack(losses).sum()

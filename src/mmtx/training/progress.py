@@ -8,7 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
-SHOWN = ("accuracy", "exact_match", "perplexity", "wer", "return", "success_rate")
+SHOWN = ("accuracy", "exact_match", "perplexity", "wer", "return", "success_rate", "r2", "mAP")
 SECONDS_BETWEEN_LINES = 10.0
 
 

@@ -19,7 +19,7 @@ NUM_TEST = 5
 
 
 class FSDD(Recordings):
-    """Names: ``audio``, ``text`` (the digit's English name), ``label`` (the digit).
+    """Names: ``audio``, ``text`` (the digit's English name), ``label`` (the digit), ``speaker``, for slices.
 
     `path` holds files ``{digit}_{speaker}_{index}.wav``, none of which may be both in training and test; other files
     are skipped, and a line on stderr names them; other WAV files are an error. With the official split, indices 0 to 4
@@ -72,6 +72,7 @@ class FSDD(Recordings):
             vocabulary=vocabulary,
             sound=sound,
             in_memory=True,
+            speakers=self.fitted.classes("speaker", sorted({one.speaker for one in spoken}), closed=False),
         )
 
 
@@ -84,7 +85,7 @@ class _Spoken:
 
     @property
     def recording(self) -> Recording:
-        return Recording(self.file, NAMES[self.digit], self.digit)
+        return Recording(self.file, NAMES[self.digit], self.digit, self.speaker)
 
 
 def _listed(folder: Path) -> list[_Spoken]:

@@ -29,11 +29,13 @@ class Recording:
         file: the sound file.
         text: what is said; None where no recording of the dataset has a text.
         label: its class; None where no recording of the dataset has one.
+        speaker: who speaks; None where that is not known.
     """
 
     file: Path
     text: str | None
     label: int | None
+    speaker: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,8 @@ class SoundKeys:
 
 
 class Recordings(ItemSource):
-    """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes.
+    """Names: ``audio``; ``text`` where recordings have texts; ``label`` where they have classes; ``speaker``, for
+    slices, where speakers are known.
 
     Args:
         train: training recordings.
@@ -90,6 +93,7 @@ class Recordings(ItemSource):
         vocabulary: of the texts, fitted to those of the training part.
         sound: of every waveform.
         in_memory: decode all at the start and keep them; otherwise each when its sample is read.
+        speakers: in the order of their codes; recordings of others lack the name.
     """
 
     def __init__(
@@ -102,9 +106,10 @@ class Recordings(ItemSource):
         vocabulary: TextVocabulary,
         sound: SoundKeys,
         in_memory: bool,
+        speakers: Sequence[str] = (),
     ) -> None:
         self.items, self._class_names = {"train": train, "val": val, "test": test}, class_names
-        self._sound = sound
+        self._sound, self._speakers = sound, tuple(speakers)
         self._waveforms = self._read_all([*train, *val, *test]) if in_memory else {}
         self.vocabulary, self._longest_text = vocabulary, 0
         held_out = [recording.text for recording in [*val, *test] if recording.text is not None]
@@ -120,6 +125,8 @@ class Recordings(ItemSource):
             specs["text"] = text_spec(self.vocabulary, self._longest_text)
         if self._class_names is not None:
             specs["label"] = class_spec(self._class_names)
+        if self._speakers:
+            specs["speaker"] = class_spec(self._speakers)
         return specs
 
     def sample(self, item: Recording, split: str) -> Sample:
@@ -129,6 +136,8 @@ class Recordings(ItemSource):
             sample["text"] = {"ids": torch.tensor(self.vocabulary.encode_marked(item.text))}
         if item.label is not None:
             sample["label"] = {"class": torch.tensor(item.label)}
+        if item.speaker in self._speakers:
+            sample["speaker"] = {"class": torch.tensor(self._speakers.index(item.speaker))}
         return sample
 
     def _read_all(self, recordings: Sequence[Recording]) -> dict[Path, Tensor]:

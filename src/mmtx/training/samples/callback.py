@@ -12,7 +12,7 @@ from mmtx.batch import Batch
 from mmtx.environment import Playable
 from mmtx.errors import check_at_least
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import Shows
+from mmtx.objectives.capabilities import Plots, Shows
 from mmtx.objectives.shown import show_examples
 from mmtx.process.stopping import track
 from mmtx.training.lightning_module import MultimodalModule
@@ -24,8 +24,8 @@ NUM_FILMED = 2
 
 
 class Samples(Callback):
-    """Writes some predictions beside the truth, after the run and every so many validations; of a model that acts, its
-    episodes as well, after the test.
+    """Writes some predictions beside the truth, after the run and every so many validations, and a picture of all those
+    of a batch where an objective plots them; of a model that acts, its episodes as well, after the test.
 
     Predictions are shown as `show_examples` does, unless an objective shows them itself. Loggers get all files.
 
@@ -82,13 +82,14 @@ class Samples(Callback):
 
     def _write_part(self, trainer: pl.Trainer, module: MultimodalModule, part: str, batch: Batch) -> None:
         real = (batch.ids >= 0).nonzero()[:, 0] if batch.ids is not None else torch.arange(len(batch))
+        batch = batch.select(real).to(module.device)
         spread = torch.linspace(0, len(real) - 1, min(self.num_samples, len(real))).round().long()
-        batch = batch.select(real[spread]).to(module.device)
         learner = module.learner
         was_training = learner.training
         learner.eval()
         with torch.no_grad(), module.averaged(), trainer.precision_plugin.forward_context():
-            self._show(trainer, learner, part, batch)
+            self._show(trainer, learner, part, batch.select(spread))
+            self._plot(trainer, learner, part, batch)
         learner.train(was_training)
 
     def _show(self, trainer: pl.Trainer, learner: Learner, part: str, batch: Batch) -> None:
@@ -103,6 +104,14 @@ class Samples(Callback):
             show = objective.show if isinstance(objective, Shows) else show_examples
             if of_objective or isinstance(objective, Shows):
                 _log(trainer, show(learner.model, batch, of_objective, stem))
+
+    def _plot(self, trainer: pl.Trainer, learner: Learner, part: str, batch: Batch) -> None:
+        for name in learner.applying(batch):
+            objective, plot = learner.objective(name), _named(part, f"{name}_plot")
+            if isinstance(objective, Plots):
+                path = Path(trainer.default_root_dir) / "samples" / f"{plot}_step{trainer.global_step:06d}.png"
+                objective.plot(learner.model, batch, path)
+                _log(trainer, [path])
 
 
 def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:

@@ -1,0 +1,163 @@
+"""Regression: numbers of a sample, or of each step of a series."""
+
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Num
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Field, Spec
+from mmtx.errors import InvalidValue
+from mmtx.metric_directions import known
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.init import initialise
+from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.number_metrics import number_metrics, number_sums
+from mmtx.objectives.pooling import Pool
+from mmtx.objectives.scatter import draw_scatter
+from mmtx.objectives.slices import Slices
+from mmtx.objectives.standard_scale import StandardScale
+from mmtx.tokens import HiddenStates
+
+LOSSES: dict[str, Callable[..., Tensor]] = {
+    "squared": partial(F.mse_loss, reduction="none"),
+    "absolute": partial(F.l1_loss, reduction="none"),
+    "huber": partial(F.huber_loss, reduction="none", delta=1.0),
+}
+"""Of a standardised number. Huber's turns from squared to absolute at one standard deviation."""
+
+
+class Regression(Objective):
+    """A number, a vector of them, or either for each step of a series.
+
+    Numbers of a sample are predicted from its pooled hidden states; those of a step from the hidden states of that step
+    of `read`: their mean, where there are several. The target is standardised by the training part, number by number,
+    and the loss is the mean over all real numbers. Metrics are those of `number_metrics`, in the target's own units.
+
+    Args:
+        target: name of the data whose field ``values`` is predicted: ``()``, ``(size,)``, or with an axis of steps
+            before. It is not in the set.
+        read: name of the set that has a position for each step of the target; null: the target is of whole samples.
+        pool: from tokens to one vector, where the target is of whole samples.
+        loss: squared, absolute, or Huber's (1964, Ann. Math. Statist. 35, 73): squared up to 1, absolute beyond.
+        dropout: before the head.
+        slices: names of the data with classes, for each of which the metrics are given as well (see `Slices`).
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        target: str,
+        read: str | None,
+        pool: Pool,
+        loss: Literal["squared", "absolute", "huber"],
+        dropout: float,
+        slices: list[str],
+    ) -> None:
+        super().__init__(weight=weight)
+        field = _numbers(target, specs, model)
+        self.tokens_per_step = _tokens_per_step(read, target, field, model)
+        pool.check(model)
+        self.target, self.read, self.pool, self.loss = target, read, pool, LOSSES[loss]
+        self.labels, self.reads = (target,), pool.names if read is None else (read,)
+        self.fitted_names = (target,)
+        self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
+        self.directions = self.slices.directions({**known("mae", "rmse", "r2"), **type(self).directions})
+        self.size = (*field.shape[field.ragged :], 1)[0] or 1
+        self.scale = StandardScale(self.size)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(model.backbone.dim, self.size)
+        initialise(self.head, std=model.backbone.init_std)
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Takes the mean and the standard deviation of the target."""
+        self.scale.fit(self._true(batch)[self._real(batch)].cpu() for batch in batches)
+
+    def count(self, batch: Batch) -> Num[Tensor, ""]:
+        return batch.lengths[self.target].sum() * self.size
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        true, real = self.scale(self._true(batch)), self._real(batch)
+        scaled = self.predict(model(batch), true.shape[1]).float()
+        loss = torch.where(real[..., None], self.loss(scaled, true.float()), 0.0).sum()
+        stats = self.slices.sums(batch, number_sums(scaled, true, real), real.any(1), training=self.training)
+        return Score(loss, self.count(batch), stats)
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        own = self.slices.metrics(score, lambda part: number_metrics(part.stats, self.scale.deviation))
+        return {"loss": score.mean_loss(), **own}
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        predicted, true = self.values(model, batch), self._true(batch)
+        lengths = batch.lengths[self.target].tolist()
+        shown = predicted.shape[1] if self.read is None else 0  # of samples whose truth is not known
+        return [
+            Example(_written(own[: length or shown]), _written(its[:length]))
+            for own, its, length in zip(predicted, true, lengths, strict=True)
+        ]
+
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Predicted numbers against true ones."""
+        real, several = self._real(batch), [f"{self.target} {number}" for number in range(self.size)]
+        predicted, true = self.values(model, batch)[real], self._true(batch)[real]
+        draw_scatter(predicted, true, several if self.size > 1 else [self.target], path)
+
+    def values(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B steps size"]:
+        """Predicted numbers, in the units of the target; of whole samples, one step."""
+        return self.scale.back(self.predict(model(batch), self._true(batch).shape[1]).double())
+
+    def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
+        """Predicted numbers, standardised, of the first steps of each sample."""
+        if self.read is None:
+            return self.head(self.dropout(self.pool(states)))[:, None]
+        hidden = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
+        steps = F.pad(hidden, (0, 0, 0, num_steps - hidden.shape[1]))  # a negative padding cuts
+        return self.head(self.dropout(steps))
+
+    def _true(self, batch: Batch) -> Float[Tensor, "B steps size"]:
+        return batch[self.target]["values"].reshape(len(batch), -1, self.size)
+
+    def _real(self, batch: Batch) -> Bool[Tensor, "B steps"]:
+        lengths = batch.lengths[self.target]
+        return torch.arange(self._true(batch).shape[1], device=lengths.device) < lengths[:, None]
+
+
+def _numbers(target: str, specs: Mapping[str, Spec], model: MultimodalTransformer) -> Field:
+    """The field that is predicted."""
+    field = required_spec(target, specs, "target").fields.get("values")
+    if field is None or not field.dtype.is_floating_point:
+        raise InvalidValue("target", target, "has no field 'values' of numbers")
+    if len(field.shape) - field.ragged > 1:
+        raise InvalidValue("target", target, f"has values of {field.shape}; a number or a vector can be predicted")
+    if target in model.names:
+        rest = ",".join(name for name in model.names if name != target)
+        raise InvalidValue("target", target, f"is in the set, and would only be read off; modality=[{rest}]")
+    return field
+
+
+def _tokens_per_step(read: str | None, target: str, field: Field, model: MultimodalTransformer) -> int:
+    """Checks that `read` has steps exactly if the target has, and as many."""
+    if read is None:
+        if field.ragged:
+            which = f"read=NAME, of {', '.join(model.names)}"
+            raise InvalidValue("read", "null", f"predicts one value of a sample, and {target} has one a step", which)
+        return 1
+    required_name(read, model.names, "modality of the set", "read")
+    if not field.ragged:
+        raise InvalidValue("read", read, f"predicts a value a step, and {target} has one of a sample", "null")
+    tokenizer = model.tokenizer(read)
+    if tokenizer.spec.max_length != field.max_length:
+        problem = f"has up to {tokenizer.spec.max_length} steps in the data, and {target} {field.max_length}"
+        raise InvalidValue("read", read, problem)
+    return int(tokenizer.num_tokens(torch.ones(1, dtype=torch.long)))
+
+
+def _written(steps: Float[Tensor, "steps size"]) -> str:
+    return "; ".join(" ".join(f"{value:.4g}" for value in step) for step in steps.tolist())
