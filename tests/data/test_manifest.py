@@ -40,6 +40,8 @@ ROWS = [
     {"picture": png(i), "sound": wav(i), "text": f"number {i % 7}", "kind": "abc"[i % 3], "x": i * 10.0, "y": -i * 1.5}
     for i in range(40)
 ]
+for i, row in enumerate(ROWS):
+    row |= {"z": i % 5 + 0.25, "age": i % 60}
 
 
 def rows(*columns: str) -> list[dict[str, Any]]:
@@ -76,6 +78,10 @@ CASES = {
     "pictures, texts and classes": (
         {"image": "picture", "text": "text", "label": "kind"},
         ["modality=[image,text]", "objective=[classify]"],
+    ),
+    "numbers": (
+        {"state": ["x", "y", "z"], "target": "age"},
+        ["modality=[state]", "objective=[regression]"],
     ),
     "numbers with classes": ({"state": ["x", "y"], "label": "kind"}, ["modality=[state]", "objective=[classify]"]),
 }
@@ -195,7 +201,7 @@ def test_several_labels(form: str, tmp_path: Path) -> None:
         columns, more = {"label": ["a", "b", "c"]}, [*more, "data.kinds.label=labels"]
     source = source_of(tmp_path, table, columns, *more)
     assert source.specs["label"].class_names == ("a", "b", "c")
-    found = [source.train()[i]["label"]["labels"].tolist() for i in range(4)]
+    found = [source.train()[i]["label"]["labels"].int().tolist() for i in range(4)]
     assert found == [[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 1]]
     contracts.check_source(source)
 

@@ -199,8 +199,8 @@ def test_a_large_text_is_fitted_and_encoded_once(tmp_path, monkeypatch):
     plain = made(BPE(vocab_size=270, path=None))
     monkeypatch.setattr(text_files, "KEPT_CHARS", 1000)
     first = made(BPE(vocab_size=270, path=None))
-    monkeypatch.setattr(BPE, "fit", None)
-    monkeypatch.setattr(BPE, "encode", None)
+    for method in ("fit", "encode"):
+        monkeypatch.setattr(BPE, method, lambda *_, **__: pytest.fail("it is done again"))
     again = made(BPE(vocab_size=270, path=None))
     for source in (first, again):
         assert source.specs["text"].vocabulary.state() == plain.specs["text"].vocabulary.state()
@@ -208,5 +208,5 @@ def test_a_large_text_is_fitted_and_encoded_once(tmp_path, monkeypatch):
             plain.train()[i]["text"]["ids"].tolist() for i in (0, 9)
         ]
     file.write_text("Another text.\n" * 100)
-    with pytest.raises(TypeError):
+    with pytest.raises(pytest.fail.Exception, match="it is done again"):
         made(BPE(vocab_size=270, path=None))

@@ -12,7 +12,7 @@ from mmtx.data.files.lists import Lists
 from mmtx.data.manifest.files import FileColumn, read_fields
 from mmtx.data.manifest.kind import is_missing
 from mmtx.data.manifest.numbers import Shape
-from mmtx.data.specs import class_spec, text_spec
+from mmtx.data.specs import class_spec, labels_spec, text_spec
 from mmtx.data.tables.rows import Rows
 
 
@@ -68,17 +68,14 @@ class Classes(Name):
 
     @property
     def spec(self) -> Spec:
-        if not self._several:
-            return class_spec(self._names)
-        count = len(self._names)
-        return Spec({"labels": Field((count,), torch.long, num_classes=count)}, class_names=self._names)
+        return labels_spec(self._names) if self._several else class_spec(self._names)
 
     def fields(self, row: int, split: str) -> dict[str, Tensor] | None:
         codes = self._code_of[torch.from_numpy(self._codes[row]).long()]
         if not self._several:
             return {"class": codes[0]} if len(codes) else None
-        labels = torch.zeros(len(self._names), dtype=torch.long)
-        labels[codes] = 1
+        labels = torch.zeros(len(self._names), dtype=torch.bool)
+        labels[codes] = True
         return {"labels": labels}
 
 
