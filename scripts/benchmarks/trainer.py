@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightning.pytorch.callbacks import Callback
 
@@ -18,6 +18,7 @@ from mmtx.config.compose import compose
 from mmtx.config.construct import construct
 from mmtx.data.loaders import DataModule
 from mmtx.learner import Learner
+from mmtx.process.cores import cores
 from mmtx.run.metrics_log import MetricsLog
 from mmtx.training.lightning_module import MultimodalModule
 from mmtx.training.progress import Progress
@@ -59,7 +60,12 @@ class Stamps(Callback):
 
 
 def trainer_seconds(
-    learner: Learner, shape: Shape, steps: int, *words: str, wait: Callable[[], object] = lambda: None
+    learner: Learner,
+    shape: Shape,
+    steps: int,
+    *words: str,
+    wait: Callable[[], object] = lambda: None,
+    num_workers: int | Literal["auto"] = 0,
 ) -> list[float]:
     """Seconds of each step but the first few."""
     config = compose(["optim.lr=1e-4", *words])
@@ -70,10 +76,11 @@ def trainer_seconds(
         seed=0,
         batch_size=shape.rows,
         eval_batch_size=None,
-        num_workers=0,
+        num_workers=num_workers,
         packing=False,
         on_bad_sample="raise",
         max_bad_share=0,
+        cores=cores(),
     )
     module = MultimodalModule(
         learner=learner,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -166,17 +166,17 @@ class Batch:
 
     def select(self, index: slice | Int[Tensor, " rows"]) -> Batch:
         """Some samples of the batch, in any order, any number of times; no longer packed."""
-        return replace(self, host_lengths=None)._map(lambda tensor: tensor[index])
+        return replace(self, host_lengths=None).map(lambda tensor: tensor[index])
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
-        return self._map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
+        return self.map(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
     def share_memory(self) -> Batch:
         """The same batch in memory that processes share."""
-        return self._map(Tensor.share_memory_)
+        return self.map(Tensor.share_memory_)
 
     def pin_memory(self) -> Batch:
-        return self._map(lambda tensor: tensor.pin_memory())
+        return self.map(lambda tensor: tensor.pin_memory())
 
     def in_use_on(self, stream: torch.cuda.Stream) -> Batch:
         """The same batch, whose memory is used again no sooner than a stream is done with it: not the one that it was
@@ -186,9 +186,16 @@ class Batch:
             tensor.record_stream(stream)
             return tensor
 
-        return self._map(use)
+        return self.map(use)
 
-    def _map(self, move: Any) -> Batch:
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All but `host_lengths`."""
+        of_fields = [value for fields in self.fields.values() for value in fields.values()]
+        return [*of_fields, *self.lengths.values(), *([] if self.ids is None else [self.ids])]
+
+    def map(self, move: Callable[[Any], Any]) -> Batch:
+        """The same batch with each tensor as `move` makes it, but `host_lengths`."""
         return Batch(
             {name: {key: move(value) for key, value in fields.items()} for name, fields in self.fields.items()},
             {name: move(lengths) for name, lengths in self.lengths.items()},

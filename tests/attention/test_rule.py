@@ -12,7 +12,7 @@ from random_sets import Group, RandomSet, examples, group, random_sets, windows
 from torch import Tensor
 
 from mmtx.attention.flex import Flex
-from mmtx.attention.kernels import Causal, Dense, Full, Rendering
+from mmtx.attention.kernels import KEYS, Causal, Dense, Full, OneQuery, Rendering
 from mmtx.attention.per_segment import PerSegment
 from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.tokens import TokenSet, pack
@@ -91,6 +91,29 @@ def test_renderings_follow_the_rule(random_set: RandomSet, window: int | None, d
     if queries is not None:
         connectivity = connectivity.tail(queries)
     assert_equals_rule(connectivity.render(window), connectivity, random_set.num_samples, window, seed=0)
+
+
+@examples(50)
+@given(random_sets(), windows, st.data())
+def test_a_query_whose_place_the_host_does_not_know(
+    random_set: RandomSet, window: int | None, data: st.DataObject
+) -> None:
+    """It attends as the rule has it, over a cache that has room for more keys than there are tokens."""
+    connectivity = random_set.join().connectivity
+    rows, length = connectivity.reference(window).shape[:2]
+    column = data.draw(st.integers(0, length - 1))
+    at, generator = connectivity.at(torch.tensor([column])), torch.Generator().manual_seed(column)
+    assert at.query_position.equal(connectivity.position[:, [column]])
+    rendering = at.render(window)
+    assert isinstance(rendering, OneQuery)
+    room = rendering.scores.shape[3]
+    assert room % KEYS == 0 and 0 <= room - length < KEYS
+    q, bias = (torch.randn(*shape, generator=generator) for shape in ((rows, 2, 1, 8), (1, 2, 1, length)))
+    k, v = torch.randn(2, rows, 2, room, 8, generator=generator)
+    allowed = connectivity.reference(window)[:, [column]]
+    for own, padded in ((None, None), (bias, rendering.padded(bias))):
+        expected = by_hand(q, k[:, :, :length], v[:, :, :length], allowed, own, None)
+        torch.testing.assert_close(rendering.attend(q, k, v, bias=padded), expected, atol=1e-5, rtol=1e-5)
 
 
 @examples(60)

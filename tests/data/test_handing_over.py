@@ -10,6 +10,7 @@ import pytest
 import torch
 from test_sampler import module, training
 
+from mmtx.data import worker
 from mmtx.data.worker import CurrentSamples, start_workers
 from mmtx.errors import UserError
 
@@ -48,7 +49,23 @@ def test_no_folder_at_all_is_a_line(no_folder_yet, monkeypatch):
 NO_ROOM = r"through shared memory, and there is none left \(.*No space left on device.*\): make /dev/shm larger"
 
 
+@pytest.mark.parametrize("most", [0, worker.SMALL], ids=["shared", "by value"])
+@pytest.mark.parametrize("packing", [False, True])
+def test_batches_arrive_as_they_were_made(most, packing, monkeypatch):
+    monkeypatch.setattr(worker, "SMALL", most)  # a worker has it too
+    loaders = (module(num_workers=n, packing=packing) for n in (0, 1))
+    alone, other = (list(d.train_loader(num_steps=3, accumulate=2, rank=0, num_ranks=1)) for d in loaders)
+    assert len(alone) == len(other) == 3
+    for made, arrived in zip(alone, other, strict=True):
+        for one, same in zip(made, arrived, strict=True):
+            assert len(one.tensors) == len(same.tensors) == 5 and all(map(torch.equal, one.tensors, same.tensors))
+            assert (one.part, one.full, one.is_packed) == (same.part, same.full, same.is_packed)
+            assert same.is_packed == packing and same.tensors[0].is_shared() == (most == 0)
+            assert not packing or all(same.host_lengths[name].equal(one.lengths[name]) for name in one.lengths)
+
+
 def test_no_room_for_a_batch_is_a_line_at_once(monkeypatch):
+    monkeypatch.setattr(worker, "SMALL", 0)
     data = module(num_workers=1)
 
     def full(tensor):

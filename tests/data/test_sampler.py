@@ -57,6 +57,7 @@ def module(
     num_workers=0,
     names=("number", "noise"),
     on_bad_sample="raise",
+    packing=False,
 ):
     return DataModule(
         source=source or Noisy(),
@@ -65,7 +66,7 @@ def module(
         batch_size=batch_size,
         eval_batch_size=eval_batch_size,
         num_workers=num_workers,
-        packing=False,
+        packing=packing,
         on_bad_sample=on_bad_sample,
         max_bad_share=0.5,
     )

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache as computed_once
 from itertools import product
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -28,8 +31,10 @@ from builders import (
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding import text_decoder
 from mmtx.decoding.beam_search import Hypothesis, beam_search, check_search
 from mmtx.decoding.generate import check_max_new_tokens, generate
+from mmtx.decoding.replayed import Replayed
 from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.errors import InvalidValue
 from mmtx.modalities.text import Text
@@ -74,31 +79,51 @@ class Recorder:
         return scores
 
 
+@contextmanager
+def replaying() -> Iterator[list[Replayed]]:
+    """Steps are computed as a GPU replays them; gives those that were."""
+    steps: list[Replayed] = []
+
+    def recorded(self: Replayed) -> Any:
+        steps.append(self)
+        return SimpleNamespace(replay=lambda: setattr(self, "_hidden", self._step(self._ids, self._column)))
+
+    with patch.object(text_decoder, "can_replay", lambda device: True), patch.object(Replayed, "_recorded", recorded):
+        yield steps
+
+
 def assert_cache_changes_nothing(
     whole: MultimodalTransformer, batch: Batch, name: str = "text", max_new_tokens: int = CONTEXT + 3
 ) -> Tensor:
     """Greedy and sampled, token for token; and the scores that they are drawn from. Gives the first scores."""
+
+    def write(sampling: Sampling, cache: bool) -> tuple[list[list[int]], Tensor]:
+        logits, generator = Recorder(whole, name), torch.Generator().manual_seed(3)
+        keys: dict[str, Any] = {"sampling": sampling, "generator": generator, "cache": cache}
+        written = generate(whole, logits, batch, name, max_new_tokens=max_new_tokens, **keys)
+        return written, torch.stack(logits.scores)
+
     for sampling in (Sampling(temperature=1.0, top_k=8, top_p=0.95), GREEDY):
-        results = []
-        for cache in (True, False):
-            logits = Recorder(whole, name)
-            generator = torch.Generator().manual_seed(3)
-            written = generate(
-                whole,
-                logits,
-                batch,
-                name,
-                max_new_tokens=max_new_tokens,
-                sampling=sampling,
-                generator=generator,
-                cache=cache,
-            )
-            results.append((written, torch.stack(logits.scores)))
-        (cached, cached_scores), (computed, scores) = results
-        assert cached == computed
-        torch.testing.assert_close(cached_scores, scores, atol=1e-4, rtol=1e-4)
+        computed, scores = write(sampling, cache=False)
+        with replaying():
+            replayed = write(sampling, cache=True)
+        for written, found in (write(sampling, cache=True), replayed):
+            assert written == computed
+            torch.testing.assert_close(found, scores, atol=1e-4, rtol=1e-4)
         assert [len(row) for row in computed] == [max_new_tokens] * len(batch)
     return scores[0]
+
+
+def test_a_step_is_recorded_once() -> None:
+    """Until a text is cropped; and a search, whose rows change, goes on without."""
+    whole = model({"text": words()}, backbone(positions=POSITIONS["rotary"]))
+    with replaying() as steps:
+        generate(whole, tied_logits(whole), prompts(3), "text", max_new_tokens=2 * CONTEXT)
+        assert len(steps) == 1
+        beam_search(
+            whole, tied_logits(whole), prompts(3), "text", beam_size=2, length_penalty=0.0, end=99, max_new_tokens=5
+        )
+        assert len(steps) == 1
 
 
 @backbones

@@ -80,7 +80,7 @@ def fake_cuda(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def on_gpu(batch: Batch) -> Batch:
-    return batch._map(lambda tensor: tensor.as_subclass(OnGpu))
+    return batch.map(lambda tensor: tensor.as_subclass(OnGpu))
 
 
 def reads(call: Callable[[], Any]) -> tuple[Any, Counter[str]]:

@@ -4,9 +4,13 @@ A case trains to finite losses. In float32 they are those of the CPU; in other p
 fails and is resumed is, bit for bit, the run that went through, with the kernels of torch that add in a fixed order.
 """
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 from all_pairs import all_pairs, pairs_of
+from benchmarks.gpt import TINY, gpt, random_ids
 from runs import (
     FAMILIES,
     assert_same_numbers,
@@ -17,6 +21,9 @@ from runs import (
     settle,
     straight,
 )
+
+from mmtx.batch import Batch
+from mmtx.decoding.generate import generate
 
 AXES = {
     "family": list(FAMILIES),
@@ -86,6 +93,24 @@ def test_a_killed_run_goes_on_to_the_same_numbers(gpus, tmp_path, monkeypatch):
     settle(tmp_path, monkeypatch)
     case = {"family": "text", **PLAIN}
     assert_same_numbers(straight(case, "gpu", "run"), killed_and_resumed(case, "gpu", "killed"))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("words", [[], ["backbone.compile=true"], ["backbone/positions=rotary", "backbone.window=5"]])
+@pytest.mark.usefixtures("gpus")
+def test_a_recorded_step_writes_the_same(words):
+    """As a CPU and, beyond the context, as without a cache. A second text is written with a graph of its own."""
+    shape = replace(TINY, context=32, vocabulary=11)
+    learner, ids = gpt(shape, *words).eval(), random_ids(shape)[:, :5]
+    expected = [written(learner, batch, cache=False) for batch in (ids, ids.flip(0))]
+    learner.to("cuda")
+    assert [written(learner, batch.to("cuda")) for batch in (ids, ids.flip(0))] == expected
+
+
+def written(learner, ids, cache=True):
+    logits = partial(learner.objective("next_token").head.logits, learner.model)
+    batch = Batch({"text": {"ids": ids}}, {"text": torch.full((len(ids),), ids.shape[1], device=ids.device)}, {})
+    return generate(learner.model, logits, batch, "text", max_new_tokens=40, cache=cache)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -31,7 +31,7 @@ TOKENS, IDS, WIDTH = 36, 50, 16
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of eight tokens, however few scores there are."""
     monkeypatch.setattr(module, "WHOLE", 0)
-    monkeypatch.setattr(module, "CHUNKS", {"cpu": 8})
+    monkeypatch.setattr(module, "ON_CPU", 8)
 
 
 def drawn(dtype: torch.dtype, bias: bool = True) -> tuple[list[Tensor], Tensor]:

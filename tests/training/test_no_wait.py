@@ -85,7 +85,7 @@ def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, mon
 
     def watched(take: Any, batches: list[Batch], index: int) -> None:
         with mode:
-            take([batch._map(lambda tensor: tensor.as_subclass(OnDevice)) for batch in batches], index)
+            take([batch.map(lambda tensor: tensor.as_subclass(OnDevice)) for batch in batches], index)
 
     words = [*words_of(recipe, packing, tmp_path, monkeypatch), "trainer.accelerator=cpu"]
     watch_the_third_step(monkeypatch, tmp_path, words, watched)

@@ -67,9 +67,11 @@ class Device:
         return torch.compiler.set_stance("force_eager") if self.tiny else contextlib.nullcontext()
 
     def time(self, runs: Mapping[str, Callable[[], object]], count: int = 5, turns: int = 4) -> dict[str, Timed]:
-        """Each call takes turns with the others: medians of the means of `count` calls, after three to warm up."""
+        """Each call takes turns with the others: medians of the means of `count` calls, after five to warm up."""
         count, turns = (1, 1) if self.tiny else (count, turns)
         gib = {name: self._peak(run) for name, run in runs.items()}
+        for run in runs.values():
+            run(), run()
         means: dict[str, list[float]] = {name: [] for name in runs}
         for _ in range(turns):
             for name, run in runs.items():

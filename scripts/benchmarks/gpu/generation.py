@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.generation import one_by_one, peer_write, prompt, write
+from benchmarks.generation import peer_write, prompt, write
 from benchmarks.gpt import TINY, Shape, gpt
 from benchmarks.gpu.device import Device, Line
 
@@ -26,15 +26,15 @@ def measured(device: Device) -> Iterator[Line]:
         device.skipped.append("generation by transformers, which is not installed")
     for name, shape in {"tiny": Shape(**{**vars(TINY), "context": 128})}.items() if device.tiny else SHAPES.items():
         new = 4 if device.tiny else NEW
-        learner = gpt(shape).to(device.name, torch.bfloat16).eval()
-        ids = prompt(shape, 0).to(device.name)
-        runs: dict[str, Callable[[], Any]] = {
-            "ours": partial(write, learner, new, ids),
-            "ours, one id at a time": partial(one_by_one, learner, new, ids),
-        }
+        ids, runs = prompt(shape, 0).to(device.name), dict[str, Callable[[], Any]]()
+        for how, words in {"ours": [], "ours, compiled": ["backbone.compile=true"]}.items():
+            learner = gpt(shape, *words).to(device.name, torch.bfloat16).eval()
+            runs[how] = partial(write, learner, new, ids)
         if has_peer:
             runs["transformers"] = partial(theirs(device, shape), new, ids)
-        timed, least = device.time(runs, count=1, turns=3), new * read_bytes(learner) / device.peak_bytes
+        with device.compiled():
+            timed = device.time(runs, count=1, turns=3)
+        least = new * read_bytes(learner) / device.peak_bytes
         for how, each in timed.items():
             beside = timed.get("transformers")
             ratio = each.seconds / beside.seconds if beside else None

@@ -10,7 +10,7 @@ from benchmarks.packing import prefix_lm, ragged_batches
 from mmtx.batch import Batch
 from mmtx.learner import Learner
 
-SHAPE = Shape(layers=8, width=512, heads=8, context=512, rows=64, vocabulary=65)
+SHAPE = Shape(layers=12, width=768, heads=12, context=512, rows=32, vocabulary=65)
 
 
 def measured(device: Device) -> Iterator[Line]:

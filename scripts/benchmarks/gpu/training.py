@@ -40,7 +40,8 @@ def steps_of(device: Device, name: str, shape: Shape) -> Iterator[Line]:
         timed = device.time(runs)
         words = [f"trainer.accelerator={'gpu' if device.is_cuda else 'cpu'}", "trainer.precision=bf16-mixed"]
         for how, learner in learners.items():
-            seconds = statistics.mean(trainer_seconds(learner, shape, 5 if device.tiny else 30, *words))
+            steps, workers = (5, 0) if device.tiny else (45, "auto")
+            seconds = statistics.mean(trainer_seconds(learner, shape, steps, *words, num_workers=workers)[-30:])
             timed[f"ours{how}, through the Trainer"] = Timed(seconds, 0.0)
     for how, each in timed.items():
         yield line(

@@ -17,6 +17,9 @@ Keys = Float[Tensor, "B G M E"]
 Bias = Float[Tensor, "#B H Q M"] | tuple[Any, ...] | None
 """Added to the scores: one tensor for whole rows, or a bias for each part of a rendering that is `InParts`."""
 
+KEYS = 16
+"""Caches have room for a multiple of so many keys."""
+
 BiasOf = Callable[[Int[Tensor, "#B Q 3"], Int[Tensor, "#B M 3"]], Float[Tensor, "#B H Q M"]]
 """Gives the bias of positions of queries and keys."""
 
@@ -74,6 +77,31 @@ class Dense:
         bias = whole(bias)
         mask = self.allowed if bias is None else bias.masked_fill(~self.allowed, float("-inf"))
         return sdpa(q, k, v, mask, scale, dropout)
+
+
+@dataclass(frozen=True)
+class OneQuery:
+    """A mask of one query over all keys that a cache has room for: 0 where it attends, else minus infinity.
+
+    It is made once for all layers. Kernels of a GPU read it as it is, as its length is a multiple of `KEYS`.
+    """
+
+    scores: Float[Tensor, "#B 1 1 M"]
+
+    @classmethod
+    def of(cls, allowed: Bool[Tensor, "#B 1 N"], dtype: torch.dtype) -> "OneQuery":
+        whole = F.pad(allowed, (0, -allowed.shape[2] % KEYS))[:, None]
+        return cls(torch.zeros_like(whole, dtype=dtype).masked_fill(~whole, float("-inf")))
+
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
+        bias, mask = whole(bias), self.scores.to(q.dtype)
+        return sdpa(q, k, v, mask if bias is None else mask + bias, scale, dropout)
+
+    def padded(self, bias: Float[Tensor, "#B H 1 N"]) -> Float[Tensor, "#B H 1 M"]:
+        """A bias of the tokens, for all that there is room for."""
+        return F.pad(bias, (0, self.scores.shape[3] - bias.shape[3]))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 from mmtx.attention.blocked import Blocked
 from mmtx.attention.flex import Flex
 from mmtx.attention.integers import Integers, allowed
-from mmtx.attention.kernels import Bias, BiasOf, Causal, Dense, Full, InParts, Rendering
+from mmtx.attention.kernels import Bias, BiasOf, Causal, Dense, Full, InParts, OneQuery, Rendering
 from mmtx.attention.packing import Packing
 from mmtx.attention.per_segment import PerSegment, SegmentGroup
 from mmtx.attention.time_order import TimeOrder
@@ -55,6 +55,7 @@ class Connectivity:
         packed: a row may hold several segments; False is a promise that none does.
         packing: where the tokens of a packed row come from; None where rows are samples.
         num_queries: the last so many tokens are queries, all are keys; None: all are queries, too.
+        column: of the only query in the row, of which the host does not know where it stands; all are keys.
         private: only tokens of its own order attend to the token; None is a promise that none is private.
         time_order: in which the tokens of each row were laid; None: name after name.
         consecutive: two tokens of a segment are as far apart in position, on the axis where they are farthest, as in
@@ -71,6 +72,7 @@ class Connectivity:
     packed: bool = True
     packing: Packing | None = None
     num_queries: int | None = None
+    column: Int[Tensor, " 1"] | None = None
     private: Bool[Tensor, "#B N"] | None = None
     time_order: TimeOrder | None = None
     consecutive: bool = False
@@ -86,19 +88,19 @@ class Connectivity:
 
     @property
     def query_position(self) -> Int[Tensor, "#B Q 3"]:
-        return self.position[:, self._first_query :]
+        return self._of_queries(self.position)
 
     @property
     def query_index(self) -> Int[Tensor, "#B Q"] | None:
-        return None if self.index is None else self.index[:, self._first_query :]
+        return None if self.index is None else self._of_queries(self.index)
 
     @property
     def query_segment(self) -> Int[Tensor, "#B Q"]:
-        return self.segment[:, self._first_query :]
+        return self._of_queries(self.segment)
 
     @property
     def query_valid(self) -> Bool[Tensor, "#B Q"]:
-        return self.valid[:, self._first_query :]
+        return self._of_queries(self.valid)
 
     @property
     def _first_query(self) -> int:
@@ -114,6 +116,10 @@ class Connectivity:
     def tail(self, num_queries: int) -> Connectivity:
         """The same tokens, of which only the last `num_queries` are queries."""
         return replace(self, num_queries=num_queries, packing=None)
+
+    def at(self, column: Int[Tensor, " 1"]) -> Connectivity:
+        """The same tokens, of which one is the query, where only the device knows."""
+        return replace(self, column=column, packing=None)
 
     def prefix(self, length: int) -> Connectivity:
         """The first `length` tokens of each row."""
@@ -179,6 +185,8 @@ class Connectivity:
             dtype: of the computation.
             changes_scores: attention has dropout or a bias of positions, which not every kernel of a GPU knows.
         """
+        if self.column is not None:
+            return OneQuery.of(self.dense(window), dtype)
         if flex:
             return self._flex(window)
         if self._per_segment:
@@ -202,11 +210,15 @@ class Connectivity:
             return rendering.bias(of, self.position)
         if self.packing is not None:
             raise ValueError("position biases (alibi, t5) cannot be packed on a GPU; use loader.packing=false")
-        return of(self.query_position, self.position)
+        made = of(self.query_position, self.position)
+        return rendering.padded(made) if isinstance(rendering, OneQuery) else made
 
     @property
     def _queries(self) -> Integers:
-        return self.integers.map(lambda part: part[:, self._first_query :])
+        return self.integers.map(self._of_queries)
+
+    def _of_queries(self, values: Tensor) -> Tensor:
+        return values[:, self._first_query :] if self.column is None else values.index_select(1, self.column)
 
     @property
     def _on_gpu(self) -> bool:

@@ -21,7 +21,7 @@ from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
 from mmtx.data.seeding import seed_sample
 from mmtx.data.skipped_samples import SKIPPED
-from mmtx.data.worker import CurrentSamples, in_worker, start_workers, to_shared_memory
+from mmtx.data.worker import CurrentSamples, SentByValue, in_worker, sent, start_workers
 from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
 
@@ -159,7 +159,7 @@ class DataModule:
             DataLoader(
                 dataset,
                 batch_sampler=sampler,  # of draws, not integers
-                collate_fn=_as_is,
+                collate_fn=sent,
                 num_workers=min(self.num_workers, len(sampler)),
                 worker_init_fn=in_worker,
                 timeout=timeout_s if timeout_s and self.num_workers and len(sampler) else 0,
@@ -188,7 +188,7 @@ class Batches:
             for batches in start_workers(lambda: iter(loader)) if loader.num_workers else loader:
                 if isinstance(batches, UserError):
                     raise batches
-                yield batches
+                yield batches.received() if isinstance(batches, SentByValue) else batches
         except (ConnectionError, EOFError) as error:
             raise RuntimeError(f"DataLoader worker died while it handed over a batch: {error}") from error
 
@@ -225,12 +225,11 @@ class _Fetch(Dataset[list[Batch]]):
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
-            batches = [
+            return [
                 self._finish(replace(self._batch(group, block), part=group.part), block)
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]
-            return to_shared_memory(batches)
         except UserError as error:
             return error
         finally:
@@ -289,7 +288,3 @@ class _Fetch(Dataset[list[Batch]]):
     def _note(self, index: int) -> None:
         if self.current is not None:
             self.current.record(index)
-
-
-def _as_is(batches: list[Batch] | UserError) -> list[Batch] | UserError:
-    return batches

@@ -11,7 +11,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import get_worker_info
@@ -73,13 +73,63 @@ def start_workers(start: Callable[[], Loader]) -> Loader:
         return start()
 
 
-def to_shared_memory(batches: list[Batch]) -> list[Batch]:
-    """Moves the batches of a worker to shared memory: a thread of torch would do so without reporting a failure. Raises
-    UserError if there is no room."""
-    if get_worker_info() is None:
+SMALL = 2**20
+"""Bytes up to which batches are sent through a pipe. What is in shared memory is received by a file descriptor of each
+tensor, for which two processes exchange several messages: that takes longer."""
+
+
+class SentByValue:
+    """Batches of a worker that travel through a pipe.
+
+    Args:
+        batches: all of whose tensors numpy knows.
+    """
+
+    def __init__(self, batches: list[Batch]) -> None:
+        self._values = [_values(batch) for batch in batches]
+
+    def received(self) -> list[Batch]:
+        return [_batch(values) for values in self._values]
+
+    def pin_memory(self) -> list[Batch]:
+        return [batch.pin_memory() for batch in self.received()]
+
+
+def _values(batch: Batch) -> dict[str, Any]:
+    """A batch with arrays in the place of tensors."""
+    fields = {name: {key: value.numpy() for key, value in of_name.items()} for name, of_name in batch.fields.items()}
+    lengths = {name: value.numpy() for name, value in batch.lengths.items()}
+    ids = None if batch.ids is None else batch.ids.numpy()
+    kept = {"full": batch.full, "part": batch.part, "is_packed": batch.is_packed}
+    return {"fields": fields, "lengths": lengths, "ids": ids, **kept}
+
+
+def _batch(values: dict[str, Any]) -> Batch:
+    """Undoes `_values`."""
+    fields, lengths, ids = values["fields"], values["lengths"], values["ids"]
+    batch = Batch(
+        {name: {key: torch.from_numpy(v) for key, v in of_name.items()} for name, of_name in fields.items()},
+        {name: torch.from_numpy(value) for name, value in lengths.items()},
+        values["full"],
+        None if ids is None else torch.from_numpy(ids),
+        part=values["part"],
+    )
+    return batch.packed() if values["is_packed"] else batch
+
+
+def sent(batches: list[Batch] | UserError) -> list[Batch] | SentByValue | UserError:
+    """The batches of a worker as they are sent: large ones in shared memory, where a thread of torch would put them
+    without reporting a failure; an error if there is no room for them."""
+    if isinstance(batches, UserError) or get_worker_info() is None:
         return batches
-    with _shared_memory():
-        return [batch.share_memory() for batch in batches]
+    tensors = [tensor for batch in batches for tensor in batch.tensors]
+    if sum(tensor.nbytes for tensor in tensors) <= SMALL and torch.bfloat16 not in {t.dtype for t in tensors}:
+        return SentByValue(batches)
+    try:
+        with _shared_memory():
+            return [batch.share_memory() for batch in batches]
+    except UserError as error:
+        return error
 
 
 @contextlib.contextmanager

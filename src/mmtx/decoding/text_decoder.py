@@ -9,6 +9,7 @@ from torch import Tensor
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.decoding.prompt_lookup import PromptLookup
+from mmtx.decoding.replayed import Replayed, can_replay
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.cache import Cache
@@ -119,6 +120,9 @@ class _Cached:
         self._content, self._place, self._connectivity = whole.content, whole.place, whole.connectivity
         self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
         self._before = len(self._connectivity) - room  # tokens that stand before the text
+        self._step: Replayed | None = None
+        if cache.replays and can_replay(self._place.device):
+            self._step = Replayed(self._at)
 
     def hidden(self, ids: Int[Tensor, "B 1"], length: int, draft: list[int]) -> Float[Tensor, "B k D"]:
         """Of the newest id and of each id of a draft behind it, which overwrites what is left of the draft before.
@@ -129,6 +133,9 @@ class _Cached:
             draft: of the only text.
         """
         newest = self._before + length - 1
+        if self._step is not None and self._cache.length:
+            self._cache.length = newest + 1
+            return self._step(ids, newest)
         stop = newest + 1 + len(draft)
         columns = torch.cat([ids, ids.new_tensor([draft])], dim=1) if draft else ids
         x = self._tokenizer.embed(columns) + self._place[:, newest:stop]
@@ -140,7 +147,13 @@ class _Cached:
             x = torch.cat([self._content[:, :newest] + self._place[:, :newest], x], dim=1)
         return self._backbone(x, connectivity, self._cache, self._memory)[:, -1 - len(draft) :]
 
+    def _at(self, ids: Int[Tensor, "B 1"], column: Int[Tensor, " 1"]) -> Float[Tensor, "B 1 D"]:
+        """Of the newest id, by the same kernels whatever its column."""
+        x = self._tokenizer.embed(ids) + self._place.index_select(1, column)
+        return self._backbone(x, self._connectivity.at(column), self._cache, self._memory)
+
     def select(self, index: Int[Tensor, " rows"]) -> None:
+        self._step = None  # which works on the memory of the rows before
         self._content, self._connectivity = self._content[index], self._connectivity.select(index)
         if self._place.shape[0] > 1:
             self._place = self._place[index]

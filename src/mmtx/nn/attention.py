@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
+from mmtx.attention.kernels import KEYS, Bias, Keys, Queries, Rendering
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.cache import LayerCache, MixerCache
 from mmtx.nn.layer_context import LayerContext
@@ -26,10 +26,10 @@ class KeyValueCache(MixerCache):
         bias: of queries, keys and values side by side; None until a first call has computed it.
     """
 
-    rewinds = True
+    rewinds = replays = True
 
     def __init__(self, capacity: int) -> None:
-        self.capacity, self._filled = capacity, 0
+        self.capacity, self._filled = capacity + -capacity % KEYS, 0
         self.bias: Tensor | None = None
         self._keys: Tensor | None = None
         self._values: Tensor | None = None
@@ -40,12 +40,15 @@ class KeyValueCache(MixerCache):
             self._keys, self._values = (self._selected(buffer, index) for buffer in (self._keys, self._values))
 
     def extend(
-        self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int
+        self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int | Int[Tensor, " 1"]
     ) -> tuple[Float[Tensor, "B G M E"], Float[Tensor, "B G M E"]]:
-        """Puts keys and values behind the first `past`, and gives all up to them."""
+        """Puts keys and values behind the first `past`, and gives all up to them; where only the device knows how many
+        those are, all that there is room for."""
         if self._keys is None or self._values is None:
-            self._keys = k.new_empty(*k.shape[:2], self.capacity, k.shape[3])
-            self._values = torch.empty_like(self._keys)
+            self._keys = k.new_zeros(*k.shape[:2], self.capacity, k.shape[3])  # what is masked has to be finite
+            self._values = torch.zeros_like(self._keys)
+        if isinstance(past, Tensor):
+            return self._keys.index_copy_(2, past, k), self._values.index_copy_(2, past, v)
         self._filled = stop = past + k.shape[2]
         self._keys[:, :, past:stop] = k
         self._values[:, :, past:stop] = v

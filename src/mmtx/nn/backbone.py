@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias, InParts
@@ -15,7 +15,7 @@ from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
-from mmtx.nn.compilation import in_one_graph_or_by_block
+from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
@@ -23,6 +23,7 @@ from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
 from mmtx.nn.recomputation import Recomputation, recomputed
+from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
 from mmtx.nn.width import width_ratio
 
 
@@ -51,7 +52,7 @@ class Backbone(nn.Module):
         init_std: standard deviation of initial weights, see `mmtx.nn.init`.
         activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
             ``selective`` (all but matrix products and attention), or whole ``blocks``.
-        compile: compile it, see `mmtx.nn.compilation`; not with a cache, whose sizes change with every call,
+        compile: compile it, see `mmtx.nn.compilation`; not with a cache whose sizes change with every call,
             nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
@@ -116,6 +117,7 @@ class Backbone(nn.Module):
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
+        self._recorded = RecordedPasses()
         self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
@@ -129,13 +131,16 @@ class Backbone(nn.Module):
         """Args:
         x: content plus place of the query tokens (all, or the last `num_queries`).
         connectivity: of all tokens.
-        cache: what earlier calls left of the tokens before those in `x`; extended by this one.
+        cache: what earlier calls left of the tokens before those in `x`; extended by this one. Its length is left to
+            the caller where `connectivity` has a column.
         memory: the keys of cross-attention.
         statistics: those of layers are put here, as ``name/layer``, where they have any.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
-        contexts = self._contexts(connectivity, memory, past=cache.length if cache is not None else 0)
+        column = connectivity.column
+        past = column if column is not None else cache.length if cache is not None else 0
+        contexts = self._contexts(connectivity, memory, past)
         biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
         if connectivity.padded or connectivity.packing is not None:
@@ -144,12 +149,20 @@ class Backbone(nn.Module):
         if self.is_compiled and cache is None and not any(isinstance(each.rendering, InParts) for each in contexts):
             run, call = in_one_graph_or_by_block(run, call, self.training in self._ragged_modes)
             x = x.contiguous()  # that of a convolution has strides that change with its sizes
-        x, found = run(self, call, x, contexts, biases, hidden, cache)
+        elif self.is_compiled and column is not None:
+            run = compiled(run, tuned=True)
+        x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden))
         if statistics is not None:
-            statistics |= found
-        if cache is not None:
+            statistics |= dict(found)
+        if cache is not None and column is None:
             cache.length += x.shape[1]
         return x
+
+    def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
+        learns = self.training and torch.is_grad_enabled()
+        if self.is_compiled and learns and can_record(arguments[0].device):
+            return self._recorded(run, arguments, list(self.parameters()))
+        return run(*arguments)
 
     @property
     def mixers(self) -> dict[str, Mixer]:
@@ -205,7 +218,9 @@ class Backbone(nn.Module):
         for layer in self._layers:
             layer.scale_scores(base_width)
 
-    def _contexts(self, connectivity: Connectivity, memory: Memory | None, past: int) -> list[LayerContext]:
+    def _contexts(
+        self, connectivity: Connectivity, memory: Memory | None, past: int | Int[Tensor, " 1"]
+    ) -> list[LayerContext]:
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing(connectivity.order.device.type)

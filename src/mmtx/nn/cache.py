@@ -14,9 +14,12 @@ class MixerCache(ABC):
 
     Attributes:
         rewinds: it can go on behind any earlier token, given by ``LayerContext.past``; otherwise only behind the last.
+        replays: so that kernels can be recorded once and started again, ``LayerContext.past`` may also be a tensor of
+            the device, for one new token; it then works on the same memory in every call.
     """
 
     rewinds: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, index: Int[Tensor, " rows"]) -> None:
@@ -56,6 +59,10 @@ class Cache:
     @property
     def rewinds(self) -> bool:
         return all(layer.mixer.rewinds for layer in self.layers)
+
+    @property
+    def replays(self) -> bool:
+        return all(layer.mixer.replays for layer in self.layers)
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Keeps some rows, in any order, any number of times."""

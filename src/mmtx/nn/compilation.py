@@ -32,18 +32,21 @@ def ranks_are_connected() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def compiled(function: Compiled, is_ragged: bool = False) -> Compiled:
+def compiled(function: Compiled, is_ragged: bool = False, tuned: bool = False) -> Compiled:
     """A function of a file, whose graphs all that call it share, compiled when it is first called.
 
     Args:
         function: of tensors, modules and what else `torch.compile` can read.
         is_ragged: its first graph is for all sizes. Otherwise that is for those of the first call alone, which is
             faster, and each axis whose size changes leads to one more graph.
+        tuned: spend more time on compiling. Products with one vector then become kernels of their own, which read
+            weights nearly as fast as a GPU can, in place of those of a library.
     """
-    return _compiled(function, is_ragged, BACKEND)
+    return _compiled(function, is_ragged, tuned, BACKEND)
 
 
 @cache
-def _compiled(function: Compiled, is_ragged: bool, backend: str) -> Compiled:
+def _compiled(function: Compiled, is_ragged: bool, tuned: bool, backend: str) -> Compiled:
     torch.compiler.config.recompile_limit = max(MOST_GRAPHS, torch.compiler.config.recompile_limit)
-    return torch.compile(function, dynamic=is_ragged or None, backend=backend)
+    options: dict[str, Any] | None = {"coordinate_descent_tuning": True} if tuned and backend == "inductor" else None
+    return torch.compile(function, dynamic=is_ragged or None, backend=backend, options=options)

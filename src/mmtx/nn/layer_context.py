@@ -28,7 +28,8 @@ class LayerContext:
         rotary: angles of the tokens, for heads as wide as those of the layer; None: nothing is rotated.
         memory_rendering: of the rule between the tokens and a memory; None: there is none.
         packing: where the tokens of a packed row come from; None where rows are samples.
-        past: tokens of each sample before these, of which a cache holds what is needed.
+        past: tokens of each sample before these, of which a cache holds what is needed; where only the device knows
+            how many they are, which caches that replay understand, a tensor of it.
     """
 
     rendering: Rendering
@@ -37,13 +38,13 @@ class LayerContext:
     rotary: RotaryTable | None = None
     memory_rendering: Rendering | None = None
     packing: Packing | None = None
-    past: int = 0
+    past: int | Int[Tensor, " 1"] = 0
 
     @property
     def starts(self) -> Bool[Tensor, "#B N"]:
         """A token is the first of its sample, where the state of a recurrence begins anew."""
         changes = self.segment[:, 1:] != self.segment[:, :-1]
-        first = torch.full_like(self.segment[:, :1], self.past == 0, dtype=torch.bool)
+        first = torch.full_like(self.segment[:, :1], int(self.past) == 0, dtype=torch.bool)
         return torch.cat([first, changes], dim=1)
 
     def sum_over_tokens(self, values: Shaped[Tensor, "B N *A"]) -> Num[Tensor, "*A"]:

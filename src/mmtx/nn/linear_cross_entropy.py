@@ -1,5 +1,6 @@
 """Cross-entropy of linear scores, without the scores of all tokens at once."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -17,9 +18,12 @@ IGNORED = -100
 WHOLE = 2**22
 """Up to so many scores are computed at once, as they take little memory."""
 
-CHUNKS = {"cpu": 256, "cuda": 2048}
-"""Tokens of a chunk. Each chunk adds to the gradient of the weight, which takes the same time for any number of tokens:
-with fewer it is felt beside the products."""
+ON_CPU = 256
+"""Tokens of a chunk on a CPU, whose scores stay in its cache."""
+
+SHARE = 1 / 64
+"""Of a GPU's memory that the scores of a chunk may take, the larger the faster: each chunk adds to the gradient of the
+weight, which takes the same time for any number of tokens."""
 
 
 class Predictions(NamedTuple):
@@ -61,7 +65,7 @@ def linear_cross_entropy(
             twice and their gradients written once, which eagerly takes a dozen passes over them.
     """
     options, learns = (label_smoothing, find_right), torch.is_grad_enabled()
-    if target.numel() <= _chunk(hidden) or target.numel() * len(weight) <= WHOLE:
+    if target.numel() <= ON_CPU or target.numel() * len(weight) <= WHOLE:
         whole = compiled(_whole) if compile and learns else _whole
         return whole(hidden, weight, bias, target, *options)
     flat = hidden.flatten(0, -2), weight, bias, target.flatten()
@@ -84,7 +88,7 @@ def _whole(
 
 
 def _by_chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, *options: Any) -> Predictions:
-    size = _chunk(hidden)
+    size = _chunk(hidden, 4 * len(weight))  # twice in float32
     chunks = zip(hidden.split(size), target.split(size), strict=True)
     return _joined([_whole(part, weight, bias, targets, *options) for part, targets in chunks])
 
@@ -103,13 +107,13 @@ class _Learning(torch.autograd.Function):
         find_right: bool,
         compile: bool,
     ) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"] | None]:
-        with_gradients = compiled(_with_gradients) if compile else _with_gradients
-        device, size = hidden.device.type, _chunk(hidden)
+        with_gradients = compiled(_in_their_place) if compile else _with_gradients
+        device, size = hidden.device.type, _chunk(hidden, len(weight))
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         cast = weight.to(dtype)
         given = (hidden, hidden.dtype), (weight, _exact(dtype)), (bias, _exact(dtype))
         gradients = [
-            torch.zeros_like(tensor, dtype=kept) if tensor is not None and needed else None
+            torch.empty_like(tensor, dtype=kept) if tensor is not None and needed else None
             for (tensor, kept), needed in zip(given, ctx.needs_input_grad, strict=False)
         ]
         parts = []
@@ -119,11 +123,8 @@ class _Learning(torch.autograd.Function):
                 part, targets = hidden[rows].to(dtype), target[rows]
                 scores = _scores(part, cast, bias)
                 right = scores.argmax(-1) == targets if find_right else None
-                total = gradients[2]
-                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, dtype, total is not None)
-                if total is not None and by_bias is not None:
-                    total += by_bias
-                _add_gradients(gradients[:2], rows, by_scores, part, cast)
+                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, gradients[2] is not None)
+                _add_gradients(gradients, rows, by_scores.to(dtype), by_bias, part, cast)
                 parts.append(Predictions(loss, right))
         ctx.save_for_backward(*gradients)
         joined = _joined(parts)
@@ -142,9 +143,9 @@ class _Learning(torch.autograd.Function):
 
 
 def _with_gradients(
-    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, dtype: torch.dtype, has_bias: bool
+    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, has_bias: bool
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
-    """The loss and its gradients: by the scores, probabilities less targets, in the type of the products; by a bias."""
+    """The loss and its gradients: by the scores, probabilities less targets; by a bias."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
     real, index = target != IGNORED, target.clamp(min=0)[:, None]
     certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
@@ -156,24 +157,47 @@ def _with_gradients(
         by_scores -= uniform
     by_scores.scatter_add_(1, index, torch.full_like(index, -certain, dtype=by_scores.dtype))
     by_scores.mul_(real[:, None])
-    return torch.where(real, each, 0).sum(), by_scores.to(dtype), by_scores.sum(0) if has_bias else None
+    return torch.where(real, each, 0).sum(), by_scores, by_scores.sum(0) if has_bias else None
+
+
+def _in_their_place(
+    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, has_bias: bool
+) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
+    """`_with_gradients` as a compiler likes it: number by number, the gradients written over the scores."""
+    log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
+    real, index = target != IGNORED, target.clamp(min=0)[:, None]
+    certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
+    each = -certain * log_p.gather(1, index)[:, 0]
+    if label_smoothing:
+        each = each - uniform * log_p.sum(1)
+    is_target = torch.arange(scores.shape[1], device=scores.device) == index
+    by_scores = torch.where(real[:, None], log_p.exp() - uniform - certain * is_target, 0)
+    return torch.where(real, each, 0).sum(), scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
 
 
 def _add_gradients(
     gradients: Sequence[Tensor | None],
     rows: slice,
     by_scores: Float[Tensor, "n V"],
+    by_bias: Float[Tensor, " V"] | None,
     hidden: Float[Tensor, "n D"],
     weight: Float[Tensor, "V D"],
 ) -> None:
-    """Adds those of a chunk, in place."""
-    by_hidden, by_weight = gradients
-    if by_hidden is not None:
-        by_hidden[rows] = by_scores @ weight
-    if by_weight is not None and by_weight.dtype == hidden.dtype:
-        by_weight.addmm_(by_scores.T, hidden)
-    elif by_weight is not None:
-        by_weight += by_scores.T @ hidden
+    """Adds those of a chunk, in place; those of the first one are put there."""
+    to_hidden, to_weight, to_bias = gradients
+    is_first = rows.start == 0
+    if to_hidden is not None:
+        to_hidden[rows] = by_scores @ weight
+    if to_bias is not None and by_bias is not None:
+        to_bias.copy_(by_bias if is_first else to_bias + by_bias)
+    if to_weight is None:
+        return
+    if to_weight.dtype == hidden.dtype:
+        to_weight.addmm_(by_scores.T, hidden, beta=0 if is_first else 1)
+    elif is_first:
+        to_weight.copy_(by_scores.T @ hidden)
+    else:
+        to_weight += by_scores.T @ hidden
 
 
 def _scores(
@@ -188,8 +212,12 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(torch.stack([part.loss for part in parts]).sum(), torch.cat(right) if right else None)
 
 
-def _chunk(hidden: Tensor) -> int:
-    return CHUNKS["cpu" if hidden.device.type == "cpu" else "cuda"]
+def _chunk(hidden: Float[Tensor, "n D"], num_ids: int) -> int:
+    """Tokens of a chunk; as even chunks as there can be."""
+    if hidden.device.type == "cpu":
+        return ON_CPU
+    most = int(SHARE * torch.cuda.get_device_properties(hidden.device).total_memory / (2 * num_ids))
+    return math.ceil(len(hidden) / math.ceil(len(hidden) / max(most, 1)))
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:
