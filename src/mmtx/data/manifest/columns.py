@@ -11,6 +11,9 @@ from mmtx.data.manifest.texts import TextColumn
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, UserError, nearest
 
+OF_SEVERAL = ("labels", "numbers", "vector", "series")
+"""Kinds that may have several columns."""
+
 
 def choose_columns(
     given: Mapping[str, str | list[str]], readers: Collection[str], rows: Rows, optional: Collection[str]
@@ -47,21 +50,31 @@ def choose_columns(
     return chosen
 
 
-def make_kind(
-    name: str, kind: str, columns: Sequence[str], pictures: PictureKeys, sounds: SoundKeys, separator: str
-) -> Kind:
-    """The kind of column by its name.
+def make_kinds(
+    chosen: Mapping[str, Sequence[str]],
+    kinds: Mapping[str, str],
+    pictures: PictureKeys,
+    sounds: SoundKeys,
+    separator: str,
+) -> dict[str, Kind]:
+    """How each name is read from its columns.
 
     Raises:
-        InvalidValue: it takes one column, and has several.
+        InvalidValue: a kind takes one column, and has several.
     """
-    if len(columns) > 1 and kind not in ("labels", "numbers", "vector", "series"):
-        raise InvalidValue(f"columns.{name}", list(columns), f"are several columns, and a {kind} is one")
-    made: dict[str, Kind] = {
-        "picture": PictureColumn(columns, pictures),
-        "sound": SoundColumn(columns, sounds),
-        "text": TextColumn(columns),
-        "label": ClassColumn(columns, several=False, separator=separator),
-        "labels": ClassColumn(columns, several=True, separator=separator),
-    }
-    return made.get(kind) or NumberColumns(columns, kind)
+    made: dict[str, Kind] = {}
+    for name, columns in chosen.items():
+        kind = kinds[name]
+        if len(columns) > 1 and kind not in OF_SEVERAL:
+            raise InvalidValue(f"columns.{name}", list(columns), f"are several columns, and a {kind} is one")
+        if kind == "picture":
+            made[name] = PictureColumn(columns, pictures)
+        elif kind == "sound":
+            made[name] = SoundColumn(columns, sounds)
+        elif kind == "text":
+            made[name] = TextColumn(columns)
+        elif kind in ("label", "labels"):
+            made[name] = ClassColumn(columns, several=kind == "labels", separator=separator)
+        else:
+            made[name] = NumberColumns(columns, kind)
+    return made

@@ -88,12 +88,13 @@ class Making:
         width, kind.nested = int(str(facts[0])), bool(facts[1])
         own = kind.shape(width, values.lengths[values.lengths > 0], f"{self.rows.file(0)}: {', '.join(kind.columns)}")
 
-        def problem(saved: list[Any]) -> str | None:
+        def problem(saved: Any) -> str | None:
             if saved == [own.steps, own.width] or (saved[0] is None and saved[1] == own.width):
                 return None
             return f"has {own} here, and the run had {Shape(*saved)}"
 
-        shape = Shape(*self.fitted.statistic(name, "shape", lambda: [own.steps, own.width], problem))
+        fitted: list[Any] = self.fitted.statistic(name, "shape", lambda: [own.steps, own.width], problem)
+        shape = Shape(*fitted)
         size = shape.of_field[-1] or 1
         standard = {"mean": [0.0] * size, "std": [1.0] * size}
         if scaled:

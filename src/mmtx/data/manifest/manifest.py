@@ -14,7 +14,7 @@ from mmtx.data.base import Samples, Source, Split
 from mmtx.data.files.cache import cached_folder
 from mmtx.data.files.fingerprint import fingerprint
 from mmtx.data.image.decode_image import Fit
-from mmtx.data.manifest.columns import choose_columns, make_kind
+from mmtx.data.manifest.columns import choose_columns, make_kinds
 from mmtx.data.manifest.files import PictureKeys
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
@@ -22,7 +22,7 @@ from mmtx.data.manifest.making import Making
 from mmtx.data.manifest.problems import check_shared_files
 from mmtx.data.manifest.scan import Scan, scan
 from mmtx.data.manifest.splits import SPLITS, SplitKeys, divide
-from mmtx.data.manifest.told_kinds import told_kind
+from mmtx.data.manifest.told_kinds import tell_kinds
 from mmtx.data.sampler import Stream
 from mmtx.data.tables.open_tables import open_splits
 from mmtx.data.tables.parquet_rows import GroupCache
@@ -107,18 +107,13 @@ class Manifest(Source):
         self._limit = shuffle_mb << 20
         tables, is_split = open_splits(path, val_path, test_path, GroupCache(self._limit))
         self._rows = JoinedRows(list(tables.values()))
+        by_column = _split_column(split, self._rows, tables, is_split)
         readers = {**objectives, **tokenizers}
         chosen = choose_columns(columns, readers, self._rows, optional)
-        told = {name: told_kind(name, own, self._rows, kinds, readers) for name, own in chosen.items()}
-        made = {name: make_kind(name, told[name], own, pictures, sounds, separator) for name, own in chosen.items()}
-        by_column = split if split in self._rows.columns and not is_split else None
-        if by_column and len(tables) > 1:
-            raise InvalidValue(
-                "split", split, "is a column that tells splits, beside data.val_path or test_path", "null"
-            )
-        is_kept = len(self._rows) > KEPT_ROWS or self._bytes > self._limit
-        key = [VERSION, fingerprint(table.file(0) for table in self._rows.tables())] if is_kept else None
-        found = self._scan(made, optional, by_column, key, [told, chosen, list(optional), separator, asdict(sounds)])
+        told = tell_kinds(chosen, self._rows, kinds, readers)
+        made = make_kinds(chosen, told, pictures, sounds, separator)
+        key = self._key()
+        found = self._scan(made, optional, by_column, key, [chosen, told, list(optional), separator, asdict(sounds)])
         given = _given_splits(tables, found)
         if found.groups is not None:
             check_shared_files(self._rows, found.groups, given)
@@ -156,6 +151,12 @@ class Manifest(Source):
     def _bytes(self) -> int:
         return sum(block.bytes for block in self._rows.blocks)
 
+    def _key(self) -> list[object] | None:
+        """Of the files, under which what is found is kept; None: it is not."""
+        if len(self._rows) <= KEPT_ROWS and self._bytes <= self._limit:
+            return None
+        return [VERSION, fingerprint(table.file(0) for table in self._rows.tables())]
+
     def _scan(
         self,
         kinds: Mapping[str, Kind],
@@ -178,6 +179,19 @@ class Manifest(Source):
         row = int(self._items[split][index])
         fields = {name: each.fields(row, split) for name, each in self._names.items()}
         return {name: each for name, each in fields.items() if each is not None}
+
+
+def _split_column(split: str | None, rows: Rows, tables: Mapping[str, Rows], is_split: bool) -> str | None:
+    """The column that tells splits; None where there is none, or the path tells them.
+
+    Raises:
+        InvalidValue: there is one beside tables of validation or test.
+    """
+    if split is None or split not in rows.columns or is_split:
+        return None
+    if len(tables) > 1:
+        raise InvalidValue("split", split, "is a column that tells splits, beside data.val_path or test_path", "null")
+    return split
 
 
 def _given_splits(tables: Mapping[str, Rows], found: Scan) -> numpy.ndarray:

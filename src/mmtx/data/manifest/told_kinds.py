@@ -19,21 +19,27 @@ LOOKED_AT = 100
 """Rows at the beginning of a table that tell a kind."""
 
 
-def told_kind(
-    name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
-) -> str:
-    """The kind of a name.
+def tell_kinds(
+    chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
+) -> dict[str, str]:
+    """The kind of each name.
 
     Args:
-        name: of the data.
-        columns: that it is read from.
+        chosen: the columns that each is read from.
         rows: of the table.
         given: kinds by name, as the config has them.
         readers: classes of tokenizers and objectives, by the names that they read.
 
     Raises:
-        InvalidValue: the given kind is none, or there is none that fits what is there.
+        InvalidValue: a given kind is none, or none is told by what is there.
     """
+    for name in given:
+        if name not in chosen and name not in rows.columns:  # one that this set does not read is no mistake
+            raise InvalidValue(f"kinds.{name}", given[name], f"is of no name of the data: {', '.join(chosen)}")
+    return {name: _told(name, columns, rows, given, readers) for name, columns in chosen.items()}
+
+
+def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
     if name in given:
         if given[name] not in KINDS:
             raise InvalidValue(f"kinds.{name}", given[name], f"is none of {', '.join(KINDS)}")

@@ -1,10 +1,10 @@
 """Rows of Parquet files, a row group at a time."""
 
 import json
-import os
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -40,18 +40,20 @@ class ParquetRows(Rows):
     """A Parquet file. Its columns of classes are named where `datasets` wrote it."""
 
     def __init__(self, file: Path, cache: GroupCache) -> None:
-        self._file, self._cache, self._opened = file, cache, (-1, None)
-        parquet = self._open()
-        groups = [parquet.metadata.row_group(i) for i in range(parquet.metadata.num_row_groups)]
+        self._file, self._cache = file, cache
+        with reading(file) as arrow:
+            self._metadata = arrow.parquet.read_metadata(file)
+            schema = self._metadata.schema.to_arrow_schema()
+        groups = [self._metadata.row_group(i) for i in range(self._metadata.num_row_groups)]
         self.blocks = [Block(group.num_rows, group.total_byte_size) for group in groups]
-        self.columns = tuple(parquet.schema_arrow.names)
+        self.columns = tuple(schema.names)
         self._starts = [0, *accumulate(block.rows for block in self.blocks)]
-        stored = json.loads((parquet.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
+        stored = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
         self._names = class_names(stored.get("info", {}).get("features") or {})
 
     def scan(self, columns: Sequence[str]) -> Iterator[Cells]:
-        with reading(self._file):
-            for batch in self._open().iter_batches(SCANNED, columns=self._present(columns), use_threads=False):
+        with self._open() as parquet:
+            for batch in parquet.iter_batches(SCANNED, columns=self._present(columns), use_threads=False):
                 yield from batch_rows(batch, columns, self._names)
 
     def cells(self, row: int, columns: Sequence[str]) -> Cells:
@@ -66,15 +68,14 @@ class ParquetRows(Rows):
         return f"{self._file}, row {row + 1}"
 
     def _read(self, group: int, columns: Sequence[str]) -> Any:
-        with reading(self._file):
-            return self._open().read_row_group(group, columns=self._present(columns), use_threads=False)
+        with self._open() as parquet:
+            return parquet.read_row_group(group, columns=self._present(columns), use_threads=False)
 
     def _present(self, columns: Sequence[str]) -> list[str]:
         return [column for column in columns if column in self.columns]
 
-    def _open(self) -> Any:
-        """The file, which each process opens for itself."""
-        if self._opened[0] != os.getpid():
-            with reading(self._file) as arrow:
-                self._opened = os.getpid(), arrow.parquet.ParquetFile(self._file)
-        return self._opened[1]
+    @contextmanager
+    def _open(self) -> Iterator[Any]:
+        """The file, which is not held: of thousands, each would be an open file."""
+        with reading(self._file) as arrow, arrow.parquet.ParquetFile(self._file, metadata=self._metadata) as parquet:
+            yield parquet

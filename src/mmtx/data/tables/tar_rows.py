@@ -10,6 +10,7 @@ import numpy
 
 from mmtx.data.tables.rows import Block, Cells, Rows, Unreadable
 from mmtx.data.tables.tar_index import index_tar
+from mmtx.errors import UserError
 
 BLOCK = 1024
 """Samples that are shuffled together with others of a shard."""
@@ -29,7 +30,6 @@ class TarRows(Rows):
         sizes = self._index.sizes.sum(1)
         starts = range(0, len(self._index), BLOCK)
         self.blocks = [Block(min(BLOCK, len(sizes) - i), int(sizes[i : i + BLOCK].sum())) for i in starts]
-        self._stream = open(file, "rb", buffering=0)  # noqa: SIM115
         self._kinds = {kind: number for number, kind in enumerate(self._index.kinds)}
         keys = self._keys()
         self.columns = (*self._index.kinds, *(f"json.{key}" for key in keys))
@@ -37,16 +37,28 @@ class TarRows(Rows):
         self.columns += tuple(self._short)
 
     def scan(self, columns: Sequence[str]) -> Iterator[Cells]:
-        return (self.cells(row, columns) for row in range(len(self._index)))
+        with self._open() as stream:
+            for row in range(len(self._index)):
+                yield self._cells(stream, row, columns)
 
     def cells(self, row: int, columns: Sequence[str]) -> Cells:
+        with self._open() as stream:  # not held: of thousands of shards, each would be an open file
+            return self._cells(stream, row, columns)
+
+    def _open(self) -> io.FileIO:
+        try:
+            return io.FileIO(self._file)
+        except OSError as error:
+            raise UserError(f"{self._file} cannot be read: {error.strerror}") from None
+
+    def _cells(self, stream: io.FileIO, row: int, columns: Sequence[str]) -> Cells:
         members: dict[str, object] = {}
         found = []
         for column in columns:
             column = self._short.get(column, column)
             kind, _, key = (column, "", "") if column in self._kinds else column.partition(".")
             if kind not in members:
-                members[kind] = self._member(row, kind)
+                members[kind] = self._member(stream, row, kind)
             value = members[kind]
             found.append(value.get(key) if key and isinstance(value, dict) else value)
         return tuple(found)
@@ -57,12 +69,12 @@ class TarRows(Rows):
     def where(self, row: int) -> str:
         return f"{self._file}, sample {self._index.key(row)}"
 
-    def _member(self, row: int, kind: str) -> object:
+    def _member(self, stream: io.FileIO, row: int, kind: str) -> object:
         number = self._kinds.get(kind)
         if number is None or self._index.offsets[row, number] < 0:
             return None
         size, offset = int(self._index.sizes[row, number]), int(self._index.offsets[row, number])
-        data = os.pread(self._stream.fileno(), size, offset)  # workers share the file, not a place in it
+        data = os.pread(stream.fileno(), size, offset)
         ending = kind.rpartition(".")[2]
         try:
             if ending in TEXTS:
@@ -77,5 +89,6 @@ class TarRows(Rows):
 
     def _keys(self) -> list[str]:
         """Of the first sample's JSON."""
-        first = self._member(0, "json")
+        with self._open() as stream:
+            first = self._member(stream, 0, "json")
         return list(first) if isinstance(first, dict) else []
