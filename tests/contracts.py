@@ -195,6 +195,8 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
         filled = _score(objective, model, _with_fillers(given))
         _check_close(filled.vector(), whole.vector(), "samples that have nothing in them change nothing")
         _check_metrics(objective, whole)
+        together = objective.metrics(parts[0].totals() + parts[1].totals())
+        assert together == pytest.approx(objective.metrics(whole), rel=1e-4, abs=1e-5), "so do metrics"
         examples = objective.examples(model, raw)
         assert len(examples) == len(raw), "one example per sample"
         assert all(isinstance(example, Example) for example in examples)

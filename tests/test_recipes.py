@@ -115,6 +115,15 @@ def test_av_digits_needs_both(tmp_path):
     assert mean["image,audio"] >= max(mean["image"], mean["audio"]) + 0.05
 
 
+def test_regress_diabetes(tmp_path):
+    """Ridge regression reaches 0.467."""
+    assert reached(tmp_path, "experiment=regress_diabetes", seconds=60)["test/r2"] >= 0.43
+
+
+def test_label_digits(tmp_path):
+    assert reached(tmp_path, "experiment=label_digits", seconds=300)["test/mAP"] >= 0.97
+
+
 def test_driving_curves(tmp_path):
     """Accuracy rises with each sensor, falls as sensors fail, and less with modality dropout."""
     script = Path(__file__).parents[1] / "scripts" / "driving_curves.py"

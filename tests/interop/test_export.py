@@ -131,6 +131,17 @@ def test_no_place_for_a_head(name: str, tmp_path: Path) -> None:
         mmtx.to_pretrained(ours, tmp_path / "written")
 
 
+def test_weights_of_classes_and_slices_are_of_training_alone(tmp_path: Path) -> None:
+    make, changes, _ = CASES["vit-classes"]
+    imported = mmtx.from_pretrained(saved(make(**changes), tmp_path / "public"))
+    own = {**imported.config["objective"]["classify"], "class_weights": "balanced", "slices": ["label"]}
+    ours = rebuild({**imported.config, "objective": {"classify": own}}, imported.specs)
+    ours.load_state_dict(imported.state_dict(), strict=False)
+    mmtx.to_pretrained(ours, tmp_path / "written")
+    again = mmtx.from_pretrained(tmp_path / "written").state_dict()
+    assert all(again[key].equal(value) for key, value in imported.state_dict().items())
+
+
 def as_state_return_action(config: Any) -> None:
     config["modality"] = {name: config["modality"][name] for name in ("state", "return", "action")}
 

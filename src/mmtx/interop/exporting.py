@@ -23,7 +23,7 @@ FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
-    *("suppress", "suppress_first", "references"),
+    *("suppress", "suppress_first", "references", "class_weights", "slices"),
     *("objective.masked_token.share", "backbone.window", "encoder.window"),
 }
 """Keys, or paths, that do not change what the weights compute."""
@@ -107,7 +107,9 @@ def _spelt(tokenizer: str, roles: Mapping[str, int | None]) -> dict[str, str]:
 def _folded(family: Family, learner: Learner) -> Weights:
     """A learner's state, with the type embeddings folded into the family's weights that are added to the same
     tokens."""
-    state, dim = dict(learner.state_dict()), learner.model.backbone.dim
+    of_losses = tuple(f"objectives.{name}.class_weights" for name in learner.objectives)
+    state = {key: value for key, value in learner.state_dict().items() if key not in of_losses}
+    dim = learner.model.backbone.dim
     for name in learner.model.names:
         key, tables = f"model.type_embeddings.{name}", family.added.get(name, ())
         kind = state.setdefault(key, next(learner.parameters()).new_zeros(dim))

@@ -65,9 +65,10 @@ class Classify(Objective):
         self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
         self.directions = self.slices.directions({**self.target.directions, **type(self).directions})
         self.coded = {"head.weight": label, "head.bias": label}
-        self.fitted_names = (label,) if class_weights == "balanced" else ()
+        weights, is_fitted = _initial_weights(class_weights, self.names), class_weights == "balanced"
+        self.fitted_names = (label,) if is_fitted else ()
         self.class_weights: Tensor | None
-        self.register_buffer("class_weights", _initial_weights(class_weights, self.names))
+        self.register_buffer("class_weights", weights, persistent=is_fitted)  # otherwise the config has them
         dim = model.backbone.dim
         self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)

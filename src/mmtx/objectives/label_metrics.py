@@ -6,10 +6,8 @@ from torch import Tensor
 
 
 def average_precision(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) -> float:
-    """The precision at each distinct score, weighted by what it adds to the recall, without interpolation; 0 where
-    nothing is true. As scikit-learn has it."""
-    if not truth.any():
-        return 0.0
+    """The precision at each distinct score, weighted by what it adds to the recall, without interpolation, as
+    scikit-learn has it; NaN where nothing is true."""
     ordered, order = scores.sort(descending=True)
     last = torch.ones_like(truth)  # of those of equal score, which are told apart by nothing
     last[:-1] = ordered[1:] != ordered[:-1]
@@ -19,17 +17,14 @@ def average_precision(scores: Float[Tensor, " n"], truth: Bool[Tensor, " n"]) ->
 
 
 def mean_average_precision(scores: Float[Tensor, "n classes"], truth: Bool[Tensor, "n classes"]) -> float:
-    """The mean over classes (macro)."""
+    """The mean over the classes that occur (macro)."""
     each = [average_precision(own, true) for own, true in zip(scores.T, truth.T, strict=True)]
-    return sum(each) / len(each)
+    return float(torch.tensor(each, dtype=torch.double).nanmean())
 
 
 def f1_scores(predicted: Bool[Tensor, "n classes"], truth: Bool[Tensor, "n classes"]) -> dict[str, float]:
-    """``f1_micro``, of all labels together, and ``f1_macro``, the mean over classes; 0 where a class is neither
-    predicted nor true."""
-    right = 2.0 * (predicted & truth).sum(0)
+    """``f1_micro``, of all labels together, and ``f1_macro``, the mean over the classes that are predicted or true; NaN
+    where none is. As scikit-learn has it with ``zero_division=nan``."""
+    right = 2 * (predicted & truth).sum(0).double()
     both = predicted.sum(0) + truth.sum(0)
-    return {
-        "f1_micro": float(right.sum() / both.sum().clamp(min=1)),
-        "f1_macro": float((right / both.clamp(min=1)).mean()),
-    }
+    return {"f1_micro": float(right.sum() / both.sum()), "f1_macro": float((right / both).nanmean())}

@@ -70,7 +70,7 @@ class Regression(Objective):
         self.fitted_names = (target,)
         self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
         self.directions = self.slices.directions({**known("mae", "rmse", "r2"), **type(self).directions})
-        self.size = (*field.shape[field.ragged :], 1)[0] or 1
+        self.size = (field.shape[-1] if len(field.shape) > field.ragged else None) or 1
         self.scale = StandardScale(self.size)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, self.size)

@@ -69,7 +69,7 @@ class Slices:
 
     def rows(self, batch: Batch) -> dict[str, tuple[Int[Tensor, " B"]]]:
         """The class of each sample, or -1, for metrics that need rows."""
-        return {f"{SAMPLES}/{name}": (self._codes(batch, name),) for name in self.classes if name in batch}
+        return {f"{SAMPLES}/{name}": (self._codes(batch, name),) for name in self.classes}
 
     def metrics(self, score: Score, of: Callable[[Score], Mapping[str, float]]) -> dict[str, float]:
         """The metrics of all samples, and of every slice that has any.
@@ -100,6 +100,8 @@ class Slices:
 
     @staticmethod
     def _codes(batch: Batch, name: str) -> Int[Tensor, " B"]:
+        if name not in batch:
+            return torch.full_like(next(iter(batch.lengths.values())), -1)
         return torch.where(batch.present(name), batch[name]["class"], -1)
 
 

@@ -62,7 +62,15 @@ class LibriSpeech(Recordings):
             key: [recording for subset in subsets for recording in _recordings(folders[subset])]
             for key, subsets in parts.items()
         }
-        super().__init__(**read, class_names=None, vocabulary=vocabulary, sound=sound, in_memory=False)
+        super().__init__(
+            train=read["train"],
+            val=read["val"],
+            test=read["test"],
+            class_names=None,
+            vocabulary=vocabulary,
+            sound=sound,
+            in_memory=False,
+        )
 
 
 def _check_subsets(parts: dict[str, list[str]]) -> None:
