@@ -20,6 +20,7 @@ from mmtx.data.audio.sound_file import read_sound
 from mmtx.data.base import Source, Split
 from mmtx.data.fitted import FittedState
 from mmtx.data.image.decode_image import decode_image
+from mmtx.data.loaders import DataModule
 from mmtx.data.manifest.manifest import Manifest
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.source import construct_source
@@ -105,8 +106,13 @@ def of(split: Split | None) -> Split:
 
 def test_values_are_those_of_the_table(tmp_path: Path) -> None:
     columns = {"image": "picture", "audio": "sound", "text": "text", "label": "kind", "state": ["x", "y"]}
-    chosen = ["modality=[image,audio,text]", "data.val_fraction=0", "data.test_fraction=0"]
-    source = source_of(tmp_path, ROWS, columns, *chosen)
+    chosen = [
+        "modality=[image,audio,text,state]",
+        "data.standardise=false",
+        "data.val_fraction=0",
+        "data.test_fraction=0",
+    ]
+    source = source_of(tmp_path, ROWS, columns, *chosen, "data.standardise=false")
     assert isinstance(source, Manifest)
     contracts.check_source(source)
     samples = source.train()
@@ -129,6 +135,32 @@ def test_names_of_the_set_are_the_columns_of_that_name(tmp_path: Path) -> None:
     path = write_table(tmp_path, "parquet", table)
     words = ["data=manifest", f"data.path={path}", *SMALL, "modality=[image]", "objective=[classify]"]
     assert set(construct_source(compose(words)).specs) == {"image", "label"}
+
+
+def test_files_that_nothing_reads_are_not_decoded(tmp_path: Path) -> None:
+    table = rows("picture", "text", "kind")
+    table[3]["picture"] = b"not a picture"
+    path = write_table(tmp_path, "parquet", table)
+    whole = ["data.val_fraction=0", "data.test_fraction=0", "modality=[image,text]"]
+    data = build(overrides(path, "parquet", {"image": "picture", "label": "kind"}, *whole)).data
+    for names in (["text", "label"], ["image"]):
+        keys = {"source": data.source, "names": names, "seed": 0, "batch_size": 40, "eval_batch_size": None}
+        keys |= {"num_workers": 0, "packing": False, "on_bad_sample": "raise", "max_bad_share": 0.0}
+        loader = iter(DataModule(**keys).train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1))
+        if names == ["image"]:
+            with pytest.raises(UserError, match="row 4: picture is not an image"):
+                next(loader)
+        else:
+            assert set(next(loader)[0].fields) == {"text", "label"}
+
+
+def test_a_name_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "parquet", rows("picture", "text", "kind", "x"))
+    columns = {"image": "picture", "text": "text", "label": "kind", "state": "x"}
+    source = construct_source(
+        compose(overrides(path, "parquet", columns, "modality=[text]", "data.kinds.state=number"))
+    )
+    assert list(source.specs) == ["text", "label", "state"]
 
 
 # --- kinds ------------------------------------------------------------------------------------------------------------
@@ -175,7 +207,7 @@ def test_a_kind_that_is_given_counts(tmp_path: Path) -> None:
 
 def test_numbers_of_the_set_are_standardised_by_the_training_part_alone(tmp_path: Path) -> None:
     table = [{"state": float(i**2), "target": float(i), "split": "train" if i < 30 else "test"} for i in range(40)]
-    source = source_of(tmp_path, table, {"target": "target"}, "modality=[state]", "data.val_fraction=0")
+    source = source_of(tmp_path, table, {}, "modality=[state]", "objective=[regression]", "data.val_fraction=0")
     values = numpy.array([i**2 for i in range(40)])
     expected = (values - values[:30].mean()) / values[:30].std()
     test = of(source.test())
@@ -344,7 +376,7 @@ def test_a_bad_file_is_named_by_row_and_column(kind: str, tmp_path: Path) -> Non
         (["data.kinds={txet: text}"], "kinds.txet=text is of no name of the data: text"),
         (["data.columns={text: [text,kind]}"], "columns.text=.* are several columns, and a text is one"),
         (["data.optional=[view]"], "optional=view is no name of the data, which has text"),
-        (["data.columns={image: text}", "data.kinds={image: picture}"], "line 1: text number 0 is not a file"),
+        (["data.columns={image: text}", "modality=[text,image]"], "line 1: text number 0 is not a file"),
         (["data.columns={label: x}", "data.kinds={label: label}"], "x is 1.5, neither a text nor a whole number"),
         (["data.columns={state: text}", "data.kinds={state: number}"], 'text is "number 0", not a number'),
         (["data.columns={state: x}", "data.kinds={state: sound}"], "x is 0.0, neither a path nor bytes"),
@@ -363,7 +395,7 @@ def test_what_is_refused(changes: list[str], message: str, tmp_path: Path) -> No
 
 def test_a_set_that_the_table_lacks_is_refused_with_what_is_there(tmp_path: Path) -> None:
     path = write_table(tmp_path, "jsonl", rows("text", "kind"))
-    with pytest.raises(ConfigErrors, match="the data offers no 'image'; it has label, text"):
+    with pytest.raises(ConfigErrors, match="the data offers no 'image'; it has label"):
         build(overrides(path, "jsonl", {"label": "kind", "text": "text"}, "modality=[image]"))
 
 

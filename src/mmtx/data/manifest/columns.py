@@ -63,8 +63,8 @@ def make_kinds(
         InvalidValue: a kind takes one column, and has several.
     """
     made: dict[str, Kind] = {}
-    for name, columns in chosen.items():
-        kind = kinds[name]
+    for name, kind in kinds.items():
+        columns = chosen[name]
         if len(columns) > 1 and kind not in OF_SEVERAL:
             raise InvalidValue(f"columns.{name}", list(columns), f"are several columns, and a {kind} is one")
         if kind == "picture":

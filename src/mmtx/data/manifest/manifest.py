@@ -8,9 +8,9 @@ from typing import Literal
 import numpy
 from torch import Tensor
 
-from mmtx.batch import Sample, Spec
+from mmtx.batch import Spec
 from mmtx.data.audio.recordings import SoundKeys
-from mmtx.data.base import Samples, Source, Split
+from mmtx.data.base import Source, Split
 from mmtx.data.files.cache import cached_folder
 from mmtx.data.files.fingerprint import fingerprint
 from mmtx.data.image.decode_image import Fit
@@ -20,6 +20,7 @@ from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.making import Making
 from mmtx.data.manifest.problems import check_shared_files
+from mmtx.data.manifest.row_split import RowSplit
 from mmtx.data.manifest.scan import Scan, scan
 from mmtx.data.manifest.splits import SPLITS, SplitKeys, divide
 from mmtx.data.manifest.told_kinds import tell_kinds
@@ -173,12 +174,7 @@ class Manifest(Source):
         )
 
     def _split(self, name: str) -> Split:
-        return Samples(len(self._items[name]), partial(self._sample, name))
-
-    def _sample(self, split: str, index: int) -> Sample:
-        row = int(self._items[split][index])
-        fields = {name: each.fields(row, split) for name, each in self._names.items()}
-        return {name: each for name, each in fields.items() if each is not None}
+        return RowSplit(name, self._items[name], self._names)
 
 
 def _split_column(split: str | None, rows: Rows, tables: Mapping[str, Rows], is_split: bool) -> str | None:

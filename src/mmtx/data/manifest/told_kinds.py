@@ -22,7 +22,7 @@ LOOKED_AT = 100
 def tell_kinds(
     chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
 ) -> dict[str, str]:
-    """The kind of each name.
+    """The kind of each name that is read, or whose kind is given; others are left out.
 
     Args:
         chosen: the columns that each is read from.
@@ -34,9 +34,10 @@ def tell_kinds(
         InvalidValue: a given kind is none, or none is told by what is there.
     """
     for name in given:
-        if name not in chosen and name not in rows.columns:  # one that this set does not read is no mistake
+        if name not in chosen and name not in rows.columns:
             raise InvalidValue(f"kinds.{name}", given[name], f"is of no name of the data: {', '.join(chosen)}")
-    return {name: _told(name, columns, rows, given, readers) for name, columns in chosen.items()}
+    read = {name: columns for name, columns in chosen.items() if name in given or name in readers}
+    return {name: _told(name, columns, rows, given, readers) for name, columns in read.items()}
 
 
 def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
