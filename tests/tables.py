@@ -7,8 +7,10 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pyarrow
 import pyarrow.parquet
+import soundfile
 from PIL import Image
 
 Row = dict[str, Any]
@@ -21,6 +23,14 @@ def png(seed: int, side: int = 8) -> bytes:
     """A picture of one colour."""
     stream = io.BytesIO()
     Image.new("RGB", (side, side), (seed * 37 % 256, seed * 91 % 256, seed * 13 % 256)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+def wav(seed: int) -> bytes:
+    """A sound of noise, an eighth of a second."""
+    stream = io.BytesIO()
+    samples = numpy.random.default_rng(seed).integers(-8000, 8000, 2000).astype(numpy.int16)
+    soundfile.write(stream, samples, 16_000, format="WAV")
     return stream.getvalue()
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import contracts
 import numpy
 import pytest
-import soundfile
 import torch
-from tables import columns_of, png, write_table
+from tables import columns_of, png, wav, write_table
 
 from mmtx import build
 from mmtx.batch import Spec
@@ -28,13 +26,6 @@ from mmtx.experiment.source import construct_source
 KINDS = ("csv", "tsv", "jsonl", "parquet", "datasets", "tar")
 TINY = ["backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2", "loader.batch_size=4"]
 SMALL = ["data.size=8", "data.max_seconds=0.2"]
-
-
-def wav(seed: int) -> bytes:
-    stream = io.BytesIO()
-    samples = numpy.random.default_rng(seed).integers(-8000, 8000, 2000).astype(numpy.int16)
-    soundfile.write(stream, samples, 16_000, format="WAV")
-    return stream.getvalue()
 
 
 ROWS = [
