@@ -154,6 +154,19 @@ def test_a_name_that_nothing_reads_is_left_out(tmp_path: Path) -> None:
     assert list(source.specs) == ["text", "label", "state"]
 
 
+def test_splits_are_the_same_whatever_the_set_reads(tmp_path: Path) -> None:
+    """Four texts for each picture."""
+    table = [{"picture": png(i % 10), "text": f"{i}", "split": "train"} for i in range(40)]
+    for kind in ("jsonl", "parquet"):
+        path = write_table(tmp_path / kind, kind, table)
+        held = []
+        for names in ("[text]", "[image,text]"):
+            words = overrides(path, kind, {"image": "picture"}, f"modality={names}")
+            val = of(construct_source(compose(words)).val())
+            held.append([val[i]["text"]["ids"].tolist() for i in range(len(val))])
+        assert held[0] == held[1]
+
+
 # --- kinds ------------------------------------------------------------------------------------------------------------
 
 

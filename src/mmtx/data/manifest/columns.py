@@ -8,6 +8,7 @@ from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.numbers import NumberColumns
 from mmtx.data.manifest.texts import TextColumn
+from mmtx.data.manifest.told_kinds import UNREAD
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, UserError, nearest
 
@@ -67,7 +68,7 @@ def make_kinds(
         columns = chosen[name]
         if len(columns) > 1 and kind not in OF_SEVERAL:
             raise InvalidValue(f"columns.{name}", list(columns), f"are several columns, and a {kind} is one")
-        if kind == "picture":
+        if kind in ("picture", UNREAD):
             made[name] = PictureColumn(columns, pictures)
         elif kind == "sound":
             made[name] = SoundColumn(columns, sounds)

@@ -38,7 +38,7 @@ class FileColumn(Kind):
         if isinstance(value, bytes):
             return FileBytes(f"{rows.where(row)}: {self.columns[0]}", value)
         file = rows.file(row).parent / Path(str(value).strip()).expanduser()
-        if not file.is_file():
+        if not is_file(file):
             raise ValueError(f"{self.columns[0]} {value} is not a file")
         return file
 
@@ -134,6 +134,14 @@ def read_fields(column: FileColumn, rows: Rows, row: int, cell: object, split: s
             raise ValueError(column.problem(file, error)) from None
     except ValueError as error:
         raise UserError(located(rows.where(row), str(error))) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. Names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def located(where: str, problem: str) -> str:

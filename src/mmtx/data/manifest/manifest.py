@@ -23,7 +23,7 @@ from mmtx.data.manifest.problems import check_shared_files
 from mmtx.data.manifest.row_split import RowSplit
 from mmtx.data.manifest.scan import Scan, scan
 from mmtx.data.manifest.splits import SPLITS, SplitKeys, divide
-from mmtx.data.manifest.told_kinds import tell_kinds
+from mmtx.data.manifest.told_kinds import UNREAD, tell_kinds
 from mmtx.data.sampler import Stream
 from mmtx.data.tables.open_tables import open_splits
 from mmtx.data.tables.parquet_rows import GroupCache
@@ -124,6 +124,7 @@ class Manifest(Source):
         self._names = {
             name: making.name(name, kind, name in optional, name in scaled, vocabulary, max_length)
             for name, kind in made.items()
+            if told[name] != UNREAD
         }
 
     @property

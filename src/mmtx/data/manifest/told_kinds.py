@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from mmtx.data.manifest.files import is_file
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
@@ -15,6 +16,8 @@ BY_READER = {
     "Regression": "numbers",
 }
 """By the class of what reads a name. ``numbers`` are of the shape that the table gives them."""
+UNREAD = "unread"
+"""Of files that neither the set nor an objective reads."""
 LOOKED_AT = 100
 """Rows at the beginning of a table that tell a kind."""
 
@@ -22,7 +25,8 @@ LOOKED_AT = 100
 def tell_kinds(
     chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
 ) -> dict[str, str]:
-    """The kind of each name that is read, or whose kind is given; others are left out.
+    """The kind of each name that is read, or whose kind is given. Others are left out, but for those of files: they are
+    `UNREAD`, so that rows that share one are in one split, whatever the set reads.
 
     Args:
         chosen: the columns that each is read from.
@@ -36,8 +40,20 @@ def tell_kinds(
     for name in given:
         if name not in chosen and name not in rows.columns:
             raise InvalidValue(f"kinds.{name}", given[name], f"is of no name of the data: {', '.join(chosen)}")
-    read = {name: columns for name, columns in chosen.items() if name in given or name in readers}
-    return {name: _told(name, columns, rows, given, readers) for name, columns in read.items()}
+    told = {}
+    for name, columns in chosen.items():
+        if name in given or name in readers:
+            told[name] = _told(name, columns, rows, given, readers)
+        elif _is_file(rows, columns):
+            told[name] = UNREAD
+    return told
+
+
+def _is_file(rows: Rows, columns: Sequence[str]) -> bool:
+    cell = rows.cells(0, columns)[0]
+    if isinstance(cell, str):
+        return is_file(rows.file(0).parent / cell.strip())
+    return isinstance(cell, bytes | dict)
 
 
 def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
