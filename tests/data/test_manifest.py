@@ -20,6 +20,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.image.decode_image import decode_image
 from mmtx.data.loaders import DataModule
 from mmtx.data.manifest.manifest import Manifest
+from mmtx.data.manifest.row_split import RowSplit
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.source import construct_source
 
@@ -117,6 +118,8 @@ def test_values_are_those_of_the_table(tmp_path: Path) -> None:
         assert sample["state"]["values"].tolist() == [ROWS[i]["x"], ROWS[i]["y"]]
         pixels = decode_image(files / f"{i}.png", size=(8, 8), channels=3, max_pixels=100)
         assert sample["image"]["pixels"].equal(pixels)
+        assert isinstance(samples, RowSplit)
+        assert samples.origin(i) == f"{tmp_path}/table.jsonl, line {i + 1}"
         waveform = read_sound(files / f"{i}.wav", sample_rate_hz=16_000, resample=False, max_seconds=1.0)
         assert sample["audio"]["waveform"].equal(waveform)
 

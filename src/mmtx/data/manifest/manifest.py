@@ -175,7 +175,7 @@ class Manifest(Source):
         )
 
     def _split(self, name: str) -> Split:
-        return RowSplit(name, self._items[name], self._names)
+        return RowSplit(name, self._rows, self._items[name], self._names)
 
 
 def _split_column(split: str | None, rows: Rows, tables: Mapping[str, Rows], is_split: bool) -> str | None:
