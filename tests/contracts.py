@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy
 import pytest
 import torch
+from beartype.door import is_bearable
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Sample, Spec, fake_batch
@@ -20,7 +21,8 @@ from mmtx.data.spec_difference import spec_difference
 from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.capabilities import Prepares
+from mmtx.objectives.capabilities import Predicts, Prepares
+from mmtx.objectives.predictions import columns_of, predictions_of
 from mmtx.token_order import join
 from mmtx.tokens import Tokens
 
@@ -200,8 +202,26 @@ def check_objective(objective: Objective, model: MultimodalTransformer, specs: M
         examples = objective.examples(model, raw)
         assert len(examples) == len(raw), "one example per sample"
         assert all(isinstance(example, Example) for example in examples)
+        check_predictions(objective, model, raw)
+    check_predictions(objective, model, nobody)
     assert len(objective.examples(model, nobody)) == len(nobody)
     assert all(example.right is None for example in objective.examples(model, nobody)), "nothing is right or wrong"
+
+
+NO_COLUMNS = {"Unmask": "the texts of its examples are all that it predicts"}
+"""Why objectives offer no predictions of their own."""
+
+
+def check_predictions(objective: Objective, model: MultimodalTransformer, batch: Batch) -> None:
+    """A value of the declared type for every sample and column, or None; and a plain one, as JSON holds it."""
+    assert isinstance(objective, Predicts) or type(objective).__name__ in NO_COLUMNS
+    columns = columns_of(objective)
+    with torch.no_grad():
+        values = predictions_of(objective, model, batch, _prepared(objective, model, batch))
+    assert set(values) == set(columns)
+    for name, kind in columns.items():
+        assert len(values[name]) == len(batch), name
+        assert all(is_bearable(value, kind | None) for value in values[name]), f"{name} is no {kind}"
 
 
 def check_coded(module: nn.Module, coded: Mapping[str, str], specs: Mapping[str, Spec]) -> None:

@@ -28,6 +28,10 @@ def test_a_package_of_the_users_trains(tmp_path):
     assert "val/accuracy" in done.stdout
     loaded = mmtx("evaluate", "run", "split=val", "plugins=[my_lab]", cwd=tmp_path)
     assert loaded.returncode == 0, text_of(loaded)
+    table = mmtx("predict", "run", "split=val", "plugins=[my_lab]", "out=rain.csv", cwd=tmp_path)
+    assert table.returncode == 0, text_of(table)
+    header, first, *_ = (tmp_path / "rain.csv").read_text().splitlines()
+    assert header == "sample,path,predicted,truth" and re.fullmatch("0,,(dry|rain),(dry|rain)", first)
     refused = mmtx("check", *chosen[1:], cwd=tmp_path)
     assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr
 

@@ -40,22 +40,24 @@ def evaluate_learner(
     Raises:
         InvalidValue: without these names there is nothing left to attend to or to predict.
     """
-    _check_drop(learner, data.source, drop)
+    check_drop(learner, data.source, drop)
     acting = {} if drop else act(learner, data.source, split)[0]
     evaluation = Evaluation(learner, split)
     device = next(learner.parameters()).device
     for part, loader in data.eval_loaders(split, rank=0, num_ranks=1).items():
         for batches in track(loader, "evaluating, batch"):
-            evaluation.add(part, [_without(batch, drop).to(device, non_blocking=True) for batch in batches])
+            evaluation.add(part, [without_names(batch, drop).to(device, non_blocking=True) for batch in batches])
     return evaluation.metrics(data.max_bad_share) | acting or None
 
 
-def _without(batch: Batch, drop: Sequence[str]) -> Batch:
+def without_names(batch: Batch, drop: Sequence[str]) -> Batch:
+    """The batch, in which every sample lacks these names; on the host."""
     everywhere = torch.ones(len(batch), dtype=torch.bool)
     return batch.without({name: everywhere for name in drop if name in batch})
 
 
-def _check_drop(learner: Learner, source: Source, drop: Sequence[str]) -> None:
+def check_drop(learner: Learner, source: Source, drop: Sequence[str]) -> None:
+    """Raises InvalidValue if without these names there is nothing left to attend to or to predict."""
     names = learner.model.names
     for name in drop:
         if name not in names:

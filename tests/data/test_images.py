@@ -24,12 +24,15 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngInfo
 from small_data import publish_small, small_cifar_files, write
 
+from mmtx.data.base import origin_of
+from mmtx.data.concat_split import ConcatSplit
 from mmtx.data.files import public_file
 from mmtx.data.image import cifar10, fashion_mnist, mnist
 from mmtx.data.image.decode_image import FILL, Fit, decode_image
 from mmtx.data.image.digits import Digits
 from mmtx.data.image.image_folder import ImageFolder
 from mmtx.data.image.labelled_images import LabelledImages
+from mmtx.data.renamed_source import rename_source
 from mmtx.data.stratified_split import hold_out
 from mmtx.data.text.vocabulary import Characters
 from mmtx.errors import InvalidValue, UserError
@@ -671,6 +674,20 @@ def test_contract_of_image_folders(tmp_path):
     check_source(image_folder(tmp_path / "plain", val_fraction=0.0, test_fraction=0.0))
     folder_of(tmp_path / "split", {"train/cat": 5, "train/dog": 4, "val/dog": 1, "test/cat": 2})
     check_source(image_folder(tmp_path / "split"))
+
+
+def test_a_picture_is_where_it_was_read(tmp_path):
+    """Also as a part of a mixture, under another name."""
+    folder_of(tmp_path, {"cat": 8, "dog": 4})
+    source = image_folder(tmp_path)
+    renamed = rename_source(source, {"image": "view"}).train()
+    both = ConcatSplit({"a": source.test(), "b": renamed}, {"a": ["image"], "b": ["view"]})
+    split, first = source.train(), len(source.test())
+    for i in range(len(split)):
+        file = Path(origin_of(split, i))
+        assert file.parent.name == ("cat", "dog")[int(split[i]["label"]["class"])]
+        assert decode(file, size=4, max_pixels=1000).equal(split[i]["image"]["pixels"])
+        assert origin_of(renamed, i) == origin_of(both, first + i) == str(file)
 
 
 def test_class_folders_are_split_stratified(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mmtx.data.base import origin_of
 from mmtx.data.text.labelled_text import LabelledText
 from mmtx.data.text.vocabulary import Bytes
 from mmtx.errors import UserError
@@ -41,8 +42,10 @@ def test_every_text_once(kind: str, tmp_path: Path) -> None:
         assert split is not None
         for i in range(len(split)):
             ids, label = split[i]["text"]["ids"].tolist(), int(split[i]["label"]["class"])
+            number = int(origin_of(split, i).rpartition(" ")[2])
             assert (ids[0], ids[-1]) == (256, 257)
             read.append((source.vocabulary.decode(ids), source.class_names[label]))
+            assert read[-1] == ROWS[number - (1 if kind == "jsonl" else 2)], "where it was read"
     assert sorted(read) == sorted(ROWS)
     specs = source.specs
     assert specs["label"].class_names == ("a", "b", "c")

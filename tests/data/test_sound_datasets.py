@@ -24,6 +24,7 @@ from mmtx.data.audio.fsdd import FSDD
 from mmtx.data.audio.librispeech import LibriSpeech
 from mmtx.data.audio.sound_file import read_sound, trim_silence
 from mmtx.data.audio.speech_commands import SpeechCommands
+from mmtx.data.base import origin_of
 from mmtx.data.files import public_file
 from mmtx.data.files.public_archive import PublicArchive
 from mmtx.data.fitted import FittedState
@@ -125,6 +126,7 @@ def test_a_sample_of_fsdd_is_its_file(digits):
         )
         assert int(sample["label"]["class"]) == digit
         assert text_of(source, sample) == source.specs["label"].class_names[digit]
+        assert origin_of(split, i) == str(recording.file)
     split[7]["audio"]["waveform"].zero_()
     assert split[7]["audio"]["waveform"].any(), "what is done to a sample does not reach the data"
     assert source.specs["audio"].sample_rate_hz == 8000

@@ -21,7 +21,7 @@ from builders import (
     model,
     text,
 )
-from contracts import check_needs
+from contracts import check_needs, check_predictions
 
 from mmtx.batch import fake_batch
 from mmtx.data.collate import collate
@@ -64,6 +64,14 @@ def test_equals_the_symmetric_cross_entropy_of_clip(temperature):
     assert score.count == objective.count(batch) == 5
     assert objective.metrics(score)["loss"] == pytest.approx(expected.item(), rel=1e-5)
     torch.testing.assert_close(one.norm(dim=1), torch.ones(5))
+
+
+@pytest.mark.parametrize("label", [None, "label"])
+def test_predictions(label):
+    whole = made_model()
+    objective = made(whole, label=label)
+    for batch in (pairs(), pairs(present=(1, 0, 1, 1, 1), lengths=(100, 64, 0, 0, 80)), collate([], SPECS, size=2)):
+        check_predictions(objective, whole, batch)
 
 
 def test_neither_hears_the_other():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -213,6 +214,41 @@ def test_a_beam_is_what_evaluation_decodes_with() -> None:
     assert objective.write(whole, batch, beam_size=1) == greedy.write(whole, batch)
 
 
+def decoded_ids(objective: Seq2Seq, ids: list[int], split: str = "val") -> list[int]:
+    batch = replace(spoken(*["a"] * 4).select(torch.arange(len(ids)) % 4), ids=torch.tensor(ids), split=split)
+    kept = objective._decoded(batch).ids
+    assert kept is not None
+    return kept.tolist()
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 4, 10])
+def test_validation_decodes_a_share_of_its_samples(period: int) -> None:
+    """The same ones however the split is cut, as many of any that come in turns, and never an empty filler."""
+    _, objective = talkative(["audio"], metrics=METRICS, val_share=0.25)
+    whole = decoded_ids(objective, list(range(1000)))
+    assert whole == [i for first in range(0, 1000, 8) for i in decoded_ids(objective, [*range(first, first + 8), -1])]
+    assert whole[0] == 0
+    shares = [sum(i % period == turn for i in whole) * period / 1000 for turn in range(period)]
+    assert all(share == pytest.approx(0.25, abs=0.03) for share in shares)
+    assert decoded_ids(objective, list(range(8)), "test") == decoded_ids(objective, list(range(8)), "") == [*range(8)]
+
+
+def test_metrics_of_validation_are_of_what_it_decodes() -> None:
+    """The loss is of all; a batch of which nothing is decoded adds nothing."""
+    whole, objective = talkative(["audio"], metrics=METRICS, val_share=0.25)
+    batch = replace(spoken("abc", "de", "hi", "g"), ids=torch.tensor([0, 1, 3, 4]), split="val")
+    score, first = objective(whole, batch), objective(whole, batch.select(slice(0, 1)))
+    assert objective.count(batch) == score.count == 4 + 3 + 3 + 2
+    assert {name: pair for name, pair in score.stats.items() if name != "accuracy"} == {
+        name: pair for name, pair in first.stats.items() if name != "accuracy"
+    }
+    none = objective(whole, batch.select(slice(1, 2)))
+    assert none.stats.keys() == score.stats.keys()
+    assert none.stats["exact_match"][1] == 0
+    with pytest.raises(InvalidValue, match="^val_share=0 must be above 0"):
+        seq2seq(whole, SPECS, val_share=0)
+
+
 def test_two_objectives_add_up_by_weight() -> None:
     """Two texts of one set, one of them from a learner with both."""
     whole = encoder_decoder({"audio": audio(), "text": text()}, ["audio"])
@@ -273,8 +309,8 @@ def test_beneath_an_encoded_sound_is_where_its_text_attends(
     shown = objective.show(whole, batch, objective.examples(whole, batch), tmp_path / "a")
     assert shown == [tmp_path / "a.jsonl", tmp_path / "a.png"]
     axes = figures[0].axes
-    assert len(axes) == (4 if encode else 2)
-    for sound, attended, text_of_it in zip(axes[::2], axes[1::2], ("abc", "de"), strict=True) if encode else ():
+    assert len(axes) == (8 if encode else 6)  # of each, waveform, spectrogram, and text
+    for sound, attended, text_of_it in zip(axes[1::4], axes[2::4], ("abc", "de"), strict=True) if encode else ():
         weights = torch.as_tensor(attended.images[0].get_array().data)
         assert len(weights) == len(text_of_it) + 1 and attended.get_xlim() == sound.get_xlim()
         assert weights.sum(1).tolist() == pytest.approx([1.0] * len(weights), abs=1e-5)

@@ -8,13 +8,27 @@ from typing import Any
 import pytest
 import soundfile
 import torch
-from builders import audio, audio_batch, image, image_spec, model
+from builders import (
+    Letters,
+    audio,
+    audio_batch,
+    grid,
+    grid_spec,
+    image,
+    image_spec,
+    model,
+    series,
+    series_spec,
+    text,
+    text_spec,
+)
 from learners import made_learner
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from mmtx.batch import fake_batch
+from mmtx.batch import Field, Spec, fake_batch
 from mmtx.modalities.image import Image
+from mmtx.modalities.series import Series
 from mmtx.objectives.base import Example
 from mmtx.objectives.shown import show_examples, write_sounds
 from mmtx.tokens import Tokens
@@ -52,9 +66,8 @@ def test_what_tokens_hold_is_drawn_beneath_what_they_were_made_from(tmp_path: Pa
     whole, batch = model({"image": tokenizer}), fake_batch({"image": image_spec()}, 5)
     tokenizer.pixels = batch["image"]["pixels"]  # type: ignore[assignment]
     below: list[tuple[Any, int]] = []
-    show_examples(
-        whole.eval(), batch, [Example("a", "b")] * 5, tmp_path / "a", [lambda axes, above, i: below.append((above, i))]
-    )
+    beneath = {"image": lambda axes, above, index: below.append((above, index))}
+    show_examples(whole.eval(), batch, [Example("a", "b")] * 5, tmp_path / "a", beneath)
     (figure,) = figures
     assert len(figure.axes) == 15 and [index for _, index in below] == [0, 1, 2, 3, 4]
     places = [(*axes.get_subplotspec().get_geometry()[:2], axes.get_subplotspec().num1) for axes in figure.axes]
@@ -66,14 +79,55 @@ def test_what_tokens_hold_is_drawn_beneath_what_they_were_made_from(tmp_path: Pa
 
 
 def test_a_sound_is_drawn_over_seconds_whatever_is_beside_it(tmp_path: Path, figures: list[Figure]) -> None:
-    """At most four of them; one that is missing is drawn as nothing heard."""
+    """At most four of them, each as a waveform above its spectrogram; one that is missing is drawn as silence."""
     whole, batch = model({"audio": audio()}), audio_batch([80, 0, 40, 60, 80])
     show_examples(whole.eval(), batch, [Example("a", "b")] * 5, tmp_path / "a")
-    axes = figures[0].axes
+    waveforms, axes = figures[0].axes[::2], figures[0].axes[1::2]
     assert len(axes) == 4 and [each.get_ylabel() for each in axes] == ["mel bin", "", "", ""]
+    assert [each.get_xlim()[1] for each in waveforms] == pytest.approx([length / 800 for length in (80, 1, 40, 60)])
+    highest, lowest = (f(waveforms[2].collections[0].get_paths()[0].vertices[:, 1]) for f in (max, min))
+    assert [lowest, highest] == pytest.approx([f(batch["audio"]["waveform"][2, :40].tolist()) for f in (min, max)])
     spectrogram = whole.tokenizer("audio").spectrogram
     frames = spectrogram.num_frames(torch.tensor([80, 0, 40, 60])).clamp(min=1)
     hop_s = spectrogram.hop_length / spectrogram.sample_rate_hz
     assert [each.get_xlim()[1] for each in axes] == pytest.approx([int(n) * hop_s for n in frames])
     alone = spectrogram(batch["audio"]["waveform"][2:3, :40], torch.tensor([40]))[0].T
     torch.testing.assert_close(torch.as_tensor(axes[2].images[0].get_array().data), alone)
+
+
+def test_every_name_of_the_set_is_drawn(tmp_path: Path, figures: list[Figure]) -> None:
+    """Whatever its tokenizer: picture, text, vectors over their times, cells, and what a user's own reads."""
+
+    class Own(Series):
+        """Hours of a day, as docs/extending.md has them."""
+
+        def __init__(self) -> None:
+            super().__init__(spec=series_spec(1), dim=24, clock=None, squash=False)
+            self.spec = Spec({"values": Field((6, 1), torch.float32)})
+
+    specs = {"image": image_spec(), "text": text_spec(11, 8, Letters()), "state": series_spec(3), "view": grid_spec()}
+    whole = model(
+        {"image": image(), "text": text(specs["text"]), "state": series(specs["state"]), "view": grid(specs["view"])}
+    )
+    whole.tokenizers["day"] = Own()
+    batch = fake_batch({**specs, "day": whole.tokenizer("day").spec}, 2)
+    batch = batch.without({"text": torch.tensor([False, True])})
+    show_examples(whole.eval(), batch, [Example("a", "b")] * 2, tmp_path / "a")
+    rows = [figures[0].axes[5 * index : 5 * index + 5] for index in range(2)]
+    assert [axes.get_ylabel() for axes in rows[0]] == ["image", "text", "state", "view", "day"]
+    for index, (picture, written, state, view, day) in enumerate(rows):
+        assert torch.as_tensor(picture.images[0].get_array().data).equal(batch["image"]["pixels"][index, 0])
+        count, steps = int(batch.lengths["text"][index]), int(batch.lengths["state"][index])
+        assert written.texts[0].get_text() == (Letters().decode(batch["text"]["ids"][index, :count].tolist()) or "–")
+        times, values = (batch["state"][key][index, :steps] for key in ("times", "values"))
+        assert [line.get_xdata().tolist() for line in state.lines] == [times.tolist()] * 3
+        assert [line.get_ydata().tolist() for line in state.lines] == values.T.tolist()
+        last = batch["view"]["cells"][index, int(batch.lengths["view"][index]) - 1, ..., 0]
+        assert torch.as_tensor(view.images[0].get_array().data).equal(last)
+        assert day.lines[0].get_ydata().tolist() == batch["day"]["values"][index, :, 0].tolist()
+
+
+def test_texts_alone_are_a_table(tmp_path: Path) -> None:
+    whole = model({"text": text()})
+    batch = fake_batch({"text": text_spec()}, 2)
+    assert show_examples(whole.eval(), batch, [Example("a", "b")] * 2, tmp_path / "a") == [tmp_path / "a.jsonl"]

@@ -51,7 +51,7 @@ def command(folder):
 def run_jobs(sweep, engine=None, queue=None, **policy):
     engine = engine or make_slots(sweep.path, len(sweep.jobs))
     parts = {"queue": queue or JobQueue(sweep.jobs), "engine": engine, "policy": make_policy(**policy)}
-    return SweepRunner(sweep=sweep, **parts, command=command, view=Lines()).run()
+    return SweepRunner(sweep=sweep, **parts, command=command, view=Lines(metric=None)).run()
 
 
 def spans(sweep):

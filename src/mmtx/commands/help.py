@@ -11,6 +11,7 @@ usage: mmtx COMMAND [key=value ...]
   mmtx resume DIR                    continue a run or a sweep
   mmtx check [key=value ...]         every problem, found before anything starts
   mmtx evaluate RUN [key=value ...]  metrics of a saved run; split=val, data.path=..., anything else
+  mmtx predict RUN out=FILE          what a saved run predicts of every sample, as a table
   mmtx report DIR...                 runs and sweeps compared: table, pictures, best config as a command
   mmtx sync DIR...                   upload to W&B what was logged offline
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: a transcript; or episodes in its environment

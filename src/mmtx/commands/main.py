@@ -5,7 +5,19 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
-from mmtx.commands import check, evaluate, export, generate, import_public, list_options, report, resume, sync, train
+from mmtx.commands import (
+    check,
+    evaluate,
+    export,
+    generate,
+    import_public,
+    list_options,
+    predict,
+    report,
+    resume,
+    sync,
+    train,
+)
 from mmtx.commands.help import HELP
 from mmtx.errors import UserError
 from mmtx.process import stopping
@@ -16,6 +28,7 @@ COMMANDS: dict[str, ModuleType] = {
     "resume": resume,
     "check": check,
     "evaluate": evaluate,
+    "predict": predict,
     "report": report,
     "sync": sync,
     "generate": generate,

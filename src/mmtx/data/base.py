@@ -39,6 +39,20 @@ class BatchSplit(Split, Protocol):
         ...
 
 
+@runtime_checkable
+class Located(Split, Protocol):
+    """A split that knows what its samples were read from."""
+
+    def origin(self, index: int) -> str:
+        """The file of a sample, with its row where it has one; empty for a sample that was made."""
+        ...
+
+
+def origin_of(split: Split, index: int) -> str:
+    """What a sample was read from, as `Located.origin`; empty where the split does not know."""
+    return split.origin(index) if isinstance(split, Located) else ""
+
+
 class Source(ABC):
     """A dataset: its sizes, and its splits.
 
@@ -95,6 +109,10 @@ class ItemSource(Source):
     def sample(self, item: Any, split: str) -> Sample:
         """The sample of an item of a split."""
 
+    def origin(self, item: Any, split: str) -> str:
+        """What an item is read from, as `Located.origin`; empty by default."""
+        return ""
+
     def train(self) -> Split:
         return self._split("train")
 
@@ -105,17 +123,24 @@ class ItemSource(Source):
         return self._split("test") if len(self.items.get("test", ())) else None
 
     def _split(self, name: str) -> Split:
-        return Samples(len(self.items[name]), partial(self._sample, name))
+        return Samples(len(self.items[name]), partial(self._sample, name), partial(self._origin, name))
 
     def _sample(self, split: str, i: int) -> Sample:
         return self.sample(self.items[split][i], split)
 
+    def _origin(self, split: str, i: int) -> str:
+        return self.origin(self.items[split][i], split)
+
+
+def _unknown(index: int) -> str:
+    return ""
+
 
 class Samples:
-    """A split whose samples are a function of the index."""
+    """A split whose samples, and what they were read from, are functions of the index."""
 
-    def __init__(self, length: int, make: Callable[[int], Sample]) -> None:
-        self._length, self._make = length, make
+    def __init__(self, length: int, make: Callable[[int], Sample], origin: Callable[[int], str] = _unknown) -> None:
+        self._length, self._make, self.origin = length, make, origin
 
     def __len__(self) -> int:
         return self._length

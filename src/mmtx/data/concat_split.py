@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from itertools import accumulate
 
 from mmtx.batch import Sample
-from mmtx.data.base import Split
+from mmtx.data.base import Split, origin_of
 
 
 class ConcatSplit:
@@ -38,3 +38,7 @@ class ConcatSplit:
     def __getitem__(self, index: int) -> Sample:
         part, own = self.locate(index)
         return self.splits[part][own]
+
+    def origin(self, index: int) -> str:
+        part, own = self.locate(index)
+        return origin_of(self.splits[part], own)

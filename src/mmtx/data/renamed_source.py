@@ -8,7 +8,7 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
-from mmtx.data.base import BatchSplit, Source, Split
+from mmtx.data.base import BatchSplit, Source, Split, origin_of
 from mmtx.data.sampler import Stream
 from mmtx.environment import Environment, Observation, Outcome, Playable
 from mmtx.errors import InvalidValue
@@ -99,6 +99,9 @@ class _Split:
 
     def __getitem__(self, index: int) -> Sample:
         return self.rename(self.split[index])
+
+    def origin(self, index: int) -> str:
+        return origin_of(self.split, index)
 
 
 class _BatchSplit(_Split):

@@ -110,15 +110,28 @@ class TrainSampler(Sampler[list[Draw]]):
 
 class EvalSampler(Sampler[list[Draw]]):
     """Every sample once, in order, in blocks of `batch_size` for each rank in turn; ranks that run out get empty lists,
-    so that all have as many batches."""
+    so that all have as many batches.
 
-    def __init__(self, num_samples: int, *, batch_size: int, rank: int, num_ranks: int) -> None:
+    Args:
+        num_samples: of the split.
+        batch_size: of each rank.
+        rank: of this process.
+        num_ranks: of all.
+        first_batch: of this rank; those before it are left out.
+    """
+
+    def __init__(self, num_samples: int, *, batch_size: int, rank: int, num_ranks: int, first_batch: int = 0) -> None:
         self.num_samples, self.batch_size, self.rank, self.num_ranks = num_samples, batch_size, rank, num_ranks
+        self.first_batch = first_batch
 
     def __len__(self) -> int:
+        return max(0, self._all - self.first_batch)
+
+    @property
+    def _all(self) -> int:
         return -(-self.num_samples // (self.batch_size * self.num_ranks))
 
     def __iter__(self) -> Iterator[list[Draw]]:
-        for batch in range(len(self)):
+        for batch in range(self.first_batch, self._all):
             start = (batch * self.num_ranks + self.rank) * self.batch_size
             yield [Draw(0, i) for i in range(start, min(start + self.batch_size, self.num_samples))]

@@ -1,6 +1,7 @@
 """Prediction of actions: the decision transformer, and behaviour cloning."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -121,6 +122,32 @@ class Action(Objective):
             examples.append(Example(self._show(actions[:length]), self._show(true[:length]), right))
         return examples
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        if self.is_discrete:
+            return {"predicted": list[str], "truth": list[str], "probabilities": list[list[float]]}
+        return {"predicted": list[list[float]], "truth": list[list[float]]}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The action of every step, the true one, and of classes the probabilities, in the order of the classes."""
+        target, lengths = batch[self.action][self.field], batch.lengths[self.action].tolist()
+        predicted = self.predict(model(batch), target.shape[1]).float()
+        values = {"predicted": self._named(self.choose(predicted)), "truth": self._named(target)}
+        if self.is_discrete:
+            values["probabilities"] = predicted.double().softmax(-1).tolist()
+        return {
+            name: [steps[:length] if length else None for steps, length in zip(rows, lengths, strict=True)]
+            for name, rows in values.items()
+        }
+
+    def _named(self, actions: Shaped[Tensor, "B steps ..."]) -> list[list[Any]]:
+        """Of each sample and step, the name of the class, or the vector."""
+        rows: list[list[Any]] = actions.tolist()
+        return [[self._name(i) for i in steps] for steps in rows] if self.is_discrete else rows
+
+    def _name(self, index: int) -> str:
+        return self.names[index] if self.names else str(index)
+
     def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
         """Scores of the classes, or the vectors, of the first steps of each sample."""
         hidden = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
@@ -155,7 +182,7 @@ class Action(Objective):
 
     def _show(self, actions: Tensor) -> str:
         if self.is_discrete:
-            return " ".join(self.names[i] if self.names else str(i) for i in actions.tolist())
+            return " ".join(map(self._name, actions.tolist()))
         return "; ".join(" ".join(f"{value:.2f}" for value in action) for action in actions.tolist())
 
 

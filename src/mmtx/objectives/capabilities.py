@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.decoding.step_decoder import Actor
@@ -42,6 +43,28 @@ class Fits(Protocol):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Args:
         batches: every training sample once, on the host, with the names that it reads.
+        """
+
+
+@runtime_checkable
+class Predicts(Protocol):
+    """Predicts something of every sample, for ``mmtx predict``. Of an objective without this, the table has the texts
+    of its `examples`.
+
+    Attributes:
+        columns: ``{column: type}``: str, int, float, or lists of one of them, such as ``list[list[float]]``. What is
+            predicted is ``predicted``, what the data has is ``truth``, where there are such.
+    """
+
+    @property
+    def columns(self) -> Mapping[str, Any]: ...
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Sequence[Any]]:
+        """The values of all columns, one for each sample; None where a sample has none.
+
+        Args:
+            model: in eval mode.
+            batch: as in `Objective.forward`. What is to be predicted may be absent.
         """
 
 
@@ -119,3 +142,11 @@ class Plots(Protocol):
         batch: the first whole one of an evaluation.
         path: of the picture.
         """
+
+
+@runtime_checkable
+class TiesHead(Protocol):
+    """Scores the ids of a vocabulary by the vectors of a tokenizer, or may do so."""
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Tensor | None:
+        """The vectors, ``(V, D)``; None: it has a matrix of its own."""

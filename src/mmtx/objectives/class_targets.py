@@ -1,7 +1,8 @@
 """What is predicted of classes: one of them for each sample, or any number of them at once."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,12 @@ class ClassTarget(ABC):
 
     Attributes:
         field: of the data, that holds it.
+        column: type of a prediction in a table.
         directions: of its metrics.
     """
 
     field: str
+    column: Any
     directions: Mapping[str, Direction | None]
 
     @abstractmethod
@@ -50,8 +53,12 @@ class ClassTarget(ABC):
         """What is predicted, as the target has it."""
 
     @abstractmethod
-    def codes(self, values: Shaped[Tensor, "*classes"]) -> list[int]:
-        """The classes that a sample has, or was predicted to have."""
+    def probabilities(self, logits: Float[Tensor, "B classes"]) -> Float[Tensor, "B classes"]:
+        """Of each class."""
+
+    @abstractmethod
+    def named(self, values: Shaped[Tensor, "B *classes"], names: Sequence[str]) -> list[Any]:
+        """The name of the class, or the names of all labels, that each sample has or was predicted to have."""
 
     @abstractmethod
     def members(self, target: Shaped[Tensor, "n *classes"]) -> Num[Tensor, " classes"]:
@@ -77,7 +84,7 @@ class ClassTarget(ABC):
 class OneClass(ClassTarget):
     """One class for each sample: softmax and cross-entropy. Metric: accuracy."""
 
-    field, directions = "class", known("accuracy")
+    field, column, directions = "class", str, known("accuracy")
 
     def __init__(self, num_classes: int) -> None:
         self.num_classes = num_classes
@@ -95,8 +102,11 @@ class OneClass(ClassTarget):
     def chosen(self, logits: Tensor) -> Tensor:
         return logits.argmax(-1)
 
-    def codes(self, values: Tensor) -> list[int]:
-        return [int(values)]
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.softmax(-1)
+
+    def named(self, values: Tensor, names: Sequence[str]) -> list[str]:
+        return [names[code] for code in values.tolist()]
 
     def members(self, target: Tensor) -> Num[Tensor, " classes"]:
         return target.bincount(minlength=self.num_classes)
@@ -113,7 +123,7 @@ class SeveralLabels(ClassTarget):
     over classes and samples. Metrics, of evaluations: mean average precision (macro) and F1 (micro and macro), by what
     is more likely than not."""
 
-    field, directions = "labels", known("mAP", "f1_micro", "f1_macro")
+    field, column, directions = "labels", list[str], known("mAP", "f1_micro", "f1_macro")
 
     def weights(self, target: Tensor, class_weights: Tensor | None) -> Num[Tensor, " B"]:
         each = target.shape[1] if class_weights is None else class_weights.sum()
@@ -128,8 +138,11 @@ class SeveralLabels(ClassTarget):
     def chosen(self, logits: Tensor) -> Tensor:
         return logits > 0
 
-    def codes(self, values: Tensor) -> list[int]:
-        return values.nonzero()[:, 0].tolist()
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def named(self, values: Tensor, names: Sequence[str]) -> list[list[str]]:
+        return [[name for name, there in zip(names, row, strict=True) if there] for row in values.tolist()]
 
     def members(self, target: Tensor) -> Num[Tensor, " classes"]:
         return target.sum(0)

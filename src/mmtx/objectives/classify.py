@@ -15,6 +15,7 @@ from mmtx.objectives.base import Example, Objective, Score, required_spec
 from mmtx.objectives.class_targets import class_target
 from mmtx.objectives.class_weights import balanced_weights, given_weights
 from mmtx.objectives.pooling import Pool
+from mmtx.objectives.predictions import where
 from mmtx.objectives.slices import Slices
 from mmtx.tokens import HiddenStates
 
@@ -87,9 +88,15 @@ class Classify(Objective):
     def count(self, batch: Batch) -> Num[Tensor, ""]:
         return (self._weights(batch) * batch.present(self.label)).sum()
 
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """In training with `mixup`, the share of each sample in its mix is a field of the label."""
+        if not (self.training and self.mixup):
+            return batch
+        return batch.with_values(self.label, share=self._shares(model, batch, generator))
+
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         truth, real = self._truth(batch), batch.present(self.label)
-        share = self._shares(model, batch)
+        share = batch[self.label].get("share")
         logits = self._classify(model(batch) if share is None else _mixed(model, batch, share))
         loss = self._loss(logits, truth)
         if share is not None:
@@ -104,10 +111,32 @@ class Classify(Objective):
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         predicted, truth = self.target.chosen(self.logits(model, batch)), self._truth(batch)
+        right = (predicted == truth).flatten(1).all(1) if truth.dim() > 1 else predicted == truth
+        texts = zip(self._written(predicted), self._written(truth), right.tolist(), strict=True)
         return [
-            Example(self._named(p), self._named(t), bool((p == t).all())) if labelled else Example(self._named(p), "")
-            for p, t, labelled in zip(predicted, truth, batch.present(self.label).tolist(), strict=True)
+            Example(p, t, own) if labelled else Example(p, "")
+            for labelled, (p, t, own) in zip(batch.present(self.label).tolist(), texts, strict=True)
         ]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        kind = self.target.column
+        return {"predicted": kind, "truth": kind, **dict.fromkeys(self._probabilities, float)}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The best class, or all that are likelier than not; the true ones; and the probability of each."""
+        logits, target = self.logits(model, batch), self.target
+        predicted, truth = target.named(target.chosen(logits), self.names), target.named(self._truth(batch), self.names)
+        probabilities = target.probabilities(logits.double()).T.tolist()
+        return {
+            "predicted": predicted,
+            "truth": where(batch.present(self.label).tolist(), truth),
+            **dict(zip(self._probabilities, probabilities, strict=True)),
+        }
+
+    @property
+    def _probabilities(self) -> list[str]:
+        return [f"probability/{name}" for name in self.names]
 
     def logits(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B classes"]:
         """Scores of the classes."""
@@ -131,21 +160,20 @@ class Classify(Objective):
         smoothing = self.label_smoothing if self.training else 0.0
         return self.target.loss(logits, truth, smoothing, self.class_weights)
 
-    def _shares(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"] | None:
+    def _shares(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Float[Tensor, " B"]:
         """The weight of each sample in its mix with its partner, the sample as far from the other end of the batch: 1
         where one of the two has no label, or lacks a name that the other has."""
-        if not (self.training and self.mixup):
-            return None
         present = batch.present(self.label)
         mixed = present & present.flip(0)
         for name in (name for name in model.names if name in batch):
             mixed = mixed & (batch.present(name) == batch.present(name).flip(0))
-        concentration = torch.full(present.shape, self.mixup, device=present.device)
-        share = torch.distributions.Beta(concentration, concentration).sample()
+        concentration = torch.full((*present.shape, 2), self.mixup, device=present.device)
+        share = torch._sample_dirichlet(concentration, generator=generator)[:, 0]  # torch's Beta takes no generator
         return torch.where(mixed, share, 1.0)
 
-    def _named(self, values: Shaped[Tensor, "*classes"]) -> str:
-        return ", ".join(self.names[code] for code in self.target.codes(values)) or "none"
+    def _written(self, values: Shaped[Tensor, "B *classes"]) -> list[str]:
+        named = self.target.named(values, self.names)
+        return [own if isinstance(own, str) else ", ".join(own) or "none" for own in named]
 
 
 def class_names(spec: Spec) -> tuple[str, ...]:

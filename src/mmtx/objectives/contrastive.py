@@ -16,6 +16,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.objectives.pooling import MeanPool
+from mmtx.objectives.predictions import where
 
 MAX_SCALE = 100.0
 """Of similarities; a temperature of no less than 0.01 (Radford et al. 2021, section 2.5)."""
@@ -126,6 +127,22 @@ class Contrastive(Objective):
             Example(self._name(batch, found), self._name(batch, i), bool(alike[i, found])) if there else Example("", "")
             for i, (found, there) in enumerate(zip(nearest, both.tolist(), strict=True))
         ]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        vectors = {f"vector/{name}": list[float] for name in self.pair}
+        return vectors if self.label is None else {"truth": str, **vectors}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The vector of each name, of length 1, and the class by which samples match."""
+        columns = {
+            f"vector/{name}": where(batch.present(name).tolist(), self.vectors(model, batch, name).tolist())
+            for name in self.pair
+        }
+        if self.label is not None:
+            names = (self._name(batch, index) for index in range(len(batch)))
+            columns["truth"] = where(batch.present(self.label).tolist(), names)
+        return columns
 
     def similarities(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B B"]:
         """Cosines of each sample's first (rows) with each sample's second (columns)."""

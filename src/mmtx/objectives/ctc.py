@@ -1,6 +1,7 @@
 """Connectionist temporal classification."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.predictions import TEXTS
 from mmtx.objectives.text_metrics import TextMetric
 from mmtx.objectives.transcripts import (
     accepted_texts,
@@ -98,6 +100,13 @@ class CTC(Objective):
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         accepted = accepted_texts(batch, self.text, None, self.vocabulary)
         return transcript_examples(self.write(model, batch), accepted)
+
+    columns = TEXTS
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The text of each sample, as `write` gives it, and the true one."""
+        accepted = accepted_texts(batch, self.text, None, self.vocabulary)
+        return {"predicted": self.write(model, batch), "truth": [each[0] if each else None for each in accepted]}
 
     @torch.inference_mode()
     def write(self, model: MultimodalTransformer, batch: Batch) -> list[str]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,8 +15,9 @@ from mmtx.metric_directions import known
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
-from mmtx.nn.linear_cross_entropy import IGNORED, linear_cross_entropy
+from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.predictions import IDS, TEXTS, id_scores
 
 
 class MaskedToken(Objective):
@@ -75,18 +77,26 @@ class MaskedToken(Objective):
         return batch[self.text]["chosen"].sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        chosen, count = batch[self.text]["chosen"], self.count(batch)
-        hidden, targets = model(batch).tokens(self.text), batch[self.text]["targets"].masked_fill(~chosen, IGNORED)
-        loss, right = linear_cross_entropy(
+        count, hidden = self.count(batch), model(batch).tokens(self.text)
+        loss, right = self._loss(model, hidden, batch[self.text]["targets"], batch[self.text]["chosen"])
+        assert right is not None
+        return Score(loss, count, {"accuracy": (right.sum(), count)})
+
+    def _loss(
+        self,
+        model: MultimodalTransformer,
+        hidden: Float[Tensor, "B n D"],
+        targets: Int[Tensor, "B n"],
+        chosen: Bool[Tensor, "B n"],
+    ) -> Predictions:
+        return linear_cross_entropy(
             self._transformed(hidden),
-            self._weight(model),
+            self.tied_vectors(model),
             self.bias,
-            targets,
+            targets.masked_fill(~chosen, IGNORED),
             find_right=True,
             compile=model.backbone.is_compiled,
         )
-        assert right is not None
-        return Score(loss, count, {"accuracy": (right.sum(), count)})
 
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
@@ -104,15 +114,30 @@ class MaskedToken(Objective):
             for row, true, n in zip(filled, ids.tolist(), lengths, strict=True)
         ]
 
+    columns: Mapping[str, Any] = {**TEXTS, **IDS}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """Each text with its chosen ids filled in, the true one, and how well the chosen ids are predicted."""
+        chosen, targets, lengths = batch[self.text]["chosen"], batch[self.text]["targets"], batch.lengths[self.text]
+        filled, rows = targets.clone(), []
+        for row, states in enumerate(model(batch).tokens(self.text)):  # one by one: scores take much memory
+            rows.append(self._loss(model, states[None], targets[row][None], chosen[row][None]))
+            filled[row] = torch.where(chosen[row], self.logits(model, states).argmax(-1), targets[row])
+        texts = zip(filled.tolist(), targets.tolist(), lengths.tolist(), strict=True)
+        both = [(self._decode(row[:n]), self._decode(true[:n])) if n else (None, None) for row, true, n in texts]
+        columns = {"predicted": [each for each, _ in both], "truth": [each for _, each in both]}
+        return columns | id_scores(rows, chosen)
+
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
-        return F.linear(self._transformed(hidden), self._weight(model)) + self.bias
+        return F.linear(self._transformed(hidden), self.tied_vectors(model)) + self.bias
 
     def _transformed(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         hidden = self.transform(hidden)
         return hidden if self.width_ratio == 1 else hidden / self.width_ratio
 
-    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+        """The text's own, which score ids."""
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Ids)
         return tokenizer.id_vectors

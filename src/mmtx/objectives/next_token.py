@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -14,6 +15,7 @@ from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.text_head import TextHead
 
 STREAM_SAMPLING = Sampling(temperature=0.8)
@@ -49,6 +51,9 @@ class NextToken(Objective):
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        return self.head.tied_vectors(model)
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
@@ -103,6 +108,28 @@ class NextToken(Objective):
             right = new == [i for i in true if i != end] if true and texts_end else None
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        has_bytes = {"bytes": int} if self.head.vocabulary is not None else {}
+        return {**(TEXTS if self.head.texts_end else {}), **IDS, **has_bytes}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """How well each text is predicted; and where texts end, what is written greedily from the rest of the set."""
+        inputs, targets, real = self.head.shift(batch)
+        hidden = model(inputs).tokens(self.text)
+        rows = [
+            self.head.loss(model, states[None], true[None], there[None])
+            for states, true, there in zip(hidden, targets, real, strict=True)  # as one, they would be one sum
+        ]
+        columns = id_scores(rows, real)
+        if self.head.vocabulary is not None:
+            columns["bytes"] = (self.byte_lengths[targets] * real).sum(1).tolist()
+        if self.head.texts_end:
+            examples = self.examples(model, batch)
+            truth = where(real.any(1).tolist(), (each.truth for each in examples))
+            columns |= {"predicted": [each.predicted for each in examples], "truth": truth}
+        return columns
 
     def generate(
         self,

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +70,8 @@ class Regression(Objective):
         self.fitted_names = (target,)
         self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
         self.directions = self.slices.directions({**known("mae", "rmse", "r2"), **type(self).directions})
-        self.size = (field.shape[-1] if len(field.shape) > field.ragged else None) or 1
+        self.is_number = len(field.shape) == field.ragged
+        self.size = 1 if self.is_number else field.shape[-1] or 1
         self.scale = StandardScale(self.size)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(model.backbone.dim, self.size)
@@ -95,13 +96,32 @@ class Regression(Objective):
         return {"loss": score.mean_loss(), **own}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        predicted, true = self.values(model, batch), self._true(batch)
-        lengths = batch.lengths[self.target].tolist()
-        shown = predicted.shape[1] if self.read is None else 0  # of samples whose truth is not known
-        return [
-            Example(_written(own[: length or shown]), _written(its[:length]))
-            for own, its, length in zip(predicted, true, lengths, strict=True)
-        ]
+        values = self.predictions(model, batch)
+        pairs = zip(values["predicted"], values["truth"], strict=True)
+        return [Example(_written(predicted), _written(truth)) for predicted, truth in pairs]
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """A number, or a list of them for a vector, or of either for a series."""
+        kind: Any = float if self.is_number else list[float]
+        return dict.fromkeys(("predicted", "truth"), kind if self.read is None else list[kind])
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """Predicted and true numbers; of a series, of the steps that `read` or the target has."""
+        true_steps = batch.lengths[self.target]
+        steps = torch.ones_like(true_steps) if self.read is None else true_steps.maximum(batch.lengths[self.read])
+        scaled = self.predict(model(batch), max(int(steps.max()), 1))
+        predicted = self.scale.back(scaled.double())
+        return {
+            "predicted": self._plain(predicted, steps.tolist()),
+            "truth": self._plain(self._true(batch), true_steps.tolist()),
+        }
+
+    def _plain(self, values: Float[Tensor, "B steps size"], lengths: list[int]) -> list[Any]:
+        """Numbers and lists as `columns` says; None for samples without any."""
+        rows = (values[..., 0] if self.is_number else values).tolist()
+        cut = [row[:length] or None for row, length in zip(rows, lengths, strict=True)]
+        return cut if self.read is not None else [None if row is None else row[0] for row in cut]
 
     def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
         """Predicted numbers against true ones."""
@@ -159,5 +179,9 @@ def _tokens_per_step(read: str | None, target: str, field: Field, model: Multimo
     return int(tokenizer.num_tokens(torch.ones(1, dtype=torch.long)))
 
 
-def _written(steps: Float[Tensor, "steps size"]) -> str:
-    return "; ".join(" ".join(f"{value:.4g}" for value in step) for step in steps.tolist())
+def _written(value: Any) -> str:
+    """A number, a vector with spaces, or steps of these between semicolons."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    nested = bool(value) and isinstance(value[0], list)
+    return ("; " if nested else " ").join(map(_written, value or ()))

@@ -7,19 +7,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.modalities.capabilities import Draws
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention_maps import attention_maps
-from mmtx.objectives.shown import Below, drawn_name
+from mmtx.objectives.sample_grid import Below
 from mmtx.objectives.text_head import TextHead
 from mmtx.tokens import pack
 
 
-def cross_attention_below(model: MultimodalTransformer, head: TextHead, batch: Batch) -> list[Below]:
-    """What to draw beneath a sequence: how the true text attends to it in the last layer. Nothing unless that sequence
-    is what is encoded, and all of it."""
-    name = drawn_name(model, batch)
-    if name is None or model.encoded != [name] or model.tokenizer(name).spec.max_length == 1:
-        return []
+def cross_attention_below(model: MultimodalTransformer, head: TextHead, batch: Batch) -> dict[str, Below]:
+    """What to draw beneath an encoded sequence: how the true text attends to it in the last layer. Nothing unless that
+    is all that is encoded, and is drawn over its length."""
+    name = next((name for name in model.encoded if name in batch), "")
+    if model.encoded != [name] or not isinstance(model.tokenizer(name), Draws):
+        return {}
+    if model.tokenizer(name).spec.max_length == 1:
+        return {}
     maps = _maps(model, head, name, batch)
 
     def draw(axes: Any, above: Any, index: int) -> None:
@@ -29,7 +32,7 @@ def cross_attention_below(model: MultimodalTransformer, head: TextHead, batch: B
         axes.set_yticks(range(len(pieces)), pieces, fontsize=7)
         axes.set_xlabel(above.get_xlabel())
 
-    return [draw]
+    return {name: draw}
 
 
 def _maps(

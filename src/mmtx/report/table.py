@@ -11,6 +11,7 @@ from pathlib import Path
 from mmtx.config.overrides import OF_A_SWEEP
 from mmtx.report.attribution import Attribution
 from mmtx.report.comparison import Comparison, Setting, rounded
+from mmtx.report.differences import differences
 
 Rows = list[list[str]]
 
@@ -29,6 +30,19 @@ def ranking(comparison: Comparison) -> tuple[list[str], Rows]:
         for rank, setting in enumerate(comparison.settings, 1)
     ]
     return head, rows
+
+
+def difference_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Head and rows: how far each setting is from the best, and whether seeds alone may make that."""
+    rows = []
+    for each in differences(comparison):
+        setting = comparison.settings[each.rank - 1]
+        interval, over = "", ""
+        if each.half_width is not None:
+            interval = f"{each.mean - each.half_width:+.3g} to {each.mean + each.half_width:+.3g}"
+            over = f"the same {each.num_pairs} seeds" if each.num_pairs else "other seeds"
+        rows.append([str(each.rank), setting.label, f"{each.mean:+.3g}", interval, over, each.verdict])
+    return ["", "", "from the best", "95% interval", "over", ""], rows
 
 
 def leftovers(comparison: Comparison) -> tuple[list[str], Rows]:

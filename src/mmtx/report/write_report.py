@@ -13,6 +13,8 @@ from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
 from mmtx.run.run_record import RunRecord, find_runs
 
+DIFFERENCES = "differences from the best; of many settings, one in twenty is more than seeds make by chance"
+
 
 def write_report(
     paths: Sequence[str],
@@ -52,6 +54,8 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
     lines = []
     if comparison.settings:
         lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
+    if len(comparison.settings) > 1:
+        lines += ["", DIFFERENCES, table.as_text(*table.difference_table(comparison))]
     for attribution in found:
         lines += ["", _named("sets of modalities", attribution)]
         lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
@@ -71,6 +75,8 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
     parts = []
     if comparison.settings:
         parts += [paragraph(_explained(comparison)), html_table(*table.ranking(comparison), mark_first=True)]
+    if len(comparison.settings) > 1:
+        parts += [paragraph(DIFFERENCES), html_table(*table.difference_table(comparison), mark_first=False)]
     typed = table.command(comparison)
     if typed and comparison.best_run:
         parts += [heading("Best"), code(typed), paragraph(f"as in {comparison.best_run.path}")]

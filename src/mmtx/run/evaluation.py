@@ -2,9 +2,9 @@
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from mmtx.config import check
 from mmtx.config.options import checked
@@ -12,11 +12,13 @@ from mmtx.config.overrides import read_all
 from mmtx.config.schema import Config
 from mmtx.config.stored import with_overrides
 from mmtx.data.base import Source
+from mmtx.data.loaders import DataModule
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
+from mmtx.predict import lacking
 from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint
@@ -39,6 +41,24 @@ OF_A_VOCABULARY = re.compile(r"[./](\w+_)?vocabulary\b")
 """Keys of data, of any source or part of it."""
 
 
+class Opened(NamedTuple):
+    """A saved model, and the data that it is evaluated on.
+
+    Attributes:
+        file: of the checkpoint.
+        config: of its run, with the other data.
+        learner: the model with its objectives.
+        data: loaders of the data.
+        drop: names that all samples are to lack.
+    """
+
+    file: Path
+    config: Config
+    learner: Learner
+    data: DataModule
+    drop: Sequence[str]
+
+
 def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """The metrics of a run or checkpoint.
 
@@ -50,6 +70,34 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
     Raises:
         UserError: an option cannot be, the data has no such split, or the model does not fit the data.
     """
+    opened = open_run(path, options, overrides)
+    with computing(opened.learner, **computing_options(options)):
+        metrics = evaluate_learner(opened.learner, opened.data, options["split"], opened.drop)
+    if metrics is None:
+        raise no_split(options["split"])
+    return finite(metrics)
+
+
+def computing_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `computing`, checked."""
+    return checked({key: options[key] for key in COMPUTING}, COMPUTING)
+
+
+def no_split(split: str) -> UserError:
+    """The error where no sample is in a split."""
+    return UserError(f"the data has no split '{split}'; choose split=val or split=train")
+
+
+def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *, predicts: bool = False) -> Opened:
+    """Loads a model and opens its data, or other data.
+
+    Args:
+        path, options, overrides: see `evaluate_run`; a command may have more options.
+        predicts: whether the data may lack what the objectives predict.
+
+    Raises:
+        UserError: as `evaluate_run`.
+    """
     split = options["split"]
     if split not in ("train", "val", "test"):
         raise InvalidValue("split", split, "is none of train, val, test")
@@ -57,7 +105,7 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         path = str(Path(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    config = _config(checkpoint["mmtx"]["config"], overrides)
+    config = _config(checkpoint["mmtx"]["config"], overrides, options)
     if split == "train":
         config["data"] = _not_augmented(config["data"])
     source = source_for(checkpoint, config)
@@ -71,7 +119,7 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
             print(f"mmtx: new to this checkpoint, with fresh weights: {', '.join(fresh)}", file=sys.stderr)
     drop = _names("drop", options["drop"] or [])
     if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
-        _check_names(learner, source, drop)
+        _check_names(learner, source, drop, lacking(learner, source.specs) if predicts else ())
     _check_times(learner, source)
     try:
         data = data_module(config, source, list(learner.specs))
@@ -79,25 +127,21 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         raise error.under("loader") from None
     if learner.uses_reference:
         load_reference(learner, file.with_name("reference.ckpt"), checkpoint["mmtx"].get("reference"))
-    with computing(learner, **checked({key: options[key] for key in COMPUTING}, COMPUTING)):
-        metrics = evaluate_learner(learner, data, split, drop)
-    if metrics is None:
-        raise UserError(f"the data has no split '{split}'; choose split=val or split=train")
-    return finite(metrics)
+    return Opened(file, config, learner, data, drop)
 
 
-def _config(saved: Config, overrides: Sequence[str]) -> Config:
+def _config(saved: Config, overrides: Sequence[str], options: Collection[str]) -> Config:
     """A run's config with other data. Whose code may run is the user's decision, not the checkpoint's."""
     for override in read_all(overrides):
         key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
             raise UserError(
-                f"{text} would be another model; mmtx evaluate takes {', '.join(DEFAULTS)}, data.* and loader.*"
+                f"{text} would be another model; this command takes {', '.join(options)}, data.* and loader.*"
             )
         if OF_A_VOCABULARY.search(override.key_or_group):
             raise UserError(f"{text} would read texts by other ids; the vocabulary is the run's, whatever the data")
         if key not in saved:
-            raise UserError(f"unknown key {text}; {nearest(key, [*DEFAULTS, *READ])}")
+            raise UserError(f"unknown key {text}; {nearest(key, [*options, *READ])}")
     config = with_overrides({**saved, "plugins": []}, overrides)
     found = [f.message for f in check.findings(config) if f.path.partition(".")[0] in READ]
     if found:
@@ -115,13 +159,15 @@ def _not_augmented(node: Any) -> Any:
     }
 
 
-def _check_names(learner: Learner, source: Source, drop: Sequence[str]) -> None:
-    """Raises UserError if the data lacks names of the set; names the objectives that it has nothing for."""
-    missing = [name for name in learner.model.names if name not in source.specs and name not in drop]
+def _check_names(learner: Learner, source: Source, drop: Sequence[str], predicted: Sequence[str]) -> None:
+    """Raises UserError if the data lacks names of the set that are not predicted; names the objectives that it has
+    nothing for."""
+    known = [*source.specs, *predicted]
+    missing = [name for name in learner.model.names if name not in known and name not in drop]
     if missing:
         lacks = f"the set of the run holds {', '.join(missing)}, and this data has {', '.join(source.specs)} only"
         raise UserError(f"{lacks}; to evaluate it without them: drop=[{','.join(missing)}]")
-    applying = learner.applying(source.specs)
+    applying = learner.applying(known)
     for name in learner.objectives:
         if name not in applying:
             needs = ", ".join(learner.objective(name).needs)

@@ -3,10 +3,10 @@
 import fcntl
 import sys
 from functools import cache
-from typing import IO
+from typing import IO, Any
 
 
-def lock(file: IO[str], *, wait: bool = False) -> None:
+def lock(file: IO[Any], *, wait: bool = False) -> None:
     """Locks an open file until it is closed. Where the file system has no locks, as some of clusters have none, one
     line is printed, and nothing is locked.
 

@@ -97,6 +97,8 @@ def _run(
         if job.state == "failed":
             view.message(f"failed: {job.name}: {job.reason}; see {sweep.path / job.name / 'log.txt'}")
     view.message(f"sweep directory: {sweep.path}  ({summary(sweep.jobs)})")
+    if sum(job.state == "finished" for job in sweep.jobs) > 1:
+        view.message(f"`mmtx report {shlex.quote(str(sweep.path))}` compares them, and says what seeds alone may make")
     if code:
         view.message(f"`mmtx resume {shlex.quote(str(sweep.path))}` runs what is not done")
     return code

@@ -2,13 +2,16 @@
 
 import shutil
 import sys
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from mmtx.sweep.progress import Progress, read_progress
 from mmtx.sweep.record import Job, Sweep, summary
 
-HEADER = ("job", "device", "step", "metric", "steps/s", "left")
+HEADER = ("job", "state", "device", "step", "metric", "steps/s", "left")
+SHORTEST_LABEL = 12
+SECONDS_BETWEEN_LINES = 30.0
 
 
 class View(ABC):
@@ -38,22 +41,36 @@ class View(ABC):
 
 
 class Lines(View):
-    """A line for every event."""
+    """A line for every event, and now and then one for each running job.
+
+    Args:
+        metric: shown for each job, such as ``val/loss``.
+    """
 
     seconds = 0.25
+
+    def __init__(self, *, metric: str | None) -> None:
+        self._metric, self._shown = metric, time.monotonic()
 
     def message(self, text: str) -> None:
         print(text, flush=True)
 
     def show(self, sweep: Sweep, running: Sequence[Job]) -> None:
-        """Nothing new."""
+        if time.monotonic() - self._shown < SECONDS_BETWEEN_LINES:
+            return
+        self._shown = time.monotonic()
+        for job in running:
+            step, metric, _, left = cells(read_progress(sweep.path / job.name, self._metric), job.steps)
+            parts = [step, f"{self._metric} {metric}" if metric else "", f"{left} left" if left else ""]
+            self.message(f"{job.state:<8} {job.name}  " + "  ".join(filter(None, parts)))
+        self.message(summary(sweep.jobs))
 
     def close(self) -> None:
         """Nothing open."""
 
 
 class Table(View):
-    """The running jobs in rows, redrawn in place; jobs that do not finish stay above them.
+    """All jobs in rows, those that run first, redrawn in place; jobs that do not finish stay above them.
 
     Args:
         metric: shown for each job, such as ``val/loss``.
@@ -63,6 +80,7 @@ class Table(View):
 
     def __init__(self, *, metric: str | None) -> None:
         self._metric, self._height = metric, 0
+        self._ended: dict[str, tuple[str, ...]] = {}
 
     def message(self, text: str) -> None:
         self._write([text], keeps=True)
@@ -75,19 +93,32 @@ class Table(View):
             super().ended(job)
 
     def show(self, sweep: Sweep, running: Sequence[Job]) -> None:
-        rows = [HEADER, *(self._row(sweep, job) for job in running)]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
-        most = max(1, shutil.get_terminal_size().lines - 3)
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
-        hidden = [f"... and {len(lines) - most} more"] if len(lines) > most else []
-        self._write([*lines[:most], *hidden, summary(sweep.jobs)], keeps=False)
+        size = shutil.get_terminal_size()
+        names = {job.name for job in running}
+        jobs = [*running, *(job for job in sweep.jobs if job.name not in names)]
+        most = max(1, size.lines - 4)
+        rows = [tuple(self._metric or cell if cell == "metric" else cell for cell in HEADER)]
+        rows += [self._row(sweep, job) for job in jobs[:most]]
+        hidden = [f"... and {len(jobs) - most} more"] if len(jobs) > most else []
+        self._write([*_fitted(rows, size.columns), *hidden, summary(sweep.jobs)], keeps=False)
 
     def close(self) -> None:
         self._write([], keeps=True)
 
     def _row(self, sweep: Sweep, job: Job) -> tuple[str, ...]:
-        progress = read_progress(sweep.path / job.name, self._metric)
-        return (" ".join(job.overrides) or job.name, job.device or "", *cells(progress, job.steps))
+        """Of a job that has ended, what it was then: its log is not read again."""
+        label = " ".join(job.overrides) or job.name
+        if job.state == "running":
+            self._ended.pop(job.name, None)
+            return (label, job.state, job.device or "", *cells(self._progress(sweep, job), job.steps))
+        if job.state == "waiting":
+            return (label, job.state, *[""] * 5)
+        if job.name not in self._ended:
+            self._ended[job.name] = cells(self._progress(sweep, job), job.steps)[:2]
+        return (label, job.state, job.device or "", *self._ended[job.name], "", "")
+
+    def _progress(self, sweep: Sweep, job: Job) -> Progress:
+        return read_progress(sweep.path / job.name, self._metric)
 
     def _write(self, lines: list[str], keeps: bool) -> None:
         """Overwrites the last table."""
@@ -100,7 +131,16 @@ class Table(View):
 
 
 def view_for(metric: str | None) -> View:
-    return Table(metric=metric) if sys.stdout.isatty() else Lines()
+    return Table(metric=metric) if sys.stdout.isatty() else Lines(metric=metric)
+
+
+def _fitted(rows: Sequence[tuple[str, ...]], width: int) -> list[str]:
+    """Lines of a table, in which the first column gives way where they are too long."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(HEADER))]
+    beyond = sum(widths) + 2 * (len(widths) - 1) - width
+    widths[0] = max(min(widths[0], SHORTEST_LABEL), widths[0] - max(beyond, 0))
+    rows = [(row[0] if len(row[0]) <= widths[0] else f"{row[0][: widths[0] - 1]}…", *row[1:]) for row in rows]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def cells(progress: Progress, total: int | None) -> tuple[str, str, str, str]:

@@ -129,6 +129,9 @@ class Recordings(ItemSource):
             specs["speaker"] = class_spec(self._speakers)
         return specs
 
+    def origin(self, item: Recording, split: str) -> str:
+        return str(item.file)
+
     def sample(self, item: Recording, split: str) -> Sample:
         waveform = self._waveforms.get(item.file)
         sample = {"audio": {"waveform": self._sound.read(item.file) if waveform is None else waveform.clone()}}

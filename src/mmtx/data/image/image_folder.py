@@ -111,6 +111,9 @@ class ImageFolder(ItemSource):
             "label": class_spec(self._class_names),
         }
 
+    def origin(self, item: Picture, split: str) -> str:
+        return str(item.file)
+
     def sample(self, item: Picture, split: str) -> Sample:
         channels, *size = self._shape
         pixels = decode_image(

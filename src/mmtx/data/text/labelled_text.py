@@ -46,11 +46,11 @@ class LabelledText(ItemSource):
         if max_length < 3:
             raise InvalidValue("max_length", max_length, "must hold two marks and an id")
         rows = _rows(path, {"text": text, "label": label})
-        self.class_names = self.fitted.classes("label", sorted({name for _, name in rows}))
+        self.class_names = self.fitted.classes("label", sorted({name for *_, name in rows}))
         if len(self.class_names) < 2:
             raise InvalidValue("path", path, f"has {len(self.class_names)} classes in its column '{label}'; at least 2")
-        self._texts = [content for content, _ in rows]
-        self._classes = torch.tensor([self.class_names.index(name) for _, name in rows])
+        self._origins, self._texts = [where for where, *_ in rows], [content for _, content, _ in rows]
+        self._classes = torch.tensor([self.class_names.index(name) for *_, name in rows])
         self.max_length, self.vocabulary = max_length, vocabulary
         rest, test = hold_out_fraction(self._classes, "test_fraction", test_fraction, len(rows), split_seed)
         train, val = hold_out_fraction(self._classes[rest], "val_fraction", val_fraction, len(rows), split_seed + 1)
@@ -63,6 +63,9 @@ class LabelledText(ItemSource):
     def specs(self) -> Mapping[str, Spec]:
         return {"text": text_spec(self.vocabulary, self.max_length), "label": class_spec(self.class_names)}
 
+    def origin(self, item: int, split: str) -> str:
+        return self._origins[item]
+
     def sample(self, item: int, split: str) -> Sample:
         begin, end = self.vocabulary.begin, self.vocabulary.end
         assert begin is not None and end is not None
@@ -70,11 +73,11 @@ class LabelledText(ItemSource):
         return {"text": {"ids": torch.tensor([begin, *ids, end])}, "label": {"class": self._classes[item].clone()}}
 
 
-def _rows(path: str, columns: Mapping[str, str]) -> list[tuple[str, str]]:
-    """Text and class of every row; `columns` are the names of their columns, by key."""
+def _rows(path: str, columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Place, text and class of every row; `columns` are the names of their columns, by key."""
     table = read_table("path", path, texts=[columns["text"]], labels=[columns["label"]])
     for key, column in columns.items():
         if column not in table.columns:
             raise InvalidValue(key, column, f"is not a column of {table.file}; {nearest(column, table.columns)}")
     refuse_together(table.problems, str(table.file))
-    return [(row.values[columns["text"]], row.values[columns["label"]]) for row in table.rows]
+    return [(row.where, row.values[columns["text"]], row.values[columns["label"]]) for row in table.rows]

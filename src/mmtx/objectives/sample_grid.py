@@ -1,0 +1,102 @@
+"""A grid of samples: of each, what the set has of it, name beneath name, under its prediction and the truth."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.capabilities import Inverts, Panel
+from mmtx.modalities.drawing import Draw, drawings_of, is_text
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.base import Example
+
+COLUMNS = 4
+
+Below = Callable[[Any, Any, int], None]
+"""Draws beneath the picture of a name: axes of its own, those of the picture, and the sample's index."""
+
+
+class _Row(NamedTuple):
+    """One picture of each sample: of a name's fields, or beneath the one that is so many rows above it."""
+
+    name: str
+    panel: Panel
+    draw: Draw | None
+    fields: Mapping[str, Tensor]
+    below: Below | None = None
+    above: int = 0
+
+
+def draw_samples(
+    model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], path: Path, below: Mapping[str, Below]
+) -> Path | None:
+    """Draws samples; None where the set has nothing but texts, which a table shows better.
+
+    Args:
+        model: in eval mode.
+        batch: what the examples were made from, on the device of the model.
+        examples: one for each sample.
+        path: of the picture.
+        below: of some names, what is drawn beneath them.
+    """
+    names = [name for name in model.names if name in batch]
+    if all(is_text(model.tokenizer(name)) for name in names):
+        return None
+    rows = [row for name in names for row in _rows(model.tokenizer(name), batch, name, below.get(name))]
+    _draw(rows, {name: batch.lengths[name].tolist() for name in names}, examples, path)
+    return path
+
+
+def _rows(tokenizer: Tokenizer, batch: Batch, name: str, below: Below | None) -> list[_Row]:
+    drawings = drawings_of(tokenizer)
+    rows = [_Row(name, drawing.panel, drawing.draw, batch[name]) for drawing in drawings]
+    if isinstance(tokenizer, Inverts):  # what its tokens hold
+        tokens = tokenizer(batch[name], batch.lengths[name], batch.full.get(name, False))
+        rows.append(_Row(name, drawings[-1].panel, drawings[-1].draw, tokenizer.invert(tokens)))
+    return (
+        rows
+        if below is None
+        else [*rows, _Row(name, drawings[-1].panel, None, {}, below, len(rows) - len(drawings) + 1)]
+    )
+
+
+def _draw(rows: Sequence[_Row], lengths: Mapping[str, list[int]], examples: Sequence[Example], path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    count = min([len(examples), *(row.panel.most for row in rows if row.panel.most is not None)])
+    columns, blocks = min(COLUMNS, count), -(-count // COLUMNS)
+    width, heights = max(row.panel.width for row in rows), [row.panel.height for row in rows]
+    figure = Figure(figsize=(width * columns, sum(heights) * blocks), layout="constrained")
+    grid = figure.add_gridspec(len(rows) * blocks, columns, height_ratios=heights * blocks)
+    names = list(lengths)
+    for index in range(count):
+        block, column = divmod(index, columns)
+        axes = [figure.add_subplot(grid[block * len(rows) + place, column]) for place in range(len(rows))]
+        for place, (own, row) in enumerate(zip(axes, rows, strict=True)):
+            if row.draw is not None:
+                row.draw(own, {key: values[index] for key, values in row.fields.items()}, lengths[row.name][index])
+            elif row.below is not None:
+                row.below(own, axes[place - row.above], index)
+        _label_outer(axes, [row.name for row in rows], is_first=column == 0, several=len(names) > 1)
+        _title(axes[0], examples[index])
+    figure.savefig(path, dpi=110)
+
+
+def _label_outer(axes: Sequence[Any], names: Sequence[str], is_first: bool, several: bool) -> None:
+    """Leaves the label of x to the lowest axes of a name, and those of y to the first of a row, where each name is
+    written if there are several."""
+    for place, (own, name) in enumerate(zip(axes, names, strict=True)):
+        if name in names[place + 1 :]:
+            own.set_xlabel("")
+        if not is_first:
+            own.set_ylabel("")
+        elif several and name not in names[:place]:
+            own.set_ylabel("\n".join(filter(None, [name, own.get_ylabel()])))
+
+
+def _title(axes: Any, example: Example) -> None:
+    colour = "black" if example.right is None else "tab:green" if example.right else "tab:red"
+    axes.set_title(f"{example.predicted}\n(truth: {example.truth})", fontsize=10, color=colour, wrap=True)
