@@ -14,7 +14,7 @@ from mmtx.data.manifest.encoded_texts import Texts
 from mmtx.data.manifest.files import FileColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
-from mmtx.data.manifest.names import Classes, Files, Ids, Name, Numbers
+from mmtx.data.manifest.names import Name, NamedClasses, NamedFiles, NamedIds, NamedNumbers
 from mmtx.data.manifest.numbers import NumberColumns, Shape
 from mmtx.data.manifest.problems import check_classes
 from mmtx.data.manifest.scan import Scan
@@ -63,7 +63,7 @@ class Making:
             UserError: what the run has fitted does not go with these data.
         """
         if isinstance(kind, FileColumn):
-            return Files(self.rows, kind, optional)
+            return NamedFiles(self.rows, kind, optional)
         if isinstance(kind, ClassColumn):
             return self._classes(name, kind)
         if isinstance(kind, NumberColumns):
@@ -81,7 +81,7 @@ class Making:
             problem = f"has {len(own)} classes in its training rows: {', '.join(own)}; at least 2"
             raise InvalidValue(f"columns.{name}", kind.columns[0], problem)
         names = self.fitted.classes(name, own)
-        return Classes(codes, [names.index(label) for label in found], names, kind.several)
+        return NamedClasses(codes, [names.index(label) for label in found], names, kind.several)
 
     def _numbers(self, name: str, kind: NumberColumns, scaled: bool) -> Name:
         values, facts = self.found.lists[name], self.found.facts[name]
@@ -101,7 +101,7 @@ class Making:
             is_train = numpy.zeros(len(self.rows), bool)
             is_train[self.items["train"]] = True
             standard = self.fitted.statistic(name, "standard", lambda: moments(values, is_train, size))
-        return Numbers(values, shape, torch.tensor(standard["mean"]), torch.tensor(standard["std"]))
+        return NamedNumbers(values, shape, torch.tensor(standard["mean"]), torch.tensor(standard["std"]))
 
     def _text(self, name: str, kind: TextColumn, vocabulary: TextVocabulary, max_length: int | None) -> Name:
         texts = Texts(self.rows, kind, self.key)
@@ -118,4 +118,4 @@ class Making:
         longest = int((ids.lengths == max_length).sum()) if max_length else 0
         if longest:
             print(f"{longest} texts of {name} reach data.max_length={max_length} ids, and end there", file=sys.stderr)
-        return Ids(ids, vocabulary)
+        return NamedIds(ids, vocabulary)

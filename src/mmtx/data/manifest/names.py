@@ -29,7 +29,7 @@ class Name(ABC):
         """Its fields in a row; None where the row lacks it."""
 
 
-class Files(Name):
+class NamedFiles(Name):
     """Pictures or sounds, decoded when they are needed.
 
     Args:
@@ -52,7 +52,7 @@ class Files(Name):
         return read_fields(self._column, self._rows, row, cells[0], split)
 
 
-class Classes(Name):
+class NamedClasses(Name):
     """Classes, one of each row, or several.
 
     Args:
@@ -79,7 +79,7 @@ class Classes(Name):
         return {"labels": labels}
 
 
-class Ids(Name):
+class NamedIds(Name):
     """Texts as ids.
 
     Args:
@@ -99,7 +99,7 @@ class Ids(Name):
         return {"ids": ids} if len(ids) else None
 
 
-class Numbers(Name):
+class NamedNumbers(Name):
     """A number, a vector or a series of each row.
 
     Args:
