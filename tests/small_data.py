@@ -13,6 +13,7 @@ import h5py
 import numpy
 import soundfile
 from PIL import Image
+from tables import png, write_table
 
 from mmtx.data.image import cifar10, fashion_mnist, mnist
 from mmtx.data.image.idx_images import FILES
@@ -205,6 +206,10 @@ def shrink_data(name, folder, monkeypatch):
             for number in range(12):
                 Image.new("RGB", (20, 16), (number, 100, 50 * (label == "cat"))).save(folder / label / f"{number}.png")
         return [f"data.path={folder}", "data.size=8", "loader.num_workers=0"]
+    if name == "manifest":
+        rows = [{"picture": png(i), "text": f"number {i % 7}"} for i in range(20)]
+        path = write_table(folder, "parquet", rows)
+        return [f"data.path={path}", "data.columns={image: picture}", "data.size=8"]
     if name == "labelled_text":
         rows = [f"{('good', 'bad')[i % 2]}\tnumber {i} is {('fine', 'poor')[i % 2]}" for i in range(40)]
         (folder / "texts.tsv").write_text("\n".join(["label\ttext", *rows]))

@@ -34,6 +34,7 @@ DATA_WITHOUT_PICTURES = {
         ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
     ),
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
+    "manifest": ["modality=[image,text]", "objective=[next_token]"],
     "labelled_text": ["modality=[text]", "objective=[classify]"],
     "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],

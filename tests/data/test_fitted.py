@@ -20,6 +20,7 @@ from small_data import (
     small_librispeech,
     small_tokenizer,
 )
+from tables import write_table
 
 from mmtx.batch import Field, Spec
 from mmtx.config.compose import compose
@@ -85,6 +86,13 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         rows = ["text\tlabel", "fair it is\tgood", "quite fair\tgood", "not so\tbad", "an odd one\todd"]
         some, few = write_lines(folder / "some.tsv", rows), write_lines(folder / "few.tsv", [rows[0], *rows[2:4]])
         return [f"data.path={some}", *ALL], [f"data.path={few}", *ALL]
+    if option == "manifest":
+        rows = [{"text": text, "kind": kind, "x": x} for text, kind, x in (("fair", "good", 1), ("odd", "odd", 5))] * 4
+        rows += [{"text": "if", "kind": kind, "x": 1} for kind in ("good", "odd", "bad")]
+        words = ["data.columns={text: text, label: kind, state: x}", *ALL]
+        words += ["data.kinds={text: text, label: label, state: number}"]
+        paths = [write_table(folder / str(n), "jsonl", rows[:n]) for n in (11, 8)]
+        return [f"data.path={paths[0]}", *words], [f"data.path={paths[1]}", *words]
     if option == "parallel_text":
         lines = {"source": ["one two", "two three", "three zoos"], "target": ["eins zwei", "zwei drei", "drei zoos"]}
         of = [

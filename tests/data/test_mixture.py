@@ -1,5 +1,6 @@
 """Several datasets as one: which sample comes when, what shares a name, what is refused."""
 
+import itertools
 from itertools import islice
 
 import numpy
@@ -46,7 +47,8 @@ def mixture(parts=None, **changes):
 
 def order(sizes=(7, 70, 700), weights=(0.2, 0.5, 0.3), seed=3, schedule_samples=1):
     lines = [w if isinstance(w, tuple) else (float(w), float(w)) for w in weights]
-    return MixtureOrder(sizes=sizes, weights=lines, schedule_samples=schedule_samples, seed=seed)
+    own = {"order": lambda part, own_seed: Order(sizes[part], own_seed)}
+    return MixtureOrder(sizes=sizes, weights=lines, schedule_samples=schedule_samples, seed=seed, **own)
 
 
 def part_of(draw, sizes=(7, 70, 700)):
@@ -186,3 +188,23 @@ def test_names_that_mean_two_things_are_to_be_renamed():
 
     with pytest.raises(UserError, match=r"a and b both offer 'number' .*data.names.b=\{number: another_name\}"):
         mixture({"a": Numbers(3), "b": Vectors(3)})
+
+
+def test_a_part_keeps_its_own_order():
+    class Backwards(Numbers):
+        def order(self, num_samples, seed):
+            return Reversed(num_samples)
+
+    class Reversed:
+        def __init__(self, size):
+            self.size = size
+
+        def stream(self, start):
+            return (Draw(i // self.size, self.size - 1 - i % self.size) for i in itertools.count(start))
+
+    made = mixture({"one": Numbers(5), "two": Backwards(8, "other", 100)})
+    draws = taken(made.order(13, 0), 0, 400)
+    own = [draw.index - 5 for draw in draws if draw.index >= 5]
+    assert own == [7 - i % 8 for i in range(len(own))]
+    renamed = mixture({"one": Numbers(5), "two": Backwards(8, "other", 100)}, names={"two": {"other": "new"}})
+    assert taken(renamed.order(13, 0), 0, 400) == draws

@@ -6,6 +6,7 @@ import sysconfig
 import pytest
 from contracts import check_source
 
+from mmtx.data.text import text_file as text_files
 from mmtx.data.text.bpe import BPE
 from mmtx.data.text.python_docs import PythonDocs
 from mmtx.data.text.text_file import TextFile, TextStream, read_text
@@ -185,3 +186,27 @@ def test_python_docs_leave_out_tests_and_other_alphabets(monkeypatch, tmp_path):
 def test_a_split_can_go_to_a_process_that_was_not_forked(kind):
     split = stream("to be, or not to be: that is it. " * 9, kind()).train()
     assert pickle.loads(pickle.dumps(split))[3]["text"]["ids"].equal(split[3]["text"]["ids"])
+
+
+def test_a_large_text_is_fitted_and_encoded_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    file = tmp_path / "text.txt"
+    file.write_text("To be, or not to be, that is the question.\n" * 50)
+
+    def made(vocabulary):
+        return TextFile(path=str(file), vocabulary=vocabulary, context=8, val_fraction=0.1)
+
+    plain = made(BPE(vocab_size=270, path=None))
+    monkeypatch.setattr(text_files, "KEPT_CHARS", 1000)
+    first = made(BPE(vocab_size=270, path=None))
+    for method in ("fit", "encode"):
+        monkeypatch.setattr(BPE, method, lambda *_, **__: pytest.fail("it is done again"))
+    again = made(BPE(vocab_size=270, path=None))
+    for source in (first, again):
+        assert source.specs["text"].vocabulary.state() == plain.specs["text"].vocabulary.state()
+        assert [source.train()[i]["text"]["ids"].tolist() for i in (0, 9)] == [
+            plain.train()[i]["text"]["ids"].tolist() for i in (0, 9)
+        ]
+    file.write_text("Another text.\n" * 100)
+    with pytest.raises(pytest.fail.Exception, match="it is done again"):
+        made(BPE(vocab_size=270, path=None))

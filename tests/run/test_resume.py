@@ -413,6 +413,7 @@ DATA = {
     ),
     "trajectories": ("trajectories", ["modality=[return,state,action]", "objective=[action]"]),
     "sound and its text": ("fsdd", ["modality=[audio,text]", "objective=[next_token]", *RESAMPLED]),
+    "a table": ("manifest", ["modality=[image,text]", "objective=[next_token]", "data.shuffle_mb=1"]),
     "a mixture": (
         "mixture",
         [

@@ -38,6 +38,7 @@ def register_resolvers() -> None:
 
     setup_globals()
     OmegaConf.register_new_resolver("in_set", _in_set, replace=True)
+    OmegaConf.register_new_resolver("readers_of", _readers_of, replace=True)
 
 
 def compose_files(overrides: Sequence[str], config_name: str = "train") -> Any:
@@ -49,3 +50,17 @@ def compose_files(overrides: Sequence[str], config_name: str = "train") -> Any:
 def _in_set(name: str, *, _root_: Any) -> bool:
     """``${in_set:NAME}``: whether a name was chosen for the set, for data that is made only where it is wanted."""
     return "_target_" in (_root_.modality.get(name) or {})
+
+
+PREDICTED = ("label", "target", "slices")
+"""Keys of an objective that name what it reads besides the set."""
+
+
+def _readers_of(group: str, *, _root_: Any) -> dict[str, str]:
+    """``${readers_of:modality}``, ``${readers_of:objective}``: the classes of a group by the names that they read, for
+    data whose columns are told by what reads them."""
+    nodes = {name: node for name, node in (_root_.get(group) or {}).items() if "_target_" in (node or {})}
+    if group == "modality":
+        return {name: node["_target_"] for name, node in nodes.items()}
+    read = [(node["_target_"], node.get(key)) for node in nodes.values() for key in PREDICTED]
+    return {name: target for target, given in read for name in ([given] if isinstance(given, str) else given or [])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,6 +19,15 @@ class Split(Protocol):
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: int) -> Sample: ...
+
+
+@runtime_checkable
+class NamedSplit(Split, Protocol):
+    """A split that makes no other names than are needed."""
+
+    def some(self, index: int, names: Collection[str]) -> Sample:
+        """Of these names, those that the sample has."""
+        ...
 
 
 @runtime_checkable

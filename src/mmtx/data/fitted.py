@@ -120,8 +120,9 @@ class FittedState:
         *,
         marks: bool,
         held_out: Iterable[str] = (),
+        fit: Callable[[], None] | None = None,
     ) -> None:
-        """Fits a vocabulary to texts, or loads that of the run into it.
+        """Fits a vocabulary to texts, or loads that of the run into it. `fit`: does so where this is done once for all.
 
         Raises:
             UserError: the run's is of another kind, or lacks marks that are needed.
@@ -133,7 +134,7 @@ class FittedState:
                 raise UserError(f"{name}: {problem}")
             given = None if problem else given
         if given is None:
-            vocabulary.fit(texts, marks=marks, held_out=held_out)
+            fit() if fit else vocabulary.fit(texts, marks=marks, held_out=held_out)
         self._keep(name, "vocabulary", vocabulary)
 
     def statistic(

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from mmtx.batch import Batch, Sample, Spec
-from mmtx.data.base import BatchSplit, Source, Split
+from mmtx.data.base import BatchSplit, NamedSplit, Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.concat_split import ConcatSplit
 from mmtx.data.held_split import HeldBatches, held
@@ -304,7 +304,8 @@ class _Fetch(Dataset[list[Batch]]):
         self._note(draw.index)
         seed_sample(self.seed, draw)
         try:
-            sample = group.split[draw.index - group.first]
+            own, split = draw.index - group.first, group.split
+            sample = split.some(own, group.specs) if isinstance(split, NamedSplit) else split[own]
             if self.skips:
                 collate([sample], group.specs, ids=[draw.index])  # one that fits nothing spoils its batch
             return sample

@@ -84,8 +84,19 @@ class Mixture(Source):
         return self._concatenated({part: source.test() for part, source in self._parts.items()})
 
     def order(self, num_samples: int, seed: int) -> Stream:
-        sizes = [len(split) for split in self._train.splits.values()]
-        return MixtureOrder(sizes=sizes, weights=self._weights, schedule_samples=self._schedule_samples, seed=seed)
+        parts = [(self._parts[part], len(split)) for part, split in self._train.splits.items()]
+
+        def order(part: int, own_seed: int) -> Stream:
+            source, size = parts[part]
+            return source.order(size, own_seed)
+
+        return MixtureOrder(
+            sizes=[size for _, size in parts],
+            weights=self._weights,
+            schedule_samples=self._schedule_samples,
+            seed=seed,
+            order=order,
+        )
 
     def _concatenated(self, splits: Mapping[str, Split | None]) -> ConcatSplit | None:
         present = {part: split for part, split in splits.items() if split is not None}

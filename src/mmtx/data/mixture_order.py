@@ -1,11 +1,11 @@
 """The order of samples of a mixture: which part, and which of its samples, at every position."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy
 import torch
 
-from mmtx.data.sampler import Draw, Order, hash_seed
+from mmtx.data.sampler import Draw, Stream, hash_seed
 
 BLOCK = 1024
 """Positions of the stream in which every part has its share, to a sample."""
@@ -15,20 +15,27 @@ class MixtureOrder:
     """An endless stream of samples of several parts, a pure function of the seed.
 
     In every block of `BLOCK` positions each part has its share, with the rounding error carried into the next block;
-    within the block, parts are shuffled. The samples of a part come epoch after epoch, as `Order` has
-    them, with a seed of the part's own.
+    within the block, parts are shuffled. The samples of a part come epoch after epoch, in
+    its own order, with a seed of its own.
 
     Args:
         sizes: samples of each part; the parts are concatenated.
         weights: of each part at the beginning of the schedule and at its end, relative to their sum.
         schedule_samples: positions over which weights go linearly from the first to the last.
         seed: of the order.
+        order: ``order(part, seed)``, that of a part's samples.
     """
 
     def __init__(
-        self, *, sizes: Sequence[int], weights: Sequence[tuple[float, float]], schedule_samples: int, seed: int
+        self,
+        *,
+        sizes: Sequence[int],
+        weights: Sequence[tuple[float, float]],
+        schedule_samples: int,
+        seed: int,
+        order: Callable[[int, int], Stream],
     ) -> None:
-        self._sizes, self._weights = list(sizes), numpy.array(weights)
+        self._sizes, self._weights, self._order = list(sizes), numpy.array(weights), order
         self._schedule_samples, self._seed = schedule_samples, seed
 
     def stream(self, start: int) -> Iterator[Draw]:
@@ -72,6 +79,6 @@ class MixtureOrder:
         return numpy.repeat(numpy.arange(len(counts)), counts)[torch.randperm(BLOCK, generator=generator).numpy()]
 
     def _stream_of(self, part: int, start: int) -> Iterator[Draw]:
-        first, own = sum(self._sizes[:part]), Order(self._sizes[part], hash_seed(self._seed, part))
-        for draw in own.stream(start):
+        first = sum(self._sizes[:part])
+        for draw in self._order(part, hash_seed(self._seed, part)).stream(start):
             yield Draw(draw.epoch, first + draw.index)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split, origin_of
+from mmtx.data.sampler import Stream
 from mmtx.environment import Environment, Observation, Outcome, Playable
 from mmtx.errors import InvalidValue
 
@@ -65,6 +66,9 @@ class Renamed(Source):
 
     def test(self) -> Split | None:
         return None if (split := self.source.test()) is None else self._split(split)
+
+    def order(self, num_samples: int, seed: int) -> Stream:
+        return self.source.order(num_samples, seed)
 
     def _split(self, split: Split) -> Split:
         if isinstance(split, BatchSplit):

@@ -3,7 +3,9 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
+
+from mmtx.data.files.file_bytes import ByteStream
 
 UNKNOWN_SIZES = ((0x7F000000, 0x80000000), (0xFF000000, 0xFFFFFFFF), (1 << 62, (1 << 64) - 1))
 """Ranges of sizes that programs write to a pipe, before they know the size: the largest of 31, 32 or 64 bits, less the
@@ -31,7 +33,7 @@ class DataChunk:
     patches: Mapping[int, bytes] = field(default_factory=dict)
 
 
-def find_data_chunk(stream: BinaryIO, start: int, length: int) -> DataChunk | None:
+def find_data_chunk(stream: ByteStream, start: int, length: int) -> DataChunk | None:
     """The chunk with the samples, or None if there is none, or the file is neither WAV, Wave64, AIFF, 8SVX, CAF, AU nor
     NIST SPHERE.
 
@@ -127,7 +129,7 @@ class _Chunk(NamedTuple):
     size: int
 
 
-def _chunks(stream: BinaryIO, start: int, layout: _Layout) -> Iterator[_Chunk]:
+def _chunks(stream: ByteStream, start: int, layout: _Layout) -> Iterator[_Chunk]:
     at = start + layout.first
     for _ in range(MOST_CHUNKS):
         stream.seek(at)

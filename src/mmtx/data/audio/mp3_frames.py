@@ -6,7 +6,9 @@ number from the bit rate of the first frame, and reads no more than that.
 
 from __future__ import annotations
 
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from mmtx.data.files.file_bytes import ByteStream
 
 FULL, HALF, QUARTER = 3, 2, 0
 """The version bits of a header by the sample rate relative to MPEG 1: MPEG 1, 2, and 2.5."""
@@ -34,7 +36,7 @@ class Beginning(NamedTuple):
     before: bytes
 
 
-def whole_mp3(stream: BinaryIO, start: int, length: int) -> Beginning | str:
+def whole_mp3(stream: ByteStream, start: int, length: int) -> Beginning | str:
     """From where an MP3 has to be read, or what is wrong with it, as a predicate; other files from `start`.
 
     Args:
@@ -107,7 +109,7 @@ def _read_info(content: bytes, first: _Frame) -> _Info | None:
     return None
 
 
-def _continues(stream: BinaryIO, at: int, like: _Frame) -> bool:
+def _continues(stream: ByteStream, at: int, like: _Frame) -> bool:
     """Whether two more frames follow, as in concatenated files; some writers do not count a file's first frame."""
     for _ in range(2):
         stream.seek(at)

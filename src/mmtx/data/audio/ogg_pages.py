@@ -1,7 +1,9 @@
 """The pages of an Ogg file: whether it is complete, which libsndfile does not check."""
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
+
+from mmtx.data.files.file_bytes import ByteStream
 
 HEAD_BYTES = 27
 FIRST, LAST = 2, 4
@@ -13,7 +15,7 @@ class _Page(NamedTuple):
     end: int
 
 
-def problem_with_pages(stream: BinaryIO, start: int, length: int) -> str | None:
+def problem_with_pages(stream: ByteStream, start: int, length: int) -> str | None:
     """What is wrong with an Ogg file, as a predicate; None for a complete one, or another format.
 
     Args:
@@ -36,7 +38,7 @@ def problem_with_pages(stream: BinaryIO, start: int, length: int) -> str | None:
     return None
 
 
-def _pages(stream: BinaryIO, at: int) -> Iterator[_Page]:
+def _pages(stream: ByteStream, at: int) -> Iterator[_Page]:
     while True:
         stream.seek(at)
         head = stream.read(HEAD_BYTES + 255)

@@ -12,6 +12,7 @@ from torch import Tensor
 from mmtx.batch import Field, Sample, Spec
 from mmtx.data.audio.sound_file import SHORTEST_SECONDS, check_sound, read_sound, trim_silence
 from mmtx.data.base import ItemSource
+from mmtx.data.files.file_bytes import FileBytes
 from mmtx.data.specs import class_spec, text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_within, refuse_together
@@ -63,11 +64,17 @@ class SoundKeys:
         if self.trim_db is not None and self.trim_db <= 0:
             raise InvalidValue("trim_db", self.trim_db, "must be above 0, or null")
 
-    def check(self, file: Path) -> None:
+    @property
+    def spec(self) -> Spec:
+        """Of their waveforms."""
+        waveform = Field((None,), torch.float32, max_length=math.ceil(self.max_seconds * self.sample_rate_hz))
+        return Spec({"waveform": waveform}, sample_rate_hz=self.sample_rate_hz, trim_db=self.trim_db)
+
+    def check(self, file: Path | FileBytes) -> None:
         """Raises `UserError` for a file that `read` would refuse, as far as its header shows."""
         check_sound(file, sample_rate_hz=self.sample_rate_hz, resample=self.resample, max_seconds=self.max_seconds)
 
-    def read(self, file: Path) -> Float32[Tensor, " samples"]:
+    def read(self, file: Path | FileBytes) -> Float32[Tensor, " samples"]:
         """The waveform of a file. Raises `UserError` where it cannot be read, or is not allowed."""
         rate = self.sample_rate_hz
         waveform = read_sound(file, sample_rate_hz=rate, resample=self.resample, max_seconds=self.max_seconds)
@@ -113,9 +120,7 @@ class Recordings(ItemSource):
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        rate, longest = self._sound.sample_rate_hz, math.ceil(self._sound.max_seconds * self._sound.sample_rate_hz)
-        waveform = Field((None,), torch.float32, max_length=longest)
-        specs = {"audio": Spec({"waveform": waveform}, sample_rate_hz=rate, trim_db=self._sound.trim_db)}
+        specs = {"audio": self._sound.spec}
         if self._longest_text:
             specs["text"] = text_spec(self.vocabulary, self._longest_text)
         if self._class_names is not None:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 from mmtx.data.audio.data_chunk import DataChunk, find_data_chunk
 from mmtx.data.audio.mp3_frames import whole_mp3
 from mmtx.data.audio.ogg_pages import problem_with_pages
+from mmtx.data.files.file_bytes import ByteStream, FileBytes, open_bytes
 from mmtx.errors import UserError
 
 SHORTEST_SECONDS = 0.01
@@ -48,7 +49,7 @@ class SoundHeader:
     channels: int
 
 
-def sound_header(file: Path) -> SoundHeader:
+def sound_header(file: Path | FileBytes) -> SoundHeader:
     """Reads the header of a sound file, without decoding it.
 
     Raises:
@@ -58,7 +59,7 @@ def sound_header(file: Path) -> SoundHeader:
         return _header(sound)
 
 
-def check_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> SoundHeader:
+def check_sound(file: Path | FileBytes, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> SoundHeader:
     """Checks a sound file by its header alone; the arguments are those of `read_sound`.
 
     Raises:
@@ -69,7 +70,9 @@ def check_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds:
     return header
 
 
-def read_sound(file: Path, *, sample_rate_hz: int, resample: bool, max_seconds: float) -> Float32[Tensor, " samples"]:
+def read_sound(
+    file: Path | FileBytes, *, sample_rate_hz: int, resample: bool, max_seconds: float
+) -> Float32[Tensor, " samples"]:
     """The samples of a sound file: mono, in [-1, 1].
 
     Several channels are mixed down to their mean. Samples a little above 1, as lossy formats and resampling give, are
@@ -122,17 +125,16 @@ def trim_silence(
 
 
 @contextlib.contextmanager
-def _open_sound(file: Path) -> Iterator[Any]:
+def _open_sound(file: Path | FileBytes) -> Iterator[Any]:
     """A `soundfile.SoundFile`, all errors of which become `UserError`."""
     import soundfile
 
     try:
-        if not file.exists():
-            raise UserError(f"{file} does not exist")
-        if not file.is_file():  # opening a pipe would block
-            raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}, not a sound file")
-        with open(file, "rb", buffering=0) as stream:
-            length = file.stat().st_size
+        if isinstance(file, Path):
+            _check_regular(file)
+        with open_bytes(file, buffering=0) as stream:
+            length = stream.seek(0, io.SEEK_END)
+            stream.seek(0)
             start = _start(file, stream, length)
             chunk = find_data_chunk(stream, start, length)
             _check_chunk(file, chunk)
@@ -143,7 +145,7 @@ def _open_sound(file: Path) -> Iterator[Any]:
             patches = chunk.patches if chunk else {}
             stream.seek(0)
             # without its name: libsndfile would read some suffixes as raw samples
-            is_unchanged = not (mp3.start or mp3.before or patches)
+            is_unchanged = isinstance(file, Path) and not (mp3.start or mp3.before or patches)
             source = stream.fileno() if is_unchanged else _PatchedFile(stream, mp3.start, mp3.before, patches)
             with soundfile.SoundFile(source, closefd=False) as sound:
                 sound.seekable = lambda: False  # seeking after every block fails in FLAC of unknown length
@@ -157,11 +159,18 @@ def _open_sound(file: Path) -> Iterator[Any]:
         raise UserError(f"{file} cannot be read as sound ({READABLE}): {problem}") from None
 
 
+def _check_regular(file: Path) -> None:
+    if not file.exists():
+        raise UserError(f"{file} does not exist")
+    if not file.is_file():  # opening a pipe would block
+        raise UserError(f"{file} is {'a folder' if file.is_dir() else 'no regular file'}, not a sound file")
+
+
 def _header(sound: Any) -> SoundHeader:
     return SoundHeader(sound.samplerate, sound.frames if sound.frames < UNKNOWN_FRAMES else None, sound.channels)
 
 
-def _start(file: Path, stream: BinaryIO, length: int) -> int:
+def _start(file: Path | FileBytes, stream: ByteStream, length: int) -> int:
     """Offset of the sound, after ID3 tags."""
     if not length:
         raise UserError(f"{file} is empty (0 bytes)")
@@ -181,14 +190,16 @@ def _start(file: Path, stream: BinaryIO, length: int) -> int:
     return start if head[:4] in MAGICS or head[:1] == b"\xff" else 0
 
 
-def _check_chunk(file: Path, chunk: DataChunk | None) -> None:
+def _check_chunk(file: Path | FileBytes, chunk: DataChunk | None) -> None:
     """Raises UserError for a truncated chunk, which libsndfile reads without an error."""
     if chunk is not None and chunk.declared is not None and chunk.declared > chunk.present:
         counts = f"its header declares {chunk.declared} bytes of samples, and {chunk.present} are there"
         raise UserError(f"{file} is cut short: {counts}; fetch it again, or take it out")
 
 
-def _check(file: Path, header: SoundHeader, sample_rate_hz: int, resample: bool, max_seconds: float) -> None:
+def _check(
+    file: Path | FileBytes, header: SoundHeader, sample_rate_hz: int, resample: bool, max_seconds: float
+) -> None:
     rate = header.sample_rate_hz
     if rate != sample_rate_hz and not resample:
         raise UserError(
@@ -205,7 +216,7 @@ def _check(file: Path, header: SoundHeader, sample_rate_hz: int, resample: bool,
         _check_length(file, header.frames, rate, max_seconds)
 
 
-def _check_length(file: Path, frames: int, rate: int, max_seconds: float) -> None:
+def _check_length(file: Path | FileBytes, frames: int, rate: int, max_seconds: float) -> None:
     if not frames:
         raise UserError(f"{file} holds no samples; take it out")
     if frames / rate < SHORTEST_SECONDS:
@@ -233,7 +244,7 @@ def _decoded(sound: Any, header: SoundHeader, limit: int) -> numpy.ndarray:
     return numpy.concatenate(blocks)
 
 
-def _check_values(file: Path, samples: numpy.ndarray) -> None:
+def _check_values(file: Path | FileBytes, samples: numpy.ndarray) -> None:
     finite = numpy.isfinite(samples)
     if not finite.all():
         first = int(finite.argmin())
@@ -251,7 +262,7 @@ def _check_values(file: Path, samples: numpy.ndarray) -> None:
 class _PatchedFile(io.RawIOBase):
     """A file from byte `start` on, after other bytes, with some of its bytes replaced."""
 
-    def __init__(self, stream: BinaryIO, start: int, before: bytes, patches: Mapping[int, bytes]) -> None:
+    def __init__(self, stream: ByteStream, start: int, before: bytes, patches: Mapping[int, bytes]) -> None:
         self._stream, self._first, self._before, self._at = stream, start - len(before), before, 0
         self._patches = {at + i: byte for at, bytes_ in patches.items() for i, byte in enumerate(bytes_)}
 

@@ -1,9 +1,11 @@
 """The cache folder: arrays that datasets generate once, and files that they download."""
 
+import contextlib
 import hashlib
 import io
 import json
 import os
+import shutil
 import sys
 import tempfile
 import zipfile
@@ -52,6 +54,39 @@ def cached_arrays(
     except OSError as error:
         _warn(f"{file} cannot be written ({error}); the next run generates it again")
     return read(arrays)
+
+
+def cached_folder(
+    kind: str, settings: Sequence[object], make: Callable[[Path | None], Content], read: Callable[[Path], Content]
+) -> Content:
+    """What a folder in the cache holds, which is made where it is not there.
+
+    Args:
+        kind: folder within the cache folder.
+        settings: everything that the content depends on, as JSON, its version first.
+        make: writes the files to a folder; without one, where none can be written, it keeps all in memory.
+        read: reads them again; raises `OSError`, `ValueError` or `LookupError` where they are damaged.
+    """
+    home = cache_folder() / kind / hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]
+    if home.is_dir():
+        try:
+            return read(home)
+        except (OSError, ValueError, LookupError) as error:
+            _warn(f"{home} cannot be read ({error}); it is made again")
+            shutil.rmtree(home, ignore_errors=True)
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=home.parent, prefix=".", suffix=".part"))
+    except OSError as error:
+        _warn(f"{home} cannot be written ({error}); the next run makes it again")
+        return make(None)
+    try:
+        make(draft)
+        with contextlib.suppress(OSError):  # another process was faster
+            os.rename(draft, home)
+        return read(home)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def _read(file: Path, read: Callable[[Arrays], Content]) -> Content:

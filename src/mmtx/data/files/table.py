@@ -3,22 +3,18 @@
 import csv
 import io
 import json
-import math
-import re
-import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from decimal import Decimal
 from pathlib import Path
 
+from mmtx.data.files.cells import double_spellings, label_cell, text_cell
 from mmtx.data.text.text_file import read_text
 from mmtx.errors import InvalidValue, UserError, refuse_together, some
 
 KINDS = (".csv", ".tsv", ".jsonl")
 MISSING_VALUES = ("nan", "NaN", "<NA>")
 """Spellings of a missing value in CSV and TSV, where fields have no types."""
-NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d{1,3})?")
 
 
 @dataclass(frozen=True)
@@ -68,17 +64,9 @@ def read_table(key: str, path: str, *, texts: Collection[str], labels: Collectio
     Raises:
         UserError: it is no such file, has no rows, or has a column twice.
     """
-    file = Path(path).expanduser()
-    if file.suffix.lower() not in KINDS:
-        raise InvalidValue(key, path, f"must end with one of {' '.join(KINDS)}: it is a table")
-    if not file.is_file():
-        raise InvalidValue(key, path, "is not a file")
-    content = read_text(file)
-    if "\0" in content:
-        raise UserError(f"{file} holds a byte of 0, which no text has, at character {content.index(chr(0))}; mend it")
-    found = list(_objects(content) if file.suffix.lower() == ".jsonl" else _fields(file, content))
+    file, found = found_rows(key, path)
     columns = tuple(dict.fromkeys(name for _, values in found if isinstance(values, dict) for name in values))
-    readers: dict[str, Callable[[object], str]] = {**dict.fromkeys(texts, _text), **dict.fromkeys(labels, _label)}
+    readers = {**dict.fromkeys(texts, text_cell), **dict.fromkeys(labels, label_cell)}
     readers = {column: read for column, read in readers.items() if column in columns}
     rows: list[Row] = []
     problems: list[str] = []
@@ -92,8 +80,25 @@ def read_table(key: str, path: str, *, texts: Collection[str], labels: Collectio
         refuse_together(problems, str(file))
         raise InvalidValue(key, path, "holds no rows")
     for column in filter(readers.__contains__, labels):
-        problems += _double_spellings(file, column, {row.values.get(column, "") for row in rows})
+        problems += double_spellings(file, column, {row.values.get(column, "") for row in rows})
     return Table(file, columns, rows, problems)
+
+
+def found_rows(key: str, path: str) -> tuple[Path, list[tuple[str, dict[str, object] | str]]]:
+    """The file, and what its rows or lines hold.
+
+    Raises:
+        UserError: as `read_table`, but for a file without rows.
+    """
+    file = Path(path).expanduser()
+    if file.suffix.lower() not in KINDS:
+        raise InvalidValue(key, path, f"must end with one of {' '.join(KINDS)}: it is a table")
+    if not file.is_file():
+        raise InvalidValue(key, path, "is not a file")
+    content = read_text(file)
+    if "\0" in content:
+        raise UserError(f"{file} holds a byte of 0, which no text has, at character {content.index(chr(0))}; mend it")
+    return file, list(_objects(content) if file.suffix.lower() == ".jsonl" else _fields(file, content))
 
 
 Found = Iterator[tuple[str, dict[str, object] | str]]
@@ -170,35 +175,3 @@ def _read_values(
             yield column, read(values.get(column))
         except ValueError as error:
             problems.append(f"{where}: {column} {error}")
-
-
-def _text(value: object) -> str:
-    if value is None or value != value:
-        raise ValueError("is missing")
-    if not isinstance(value, str):
-        raise ValueError(f"is {json.dumps(value)[:40]}, not a text")
-    if not value.strip():
-        raise ValueError("is empty")
-    if re.search("[\ud800-\udfff]", value):
-        raise ValueError("holds half a character (a lone surrogate)")
-    return value
-
-
-def _label(value: object) -> str:
-    if isinstance(value, float) and math.isfinite(value) and value == int(value):
-        value = int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    try:
-        return unicodedata.normalize("NFC", _text(value).strip())
-    except ValueError as error:
-        raise ValueError(str(error).replace("not a text", "neither a text nor a whole number")) from None
-
-
-def _double_spellings(file: Path, column: str, labels: Collection[str]) -> Iterator[str]:
-    """Numbers in two spellings, which would be two classes."""
-    first: dict[Decimal, str] = {}
-    for label in sorted(filter(NUMBER.fullmatch, labels)):
-        spelling = first.setdefault(Decimal(label), label)
-        if spelling != label:
-            yield f"{file}: {column} has {spelling} and {label}, which are one number: write it in one way"

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
 
+from mmtx.data.files.file_bytes import FileBytes, open_bytes
 from mmtx.data.image.png_chunks import needed_chunks
 from mmtx.errors import InvalidValue, UserError
 
@@ -63,7 +64,7 @@ FILL = Fit()
 
 
 def decode_image(
-    file: Path, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
+    file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
 ) -> UInt8[Tensor, "C height width"]:
     """The first picture of a file, upright, at `size`.
 
@@ -84,7 +85,7 @@ def decode_image(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the limit is ours
-            with open(file, "rb") as stream, Image.open(needed_chunks(stream), formats=FORMATS) as image:
+            with open_bytes(file) as stream, Image.open(needed_chunks(stream), formats=FORMATS) as image:
                 if image.width * image.height <= max_pixels:
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
@@ -104,10 +105,10 @@ def decode_image(
     raise UserError(f"{file} has {count}; data.max_pixels={max_pixels}: shrink it, or raise data.max_pixels")
 
 
-def image_format(file: Path) -> str | None:
+def image_format(file: Path | FileBytes) -> str | None:
     """The format of an image file by its content, one of the `FORMATS` or another; None if it is no image."""
     try:
-        with Image.open(file) as image:
+        with open_bytes(file) as stream, Image.open(stream) as image:
             return "JPEG" if image.format == CAMERA_JPEG else image.format
     except Exception:  # Pillow's readers raise all kinds of errors
         return None

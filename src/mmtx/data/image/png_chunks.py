@@ -3,6 +3,8 @@
 import io
 import zlib
 
+from mmtx.data.files.file_bytes import ByteStream
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 NEEDED = (b"tRNS", b"eXIf")
 """Optional chunks that change the picture: transparency, orientation."""
@@ -11,7 +13,7 @@ TEXTS, ORIENTATION = (b"tEXt", b"zTXt", b"iTXt"), (b"Raw profile type exif", b"X
 LARGEST_TEXT = 1 << 20
 
 
-def needed_chunks(stream: io.BufferedReader) -> io.BufferedReader | io.BytesIO:
+def needed_chunks(stream: ByteStream) -> ByteStream:
     """The chunks of a PNG file that its picture depends on; other files unchanged. Colour profiles, texts and further
     frames are dropped, however large or broken; a text with an orientation is needed if its checksum is right.
 

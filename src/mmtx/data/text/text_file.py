@@ -5,14 +5,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
-
 from mmtx.batch import Sample, Spec
 from mmtx.data.base import ItemSource
 from mmtx.data.files.duplicates import first_copies
 from mmtx.data.specs import text_spec
+from mmtx.data.text.fit_once import encode_once, fit_once, text_key
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError, check_at_least, some
+
+KEPT_CHARS = 10_000_000
+"""A longer text is encoded once, and its ids are kept."""
 
 
 class TextStream(ItemSource):
@@ -32,9 +34,23 @@ class TextStream(ItemSource):
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
-        self.fitted.vocabulary("text", vocabulary, [text[:cut]], marks=False, held_out=[text[cut:]])
+        parts = text[:cut], text[cut:]
+        keys = [text_key(part) if len(text) > KEPT_CHARS else None for part in parts]
+
+        def fit() -> None:
+            vocabulary.fit([parts[0]], marks=False, held_out=[parts[1]])
+
+        whole = [*keys[0], *keys[1]] if keys[0] and keys[1] else None
+        self.fitted.vocabulary(
+            "text",
+            vocabulary,
+            [parts[0]],
+            marks=False,
+            held_out=[parts[1]],
+            fit=lambda: fit_once(vocabulary, whole, fit),
+        )
         self.vocabulary, self.context = vocabulary, context
-        train, val = (torch.tensor(vocabulary.encode(part), dtype=torch.int32) for part in (text[:cut], text[cut:]))
+        train, val = (encode_once(vocabulary, *each) for each in zip(parts, keys, strict=True))
         for part, ids, least in (("training", train, context + 1), ("validation", val, 2)):
             if len(ids) < least:
                 raise UserError(

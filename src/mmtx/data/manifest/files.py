@@ -1,0 +1,149 @@
+"""Pictures and sounds: files that a table names, or that lie in it."""
+
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Field, Spec
+from mmtx.data.audio.recordings import SoundKeys
+from mmtx.data.files.cells import shown
+from mmtx.data.files.file_bytes import FileBytes
+from mmtx.data.image.decode_image import Fit, decode_image
+from mmtx.data.image.image_folder import MOST_PIXELS
+from mmtx.data.manifest.kind import FileContent, Kind
+from mmtx.data.tables.rows import Rows
+from mmtx.errors import InvalidValue, UserError, check_at_least, check_within
+
+
+class FileColumn(Kind):
+    """A file of each row: its path from the folder of the table, its bytes, or both, as `datasets` writes them:
+    ``{"bytes": ..., "path": ...}``."""
+
+    def parse(self, cell: object) -> str | bytes:
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        if cell is None or cell == "":
+            raise ValueError("is missing")
+        if not isinstance(cell, str | bytes) or not cell.strip():
+            raise ValueError(f"is {shown(cell)}, neither a path nor bytes")
+        return cell
+
+    def content(self, rows: Rows, row: int, cell: object) -> FileContent:
+        """The file of a cell. Raises `ValueError` where there is none, with the column and a predicate."""
+        value = self.read((cell,))[0]
+        if isinstance(value, bytes):
+            return FileBytes(f"{rows.where(row)}: {self.columns[0]}", value)
+        file = rows.file(row).parent / Path(str(value).strip()).expanduser()
+        if not is_file(file):
+            raise ValueError(f"{self.columns[0]} {value} is not a file")
+        return file
+
+    def problem(self, file: FileContent, error: UserError) -> str:
+        """What is wrong with a file, with its column."""
+        return str(error) if isinstance(file, FileBytes) else f"{self.columns[0]}: {error}"
+
+    def check(self, file: FileContent) -> None:
+        """Raises `UserError` for a file that `fields` would refuse, as far as that shows without decoding it."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """What it becomes."""
+
+    @abstractmethod
+    def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
+        """The fields of a file. Raises `UserError` where it cannot be read."""
+
+
+@dataclass(frozen=True)
+class PictureKeys:
+    """What all pictures share, checked before any is read.
+
+    Args:
+        size: side of the square in pixels.
+        channels: 1 for grey or 3 for RGB.
+        fit: how a picture is brought to it.
+        augment: applied to training pictures.
+        max_pixels: larger pictures are refused when they are read.
+
+    Raises:
+        InvalidValue: a key is outside its limits.
+    """
+
+    size: int
+    channels: int
+    fit: Fit
+    augment: Callable[[Tensor], Tensor] | None
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        check_at_least("size", self.size, 1)
+        if self.channels not in (1, 3):
+            raise InvalidValue("channels", self.channels, "must be 1 (grey) or 3 (RGB)")
+        if self.fit.side is not None and self.fit.side < self.size:
+            raise InvalidValue("fit.side", self.fit.side, f"leaves less than size={self.size}", str(self.size))
+        check_within("max_pixels", self.max_pixels, 1, MOST_PIXELS)
+
+
+class PictureColumn(FileColumn):
+    """A picture of each row."""
+
+    def __init__(self, columns: Sequence[str], keys: PictureKeys) -> None:
+        super().__init__(columns)
+        self.keys = keys
+
+    @property
+    def spec(self) -> Spec:
+        return Spec({"pixels": Field((self.keys.channels, self.keys.size, self.keys.size), torch.uint8)})
+
+    def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
+        keys, size = self.keys, (self.keys.size, self.keys.size)
+        pixels = decode_image(file, size=size, channels=keys.channels, max_pixels=keys.max_pixels, fit=keys.fit)
+        return {"pixels": keys.augment(pixels) if keys.augment and split == "train" else pixels}
+
+
+class SoundColumn(FileColumn):
+    """A sound of each row."""
+
+    def __init__(self, columns: Sequence[str], keys: SoundKeys) -> None:
+        super().__init__(columns)
+        self.keys = keys
+
+    @property
+    def spec(self) -> Spec:
+        return self.keys.spec
+
+    def check(self, file: FileContent) -> None:
+        self.keys.check(file)
+
+    def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
+        return {"waveform": self.keys.read(file)}
+
+
+def read_fields(column: FileColumn, rows: Rows, row: int, cell: object, split: str) -> dict[str, Tensor]:
+    """The fields of a cell. Raises `UserError` with its row and column."""
+    try:
+        file = column.content(rows, row, cell)
+        try:
+            return column.fields(file, split)
+        except UserError as error:
+            raise ValueError(column.problem(file, error)) from None
+    except ValueError as error:
+        raise UserError(located(rows.where(row), str(error))) from None
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file. Names that no file can have are none."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
+
+
+def located(where: str, problem: str) -> str:
+    """A problem with its row, which that of a file within a table begins with."""
+    return problem if problem.startswith(where) else f"{where}: {problem}"

@@ -1,0 +1,121 @@
+"""From columns to names: what is fitted to the training rows, or taken from the run."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import numpy
+import torch
+
+from mmtx.data.fitted import FittedState
+from mmtx.data.manifest.encoded_texts import Texts
+from mmtx.data.manifest.files import FileColumn
+from mmtx.data.manifest.kind import Kind
+from mmtx.data.manifest.labels import ClassColumn
+from mmtx.data.manifest.names import Name, NamedClasses, NamedFiles, NamedIds, NamedNumbers
+from mmtx.data.manifest.numbers import NumberColumns, Shape
+from mmtx.data.manifest.problems import check_classes
+from mmtx.data.manifest.scan import Scan
+from mmtx.data.manifest.splits import SPLITS
+from mmtx.data.manifest.standard import moments
+from mmtx.data.manifest.texts import TextColumn
+from mmtx.data.tables.rows import Rows
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import InvalidValue
+
+
+@dataclass(frozen=True)
+class Making:
+    """What names are made from.
+
+    Attributes:
+        fitted: of the data.
+        rows: of the table.
+        found: in them.
+        given: of each row, the place of its split in `SPLITS`, before any is drawn.
+        items: rows of each split.
+        key: of the files, under which ids are kept; None: they are not.
+    """
+
+    fitted: FittedState
+    rows: Rows
+    found: Scan
+    given: numpy.ndarray
+    items: Mapping[str, numpy.ndarray]
+    key: Sequence[object] | None
+
+    def name(
+        self, name: str, kind: Kind, optional: bool, scaled: bool, vocabulary: TextVocabulary, max_length: int | None
+    ) -> Name:
+        """A name of the data.
+
+        Args:
+            name: its own.
+            kind: of its columns.
+            optional: a row may lack it.
+            scaled: its numbers have mean 0 and deviation 1.
+            vocabulary: of texts, not fitted.
+            max_length: of texts.
+
+        Raises:
+            UserError: what the run has fitted does not go with these data.
+        """
+        if isinstance(kind, FileColumn):
+            return NamedFiles(self.rows, kind, optional)
+        if isinstance(kind, ClassColumn):
+            return self._classes(name, kind)
+        if isinstance(kind, NumberColumns):
+            return self._numbers(name, kind, scaled)
+        assert isinstance(kind, TextColumn)
+        return self._text(name, kind, deepcopy(vocabulary), max_length)
+
+    def _classes(self, name: str, kind: ClassColumn) -> Name:
+        codes, found = self.found.lists[name], [str(label) for label in self.found.facts[name]]
+        if len(kind.columns) > 1:
+            own = found
+        else:
+            own = check_classes(self.rows, kind.columns[0], codes, found, self.given == SPLITS.index("train"))
+        if len(own) < 2 and not kind.several:
+            problem = f"has {len(own)} classes in its training rows: {', '.join(own)}; at least 2"
+            raise InvalidValue(f"columns.{name}", kind.columns[0], problem)
+        names = self.fitted.classes(name, own)
+        return NamedClasses(codes, [names.index(label) for label in found], names, kind.several)
+
+    def _numbers(self, name: str, kind: NumberColumns, scaled: bool) -> Name:
+        values, facts = self.found.lists[name], self.found.facts[name]
+        width, kind.nested = int(str(facts[0])), bool(facts[1])
+        own = kind.shape(width, values.lengths[values.lengths > 0], f"{self.rows.file(0)}: {', '.join(kind.columns)}")
+
+        def problem(saved: Any) -> str | None:
+            if saved == [own.steps, own.width] or (saved[0] is None and saved[1] == own.width):
+                return None
+            return f"has {own} here, and the run had {Shape(*saved)}"
+
+        fitted: list[Any] = self.fitted.statistic(name, "shape", lambda: [own.steps, own.width], problem)
+        shape = Shape(*fitted)
+        size = shape.of_field[-1] or 1
+        standard = {"mean": [0.0] * size, "std": [1.0] * size}
+        if scaled:
+            is_train = numpy.zeros(len(self.rows), bool)
+            is_train[self.items["train"]] = True
+            standard = self.fitted.statistic(name, "standard", lambda: moments(values, is_train, size))
+        return NamedNumbers(values, shape, torch.tensor(standard["mean"]), torch.tensor(standard["std"]))
+
+    def _text(self, name: str, kind: TextColumn, vocabulary: TextVocabulary, max_length: int | None) -> Name:
+        texts = Texts(self.rows, kind, self.key)
+        train, others = self.items["train"], numpy.concatenate([self.items["val"], self.items["test"]])
+        self.fitted.vocabulary(
+            name,
+            vocabulary,
+            texts.of(train),
+            marks=True,
+            held_out=texts.of(others),
+            fit=lambda: texts.fit(vocabulary, train, others),
+        )
+        ids = texts.ids(vocabulary, max_length)
+        longest = int((ids.lengths == max_length).sum()) if max_length else 0
+        if longest:
+            print(f"{longest} texts of {name} reach data.max_length={max_length} ids, and end there", file=sys.stderr)
+        return NamedIds(ids, vocabulary)

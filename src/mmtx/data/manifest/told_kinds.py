@@ -1,0 +1,98 @@
+"""Which kind of column a name has: told by what reads it, else by its values."""
+
+from collections.abc import Mapping, Sequence
+
+from mmtx.data.manifest.files import is_file
+from mmtx.data.tables.rows import Rows
+from mmtx.errors import InvalidValue
+
+KINDS = ("picture", "sound", "text", "label", "labels", "number", "vector", "series")
+BY_READER = {
+    "Image": "picture",
+    "Audio": "sound",
+    "Text": "text",
+    "Series": "numbers",
+    "Vectors": "series",
+    "Regression": "numbers",
+}
+"""By the class of what reads a name. ``numbers`` are of the shape that the table gives them."""
+UNREAD = "unread"
+"""Of files that neither the set nor an objective reads."""
+LOOKED_AT = 100
+"""Rows at the beginning of a table that tell a kind."""
+
+
+def tell_kinds(
+    chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
+) -> dict[str, str]:
+    """The kind of each name that is read, or whose kind is given. Others are left out, but for those of files: they are
+    `UNREAD`, so that rows that share one are in one split, whatever the set reads.
+
+    Args:
+        chosen: the columns that each is read from.
+        rows: of the table.
+        given: kinds by name, as the config has them.
+        readers: classes of tokenizers and objectives, by the names that they read.
+
+    Raises:
+        InvalidValue: a given kind is none, or none is told by what is there.
+    """
+    for name in given:
+        if name not in chosen and name not in rows.columns:
+            raise InvalidValue(f"kinds.{name}", given[name], f"is of no name of the data: {', '.join(chosen)}")
+    told = {}
+    for name, columns in chosen.items():
+        if name in given or name in readers:
+            told[name] = _told(name, columns, rows, given, readers)
+        elif _is_file(rows, columns):
+            told[name] = UNREAD
+    return told
+
+
+def _is_file(rows: Rows, columns: Sequence[str]) -> bool:
+    cell = rows.cells(0, columns)[0]
+    if isinstance(cell, str):
+        return is_file(rows.file(0).parent / cell.strip())
+    return isinstance(cell, bytes | dict)
+
+
+def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
+    if name in given:
+        if given[name] not in KINDS:
+            raise InvalidValue(f"kinds.{name}", given[name], f"is none of {', '.join(KINDS)}")
+        return given[name]
+    by_reader = BY_READER.get(readers.get(name, "").rpartition(".")[2])
+    if by_reader:
+        return by_reader
+    values = [cell for row in range(min(len(rows), LOOKED_AT)) for cell in rows.cells(row, columns) if cell is not None]
+    is_class = readers.get(name, "").rpartition(".")[2] == "Classify"
+    kind = _by_values(values, len(columns), is_class)
+    if kind is None:
+        kinds = f"data.kinds.{name}=" + "|".join(KINDS)
+        raise InvalidValue(f"columns.{name}", ",".join(columns), f"holds what tells no kind: say {kinds}")
+    return kind
+
+
+def _by_values(values: Sequence[object], num_columns: int, is_class: bool) -> str | None:
+    if any(isinstance(value, bytes | dict) for value in values):
+        return None
+    if any(isinstance(value, list) for value in values):
+        entries = [each for value in values if isinstance(value, list) for each in value]
+        return "labels" if is_class or any(isinstance(each, str) for each in entries) else "numbers"
+    if num_columns > 1:
+        return "labels" if is_class else "numbers"
+    if is_class or not all(map(_is_number, values)) or all(map(_is_whole, values)):
+        return "label"
+    return "numbers"
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, bool)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) or str(value).strip().lstrip("+-").isdigit()
