@@ -155,6 +155,26 @@ def test_weights_at_another_place_are_another_stack(recorded: list[RecordedPass]
     assert len(recorded) == 1
 
 
+def test_what_is_changed_between_steps_counts(recorded: list[RecordedPass]) -> None:
+    """Weights that are frozen, a chance of dropout, and one weight in two places, as in the stack by itself."""
+
+    def changed(compiled: bool) -> list[Tensor]:
+        whole = writer()
+        whole.backbone.is_compiled = compiled
+        first, second = whole.backbone.blocks
+        second.mlp.up.weight = first.mlp.up.weight
+        whole.train()
+        found = trained(whole, [[5, 5]] * (SEEN + 1))
+        whole.backbone.embed_dropout.p = 0.5
+        found += trained(whole, [[5, 5]])
+        second.requires_grad_(False)
+        return [*found, *trained(whole, [[5, 5]] * (SEEN + 1))]
+
+    one, other = changed(True), changed(False)
+    assert len(recorded) == 2 and len({*recorded}) == 2
+    assert all(map(torch.equal, one, other))
+
+
 def test_a_copy_has_none() -> None:
     made = RecordedPasses()
     made._made["a"] = made  # type: ignore[assignment]

@@ -162,15 +162,9 @@ class Backbone(nn.Module):
     def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
         learns = self.training and torch.is_grad_enabled()
         if self.is_compiled and learns and can_record(arguments[0].device):
-            return self._recorded(run, arguments, self._weights)
+            self._modules_within = self._modules_within or [*self.modules()]  # a search takes as long as a pass
+            return self._recorded(run, arguments, self._modules_within)
         return run(*arguments)
-
-    @property
-    def _weights(self) -> list[nn.Parameter]:
-        """All parameters. The modules are searched once, as that takes as long as to start a pass."""
-        if self._modules_within is None:
-            self._modules_within = [*self.modules()]
-        return [p for module in self._modules_within for p in module._parameters.values() if p is not None]
 
     def train(self, mode: bool = True) -> Any:
         """As torch has it. Modules may have been replaced before."""

@@ -55,15 +55,17 @@ class RecordedPasses:
         return RecordedPasses, ()
 
     def __call__(
-        self, run: Pass, arguments: tuple[Any, ...], parameters: Sequence[nn.Parameter]
+        self, run: Pass, arguments: tuple[Any, ...], modules: Sequence[nn.Module]
     ) -> tuple[Tensor, Mapping[str, Tensor]]:
-        """What ``run(*arguments)`` gives."""
+        """What ``run(*arguments)`` gives, which computes with these modules, all of the stack."""
+        parameters = [*dict.fromkeys(p for module in modules for p in module._parameters.values() if p is not None)]
         inputs: dict[int, Tensor] = {}
         form = form_of(arguments, inputs)
         given = [*inputs.values()]
         if form is None or not _is_small(given[0], parameters):
             return run(*arguments)
-        key = form, *(_kind(tensor) for tensor in given), _autocast(), *(p.data_ptr() for p in parameters)
+        weights = tuple((p.data_ptr(), p.requires_grad) for p in parameters)
+        key = form, *(_kind(tensor) for tensor in given), _autocast(), weights, _settings(modules)
         made = self._made.get(key)
         if made is None and self._pays(key):
             made = self._made[key] = RecordedPass(run, arguments, given, parameters)
@@ -214,6 +216,12 @@ def _is_small(x: Shaped[Tensor, ...], parameters: Sequence[nn.Parameter]) -> boo
 
 def _kind(tensor: Tensor) -> tuple[Any, ...]:
     return tuple(tensor.shape), tensor.stride(), tensor.dtype, tensor.device, tensor.requires_grad
+
+
+def _settings(modules: Sequence[nn.Module]) -> tuple[Any, ...]:
+    """The numbers and flags of modules, as a chance of dropout, which someone may change between two steps."""
+    plain = (bool, int, float, str)
+    return tuple(value for module in modules for value in module.__dict__.values() if type(value) in plain)
 
 
 def _autocast() -> tuple[Any, ...]:
