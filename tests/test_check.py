@@ -230,3 +230,16 @@ def test_errors_of_every_part_are_collected():
     with pytest.raises(ConfigErrors) as caught:
         assemble(config)
     assert len(caught.value.findings) == 3
+
+
+@pytest.mark.parametrize("command", ["train", "check"])
+@pytest.mark.parametrize("folder", ["empty", "texts", "run", "nowhere"])
+def test_init_from_what_is_no_model_is_refused_before_anything_is_made(command, folder, tmp_path, monkeypatch, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("a")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    assert main([command, "experiment=vit_digits", f"init_from={folder}"]) == 2
+    assert f"init_from={folder}: {folder} " in capsys.readouterr().err.replace(f"{tmp_path}/", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run", "texts"]

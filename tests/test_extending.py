@@ -26,9 +26,12 @@ def test_a_package_of_the_users_trains(tmp_path):
     done = mmtx("train", *chosen, "trainer.max_steps=20", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     assert "val/accuracy" in done.stdout
-    loaded = mmtx("evaluate", "run", "split=val", "plugins=[my_lab]", cwd=tmp_path)
-    assert loaded.returncode == 0, text_of(loaded)
-    table = mmtx("predict", "run", "split=val", "plugins=[my_lab]", "out=rain.csv", cwd=tmp_path)
+    for place, more in (("run", []), ("run/checkpoints/last.ckpt", []), ("run", ["plugins=[my_lab]"])):
+        loaded = mmtx("evaluate", place, "split=val", *more, cwd=tmp_path)  # named when the run began
+        assert loaded.returncode == 0, text_of(loaded)
+    shown = mmtx("evaluate", "run", "split=val", cwd=tmp_path, env={"XDG_STATE_HOME": str(tmp_path / "another")})
+    assert shown.returncode == 2 and "plugins=[my_lab]" in shown.stderr, "of another user's run"
+    table = mmtx("predict", "run", "split=val", "out=rain.csv", cwd=tmp_path)
     assert table.returncode == 0, text_of(table)
     header, first, *_ = (tmp_path / "rain.csv").read_text().splitlines()
     assert header == "sample,path,predicted,truth" and re.fullmatch("0,,(dry|rain),(dry|rain)", first)

@@ -1,4 +1,7 @@
-"""A sweep of short runs with one slot, against the same runs one after the other, each an `mmtx train` of its own."""
+"""A sweep of short runs with one slot, against the same runs one after the other, each an `mmtx train` of its own.
+
+The sweep is a process that starts one for each run, so that four short runs take as long as five.
+"""
 
 import os
 import subprocess

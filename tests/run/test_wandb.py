@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import wandb
+import yaml
 from run_cli import TINY, fork, mmtx, text_of
 from run_directories import write_sweep
 from wandb_file import read_wandb_file
@@ -286,3 +287,32 @@ def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
     opened.finish(None)
     assert time.monotonic() - start < 30
     assert "no answer" in capsys.readouterr().err
+
+
+def test_an_agent_of_wandb_drives_training(tmp_path, server):
+    """The command line that W&B's own agent makes of our example, run as the agent runs it.
+
+    It would write null as None."""
+    from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
+
+    sweep = yaml.safe_load((Path(__file__).parents[2] / "scripts" / "wandb_sweep.yaml").read_text())
+    chosen = {"optim.lr": 0.0021, "backbone.dim": 64, "seed": 2, "modality": ["image"], "optim.ema_decay": "null"}
+    assert set(sweep["parameters"]) <= set(chosen), "the example sets another key"
+    args = create_sweep_command_args({"args": {key: {"value": value} for key, value in chosen.items()}})
+    line = [word for part in create_sweep_command(sweep["command"]) for word in _replaced(part, args)]
+    assert line[:3] == ["mmtx", "train", "experiment=vit_digits"] and "backbone.dim=64" in line
+    parameters = tmp_path / "parameters.yaml"
+    parameters.write_text(yaml.safe_dump({key: {"value": value} for key, value in chosen.items()}))
+    agent = {"WANDB_SWEEP_ID": "sweep1", "WANDB_RUN_ID": "agents1", "WANDB_SWEEP_PARAM_PATH": str(parameters)}
+    short = ["trainer.max_steps=2", "backbone.num_layers=1", "log_every_steps=1", "callbacks=[]", "run_dir=run"]
+    done = mmtx(*line[1:], *short, cwd=tmp_path, env={**server.environment, **agent})
+    assert done.returncode == 0, text_of(done)
+    config = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
+    assert (config["optim"]["lr"], config["backbone"]["dim"], config["seed"]) == (0.0021, 64, 2)
+    assert list(config["modality"]) == ["image"] and config["optim"]["ema_decay"] is None
+    assert list(server.runs) == ["agents1"] and server.metric_rows("agents1") == rows(tmp_path / "run"), text_of(done)
+
+
+def _replaced(part, args):
+    """What the agent puts in the place of a part of the command."""
+    return args[part[2:-1]] if part.startswith("${args") else [] if part == "${env}" else [part]

@@ -18,6 +18,8 @@ usage: mmtx COMMAND [key=value ...]
   mmtx import PATH OUT               a public model (GPT-2, BERT, T5, ViT, Whisper, ...) becomes a run
   mmtx export RUN OUT                a run becomes a public model; --format hf|safetensors|torch_export|onnx
   mmtx list [GROUP]                  what there is to choose from
+  mmtx tune lr|batch_size [key=...]  a learning rate, by a range test; the largest batch that fits into a GPU
+  mmtx completion bash|zsh|fish      a script by which the shell completes commands, groups and recipes
 
 An experiment is four choices, and every default is one line in conf/:
   data=digits                        the samples                               mmtx list data

@@ -7,6 +7,7 @@ from types import ModuleType
 
 from mmtx.commands import (
     check,
+    completion,
     evaluate,
     export,
     generate,
@@ -17,6 +18,7 @@ from mmtx.commands import (
     resume,
     sync,
     train,
+    tune,
 )
 from mmtx.commands.help import HELP
 from mmtx.errors import UserError
@@ -35,6 +37,8 @@ COMMANDS: dict[str, ModuleType] = {
     "import": import_public,
     "export": export,
     "list": list_options,
+    "tune": tune,
+    "completion": completion,
 }
 
 OF_A_RUN = ("train", "resume")

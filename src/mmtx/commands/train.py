@@ -19,6 +19,7 @@ often used:
   seed=1  trainer.max_steps=1000  trainer.max_epochs=10  trainer.devices=4  trainer.precision=bf16-mixed
   trainer.accumulate_grad_batches=4  optim.lr=1e-3  loader.batch_size=64  data.path=FILE  loader.num_workers=4
   log_every_steps=10  checkpoint.every_steps=500  run_dir=DIR  logger=[]  (no W&B)
+  logger=[wandb,csv,tensorboard,mlflow]  callbacks=[progress,samples,early_stopping]
 
 -m            values with commas are a sweep: -m seed=1,2,3 modality=[image],[text],[image,text]
               run_dir=DIR: again, whatever of it is not done. hydra.launcher.devices=auto|cpu:N|[0,1] devices_per_job=N

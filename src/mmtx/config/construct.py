@@ -31,7 +31,7 @@ def construct(node: Any, plugins: Sequence[str] = (), entering: Entering = nullc
         return [construct(child, plugins, entering) for child in node]
     if not isinstance(node, Mapping):
         return node
-    keys = [key for key in map(str, node) if not key.startswith("_")]
+    keys = [key for key in node if not str(key).startswith("_")]
     children = {key: _child(key, node[key], plugins, entering) for key in keys}
     if "_target_" not in node:
         return children
@@ -58,12 +58,12 @@ def of_kind(kind: type[Kind], made: Any) -> Kind:
     return made
 
 
-def _child(key: str, node: Any, plugins: Sequence[str], entering: Entering) -> Any:
+def _child(key: Any, node: Any, plugins: Sequence[str], entering: Entering) -> Any:
     try:
         with entering(key):
             return construct(node, plugins, entering)
     except InvalidValue as error:
-        raise error if error.key.startswith(f"{key}.") else error.under(key) from None
+        raise error if error.key.startswith(f"{key}.") else error.under(str(key)) from None
 
 
 def as_annotated(value: Any, annotation: Any) -> Any:

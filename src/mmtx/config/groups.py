@@ -21,6 +21,15 @@ def group_options(group: str) -> list[str]:
     return options
 
 
+def files_by_group() -> dict[str, list[str]]:
+    """``{group: options}``, the user's own included, by the names of files alone: quick enough for a shell to ask."""
+    found: dict[str, set[str]] = {}
+    for folder in config_folders():
+        for file in folder.glob("*/**/*.yaml"):
+            found.setdefault(file.parent.relative_to(folder).as_posix(), set()).add(file.stem)
+    return {group: sorted(found[group]) for group in sorted(found)}
+
+
 def describe_options() -> dict[str, dict[str, str]]:
     """``{group: {option: its file's first comment}}``, the user's own included."""
     described: dict[str, dict[str, str]] = {}

@@ -11,7 +11,10 @@ from typing import Any
 
 from mmtx.errors import UserError, nearest
 
-TRUSTED = ("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2", "lightning.pytorch.callbacks")
+TRUSTED = (
+    *("mmtx", "torch.nn", "torch.optim", "torchvision.transforms.v2"),
+    *("lightning.pytorch.callbacks", "lightning.pytorch.loggers"),
+)
 """Whose classes a ``_target_`` may name, besides those of packages that the user lists under ``plugins``."""
 
 PYTHONS = {*sys.stdlib_module_names, "__main__", ""}

@@ -142,16 +142,29 @@ def _data(
 
 def _directions(config: Config, learner: Learner | None, data: DataModule | None, collector: Collector) -> Any:
     """Which way each metric is better, as far as it can be known. What saves and reports is tried on it."""
+    from mmtx.training.callbacks import constructed, suited
     from mmtx.training.logged_directions import metric_directions
+    from mmtx.training.loggers import check_logger
 
     attempt, plugins = collector.attempt, packages(config)
-    for group in ("callbacks", "logger"):
-        attempt(group, partial(construct, config[group], plugins))
     checkpoints = attempt("checkpoint", lambda: construct(config["checkpoint"], plugins)())
-    if learner is None or data is None:
-        return None
-    directions = attempt("objective", lambda: metric_directions(learner, data.source))
+    directions = None
+    if learner is not None and data is not None:
+        directions = attempt("objective", lambda: metric_directions(learner, data.source))
+    for path, node in _nodes(config, "callbacks"):
+        made = attempt(path, partial(constructed, partial(construct, node, plugins)))
+        attempt(path, partial(suited, made, directions))
+    for path, node in _nodes(config, "logger"):
+        made = attempt(path, partial(constructed, partial(construct, node, plugins)))
+        attempt(path, partial(check_logger, made))
     if checkpoints is not None and directions is not None:
         attempt("checkpoint", lambda: checkpoints.choosing(directions))
-    collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []
+    if learner is not None and data is not None:
+        collector.messages += attempt("modality", lambda: mismatches(learner, data.source)) or []
     return directions
+
+
+def _nodes(config: Config, group: str) -> list[tuple[str, Any]]:
+    """Paths and nodes of a group of which several may be chosen; none where it is no mapping, which is a finding."""
+    nodes = config[group]
+    return [(f"{group}.{name}", node) for name, node in nodes.items()] if isinstance(nodes, dict) else []

@@ -12,6 +12,7 @@ from mmtx.learner import Learner
 from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
+from mmtx.run.named_plugins import named_plugins
 
 LARGEST_SEED = 2**64 - 1  # torch's own limit
 
@@ -25,7 +26,7 @@ class Trained:
         learner: its model with its objectives, in eval mode.
         seed: the same seed gives the same text on the same device, or episodes; it is that of the first episode
         cache: keep keys and values of earlier tokens; the result is the same without, only slower
-        plugins: packages whose classes the run may name, besides mmtx
+        plugins: packages whose classes the run may name, besides mmtx and those that were named when it began
     """
 
     path: str
@@ -49,7 +50,8 @@ class Trained:
     def source(self) -> Source:
         """The data of the run, with what it has learned from them."""
         checkpoint = read_checkpoint(newest_checkpoint(self.path))
-        return source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": list(self.plugins)})
+        plugins = list(self.plugins or named_plugins(self.path))
+        return source_for(checkpoint, {**checkpoint["mmtx"]["config"], "plugins": plugins})
 
     @property
     def _place(self) -> torch.device:

@@ -20,7 +20,7 @@ from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
 from mmtx.interop.links import Weights, differences, lost, read
 from mmtx.interop.timm_vit import from_timm
-from mmtx.interop.weights import read_weights, weights_file
+from mmtx.interop.weights import model_file, read_weights
 from mmtx.interop.whisper_checkpoints import from_ctranslate2, from_openai
 from mmtx.interop.whisper_prompt import ENGLISH, MANY, V3
 from mmtx.learner import Learner
@@ -46,10 +46,7 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
         UserError: with every difference between the file and its config, or every key that mmtx does not know or
             cannot follow.
     """
-    place = Path(path).expanduser()
-    if not place.exists():
-        raise UserError(f"{path} does not exist; give a folder or a file of weights")
-    file = weights_file(place) if place.is_dir() else place
+    file = model_file(path)
     weights, rest = read_weights(file)
     side_overrides, given = _given(dict(more or {}))
     config, weights, side = _config(file, weights, rest, given)

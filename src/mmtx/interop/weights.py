@@ -32,6 +32,14 @@ def weights_file(folder: Path) -> Path:
     raise UserError(f"{folder} holds no weights (looked for {', '.join(NAMES)})")
 
 
+def model_file(path: Path | str) -> Path:
+    """The file of weights of a public model. Raises UserError where the path is none, without reading weights."""
+    place = Path(path).expanduser()
+    if not place.exists():
+        raise UserError(f"{path} does not exist; give a folder or a file of weights")
+    return weights_file(place) if place.is_dir() else place
+
+
 def read_weights(file: Path) -> tuple[Weights, dict[str, Any]]:
     """Weights in float32, and what else the file has of the model (`dims` of openai's Whisper, heads of CTranslate2).
 

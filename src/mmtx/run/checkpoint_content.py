@@ -23,6 +23,7 @@ from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.checkpoint_shards import folder_of, verify_shards
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.named_plugins import named_plugins
 from mmtx.training.stored_tensors import put_together, whole_tensors
 
 
@@ -68,12 +69,14 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
 
     Args:
         place: run directory or checkpoint file.
-        plugins: packages besides mmtx whose classes the config may name. A checkpoint cannot name them itself.
+        plugins: packages besides mmtx whose classes the config may name, beside those that this user named when the run
+            began. A checkpoint cannot name them itself.
 
     Raises:
         UserError: there is no checkpoint, or it is not one of mmtx.
     """
     file = newest_checkpoint(place)
+    plugins = plugins or named_plugins(place)
     checkpoint = read_checkpoint(file)
     with _as_written(file):
         learner = rebuild(checkpoint["mmtx"]["config"], specs_of(checkpoint, plugins), plugins)

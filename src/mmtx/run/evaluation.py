@@ -24,6 +24,7 @@ from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint
 from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
+from mmtx.run.named_plugins import named_plugins
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
 
@@ -105,7 +106,7 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
         path = str(Path(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(path)
     checkpoint = read_checkpoint(file)
-    config = _config(checkpoint["mmtx"]["config"], overrides, options)
+    config = _config({**checkpoint["mmtx"]["config"], "plugins": named_plugins(file)}, overrides, options)
     if split == "train":
         config["data"] = _not_augmented(config["data"])
     source = source_for(checkpoint, config)
@@ -131,7 +132,7 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
 
 
 def _config(saved: Config, overrides: Sequence[str], options: Collection[str]) -> Config:
-    """A run's config with other data. Whose code may run is the user's decision, not the checkpoint's."""
+    """A run's config with other data."""
     for override in read_all(overrides):
         key, text = override.key_or_group.partition(".")[0], override.input_line
         if key in saved and key not in READ:
@@ -142,7 +143,7 @@ def _config(saved: Config, overrides: Sequence[str], options: Collection[str]) -
             raise UserError(f"{text} would read texts by other ids; the vocabulary is the run's, whatever the data")
         if key not in saved:
             raise UserError(f"unknown key {text}; {nearest(key, [*options, *READ])}")
-    config = with_overrides({**saved, "plugins": []}, overrides)
+    config = with_overrides(saved, overrides)
     found = [f.message for f in check.findings(config) if f.path.partition(".")[0] in READ]
     if found:
         raise ConfigErrors(found)

@@ -1,13 +1,12 @@
 """One run from its first step, or from a checkpoint, to its final metrics."""
 
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import lightning.pytorch as pl
+
 from mmtx.config.construct import construct
-from mmtx.config.redaction import redacted
 from mmtx.errors import InvalidValue
 from mmtx.experiment import Experiment, fit_objectives
 from mmtx.process.launch import launch
@@ -16,8 +15,11 @@ from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
 from mmtx.run.init_from import initialise_from
 from mmtx.run.interrupt import Interrupt
-from mmtx.run.metrics_log import MetricsLog
+from mmtx.run.loggers import loggers_of, opened
 from mmtx.run.reference import keep_reference, load_reference
+from mmtx.training.callbacks import suited
+from mmtx.training.checkpoint_state import restore
+from mmtx.training.lightning_module import MultimodalModule
 
 
 def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None = None) -> dict[str, float]:
@@ -28,12 +30,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         run: where to.
         saved: the checkpoint to go on from, as `read_checkpoint` gives it.
     """
-    import lightning.pytorch as pl
-
-    from mmtx.training.checkpoint_state import restore
-    from mmtx.training.lightning_module import MultimodalModule
-
-    _quieten()
+    quieten()
     config, training, total_steps = experiment.config, experiment.training, experiment.total_steps
     if saved is None and config["init_from"]:
         report = initialise_from(experiment.learner, config["init_from"], config["plugins"], config)
@@ -44,12 +41,35 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     if saved is not None:
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])
-    loggers = _loggers(experiment, run, saved) if launch().is_main else []
-    module = MultimodalModule(
+    loggers = loggers_of(config, run, saved["mmtx"]["log_lines"] if saved is not None else 0)
+    module = module_of(experiment, saved)
+    trainer = training.trainer(
+        total_steps=total_steps,
+        epoch_steps=max(1, experiment.data.num_train // experiment.samples_per_step),
+        log_every_steps=config["log_every_steps"],
+        run_dir=run.path,
+        loggers=loggers,
+        callbacks=_callbacks(experiment, run, _contents(experiment, run, saved)),
+    )
+    with opened(trainer, config, partial(explained, experiment=experiment)):
+        trainer.fit(module)
+        if module.validated != trainer.global_step:
+            trainer.validate(module, verbose=False)
+        if experiment.data.source.test() is not None:
+            trainer.test(module, verbose=False)
+        else:
+            module.test_by_acting()
+    return module.metrics
+
+
+def module_of(experiment: Experiment, saved: dict[str, Any] | None = None) -> MultimodalModule:
+    """What trains an experiment, from its first step or from a checkpoint."""
+    config, training = experiment.config, experiment.training
+    return MultimodalModule(
         learner=experiment.learner,
         optimisation=experiment.optimisation,
         data=experiment.data,
-        total_steps=total_steps,
+        total_steps=experiment.total_steps,
         accumulate=training.accumulate_grad_batches,
         samples_per_step=experiment.samples_per_step,
         log_every_steps=config["log_every_steps"],
@@ -59,22 +79,6 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         peak_tflops=training.peak_tflops,
         restore=None if saved is None else partial(restore, checkpoint=saved),
     )
-    trainer = training.trainer(
-        total_steps=total_steps,
-        epoch_steps=max(1, experiment.data.num_train // experiment.samples_per_step),
-        run_dir=run.path,
-        loggers=loggers,
-        callbacks=_callbacks(experiment, run, _contents(experiment, run, saved)),
-    )
-    with _logged(loggers, experiment):
-        trainer.fit(module)
-        if module.validated != total_steps:
-            trainer.validate(module, verbose=False)
-        if experiment.data.source.test() is not None:
-            trainer.test(module, verbose=False)
-        else:
-            module.test_by_acting()
-    return module.metrics
 
 
 def keep_global_batch(experiment: Experiment, samples_per_step: int) -> None:
@@ -92,14 +96,6 @@ def keep_global_batch(experiment: Experiment, samples_per_step: int) -> None:
     training.accumulate_grad_batches = whole // at_once
 
 
-def _loggers(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None) -> list[Any]:
-    """The log of metrics and those that the config chooses."""
-    config = experiment.config
-    log = MetricsLog(run.metrics_log, saved["mmtx"]["log_lines"] if saved is not None else 0)
-    made = [construct(node, config["plugins"]) for node in config["logger"].values()]
-    return [log, *(make(run_dir=run.path, config=redacted(config)) for make in made)]
-
-
 def _contents(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None) -> dict[str, Any]:
     """What checkpoints hold beside the state, and the reference, if an objective compares with one."""
     held, learner = contents(experiment), experiment.learner
@@ -115,37 +111,14 @@ def _callbacks(experiment: Experiment, run: RunDirectory, contents: dict[str, An
     from mmtx.training.step_profile import StepProfile
 
     config = experiment.config
-    chosen = [construct(node, config["plugins"]) for node in config["callbacks"].values()]
+    made = [construct(node, config["plugins"]) for node in config["callbacks"].values()]
+    chosen = [suited(callback, experiment.directions) for callback in made]
     checkpoints = construct(config["checkpoint"], config["plugins"])().choosing(experiment.directions)
     profiles = [StepProfile(run.path)] if experiment.training.profile else []
     return [*profiles, *chosen, checkpoints.of(run, contents), Interrupt()]
 
 
-@contextmanager
-def _logged(loggers: Sequence[Any], experiment: Experiment) -> Iterator[None]:
-    """Opens W&B, and at the end shows there how the run ended and closes the log of metrics."""
-    from mmtx.run.wandb.log import WandbLog
-
-    wandb_logs = [logger for logger in loggers if isinstance(logger, WandbLog)]
-    for wandb_log in wandb_logs:
-        wandb_log.start()
-    ended: BaseException | None = None
-    try:
-        yield
-    except RuntimeError as error:
-        ended = explained(error, experiment)
-        raise ended from error
-    except BaseException as error:
-        ended = error
-        raise
-    finally:
-        for wandb_log in wandb_logs:
-            wandb_log.finish(ended)
-        for metrics_log in (logger for logger in loggers if isinstance(logger, MetricsLog)):
-            metrics_log.close()
-
-
-def _quieten() -> None:
+def quieten() -> None:
     """Silences what Lightning prints about itself; what concerns a run, mmtx prints."""
     import logging
 

@@ -13,6 +13,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.spec_difference import spec_difference
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
+from mmtx.interop.weights import model_file
 from mmtx.run.checkpoint_content import Checkpoint, read_checkpoint, specs_of
 from mmtx.run.directory import is_run, newest_checkpoint
 
@@ -40,14 +41,23 @@ def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
 
 def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> FittedState | None:
     """What the sources of a run take over: from its own checkpoint, or from the run whose weights it begins with. None
-    where it begins with nothing, or with public weights, whose vocabulary is a key of the config."""
+    where it begins with nothing, or with public weights, whose vocabulary is a key of the config.
+
+    Raises:
+        UserError: it is to begin with what is neither a run nor a public model.
+    """
     if checkpoint is not None:
         held = checkpoint.content
         return FittedState.from_run(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
     begin = config["init_from"]
-    if not isinstance(begin, str) or not is_run(begin):
+    if not isinstance(begin, str) or not begin:
         return None
-    file = newest_checkpoint(begin)
+    try:
+        file = newest_checkpoint(begin) if is_run(begin) else model_file(begin)
+    except UserError as error:
+        raise UserError(f"init_from={begin}: {error}") from None
+    if not is_run(begin):
+        return None
     held = _held(file, file.stat().st_mtime_ns)
     return FittedState.from_weights(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
 

@@ -24,6 +24,7 @@ from mmtx.run.fit import fit
 from mmtx.run.fitted_source import fitted_state_for
 from mmtx.run.interrupt import requeue
 from mmtx.run.metrics_log import finite
+from mmtx.run.named_plugins import remember_plugins
 from mmtx.run.ranks import INTERRUPTED, NOT_BEGUN, run_ranks
 
 
@@ -34,6 +35,7 @@ def prepare(config: Config, run: RunDirectory) -> None:
     run.create()
     kept = {**config, "run_dir": None}  # a repeated run gets a directory of its own
     run.write_config(kept)
+    remember_plugins(run, config["plugins"])
     run.write_json(run.environment, describe(config["seed"]))
     run.set_status("running")
 

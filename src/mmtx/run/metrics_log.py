@@ -29,6 +29,7 @@ class MetricsLog(Logger):
 
     def __init__(self, path: Path, keep: int = 0) -> None:
         super().__init__()
+        self.path = path
         self._num_lines = _supersede(path, keep) if path.is_file() else 0
         self._file = path.open("ab", buffering=0)
         self._end, self._lost = self._file.tell(), 0

@@ -49,7 +49,8 @@ def restore(module: MultimodalModule, checkpoint: dict[str, Any]) -> None:
     if module.average is not None:
         _restore_average(module.average, module, checkpoint["average"])
     for callback in module.trainer.callbacks:  # type: ignore[attr-defined]
-        callback.load_state_dict(checkpoint["callbacks"].get(callback.state_key, {}))
+        if state := checkpoint["callbacks"].get(callback.state_key):
+            callback.load_state_dict(state)
     module.set_progress(checkpoint["module"])
     place_loop(module.trainer, checkpoint["mmtx"]["step"])
 

@@ -60,6 +60,16 @@ class WarmupStableDecay(Schedule):
         return 1 + (self.final - 1) * min(max(into_decay, 0.0), 1.0)
 
 
+class Exponential(Schedule):
+    """Rises exponentially from `first` to 1: for the range test of ``mmtx tune lr``."""
+
+    def __init__(self, *, first: float) -> None:
+        self.first = _fraction("first", first)
+
+    def __call__(self, progress: float) -> float:
+        return self.first ** (1 - progress)
+
+
 def _fraction(key: str, value: float) -> float:
     if not 0 <= value <= 1:
         raise InvalidValue(f"schedule.{key}", value, "must lie in [0, 1]")

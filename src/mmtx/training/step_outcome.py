@@ -93,9 +93,11 @@ class JudgedModule(ValidatedModule):
     def progress(self) -> dict[str, Any]:
         """What a checkpoint keeps of this object."""
         counted = {"watch": self.watch.state_dict(), "skipped_samples": self.skipped_samples}
-        return {"metrics": dict(self.metrics), "validated": self.validated, **counted}
+        ended = {"stopped": self.trainer.should_stop}
+        return {"metrics": dict(self.metrics), "validated": self.validated, **counted, **ended}
 
     def set_progress(self, state: dict[str, Any]) -> None:
         self.metrics, self.validated = dict(state["metrics"]), state["validated"]
+        self.trainer.should_stop = state.get("stopped", False)
         self.watch.load_state_dict(state["watch"])
         self.skipped_samples = state["skipped_samples"]

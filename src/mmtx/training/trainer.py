@@ -126,9 +126,17 @@ class Training:
         return int(min(self.max_steps or math.inf, by_epochs))
 
     def trainer(
-        self, *, total_steps: int, epoch_steps: int, run_dir: Path, loggers: list[Logger], callbacks: list[Callback]
+        self,
+        *,
+        total_steps: int,
+        epoch_steps: int,
+        run_dir: Path,
+        loggers: list[Logger],
+        callbacks: list[Callback],
+        log_every_steps: int = 1,
     ) -> pl.Trainer:
-        """Lightning's Trainer. One pass of its loop is the whole run: the loader ends with the last step."""
+        """Lightning's Trainer. One pass of its loop is the whole run: the loader ends with the last step.
+        `log_every_steps` is how often callbacks of Lightning's log."""
         every = min(self.val_every_steps or epoch_steps, total_steps)
         for name in [name for name in os.environ if name.startswith("PL_TRAINER_")]:
             del os.environ[name]  # Lightning would take from there what it is not given here
@@ -143,6 +151,7 @@ class Training:
             check_val_every_n_epoch=None,
             num_sanity_val_steps=0,
             default_root_dir=run_dir,
+            log_every_n_steps=log_every_steps,
             logger=loggers,
             callbacks=callbacks,
             enable_checkpointing=False,

@@ -11,6 +11,7 @@ from mmtx.decoding.rollouts import Episode
 from mmtx.evaluate import Evaluation, act
 from mmtx.learner import Learner
 from mmtx.training.interruptible_loader import InterruptibleLoader
+from mmtx.training.published_row import publish
 from mmtx.training.rank_agreement import AgreeingModule
 from mmtx.training.sharding import unshard
 from mmtx.training.throughput import Throughput
@@ -98,7 +99,7 @@ class ValidatedModule(AgreeingModule):
         with self.cut_short():
             metrics |= self._act(stage)
         self.stop_if_requested()
-        self._publish(metrics)
+        self._publish(self.trainer.strategy.broadcast(metrics))
         unshard(self.trainer, self.learner, False)
         self._swap_average()
         self.throughput.restart()  # time spent here is not training
@@ -126,10 +127,8 @@ class ValidatedModule(AgreeingModule):
             self.average.swap(self.learner)
 
     def _publish(self, metrics: dict[str, float]) -> None:
-        """Keeps metrics as the newest, and logs them as one row."""
+        """Keeps metrics, the same on all ranks, as the newest, and logs them as one row."""
         if not metrics:
             return
         self.metrics |= metrics
-        if self.trainer.is_global_zero:
-            for logger in self.trainer.loggers:
-                logger.log_metrics(metrics, self.global_step)
+        publish(self.trainer, metrics)

@@ -16,8 +16,10 @@ from mmtx.objectives.capabilities import Plots, Shows
 from mmtx.objectives.shown import show_examples
 from mmtx.process.stopping import track
 from mmtx.training.lightning_module import MultimodalModule
+from mmtx.training.published_row import leave_out
 from mmtx.training.samples.attention_shares import draw_attention_shares
 from mmtx.training.samples.episodes import show_episodes
+from mmtx.training.samples.stock_loggers import log_files
 from mmtx.training.sharding import is_sharded
 
 NUM_FILMED = 2
@@ -38,7 +40,7 @@ class Samples(Callback):
         check_at_least("num_samples", num_samples, 1)
         check_at_least("every_validations", every_validations, 1)
         self.num_samples, self.every_validations = num_samples, every_validations
-        self._validations = 0
+        self._validations, self._written = 0, -1
 
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         pl_module.num_filmed = NUM_FILMED
@@ -57,8 +59,9 @@ class Samples(Callback):
             self._write(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if pl_module.data.source.val() is None:
-            self._write(trainer, pl_module)  # there was no validation to follow
+        ended_early = trainer.should_stop and self._written != trainer.global_step
+        if ended_early or pl_module.data.source.val() is None:  # or there was no validation to follow
+            self._write(trainer, pl_module)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         with pl_module.cut_short():
@@ -75,6 +78,7 @@ class Samples(Callback):
     def _write(self, trainer: pl.Trainer, module: MultimodalModule) -> None:
         if not trainer.is_global_zero or is_sharded(trainer):
             return
+        self._written = trainer.global_step
         seen, held_out = (module.data.eval_loaders(split, rank=0, num_ranks=1) for split in ("train", "val"))
         with module.cut_short():
             for part, loader in track((seen | held_out).items(), "samples of part"):
@@ -116,9 +120,13 @@ class Samples(Callback):
 
 def _log(trainer: pl.Trainer, files: Iterable[Path]) -> None:
     for logger in trainer.loggers:
-        log = getattr(logger, "log_samples", None)
-        if log is not None:
-            log(files)
+        if hasattr(logger, "log_samples"):
+            logger.log_samples(files)
+            continue
+        try:
+            log_files(logger, files, trainer.global_step)
+        except Exception as error:  # of whatever kind its server or disk raises
+            leave_out(trainer, logger, error)
 
 
 def _named(part: str, name: str) -> str:
