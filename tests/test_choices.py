@@ -48,6 +48,7 @@ REFUSED = {("Training", "accelerator", value): reason for value, reason in NO_GP
         "flex",
         "True",
     ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
+    ("Training", "profile", "True"): "traces 3 steps after the first 5, and this run has 2",
     ("Checkpoints", "mode", "max"): "contradicts checkpoint.monitor=val/loss, which is better lower",
 }
 """What cannot be, here; and what is reported of it."""
@@ -56,6 +57,12 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
     ("BabyAI", "pixels", "True"): [
         *("data=babyai", "modality=[view_pixels,action]", "objective=[action]", "objective.action.read=view"),
         "data.pixels=true",
+    ],
+    ("DataModule", "on_device", "True"): [
+        "data=mnist",
+        "modality=[image]",
+        "objective=[classify]",
+        "data/augment=none",
     ],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }

@@ -138,7 +138,7 @@ class Entrance:
 
     def evaluate(self, words):
         self.monkeypatch.setattr(evaluation.check, "findings", lambda config: [])
-        return evaluation._config(self.composer.compose(BASE), words)
+        return evaluation._config(self.composer.compose(BASE), words, evaluation.DEFAULTS)
 
     def resume(self, words):
         configs = []

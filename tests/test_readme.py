@@ -10,7 +10,7 @@ from test_every_yaml import small_data_of
 from mmtx.commands.main import main
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-COMMANDS = re.findall(r"^\$ (mmtx (?:train|check) (?!.*FOLDER).*?)(?:\s+#.*)?$", README, re.M)
+COMMANDS = re.findall(r"^\$ (mmtx (?:train|check) (?!.*(?:FOLDER|FILE)).*?)(?:\s+#.*)?$", README, re.M)
 
 
 def test_there_are_commands():

@@ -110,6 +110,7 @@ def test_a_run_leaves_episodes_of_its_test(pole, door):
     samples = pole[0] / "run" / "samples"
     assert {file.name for file in samples.iterdir()} == {
         "action_step000003.jsonl",
+        "action_step000003.png",
         "target_return_step000003.png",
         "episode_step000003.gif",
         "episode_step000003.png",

@@ -52,7 +52,7 @@ def test_what_needs_more_than_is_certain_is_skipped_and_named():
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Skipped: generation by transformers, which is not installed." in done.stdout
     assert "Skipped: augmentation of pictures by torchvision, which is not installed." in done.stdout
-    assert "ours, through the Trainer" in done.stdout
+    assert "ours, compiled, through the Trainer" in done.stdout
 
 
 def test_without_a_gpu_it_is_written_what_would_be_done(monkeypatch, capsys):

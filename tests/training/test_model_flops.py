@@ -54,6 +54,7 @@ def learner(whole: MultimodalTransformer, objectives: Mapping[str, Objective]) -
 def of_pictures(**changes: Any) -> Learner:
     whole = model({"image": image()}, backbone(**changes))
     keys: dict[str, Any] = {"pool": MeanPool(), "pooler": True, "label_smoothing": 0.0, "mixup": 0.0, "dropout": 0.0}
+    keys |= {"class_weights": None, "slices": []}
     return learner(whole, {"classify": Classify(specs=SPECS, model=whole, weight=1.0, label="label", **keys)})
 
 
