@@ -87,7 +87,7 @@ def steps(data: DataModule, first: int, last: int) -> list[dict[str, torch.Tenso
     ]
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k == "shards")) for k in WRITERS])
 def test_resumed_with_workers_it_goes_on_bit_for_bit(kind: str, tmp_path: Path, cache: Path) -> None:
     """10,000 rows of about 2 MB, in windows of 1 MB."""
     path = WRITERS[kind](tmp_path, 10_000, 1000)

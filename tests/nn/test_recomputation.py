@@ -48,6 +48,7 @@ def test_gradients_stay_the_same(kind: str, packed: bool) -> None:
         torch.testing.assert_close(found, expected, rtol=0, atol=0, msg=how)
 
 
+@pytest.mark.slow
 def test_compiled_blocks_leave_the_choice_to_the_compiler(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
     monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     expected = states_and_gradients(made(num_layers=2), packed=False)

@@ -22,7 +22,13 @@ def assert_same_losses(run: Path, whole: Path) -> None:
     assert losses(run) == pytest.approx(losses(whole), rel=1e-4), run.name
 
 
-@pytest.mark.parametrize("package", PLUGINS)
+FAST = ("router", "recurrent_mixer")
+"""Of which most is special: layers that count, that read in order, that pack. The others take as long."""
+
+
+@pytest.mark.parametrize(
+    "package", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in PLUGINS]
+)
 def test_a_package_is_the_same_run_everywhere(package: str, tmp_path: Path) -> None:
     words, folder = train(package), unpack(package, tmp_path)
     elsewhere = {

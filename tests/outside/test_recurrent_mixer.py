@@ -50,6 +50,7 @@ def test_packed_rows_are_padded_ones() -> None:
     torch.testing.assert_close(packed_grads, grads, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_compiled_and_recomputed_blocks_are_plain_ones(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
     monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     batch, plain = text_batch([5, 8, 2]), made().train()

@@ -54,6 +54,7 @@ def test_padding_is_never_counted(packed: bool) -> None:
         torch.testing.assert_close(found[f"probability/{layer}"], torch.stack(real).sum(0))
 
 
+@pytest.mark.slow
 def test_packed_compiled_and_recomputed_layers_count_alike(monkeypatch: pytest.MonkeyPatch, unchecked: None) -> None:
     monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     batch = text_batch(LENGTHS)
