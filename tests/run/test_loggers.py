@@ -88,10 +88,11 @@ def test_every_row_is_in_tensorboard_and_samples_are_shown(tmp_path):
     assert in_csv(run / "csv" / "version_0") == pytest.approx(logged(run), nan_ok=True)
 
 
-def test_every_row_is_in_mlflow_and_samples_are_kept(tmp_path):
+def test_every_row_is_in_mlflow_and_samples_are_kept(tmp_path, monkeypatch):
     pytest.importorskip("mlflow", reason="needs mmtx[loggers]")
     from mlflow.tracking import MlflowClient
 
+    monkeypatch.chdir(tmp_path)  # where files of samples go
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     run = train(tmp_path / "run", "logger=[mlflow]", f"logger.mlflow.tracking_uri={uri}")
     client = MlflowClient(uri)
