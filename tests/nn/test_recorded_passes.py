@@ -127,6 +127,15 @@ def test_a_pass_that_is_not_over_is_left_alone(recorded: list[RecordedPass]) -> 
         gc.collect()
 
 
+def test_a_second_backward_pass_is_refused(recorded: list[RecordedPass]) -> None:
+    whole = writer()
+    trained(whole, [[5, 5]] * (SEEN + 1))
+    loss = whole(text_batch([5, 5])).tokens("text").square().sum()
+    loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="one backward pass .* set backbone.compile=false"):
+        loss.backward()
+
+
 def test_which_passes_are_recorded(recorded: list[RecordedPass], monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the same sizes, a few times, up to a number of them; in training, with gradients; of small stacks."""
     whole = writer()

@@ -150,17 +150,13 @@ def _with_gradients(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
     """The loss and its gradients: by the scores, probabilities less targets; by a bias."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
-    real, index = target != IGNORED, target.clamp(min=0)[:, None]
-    certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
-    each = -certain * log_p.gather(1, index)[:, 0]
-    if label_smoothing:
-        each = each - uniform * log_p.sum(1)
+    loss, index = _summed(log_p, target, label_smoothing), target.clamp(min=0)[:, None]
     by_scores = log_p.exp_()
     if label_smoothing:
-        by_scores -= uniform
-    by_scores.scatter_add_(1, index, torch.full_like(index, -certain, dtype=by_scores.dtype))
-    by_scores.mul_(real[:, None])
-    return torch.where(real, each, 0).sum(), by_scores, by_scores.sum(0) if has_bias else None
+        by_scores -= label_smoothing / scores.shape[1]
+    by_scores.scatter_add_(1, index, torch.full_like(index, label_smoothing - 1, dtype=by_scores.dtype))
+    by_scores.mul_((target != IGNORED)[:, None])
+    return loss, by_scores, by_scores.sum(0) if has_bias else None
 
 
 def _in_their_place(
@@ -168,15 +164,22 @@ def _in_their_place(
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
     """`_with_gradients` as a compiler likes it: number by number, the gradients written over the scores."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
-    real, index = target != IGNORED, target.clamp(min=0)[:, None]
-    certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
-    each, p = -certain * log_p.gather(1, index)[:, 0], log_p.exp()
+    loss, p = _summed(log_p, target, label_smoothing), log_p.exp()
     if label_smoothing:
-        each, p = each - uniform * log_p.sum(1), p - uniform
+        p = p - label_smoothing / scores.shape[1]
     ids = torch.arange(scores.shape[1], device=scores.device, dtype=torch.int32)
     is_target = ids == target.int()[:, None]  # which is no id where it is ignored
-    by_scores = torch.where(is_target, p - certain, p * real.to(p.dtype)[:, None])
-    return torch.where(real, each, 0).sum(), scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
+    real = (target != IGNORED).to(p.dtype)[:, None]
+    by_scores = torch.where(is_target, p - (1 - label_smoothing), p * real)
+    return loss, scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
+
+
+def _summed(log_p: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float) -> Float[Tensor, ""]:
+    """The loss of log-probabilities."""
+    each = (label_smoothing - 1) * log_p.gather(1, target.clamp(min=0)[:, None])[:, 0]
+    if label_smoothing:
+        each = each - label_smoothing / log_p.shape[1] * log_p.sum(1)
+    return torch.where(target != IGNORED, each, 0).sum()
 
 
 def _add_gradients(

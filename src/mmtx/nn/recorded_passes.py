@@ -64,7 +64,8 @@ class RecordedPasses:
         given = [*inputs.values()]
         if form is None or not _is_small(given[0], parameters):
             return run(*arguments)
-        weights = tuple((p.data_ptr(), p.requires_grad) for p in parameters)
+        buffers = [b for module in modules for b in module._buffers.values() if b is not None]
+        weights = tuple((tensor.data_ptr(), tensor.requires_grad) for tensor in (*parameters, *buffers))
         key = form, *(_kind(tensor) for tensor in given), _autocast(), weights, _settings(modules)
         made = self._made.get(key)
         if made is None and self._pays(key):
@@ -161,8 +162,14 @@ class RecordedPass:
         self._forward()
         return tuple(output.clone() for output in self.outputs if output is not None)
 
-    def backward(self, by_outputs: Sequence[Tensor]) -> list[Tensor | None]:
-        """Gradients of inputs and parameters."""
+    def backward(self, node: Any, by_outputs: Sequence[Tensor]) -> list[Tensor | None]:
+        """Gradients of inputs and parameters.
+
+        Raises:
+            RuntimeError: it has been called before, and has overwritten what the forward pass left.
+        """
+        if self._pending is None or self._pending() is not node:
+            raise RuntimeError("a recorded pass has one backward pass (retain_graph): set backbone.compile=false")
         given = [by for by, made in zip(by_outputs, self._made, strict=True) if made.requires_grad]
         torch._foreach_copy_(self._by_outputs, given)
         self._backward()
@@ -194,7 +201,7 @@ class _Replay(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *by_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.recording.backward(by_outputs)
+        return None, *ctx.recording.backward(ctx, by_outputs)
 
 
 def recorder(device: torch.device) -> Record:
