@@ -58,7 +58,7 @@ PREDICTED = ("label", "target", "slices")
 
 def _readers_of(group: str, *, _root_: Any) -> dict[str, str]:
     """``${readers_of:modality}``, ``${readers_of:objective}``: the classes of a group by the names that they read, for
-    data whose columns are told by what reads them."""
+    data whose columns are of the kind that what reads them needs."""
     nodes = {name: node for name, node in (_root_.get(group) or {}).items() if "_target_" in (node or {})}
     if group == "modality":
         return {name: node["_target_"] for name, node in nodes.items()}

@@ -36,7 +36,7 @@ def write_shards(file: Path, tensors: Mapping[str, DTensor], group: dist.Process
     try:
         dcp.save(dict(tensors), storage_writer=writer, process_group=group)
     except CheckpointException as failed:
-        raise _told(folder, [error for error, _ in failed.failures.values()]) from None
+        raise _reported(folder, [error for error, _ in failed.failures.values()]) from None
     return {"folder": name, "files": _listed(folder, group)}
 
 
@@ -89,11 +89,11 @@ def _listed(folder: Path, group: dist.ProcessGroup) -> dict[str, tuple[int, str]
         found = error
     of_ranks = _gathered(found, group)
     if failed := [each for each in of_ranks if isinstance(each, OSError)]:
-        raise _told(folder, failed)
+        raise _reported(folder, failed)
     return {name: written for each in of_ranks for name, written in each.items()}
 
 
-def _told(folder: Path, errors: Sequence[BaseException]) -> BaseException:
+def _reported(folder: Path, errors: Sequence[BaseException]) -> BaseException:
     """What is to be raised: a disk that is full is the user's to mend, anything else is not."""
     disk = next((error for error in errors if isinstance(error, OSError)), None)
     return CheckpointError(f"cannot write {folder}: {disk.strerror}") if disk is not None else errors[0]

@@ -20,7 +20,7 @@ class ModelFlops:
     """Counts them for one step. What is computed again, to save memory, and what is computed on padding, is not needed.
 
     Args:
-        learner: as it is trained: parameters are told apart by their ids.
+        learner: as it is trained: parameters are known by their ids.
     """
 
     def __init__(self, learner: Learner) -> None:

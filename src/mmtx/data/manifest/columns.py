@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from mmtx.data.audio.recordings import SoundKeys
+from mmtx.data.manifest.column_kinds import UNREAD
 from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.numbers import NumberColumns
 from mmtx.data.manifest.texts import TextColumn
-from mmtx.data.manifest.told_kinds import UNREAD
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, UserError, nearest
 

@@ -14,6 +14,7 @@ from mmtx.data.base import Source, Split
 from mmtx.data.files.cache import cached_folder
 from mmtx.data.files.fingerprint import fingerprint
 from mmtx.data.image.decode_image import Fit
+from mmtx.data.manifest.column_kinds import UNREAD, kinds_of
 from mmtx.data.manifest.columns import choose_columns, make_kinds
 from mmtx.data.manifest.files import PictureKeys
 from mmtx.data.manifest.kind import Kind
@@ -23,7 +24,6 @@ from mmtx.data.manifest.problems import check_shared_files
 from mmtx.data.manifest.row_split import RowSplit
 from mmtx.data.manifest.scan import Scan, scan
 from mmtx.data.manifest.splits import SPLITS, SplitKeys, divide
-from mmtx.data.manifest.told_kinds import UNREAD, tell_kinds
 from mmtx.data.sampler import Stream
 from mmtx.data.tables.open_tables import open_splits
 from mmtx.data.tables.parquet_rows import GroupCache
@@ -111,10 +111,10 @@ class Manifest(Source):
         by_column = _split_column(split, self._rows, tables, is_split)
         readers = {**objectives, **tokenizers}
         chosen = choose_columns(columns, readers, self._rows, optional)
-        told = tell_kinds(chosen, self._rows, kinds, readers)
-        made = make_kinds(chosen, told, pictures, sounds, separator)
+        kind_of = kinds_of(chosen, self._rows, kinds, readers)
+        made = make_kinds(chosen, kind_of, pictures, sounds, separator)
         key = self._key()
-        found = self._scan(made, optional, by_column, key, [chosen, told, list(optional), separator, asdict(sounds)])
+        found = self._scan(made, optional, by_column, key, [chosen, kind_of, list(optional), separator, asdict(sounds)])
         given = _given_splits(tables, found)
         if found.groups is not None:
             check_shared_files(self._rows, found.groups, given)
@@ -124,7 +124,7 @@ class Manifest(Source):
         self._names = {
             name: making.name(name, kind, name in optional, name in scaled, vocabulary, max_length)
             for name, kind in made.items()
-            if told[name] != UNREAD
+            if kind_of[name] != UNREAD
         }
 
     @property

@@ -1,4 +1,4 @@
-"""Which kind of column a name has: told by what reads it, else by its values."""
+"""The kind of each column: what reads it decides, else its values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -19,10 +19,10 @@ BY_READER = {
 UNREAD = "unread"
 """Of files that neither the set nor an objective reads."""
 LOOKED_AT = 100
-"""Rows at the beginning of a table that tell a kind."""
+"""Rows at the beginning of a table whose values are looked at."""
 
 
-def tell_kinds(
+def kinds_of(
     chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
 ) -> dict[str, str]:
     """The kind of each name that is read, or whose kind is given. Others are left out, but for those of files: they are
@@ -35,18 +35,18 @@ def tell_kinds(
         readers: classes of tokenizers and objectives, by the names that they read.
 
     Raises:
-        InvalidValue: a given kind is none, or none is told by what is there.
+        InvalidValue: a given kind is none, or what is there decides none.
     """
     for name in given:
         if name not in chosen and name not in rows.columns:
             raise InvalidValue(f"kinds.{name}", given[name], f"is of no name of the data: {', '.join(chosen)}")
-    told = {}
+    found = {}
     for name, columns in chosen.items():
         if name in given or name in readers:
-            told[name] = _told(name, columns, rows, given, readers)
+            found[name] = _kind(name, columns, rows, given, readers)
         elif _is_file(rows, columns):
-            told[name] = UNREAD
-    return told
+            found[name] = UNREAD
+    return found
 
 
 def _is_file(rows: Rows, columns: Sequence[str]) -> bool:
@@ -56,7 +56,7 @@ def _is_file(rows: Rows, columns: Sequence[str]) -> bool:
     return isinstance(cell, bytes | dict)
 
 
-def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
+def _kind(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
     if name in given:
         if given[name] not in KINDS:
             raise InvalidValue(f"kinds.{name}", given[name], f"is none of {', '.join(KINDS)}")
@@ -69,7 +69,7 @@ def _told(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str
     kind = _by_values(values, len(columns), is_class)
     if kind is None:
         kinds = f"data.kinds.{name}=" + "|".join(KINDS)
-        raise InvalidValue(f"columns.{name}", ",".join(columns), f"holds what tells no kind: say {kinds}")
+        raise InvalidValue(f"columns.{name}", ",".join(columns), f"does not show its kind: set {kinds}")
     return kind
 
 
