@@ -18,6 +18,8 @@ import torch
 from benchmarks.measuring import Effort, Row
 from benchmarks.page import cpu_page, replaced
 
+from mmtx.process.kept_memory import keep_freed_memory
+
 NAMES = (
     "step",
     "trainer",
@@ -42,6 +44,7 @@ def main(words: list[str] | None = None) -> None:
     if unknown := set(names) - set(NAMES):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
     torch.set_num_threads(options.threads)
+    keep_freed_memory()  # as `mmtx train` on a CPU does; the peers gain by it as well
     effort = Effort(quick=options.quick, threads=options.threads)
     tables = {name: rows_of(name, effort) for name in names}
     if options.page:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from mmtx.process.kept_memory import keep_freed_memory
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -87,6 +89,7 @@ def _peak_mib(threads: int, steps: Callable[..., Callable[[], object]], *argumen
     import torch
 
     torch.set_num_threads(threads)
+    keep_freed_memory()
     run = steps(*arguments)
     before = _resident_mib("VmRSS")
     run()

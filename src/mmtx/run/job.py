@@ -14,6 +14,7 @@ from mmtx.config.stored import read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble
+from mmtx.process.kept_memory import keep_freed_memory
 from mmtx.process.launch import launch
 from mmtx.process.progress import show_progress
 from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded
@@ -84,6 +85,8 @@ def _execute_on_ranks(num_ranks: int, run: RunDirectory, checkpoint: Checkpoint 
 
 def execute(experiment: Experiment, run: RunDirectory, checkpoint: Checkpoint | None = None) -> int:
     """Trains, tests and writes the final metrics; records how it ended. Gives the exit code."""
+    if experiment.training.device_type == "cpu":
+        keep_freed_memory()
     with obeyed(Obey.LATER), recorded(partial(_ended_at_once, run)):
         try:
             with obeyed(Obey.AT_ONCE):  # until there is something to save, see `Interrupt`
