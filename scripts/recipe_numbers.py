@@ -36,9 +36,9 @@ SHORT = [
     "log_every_steps=1",
     "loader.batch_size=4",
 ]
-PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]"]
+PLAIN = ["trainer.accelerator=cpu", "trainer.devices=1", "logger=[]", "callbacks=[]", "backbone.compile=false"]
 FEW_EPISODES = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"]
-CLOCKS = ("time", "tokens_per_second")
+CLOCKS = ("time", "tokens_per_second", "data_wait")
 
 
 def numbers(recipe: str, folder: Path) -> dict[str, dict[str, str]]:

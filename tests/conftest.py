@@ -33,6 +33,27 @@ def composed_once():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def read_once(composed_once):
+    """Each packaged file of yaml is read once: what is composed of it anew takes a copy."""
+    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+
+    from mmtx.config.folders import config_directory
+
+    known, real, packaged = {}, FileConfigSource.load_config, config_directory().resolve()
+
+    def load_config(self, config_path):
+        if Path(self.path).resolve() != packaged:
+            return real(self, config_path)
+        key = (self.provider, self.path, config_path)
+        if key not in known:
+            known[key] = pickle.dumps(real(self, config_path))
+        return pickle.loads(known[key])
+
+    with mock.patch.object(FileConfigSource, "load_config", load_config):
+        yield
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """Without the type checks of each call, which take most of the time where calls are many and small."""

@@ -85,6 +85,8 @@ MISTAKES = [
     (["init_from="], ["init_from= is empty"]),
     (["trainer.max_steps=99999999999999999999"], ["trainer.max_steps=99999999999999999999", "1000000000000000"]),
     (["trainer.data_timeout_s=inf"], ["trainer.data_timeout_s=inf", "null waits for ever"]),
+    (["trainer.profile=true", "trainer.max_steps=7"], ["trainer.profile=True traces 3 steps", "this run has 7"]),
+    (["trainer.peak_tflops=0"], ["trainer.peak_tflops=0", "null measures it on a GPU"]),
     (["trainer.devices='0,1'"], ["trainer.devices=0,1 is not an integer or auto"]),
     (["trainer.devices=[0,0]"], ["trainer.devices=[0, 0] is not an integer or auto"]),
     (["log_every_steps=1.5"], ["1 problem", "log_every_steps=1.5 is not an integer"]),

@@ -5,8 +5,10 @@ import json
 import numpy
 import pytest
 import soundfile
+import torch
 from run_cli import TINY, mmtx, text_of
 from small_data import small_fsdd, write_sound
+from torchaudio.functional import resample
 
 SMALL = [option for option in TINY if not option.startswith("data/augment")]
 
@@ -53,6 +55,22 @@ def test_a_sound_file_gives_its_transcript_with_times(encoder_decoder):
     assert again.stdout == done.stdout
 
 
+def test_sounds_of_other_rates_are_converted_and_a_line_says_so(encoder_decoder):
+    """As torchaudio converts them before."""
+    folder, converted = encoder_decoder / "rates", encoder_decoder / "converted"
+    folder.mkdir(), converted.mkdir()
+    for name, rate in (("a", 8000), ("b", 16_000), ("c", 44_100), ("d", 16_000)):
+        write_sound(folder / f"{name}.wav", 0.15, rate, rate)
+        samples, _ = soundfile.read(folder / f"{name}.wav", dtype="float32")
+        soundfile.write(converted / f"{name}.wav", resample(torch.from_numpy(samples), rate, 8000), 8000, "FLOAT")
+    done, same = (mmtx("generate", "run", f"audio={each}", cwd=encoder_decoder) for each in (folder, converted))
+    assert done.returncode == same.returncode == 0, text_of(done) + text_of(same)
+    assert "converted to the 8000 Hz that this model takes: 2 files of 16000 Hz, 1 file of 44100 Hz\n" in done.stderr
+    assert "converted" not in same.stderr
+    texts, expected = ([json.loads(line)["text"] for line in each.stdout.splitlines()] for each in (done, same))
+    assert texts == expected and len(texts) == 4
+
+
 def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(encoder_decoder):
     folder = encoder_decoder / "some"
     for number, seconds in enumerate((0.1, 0.45)):  # the second is longer than the model's context: 0.2 s
@@ -73,7 +91,7 @@ def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(encoder_decoder):
     ("option", "message"),
     [
         ("audio=nowhere.wav", "audio=nowhere.wav is not a file or folder"),
-        ("audio=wide.wav", "wide.wav has 16000 Hz, and this model takes 8000 Hz: resample=true converts it"),
+        ("audio=wide.wav resample=false", "wide.wav has 16000 Hz, and this model takes 8000 Hz: resample=true, the d"),
         ("audio=wide.wav overlap_seconds=1e300", "overlap_seconds=1e+300 must lie in 0..86400"),
         ("audio=empty", "holds no sound files"),
         ("audio=list.csv", "row 2: path gone.wav is not a file"),

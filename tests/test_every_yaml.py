@@ -1,10 +1,14 @@
 """Every yaml of every group composes, builds, and takes two steps."""
 
+import json
+import math
+
 import pytest
 import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
 
+from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.config.folders import config_directory
 from mmtx.config.groups import describe_options
@@ -13,7 +17,14 @@ from mmtx.nn.roles import roles_of
 
 OPTIONS = describe_options()
 TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "loader.batch_size=4"]
+TINY += ["backbone.compile=false"]
 """Small enough that a step takes milliseconds; 24 divides by every number of axes."""
+
+FOR_A_GPU = [*(recipe for recipe in OPTIONS["experiment"] if recipe.endswith("_gpu")), "whisper_sentences"]
+TWENTY_STEPS = [
+    *("trainer.max_epochs=null", "trainer.max_steps=20", "trainer.val_every_steps=20", "trainer.accelerator=cpu"),
+    *("log_every_steps=1", "logger=[]", "callbacks=[]"),
+]
 
 DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
@@ -80,6 +91,9 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
+READ_FILES = ("gpt_shakespeare", "whisper_fsdd", "whisper_sentences", "audio_classification")
+"""Recipes, by how they begin, that name no data of their own."""
+
 PARTS = ("data/pictures", "data/voices")
 """Groups of data that other data are made of."""
 
@@ -107,6 +121,8 @@ def overrides_for(group, option, folder):
         if needs == ["modality=[source,target]", "objective=[seq2seq]"]:
             return [*needs, "objective.seq2seq.text=target"]
         return needs if not needs or "objective" in needs[-1] else [*needs, "objective=[ctc]"]
+    if group == "modality/picture_augment":
+        return ["modality=[image]", "objective=[classify]", f"{group}@modality.image.augment={option}"]
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
@@ -178,6 +194,17 @@ def test_every_recipe_passes_the_check_and_takes_two_steps(recipe, tmp_path, mon
     two_steps(words)
 
 
+@pytest.mark.parametrize("recipe", FOR_A_GPU)
+def test_every_recipe_for_a_gpu_takes_twenty_steps_on_a_cpu(recipe, tmp_path, monkeypatch):
+    """Through training, validation and test, in its precision."""
+    words = [f"experiment={recipe}", *TINY, *small_data_of(recipe, tmp_path, monkeypatch), *TWENTY_STEPS]
+    assert main(["train", *words, f"run_dir={tmp_path / 'run'}"]) == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    losses = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert len(losses) == 20 and all(map(math.isfinite, losses))
+    assert any("val/loss" in row for row in rows)
+
+
 def option_of(node):
     """The choice of ``conf/data`` that a node of data is."""
     files = (config_directory() / "data").glob("*.yaml")
@@ -186,8 +213,8 @@ def option_of(node):
 
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
-    given = ["data.path=x"] if recipe in ("gpt_shakespeare", "whisper_fsdd", "audio_classification") else []
-    given += ["data.source=x", "data.target=y"] if recipe == "translation" else []
+    given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
+    given += ["data.source=x", "data.target=y"] if recipe.startswith("translation") else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
         file = option_of(compose([f"experiment={recipe}", *given])["data"])

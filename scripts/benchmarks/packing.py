@@ -44,19 +44,22 @@ def ragged(shape: Shape, seed: int) -> Batch:
     """A batch of which about `FILL` is real: log-normal lengths, the longest as long as may be."""
     generator, rows, longest = torch.Generator().manual_seed(seed), shape.rows, shape.context
 
-    def lengths() -> torch.Tensor:
-        drawn = (torch.randn(rows, generator=generator) * 0.5).exp()
-        spread = drawn * max(FILL - 1 / rows, 0) / (1 - 1 / rows) * longest / drawn.mean()
-        whole = spread.round().long().clamp(2, longest)
-        whole[int(torch.randint(rows, (), generator=generator))] = longest
-        return whole
-
-    text, state = lengths() + 1, lengths()
+    text, state = (log_normal_lengths(rows, longest, generator) for _ in range(2))
+    text = text + 1
     ids = torch.randint(0, shape.vocabulary, (rows, longest + 1), generator=generator)
     values = torch.randn(rows, longest, CHANNELS, generator=generator)
     times = torch.arange(longest).expand(rows, -1)
     fields = {"state": {"values": values, "times": times}, "text": {"ids": ids}}
     return Batch(fields, {"state": state, "text": text}, {"state": False, "text": False})
+
+
+def log_normal_lengths(rows: int, longest: int, generator: torch.Generator) -> torch.Tensor:
+    """Of which one is the longest, and `FILL` of the padded rows is real."""
+    drawn = (torch.randn(rows, generator=generator) * 0.5).exp()
+    spread = drawn * max(FILL - 1 / rows, 0) / (1 - 1 / rows) * longest / drawn.mean()
+    whole = spread.round().long().clamp(2, longest)
+    whole[int(torch.randint(rows, (), generator=generator))] = longest
+    return whole
 
 
 def check_equal(learner: Learner, batch: Batch) -> None:

@@ -67,7 +67,7 @@ def trainer_seconds(
     wait: Callable[[], object] = lambda: None,
     num_workers: int | Literal["auto"] = 0,
 ) -> list[float]:
-    """Seconds of each step but the first few."""
+    """Seconds of each step but the first few and the last, in which the loader ends."""
     config = compose(["optim.lr=1e-4", *words])
     optimisation, training = construct(config["optim"]), construct(config["trainer"])
     data = DataModule(
@@ -102,4 +102,4 @@ def trainer_seconds(
         )  # fmt: skip
         trainer.fit(module)
     ends = stamps.stamps[WARM_UP - 1 :]
-    return [end - begin for begin, end in zip(ends, ends[1:], strict=False)]
+    return [end - begin for begin, end in zip(ends, ends[1:-1], strict=False)]

@@ -97,6 +97,7 @@ class Batch:
             read, which is empty, too.
         host_lengths: `lengths` on the host, wherever the batch is; given where tokens are to be packed.
         part: of a mixture, to which all samples belong; empty where the data is no mixture.
+        split: that is evaluated, ``train``, ``val`` or ``test``; empty where none is, as in training.
     """
 
     fields: dict[str, dict[str, Tensor]]
@@ -105,6 +106,7 @@ class Batch:
     ids: Int[Tensor, " B"] | None = None
     host_lengths: Mapping[str, Int[Tensor, " B"]] | None = None
     part: str = ""
+    split: str = ""
 
     def __len__(self) -> int:
         return next(iter(self.lengths.values())).shape[0]
@@ -202,6 +204,7 @@ class Batch:
             None if self.ids is None else move(self.ids),
             self.host_lengths,
             self.part,
+            self.split,
         )
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from mmtx.batch import Batch, Spec, fake_batch
+from mmtx.modalities.capabilities import Augments
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Objective, Score
 from mmtx.objectives.capabilities import Prepares
@@ -79,13 +80,16 @@ class Learner(nn.Module):
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:
-        """The batch of every objective that applies to it: the same, unless an objective prepares its own.
+        """The batch of every objective that applies to it: the same, unless an objective prepares its own. In training,
+        tokenizers have augmented it.
 
         Args:
             batch: as the data have it.
-            generator: on its device; None, in evaluation: one with the same seed every time.
+            generator: of training, on its device; None, in evaluation: one with the same seed every time.
         """
         prepared = {}
+        if generator is not None:
+            batch = self._augmented(batch, generator)
         for name in self.applying(batch):
             objective, prepared[name] = self.objective(name), batch
             if isinstance(objective, Prepares):
@@ -93,6 +97,13 @@ class Learner(nn.Module):
                 own = generator or torch.Generator(device).manual_seed(EVALUATION_SEED)
                 prepared[name] = objective.prepare(self.model, batch, own)
         return prepared
+
+    def _augmented(self, batch: Batch, generator: torch.Generator) -> Batch:
+        for name in self.model.names:
+            tokenizer = self.model.tokenizer(name)
+            if name in batch and isinstance(tokenizer, Augments):
+                batch = batch.with_values(name, **tokenizer.augmented(batch[name], generator))
+        return batch
 
     def applying(self, names: Batch | Container[str]) -> list[str]:
         """The objectives that apply to a batch, or to data of these names."""

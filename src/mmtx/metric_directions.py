@@ -18,9 +18,9 @@ PLAYED = ("return", "return_normalised", "success_rate", "episode_length")
 
 KNOWN: dict[str, Direction | None] = {
     **dict.fromkeys(("loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"), "min"),
-    **dict.fromkeys(("skipped_samples", "skipped_steps", "loss_spikes"), "min"),
+    **dict.fromkeys(("skipped_samples", "skipped_steps", "loss_spikes", "data_wait", "memory_gib"), "min"),
     **dict.fromkeys(("accuracy", "exact_match", "bleu", "recall@1", "recall@5"), "max"),
-    **dict.fromkeys(("return", "return_normalised", "success_rate", "fill", "tokens_per_second"), "max"),
+    **dict.fromkeys(("return", "return_normalised", "success_rate", "fill", "tokens_per_second", "mfu"), "max"),
     **dict.fromkeys(("lr", "epoch", "grad_norm", "tokens", "episodes", "episode_length"), None),
     **dict.fromkeys(f"{name}_sd" for name in PLAYED),
 }

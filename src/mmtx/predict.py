@@ -36,7 +36,7 @@ class Predictor:
     def __init__(self, learner: Learner, data: DataModule, split: str, drop: Sequence[str] = ()) -> None:
         check_drop(learner, data.source, drop)
         self._learner, self._data, self._drop = learner, data, drop
-        self.splits = data.splits(split)
+        self._split, self.splits = split, data.splits(split)
         self._is_mixture = "" not in data.source.parts
         self._lacking = [] if self._is_mixture else lacking(learner, data.source.specs)
         known = [[*source.specs, *self._lacking] for part, source in data.source.parts.items() if part in self.splits]
@@ -71,7 +71,7 @@ class Predictor:
         for part, samples in self.splits.items():
             done = min(first, len(samples))
             first -= done
-            loader = self._data.eval_loader(part, samples, first_batch=-(-done // size))
+            loader = self._data.eval_loader(self._split, part, samples, first_batch=-(-done // size))
             for batches in track(loader, f"predicting{part and ' '}{part}, batch"):
                 for batch in batches:
                     yield self._rows(part, samples, batch, done)

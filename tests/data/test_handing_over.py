@@ -11,7 +11,7 @@ import torch
 from test_sampler import module, training
 
 from mmtx.data import worker
-from mmtx.data.worker import CurrentSamples, start_workers
+from mmtx.data.worker import CurrentSamples, most_bytes, start_workers
 from mmtx.errors import UserError
 
 
@@ -60,8 +60,19 @@ def test_batches_arrive_as_they_were_made(most, packing, monkeypatch):
         for one, same in zip(made, arrived, strict=True):
             assert len(one.tensors) == len(same.tensors) == 5 and all(map(torch.equal, one.tensors, same.tensors))
             assert (one.part, one.full, one.is_packed) == (same.part, same.full, same.is_packed)
+            assert sum(tensor.nbytes for tensor in same.tensors) <= most_bytes(module().specs, len(same))
             assert same.is_packed == packing and same.tensors[0].is_shared() == (most == 0)
             assert not packing or all(same.host_lengths[name].equal(one.lengths[name]) for name in one.lengths)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_know_which_split_is_evaluated(num_workers):
+    data = module(num_workers=num_workers)
+    for split in ("train", "val"):
+        for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
+            assert {batch.split for batches in loader for batch in batches} == {split}
+    (batches,) = data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)
+    assert batches[0].split == ""
 
 
 def test_no_room_for_a_batch_is_a_line_at_once(monkeypatch):

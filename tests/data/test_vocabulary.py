@@ -139,6 +139,19 @@ def test_bpe_of_a_long_text_is_cut_where_it_does_not_show(line):
         assert vocabulary.encode(text) == vocabulary._tokenizer.encode(text, add_special_tokens=False).ids
 
 
+def test_bpe_in_lower_case_is_that_of_lowered_texts():
+    """Learned, stored and loaded; all that it writes is lowered."""
+    text = "Ein Haus, zwei HÄUSER; Straße und STRASSE.\n"
+    lowered, plain = (BPE(vocab_size=280, path=None, lowercase=lowers) for lowers in (True, False))
+    restored = make("bpe")
+    lowered.fit([text * 9], marks=True)
+    plain.fit([text.lower() * 9], marks=True)
+    restored.load(json.loads(json.dumps(lowered.state())))
+    for vocabulary in (lowered, restored):
+        assert vocabulary.encode(text) == plain.encode(text.lower())
+        assert vocabulary.decode(vocabulary.encode(text)) == text.lower()
+
+
 def test_bpe_too_small_is_refused():
     with pytest.raises(InvalidValue, match=r"vocabulary.vocab_size=100 must hold .*258"):
         BPE(vocab_size=100, path=None)

@@ -18,7 +18,7 @@ GENERATED = {
     "whisper": ["audio=sounds/3.wav"],
     "packed": ["index=0"],
 }
-CLOCKS = ("time", "second")
+CLOCKS = ("time", "second", "data_wait")
 
 
 @pytest.fixture(params=sorted(each.name for each in MADE.iterdir() if each.is_dir()))

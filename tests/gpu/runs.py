@@ -67,9 +67,14 @@ def words_of(case, accelerator):
     ]
 
 
-def losses_of(run):
+def rows_of(run):
+    """The rows of training steps."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [row["train/loss"] for row in rows if "train/loss" in row]
+    return [row for row in rows if "train/loss" in row]
+
+
+def losses_of(run):
+    return [row["train/loss"] for row in rows_of(run)]
 
 
 def straight(case, accelerator, name):

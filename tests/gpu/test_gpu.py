@@ -6,6 +6,7 @@ fails and is resumed is, bit for bit, the run that went through, with the kernel
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,11 +19,14 @@ from runs import (
     killed_and_resumed,
     losses_of,
     resumed,
+    rows_of,
     settle,
     straight,
+    words_of,
 )
 
 from mmtx.batch import Batch
+from mmtx.commands.main import main
 from mmtx.decoding.generate import generate
 
 AXES = {
@@ -111,6 +115,18 @@ def written(learner, ids, cache=True):
     logits = partial(learner.objective("next_token").head.logits, learner.model)
     batch = Batch({"text": {"ids": ids}}, {"text": torch.full((len(ids),), ids.shape[1], device=ids.device)}, {})
     return generate(learner.model, logits, batch, "text", max_new_tokens=40, cache=cache)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("gpus")
+def test_a_run_knows_how_well_its_gpu_is_used(tmp_path, monkeypatch):
+    """A tiny model leaves nearly all of it idle."""
+    settle(tmp_path, monkeypatch)
+    words = [*words_of({"family": "text", **PLAIN, "precision": "bf16-mixed"}, "gpu"), "trainer.profile=true"]
+    assert main(["train", *words, "trainer.max_steps=8", "trainer.val_every_steps=8", "run_dir=run"]) == 0
+    *_, row = rows_of(Path("run"))
+    assert 0 < row["train/mfu"] < 0.5 and 0 < row["train/memory_gib"] < 8 and 0 <= row["train/data_wait"] < 1
+    assert "by time of the device\n" in Path("run", "profile", "table.txt").read_text()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -151,7 +151,7 @@ def test_compiled_is_eager(family: str, packed: bool) -> None:
 def test_lengths_lead_to_no_new_graph(sizes: list[list[int]], packed: bool, expected: list[int]) -> None:
     """Ragged batches have one graph, and full ones one for the usual size and one for each axis that changes; a single
     row has its own, as torch takes a size of 1 for a constant. Packed on a CPU, a stack is not compiled."""
-    body, counts = gpt(True), []
+    body, counts = gpt(True, num_layers=1), []
     for lengths in sizes:
         batch = text_batch(lengths)
         loss_and_gradients(body, batch.packed() if packed else batch)
@@ -160,7 +160,7 @@ def test_lengths_lead_to_no_new_graph(sizes: list[list[int]], packed: bool, expe
 
 
 def test_evaluation_has_one_more_graph_and_writing_none() -> None:
-    body, batches = gpt(True), texts()
+    body, batches = gpt(True, num_layers=1), texts()
     loss_and_gradients(body, batches[0])
     body.eval()
     with torch.no_grad():
@@ -184,7 +184,7 @@ def test_several_ranks_compile_block_by_block(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_evaluation_leaves_the_graph_of_training_alone() -> None:
     """Its padded batches have a graph for all sizes, and full ones of training go on with that of their own."""
-    body, full = gpt(True), text_batch([8] * 3)
+    body, full = gpt(True, num_layers=1), text_batch([8] * 3)
     loss_and_gradients(body, full)
     body.eval()(text_batch([8, 5, 2]))
     before = num_graphs()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from builders import POSITIONS, backbone, image, image_batch, image_spec, label_spec, merge, model, text, text_spec
 from contracts import check_objective
+from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
 from mmtx.errors import InvalidValue
@@ -142,7 +143,8 @@ def test_shares_the_pass_of_other_objectives_unless_it_mixes(mixup: float, passe
     batch = merge(image_batch([1, 1]), labels)
     with whole.sharing():
         for share in (0.0, mixup):
-            made(whole, mixup=share).train()(whole, batch)
+            objective = made(whole, mixup=share).train()
+            objective(whole, objective.prepare(whole, batch, torch.Generator().manual_seed(0)))
     assert len(calls) == passes
 
 
@@ -154,11 +156,9 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
         image_batch([1, 1, 1, 1]),
         Batch({"label": {"class": torch.tensor([0, 1, 2, 2])}}, {"label": torch.tensor([1, 1, 1, 0])}),
     )
-    torch.manual_seed(5)
-    score = objective(whole, batch)
-    torch.manual_seed(5)
-    share = objective._shares(whole, batch)
-    assert share is not None and share[0] == share[3] == 1.0  # the last has no label to share
+    prepared = objective.prepare(whole, batch, torch.Generator().manual_seed(5))
+    score, share = objective(whole, prepared), prepared["label"]["share"]
+    assert share[0] == share[3] == 1.0  # the last has no label to share
     assert 0 < share[1] < 1 and 0 < share[2] < 1
     pixels = batch["image"]["pixels"].float()
     own = share[:, None, None, None]
@@ -169,7 +169,24 @@ def test_mixup_is_mixing_the_pixels_and_the_targets():
     loss = share * F.cross_entropy(logits, target, reduction="none")
     loss = loss + (1 - share) * F.cross_entropy(logits, target.flip(0), reduction="none")
     torch.testing.assert_close(score.loss_sum, loss[:3].sum())
-    assert objective._shares(whole, batch) is None  # not in evaluation
+    soft = share[:, None] * F.one_hot(target, 3) + (1 - share[:, None]) * F.one_hot(target.flip(0), 3)
+    torch.testing.assert_close(score.loss_sum, F.cross_entropy(logits[:3], soft[:3], reduction="sum"))
+    assert objective.prepare(whole, batch, torch.Generator()) is batch  # not in evaluation
+
+
+def test_shares_of_mixup_follow_from_the_generator():
+    """They are those of Beta(mixup, mixup): their mean is 1/2, their variance 1 / (4 (2 mixup + 1))."""
+    whole = model({"image": image()})
+    objective, ones = made(whole, mixup=0.4).train(), [1] * 2000
+    labels = Batch({"label": {"class": torch.zeros(2000).long()}}, {"label": torch.tensor(ones)})
+    batch = merge(image_batch(ones), labels)
+
+    def shares(seed: int) -> Tensor:
+        return objective.prepare(whole, batch, torch.Generator().manual_seed(seed))["label"]["share"]
+
+    assert shares(0).equal(shares(0)) and not shares(0).equal(shares(1))
+    assert shares(0).mean().item() == pytest.approx(0.5, abs=0.04)
+    assert shares(0).var().item() == pytest.approx(1 / (4 * 1.8), abs=0.02)
 
 
 def test_mixup_leaves_alone_who_has_other_names_than_its_partner():
@@ -178,7 +195,7 @@ def test_mixup_leaves_alone_who_has_other_names_than_its_partner():
     objective = made(whole, mixup=0.4).train()
     labels = Batch({"label": {"class": torch.zeros(6, dtype=torch.long)}}, {"label": torch.ones(6, dtype=torch.long)})
     batch = merge(image_batch([1, 0, 0, 0, 1, 1]), image_batch([1, 1, 1, 1, 1, 0], name="other"), labels)
-    share = objective._shares(whole, batch)
+    share = objective.prepare(whole, batch, torch.Generator().manual_seed(0))["label"]["share"]
     assert (share == 1).tolist() == [True, True, False, False, True, True]
 
 

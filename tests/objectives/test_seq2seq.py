@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -211,6 +212,41 @@ def test_a_beam_is_what_evaluation_decodes_with() -> None:
     right = sum(text == true for text, true in zip(written, ["abc", "de", "hi", "g", "f"], strict=True))
     assert objective.metrics(objective(whole, batch))["exact_match"] == right / 5
     assert objective.write(whole, batch, beam_size=1) == greedy.write(whole, batch)
+
+
+def decoded_ids(objective: Seq2Seq, ids: list[int], split: str = "val") -> list[int]:
+    batch = replace(spoken(*["a"] * 4).select(torch.arange(len(ids)) % 4), ids=torch.tensor(ids), split=split)
+    kept = objective._decoded(batch).ids
+    assert kept is not None
+    return kept.tolist()
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 4, 10])
+def test_validation_decodes_a_share_of_its_samples(period: int) -> None:
+    """The same ones however the split is cut, as many of any that come in turns, and never an empty filler."""
+    _, objective = talkative(["audio"], metrics=METRICS, val_share=0.25)
+    whole = decoded_ids(objective, list(range(1000)))
+    assert whole == [i for first in range(0, 1000, 8) for i in decoded_ids(objective, [*range(first, first + 8), -1])]
+    assert whole[0] == 0
+    shares = [sum(i % period == turn for i in whole) * period / 1000 for turn in range(period)]
+    assert all(share == pytest.approx(0.25, abs=0.03) for share in shares)
+    assert decoded_ids(objective, list(range(8)), "test") == decoded_ids(objective, list(range(8)), "") == [*range(8)]
+
+
+def test_metrics_of_validation_are_of_what_it_decodes() -> None:
+    """The loss is of all; a batch of which nothing is decoded adds nothing."""
+    whole, objective = talkative(["audio"], metrics=METRICS, val_share=0.25)
+    batch = replace(spoken("abc", "de", "hi", "g"), ids=torch.tensor([0, 1, 3, 4]), split="val")
+    score, first = objective(whole, batch), objective(whole, batch.select(slice(0, 1)))
+    assert objective.count(batch) == score.count == 4 + 3 + 3 + 2
+    assert {name: pair for name, pair in score.stats.items() if name != "accuracy"} == {
+        name: pair for name, pair in first.stats.items() if name != "accuracy"
+    }
+    none = objective(whole, batch.select(slice(1, 2)))
+    assert none.stats.keys() == score.stats.keys()
+    assert none.stats["exact_match"][1] == 0
+    with pytest.raises(InvalidValue, match="^val_share=0 must be above 0"):
+        seq2seq(whole, SPECS, val_share=0)
 
 
 def test_two_objectives_add_up_by_weight() -> None:

@@ -41,7 +41,7 @@ def lines(run):
 
 
 def by_a_clock(key):
-    return key == "time" or key.startswith("train/tokens_per_second")
+    return key == "time" or key.startswith(("train/tokens_per_second", "train/data_wait"))
 
 
 def learnt(run):
@@ -404,6 +404,13 @@ RESAMPLED = ["data.sample_rate_hz=16000", "data.resample=true"]
 DATA = {
     "text": ("text_file", ["modality=[text]", "objective=[next_token]", "data.val_fraction=0.1"]),
     "sound": ("audio_manifest", ["modality=[audio]", "objective=[ctc]"]),
+    "pictures, augmented on the device": (
+        "digits",
+        [
+            *("data.num_val=24", "modality.image.patch_size=4", "objective.classify.mixup=0.4"),
+            "modality/picture_augment@modality.image.augment=random",
+        ],
+    ),
     "trajectories": ("trajectories", ["modality=[return,state,action]", "objective=[action]"]),
     "sound and its text": ("fsdd", ["modality=[audio,text]", "objective=[next_token]", *RESAMPLED]),
     "a mixture": (

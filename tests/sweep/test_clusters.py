@@ -155,7 +155,7 @@ def results(folder, launcher):
     for job in read_sweep(folder / launcher).jobs:
         lines = [json.loads(line) for line in (folder / launcher / job.name / "metrics.jsonl").read_text().splitlines()]
         last = json.loads((folder / launcher / job.name / "metrics.json").read_text())
-        clocks = ("time", "train/tokens_per_second")
+        clocks = ("time", "train/tokens_per_second", "train/data_wait")
         found[job.name] = [{k: v for k, v in line.items() if not k.startswith(clocks)} for line in [*lines, last]]
     return found
 

@@ -247,7 +247,7 @@ def test_without_optuna_one_line_names_what_to_install(monkeypatch):
 
 def test_a_search_on_the_command_line(tmp_path):
     words = ["train", "-m", "sweep=lr", "hydra.sweeper.n_trials=1", "run_dir=sweep", "hydra.launcher.devices=cpu:1"]
-    words += ["trainer.max_steps=2", "trainer.accelerator=cpu", "logger=[]", "callbacks=[]", *TINY]
+    words += ["data=digits", "trainer.max_steps=2", "trainer.accelerator=cpu", "logger=[]", "callbacks=[]", *TINY]
     done = mmtx(*words, cwd=tmp_path, timeout=600)
     assert done.returncode == 0, text_of(done)
     jobs = read_sweep(tmp_path / "sweep").jobs
@@ -260,7 +260,7 @@ def test_a_search_on_the_command_line(tmp_path):
         metrics = json.loads((tmp_path / "sweep" / job.name / "metrics.json").read_text())
         assert trial.value == metrics["val/loss"] and job.overrides == [f"optim.lr={trial.params['optim.lr']}"]
     best = command(compare(find_runs([tmp_path / "sweep"]), None, None))
-    assert best.startswith("mmtx train trainer.max_steps=2") and "optim.lr=" in best and "tag(" not in best
+    assert best.startswith("mmtx train data=digits trainer.max_steps=2") and "optim.lr=" in best and "tag(" not in best
 
 
 def test_a_sweep_without_m_is_refused(capsys):

@@ -91,6 +91,17 @@ def test_two_processes_equal_one(words, whole_of_two, tmp_path):
     assert all(found[key] == pytest.approx(metrics[key], rel=1e-5) for key in found)
 
 
+def test_two_processes_augment_and_mix_as_one_does(tmp_path):
+    """Pictures and mixup draw by the block of the step, whichever rank has it."""
+    words = ["modality=[image]", "objective=[classify]", "objective.classify.mixup=0.4", "loader.batch_size=8"]
+    words += ["modality/picture_augment@modality.image.augment=random", "modality.image.patch_size=4"]
+    one = train_here(tmp_path / "one", *words, "trainer.accumulate_grad_batches=2")
+    both = [*words, "trainer.devices=2", "trainer.accelerator=cpu", "run_dir=run"]
+    done = mmtx("train", *RAGGED, *both, cwd=tmp_path, timeout=240)
+    assert done.returncode == 0, text_of(done)
+    assert_equal_runs(result_of(tmp_path / "run"), one)
+
+
 CAPTIONED = ["encode=[image]", "objective=[seq2seq]", "trainer.max_steps=2"]
 """Pictures are encoded, and their names written."""
 
@@ -112,7 +123,7 @@ def test_two_processes_with_an_encoder_equal_one(strategy, one_that_listens, tmp
     metrics, expected = (json.loads((run / "metrics.json").read_text()) for run in (tmp_path / "run", folder))
     assert metrics.keys() == expected.keys()
     for key in metrics:  # half a batch is padded to the longest of its own
-        if not key.startswith(("train/tokens_per_second", "train/fill")):
+        if not key.startswith(("train/tokens_per_second", "train/fill", "train/data_wait")):
             assert metrics[key] == pytest.approx(expected[key], rel=1e-4), key
 
 

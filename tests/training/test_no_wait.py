@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,8 @@ from mmtx.run.job import execute, prepare
 from mmtx.training.lightning_module import MultimodalModule
 
 SHORT = ["trainer.max_steps=4", "trainer.val_every_steps=4", "log_every_steps=100", "loader.batch_size=4"]
-SHORT += ["logger=[]", "callbacks=[]", "optim.ema_decay=0.9"]
+SHORT += ["logger=[]", "callbacks=[]", "optim.ema_decay=0.9", "trainer.peak_tflops=1"]
+SHORT += ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2"]
 
 
 def watch_the_third_step(monkeypatch: pytest.MonkeyPatch, folder: Path, words: Sequence[str], watched: Any) -> None:
@@ -72,14 +74,15 @@ def test_what_waits_is_found() -> None:
 
 def words_of(recipe: str, packing: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     few = ["objective.action.val_episodes=2", "objective.action.test_episodes=2"] * recipe.startswith("dt")
+    few += ["backbone.compile=false", "backbone.num_layers=1", "loader.batch_size=8"] * recipe.endswith("gpu")
     return [f"experiment={recipe}", *small_data_of(recipe, folder, monkeypatch), f"loader.packing={packing}", *few]
 
 
 RECIPES = ["gpt_python", "vit_digits", "whisper_digits", "dt_key_to_door"]
+CASES = [*itertools.product(RECIPES, ["false", "true"]), ("vit_cifar10_gpu", "false")]
 
 
-@pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "packing"), CASES)
 def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mode = Waits()
 
@@ -93,8 +96,7 @@ def test_a_step_waits_for_nothing(recipe: str, packing: str, tmp_path: Path, mon
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-@pytest.mark.parametrize("packing", ["false", "true"], ids=["padded", "packed"])
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize(("recipe", "packing"), CASES)
 def test_a_step_waits_for_nothing_on_a_gpu(
     recipe: str, packing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -67,9 +67,11 @@ def test_throughput_is_of_all_steps_since_the_last_row() -> None:
     before = time.perf_counter()
     for _ in range(3):
         throughput.count(batches)
+        throughput.waited(0.005)
     time.sleep(0.05)
     metrics = throughput.metrics(lambda values: 2 * values)  # as of two ranks
     seconds = time.perf_counter() - before
+    assert 0.015 / seconds <= metrics["train/data_wait"] <= 0.015 / 0.05
     for name in NAMES:
         tokens, speed = metrics[f"train/tokens/{name}"], metrics[f"train/tokens_per_second/{name}"]
         assert tokens == 2 * int(experiment.learner.model.count_tokens(batches[0])[NAMES.index(name), 0])

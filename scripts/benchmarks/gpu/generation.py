@@ -1,5 +1,5 @@
 """Greedy generation in bfloat16 with random weights, batch 1, beside `transformers` with its cache, and beside the time
-in which all weights are read once for each id."""
+in which all weights are read once for each id: a GPT-2 of 124M, and a Llama of 1B."""
 
 import importlib.util
 from collections.abc import Callable, Iterator
@@ -17,6 +17,7 @@ SHAPES = {
     "124M": Shape(layers=12, width=768, heads=12, context=1024, rows=1, vocabulary=50304),
     "1B": Shape(layers=20, width=2048, heads=16, context=1024, rows=1, vocabulary=32000),
 }
+LLAMA = ["backbone=modern", "backbone/mlp=swiglu", "backbone/attention=multihead", "backbone.attention.bias=[]"]
 NEW = 128
 
 
@@ -27,11 +28,12 @@ def measured(device: Device) -> Iterator[Line]:
     for name, shape in {"tiny": Shape(**{**vars(TINY), "context": 128})}.items() if device.tiny else SHAPES.items():
         new = 4 if device.tiny else NEW
         ids, runs = prompt(shape, 0).to(device.name), dict[str, Callable[[], Any]]()
+        family = LLAMA if name == "1B" else []
         for how, words in {"ours": [], "ours, compiled": ["backbone.compile=true"]}.items():
-            learner = gpt(shape, *words).to(device.name, torch.bfloat16).eval()
+            learner = gpt(shape, *family, *words).to(device.name, torch.bfloat16).eval()
             runs[how] = partial(write, learner, new, ids)
         if has_peer:
-            runs["transformers"] = partial(theirs(device, shape), new, ids)
+            runs["transformers"] = partial(theirs(device, shape, bool(family)), new, ids)
         with device.compiled():
             timed = device.time(runs, count=1, turns=3)
         least = new * read_bytes(learner) / device.peak_bytes
@@ -43,21 +45,25 @@ def measured(device: Device) -> Iterator[Line]:
         device.forget()
 
 
-def theirs(device: Device, shape: Shape) -> Callable[[int, Tensor], list[int]]:
-    """Writes with a GPT-2 of transformers."""
+def theirs(device: Device, shape: Shape, is_llama: bool) -> Callable[[int, Tensor], list[int]]:
+    """Writes with a model of transformers."""
     import transformers
 
-    config = transformers.GPT2Config(
-        n_layer=shape.layers,
-        n_embd=shape.width,
-        n_head=shape.heads,
-        vocab_size=shape.vocabulary,
-        attn_implementation="sdpa",
-        bos_token_id=None,
-        eos_token_id=None,
+    common = {"vocab_size": shape.vocabulary, "bos_token_id": None, "eos_token_id": None, "attn_implementation": "sdpa"}
+    config = (
+        transformers.LlamaConfig(
+            hidden_size=shape.width,
+            intermediate_size=8 * -(-shape.width // 3),
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            tie_word_embeddings=True,
+            **common,
+        )
+        if is_llama
+        else transformers.GPT2Config(n_layer=shape.layers, n_embd=shape.width, n_head=shape.heads, **common)
     )
     with torch.device(device.name):
-        return partial(peer_write, transformers.GPT2LMHeadModel(config).to(torch.bfloat16).eval())
+        return partial(peer_write, transformers.AutoModelForCausalLM.from_config(config).to(torch.bfloat16).eval())
 
 
 def read_bytes(learner: Any) -> float:

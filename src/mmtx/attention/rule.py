@@ -9,7 +9,7 @@ Axes: B rows of the batch (1 where all rows agree), N tokens, Q query tokens, M 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -143,6 +143,17 @@ class Connectivity:
         made = replace(self, order=order, position=position, segment=segment, valid=valid, private=private, index=index)
         return replace(made, packing=None, time_order=None, consecutive=False)
 
+    def samples(self) -> Iterator[tuple[tuple[int, ...], Connectivity]]:
+        """Those of a packed row that are equally long, and their tokens, a row for each; one length after another."""
+        assert self.packing is not None
+        groups, stacked = self.packing.groups(), self.packing.stacked
+        privates = [None] * len(groups) if self.private is None else stacked(self.private)
+        columns = groups, stacked(self.order), stacked(self.position), privates
+        for samples, order, position, private in zip(*columns, strict=True):
+            zero, real = torch.zeros_like(order), torch.ones_like(order, dtype=torch.bool)
+            alone = Connectivity(order, position, zero, real, self.pattern, padded=False, packed=False, private=private)
+            yield samples, alone
+
     def reference(self, window: int | None = None) -> Bool[Tensor, "B Q M"]:
         """The rule, token by token, as it is written. For tests."""
         rows = max(t.shape[0] for t in (self.order, self.position, self.segment, self.valid))
@@ -231,14 +242,7 @@ class Connectivity:
 
     def _segments(self, window: int | None) -> PerSegment:
         assert self.packing is not None
-        groups, stacked = self.packing.groups(), self.packing.stacked
-        privates = [None] * len(groups) if self.private is None else stacked(self.private)
-        columns = groups, stacked(self.order), stacked(self.position), privates
-        made = []
-        for samples, order, position, private in zip(*columns, strict=True):
-            zero, real = torch.zeros_like(order), torch.ones_like(order, dtype=torch.bool)
-            alone = Connectivity(order, position, zero, real, self.pattern, padded=False, packed=False, private=private)
-            made.append(SegmentGroup(samples, alone.render(window)))
+        made = [SegmentGroup(samples, alone.render(window)) for samples, alone in self.samples()]
         return PerSegment(self.packing.segment_lengths, self.packing.segment_lengths, tuple(made))
 
     def _blocked(self, window: int | None) -> Blocked | None:

@@ -17,11 +17,12 @@ from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split
 from mmtx.data.collate import collate
 from mmtx.data.concat_split import ConcatSplit
+from mmtx.data.held_split import HeldBatches, held
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
 from mmtx.data.seeding import seed_sample
 from mmtx.data.skipped_samples import SKIPPED
-from mmtx.data.worker import CurrentSamples, SentByValue, in_worker, sent, start_workers
+from mmtx.data.worker import SMALL, CurrentSamples, SentByValue, in_worker, most_bytes, sent, start_workers
 from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
 
@@ -47,6 +48,8 @@ class DataModule:
         on_bad_sample: what follows a sample that cannot be read: ``raise`` ends the run; ``skip`` leaves its row of the
             batch empty, with a warning.
         max_bad_share: of the samples, that may be skipped.
+        on_device: the training samples lie on the device, from where a step takes its own. Of pictures in memory that
+            nothing changes on the host.
         modality_dropout: what samples lose in training; None: nothing.
         cores: of this process, that compute nothing else.
     """
@@ -63,6 +66,7 @@ class DataModule:
         packing: bool,
         on_bad_sample: Literal["raise", "skip"],
         max_bad_share: float,
+        on_device: bool = False,  # absent in stored configs of earlier versions
         modality_dropout: ModalityDropout | None = None,
         cores: int = 0,
     ) -> None:
@@ -80,6 +84,8 @@ class DataModule:
         self._train = source.train()
         if not len(self._train):
             raise UserError(f"{type(source).__name__} has no training samples")
+        drops = modality_dropout is not None and bool(modality_dropout.shares)
+        self._held = held(self._train, self.specs, packing, drops) if on_device else None
 
     @property
     def num_train(self) -> int:
@@ -95,8 +101,10 @@ class DataModule:
         num_ranks: int,
         first_step: int = 0,
         timeout_s: float | None = None,
-    ) -> Batches:
-        """Steps `first_step` to `num_steps` of the stream; `timeout_s` is how long to wait for a worker's batch."""
+        device: torch.device | None = None,
+    ) -> Batches | HeldBatches:
+        """Steps `first_step` to `num_steps` of the stream; `timeout_s` is how long to wait for a worker's batch, and
+        `device` is where samples are held; None: the CPU."""
         sampler = TrainSampler(
             self.source.order(self.num_train, self.seed),
             num_steps=num_steps,
@@ -106,8 +114,10 @@ class DataModule:
             num_ranks=num_ranks,
             first_step=first_step,
         )
+        if self._held is not None:
+            return HeldBatches(self._held, self.specs, sampler, self.batch_size, device or torch.device("cpu"))
         fetch = self._fetch(self._train, self.specs, self.batch_size, self.modality_dropout)
-        return self._loader(fetch, sampler, timeout_s)
+        return self._loader(fetch, sampler, timeout_s, accumulate)
 
     def fingerprint(self) -> dict[str, Any]:
         """How many samples there are, and a hash of some of them, as they come in their first epoch: cheap to make, and
@@ -146,17 +156,17 @@ class DataModule:
     def eval_loaders(self, split: str, *, rank: int, num_ranks: int) -> dict[str, Batches]:
         """Of each of the `splits`, its batches."""
         sizes = {"rank": rank, "num_ranks": num_ranks}
-        return {part: self.eval_loader(part, samples, **sizes) for part, samples in self.splits(split).items()}
+        return {part: self.eval_loader(split, part, samples, **sizes) for part, samples in self.splits(split).items()}
 
     def eval_loader(
-        self, part: str, samples: Split, *, rank: int = 0, num_ranks: int = 1, first_batch: int = 0
+        self, split: str, part: str, samples: Split, *, rank: int = 0, num_ranks: int = 1, first_batch: int = 0
     ) -> Batches:
         """The batches of one of the `splits`, from `first_batch` on."""
         size = self.eval_batch_size
         sampler = EvalSampler(len(samples), batch_size=size, rank=rank, num_ranks=num_ranks, first_batch=first_batch)
         names = self.source.parts[part].specs
         specs = {name: spec for name, spec in self.specs.items() if name in names}
-        return self._loader(self._fetch(samples, specs, size), sampler)
+        return self._loader(replace(self._fetch(samples, specs, size), evaluated=split), sampler)
 
     def _fetch(
         self,
@@ -167,7 +177,14 @@ class DataModule:
     ) -> _Fetch:
         return _Fetch(split, specs, batch_size, self.seed, self.packing, self._skips, modality_dropout, self.current)
 
-    def _loader(self, dataset: _Fetch, sampler: TrainSampler | EvalSampler, timeout_s: float | None = None) -> Batches:
+    def _loader(
+        self,
+        dataset: _Fetch,
+        sampler: TrainSampler | EvalSampler,
+        timeout_s: float | None = None,
+        accumulate: int = 1,
+    ) -> Batches:
+        large = most_bytes(dataset.specs, dataset.batch_size * accumulate) > SMALL
         return Batches(
             DataLoader(
                 dataset,
@@ -176,7 +193,7 @@ class DataModule:
                 num_workers=min(self.num_workers, len(sampler)),
                 worker_init_fn=in_worker,
                 timeout=timeout_s if timeout_s and self.num_workers and len(sampler) else 0,
-                pin_memory=torch.cuda.is_available(),
+                pin_memory=large and torch.cuda.is_available(),  # by a thread, which takes turns with the training
                 generator=torch.Generator(),  # its own, so that dropout does not depend on when a loader starts
             )
         )
@@ -234,12 +251,13 @@ class _Fetch(Dataset[list[Batch]]):
     skips: bool
     modality_dropout: ModalityDropout | None
     current: CurrentSamples | None
+    evaluated: str = ""
 
     def __getitems__(self, draws: list[Draw]) -> list[Batch] | UserError:
         states = torch.get_rng_state(), random.getstate(), numpy.random.get_state()
         try:
             return [
-                self._finish(replace(self._batch(group, block), part=group.part), block)
+                self._finish(replace(self._batch(group, block), part=group.part, split=self.evaluated), block)
                 for group in self._groups(draws)
                 for block in group.blocks(self.batch_size)
             ]

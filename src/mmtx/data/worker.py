@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import errno
+import math
 import multiprocessing
 import multiprocessing.util
 import os
@@ -10,13 +11,13 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch.utils.data import get_worker_info
 
-from mmtx.batch import Batch
+from mmtx.batch import Batch, Spec
 from mmtx.errors import UserError
 from mmtx.process.progress import show_progress
 from mmtx.process.stopping import SIGNALS
@@ -100,7 +101,7 @@ def _values(batch: Batch) -> dict[str, Any]:
     fields = {name: {key: value.numpy() for key, value in of_name.items()} for name, of_name in batch.fields.items()}
     lengths = {name: value.numpy() for name, value in batch.lengths.items()}
     ids = None if batch.ids is None else batch.ids.numpy()
-    kept = {"full": batch.full, "part": batch.part, "is_packed": batch.is_packed}
+    kept = {"full": batch.full, "part": batch.part, "split": batch.split, "is_packed": batch.is_packed}
     return {"fields": fields, "lengths": lengths, "ids": ids, **kept}
 
 
@@ -113,8 +114,18 @@ def _batch(values: dict[str, Any]) -> Batch:
         values["full"],
         None if ids is None else torch.from_numpy(ids),
         part=values["part"],
+        split=values["split"],
     )
     return batch.packed() if values["is_packed"] else batch
+
+
+def most_bytes(specs: Mapping[str, Spec], samples: int) -> int:
+    """Of batches of so many samples, at most."""
+    fields = [field for spec in specs.values() for field in spec.fields.values()]
+    of_sample = sum(
+        math.prod(size or field.max_length or 1 for size in field.shape) * field.dtype.itemsize for field in fields
+    )
+    return samples * (of_sample + 8 * (len(specs) + 1))  # lengths and ids
 
 
 def sent(batches: list[Batch] | UserError) -> list[Batch] | SentByValue | UserError:

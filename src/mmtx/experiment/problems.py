@@ -85,6 +85,12 @@ def packing_problems(device_type: str, learner: Learner | None, data: DataModule
 
 
 def check_steps(training: Training, data: DataModule) -> None:
-    """Raises InvalidValue where a run has no optimiser step."""
-    if training.total_steps(data.num_train, data.batch_size) < 1:
+    """Raises InvalidValue where a run has no optimiser step, or none to be profiled."""
+    from mmtx.training.step_profile import TRACED, WARM_UP
+
+    total = training.total_steps(data.num_train, data.batch_size)
+    if total < 1:
         raise InvalidValue("max_epochs", training.max_epochs, "gives no optimiser step")
+    if training.profile and total < WARM_UP + TRACED:
+        problem = f"traces {TRACED} steps after the first {WARM_UP}, and this run has {total}"
+        raise InvalidValue("profile", True, f"{problem}; set trainer.profile=false, or make the run longer")

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from difflib import SequenceMatcher
@@ -48,7 +49,7 @@ def transcribe(
     objective: Writes,
     *,
     audio: str,
-    resample: bool = False,
+    resample: bool = True,
     overlap_seconds: float = 1.0,
     **options: Any,
 ) -> str:
@@ -61,7 +62,7 @@ def transcribe(
         trained: the model.
         objective: that writes.
         audio: the sound file, a folder, or a manifest (.csv, .tsv, .jsonl)
-        resample: convert a sound whose rate is not the model's
+        resample: convert a sound whose rate is not the model's; false refuses it
         overlap_seconds: of the windows that a long recording is cut into
         options: of the objective, for each window.
 
@@ -81,14 +82,17 @@ def transcribe(
     files = sound_files(given)
     overlap, began, read_s = round(overlap_seconds * rate), time.perf_counter(), 0.0
     lines: list[str] = []
+    rates: Counter[int] = Counter()
     for first in track(range(0, len(files), FILES_AT_ONCE), f"{len(files)} files, part"):
         some = files[first : first + FILES_AT_ONCE]
+        rates += Counter(sound_header(file).sample_rate_hz for file in some)
         waveforms = [_read(file, rate, resample) for file in some]
         read_s += sum(map(len, waveforms)) / rate
         for file, segments in zip(some, _segments(learner, write, name, waveforms, overlap), strict=True):
             lines += [_record(file, segments)] if files != [given] else map(_line, segments)
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    print(f"{count}, {read_s:.1f} s of sound, in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    if others := [f"{_files(count)} of {own} Hz" for own, count in sorted(rates.items()) if own != rate]:
+        print(f"converted to the {rate} Hz that this model takes: {', '.join(others)}", file=sys.stderr)
+    print(f"{_files(len(files))}, {read_s:.1f} s of sound, in {time.perf_counter() - began:.1f} s", file=sys.stderr)
     return "\n".join(lines)
 
 
@@ -195,8 +199,12 @@ def _is_sound(file: Path) -> bool:
 def _read(file: Path, rate: int, resample: bool) -> Float[Tensor, " samples"]:
     own = sound_header(file).sample_rate_hz
     if own != rate and not resample:
-        raise UserError(f"{file} has {own} Hz, and this model takes {rate} Hz: resample=true converts it")
+        raise UserError(f"{file} has {own} Hz, and this model takes {rate} Hz: resample=true, the default, converts it")
     return read_sound(file, sample_rate_hz=rate, resample=resample, max_seconds=LONGEST_SECONDS)
+
+
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
 
 
 def _clock(seconds: float) -> str:

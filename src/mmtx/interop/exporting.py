@@ -22,7 +22,7 @@ COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
-    *("val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
+    *("val_share", "val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
     *("suppress", "suppress_first", "references"),
     *("objective.masked_token.share", "backbone.window", "encoder.window"),
 }

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -39,6 +40,19 @@ class Draws(Protocol):
         axes: of matplotlib.
         fields: of one sample, as in the batch, padding included.
         length: of the sample; 0: absent.
+        """
+
+
+@runtime_checkable
+class Augments(Protocol):
+    """A tokenizer that changes the samples of training at random, before any objective has them."""
+
+    def augmented(self, fields: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        """The fields of a batch, changed.
+
+        Args:
+            fields: as the data have them.
+            generator: on their device; a function of seed, step and block of the step.
         """
 
 

@@ -11,6 +11,7 @@ from mmtx.batch import Spec
 from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer, given_times, required_field
 from mmtx.modalities.capabilities import Panel
+from mmtx.modalities.picture_augment import PictureAugment
 from mmtx.tokens import Tokens
 
 
@@ -26,6 +27,7 @@ class Image(Tokenizer):
         num_registers: learned scratch tokens (Darcet et al. 2023, arXiv 2309.16588).
         mean: subtracted from pixels in 0..1, one value or one per channel.
         std: divides them after.
+        augment: of pictures in training; None: as they are.
     """
 
     roles = {"projection.weight": "input", "readouts": "token"}
@@ -44,12 +46,18 @@ class Image(Tokenizer):
         num_registers: int,
         mean: float | list[float],
         std: float | list[float],
+        augment: PictureAugment | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "pixels", "image")
         field = spec.fields["pixels"]
         shape, self.is_ragged = [size for size in field.shape if size is not None], field.ragged
-        for key, wanted in (("summary", summary), ("num_registers", num_registers)):
+        self.augment = augment if augment is not None and augment.changes else None
+        for key, wanted in (
+            ("summary", summary),
+            ("num_registers", num_registers),
+            ("augment", self.augment is not None),
+        ):
             if self.is_ragged and wanted:
                 raise InvalidValue(key, wanted, "is for single pictures, not for one of every step")
         if len(shape) != 3:
@@ -107,6 +115,13 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    def augmented(self, fields: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
+        if self.augment is None:
+            return fields
+        pixels = fields["pixels"]
+        with torch.autocast(pixels.device.type, enabled=False):  # places are float32, whatever the network is
+            return {**fields, "pixels": self.augment(pixels.float() / self.scale, generator) * self.scale}
 
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
         """A picture with its patches; of several, the last."""

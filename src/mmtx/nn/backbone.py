@@ -118,6 +118,7 @@ class Backbone(nn.Module):
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
         self._recorded = RecordedPasses()
+        self._modules_within: list[nn.Module] | None = None
         self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone
 
     def forward(
@@ -161,8 +162,20 @@ class Backbone(nn.Module):
     def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
         learns = self.training and torch.is_grad_enabled()
         if self.is_compiled and learns and can_record(arguments[0].device):
-            return self._recorded(run, arguments, list(self.parameters()))
+            return self._recorded(run, arguments, self._weights)
         return run(*arguments)
+
+    @property
+    def _weights(self) -> list[nn.Parameter]:
+        """All parameters. The modules are searched once, as that takes as long as to start a pass."""
+        if self._modules_within is None:
+            self._modules_within = [*self.modules()]
+        return [p for module in self._modules_within for p in module._parameters.values() if p is not None]
+
+    def train(self, mode: bool = True) -> Any:
+        """As torch has it. Modules may have been replaced before."""
+        self._modules_within = None
+        return super().train(mode)
 
     @property
     def mixers(self) -> dict[str, Mixer]:

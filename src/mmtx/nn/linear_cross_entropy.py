@@ -21,7 +21,7 @@ WHOLE = 2**22
 ON_CPU = 256
 """Tokens of a chunk on a CPU, whose scores stay in its cache."""
 
-SHARE = 1 / 64
+SHARE = 1 / 32
 """Of a GPU's memory that the scores of a chunk may take, the larger the faster: each chunk adds to the gradient of the
 weight, which takes the same time for any number of tokens."""
 
@@ -167,11 +167,12 @@ def _in_their_place(
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
     real, index = target != IGNORED, target.clamp(min=0)[:, None]
     certain, uniform = 1 - label_smoothing, label_smoothing / scores.shape[1]
-    each = -certain * log_p.gather(1, index)[:, 0]
+    each, p = -certain * log_p.gather(1, index)[:, 0], log_p.exp()
     if label_smoothing:
-        each = each - uniform * log_p.sum(1)
-    is_target = torch.arange(scores.shape[1], device=scores.device) == index
-    by_scores = torch.where(real[:, None], log_p.exp() - uniform - certain * is_target, 0)
+        each, p = each - uniform * log_p.sum(1), p - uniform
+    ids = torch.arange(scores.shape[1], device=scores.device, dtype=torch.int32)
+    is_target = ids == target.int()[:, None]  # which is no id where it is ignored
+    by_scores = torch.where(is_target, p - certain, p * real.to(p.dtype)[:, None])
     return torch.where(real, each, 0).sum(), scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
 
 

@@ -15,9 +15,12 @@ from torch.autograd.function import once_differentiable
 
 from mmtx.nn.compilation import ranks_are_connected
 
-SMALL = 2**39
-"""Parameters times tokens up to which the host needs longer to start the kernels of a pass than a GPU to compute them:
-1 to 5 ms on an H200, from 32,768 tokens and 10 million parameters on."""
+SMALL = 2**42
+"""Parameters times tokens up to which a pass is recorded. The host needs longer to start the kernels of one of 2**38
+than an H200 to compute them, 5 ms; at 2**41, the gaps between kernels still add up to 3% of 65 ms."""
+
+ROOM = 0.5
+"""Share of a GPU's memory up to which a run may have used it: a recording keeps what others could use meanwhile."""
 
 SEEN = 3
 """Passes of the same sizes before one is recorded."""
@@ -70,12 +73,18 @@ class RecordedPasses:
         if len(self._seen) == MANY:
             self._seen.clear()
         self._seen[key] += 1
-        return self._seen[key] > SEEN and len(self._made) < MOST
+        return self._seen[key] > SEEN and len(self._made) < MOST and has_room()
 
 
 def can_record(device: torch.device) -> bool:
     """Steps of one rank on a GPU: several exchange gradients while they compute, by hooks that are called in Python."""
     return device.type == "cuda" and not ranks_are_connected()
+
+
+def has_room() -> bool:
+    device = torch.cuda.current_device()
+    most = torch.cuda.get_device_properties(device).total_memory
+    return torch.cuda.max_memory_allocated(device) <= ROOM * most
 
 
 def form_of(value: Any, tensors: dict[int, Tensor]) -> Any:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.decoding.step_decoder import Actor
@@ -111,3 +112,11 @@ class Shows(Protocol):
             examples: one for each sample.
             stem: ``samples/<objective>_step<step>``, to which names of files add a suffix: .jsonl, .png, .gif.
         """
+
+
+@runtime_checkable
+class TiesHead(Protocol):
+    """Scores the ids of a vocabulary by the vectors of a tokenizer, or may do so."""
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Tensor | None:
+        """The vectors, ``(V, D)``; None: it has a matrix of its own."""

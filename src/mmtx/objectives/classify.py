@@ -74,9 +74,15 @@ class Classify(Objective):
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return batch.present(self.label).sum()
 
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """In training with `mixup`, the share of each sample in its mix is a field of the label."""
+        if not (self.training and self.mixup):
+            return batch
+        return batch.with_values(self.label, share=self._shares(model, batch, generator))
+
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         target, present = batch[self.label]["class"], batch.present(self.label)
-        share = self._shares(model, batch)
+        share = batch[self.label].get("share")
         logits = self._classify(model(batch) if share is None else _mixed(model, batch, share))
         loss = self._loss(logits, target)
         if share is not None:
@@ -129,17 +135,15 @@ class Classify(Objective):
         smoothing = self.label_smoothing if self.training else 0.0
         return F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=smoothing)
 
-    def _shares(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"] | None:
+    def _shares(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Float[Tensor, " B"]:
         """The weight of each sample in its mix with its partner, the sample as far from the other end of the batch: 1
         where one of the two has no label, or lacks a name that the other has."""
-        if not (self.training and self.mixup):
-            return None
         present = batch.present(self.label)
         mixed = present & present.flip(0)
         for name in (name for name in model.names if name in batch):
             mixed = mixed & (batch.present(name) == batch.present(name).flip(0))
-        concentration = torch.full(present.shape, self.mixup, device=present.device)
-        share = torch.distributions.Beta(concentration, concentration).sample()
+        concentration = torch.full((*present.shape, 2), self.mixup, device=present.device)
+        share = torch._sample_dirichlet(concentration, generator=generator)[:, 0]  # torch's Beta takes no generator
         return torch.where(mixed, share, 1.0)
 
     def _name(self, index: int) -> str:

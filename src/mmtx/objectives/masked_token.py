@@ -91,7 +91,7 @@ class MaskedToken(Objective):
     ) -> Predictions:
         return linear_cross_entropy(
             self._transformed(hidden),
-            self._weight(model),
+            self.tied_vectors(model),
             self.bias,
             targets.masked_fill(~chosen, IGNORED),
             find_right=True,
@@ -130,13 +130,14 @@ class MaskedToken(Objective):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
-        return F.linear(self._transformed(hidden), self._weight(model)) + self.bias
+        return F.linear(self._transformed(hidden), self.tied_vectors(model)) + self.bias
 
     def _transformed(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         hidden = self.transform(hidden)
         return hidden if self.width_ratio == 1 else hidden / self.width_ratio
 
-    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+        """The text's own, which score ids."""
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Ids)
         return tokenizer.id_vectors

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -51,6 +51,9 @@ class NextToken(Objective):
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        return self.head.tied_vectors(model)
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)

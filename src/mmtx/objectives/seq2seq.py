@@ -1,11 +1,12 @@
 """Sequence to sequence: a text from everything else in the set, evaluated by decoding."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -31,6 +32,8 @@ from mmtx.objectives.transcripts import (
     transcript_stats,
 )
 
+GOLDEN = (math.sqrt(5) - 1) / 2
+
 
 class Seq2Seq(Objective):
     """A text with a begin and an end of its vocabulary, learned by teacher forcing and evaluated by decoding.
@@ -49,6 +52,8 @@ class Seq2Seq(Objective):
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
         length_penalty: see `beam_search`.
+        val_share: of the samples of validation, that are decoded, as decoding takes far longer than the loss; a test
+            decodes all.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Seq2Seq(Objective):
         beam_size: int,
         length_penalty: float,
         suppress_first: Sequence[int] = (),  # absent in stored configs of earlier versions
+        val_share: float | int = 1.0,  # this too
     ) -> None:
         super().__init__(weight=weight)
         self.head = TextHead(
@@ -80,6 +86,8 @@ class Seq2Seq(Objective):
         check_metrics(metrics)
         check_references(references, specs)
         check_search(beam_size, length_penalty)
+        if not 0 < val_share <= 1:
+            raise InvalidValue("val_share", val_share, "must be above 0, and at most 1")
         self.vocabulary, self.begin, self.end = vocabulary, vocabulary.begin, vocabulary.end
         self.labels, self.reads = (references,) if references is not None else (), (text,)
         for key, ids in (("prompt", prompt), ("suppress", suppress), ("suppress_first", suppress_first)):
@@ -88,10 +96,13 @@ class Seq2Seq(Objective):
         self.prompt, self.suppress, self.suppress_first = prompt, suppress, suppress_first
         self.text, self.writes, self.references, self.text_metrics = text, text, references, metrics
         self.directions = known("accuracy") | text_directions(metrics)
-        self.beam_size, self.length_penalty = beam_size, length_penalty
+        self.beam_size, self.length_penalty, self.val_share = beam_size, length_penalty, val_share
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         return self.head.count(batch)
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        return self.head.tied_vectors(model)
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
@@ -100,9 +111,7 @@ class Seq2Seq(Objective):
         if right is None:  # in training
             return Score(loss, count)
         stats = {"accuracy": (right.sum(), count)}
-        accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
-        stats |= transcript_stats(self.text_metrics, self.write(model, batch), accepted, loss.device)
-        return Score(loss, count, stats)
+        return Score(loss, count, stats | self._text_stats(model, self._decoded(batch), loss.device))
 
     def metrics(self, score: Score) -> dict[str, float]:
         metrics = {"loss": score.mean_loss()}
@@ -167,6 +176,19 @@ class Seq2Seq(Objective):
             options |= {"beam_size": beam_size, "length_penalty": length_penalty}
             written = [found.ids for found in beam_search(model, logits, prompt, self.text, **options)]
         return [self.vocabulary.decode(ids) for ids in written]
+
+    def _decoded(self, batch: Batch) -> Batch:
+        """The samples that metrics of texts are of: of a validation `val_share`, by their places in the split alone.
+        Multiples of the golden ratio fall into it evenly, whatever period the split has."""
+        if batch.split != "val" or self.val_share == 1 or batch.ids is None:
+            return batch
+        rows = [row for row, i in enumerate(batch.ids.tolist()) if i >= 0 and i * GOLDEN % 1 < self.val_share]
+        return batch.select(torch.tensor(rows, dtype=torch.long, device=batch.ids.device))
+
+    def _text_stats(self, model: MultimodalTransformer, batch: Batch, device: torch.device) -> dict[str, Any]:
+        accepted = accepted_texts(batch, self.text, self.references, self.vocabulary)
+        written = self.write(model, batch) if accepted else []
+        return transcript_stats(self.text_metrics, written, accepted, device)
 
     def _logits(self, model: MultimodalTransformer) -> Logits:
         never = torch.tensor(self.suppress, dtype=torch.long, device=next(model.parameters()).device)

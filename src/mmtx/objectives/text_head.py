@@ -103,12 +103,20 @@ class TextHead(nn.Module):
     def _scaled(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return hidden if self.logit_scale == 1 else hidden * self.logit_scale
 
-    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        """The text's own, where they score ids."""
         if self.projection is not None:
-            return self.projection.weight
+            return None
         tokenizer = model.tokenizer(self.text)
         assert isinstance(tokenizer, Ids)
         return tokenizer.id_vectors
+
+    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
+        tied = self.tied_vectors(model)
+        if tied is not None:
+            return tied
+        assert self.projection is not None
+        return self.projection.weight
 
     def decode(self, ids: list[int]) -> str:
         """Ids as text; as numbers where there is no vocabulary."""

@@ -54,6 +54,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
         seed=config["seed"],
         max_skips=training.max_skips,
         data_timeout_s=training.data_timeout_s,
+        peak_tflops=training.peak_tflops,
         restore=None if saved is None else partial(restore, checkpoint=saved),
     )
     trainer = training.trainer(
@@ -109,10 +110,13 @@ def _contents(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] |
 
 
 def _callbacks(experiment: Experiment, run: RunDirectory, contents: dict[str, Any]) -> list[Any]:
+    from mmtx.training.step_profile import StepProfile
+
     config = experiment.config
     chosen = [construct(node, config["plugins"]) for node in config["callbacks"].values()]
     checkpoints = construct(config["checkpoint"], config["plugins"])().choosing(experiment.directions)
-    return [*chosen, checkpoints.of(run, contents), Interrupt()]
+    profiles = [StepProfile(run.path)] if experiment.training.profile else []
+    return [*profiles, *chosen, checkpoints.of(run, contents), Interrupt()]
 
 
 @contextmanager

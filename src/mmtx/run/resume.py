@@ -25,7 +25,8 @@ from mmtx.run.job import start
 FREE = (
     *("backbone.compile", "callbacks", "checkpoint", "loader.max_bad_share", "loader.num_workers"),
     *("loader.on_bad_sample", "logger", "plugins", "run_dir", "trainer.accelerator", "trainer.data_timeout_s"),
-    *("trainer.devices", "trainer.max_skips", "trainer.nonfinite", "trainer.num_nodes", "trainer.strategy"),
+    *("trainer.devices", "trainer.max_skips", "trainer.nonfinite", "trainer.num_nodes", "trainer.peak_tflops"),
+    *("trainer.profile", "trainer.strategy"),
 )
 """What may differ from the checkpoint's config: how a run is run, not what it computes."""
 

@@ -17,7 +17,7 @@ class CopiedAhead:
     is raised when they are due, behind the step before.
 
     Args:
-        loader: of batches in pinned memory, with a length.
+        loader: of batches, with a length.
         copy: begins to copy.
     """
 
@@ -57,7 +57,7 @@ class SideStream:
 
     def __call__(self, batches: list[Batch]) -> Arrival:
         with torch.cuda.stream(self._stream):
-            copied = [batch.to(self._device, non_blocking=True) for batch in batches]
+            copied = [_pinned(batch).to(self._device, non_blocking=True) for batch in batches]
             done = torch.cuda.Event()
             done.record(self._stream)
 
@@ -67,6 +67,10 @@ class SideStream:
             return [batch.in_use_on(computing) for batch in copied]
 
         return arrival
+
+
+def _pinned(batch: Batch) -> Batch:
+    return batch if batch.tensors[0].is_pinned() else batch.pin_memory()
 
 
 def _raising(error: BaseException) -> Arrival:

@@ -25,9 +25,11 @@ from mmtx.training.logged_row import is_logged, logged_row
 from mmtx.training.loss_normalisation import count_predictions, normalised_loss, zero_of_all_parameters
 from mmtx.training.nonfinite import OpenStep
 from mmtx.training.optimisation import Optimisation
-from mmtx.training.precision import loss_scaler
+from mmtx.training.precision import dtype_of_products, loss_scaler
 from mmtx.training.sharding import shard, without_sync
 from mmtx.training.step_outcome import JudgedModule
+from mmtx.training.timed_loader import TimedLoader
+from mmtx.training.utilisation import Utilisation
 
 
 class MultimodalModule(JudgedModule):
@@ -51,6 +53,7 @@ class MultimodalModule(JudgedModule):
         seed: of dropout, made different for every step and rank.
         max_skips: steps in a row that may be skipped because a loss or gradient is not finite.
         data_timeout_s: how long to wait for a worker's batch; None: for ever.
+        peak_tflops: of each device; None: measured on a GPU, see `Utilisation`.
         restore: puts this object where a checkpoint was, before the first step; None: begins anew.
 
     Attributes:
@@ -72,6 +75,7 @@ class MultimodalModule(JudgedModule):
         seed: int,
         max_skips: int,
         data_timeout_s: float | None,
+        peak_tflops: float | None = None,
         restore: Callable[[MultimodalModule], None] | None = None,
     ) -> None:
         super().__init__(learner=learner, data=data, seed=seed, max_skips=max_skips)
@@ -80,7 +84,9 @@ class MultimodalModule(JudgedModule):
         self.total_steps, self.log_every_steps = total_steps, log_every_steps
         self.accumulate, self.samples_per_step = accumulate, samples_per_step
         self.data_timeout_s, self._restore = data_timeout_s, restore
+        self.utilisation = Utilisation(learner, peak_tflops)
         self.optimizer: torch.optim.Optimizer
+        self._weights: list[torch.nn.Parameter]
         self.is_between_steps = True
         self.logged: int | None = None
         self._sharded = False
@@ -99,6 +105,7 @@ class MultimodalModule(JudgedModule):
 
     def configure_optimizers(self) -> Any:
         self.optimizer = self.optimisation.optimizer(self.learner)
+        self._weights = list(self.learner.parameters())  # the same from here on
         steps_per_epoch = self.data.num_train / self.samples_per_step
 
         def factor(step: int) -> float:
@@ -115,9 +122,11 @@ class MultimodalModule(JudgedModule):
             num_ranks=self.trainer.world_size,
             first_step=self.global_step,
             timeout_s=self.data_timeout_s,
+            device=self.device,
         )
         own = InterruptibleLoader(loader) if self.trainer.world_size == 1 else loader  # several ranks end after a step
-        return CopiedAhead(own, SideStream(self.device)) if self.device.type == "cuda" else own
+        timed = TimedLoader(own, self.throughput.waited)
+        return CopiedAhead(timed, SideStream(self.device)) if self.device.type == "cuda" else timed
 
     def on_fit_start(self) -> None:
         if self.average is None:
@@ -125,6 +134,7 @@ class MultimodalModule(JudgedModule):
         if self._restore is not None:
             self._restore(self)
             self._restore = None
+        self.utilisation.start(self.device, dtype_of_products(self.trainer.precision_plugin))
 
     def on_train_start(self) -> None:
         """A run that was stopped between a step and the validation that follows it validates first."""
@@ -148,7 +158,7 @@ class MultimodalModule(JudgedModule):
         prepared = [self._prepare(index, batch) for index, batch in enumerate(batches)]
         gather = self.gather if self.trainer.world_size > 1 else None
         with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
-            losses = self._backward(batches, prepared)
+            losses = self._watched_backward(batches, prepared)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()
@@ -163,9 +173,14 @@ class MultimodalModule(JudgedModule):
         block = index * self.trainer.world_size + self.global_rank
         return self.learner.prepare(batch, block_generator(self.seed, self.global_step, block, self.device))
 
-    def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
-        """Adds up gradients of the mean loss of the step; gives what each micro-batch adds to that loss."""
-        counts = self.sum_over_ranks(count_predictions(self.learner, prepared, self.device))
+    def _watched_backward(self, batches: list[Batch], prepared: list[dict[str, Batch]]) -> Tensor:
+        counts = count_predictions(self.learner, prepared, self.device)
+        with self.utilisation.watching(counts) if self._is_logged(self.global_step + 1) else nullcontext():
+            return self._backward(batches, prepared, self.sum_over_ranks(counts))
+
+    def _backward(self, batches: list[Batch], prepared: list[dict[str, Batch]], counts: Tensor) -> Tensor:
+        """Adds up gradients of the mean loss of the step, which has so many predictions for each objective; gives what
+        each micro-batch adds to that loss."""
         losses = []
         for index, batch in enumerate(batches):
             is_last = index == len(batches) - 1
@@ -190,7 +205,7 @@ class MultimodalModule(JudgedModule):
         model = self.learner.model
         if self._is_logged(self.global_step + 1):
             self._grad_norms = {name: grad_norm(model.own_parameters(name)) for name in model.names}
-        self._grad_norm = clip(self.learner.parameters(), self.optimisation.clip_norm)
+        self._grad_norm = clip(self._weights, self.optimisation.clip_norm)
 
     def _update(self, optimizer: Any, step: OpenStep) -> None:
         self.is_between_steps = False  # from here on, what is kept is of the new step
@@ -213,8 +228,10 @@ class MultimodalModule(JudgedModule):
         if not self.finish_step():
             return
         self.is_between_steps, self.logged = False, self.global_step
+        tokens, speed = self.throughput.tokens, self.throughput.metrics(self.sum_over_ranks)
+        used = self.utilisation.metrics(speed, tokens, self.sum_over_ranks, self.gather)
         row = logged_row(
-            self._evaluation.step_metrics() | self.throughput.metrics(self.sum_over_ranks),
+            self._evaluation.step_metrics() | speed | used,
             lr=lr,
             epoch=self.global_step * self.samples_per_step / self.data.num_train,
             grad_norm=self._grad_norm,

@@ -8,6 +8,7 @@ from mmtx.learner import Learner
 from mmtx.metric_directions import Direction, check_directions, known
 
 OF_STEPS = ("lr", "epoch", "grad_norm", "fill", "tokens_per_second", "skipped_steps", "loss_spikes")
+OF_DEVICES = ("mfu", "memory_gib", "data_wait")
 OF_NAMES = ("grad_norm", "tokens", "tokens_per_second")
 
 
@@ -32,6 +33,6 @@ def metric_directions(learner: Learner, source: Source) -> dict[str, Direction |
 
 
 def _of_training(learner: Learner) -> dict[str, Direction | None]:
-    of_steps = {f"train/{key}": direction for key, direction in known(*OF_STEPS).items()}
+    of_steps = {f"train/{key}": direction for key, direction in known(*OF_STEPS, *OF_DEVICES).items()}
     of_names = known(*OF_NAMES).items()
     return of_steps | {f"train/{key}/{name}": way for key, way in of_names for name in learner.model.names}

@@ -32,6 +32,13 @@ def is_mixed_bfloat16(plugin: Precision) -> bool:
     return isinstance(plugin, MixedPrecision) and plugin.precision == "bf16-mixed"
 
 
+def dtype_of_products(plugin: Precision) -> torch.dtype:
+    """What matrices are multiplied in."""
+    if not isinstance(plugin, MixedPrecision):
+        return torch.float32
+    return {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}[plugin.precision]
+
+
 def loss_scaler(plugin: Precision) -> torch.amp.GradScaler | None:
     """The loss scaler, which 16-mixed has."""
     return plugin.scaler if isinstance(plugin, MixedPrecision) else None

@@ -85,6 +85,8 @@ def summary(metrics: dict[str, float], width: int, at: int | None = None) -> str
             parts.append(f"{name} {value:.4g}")
     if "train/tokens_per_second" in metrics:
         parts.append(f"{metrics['train/tokens_per_second']:,.0f} tokens/s")
+    if "train/mfu" in metrics:
+        parts.append(f"{metrics['train/mfu']:.0%} mfu")
     line = parts[0] if parts else ""
     for part in parts[1:]:
         if len(line) + 2 + len(part) > width:

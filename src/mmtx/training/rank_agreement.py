@@ -86,6 +86,6 @@ class AgreeingModule(pl.LightningModule):
     def sum_over_ranks(self, values: Tensor) -> Tensor:
         """All ranks have to call this. Lightning's own sum waits for the device, at a barrier before it."""
         if self.trainer.world_size > 1:
-            values = values.clone()
+            values = values.to(self.device, copy=True)
             torch.distributed.all_reduce(values)
         return values

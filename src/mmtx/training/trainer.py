@@ -42,6 +42,9 @@ class Training:
             ``skip`` the step.
         max_skips: steps in a row that may be skipped.
         data_timeout_s: how long to wait for a batch of a worker before it is taken for hung; None: for ever.
+        peak_tflops: operations of each device in a second, in 10¹², for ``train/mfu``; None: measured on a GPU when
+            training starts, unknown on a CPU.
+        profile: trace a few steps, see `StepProfile`.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Training:
         nonfinite: Literal["stop", "skip"],
         max_skips: int,
         data_timeout_s: float | None,
+        peak_tflops: float | None = None,  # absent in stored configs of earlier versions
+        profile: bool = False,  # the same
     ) -> None:
         steps = {"max_steps": max_steps, "val_every_steps": val_every_steps, "max_skips": max_skips}
         counts = {"accumulate_grad_batches": accumulate_grad_batches, "num_nodes": num_nodes}
@@ -81,7 +86,9 @@ class Training:
         self.strategy, self.precision = strategy, precision
         self.accumulate_grad_batches, self.val_every_steps = accumulate_grad_batches, val_every_steps
         self.max_skips = {"stop": 0, "skip": max_skips}[nonfinite]
-        self.data_timeout_s = data_timeout_s
+        if peak_tflops is not None and not 0 < peak_tflops < math.inf:
+            raise InvalidValue("peak_tflops", peak_tflops, "must be more than 0, and finite; null measures it on a GPU")
+        self.data_timeout_s, self.peak_tflops, self.profile = data_timeout_s, peak_tflops, profile
 
     @property
     def device_type(self) -> str:

@@ -20,12 +20,19 @@ class BPE(TextVocabulary):
     Args:
         vocab_size: number of ids, bytes and marks included; ignored where `path` is given.
         path: a byte-level ``tokenizer.json`` to load instead of learning one.
+        lowercase: texts are read in lower case, and so written; ignored where `path` is given.
     """
 
-    def __init__(self, *, vocab_size: int, path: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        path: str | None,
+        lowercase: bool = False,  # absent in stored configs of earlier versions
+    ) -> None:
         if path is None and vocab_size < 258:
             raise InvalidValue("vocabulary.vocab_size", vocab_size, "must hold the 256 bytes and two marks", "258")
-        self.vocab_size, self.path = vocab_size, path
+        self.vocab_size, self.path, self.lowercase = vocab_size, path, lowercase
         self._tokenizer: Any = None
         self._splits_at_lines = False
 
@@ -35,7 +42,7 @@ class BPE(TextVocabulary):
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         if self.path is None:
-            self._use(_learn(texts, self.vocab_size, marks))
+            self._use(_learn(texts, self.vocab_size, marks, self.lowercase))
         else:
             tokenizer = _read_tokenizer(self.path)
             tokenizer.add_special_tokens([BEGIN, END] if marks else [])
@@ -68,10 +75,12 @@ class BPE(TextVocabulary):
         self._splits_at_lines = plain and parts["normalizer"] is None
 
 
-def _learn(texts: Iterable[str], vocab_size: int, marks: bool) -> Any:
-    from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+def _learn(texts: Iterable[str], vocab_size: int, marks: bool, lowercase: bool) -> Any:
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
     tokenizer = byte_level(Tokenizer(models.BPE()))
+    if lowercase:
+        tokenizer.normalizer = normalizers.Lowercase()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         special_tokens=[BEGIN, END] if marks else [],
