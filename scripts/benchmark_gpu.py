@@ -10,6 +10,7 @@ import argparse
 import importlib
 import sys
 import time
+import traceback
 from pathlib import Path
 
 PARTS = {
@@ -56,11 +57,13 @@ def measure(names: list[str], device_name: str, tiny: bool) -> int:
     failed = False
     for name in names:
         begun = time.monotonic()
+        device.forget()
         try:
             for line in importlib.import_module(f"benchmarks.gpu.{name}").measured(device):
                 print(cells(line), flush=True)
         except Exception as error:
             failed = True
+            traceback.print_exc()
             print(f"| {name} failed | {type(error).__name__}: {str(error).splitlines()[:1]} | | | | |", flush=True)
         print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
     print("".join(f"\nSkipped: {what}." for what in device.skipped))

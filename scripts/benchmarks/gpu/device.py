@@ -122,6 +122,7 @@ class Device:
             torch.cuda.synchronize()
 
     def forget(self) -> None:
-        """Frees what an earlier part held."""
+        """Frees what an earlier part held, and the compiler's memory of its sizes."""
+        torch.compiler.reset()
         if self.is_cuda:
             torch.cuda.empty_cache()

@@ -29,4 +29,3 @@ def measured(device: Device) -> Iterator[Line]:
         yield Line(
             f"{length} tokens, a window of {window}", value, peer, windowed.seconds / other.seconds, None, windowed.gib
         )
-        device.forget()

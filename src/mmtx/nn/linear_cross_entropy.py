@@ -25,6 +25,9 @@ SHARE = 1 / 32
 """Of a GPU's memory that the scores of a chunk may take, the larger the faster: each chunk adds to the gradient of the
 weight, which takes the same time for any number of tokens."""
 
+EAGER = 8
+"""Times the memory of its scores that a chunk takes where nothing is compiled: copies in float32, and gradients."""
+
 
 class Predictions(NamedTuple):
     """Attributes:
@@ -88,7 +91,7 @@ def _whole(
 
 
 def _by_chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, *options: Any) -> Predictions:
-    size = _chunk(hidden, 4 * len(weight))  # twice in float32
+    size = _chunk(hidden, len(weight), EAGER)
     chunks = zip(hidden.split(size), target.split(size), strict=True)
     return _joined([_whole(part, weight, bias, targets, *options) for part, targets in chunks])
 
@@ -108,7 +111,7 @@ class _Learning(torch.autograd.Function):
         compile: bool,
     ) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"] | None]:
         with_gradients = compiled(_in_their_place) if compile else _with_gradients
-        device, size = hidden.device.type, _chunk(hidden, len(weight))
+        device, size = hidden.device.type, _chunk(hidden, len(weight), 1 if compile else EAGER)
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
         cast = weight.to(dtype)
         given = (hidden, hidden.dtype), (weight, _exact(dtype)), (bias, _exact(dtype))
@@ -213,12 +216,17 @@ def _joined(parts: Sequence[Predictions]) -> Predictions:
     return Predictions(torch.stack([part.loss for part in parts]).sum(), torch.cat(right) if right else None)
 
 
-def _chunk(hidden: Float[Tensor, "n D"], num_ids: int) -> int:
-    """Tokens of a chunk; as even chunks as there can be."""
+def _chunk(hidden: Float[Tensor, "n D"], num_ids: int, times: int) -> int:
+    """Tokens of a chunk: a power of two, so that memory is used again where the number of tokens changes.
+
+    Args:
+        num_ids: whose scores each token has, in half precision.
+        times: that memory the chunk takes in all.
+    """
     if hidden.device.type == "cpu":
         return ON_CPU
-    most = int(SHARE * torch.cuda.get_device_properties(hidden.device).total_memory / (2 * num_ids))
-    return math.ceil(len(hidden) / math.ceil(len(hidden) / max(most, 1)))
+    most = SHARE * torch.cuda.get_device_properties(hidden.device).total_memory / (2 * num_ids * times)
+    return 2 ** max(int(math.log2(most)), 0)
 
 
 def _exact(dtype: torch.dtype) -> torch.dtype:
