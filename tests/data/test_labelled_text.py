@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mmtx.data.base import origin_of
+from mmtx.data.base import Split, origin_of
 from mmtx.data.text.labelled_text import LabelledText
 from mmtx.data.text.vocabulary import Bytes
 from mmtx.errors import UserError
@@ -32,6 +32,12 @@ def made(path: Path, **changes: Any) -> LabelledText:
     return LabelledText(path=str(path), **{**keys, **changes})
 
 
+def decoded(source: LabelledText, split: Split, index: int) -> str:
+    vocabulary = source.specs["text"].vocabulary
+    assert vocabulary is not None
+    return vocabulary.decode(split[index]["text"]["ids"].tolist())
+
+
 @pytest.mark.parametrize("kind", ["csv", "tsv", "jsonl"])
 def test_every_text_once(kind: str, tmp_path: Path) -> None:
     source = made(table(tmp_path, kind))
@@ -44,7 +50,7 @@ def test_every_text_once(kind: str, tmp_path: Path) -> None:
             ids, label = split[i]["text"]["ids"].tolist(), int(split[i]["label"]["class"])
             number = int(origin_of(split, i).rpartition(" ")[2])
             assert (ids[0], ids[-1]) == (256, 257)
-            read.append((source.vocabulary.decode(ids), source.class_names[label]))
+            read.append((decoded(source, split, i), source.specs["label"].class_names[label]))
             assert read[-1] == ROWS[number - (1 if kind == "jsonl" else 2)], "where it was read"
     assert sorted(read) == sorted(ROWS)
     specs = source.specs
@@ -59,7 +65,7 @@ def test_quotes(tmp_path: Path) -> None:
     for kind, first in (("csv", 'one, two\nthree "four"'), ("tsv", '"one, two')):
         source = made(tmp_path / f"a.{kind}", val_fraction=0.0, test_fraction=0.0, max_length=40)
         samples = source.train()
-        texts = [source.vocabulary.decode(samples[i]["text"]["ids"].tolist()) for i in range(len(samples))]
+        texts = [decoded(source, samples, i) for i in range(len(samples))]
         assert sorted(texts) == sorted([first, *["five"] * 9])
 
 
@@ -74,7 +80,11 @@ def test_long_texts_lose_their_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "changes", "message"),
     [
-        ("text,label\na,b\n", {}, "has 1 classes in its column 'label'"),
+        (
+            "text,label\na,b\n",
+            {"val_fraction": 0.0, "test_fraction": 0.0},
+            "t.csv: label has 1 classes in its training rows: b; at least 2",
+        ),
         ("words,label\na,b\n", {}, "^text=text is not a column of .*t.csv; choose from: label, words"),
         ("text,label\na,b\nc,d,e\n", {}, "row 3 has 3 fields, and the header 2; text with commas goes in quotes"),
         (
@@ -82,7 +92,7 @@ def test_long_texts_lose_their_end(tmp_path: Path) -> None:
             {},
             r"row 3 \(up to line 3\) is not CSV.*: unexpected end of data",
         ),
-        ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must hold"),
+        ("text,label\na,b\nc,d\n", {"max_length": 2}, "max_length=2 must be at least 3"),
         ("text,label\na,b\nc,d\n", {"val_fraction": 1.0}, "val_fraction=1.0 must lie"),
         ("text,label\na,b\nc,d\n", {"test_fraction": 0.6}, "test_fraction=0.6 of 2 samples holds none out"),
     ],

@@ -17,7 +17,7 @@ import torch
 
 from mmtx.config.compose import compose
 from mmtx.data.loaders import DataModule
-from mmtx.data.manifest import manifest
+from mmtx.data.manifest import table_source
 from mmtx.data.window_order import WindowOrder
 from mmtx.experiment.source import construct_source
 
@@ -104,7 +104,7 @@ def test_resumed_with_workers_it_goes_on_bit_for_bit(kind: str, tmp_path: Path, 
 def test_what_was_found_is_read_from_the_cache(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(manifest, "KEPT_ROWS", 100)
+    monkeypatch.setattr(table_source, "KEPT_ROWS", 100)
     path = parquet(tmp_path, 300, 50)
     first = steps(loaders(path, 0, 128), 0, 5)
     assert {folder.name: len(list(folder.iterdir())) for folder in cache.iterdir()} == {
@@ -112,12 +112,12 @@ def test_what_was_found_is_read_from_the_cache(
         "vocabularies": 1,
         "ids": 1,
     }
-    monkeypatch.setattr(manifest, "scan", lambda *_, **__: pytest.fail("it looks at all rows again"))
+    monkeypatch.setattr(table_source, "scan", lambda *_, **__: pytest.fail("it looks at all rows again"))
     again = steps(loaders(path, 0, 128), 0, 5)
     assert all(one[key].equal(other[key]) for one, other in zip(first, again, strict=True) for key in one)
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache.parent))
-    monkeypatch.setattr(manifest, "KEPT_ROWS", 100)
+    monkeypatch.setattr(table_source, "KEPT_ROWS", 100)
     facts = next((cache / "manifest").rglob("facts.json"))
     facts.write_text("damaged")
     assert steps(loaders(path, 0, 128), 0, 1)[0]["ids"].equal(first[0]["ids"])
@@ -130,7 +130,7 @@ def test_what_was_found_is_read_from_the_cache(
 def test_the_same_is_found_with_and_without_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = parquet(tmp_path, 300, 50)
     plain = steps(loaders(path, 0, 128), 0, 5)
-    monkeypatch.setattr(manifest, "KEPT_ROWS", 100)
+    monkeypatch.setattr(table_source, "KEPT_ROWS", 100)
     kept = steps(loaders(path, 0, 128), 0, 5)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))  # no folder, so that nothing can be kept

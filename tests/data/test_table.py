@@ -10,7 +10,12 @@ from typing import Any
 
 import pytest
 
-from mmtx.data.files.table import KINDS, read_table
+from mmtx.data.files.table import KINDS
+from mmtx.data.manifest.labels import ClassColumn
+from mmtx.data.manifest.scan import scan
+from mmtx.data.manifest.texts import TextColumn
+from mmtx.data.tables.open_tables import open_splits
+from mmtx.data.tables.parquet_rows import GroupCache
 from mmtx.errors import UserError
 
 BREAKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
@@ -18,15 +23,20 @@ BREAKS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 
 
 def read(file: Path) -> list[tuple[str, str]]:
-    table = read_table("path", str(file), texts=["text"], labels=["label"])
-    assert not table.problems, table.problems
-    return [(row.values["text"], row.values["label"]) for row in table.rows]
+    """Texts and labels of a table."""
+    rows = open_splits(str(file), None, None, GroupCache(0))[0]["train"]
+    kinds = {"text": TextColumn(["text"]), "label": ClassColumn(["label"], several=False, separator=";")}
+    found = scan(None, rows, kinds, [], None, True, lambda _: ())
+    texts = [kinds["text"].read(cells) for cells in rows.scan(["text"])]
+    return [(text, found.facts["label"][code]) for (text,), (code,) in zip(texts, found.lists["label"], strict=True)]
 
 
 def problems(file: Path) -> list[str]:
     """Without the name of the file."""
-    found = read_table("path", str(file), texts=["text"], labels=["label"]).problems
-    return [problem.removeprefix(str(file)).lstrip(",: ") for problem in found]
+    with pytest.raises(UserError) as error:
+        read(file)
+    found = [line.removeprefix("    - ") for line in str(error.value).splitlines()]
+    return [line.removeprefix(str(file)).lstrip(",: ") for line in found if not line.endswith(f"with {file}:")]
 
 
 def written(folder: Path, kind: str, rows: list[dict[str, Any]], **style: Any) -> Path:

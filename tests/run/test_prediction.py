@@ -2,10 +2,11 @@
 
 import csv
 import json
+import os
 import signal
 
 import pytest
-from run_cli import TINY, mmtx, text_of
+from run_cli import TINY, fork, mmtx, text_of
 
 from mmtx.commands.main import main
 from mmtx.predict import Predictor
@@ -75,6 +76,35 @@ def test_stopped_and_gone_on_with_it_is_the_same_file(here, tmp_path, monkeypatc
     assert seen == [64], "only whole batches stay, as padding is a batch's own"
     files = [tmp_path / f"{name}.{suffix}" for name in ("part", "whole")]
     assert files[0].read_bytes() == files[1].read_bytes()
+    assert not draft.exists()
+
+
+def killed_in_the_middle(run, folder):
+    """Predicts until a kill comes, which no process survives or notices, after three batches."""
+    os.chdir(folder)
+    whole = Predictor._rows
+
+    def rows(self, part, samples, batch, first):
+        if first == 3 * len(batch):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return whole(self, part, samples, batch, first)
+
+    Predictor._rows = rows
+    main(["predict", run, "out=killed.csv"])
+
+
+def test_killed_and_gone_on_with_it_is_the_same_file(here, tmp_path):
+    process = fork(killed_in_the_middle, here, str(tmp_path))
+    process.join(180)
+    assert process.exitcode == -signal.SIGKILL
+    draft = tmp_path / "killed.csv.part"
+    begun = draft.read_text().splitlines()
+    assert len(begun) == 1 + 96, "the settings, and each sample"
+    assert not (tmp_path / "killed.csv").exists()
+    for name in ("killed", "whole"):
+        done = mmtx("predict", here, f"out={name}.csv", cwd=tmp_path)
+        assert done.returncode == 0, text_of(done)
+    assert (tmp_path / "killed.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
     assert not draft.exists()
 
 

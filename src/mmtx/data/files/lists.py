@@ -55,6 +55,9 @@ class ListWriter:
         self._stream = io.BytesIO() if folder is None else open(folder / f"{name}.values", "wb")  # noqa: SIM115
         self._lengths = array("q")
 
+    def __len__(self) -> int:
+        return len(self._lengths)
+
     def append(self, numbers: Numbers) -> None:
         self._stream.write(numpy.asarray(numbers, self._dtype).tobytes())
         self._lengths.append(len(numbers))

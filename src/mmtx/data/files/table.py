@@ -3,92 +3,31 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from mmtx.data.files.cells import double_spellings, label_cell, text_cell
 from mmtx.data.text.text_file import read_text
-from mmtx.errors import InvalidValue, UserError, refuse_together, some
+from mmtx.errors import InvalidValue, UserError, some
 
 KINDS = (".csv", ".tsv", ".jsonl")
 MISSING_VALUES = ("nan", "NaN", "<NA>")
 """Spellings of a missing value in CSV and TSV, where fields have no types."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-        where: its file and row, as an error names it.
-        values: of the requested columns, without those that cannot be read.
-    """
-
-    where: str
-    values: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """The content of a table.
-
-    Attributes:
-        file: its path.
-        columns: all of its header, or of any of its objects.
-        rows: those that could be read, at least one.
-        problems: what is wrong with other rows, and with values.
-    """
-
-    file: Path
-    columns: tuple[str, ...]
-    rows: Sequence[Row]
-    problems: Sequence[str]
-
-
-def read_table(key: str, path: str, *, texts: Collection[str], labels: Collection[str]) -> Table:
-    """Reads a ``.csv`` or ``.tsv`` file with a header (in the latter quotes have no meaning), or a ``.jsonl`` file.
-
-    A text is a non-empty string, unchanged. A label is a string without surrounding spaces, in Unicode's normal form C,
-    or a whole number: 1 and 1.0 of JSON are "1", as the string is. Everything else is a problem: null, NaN, true and
-    false, other numbers, lists, objects. So is a row with more or fewer fields than the header, a repeated header, and
-    a number among the labels in two spellings.
-
-    Args:
-        key: of the config, that gives the path.
-        path: of the file, in UTF-8, with or without a byte-order mark.
-        texts: names of columns of texts.
-        labels: names of columns of classes.
-
-    Raises:
-        UserError: it is no such file, has no rows, or has a column twice.
-    """
-    file, found = found_rows(key, path)
-    columns = tuple(dict.fromkeys(name for _, values in found if isinstance(values, dict) for name in values))
-    readers = {**dict.fromkeys(texts, text_cell), **dict.fromkeys(labels, label_cell)}
-    readers = {column: read for column, read in readers.items() if column in columns}
-    rows: list[Row] = []
-    problems: list[str] = []
-    for row, values in found:
-        where = f"{file}, {row}"
-        if isinstance(values, str):
-            problems.append(f"{where} {values}")
-        else:
-            rows.append(Row(where, dict(_read_values(where, values, readers, problems))))
-    if not rows:
-        refuse_together(problems, str(file))
-        raise InvalidValue(key, path, "holds no rows")
-    for column in filter(readers.__contains__, labels):
-        problems += double_spellings(file, column, {row.values.get(column, "") for row in rows})
-    return Table(file, columns, rows, problems)
-
-
 def found_rows(key: str, path: str) -> tuple[Path, list[tuple[str, dict[str, object] | str]]]:
     """The file, and what its rows or lines hold.
 
+    It is a ``.csv`` or ``.tsv`` file with a header (in the latter quotes have no meaning), or a ``.jsonl`` file, in
+    UTF-8, with or without a byte-order mark. A row with more or fewer fields than the header, and a repeated header,
+    are problems.
+
+    Args:
+        key: of the config, that gives the path.
+        path: of the file.
+
     Raises:
-        UserError: as `read_table`, but for a file without rows.
+        UserError: it is no such file, or has a column twice.
     """
     file = Path(path).expanduser()
     if file.suffix.lower() not in KINDS:
@@ -164,14 +103,3 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(values) < len(pairs):
         raise ValueError("a name stands twice in an object")
     return values
-
-
-def _read_values(
-    where: str, values: Mapping[str, object], readers: Mapping[str, Callable[[object], str]], problems: list[str]
-) -> Iterator[tuple[str, str]]:
-    """Columns with their values; appends to `problems` what is wrong with one."""
-    for column, read in readers.items():
-        try:
-            yield column, read(values.get(column))
-        except ValueError as error:
-            problems.append(f"{where}: {column} {error}")

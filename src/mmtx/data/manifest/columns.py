@@ -1,6 +1,7 @@
 """Which columns of a table each name is read from."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.manifest.column_kinds import UNREAD
@@ -16,33 +17,49 @@ OF_SEVERAL = ("labels", "numbers", "vector", "series")
 """Kinds that may have several columns."""
 
 
-def choose_columns(
-    given: Mapping[str, str | list[str]], readers: Collection[str], rows: Rows, optional: Collection[str]
-) -> dict[str, tuple[str, ...]]:
+@dataclass(frozen=True)
+class ColumnKeys:
+    """Which columns each name is read from, and as what.
+
+    Args:
+        columns: by name, one or several; of other names that are read, the column of that name.
+        kinds: by name, where they are given.
+        readers: classes of tokenizers and objectives, by the names that they read.
+        optional: names that a row may lack.
+        separator: between the classes of a text that holds several.
+        fewest_classes: of a name that has one for each row.
+        key: of the config, that gives the column of the name {}; None: there is none.
+    """
+
+    columns: Mapping[str, str | Sequence[str]]
+    kinds: Mapping[str, str]
+    readers: Mapping[str, str]
+    optional: Sequence[str] = ()
+    separator: str = ";"
+    fewest_classes: int = 2
+    key: str | None = "columns.{}"
+
+
+def choose_columns(keys: ColumnKeys, rows: Rows, train: Rows) -> dict[str, tuple[str, ...]]:
     """The columns of each name.
 
     Args:
-        given: by name, as the config has them.
-        readers: names that the set or an objective reads; where they are not given, they are columns of that name.
+        keys: of the config.
         rows: of the table.
-        optional: names whose columns a file of the table may lack.
+        train: those of training, whose columns are those of names that have no other.
 
     Raises:
         UserError: a file lacks a column, which is named with those that are there; or there is none at all.
     """
-    implied = {name: name for name in readers if name not in given and name in rows.columns}
-    chosen = {name: (each,) if isinstance(each, str) else tuple(each) for name, each in {**given, **implied}.items()}
+    implied = {name: name for name in keys.readers if name not in keys.columns and name in train.columns}
+    given = {**keys.columns, **implied}
+    chosen = {name: (each,) if isinstance(each, str) else tuple(each) for name, each in given.items()}
     for name, columns in chosen.items():
         if not columns:
             raise InvalidValue(f"columns.{name}", "[]", "is empty: name a column")
         for column in columns:
-            if column not in rows.columns:
-                problem = f"is not a column of {rows.file(0)}; {nearest(column, rows.columns)}"
-                raise InvalidValue(f"columns.{name}", column, problem)
-            for table in rows.tables():
-                if name not in optional and column not in table.columns:
-                    raise UserError(f"{table.file(0)} has no column {column}; {nearest(column, table.columns)}")
-    for name in optional:
+            _check_column(name, column, keys, rows)
+    for name in keys.optional:
         if name not in chosen:
             raise InvalidValue("optional", name, f"is no name of the data, which has {', '.join(chosen) or 'none'}")
     if not chosen:
@@ -51,11 +68,20 @@ def choose_columns(
     return chosen
 
 
+def _check_column(name: str, column: str, keys: ColumnKeys, rows: Rows) -> None:
+    if keys.key is not None and column not in rows.columns:
+        problem = f"is not a column of {rows.file(0)}; {nearest(column, rows.columns)}"
+        raise InvalidValue(keys.key.format(name), column, problem)
+    for table in rows.tables():
+        if name not in keys.optional and column not in table.columns:
+            raise UserError(f"{table.file(0)} has no column {column}; {nearest(column, table.columns)}")
+
+
 def make_kinds(
     chosen: Mapping[str, Sequence[str]],
     kinds: Mapping[str, str],
-    pictures: PictureKeys,
-    sounds: SoundKeys,
+    pictures: PictureKeys | None,
+    sounds: SoundKeys | None,
     separator: str,
 ) -> dict[str, Kind]:
     """How each name is read from its columns.
@@ -69,8 +95,10 @@ def make_kinds(
         if len(columns) > 1 and kind not in OF_SEVERAL:
             raise InvalidValue(f"columns.{name}", list(columns), f"are several columns, and a {kind} is one")
         if kind in ("picture", UNREAD):
+            assert pictures is not None
             made[name] = PictureColumn(columns, pictures)
         elif kind == "sound":
+            assert sounds is not None
             made[name] = SoundColumn(columns, sounds)
         elif kind == "text":
             made[name] = TextColumn(columns)

@@ -26,10 +26,12 @@ class FileColumn(Kind):
     def parse(self, cell: object) -> str | bytes:
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
-        if cell is None or cell == "":
+        if cell is None:
             raise ValueError("is missing")
-        if not isinstance(cell, str | bytes) or not cell.strip():
+        if not isinstance(cell, str | bytes):
             raise ValueError(f"is {shown(cell)}, neither a path nor bytes")
+        if not cell.strip():
+            raise ValueError("is empty")
         return cell
 
     def content(self, rows: Rows, row: int, cell: object) -> FileContent:

@@ -1,5 +1,6 @@
 """From columns to names: what is fitted to the training rows, or taken from the run."""
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
@@ -10,20 +11,20 @@ import numpy
 import torch
 
 from mmtx.data.fitted import FittedState
+from mmtx.data.manifest.columns import ColumnKeys
 from mmtx.data.manifest.encoded_texts import Texts
 from mmtx.data.manifest.files import FileColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.names import Name, NamedClasses, NamedFiles, NamedIds, NamedNumbers
 from mmtx.data.manifest.numbers import NumberColumns, Shape
-from mmtx.data.manifest.problems import check_classes
+from mmtx.data.manifest.problems import known_classes
 from mmtx.data.manifest.scan import Scan
-from mmtx.data.manifest.splits import SPLITS
 from mmtx.data.manifest.standard import moments
-from mmtx.data.manifest.texts import TextColumn
+from mmtx.data.manifest.texts import TextColumn, TextKeys
 from mmtx.data.tables.rows import Rows
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue
+from mmtx.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Making:
         given: of each row, the place of its split in `SPLITS`, before any is drawn.
         items: rows of each split.
         key: of the files, under which ids are kept; None: they are not.
+        columns: that names are read from.
+        texts: of all names of texts.
     """
 
     fitted: FittedState
@@ -45,43 +48,32 @@ class Making:
     given: numpy.ndarray
     items: Mapping[str, numpy.ndarray]
     key: Sequence[object] | None
+    columns: ColumnKeys
+    texts: TextKeys
 
-    def name(
-        self, name: str, kind: Kind, optional: bool, scaled: bool, vocabulary: TextVocabulary, max_length: int | None
-    ) -> Name:
-        """A name of the data.
-
-        Args:
-            name: its own.
-            kind: of its columns.
-            optional: a row may lack it.
-            scaled: its numbers have mean 0 and deviation 1.
-            vocabulary: of texts, not fitted.
-            max_length: of texts.
+    def name(self, name: str, kind: Kind, scaled: bool) -> Name:
+        """A name of the data, read from columns of a kind. `scaled`: its numbers have mean 0 and deviation 1.
 
         Raises:
             UserError: what the run has fitted does not go with these data.
         """
         if isinstance(kind, FileColumn):
-            return NamedFiles(self.rows, kind, optional)
+            return NamedFiles(self.rows, kind, name in self.columns.optional)
         if isinstance(kind, ClassColumn):
             return self._classes(name, kind)
         if isinstance(kind, NumberColumns):
             return self._numbers(name, kind, scaled)
         assert isinstance(kind, TextColumn)
-        return self._text(name, kind, deepcopy(vocabulary), max_length)
+        return self._text(name, kind, deepcopy(self.texts.vocabulary))
 
     def _classes(self, name: str, kind: ClassColumn) -> Name:
-        codes, found = self.found.lists[name], [str(label) for label in self.found.facts[name]]
-        if len(kind.columns) > 1:
-            own = found
-        else:
-            own = check_classes(self.rows, kind.columns[0], codes, found, self.given == SPLITS.index("train"))
-        if len(own) < 2 and not kind.several:
-            problem = f"has {len(own)} classes in its training rows: {', '.join(own)}; at least 2"
-            raise InvalidValue(f"columns.{name}", kind.columns[0], problem)
+        found, known = known_classes(self.found, name, self.given)
+        own = found if len(kind.columns) > 1 else sorted(itertools.compress(found, known))
         names = self.fitted.classes(name, own)
-        return NamedClasses(codes, [names.index(label) for label in found], names, kind.several)
+        if len(names) < self.columns.fewest_classes and not kind.several:
+            problem = f"{kind.columns[0]} has {len(names)} classes in its training rows: {', '.join(names)}"
+            raise UserError(f"{self.rows.file(0)}: {problem}; at least {self.columns.fewest_classes}")
+        return NamedClasses(self.found.lists[name], [names.index(label) for label in found], names, kind.several)
 
     def _numbers(self, name: str, kind: NumberColumns, scaled: bool) -> Name:
         values, facts = self.found.lists[name], self.found.facts[name]
@@ -103,8 +95,8 @@ class Making:
             standard = self.fitted.statistic(name, "standard", lambda: moments(values, is_train, size))
         return NamedNumbers(values, shape, torch.tensor(standard["mean"]), torch.tensor(standard["std"]))
 
-    def _text(self, name: str, kind: TextColumn, vocabulary: TextVocabulary, max_length: int | None) -> Name:
-        texts = Texts(self.rows, kind, self.key)
+    def _text(self, name: str, kind: TextColumn, vocabulary: TextVocabulary) -> Name:
+        texts, max_length = Texts(self.rows, kind, self.key), self.texts.max_length
         train, others = self.items["train"], numpy.concatenate([self.items["val"], self.items["test"]])
         self.fitted.vocabulary(
             name,
@@ -118,4 +110,4 @@ class Making:
         longest = int((ids.lengths == max_length).sum()) if max_length else 0
         if longest:
             print(f"{longest} texts of {name} reach data.max_length={max_length} ids, and end there", file=sys.stderr)
-        return NamedIds(ids, vocabulary)
+        return NamedIds(ids, vocabulary, max_length)

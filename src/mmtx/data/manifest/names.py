@@ -85,14 +85,16 @@ class NamedIds(Name):
     Args:
         ids: of each row.
         vocabulary: that they are of.
+        max_length: of any row that may come; None: the longest of these.
     """
 
-    def __init__(self, ids: Lists, vocabulary: Vocabulary) -> None:
+    def __init__(self, ids: Lists, vocabulary: Vocabulary, max_length: int | None) -> None:
         self._ids, self._vocabulary = ids, vocabulary
+        self._max_length = max_length or max(int(ids.lengths.max()), 1)
 
     @property
     def spec(self) -> Spec:
-        return text_spec(self._vocabulary, max(int(self._ids.lengths.max()), 1))
+        return text_spec(self._vocabulary, self._max_length)
 
     def fields(self, row: int, split: str) -> dict[str, Tensor] | None:
         ids = torch.from_numpy(self._ids[row].astype(numpy.int64))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.numbers import NumberColumns
 from mmtx.data.manifest.splits import split_code
 from mmtx.data.tables.rows import Cells, Rows
-from mmtx.errors import UserError, refuse_together
+from mmtx.errors import UserError, refuse_together, some
 from mmtx.process.stopping import track
 
 MOST_PROBLEMS = 1000
@@ -55,7 +55,13 @@ class Scan:
 
 
 def scan(
-    folder: Path | None, rows: Rows, kinds: Mapping[str, Kind], optional: Sequence[str], split: str | None, reads: bool
+    folder: Path | None,
+    rows: Rows,
+    kinds: Mapping[str, Kind],
+    optional: Sequence[str],
+    split: str | None,
+    reads: bool,
+    between: Callable[[Scan], Iterable[str]],
 ) -> Scan:
     """Looks at every row.
 
@@ -66,6 +72,7 @@ def scan(
         optional: names that a row may lack.
         split: the column of splits; None: there is none.
         reads: files that lie in the table are looked at, too.
+        between: what is wrong between rows, which is named beside what is wrong with one.
 
     Raises:
         UserError: cells cannot be read, all of them together.
@@ -76,8 +83,12 @@ def scan(
         if len(work.problems) >= MOST_PROBLEMS:
             break
     work.finish_problems()
-    refuse_together([*rows.problems(), *work.problems], str(rows.file(0)) if len(rows) else "the table")
-    return work.close()
+    found, problems = work.close(), [*rows.problems(), *work.problems]
+    if problems:
+        refuse_together(
+            [*problems, *(between(found) if work.is_whole else ())], some(str(table.file(0)) for table in rows.tables())
+        )
+    return found
 
 
 class _Work:
@@ -116,6 +127,7 @@ class _Work:
                     self._read(name, kind, row, own)
             except ValueError as error:
                 self.problems.append(located(self.rows.where(row), str(error)))
+                self._absent(name)
         if self.split:
             try:
                 self.splits.append(split_code(cells[self.split]))
@@ -146,6 +158,12 @@ class _Work:
                     raise ValueError(kind.problem(file, error)) from None
         else:
             kind.read(cells)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all rows were looked at, and have a split."""
+        lists = [len(writer) for writer in self.writers.values()] + [len(self.splits)] * bool(self.split)
+        return all(length == len(self.rows) for length in lists)
 
     def finish_problems(self) -> None:
         """Those that only all rows together show."""

@@ -8,6 +8,7 @@ import torch
 
 from mmtx.data.stratified_split import hold_out_fraction
 from mmtx.data.tables.open_tables import SPELLINGS
+from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, check_fraction
 
 SPLITS = ("train", "val", "test")
@@ -15,24 +16,48 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SplitKeys:
-    """Shares of training rows that are held out.
+    """Where the rows of each split come from.
 
     Args:
+        path: of the training table, or of all rows.
+        val_path: of the validation table; None: `val_fraction` of the training rows.
+        test_path: of the test table; None: `test_fraction` of the training rows.
         val_fraction: of validation, where the data has none; 0: none.
         test_fraction: of the test, likewise.
-        split_seed: of the choice.
+        val_seed: of the choice of validation.
+        test_seed: of the choice of the test.
+        column: that tells splits; None, or one that is not there: none does.
     """
 
+    path: str | Sequence[str]
+    val_path: str | Sequence[str] | None
+    test_path: str | Sequence[str] | None
     val_fraction: float
     test_fraction: float
-    split_seed: int
+    val_seed: int
+    test_seed: int
+    column: str | None = None
 
     def __post_init__(self) -> None:
         check_fraction("val_fraction", self.val_fraction)
         check_fraction("test_fraction", self.test_fraction)
-        if self.val_fraction + self.test_fraction >= 1:
+        from_train = (self.val_fraction, self.val_path), (self.test_fraction, self.test_path)
+        if sum(fraction for fraction, path in from_train if path is None) >= 1:
             problem = f"leaves no training with test_fraction={self.test_fraction}"
             raise InvalidValue("val_fraction", self.val_fraction, problem)
+
+    def column_of(self, tables: Mapping[str, Rows], is_split: bool) -> str | None:
+        """The column that tells splits; None where there is none, or the path tells them.
+
+        Raises:
+            InvalidValue: there is one beside tables of validation or test.
+        """
+        if self.column is None or is_split or all(self.column not in rows.columns for rows in tables.values()):
+            return None
+        if len(tables) > 1:
+            problem = "is a column that tells splits, beside data.val_path or test_path"
+            raise InvalidValue("split", self.column, problem, "null")
+        return self.column
 
 
 def split_code(cell: object) -> int:
@@ -57,11 +82,10 @@ def divide(
     """
     rows = {split: numpy.flatnonzero(given == code) for code, split in enumerate(SPLITS)}
     total = len(rows["train"]) if groups is None else len(numpy.unique(groups[rows["train"]]))
-    for number, (split, key, fraction) in enumerate(
-        (("test", "test_fraction", keys.test_fraction), ("val", "val_fraction", keys.val_fraction))
-    ):
+    shares = (("test", keys.test_fraction, keys.test_seed), ("val", keys.val_fraction, keys.val_seed))
+    for split, fraction, seed in shares:
         if split in draws:
-            kept, held = _held_out(rows["train"], groups, classes, key, fraction, total, keys.split_seed + number)
+            kept, held = _held_out(rows["train"], groups, classes, f"{split}_fraction", fraction, total, seed)
             rows["train"], rows[split] = kept, held
     return rows
 

@@ -1,7 +1,27 @@
 """Texts, as they are in the table."""
 
+from dataclasses import dataclass
+
 from mmtx.data.files.cells import text_cell
 from mmtx.data.manifest.kind import Kind
+from mmtx.data.text.vocabulary import TextVocabulary
+from mmtx.errors import check_at_least
+
+
+@dataclass(frozen=True)
+class TextKeys:
+    """What all texts share.
+
+    Args:
+        vocabulary: of texts, not fitted.
+        max_length: ids of a text, marks included; longer ones lose their end. None: the longest.
+    """
+
+    vocabulary: TextVocabulary
+    max_length: int | None
+
+    def __post_init__(self) -> None:
+        check_at_least("max_length", self.max_length, 3)  # two marks and an id
 
 
 class TextColumn(Kind):
