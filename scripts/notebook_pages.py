@@ -25,5 +25,5 @@ def page_of(notebook: dict[str, Any], name: str) -> str:
 def _cell(kind: str, source: str) -> str:
     if kind == "markdown":
         return source
-    language = "text" if source.startswith(("!", "%")) else "python"
+    language = "text" if source.startswith("!") else "python"
     return f"```{language}\n{source}\n```"
