@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test gpu check format clean
+.PHONY: quickstart test gpu check docs format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/mmtx train
@@ -18,6 +18,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed-dev # build/site/index.html; a dead link, or a page that is not in the navigation, is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

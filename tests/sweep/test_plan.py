@@ -38,6 +38,8 @@ def test_every_job_has_a_name_that_follows_from_its_overrides():
     grown = [each.job.name for each in plan([*words[:-1], "seed=1,2,3"], None)]
     assert set(names) < set(grown)  # one value more leaves the others where they are
     assert not set(names) & {each.job.name for each in plan([*words, "trainer.max_epochs=2"], None)}
+    again = plan([*words, "seed=1"], None)  # the last has the word
+    assert [each.job.overrides for each in again] == [["optim.lr=0.001"], ["optim.lr=0.002"]]
 
 
 def test_every_job_is_checked_and_a_problem_is_reported_once():

@@ -44,7 +44,7 @@ def plan(overrides: Sequence[str], config_file: str | None) -> list[Planned]:
         ConfigErrors: with everything that is wrong with any job.
     """
     lists = expand_sweep(overrides)
-    swept = [i for i in range(len(overrides)) if len({each[i] for each in lists}) > 1]
+    swept = [i for i in range(len(lists[0])) if len({each[i] for each in lists}) > 1]
     configs: list[Config | None] = [None] * len(lists)
     found: dict[str, list[str]] = {}  # jobs by problem
     for index, each in enumerate(_compose_all(lists, config_file)):
