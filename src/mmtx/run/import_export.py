@@ -15,9 +15,10 @@ from mmtx.interop.graph_export import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
-from mmtx.run.checkpoint_content import described, load
+from mmtx.run.checkpoint_content import described, load, read_checkpoint, weights_of
 from mmtx.run.checkpoint_file import write_checkpoint
-from mmtx.run.directory import RunDirectory, is_run
+from mmtx.run.directory import RunDirectory, is_run, newest_checkpoint
+from mmtx.run.model_folder import write_model_folder
 from mmtx.run.provenance import describe
 
 
@@ -51,6 +52,21 @@ def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
     write_public(_merged(run), path)
 
 
+def to_model_folder(run: Path | str, path: Path | str) -> None:
+    """Writes a run or checkpoint as a model folder, see `mmtx.run.model_folder`: everything that mmtx has of the model,
+    to the bit.
+
+    Raises:
+        UserError: there is none, or the folder holds another.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints").is_dir():
+        raise InvalidValue("OUT", path, "is of a run, which stays as it is; name another folder")
+    checkpoint = read_checkpoint(newest_checkpoint(run))
+    description = {key: value for key, value in checkpoint["mmtx"].items() if key in DESCRIBED}
+    write_model_folder(weights_of(checkpoint), description, folder)
+
+
 def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
     """Writes the weights by the names that mmtx has for them."""
     learner = _merged(run)
@@ -66,8 +82,12 @@ def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
         write_program(_merged(run), file, kind)
 
 
+DESCRIBED = ("config", "specs", "fitted", "fingerprint", "origin", "samples_per_step", "step", "metrics")
+"""What a model folder has of what a checkpoint holds beside the state."""
+
 FORMATS: dict[str, Callable[[str, str], None]] = {
     "hf": to_pretrained,
+    "mmtx": to_model_folder,
     "safetensors": to_safetensors,
     "torch_export": partial(to_program, kind="torch_export"),
     "onnx": partial(to_program, kind="onnx"),
