@@ -10,8 +10,8 @@ from mmtx.hub.user_errors import as_user_errors
 
 
 def upload(folder: Path, address: Address, *, private: bool = False) -> Address:
-    """Makes a model the one of a branch: files of an earlier one that are not among its own go. Repository and branch are
-    made where they are missing.
+    """Makes a model the one of a branch; files of an earlier one that are not among its own go. Repository and
+    branch are made where they are missing.
 
     Args:
         folder: whose files of a model are uploaded, and no others.

@@ -117,6 +117,11 @@ class RunDirectory:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # which JSON reads as what it was
         os.replace(partial, file)
 
+    def note_samples(self, counts: dict[str, int]) -> None:
+        """Adds the number of samples of each split to what is known of the run."""
+        known = json.loads(self.environment.read_text(encoding="utf-8")) if self.environment.is_file() else {}
+        self.write_json(self.environment, {**known, "num_samples": counts})
+
     def state(self) -> str | None:
         """The last state that was set; None: there was never any."""
         return str(json.loads(self.status.read_text())["state"]) if self.status.exists() else None

@@ -95,6 +95,7 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Checkpoint | 
                 metrics = fit(experiment, run, checkpoint.content if checkpoint is not None else None)
             if launch().is_main:
                 run.write_json(run.metrics, finite(metrics))
+                run.note_samples(experiment.data.num_samples())
                 run.set_status("finished")
             return 0
         except RuntimeError as error:
