@@ -81,11 +81,13 @@ def _commit(endpoint: str, address: Address) -> str:
 
 
 def _kept(address: Address) -> Snapshot | None:
-    """What was downloaded of a commit; None where a file is missing."""
+    """What was downloaded of a commit; None where a file is missing, or the record of them cannot be read."""
     from huggingface_hub import try_to_load_from_cache
 
-    file = _records(address) / f"{address.revision}.json"
-    files: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    try:
+        files: dict[str, str] = json.loads((_records(address) / f"{address.revision}.json").read_text())
+    except (OSError, ValueError):
+        return None
     found = [try_to_load_from_cache(address.repository, name, revision=address.revision) for name in files]
     paths = [Path(path) for path in found if isinstance(path, str)]
     return Snapshot(address, paths[0].parent, files) if paths and len(paths) == len(files) else None

@@ -61,7 +61,7 @@ def read_model_folder(folder: Path) -> dict[str, Any]:
     try:
         plain = json.loads((folder / DESCRIPTION).read_text(encoding="utf-8"))
         return {"mmtx": _restored(plain, tensors), "state_dict": weights}
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{folder / DESCRIPTION} cannot be read: {error}; it may be cut or altered") from None
 
 
