@@ -62,6 +62,15 @@ def test_another_family_is_named_before_its_weights_come(hub: Hub, folder: Path)
     assert not any(request.endswith("model.safetensors") for request in hub.requests)
 
 
+def test_a_public_model_is_no_run(hub: Hub, folder: Path, capsys: pytest.CaptureFixture) -> None:
+    hub.repository("lab/public").commit("main", {file.name: file.read_bytes() for file in folder.iterdir()})
+    assert main(["evaluate", "hub://lab/public"]) == 2
+    message = (
+        "hub://lab/public is no run; if it is a public model, `mmtx import hub://lab/public RUN` makes one of it\n"
+    )
+    assert capsys.readouterr().err.endswith(f"mmtx: {message}")
+
+
 def test_weights_come_in_one_form() -> None:
     shards = [f"model-0000{i}-of-00002.safetensors" for i in (1, 2)]
     both = ["config.json", "pytorch_model.bin", "tf_model.h5", *shards, "model.safetensors.index.json", "run.py"]

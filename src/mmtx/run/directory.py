@@ -174,6 +174,9 @@ def newest_checkpoint(place: Path | str) -> Path:
     for file in (run.last, *run.step_files(), run.best):
         if file.is_file():
             return file
+    if (path / "config.json").is_file():
+        again = shlex.join(["mmtx", "import", str(place), "RUN"])
+        raise UserError(f"{place} is no run; if it is a public model, `{again}` makes one of it")
     raise UserError(f"{place} holds no checkpoint (looked for checkpoints/last.ckpt and best.ckpt)")
 
 
