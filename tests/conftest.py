@@ -60,3 +60,29 @@ def unchecked(monkeypatch):
     import jaxtyping
 
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A hub of this test alone, with nothing downloaded from it yet, and no token."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    from fake_hub import serving
+
+    from mmtx.hub.snapshot import forget_commits
+
+    home = tmp_path / "hf_home"
+    with serving() as hub:
+        for key, value in {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}.items():
+            monkeypatch.setenv(key, value)  # of processes that the test starts; this one has read them
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HOME", str(home))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(home / "assets"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        forget_commits()
+        yield hub

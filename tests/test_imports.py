@@ -35,6 +35,7 @@ OUTSIDE: dict[str, set[str]] = {
     "omegaconf": {"config"},
     "lightning": {"training", "run"},
     "wandb": {"run"},
+    "huggingface_hub": {"hub"},
 }
 PLAIN = {"attention", "batch", "metric_directions", "errors", "nn", "tokens", "environment"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""

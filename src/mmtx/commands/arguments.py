@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from mmtx.config.overrides import OF_A_SWEEP, read_path, read_value
 from mmtx.errors import UserError, nearest
+from mmtx.hub.address import is_address
 
 OVERRIDE = re.compile(r"[^=]*=|~[^/]")
 """How an override begins: ``key=``, or the ``~`` of a key that is removed, which is no home directory."""
@@ -90,6 +91,10 @@ def take(arguments: Sequence[str], flag: str, needs: str) -> tuple[str | None, l
 def parse_run(arguments: Sequence[str]) -> tuple[str | None, bool, list[str], str | None]:
     """The file of ``--config FILE``, whether there is ``-m``, the overrides, and the directory of ``run_dir=``."""
     config_file, others = take(arguments, "--config", "a file: --config RUN/config.yaml")
+    if config_file is not None and is_address(config_file):
+        from mmtx.run.directory import path_of
+
+        config_file = str(path_of(config_file) / "config.yaml")
     overrides, run_dir = [], None
     for argument in others:
         key, equals, value = argument.partition("=")

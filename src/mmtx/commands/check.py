@@ -16,9 +16,10 @@ def run(arguments: list[str]) -> int:
         return _check_sweep(config_file, overrides)
     from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
+    from mmtx.run.begun_with import pinned_config
     from mmtx.run.fitted_source import fitted_state_for
 
-    config = read_or_compose(config_file, overrides)
+    config = pinned_config(read_or_compose(config_file, overrides))
     experiment = assemble(config, fitted_state_for(config))
     if experiment.config["init_from"]:
         from mmtx.run.init_from import initialise_from

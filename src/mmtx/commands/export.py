@@ -4,25 +4,31 @@ from mmtx.commands.arguments import Paths, take
 from mmtx.errors import UserError, nearest
 
 HELP = """\
-usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
+usage: mmtx export RUN|CKPT OUT [--format hf|mmtx|safetensors|torch_export|onnx] [--license ID]
 
   hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
+  mmtx          a folder with model.safetensors, mmtx.json and config.yaml: all that mmtx knows of the model, to the bit
   safetensors   a file of the weights by the names that mmtx has for them
   torch_export  a program for torch.export.load
   onnx          a program for ONNX (extra `onnx`)
+
+A model card goes with it, README.md in a folder, OUT.md beside a file: the set, the data, the figures, how it was
+trained, how it is used, and the licence of the weights that --license names (apache-2.0).
 """
 
 PATHS = Paths(2, 2, "name a run and where it goes: mmtx export RUN OUT")
 
 
 def run(arguments: list[str]) -> int:
-    from mmtx.run.import_export import FORMATS
+    from mmtx.run.import_export import FORMATS, export
 
     given, paths = take(arguments, "--format", "a format: --format onnx")
+    license, paths = take(paths, "--license", "a licence: --license apache-2.0")
     form = "hf" if given is None else given
     if form not in FORMATS:
         raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
     PATHS.check(paths)
-    FORMATS[form](*paths)
-    print(f"written: {paths[1]}")
+    place, out = paths
+    export(place, out, form, license)
+    print(f"written: {out}")
     return 0

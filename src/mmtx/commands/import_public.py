@@ -2,14 +2,15 @@
 
 import shlex
 
-from mmtx.commands.arguments import Paths, parse
+from mmtx.commands.arguments import Paths, parse, refuse
 
 HELP = """\
 usage: mmtx import PATH OUT [key=value ...]
 
-PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), or a
-file of weights (openai-whisper's .pt, a state of timm's ViT). OUT becomes a run directory, for evaluate, generate and
-init_from. key=value is laid over the model's own config: num_attention_heads=3 for a state of timm, which lacks it.
+PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), a
+file of weights (openai-whisper's .pt, a state of timm's ViT), or on a hub, hub://owner/name@revision. OUT becomes a run
+directory, for evaluate, generate and init_from. key=value is laid over the model's own config: num_attention_heads=3
+for a state of timm, which lacks it. What was exported with --format mmtx becomes the run it was, without its log.
 """
 
 PATHS = Paths(2, 2, "name a public model and the run directory that it becomes: mmtx import PATH OUT")
@@ -18,9 +19,14 @@ PATHS = Paths(2, 2, "name a public model and the run directory that it becomes: 
 def run(arguments: list[str]) -> int:
     from mmtx.config.overrides import written
     from mmtx.interop import from_pretrained
-    from mmtx.run.import_export import save_as_run, shape_of
+    from mmtx.run.directory import is_model_folder
+    from mmtx.run.import_export import save_as_run, shape_of, unpack
 
     (path, out), options, _ = parse(arguments, PATHS, None)
+    if is_model_folder(path):
+        refuse([f"{key}={value}" for key, value in options.items()], ())
+        print(f"run directory: {unpack(path, out).path}")
+        return 0
     learner = from_pretrained(path, options)
     directory = save_as_run(learner, out)
     assert learner.config is not None

@@ -42,6 +42,7 @@ def run(arguments: list[str]) -> int:
         return run_sweep(config_file, overrides, run_dir)
     from mmtx.config.stored import read_or_compose
     from mmtx.experiment import assemble
+    from mmtx.run.begun_with import pinned_config
     from mmtx.run.directory import RunDirectory, fresh_directory
     from mmtx.run.fitted_source import fitted_state_for
     from mmtx.run.job import begin, start
@@ -49,7 +50,7 @@ def run(arguments: list[str]) -> int:
     here = launch()
     if here.by is not None and run_dir is None:
         raise UserError(f"ranks that {here.by} has started need one directory: give run_dir=DIR")
-    config = read_or_compose(config_file, overrides)
+    config = pinned_config(read_or_compose(config_file, overrides))
     experiment = assemble(config, fitted_state_for(config))
     here.check(experiment.training.num_devices, experiment.training.num_nodes)
     directory = RunDirectory(run_dir or fresh_directory(config["name"]))

@@ -31,6 +31,7 @@ def run(arguments: list[str]) -> int:
     from mmtx.config.options import checked, options_of
     from mmtx.config.overrides import read_value
     from mmtx.config.stored import read_or_compose
+    from mmtx.run.begun_with import pinned_config
 
     what, *rest = arguments or [""]
     if what not in WAYS:
@@ -46,7 +47,7 @@ def run(arguments: list[str]) -> int:
     config_file, is_sweep, overrides, run_dir = parse_run(others)
     if is_sweep or run_dir:
         raise UserError(f"mmtx tune looks at one run, and makes none; leave out {'-m' if is_sweep else 'run_dir'}")
-    found = way(read_or_compose(config_file, overrides), **checked(given, options))
+    found = way(pinned_config(read_or_compose(config_file, overrides)), **checked(given, options))
     print(shlex.join(["mmtx", "train", *(["--config", config_file] if config_file else []), *overrides, found]))
     return 0
 

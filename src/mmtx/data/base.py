@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.fitted import FittedState
@@ -59,10 +59,14 @@ class Source(ABC):
     Subclasses are constructed from the keys of their yaml, and raise a `UserError` where there is nothing to read.
 
     Attributes:
+        license: of the data, by its name on the hub (``cc-by-4.0``); None: not known here.
+        hub_id: of the same data on the hub; None: not known here.
         fitted: by which a dataset fits everything that depends on its data (vocabularies, classes, statistics), so that
             it belongs to the run. Set before ``__init__`` runs.
     """
 
+    license: ClassVar[str | None] = None
+    hub_id: ClassVar[str | None] = None
     fitted: FittedState
 
     def __new__(cls, *args: Any, **keys: Any) -> Source:

@@ -92,6 +92,11 @@ class DataModule:
         """Training samples of an epoch."""
         return len(self._train)
 
+    def num_samples(self) -> dict[str, int]:
+        """Samples of each split that there is, those of all parts together."""
+        counts = {name: sum(map(len, self.splits(name).values())) for name in ("train", "val", "test")}
+        return {name: count for name, count in counts.items() if count}
+
     def train_loader(
         self,
         *,

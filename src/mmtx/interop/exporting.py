@@ -10,12 +10,13 @@ import torch
 from mmtx.data.files.supported_keys import defaults
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
+from mmtx.hub.model_files import OWN, SIDE_FILES, WEIGHTS
 from mmtx.interop.atomic_output import atomic_folder
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
 from mmtx.interop.importing import full_config
 from mmtx.interop.links import Link, Weights, write
-from mmtx.interop.weights import NAMES, write_safetensors
+from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
@@ -27,12 +28,6 @@ FREE = {
     *("objective.masked_token.share", "backbone.window", "encoder.window"),
 }
 """Keys, or paths, that do not change what the weights compute."""
-FILES = (
-    *("config.json", "generation_config.json", "preprocessor_config.json", *NAMES),
-    *("tokenizer.json", "tokenizer_config.json", "tokenizer.model", "spiece.model"),
-    *("special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
-)
-"""Files of a public model in its folder."""
 
 
 def write_public(learner: Learner, folder: Path | str) -> None:
@@ -49,7 +44,7 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
         weights = {key.removeprefix(family.prefix): value for key, value in weights.items()}
-    with atomic_folder(Path(folder).expanduser(), conflicting=FILES) as target:
+    with atomic_folder(Path(folder).expanduser(), conflicting=(*OWN, *SIDE_FILES, *WEIGHTS)) as target:
         _write_files(family, config, weights, learner, target)
 
 

@@ -18,6 +18,7 @@ from mmtx.experiment import rebuild
 from mmtx.interop.common_keys import GENERATION, SUPPRESSED
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
+from mmtx.interop.hub_model import local
 from mmtx.interop.links import Weights, differences, lost, read
 from mmtx.interop.timm_vit import from_timm
 from mmtx.interop.weights import model_file, read_weights
@@ -38,7 +39,7 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
     executed, and no parameter is copied before all of them fit.
 
     Args:
-        path: folder, or file of weights; config files are read beside it.
+        path: folder, or file of weights, beside which config files are read; or an address on a hub.
         more: overrides the model's config (``num_attention_heads``, which a timm state lacks), or a file beside it
             (``generation_config.num_beams``).
 
@@ -46,7 +47,7 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
         UserError: with every difference between the file and its config, or every key that mmtx does not know or
             cannot follow.
     """
-    file = model_file(path)
+    file = model_file(local(path))
     weights, rest = read_weights(file)
     side_overrides, given = _given(dict(more or {}))
     config, weights, side = _config(file, weights, rest, given)

@@ -9,14 +9,9 @@ import torch
 from torch import Tensor
 
 from mmtx.errors import UserError
+from mmtx.hub.model_files import WEIGHTS
 from mmtx.interop.ctranslate2 import read_model_bin
 from mmtx.interop.links import Weights
-
-NAMES = (
-    *("model.safetensors", "model.safetensors.index.json"),
-    *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
-)
-"""Files of weights in a folder; the first that exists is read."""
 
 STATES = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model")
 """Keys of the model's state in a training checkpoint; the first that exists is read: averages, as timm does."""
@@ -26,10 +21,10 @@ PARALLEL = "module."
 
 def weights_file(folder: Path) -> Path:
     """The file of weights in a folder. Raises UserError if there is none."""
-    for name in NAMES:
+    for name in WEIGHTS:
         if (folder / name).is_file():
             return folder / name
-    raise UserError(f"{folder} holds no weights (looked for {', '.join(NAMES)})")
+    raise UserError(f"{folder} holds no weights (looked for {', '.join(WEIGHTS)})")
 
 
 def model_file(path: Path | str) -> Path:
@@ -49,19 +44,28 @@ def read_weights(file: Path) -> tuple[Weights, dict[str, Any]]:
     if file.name.endswith(".index.json"):
         return _read_shards(file), {}
     if file.suffix == ".safetensors":
-        return _floats(_read_safetensors(file)), {}
+        return _floats(read_safetensors(file)), {}
     if file.name == "model.bin":
         return read_model_bin(file)
     return _read_torch(file)
 
 
 def write_safetensors(weights: Mapping[str, Tensor], file: Path) -> None:
+    """Writes tensors; one that has several names once, with the others in the metadata, as `save_model` does."""
     from safetensors.torch import save_file
 
-    save_file({key: value.detach().cpu().contiguous() for key, value in weights.items()}, file, {"format": "pt"})
+    first: dict[tuple[object, ...], str] = {}
+    kept = {key: first.setdefault(_place(value), key) for key, value in weights.items()}
+    once = {key: weights[key].detach().cpu().contiguous() for key in dict.fromkeys(kept.values())}
+    save_file(once, file, {"format": "pt", **{key: name for key, name in kept.items() if key != name}})
 
 
-def _read_safetensors(file: Path) -> Weights:
+def _place(value: Tensor) -> tuple[object, ...]:
+    """What is the same of two tensors exactly if they are the same elements of one memory."""
+    return value.device, value.data_ptr() or id(value), value.dtype, tuple(value.shape), value.stride()
+
+
+def read_safetensors(file: Path) -> Weights:
     """Reads a file; of a tensor with two names, it may have one in its metadata (`save_model`)."""
     from safetensors import SafetensorError, safe_open
     from safetensors.torch import load_file

@@ -19,10 +19,12 @@ from mmtx.config.targets import resolve
 from mmtx.data.text.vocabulary import TextVocabulary, describe_vocabulary
 from mmtx.errors import UserError
 from mmtx.experiment import Experiment, rebuild
+from mmtx.hub.model_files import DESCRIPTION
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_file import verify
 from mmtx.run.checkpoint_shards import folder_of, verify_shards
 from mmtx.run.directory import newest_checkpoint
+from mmtx.run.model_folder import read_model_folder
 from mmtx.run.named_plugins import named_plugins
 from mmtx.training.stored_tensors import put_together, whole_tensors
 
@@ -68,7 +70,7 @@ def load(place: Path | str, plugins: Sequence[str] = ()) -> Learner:
     Weights are the moving average where the run kept one.
 
     Args:
-        place: run directory or checkpoint file.
+        place: run directory, checkpoint file, model folder, or an address on a hub.
         plugins: packages besides mmtx whose classes the config may name, beside those that this user named when the run
             began. A checkpoint cannot name them itself.
 
@@ -91,7 +93,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     Raises:
         UserError: the file is not a checkpoint of mmtx, or not what was written.
     """
-    checkpoint = _archive(file)
+    checkpoint = read_model_folder(file.parent) if file.name == DESCRIPTION else _archive(file)
     if not isinstance(checkpoint.get("mmtx"), dict):
         raise UserError(f"{file} is a checkpoint, but not one of mmtx")
     with _as_written(file):

@@ -17,6 +17,8 @@ import yaml
 from mmtx.config.migrations import FORMAT
 from mmtx.config.redaction import literal, redacted
 from mmtx.errors import UserError
+from mmtx.hub.address import is_address
+from mmtx.hub.model_files import DESCRIPTION
 from mmtx.run.lock import lock
 
 
@@ -115,6 +117,11 @@ class RunDirectory:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # which JSON reads as what it was
         os.replace(partial, file)
 
+    def note_samples(self, counts: dict[str, int]) -> None:
+        """Adds the number of samples of each split to what is known of the run."""
+        known = json.loads(self.environment.read_text(encoding="utf-8")) if self.environment.is_file() else {}
+        self.write_json(self.environment, {**known, "num_samples": counts})
+
     def state(self) -> str | None:
         """The last state that was set; None: there was never any."""
         return str(json.loads(self.status.read_text())["state"]) if self.status.exists() else None
@@ -129,26 +136,47 @@ class RunDirectory:
 
 
 def is_run(place: Path | str) -> bool:
-    """Whether a place is a run directory or checkpoint of mmtx, rather than a model of a public family."""
-    path = Path(place).expanduser()
-    return path.suffix == ".ckpt" or (path / "checkpoints").is_dir()
+    """Whether a place is a run, checkpoint or model folder of mmtx, rather than a model of a public family."""
+    path = path_of(place)
+    return (
+        path.suffix == ".ckpt" or path.name == DESCRIPTION or (path / "checkpoints").is_dir() or is_model_folder(path)
+    )
+
+
+def is_model_folder(place: Path | str) -> bool:
+    """Whether a place is what ``mmtx export --format mmtx`` writes."""
+    return (path_of(place) / DESCRIPTION).is_file()
+
+
+def path_of(place: Path | str) -> Path:
+    """The path of a place, downloaded where it is an address on a hub. Raises UserError as `local` does."""
+    if not is_address(place):
+        return Path(place).expanduser()
+    from mmtx.interop.hub_model import local  # brings torch with it
+
+    return local(place)
 
 
 def newest_checkpoint(place: Path | str) -> Path:
-    """The checkpoint meant by a run directory or a file.
+    """The checkpoint meant by a run directory or a file; of a model folder, its description.
 
     Raises:
         UserError: there is none.
     """
-    path = Path(place).expanduser()
+    path = path_of(place)
     if path.is_file():
         return path
+    if is_model_folder(path):
+        return path / DESCRIPTION
     if not path.exists():
         raise UserError(f"{place} does not exist; give a run directory or a checkpoint file")
     run = RunDirectory(path)
     for file in (run.last, *run.step_files(), run.best):
         if file.is_file():
             return file
+    if (path / "config.json").is_file():
+        again = shlex.join(["mmtx", "import", str(place), "RUN"])
+        raise UserError(f"{place} is no run; if it is a public model, `{again}` makes one of it")
     raise UserError(f"{place} holds no checkpoint (looked for checkpoints/last.ckpt and best.ckpt)")
 
 

@@ -21,7 +21,7 @@ from mmtx.nn.positions import Learned
 from mmtx.predict import lacking
 from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
-from mmtx.run.directory import newest_checkpoint
+from mmtx.run.directory import newest_checkpoint, path_of
 from mmtx.run.fitted_source import source_for
 from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
@@ -103,7 +103,7 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
     if split not in ("train", "val", "test"):
         raise InvalidValue("split", split, "is none of train, val, test")
     if options["checkpoint"] is not None:
-        path = str(Path(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
+        path = str(path_of(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(path)
     checkpoint = read_checkpoint(file)
     config = _config({**checkpoint["mmtx"]["config"], "plugins": named_plugins(file)}, overrides, options)

@@ -15,7 +15,7 @@ from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
 from mmtx.interop.weights import model_file
 from mmtx.run.checkpoint_content import Checkpoint, read_checkpoint, specs_of
-from mmtx.run.directory import is_run, newest_checkpoint
+from mmtx.run.directory import is_run, newest_checkpoint, path_of
 
 
 def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
@@ -53,7 +53,7 @@ def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> Fi
     if not isinstance(begin, str) or not begin:
         return None
     try:
-        file = newest_checkpoint(begin) if is_run(begin) else model_file(begin)
+        file = newest_checkpoint(begin) if is_run(begin) else model_file(path_of(begin))
     except UserError as error:
         raise UserError(f"init_from={begin}: {error}") from None
     if not is_run(begin):

@@ -15,9 +15,12 @@ from mmtx.interop.graph_export import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
-from mmtx.run.checkpoint_content import described, load
+from mmtx.run.card.facts import record_of
+from mmtx.run.card.write import write_card
+from mmtx.run.checkpoint_content import described, load, read_checkpoint, weights_of
 from mmtx.run.checkpoint_file import write_checkpoint
-from mmtx.run.directory import RunDirectory, is_run
+from mmtx.run.directory import RunDirectory, is_run, newest_checkpoint
+from mmtx.run.model_folder import write_model_folder
 from mmtx.run.provenance import describe
 
 
@@ -28,20 +31,39 @@ def save_as_run(learner: Learner, path: Path | str) -> RunDirectory:
         UserError: it cannot be made, or holds a run.
     """
     assert learner.config is not None
-    run, config = RunDirectory(path), dict(learner.config)
-    run.create()
-    run.write_config(config)
-    run.write_json(run.environment, describe(config["seed"]))
-    run.write_json(run.metrics, {})
+    config = dict(learner.config)
     state = {f"learner.{key}": value for key, value in learner.state_dict().items()}
-    mmtx = {**described(config, learner), "step": 0, "metrics": {}}
-    write_checkpoint(run.last, {"mmtx": mmtx, "state_dict": state})
+    held = {"mmtx": {**described(config, learner), "step": 0, "metrics": {}}, "state_dict": state}
+    return _write_run(path, held, describe(config["seed"]), {})
+
+
+def unpack(place: Path | str, path: Path | str) -> RunDirectory:
+    """The run directory of a model folder, with all that the folder holds.
+
+    Raises:
+        UserError: it cannot be made, or holds a run.
+    """
+    held = read_checkpoint(newest_checkpoint(place))
+    record = held["mmtx"].pop("record", {})
+    return _write_run(path, held, record.get("environment", {}), record.get("metrics", {}))
+
+
+def _write_run(
+    path: Path | str, held: dict[str, Any], environment: dict[str, Any], metrics: dict[str, Any]
+) -> RunDirectory:
+    """A finished run of one checkpoint."""
+    run = RunDirectory(path)
+    run.create()
+    run.write_config(held["mmtx"]["config"])
+    run.write_json(run.environment, environment)
+    run.write_json(run.metrics, metrics)
+    write_checkpoint(run.last, held)
     run.set_status("finished")
     return run
 
 
 def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
-    """Writes a run, checkpoint or learner in its public family's own format.
+    """Writes a run, checkpoint or learner in its public family's own format. ``mmtx export`` adds its card.
 
     Raises:
         UserError: it is of no public family, with what stands in the way.
@@ -49,6 +71,23 @@ def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
     if is_run(path):
         raise InvalidValue("OUT", path, "is of a run, which stays as it is; name another folder")
     write_public(_merged(run), path)
+
+
+def to_model_folder(run: Path | str, path: Path | str) -> None:
+    """Writes a run or checkpoint as a model folder, see `mmtx.run.model_folder`: everything that mmtx has of the model,
+    to the bit.
+
+    Raises:
+        UserError: there is none, or the folder holds another.
+    """
+    folder = Path(path).expanduser()
+    if (folder / "checkpoints").is_dir():
+        raise InvalidValue("OUT", path, "is of a run, which stays as it is; name another folder")
+    file = newest_checkpoint(run)
+    checkpoint = read_checkpoint(file)
+    description = {key: value for key, value in checkpoint["mmtx"].items() if key in DESCRIBED}
+    record = record_of(file, checkpoint["mmtx"])
+    write_model_folder(weights_of(checkpoint), {**description, **({"record": record} if record else {})}, folder)
 
 
 def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
@@ -66,12 +105,29 @@ def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
         write_program(_merged(run), file, kind)
 
 
-FORMATS: dict[str, Callable[[str, str], None]] = {
+DESCRIBED = ("config", "specs", "fitted", "fingerprint", "origin", "samples_per_step", "step", "metrics", "record")
+"""What a model folder has of what a checkpoint holds beside the state."""
+
+FORMATS: dict[str, Callable[[Path | str, Path | str], None]] = {
     "hf": to_pretrained,
+    "mmtx": to_model_folder,
     "safetensors": to_safetensors,
     "torch_export": partial(to_program, kind="torch_export"),
     "onnx": partial(to_program, kind="onnx"),
 }
+
+
+def export(run: Path | str, path: Path | str, form: str, license: str | None = None) -> None:
+    """Writes a run in one of `FORMATS`, and its model card beside it.
+
+    Args:
+        run: run directory, checkpoint, model folder, or an address on a hub.
+        path: where to.
+        form: the format.
+        license: of the weights, by its name on the hub.
+    """
+    FORMATS[form](run, path)
+    write_card(run, path, form, license)
 
 
 def shape_of(learner: Learner) -> list[str]:

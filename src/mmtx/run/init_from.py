@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -72,7 +71,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
 
     Args:
         learner: of this run.
-        place: a run or checkpoint of mmtx, or a public folder or file.
+        place: a run or checkpoint of mmtx, a public folder or file, or an address of either on a hub.
         plugins: packages besides mmtx whose classes the other config may name.
         config: of this run, to be compared with that of the other.
 
@@ -122,8 +121,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
 
 
 def _other(place: str, plugins: list[str]) -> Learner:
-    path = Path(place).expanduser()
-    return load(path, plugins) if is_run(path) else from_pretrained(path)
+    return load(place, plugins) if is_run(place) else from_pretrained(place)
 
 
 def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:

@@ -18,6 +18,7 @@ from mmtx.process.kept_memory import keep_freed_memory
 from mmtx.process.launch import launch
 from mmtx.process.progress import show_progress
 from mmtx.process.stopping import Interrupted, Obey, obeyed, recorded
+from mmtx.run.begun_with import record_files
 from mmtx.run.checkpoint_content import Checkpoint
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
@@ -37,6 +38,7 @@ def prepare(config: Config, run: RunDirectory) -> None:
     kept = {**config, "run_dir": None}  # a repeated run gets a directory of its own
     run.write_config(kept)
     remember_plugins(run, config["plugins"])
+    record_files(config, run)
     run.write_json(run.environment, describe(config["seed"]))
     run.set_status("running")
 
@@ -93,6 +95,7 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Checkpoint | 
                 metrics = fit(experiment, run, checkpoint.content if checkpoint is not None else None)
             if launch().is_main:
                 run.write_json(run.metrics, finite(metrics))
+                run.note_samples(experiment.data.num_samples())
                 run.set_status("finished")
             return 0
         except RuntimeError as error:

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from mmtx.run.directory import RunDirectory
+from mmtx.hub.model_files import DESCRIPTION
+from mmtx.run.directory import RunDirectory, path_of
 
 FILE = "plugins.json"
 
@@ -28,8 +29,10 @@ def remember_plugins(run: RunDirectory, plugins: Sequence[str]) -> None:
 
 def named_plugins(place: Path | str) -> list[str]:
     """What this user named when the run began, of a run directory or one of its checkpoints; nothing where that is not
-    known."""
-    path = Path(place).expanduser()
+    known, as of a model folder."""
+    path = path_of(place)
+    if path.name == DESCRIPTION:
+        return []
     file = (path if path.is_dir() else path.absolute().parent.parent) / FILE
     with suppress(OSError, RuntimeError, ValueError, TypeError, KeyError):  # it may hold anything
         kept = json.loads(file.read_text(encoding="utf-8"))

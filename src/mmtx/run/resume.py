@@ -15,6 +15,7 @@ from mmtx.config.stored import read_config
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.process.launch import launch
+from mmtx.run.begun_with import check_files
 from mmtx.run.checkpoint_content import Checkpoint, contents, verify_all
 from mmtx.run.checkpoint_file import CheckpointError
 from mmtx.run.directory import RunDirectory
@@ -73,6 +74,8 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
     config = read_config(run.config, overrides)
     file = find_checkpoint(run)
     checkpoint = Checkpoint.read(file) if file is not None else None
+    if checkpoint is None:
+        check_files(run)
     experiment = assemble(config, fitted_state_for(config, checkpoint))
     launch().check(experiment.training.num_devices, experiment.training.num_nodes)
     if checkpoint is None:

@@ -14,6 +14,7 @@ from mmtx.config.sweeps import expand_sweep
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment import Experiment, assemble, data_part, model_part
 from mmtx.metric_directions import Directions
+from mmtx.run.begun_with import pinned_config
 from mmtx.run.fitted_source import fitted_state_for
 from mmtx.sweep.record import Job
 
@@ -142,7 +143,7 @@ def _compose_all(lists: Iterable[Sequence[str]], config_file: str | None) -> Ite
 
 def _or_error(make: Callable[[], Config]) -> Config | UserError:
     try:
-        return make()
+        return pinned_config(make())
     except UserError as error:
         return error
 

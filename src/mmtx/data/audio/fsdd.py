@@ -36,6 +36,8 @@ class FSDD(Recordings):
         The other keys are those of `SoundKeys`; the files have 8 kHz.
     """
 
+    license = "cc-by-sa-4.0"
+
     def __init__(
         self,
         *,

@@ -40,6 +40,9 @@ class LibriSpeech(Recordings):
         The other keys are those of `SoundKeys`; the files have 16 kHz.
     """
 
+    license = "cc-by-4.0"
+    hub_id = "openslr/librispeech_asr"
+
     def __init__(
         self,
         *,

@@ -33,6 +33,9 @@ class SpeechCommands(Recordings):
         The other keys are those of `SoundKeys`; the files have 16 kHz.
     """
 
+    license = "cc-by-4.0"
+    hub_id = "google/speech_commands"
+
     def __init__(
         self, *, path: str | None, vocabulary: TextVocabulary, sample_rate_hz: int, resample: bool, max_seconds: float
     ) -> None:

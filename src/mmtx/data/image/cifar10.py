@@ -41,6 +41,8 @@ class CIFAR10(LabelledImages):
         The other keys are those of `LabelledImages`.
     """
 
+    hub_id = "uoft-cs/cifar10"
+
     def __init__(
         self, *, path: str | None, augment: Callable[[Tensor], Tensor] | None, num_val: int, split_seed: int
     ) -> None:

@@ -27,6 +27,8 @@ class Digits(ItemSource):
         split_seed: of the splits.
     """
 
+    license = "cc-by-4.0"
+
     def __init__(
         self,
         *,

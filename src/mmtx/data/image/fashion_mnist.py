@@ -6,6 +6,8 @@ from mmtx.data.image.idx_images import IdxImages
 class FashionMNIST(IdxImages):
     """Names: ``image`` (1 x 28 x 28), ``label`` (what it is). 60,000 pictures to train on and 10,000 for the test."""
 
+    license = "mit"
+    hub_id = "zalando-datasets/fashion_mnist"
     dataset = "FashionMNIST"
     mirrors = ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",)
     md5s = (

@@ -7,6 +7,7 @@ from mmtx.data.image.idx_images import IdxImages
 class MNIST(IdxImages):
     """Names: ``image`` (1 x 28 x 28), ``label`` (the digit). 60,000 pictures to train on and 10,000 for the test."""
 
+    hub_id = "ylecun/mnist"
     dataset = "MNIST"
     mirrors = ("https://ossci-datasets.s3.amazonaws.com/mnist/", "http://yann.lecun.com/exdb/mnist/")
     md5s = (
