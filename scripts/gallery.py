@@ -24,7 +24,7 @@ from mmtx.config.folders import config_directory
 PAGE = Path(__file__).parent.parent / "docs" / "gallery.md"
 FOLDER = PAGE.with_suffix("")
 RUNS = PAGE.parents[1] / "build" / "gallery"
-MOST_BYTES, WIDTHS, COLOURS, LINES = 60_000, (1000, 800, 650, 500), 48, 4
+MOST_BYTES, WIDTHS, COLOURS, LINES = 60_000, (1000, 800, 650, 500), 96, 4
 
 
 class Example(NamedTuple):
@@ -198,7 +198,7 @@ def _shrink(file: Path, place: Path) -> None:
     for width in WIDTHS:
         height = round(picture.height * width / picture.width)
         fitting = picture if picture.width <= width else picture.resize((width, height), Image.Resampling.LANCZOS)
-        fitting.quantize(COLOURS, dither=Image.Dither.NONE).save(place, optimize=True)
+        fitting.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(place, optimize=True)
         if place.stat().st_size <= MOST_BYTES:
             return
 

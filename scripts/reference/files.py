@@ -17,6 +17,10 @@ COMMENT = re.compile(r"\s# (.*)$")
 CHOICE = re.compile(r"(?:override )?/?(?P<group>[\w/]+)(?:@(?P<place>[\w.]+))?$")
 
 
+ELSEWHERE = {"launcher/policy": "hydra.launcher", "modality/picture_augment": "modality.NAME.augment"}
+"""Places of groups that are not called as they are."""
+
+
 @dataclass(frozen=True, eq=False)
 class File:
     """A choice of a group.
@@ -93,14 +97,9 @@ def merged(base: Any, over: Any) -> Any:
 
 def place_of(group: str) -> str:
     """Where the keys of a group stand, as they are written on a command line."""
-    special = {
-        "launcher/policy": "hydra.launcher",
-        "modality/picture_augment": "modality.NAME.augment",
-        "sweep": "",
-    }
     top, _, nested = group.partition("/")
-    if group in special:
-        return special[group]
+    if group in ELSEWHERE:
+        return ELSEWHERE[group]
     if top in ("launcher", "sweeper"):
         return f"hydra.{group.replace('/', '.')}"
     return ".".join([top, *["NAME"] * (top in NAMED_GROUPS and nested != ""), *nested.split("/")]).rstrip(".")

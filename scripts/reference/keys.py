@@ -15,7 +15,6 @@ from mmtx.config.value_types import describe
 OF_POLICY = "mmtx.sweep.FailurePolicy"
 """Whose keys the launchers share; their file names no class."""
 
-
 OF_A_VALUE = re.compile(r"(null|true|or)\b")
 """How a comment begins that only says what another value does."""
 
@@ -55,7 +54,8 @@ def own_keys() -> Iterator[Key]:
 def _of_node(file: File, node: Mapping[str, Any], own: Mapping[str, Any], prefix: str) -> Iterator[Key]:
     """Keys of a node and of those below it; a mapping without a class, such as the one of a modality, is no key."""
     target = resolve(node["_target_"], ["optuna"]) if "_target_" in node else None
-    lines, types = (argument_lines(target), argument_types(target)) if target else ({}, {})
+    lines = argument_lines(target) if target else {}
+    types = argument_types(target) if target and target.__module__.startswith("mmtx.") else {}  # others' may change
     for name, value in own.items():
         path, child = f"{prefix}{name}", node[name]
         if name.startswith("_"):

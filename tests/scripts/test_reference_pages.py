@@ -8,6 +8,7 @@ from reference import files, keys
 
 from mmtx.config.compose import compose
 
+pytest.importorskip("optuna", reason="needs mmtx[search]")
 FOLDER = Path(__file__).parents[2] / "docs" / "reference"
 
 
