@@ -53,7 +53,6 @@ def _run_cell(source: str, names: dict[str, Any], shell: Shell, variables: dict[
     """What the last expression gives."""
     if source.startswith("%%writefile "):
         name, _, content = source.removeprefix("%%writefile ").partition("\n")
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
         Path(name).write_text(content, encoding="utf-8")
         return None
     if source.startswith("!"):

@@ -52,10 +52,10 @@ def test_a_notebook_is_small_and_its_cells_are_in_order(name):
 
 def test_what_a_cell_gives(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sources = ["N = 5\nprint(N)", "%%writefile a/b.txt\nline\n", "!show a {N} \\\n  'b c'\n!end", "N + 1", "x = 2"]
+    sources = ["N = 5\nprint(N)", "%%writefile b.txt\nline\n", "!show a {N} \\\n  'b c'\n!end", "N + 1", "x = 2"]
     notebook = {"cells": [{"cell_type": "code", "source": [source]} for source in sources]}
     notebooks.run(notebook, lambda words: f"{words}\n", {"N": 7})
-    assert (tmp_path / "a" / "b.txt").read_text() == "line\n"
+    assert (tmp_path / "b.txt").read_text() == "line\n"
     printed, written, shown, last, nothing = (cell["outputs"] for cell in notebook["cells"])
     assert "".join(printed[0]["text"]) == "7\n" and written == nothing == []
     assert "".join(shown[0]["text"]) == "['show', 'a', '7', 'b c']\n['end']\n"
