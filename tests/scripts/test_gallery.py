@@ -3,13 +3,14 @@
 import json
 
 import gallery
+import gallery_examples as examples
 import numpy
 import pytest
 from PIL import Image
 
 from mmtx.config.groups import group_options
 
-PICTURES = list(gallery.FOLDER.glob("*.png"))
+PICTURES = list(examples.FOLDER.glob("*.png"))
 
 
 def test_the_page_is_up_to_date():
@@ -22,7 +23,7 @@ def test_every_recipe_has_an_entry():
 
 
 def test_pictures_are_small():
-    assert PICTURES and all(file.stat().st_size <= gallery.MOST_BYTES for file in PICTURES)
+    assert PICTURES and all(file.stat().st_size <= examples.MOST_BYTES for file in PICTURES)
     assert sum(file.stat().st_size for file in PICTURES) < 1_500_000
 
 
@@ -36,15 +37,15 @@ def run_with(folder, name, content):
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery, "FOLDER", tmp_path / "gallery")
+    monkeypatch.setattr(examples, "FOLDER", tmp_path / "gallery")
     return tmp_path / "gallery"
 
 
 def test_a_picture_is_kept_with_its_step(kept, tmp_path):
     noise = Image.fromarray(numpy.random.default_rng(0).integers(0, 256, (70, 180, 3), dtype=numpy.uint8))
-    gallery.keep("vit_digits", run_with(tmp_path / "one", "classify_step000007.png", noise))
+    examples.keep("vit_digits", run_with(tmp_path / "one", "classify_step000007.png", noise))
     plain = Image.new("RGB", (1800, 900), "white")
-    gallery.keep("vit_digits", run_with(tmp_path / "two", "classify_step001000.png", plain))
+    examples.keep("vit_digits", run_with(tmp_path / "two", "classify_step001000.png", plain))
     (file,) = kept.iterdir()
     assert file.name == "vit_digits.classify_step001000.png" and Image.open(file).size == (1000, 500)
     entry = gallery.page().partition("## `vit_digits`")[2].partition("\n## ")[0]
@@ -56,14 +57,14 @@ def test_a_picture_is_kept_with_its_step(kept, tmp_path):
 
 def test_texts_are_kept_where_nothing_is_drawn(kept, tmp_path):
     lines = "".join(json.dumps({"truth": f"a{i}\n", "predicted": "b", "right": False}) + "\n" for i in range(9))
-    gallery.keep("gpt_python", run_with(tmp_path / "run", "next_token_step000200.jsonl", lines))
+    examples.keep("gpt_python", run_with(tmp_path / "run", "next_token_step000200.jsonl", lines))
     entry = gallery.page().partition("## `gpt_python`")[2].partition("\n## ")[0]
     assert '```text\ntruth      "a0\\n"\npredicted  "b"\n' in entry and "a3" in entry and "a4" not in entry
 
 
 def test_a_run_that_drew_nothing_is_an_error(kept, tmp_path):
     with pytest.raises(SystemExit, match=r"has no classify_step\*.png"):
-        gallery.keep("vit_digits", run_with(tmp_path, "other_step000001.jsonl", ""))
+        examples.keep("vit_digits", run_with(tmp_path, "other_step000001.jsonl", ""))
 
 
 def test_a_header_is_quoted(kept):
