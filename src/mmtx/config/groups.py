@@ -35,7 +35,7 @@ def describe_options() -> dict[str, dict[str, str]]:
     described: dict[str, dict[str, str]] = {}
     with HydraSession() as loader:
         for group in _all_groups(loader, ""):
-            lines = {option: _first_comment(f"{group}/{option}") for option in loader.get_group_options(group)}
+            lines = {option: first_comment(f"{group}/{option}") for option in loader.get_group_options(group)}
             if lines:
                 described[group] = lines
     return described
@@ -53,7 +53,8 @@ def unknown_choices(group: str, value: Any, known: Sequence[str]) -> Iterator[st
             yield f"{group}={choice}: there is no such {group}; {nearest(str(choice), known)}"
 
 
-def _first_comment(path: str) -> str:
+def first_comment(path: str) -> str:
+    """What a choice is, by its file's first comment; `path` is such as ``backbone/vit``."""
     for folder in config_folders():
         file = folder / f"{path}.yaml"
         if file.is_file():

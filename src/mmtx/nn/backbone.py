@@ -49,7 +49,7 @@ class Backbone(nn.Module):
         layers: one letter a layer, its kind, repeated over the depth: ``LLLG``.
         kinds: of layers, by letter; what they leave open is as above.
         window: reach of attention in layers of such a kind as L, in positions.
-        init_std: standard deviation of initial weights, see `mmtx.nn.init`.
+        init_std: standard deviation of initial weights; those that write to the residual have less, by depth.
         activation_checkpointing: what blocks compute again in the backward pass to save memory: ``none`` of it,
             ``selective`` (all but matrix products and attention), or whole ``blocks``.
         compile: compile it, see `mmtx.nn.compilation`; not with a cache whose sizes change with every call,

@@ -7,7 +7,13 @@ from torch import Tensor, nn
 
 
 class LayerNorm(nn.LayerNorm):
-    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the last axis."""
+    """Layer normalisation (Ba et al. 2016, arXiv 1607.06450) over the last axis.
+
+    Args:
+        dim: width D.
+        eps: added to the variance.
+        bias: whether something learned is added after the gain.
+    """
 
     def __init__(self, dim: int, *, eps: float, bias: bool) -> None:
         super().__init__(dim, eps=eps, bias=bias)
@@ -20,7 +26,12 @@ class LayerNorm(nn.LayerNorm):
 
 
 class RMSNorm(nn.Module):
-    """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467), computed in float32 as T5 does."""
+    """Root-mean-square normalisation (Zhang and Sennrich 2019, arXiv 1910.07467), computed in float32 as T5 does.
+
+    Args:
+        dim: width D.
+        eps: added to the mean of squares.
+    """
 
     roles = {"weight": "gain"}
 

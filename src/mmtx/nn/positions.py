@@ -59,6 +59,11 @@ class Sinusoidal(nn.Module):
     """Fixed sines and cosines (Vaswani et al. 2017, section 3.5), an equal share of the width per axis.
 
     Halves ``[sin | cos]`` and wavelengths from ``2π`` to exactly ``2π · base``, as in tensor2tensor and Whisper.
+
+    Args:
+        extent: number of positions on each axis.
+        dim: width D.
+        base: the longest wavelength is ``2π · base`` positions.
     """
 
     def __init__(self, extent: tuple[int, ...], dim: int, *, base: float) -> None:

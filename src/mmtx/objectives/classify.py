@@ -24,8 +24,8 @@ class Classify(Objective):
     """The class of a sample, or all of its labels, predicted from its pooled hidden states.
 
     Args:
-        label: name of the data whose field is predicted: ``class``, one for each sample (see `OneClass`), or
-            ``labels``, a bool for each class (see `SeveralLabels`).
+        label: name of the data whose field is predicted: ``class``, one for each sample, or ``labels``, a
+            bool for each class.
         pool: from tokens to one vector.
         pooler: a linear map and tanh before the head (as in BERT).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
@@ -36,7 +36,7 @@ class Classify(Objective):
         class_weights: what each class counts for in the loss, the sum of w * loss over that of w, as torch has it;
             ``{class: w}``, 1 for the others; balanced: inversely proportional to how often classes occur in training;
             null: all alike.
-        slices: names of the data with classes, for each of which the metrics are given as well (see `Slices`).
+        slices: names of the data with classes, for each of which the metrics are given as well.
     """
 
     def __init__(

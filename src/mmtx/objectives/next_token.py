@@ -23,7 +23,11 @@ STREAM_SAMPLING = Sampling(temperature=0.8)
 
 
 class NextToken(Objective):
-    """Every token of a causal text predicts the one after it; see `TextHead` for the arguments."""
+    """Every token of a causal text predicts the one after it.
+
+    Args:
+        The other keys are those of `TextHead`.
+    """
 
     byte_lengths: Tensor
 

@@ -45,7 +45,7 @@ class Regression(Objective):
         pool: from tokens to one vector, where the target is of whole samples.
         loss: squared, absolute, or Huber's (1964, Ann. Math. Statist. 35, 73): squared up to 1, absolute beyond.
         dropout: before the head.
-        slices: names of the data with classes, for each of which the metrics are given as well (see `Slices`).
+        slices: names of the data with classes, for each of which the metrics are given as well.
     """
 
     def __init__(

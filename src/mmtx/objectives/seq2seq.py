@@ -45,15 +45,15 @@ class Seq2Seq(Objective):
         text: name of the text.
         references: name of the data whose ids list all accepted texts, each closed by the end id; None: only the text
             itself is accepted.
-        tied, logit_scale, label_smoothing: see `TextHead`.
         prompt: ids that always follow the begin id in decoding (Whisper: language and task).
         suppress: ids that are never decoded.
         suppress_first: ids that are never decoded first, behind the prompt.
         metrics: ``{name: TextMetric}``, of the decoded texts.
         beam_size: 1 decodes greedily.
-        length_penalty: see `beam_search`.
+        length_penalty: 0 takes the most probable text of those in the beam; above 0 longer ones gain.
         val_share: of the samples of validation, that are decoded, as decoding takes far longer than the loss; a test
             decodes all.
+        The other keys are those of `TextHead`.
     """
 
     def __init__(

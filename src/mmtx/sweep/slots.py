@@ -36,7 +36,7 @@ class Slots(Engine):
     Args:
         devices: ``auto``: the GPUs, or one slot for each core where there are none or no job wants one; ``cpu:N``; or
             a list of GPUs, counted as CUDA_VISIBLE_DEVICES shows them.
-        devices_per_job: None: as many as the jobs have ranks.
+        devices_per_job: of these; None: as many as the jobs have ranks.
         jobs_per_device: small jobs may share one.
         demand: of the jobs.
     """

@@ -29,7 +29,7 @@ class Optimisation:
 
     Args:
         lr: base learning rate.
-        weight_decay: decoupled, see above.
+        weight_decay: what a step takes off matrices, as a share of them and times the rate.
         betas: of AdamW's moving averages; None: another optimiser takes its place.
         eps: added to the root of the second; None: likewise.
         warmup_steps: optimiser steps over which the rate rises linearly from 0.

@@ -30,7 +30,11 @@ class Constant(Schedule):
 
 
 class Cosine(Schedule):
-    """Half a cosine from 1 to `final` (Loshchilov and Hutter 2016, arXiv 1608.03983)."""
+    """Half a cosine from 1 to `final` (Loshchilov and Hutter 2016, arXiv 1608.03983).
+
+    Args:
+        final: the factor at the end of the run, in [0, 1].
+    """
 
     def __init__(self, *, final: float) -> None:
         self.final = _fraction("final", final)
@@ -40,7 +44,11 @@ class Cosine(Schedule):
 
 
 class Linear(Schedule):
-    """A straight line from 1 to `final`."""
+    """A straight line from 1 to `final`.
+
+    Args:
+        final: the factor at the end of the run, in [0, 1].
+    """
 
     def __init__(self, *, final: float) -> None:
         self.final = _fraction("final", final)
@@ -50,7 +58,12 @@ class Linear(Schedule):
 
 
 class WarmupStableDecay(Schedule):
-    """Stays at 1, then falls in a straight line over the last part (Hu et al. 2024, MiniCPM, arXiv 2404.06395)."""
+    """Stays at 1, then falls in a straight line over the last part (Hu et al. 2024, MiniCPM, arXiv 2404.06395).
+
+    Args:
+        final: the factor at the end of the run, in [0, 1].
+        decay_fraction: the share of the run after warm-up over which it falls.
+    """
 
     def __init__(self, *, final: float, decay_fraction: float) -> None:
         self.final, self.decay_fraction = _fraction("final", final), _fraction("decay_fraction", decay_fraction)

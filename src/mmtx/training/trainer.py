@@ -44,7 +44,7 @@ class Training:
         data_timeout_s: how long to wait for a batch of a worker before it is taken for hung; None: for ever.
         peak_tflops: operations of each device in a second, in 10¹², for ``train/mfu``; None: measured on a GPU when
             training starts, unknown on a CPU.
-        profile: trace a few steps, see `StepProfile`.
+        profile: trace steps 6 to 8, and write where their time goes to ``profile/`` in the run directory.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class Minari(Trajectories):
     Args:
         name: of the dataset (``mujoco/hopper/expert-v0``); it is read from Minari's folder
             (``$MINARI_DATASETS_PATH``, or ``~/.minari/datasets``), and downloaded if it is missing.
-        The other keys are those of `mmtx.data.Trajectories`, whose null stands for what the dataset declares.
+        The other keys are those of `Trajectories`, whose null stands for what the dataset declares.
     """
 
     def __init__(
