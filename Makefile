@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test gpu check format clean
+.PHONY: quickstart test gpu check package format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/mmtx train
@@ -18,6 +18,9 @@ check: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package: $(VENV)/.installed-dev # wheel and sdist, in dist/
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/package.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
