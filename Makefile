@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: quickstart test gpu check docs format clean
+.PHONY: quickstart test gpu check docs package format clean
 
 quickstart: $(VENV)/.installed
 	$(BIN)/mmtx train
@@ -21,6 +21,9 @@ check: $(VENV)/.installed-dev
 
 docs: $(VENV)/.installed-dev # build/site/index.html; a dead link, or a page that is not in the navigation, is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+package: $(VENV)/.installed-dev # wheel and sdist, in dist/
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/package.py
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -44,6 +44,13 @@ def test_a_signal_raises_at_once_where_there_is_nothing_to_save():
     assert signal.getsignal(signal.SIGTERM) is before and stopping.requested() == 0
 
 
+def test_signals_have_their_usual_effect_on_windows(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "win32")
+    before = signal.getsignal(signal.SIGTERM)
+    with handling_signals():
+        assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_it_waits_where_something_must_become_whole_and_is_not_forgotten(signals):
     signal.raise_signal(signal.SIGHUP)
     assert list(track(range(3), "counting")) == [0, 1, 2]

@@ -183,11 +183,10 @@ def _socket_folders() -> Iterator[str]:
     yield from ("/tmp", "/var/tmp", SHM)
 
 
-def end_with_parent(number: int) -> None:
-    """Has the kernel send a signal to this process when its parent dies, for whatever reason. Linux only; does nothing
-    elsewhere."""
+def end_with_parent() -> None:
+    """Has the kernel kill this process when its parent dies, for whatever reason, on Linux; elsewhere does nothing."""
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def end_workers() -> None:
@@ -203,4 +202,4 @@ def in_worker(_: int) -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     show_progress(False)
-    end_with_parent(signal.SIGKILL)
+    end_with_parent()

@@ -4,12 +4,13 @@ SIGTERM, SIGINT, SIGHUP and SLURM's SIGUSR1 are requests to save what there is t
 effect depends on what is under way (`Obey`). A loop that may last longer than a second or two goes through `track`, or
 calls `check`, which raise `Interrupted`; that goes for loops of plugins, too.
 
-How signals reach this process is in `signals.py`.
+How signals reach this process is in `signals.py`. On Windows, where nothing is trained, they have their usual effect.
 """
 
 import contextlib
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -19,7 +20,8 @@ from typing import TypeVar
 from mmtx.process.progress import Progress
 from mmtx.process.signals import SignalHandling
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+NAMES = ("SIGTERM", "SIGINT", "SIGHUP", "SIGUSR1")
+SIGNALS: tuple[signal.Signals, ...] = tuple(getattr(signal, name) for name in NAMES if hasattr(signal, name))
 ONE_SIGNAL_SECONDS = 1.0
 """Signals so close together are one request: a terminal and the process above both pass it on."""
 PATIENCE_SECONDS = 1.5
@@ -114,7 +116,8 @@ def handling_signals(*, from_the_start: bool = True) -> Iterator[None]:
     Args:
         from_the_start: False: signals have their usual effect until `handle_signals` is called.
     """
-    if _requests.is_open or threading.current_thread() is not threading.main_thread():
+    is_main = threading.current_thread() is threading.main_thread()
+    if _requests.is_open or not is_main or sys.platform == "win32":
         yield
         return
     _requests.reset()

@@ -1,12 +1,11 @@
 """Why a run failed, as a user can read it."""
 
-import resource
-
 import torch
 
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment
 from mmtx.process.launch import MAKES_RANKS, launch
+from mmtx.process.peak_memory import peak_memory
 
 
 def explained(error: RuntimeError, experiment: Experiment) -> Exception:
@@ -31,9 +30,7 @@ def explained(error: RuntimeError, experiment: Experiment) -> Exception:
 
 
 def _out_of_memory(experiment: Experiment) -> UserError:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    if torch.cuda.is_available():
-        peak = torch.cuda.max_memory_allocated()
+    peak = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else peak_memory()
     model, size = experiment.learner.model, experiment.data.batch_size
     tokens = size * sum(model.tokenizer(name).max_tokens for name in model.names)
     return UserError(

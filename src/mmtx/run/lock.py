@@ -1,9 +1,15 @@
 """One process at a time in a directory, by a lock which the kernel lets go of however the process ends."""
 
-import fcntl
 import sys
 from functools import cache
 from typing import IO, Any
+
+from mmtx.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 def lock(file: IO[Any], *, wait: bool = False) -> None:
@@ -16,7 +22,10 @@ def lock(file: IO[Any], *, wait: bool = False) -> None:
 
     Raises:
         BlockingIOError: another process has it.
+        UserError: the system has no such locks.
     """
+    if fcntl is None:
+        raise UserError(f"{file.name} cannot be locked on {sys.platform}: train on Linux or macOS; on Windows, in WSL")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:

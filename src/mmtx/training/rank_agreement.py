@@ -1,9 +1,9 @@
 """What the ranks of a run do together: sum and gather values, and agree on requests to stop or to save."""
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import IntEnum
-from signal import SIGHUP, SIGINT, SIGTERM, SIGUSR1
 from typing import Any
 
 import lightning.pytorch as pl
@@ -17,10 +17,10 @@ from mmtx.process.stopping import SIGNALS, Interrupted, Obey, obeyed, requested
 class Request(IntEnum):
     """Made by any rank (`AgreeingModule.requests`); all ranks know of it together, a step later."""
 
-    TERMINATE = SIGTERM
-    INTERRUPT = SIGINT
-    HANG_UP = SIGHUP
-    REQUEUE = SIGUSR1
+    TERMINATE = signal.SIGTERM
+    INTERRUPT = signal.SIGINT
+    HANG_UP = getattr(signal, "SIGHUP", 1)  # Windows has neither, and nobody sends them there
+    REQUEUE = getattr(signal, "SIGUSR1", 10)
     SAVE = 1000
     SAVING_FAILED = 1001
 

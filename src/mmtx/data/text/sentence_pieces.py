@@ -32,7 +32,7 @@ class SentencePieces:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError:
-            raise UserError("a model of SentencePiece needs its library: pip install sentencepiece") from None
+            raise UserError("a model of SentencePiece needs its library: pip install 'mmtx[sentencepiece]'") from None
         self.model, self.sentinels = model, list(sentinels)
         self._processor: Any = SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
