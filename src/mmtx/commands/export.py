@@ -9,7 +9,11 @@ usage: mmtx export RUN|CKPT OUT [--format hf|safetensors|torch_export|onnx]
   hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
   safetensors   a file of the weights by the names that mmtx has for them
   torch_export  a program for torch.export.load
-  onnx          a program for ONNX (extra `onnx`)
+  onnx          a program for ONNX runtimes (extra `onnx`)
+
+A program takes the fields of the data by name (image.pixels, text.ids, text.length), any number of samples and any
+lengths, in float32; one of an imported model, its family's inputs. OUT.json describes inputs and outputs. It is
+compared with the run on a batch of its data, and not written where it differs.
 """
 
 PATHS = Paths(2, 2, "name a run and where it goes: mmtx export RUN OUT")
@@ -23,6 +27,6 @@ def run(arguments: list[str]) -> int:
     if form not in FORMATS:
         raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
     PATHS.check(paths)
-    FORMATS[form](*paths)
-    print(f"written: {paths[1]}")
+    about = FORMATS[form](*paths)
+    print("\n".join(filter(None, [about, f"written: {paths[1]}"])))
     return 0

@@ -73,10 +73,10 @@ class LogMel(nn.Module):
         """The spectrograms; samples behind the end of a clip are not read, and frames behind it are 0."""
         device = waveform.device
         self._window, self._filters = self._window.to(device), self._filters.to(device)
-        chunk = len(waveform)
-        if device.type == "cpu":
-            chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
         with torch.autocast(device.type, enabled=False):
+            if device.type != "cpu" or torch.compiler.is_exporting():
+                return self._transform(waveform.float(), lengths)
+            chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
             parts = [
                 self._transform(clips.float(), ends)
                 for clips, ends in zip(waveform.split(chunk), lengths.split(chunk), strict=True)

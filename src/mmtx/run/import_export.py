@@ -11,13 +11,13 @@ from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
-from mmtx.interop.graph_export import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
 from mmtx.run.checkpoint_content import described, load
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory, is_run
+from mmtx.run.program_export import batches_of, export_program
 from mmtx.run.provenance import describe
 
 
@@ -60,13 +60,16 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
         write_safetensors(state, file)
 
 
-def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
-    """Writes a program, see `mmtx.interop.graph_export`."""
+def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> str:
+    """Writes a program, and gives a line about it, see `export_program`. That of a run or checkpoint is compared with
+    it on its data."""
+    learner = _merged(run)
+    batches = batches_of(run) if not isinstance(run, Learner) and learner.origin is None else []
     with atomic_file(_file(path)) as file:
-        write_program(_merged(run), file, kind)
+        return export_program(learner, file, kind, batches)
 
 
-FORMATS: dict[str, Callable[[str, str], None]] = {
+FORMATS: dict[str, Callable[[str, str], str | None]] = {
     "hf": to_pretrained,
     "safetensors": to_safetensors,
     "torch_export": partial(to_program, kind="torch_export"),
