@@ -193,4 +193,4 @@ def test_programs_are_in_float32(tmp_path, monkeypatch):
     program = torch.export.load(tmp_path / "model.pt2")
     assert {p.dtype for p in program.module().parameters()} == {torch.float32}
     batch = fake_batch({"measurements": learner.specs["measurements"]}, 1)
-    assert program.module()(batch["measurements"]["values"])[0].dtype == torch.float32
+    assert program.module()(*inputs_of(learner, batch).values())[0].dtype == torch.float32

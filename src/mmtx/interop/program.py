@@ -1,12 +1,12 @@
 """A learner recorded as one program, for any number of samples and any lengths."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from keyword import iskeyword
 from typing import Any
 
 import torch
+from sympy import Symbol
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
@@ -124,32 +124,27 @@ class _Renamed(nn.Module):
 def _described(exported: ExportedProgram, interface: Interface, outputs: list[str]) -> Program:
     values = {node.name: node.meta.get("val") for node in exported.graph.nodes}
     given = [values[name] for name in exported.graph_signature.user_inputs]
-    sizes: dict[str, str] = {}
-    largest: dict[str, int] = {}
+    made = [values[name] for name in exported.graph_signature.user_outputs]
+    sizes: dict[Any, str] = {}
     for name, value in zip(interface.example, given, strict=True):
         for axis, size in interface.axes[name].items():
-            symbol = value.shape[axis].node.expr
-            if str(symbol) not in sizes:
-                sizes[str(symbol)] = size
-                limit = exported.range_constraints[symbol].upper
-                largest |= {size: int(limit)} if limit.is_Integer and limit < 2**31 else {}
-    made = [values[name] for name in exported.graph_signature.user_outputs]
+            sizes.setdefault(value.shape[axis].node.expr, size)
+    limits = {size: exported.range_constraints[symbol].upper for symbol, size in sizes.items()}
     return Program(
         exported,
         [_port(name, value, sizes) for name, value in zip(interface.example, given, strict=True)],
         [_port(name, value, sizes) for name, value in zip(outputs, made, strict=True)],
-        sizes,
-        largest,
+        {str(symbol): size for symbol, size in sizes.items()},
+        {size: int(limit) for size, limit in limits.items() if limit.is_Integer and limit < 2**31},
     )
 
 
-def _port(name: str, value: Tensor, sizes: Mapping[str, str]) -> Port:
-    shape: list[int | str] = [size if isinstance(size, int) else _spelt(str(size), sizes) for size in value.shape]
+def _port(name: str, value: Tensor, sizes: Mapping[Any, str]) -> Port:
+    named = {symbol: Symbol(size, integer=True, positive=True) for symbol, size in sizes.items()}
+    shape: list[int | str] = [
+        size if isinstance(size, int) else str(size.node.expr.xreplace(named)) for size in value.shape
+    ]
     return Port(name, str(value.dtype).removeprefix("torch."), shape)
-
-
-def _spelt(size: str, sizes: Mapping[str, str]) -> str:
-    return re.sub(r"\w+", lambda word: sizes.get(word[0], word[0]), size)
 
 
 def _first_line(error: Exception) -> str:
