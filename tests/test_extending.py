@@ -1,5 +1,6 @@
 """docs/extending.md, done: a modality, a dataset and an objective from outside, without touching mmtx."""
 
+import json
 import re
 from pathlib import Path
 
@@ -35,6 +36,12 @@ def test_a_package_of_the_users_trains(tmp_path):
     assert table.returncode == 0, text_of(table)
     header, first, *_ = (tmp_path / "rain.csv").read_text().splitlines()
     assert header == "sample,path,predicted,truth" and re.fullmatch("0,,(dry|rain),(dry|rain)", first)
+    exported = mmtx("export", "run", "rain.pt2", "--format", "torch_export", cwd=tmp_path)
+    assert exported.returncode == 0, text_of(exported)
+    assert "on 8 samples of its data" in exported.stdout
+    described = json.loads((tmp_path / "rain.pt2.json").read_text())
+    assert described["inputs"] == [{"name": "pressure.values", "dtype": "float32", "shape": ["batch", 24, 1]}]
+    assert described["outputs"] == [{"name": "probability", "dtype": "float32", "shape": ["batch"]}]
     refused = mmtx("check", *chosen[1:], cwd=tmp_path)
     assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr
 

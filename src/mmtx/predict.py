@@ -91,7 +91,7 @@ class Predictor:
 
     def _predictions(self, batch: Batch) -> dict[str, Sequence[Any]]:
         learner = self._learner
-        batch = without_names(_completed(batch, learner, self._lacking), self._drop)
+        batch = without_names(completed(batch, learner, self._lacking), self._drop)
         batch = batch.to(next(learner.parameters()).device, non_blocking=True)
         values: dict[str, Sequence[Any]] = {}
         with learner.model.sharing():
@@ -113,7 +113,7 @@ def lacking(learner: Learner, names: Container[str]) -> list[str]:
     return [name for name in dict.fromkeys(predicted) if name not in names]
 
 
-def _completed(batch: Batch, learner: Learner, names: Sequence[str]) -> Batch:
+def completed(batch: Batch, learner: Learner, names: Sequence[str]) -> Batch:
     """The batch with more names, which every sample lacks."""
     if not names:
         return batch

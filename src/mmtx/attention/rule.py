@@ -82,6 +82,11 @@ class Connectivity:
         return self.order.shape[1]
 
     @property
+    def _count(self) -> int:
+        """N, which is a symbol while a program is exported: `len` would make it a number."""
+        return self.order.shape[1]
+
+    @property
     def is_sequence(self) -> bool:
         """The tokens of a row are real and stand in their order, each in one of its own. Waits for the device."""
         return bool(self.valid.all() and (self.order.diff(dim=1) > 0).all())
@@ -104,12 +109,12 @@ class Connectivity:
 
     @property
     def _first_query(self) -> int:
-        return 0 if self.num_queries is None else len(self) - self.num_queries
+        return 0 if self.num_queries is None else self._count - self.num_queries
 
     @property
     def integers(self) -> Integers:
         """What the rule reads of all tokens; of promises, nothing."""
-        place = torch.arange(len(self), device=self.order.device)[None]
+        place = torch.arange(self._count, device=self.order.device)[None]
         segment, valid = self.segment if self.packed else None, self.valid if self.padded else None
         return Integers(self.order, place, self.position.unbind(-1), segment, valid, self.private)
 
@@ -202,8 +207,8 @@ class Connectivity:
             return self._flex(window)
         if self._per_segment:
             return self._segments(window)
-        is_long_window = window is not None and len(self) >= LONG and self.num_queries is None
-        if self.packing is not None or (is_long_window and self._on_gpu and not changes_scores):
+        may_pay = window is not None and self.num_queries is None and self._on_gpu and not changes_scores
+        if self.packing is not None or (may_pay and self._count >= LONG):
             return self._varlen(window, dtype) or self._flex(window)
         if window is None and self.num_queries is None:
             if not self.packed and self.pattern is Pattern.CAUSAL:
@@ -247,8 +252,8 @@ class Connectivity:
 
     def _blocked(self, window: int | None) -> Blocked | None:
         """None where it does not pay, or where values cannot be read: on other devices, and in exported programs."""
-        may_pay = len(self) >= LONG and self.num_queries is None and self.order.device.type == "cpu"
-        if not may_pay or torch.compiler.is_compiling():
+        may_pay = self.num_queries is None and self.order.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not may_pay or self._count < LONG:
             return None
         return Blocked.of(self.integers, window, MOST)
 

@@ -49,8 +49,9 @@ class TimeOrder:
 
 
 def pays_by_time(order: Int[Tensor, "#B N"]) -> bool:
-    """Laying the tokens costs less than the mask that it saves: on a GPU, and in long rows on a CPU."""
-    return order.device.type != "cpu" or order.shape[1] >= LONG
+    """Laying the tokens costs less than the mask that it saves: on a GPU, and in long rows on a CPU. Not in a program
+    that is exported, which is for rows of any length."""
+    return not torch.compiler.is_exporting() and (order.device.type != "cpu" or order.shape[1] >= LONG)
 
 
 def _taken(values: Tensor, columns: Tensor) -> Tensor:

@@ -10,7 +10,11 @@ usage: mmtx export RUN|CKPT OUT [--format hf|mmtx|safetensors|torch_export|onnx]
   mmtx          a folder with model.safetensors, mmtx.json and config.yaml: all that mmtx knows of the model, to the bit
   safetensors   a file of the weights by the names that mmtx has for them
   torch_export  a program for torch.export.load
-  onnx          a program for ONNX (extra `onnx`)
+  onnx          a program for ONNX runtimes (extra `onnx`)
+
+A program takes the fields of the data by name (image.pixels, text.ids, text.length), any number of samples and any
+lengths, in float32; one of an imported model, its family's inputs. OUT.json describes inputs and outputs. It is
+compared with the run on a batch of its data, and not written where it differs.
 
 A model card goes with it, README.md in a folder, OUT.md beside a file: the set, the data, the figures, how it was
 trained, how it is used, and the licence of the weights that --license names (apache-2.0).
@@ -29,6 +33,6 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"--format {form}: there is no such format; {nearest(form, FORMATS)}")
     PATHS.check(paths)
     place, out = paths
-    export(place, out, form, license)
-    print(f"written: {out}")
+    about = export(place, out, form, license)
+    print("\n".join(filter(None, [about, f"written: {out}"])))
     return 0

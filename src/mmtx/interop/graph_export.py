@@ -1,69 +1,72 @@
-"""Exports a public model as one program for other runtimes: `torch.export`, ONNX."""
+"""Exports a learner as one program for other runtimes, `torch.export` or ONNX, which is compared with it."""
 
-from importlib.util import find_spec
-from keyword import iskeyword
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mmtx.errors import UserError
-from mmtx.interop.exporting import family_of
-from mmtx.interop.family import Config, Family
+from mmtx.interop.interface import Named
+from mmtx.interop.program import Program
+from mmtx.interop.program_formats import ProgramFormat
 from mmtx.learner import Learner
 
-
-class Program(nn.Module):
-    """The family's inputs to its outputs, both positional."""
-
-    def __init__(self, learner: Learner, family: Family, config: Config, names: list[str]) -> None:
-        super().__init__()
-        self.learner, self.family, self.config, self.names = learner, family, config, names
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        named: dict[str, Any] = dict(zip(self.names, inputs, strict=True))
-        return tuple(self.family.forward(self.learner, self.config, **named).values())
+TOLERANCE = 1e-4
+"""By which outputs may differ in float32, as a share of their value where that is above 1."""
 
 
-def write_program(learner: Learner, file: Path, kind: str) -> None:
-    """Writes a program for unpadded inputs, with a dynamic batch size and dynamic lengths of texts.
+def write_program(
+    program: Program, learner: Learner, form: ProgramFormat, file: Path, cases: Iterable[tuple[Named, Named]]
+) -> float:
+    """Writes a program, and beside it ``FILE.json``, its description; gives the greatest difference from the learner.
 
     Args:
-        learner: of a public family.
+        program: as it was recorded.
+        learner: that it was recorded from.
+        form: of the file.
         file: its path.
-        kind: ``torch_export`` or ``onnx``.
+        cases: inputs, and the outputs of the learner for them.
 
     Raises:
-        UserError: it is of no public family, or what ONNX needs is not installed.
+        UserError: the program gives other numbers.
     """
-    if kind == "onnx":
-        _require_onnx()
-    family, config = family_of(learner)
-    reserved = [name for name in learner.model.names if iskeyword(name)]
-    if reserved:  # in the Python of torch.export, modules are attributes
-        raise UserError(f"--format {kind}: torch.export cannot write a set with the name '{reserved[0]}'")
-    example = family.example(config)
-    program = Program(learner.eval(), family, config, list(example)).eval()
-    batch = torch.export.Dim("batch", min=1, max=4096)
-    shapes = (tuple({0: batch, **_open_length(value)} for value in example.values()),)
-    with torch.no_grad():  # with gradients, attention would be exported as other operations
-        exported = torch.export.export(program, tuple(example.values()), dynamic_shapes=shapes)
-        if kind == "torch_export":
-            torch.export.save(exported, file)
-            return
-        outputs = list(family.forward(learner, config, **example))
-        made = torch.onnx.export(exported, input_names=list(example), output_names=outputs, dynamo=True, verbose=False)
-    assert made is not None
-    made.save(str(file))
+    described = description(program, learner)
+    form.save(program, described, file)
+    run, greatest = form.open(file), 0.0
+    for inputs, expected in cases:
+        actual = run([inputs[port.name] for port in program.inputs])
+        for (name, value), other in zip(expected.items(), actual, strict=True):
+            difference = _difference(value, other)
+            if not difference <= TOLERANCE:
+                problem = f"differs by {difference:.2g} from that of the run, and may by {TOLERANCE:g}"
+                raise UserError(f"the program would compute something else: '{name}' {problem}; nothing is written")
+            greatest = max(greatest, difference)
+    file.with_name(f"{file.name}.json").write_text(json.dumps(described, indent=1) + "\n", encoding="utf-8")
+    return greatest
 
 
-def _open_length(value: Tensor) -> dict[int, Any]:
-    """Dynamic lengths of texts."""
-    return {} if value.is_floating_point() else {1: torch.export.Dim.DYNAMIC}
+def description(program: Program, learner: Learner) -> dict[str, Any]:
+    """What a user of the program has to know, as plain values: inputs and outputs in their order; the largest sizes;
+    the rate of waveforms; names of classes."""
+    specs = learner.specs
+    own: Mapping[str, Any] = {
+        "largest": program.largest,
+        "sample_rate_hz": {name: spec.sample_rate_hz for name, spec in specs.items() if spec.sample_rate_hz},
+        "classes": {name: spec.class_names for name, spec in specs.items() if spec.class_names},
+    }
+    ports = {"inputs": [asdict(port) for port in program.inputs], "outputs": [asdict(port) for port in program.outputs]}
+    return {"mmtx": version("mmtx"), **ports, **{key: value for key, value in own.items() if value}}
 
 
-def _require_onnx() -> None:
-    missing = [package for package in ("onnx", "onnxscript") if find_spec(package) is None]
-    if missing:
-        raise UserError(f"--format onnx needs {' and '.join(missing)}: pip install 'mmtx[onnx]'")
+def _difference(expected: Tensor, actual: Tensor) -> float:
+    """The greatest of an output, as a share of its value where that is above 1; infinite if shapes differ."""
+    if expected.shape != actual.shape:
+        return float("inf")
+    one, other = expected.to(torch.double), actual.to(torch.double)
+    apart = ((one - other).abs() / one.abs().clamp(min=1)).masked_fill(one == other, 0.0)
+    return float(apart.max()) if apart.numel() else 0.0

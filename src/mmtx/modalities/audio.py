@@ -83,7 +83,7 @@ class Audio(Tokenizer):
         return Tokens(
             content=content,
             coordinates=coordinates,
-            time=coordinates.new_zeros(1, len(coordinates)),
+            time=coordinates.new_zeros(1, coordinates.shape[0]),
             lengths=self.stem.num_tokens(num_frames),
             num_items=1,
             full=full and foreseen,

@@ -102,7 +102,7 @@ class Image(Tokenizer):
         rows, columns = torch.arange(self.rows, device=device), torch.arange(self.columns, device=device)
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2).repeat(steps, 1)
         coordinates = torch.cat([coordinates.new_zeros(self.num_summaries + self.num_registers, 2), coordinates])
-        time = coordinates.new_zeros(1, len(coordinates))
+        time = coordinates.new_zeros(1, coordinates.shape[0])
         if self.is_ragged:
             time = given_times(fields, steps, device).repeat_interleave(self.rows * self.columns, dim=1)
         return Tokens(

@@ -6,6 +6,7 @@ Axes: B clips, S samples, T frames, F frequencies, M mel bins.
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -73,10 +74,10 @@ class LogMel(nn.Module):
         """The spectrograms; samples behind the end of a clip are not read, and frames behind it are 0."""
         device = waveform.device
         self._window, self._filters = self._window.to(device), self._filters.to(device)
-        chunk = len(waveform)
-        if device.type == "cpu":
-            chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
         with torch.autocast(device.type, enabled=False):
+            if device.type != "cpu" or torch.compiler.is_exporting():
+                return self._transform(waveform.float(), lengths)
+            chunk = max(1, SAMPLES_AT_ONCE // waveform.shape[1])
             parts = [
                 self._transform(clips.float(), ends)
                 for clips, ends in zip(waveform.split(chunk), lengths.split(chunk), strict=True)
@@ -86,11 +87,7 @@ class LogMel(nn.Module):
     def _transform(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
         num_frames = max(1, waveform.shape[1] // self.hop_length)
         mirrored = mirror_ends(waveform, lengths, self.n_fft // 2)
-        transform = torch.stft(
-            mirrored, self.n_fft, self.hop_length, window=self._window, center=False, return_complex=True
-        )[..., :num_frames]
-        power = transform.real.square() + transform.imag.square()
-        mel = (self._filters @ power).clamp_(min=1e-10).log10_().transpose(1, 2)
+        mel = (self._filters @ self._power(mirrored)[..., :num_frames]).clamp_(min=1e-10).log10_().transpose(1, 2)
         beyond = torch.arange(num_frames, device=mel.device)[:, None] >= self.num_frames(lengths)[:, None, None]
         if self.dynamic_range is not None:
             loudest = mel.masked_fill(beyond, -math.inf).amax((1, 2), keepdim=True)
@@ -99,6 +96,25 @@ class LogMel(nn.Module):
             count = self.num_frames(lengths).clamp(min=1)[:, None, None]
             mel = mel - mel.masked_fill(beyond, 0.0).sum(1, keepdim=True) / count
         return mel.sub_(self.mean).div_(self.std).masked_fill_(beyond, 0.0)
+
+    def _power(self, waveform: Float[Tensor, "B S"]) -> Float[Tensor, "B F T"]:
+        """Squared magnitudes of the short-time Fourier transform, in an exported program by its definition: the fast
+        one of ONNX runtimes is further from this than quiet frequencies are from 0."""
+        if torch.compiler.is_exporting():
+            waves = fourier_waves(self.n_fft) * self._window
+            parts = F.conv1d(waveform[:, None], waves[:, None], stride=self.hop_length).chunk(2, dim=1)
+            return parts[0].square() + parts[1].square()
+        transform = torch.stft(
+            waveform, self.n_fft, self.hop_length, window=self._window, center=False, return_complex=True
+        )
+        return transform.real.square() + transform.imag.square()
+
+
+def fourier_waves(n_fft: int) -> Float[Tensor, "F2 n_fft"]:
+    """Cosines of all frequencies up to half the sample rate, then sines; computed in float64."""
+    turns = torch.arange(n_fft // 2 + 1)[:, None] * torch.arange(n_fft) % n_fft
+    angle = turns.double() * (2 * math.pi / n_fft)
+    return torch.cat([angle.cos(), angle.sin()]).float()
 
 
 def mirror_ends(

@@ -49,14 +49,15 @@ class Patches(Stem):
         self.projection = nn.Linear(frames * mels, dim)
 
     def extent(self, num_frames: int) -> tuple[int, ...]:
-        slices = -(-num_frames // self.frames)
+        slices = (num_frames + self.frames - 1) // self.frames  # of numbers above 0, which ONNX divides as Python does
         return (slices,) if self.bands == 1 else (slices, self.bands)
 
     def num_tokens(self, num_frames: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         return (num_frames + self.frames - 1) // self.frames * self.bands
 
     def forward(self, frames: Float[Tensor, "B T M"], num_frames: Int[Tensor, " B"]) -> Float[Tensor, "B n D"]:
-        frames = F.pad(frames, (0, 0, 0, -frames.shape[1] % self.frames))
+        whole = self.extent(frames.shape[1])[0] * self.frames
+        frames = F.pad(frames, (0, 0, 0, whole - frames.shape[1]))
         cut = frames.unflatten(2, (self.bands, self.mels)).unflatten(1, (-1, self.frames))  # B n frames bands mels
         return self.projection(cut.transpose(2, 3).flatten(3).flatten(1, 2))
 

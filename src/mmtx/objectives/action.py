@@ -15,6 +15,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.steps import first_steps
 from mmtx.tokens import HiddenStates
 
 ROUNDING = 1e-5
@@ -140,6 +141,13 @@ class Action(Objective):
             for name, rows in values.items()
         }
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """For every step of `read`, ``logits`` and ``probabilities`` of the classes, or ``actions``, the vectors."""
+        predicted = self.predict(model(batch)).float()
+        if not self.is_discrete:
+            return {"actions": predicted}
+        return {"logits": predicted, "probabilities": predicted.softmax(-1)}
+
     def _named(self, actions: Shaped[Tensor, "B steps ..."]) -> list[list[Any]]:
         """Of each sample and step, the name of the class, or the vector."""
         rows: list[list[Any]] = actions.tolist()
@@ -148,10 +156,9 @@ class Action(Objective):
     def _name(self, index: int) -> str:
         return self.names[index] if self.names else str(index)
 
-    def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
-        """Scores of the classes, or the vectors, of the first steps of each sample."""
-        hidden = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
-        steps = F.pad(hidden, (0, 0, 0, num_steps - hidden.shape[1]))  # a negative padding cuts
+    def predict(self, states: HiddenStates, num_steps: int | None = None) -> Float[Tensor, "B steps size"]:
+        """Scores of the classes, or the vectors, of the first steps of each sample, or of all that it has."""
+        steps = first_steps(states.tokens(self.read), self.tokens_per_step, num_steps)
         out = self.head(self.dropout(steps))
         return out.tanh() if self.squash and not self.is_discrete else out
 

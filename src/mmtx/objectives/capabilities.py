@@ -69,6 +69,21 @@ class Predicts(Protocol):
 
 
 @runtime_checkable
+class Exports(Protocol):
+    """Computes what a program of its run gives (``mmtx export --format onnx``)."""
+
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> Mapping[str, Tensor]:
+        """``{name: tensor}``, with an axis of samples first. What is computed is recorded once, and repeated for other
+        values, lengths and numbers of samples: no value is read on the host, and a size is ``x.shape[1]``, as
+        ``len(x)`` and ``int(...)`` would make it a number.
+
+        Args:
+            model: in eval mode.
+            batch: the names of the set alone: nothing that is to be predicted, unless the set has it.
+        """
+
+
+@runtime_checkable
 class Writes(Protocol):
     """Writes a text for every sample, from the rest of it.
 

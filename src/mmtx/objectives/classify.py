@@ -134,6 +134,11 @@ class Classify(Objective):
             **dict(zip(self._probabilities, probabilities, strict=True)),
         }
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """Of each sample, ``logits`` and ``probabilities`` of the classes, ``(B, classes)``."""
+        logits = self.logits(model, batch).float()
+        return {"logits": logits, "probabilities": self.target.probabilities(logits)}
+
     @property
     def _probabilities(self) -> list[str]:
         return [f"probability/{name}" for name in self.names]

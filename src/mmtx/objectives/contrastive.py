@@ -144,6 +144,10 @@ class Contrastive(Objective):
             columns["truth"] = where(batch.present(self.label).tolist(), names)
         return columns
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``vector.NAME`` of each of the two names, ``(B, size)``, of length 1; the cosine of two is their product."""
+        return {f"vector.{name}": self.vectors(model, batch, name) for name in self.pair}
+
     def similarities(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, "B B"]:
         """Cosines of each sample's first (rows) with each sample's second (columns)."""
         one, other = (self.vectors(model, batch, name) for name in self.pair)

@@ -108,6 +108,12 @@ class CTC(Objective):
         accepted = accepted_texts(batch, self.text, None, self.vocabulary)
         return {"predicted": self.write(model, batch), "truth": [each[0] if each else None for each in accepted]}
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``log_probabilities`` of ids and blank, which is the last, at every token, ``(B, n, ids + 1)``; and
+        ``length``, ``(B,)``, how many tokens each sample has."""
+        scores, lengths = self.scores(model, batch)
+        return {"log_probabilities": scores.log_softmax(-1), "length": lengths}
+
     @torch.inference_mode()
     def write(self, model: MultimodalTransformer, batch: Batch) -> list[str]:
         """The text of each sample, greedily: the best id of each token, repetitions joined, blanks left out."""

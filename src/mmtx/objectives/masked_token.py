@@ -128,6 +128,10 @@ class MaskedToken(Objective):
         columns = {"predicted": [each for each, _ in both], "truth": [each for _, each in both]}
         return columns | id_scores(rows, chosen)
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of every id at every id of the text, ``(B, n, ids)``; those to be predicted are given as masks."""
+        return {"logits": self.logits(model, model(batch).tokens(self.text)).float()}
+
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of every id at every token."""
         return F.linear(self._transformed(hidden), self.tied_vectors(model)) + self.bias

@@ -135,6 +135,10 @@ class NextToken(Objective):
             columns |= {"predicted": [each.predicted for each in examples], "truth": truth}
         return columns
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of the id that follows each id of the text, ``(B, n, ids)``."""
+        return {"logits": self.head.logits(model, model(batch).tokens(self.text)).float()}
+
     def generate(
         self,
         model: MultimodalTransformer,

@@ -21,6 +21,7 @@ from mmtx.objectives.pooling import Pool
 from mmtx.objectives.scatter import draw_scatter
 from mmtx.objectives.slices import Slices
 from mmtx.objectives.standard_scale import StandardScale
+from mmtx.objectives.steps import first_steps
 from mmtx.tokens import HiddenStates
 
 LOSSES: dict[str, Callable[..., Tensor]] = {
@@ -117,6 +118,12 @@ class Regression(Objective):
             "truth": self._plain(self._true(batch), true_steps.tolist()),
         }
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``values`` in the units of the target: a number or a vector of each sample, or of each step of `read`."""
+        values = self.scale.back(self.predict(model(batch)).double()).float()
+        values = values if self.read is not None else values[:, 0]
+        return {"values": values[..., 0] if self.is_number else values}
+
     def _plain(self, values: Float[Tensor, "B steps size"], lengths: list[int]) -> list[Any]:
         """Numbers and lists as `columns` says; None for samples without any."""
         rows = (values[..., 0] if self.is_number else values).tolist()
@@ -133,13 +140,11 @@ class Regression(Objective):
         """Predicted numbers, in the units of the target; of whole samples, one step."""
         return self.scale.back(self.predict(model(batch), self._true(batch).shape[1]).double())
 
-    def predict(self, states: HiddenStates, num_steps: int) -> Float[Tensor, "B steps size"]:
-        """Predicted numbers, standardised, of the first steps of each sample."""
+    def predict(self, states: HiddenStates, num_steps: int | None = None) -> Float[Tensor, "B steps size"]:
+        """Predicted numbers, standardised, of the first steps of each sample, or of all that it has."""
         if self.read is None:
             return self.head(self.dropout(self.pool(states)))[:, None]
-        hidden = states.tokens(self.read).unflatten(1, (-1, self.tokens_per_step)).mean(2)
-        steps = F.pad(hidden, (0, 0, 0, num_steps - hidden.shape[1]))  # a negative padding cuts
-        return self.head(self.dropout(steps))
+        return self.head(self.dropout(first_steps(states.tokens(self.read), self.tokens_per_step, num_steps)))
 
     def _true(self, batch: Batch) -> Float[Tensor, "B steps size"]:
         return batch[self.target]["values"].reshape(len(batch), -1, self.size)

@@ -134,6 +134,10 @@ class Seq2Seq(Objective):
         columns: dict[str, list[Any]] = {"predicted": self.write(model, batch), "truth": truth, "accepted": accepted}
         return {name: columns[name] for name in self.columns}
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of the id that follows each id of the text, ``(B, n, ids)``, given the rest of the set."""
+        return {"logits": self.head.logits(model, model(batch).tokens(self.text)).float()}
+
     def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
         """As `show_examples`, and beneath an encoded sound, where each id of the text attends to it."""
         return show_examples(model, batch, examples, stem, cross_attention_below(model, self.head, batch))

@@ -11,7 +11,6 @@ from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
-from mmtx.interop.graph_export import write_program
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
@@ -21,6 +20,7 @@ from mmtx.run.checkpoint_content import described, load, read_checkpoint, weight
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.directory import RunDirectory, is_run, newest_checkpoint
 from mmtx.run.model_folder import write_model_folder
+from mmtx.run.program_export import batches_of, export_program
 from mmtx.run.provenance import describe
 
 
@@ -99,16 +99,19 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
         write_safetensors(state, file)
 
 
-def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> None:
-    """Writes a program, see `mmtx.interop.graph_export`."""
+def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> str:
+    """Writes a program, and gives a line about it, see `export_program`. That of a run or checkpoint is compared with
+    it on its data."""
+    learner = _merged(run)
+    batches = batches_of(run) if not isinstance(run, Learner) and learner.origin is None else []
     with atomic_file(_file(path)) as file:
-        write_program(_merged(run), file, kind)
+        return export_program(learner, file, kind, batches)
 
 
 DESCRIBED = ("config", "specs", "fitted", "fingerprint", "origin", "samples_per_step", "step", "metrics", "record")
 """What a model folder has of what a checkpoint holds beside the state."""
 
-FORMATS: dict[str, Callable[[Path | str, Path | str], None]] = {
+FORMATS: dict[str, Callable[[Path | str, Path | str], str | None]] = {
     "hf": to_pretrained,
     "mmtx": to_model_folder,
     "safetensors": to_safetensors,
@@ -117,8 +120,8 @@ FORMATS: dict[str, Callable[[Path | str, Path | str], None]] = {
 }
 
 
-def export(run: Path | str, path: Path | str, form: str, license: str | None = None) -> None:
-    """Writes a run in one of `FORMATS`, and its model card beside it.
+def export(run: Path | str, path: Path | str, form: str, license: str | None = None) -> str | None:
+    """Writes a run in one of `FORMATS`, and its model card beside it. Gives a line about it, if there is one to give.
 
     Args:
         run: run directory, checkpoint, model folder, or an address on a hub.
@@ -126,8 +129,9 @@ def export(run: Path | str, path: Path | str, form: str, license: str | None = N
         form: the format.
         license: of the weights, by its name on the hub.
     """
-    FORMATS[form](run, path)
+    about = FORMATS[form](run, path)
     write_card(run, path, form, license)
+    return about
 
 
 def shape_of(learner: Learner) -> list[str]:
