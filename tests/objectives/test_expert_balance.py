@@ -83,6 +83,13 @@ def test_losses_are_those_of_transformers() -> None:
     assert metrics.keys() - {"loss"} == objective(whole).directions.keys()
 
 
+def test_it_runs_the_model_where_no_other_objective_has() -> None:
+    whole, batch = model({"text": text()}, backbone(mlp=experts())), text_batch(LENGTHS)
+    with whole.sharing():
+        alone = objective(whole)(whole, batch)
+    torch.testing.assert_close(alone.vector(), scored(whole, batch)[0].vector())
+
+
 def test_metrics_are_of_all_batches_together() -> None:
     whole, batch = model({"text": text()}, backbone(mlp=experts())), text_batch(LENGTHS)
     together = objective(whole).metrics(scored(whole, batch)[0])
