@@ -28,6 +28,7 @@ NAMES = (
     "packing",
     "trajectories",
     "windows",
+    "experts",
     "sweeps",
     "checkpoints",
 )

@@ -24,11 +24,13 @@ from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention
 from mmtx.nn.backbone import Backbone
+from mmtx.nn.experts import Experts
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
 from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.nn.routers import SigmoidRouter, SoftmaxRouter
 from mmtx.objectives.action import Action
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -154,6 +156,18 @@ KINDS = {"G": LayerKind(), "L": LayerKind(window=True)}
 def mlp(**changes: Any) -> Any:
     keys: dict[str, Any] = {"activation": nn.GELU(), "expansion": 2.0, "multiple_of": 8, "gated": False, "bias": True}
     return partial(MLP, **{**keys, **changes})
+
+
+def router(**changes: Any) -> Any:
+    """Softmax of the best two, which sum to 1."""
+    keys: dict[str, Any] = {"top_k": 2, "normalise": True, "scale": 1.0, "num_groups": 1, "top_groups": 1}
+    return partial(SigmoidRouter if "bias_rate" in changes else SoftmaxRouter, **{**keys, **changes})
+
+
+def experts(**changes: Any) -> Any:
+    """Four, each as `mlp`."""
+    keys: dict[str, Any] = {"num_experts": 4, "router": router(), "shared_expansion": None}
+    return partial(Experts, **{**mlp().keywords, **keys, **changes})
 
 
 def backbone(*, seed: int = 0, **changes: Any) -> Backbone:

@@ -28,7 +28,7 @@ TWENTY_STEPS = [
 
 DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
-    **dict.fromkeys(("parallel_text", "g2p"), ["modality=[source,target]", "objective=[seq2seq]"]),
+    **dict.fromkeys(("parallel_text", "g2p", "ciphers"), ["modality=[source,target]", "objective=[seq2seq]"]),
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
     **dict.fromkeys(
         ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
@@ -61,6 +61,7 @@ NEEDS = {
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
         "regression": ["modality=[measurements]"],
+        "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
     },
     "modality": {
         "image": ["objective=[classify]"],

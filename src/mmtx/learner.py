@@ -5,7 +5,7 @@ from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.modalities.capabilities import Augments
@@ -29,6 +29,7 @@ class Learner(nn.Module):
         config: of a loaded learner, the config it was made from.
         origin: of one from a public family: ``{"family": its name, "config": its config.json, "rest": weights of the
             family without a counterpart here, "made": weights here without one in the family}``.
+        statistics: those of layers in the newest call, see `MultimodalTransformer.statistics`, without gradients.
     """
 
     config: Mapping[str, Any] | None = None
@@ -39,12 +40,14 @@ class Learner(nn.Module):
     ) -> None:
         super().__init__()
         self._reference: tuple[MultimodalTransformer, ...] = ()
+        self.statistics: Mapping[str, Tensor] = {}
         self.model, self.objectives, self.specs = model, nn.ModuleDict(objectives), dict(specs)
 
     @property
     def counting(self) -> list[Objective]:
-        """The objectives that use statistics of layers."""
-        return [self.objective(name) for name in self.objectives if self.objective(name).uses_statistics]
+        """The objectives whose loss depends on statistics of layers; one of weight 0 has none."""
+        objectives = map(self.objective, self.objectives)
+        return [each for each in objectives if each.uses_statistics and each.weight > 0]
 
     @property
     def uses_reference(self) -> bool:
@@ -76,7 +79,9 @@ class Learner(nn.Module):
         prepared = self.prepare(batch) if isinstance(batch, Batch) else batch
         names = sorted(prepared, key=lambda name: self.objective(name).uses_statistics)
         with self.model.sharing():
-            return {name: self.objective(name)(self.model, prepared[name]) for name in names}
+            scores = {name: self.objective(name)(self.model, prepared[name]) for name in names}
+            self.statistics = {name: value.detach() for name, value in self.model.statistics.items()}
+        return scores
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:

@@ -178,6 +178,14 @@ class MultimodalTransformer(nn.Module):
         ``name/encoder.3`` of the encoder's. With gradients. Empty where no layer counts, and outside `sharing`."""
         return self._statistics
 
+    @property
+    def feed_forwards(self) -> dict[str, nn.Module]:
+        """The feed-forward half of each layer, by the layer as `statistics` name it: ``3``, ``encoder.3``."""
+        encoded = (
+            {} if self.encoder is None else {f"encoder.{i}": mlp for i, mlp in enumerate(self.encoder.feed_forwards)}
+        )
+        return {str(i): mlp for i, mlp in enumerate(self.backbone.feed_forwards)} | encoded
+
     @contextmanager
     def sharing(self) -> Iterator[None]:
         """Within, the hidden states of a batch are computed once, however many objectives use them; sets of only some

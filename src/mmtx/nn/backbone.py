@@ -16,9 +16,10 @@ from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block
 from mmtx.nn.cache import Cache
 from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
+from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
-from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_mixer, windows_of
+from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_feed_forward, made_mixer, windows_of
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions, Rotary
@@ -102,7 +103,9 @@ class Backbone(nn.Module):
                 dim,
                 mixer=made_mixer(kinds[letter].mixer or attention, dim, num_heads, key),
                 cross_attention=made_cross_attention(attention, dim, num_heads) if cross_attention else None,
-                mlp=(kinds[letter].mlp or mlp)(dim),
+                mlp=made_feed_forward(
+                    kinds[letter].mlp or mlp, dim, f"kinds.{letter}.mlp" if kinds[letter].mlp else "mlp"
+                ),
                 norm=norm,
                 norm_first=norm_first,
                 dropout=dropout,
@@ -161,7 +164,7 @@ class Backbone(nn.Module):
 
     def _pass(self, run: Pass, arguments: tuple[Any, ...]) -> tuple[Tensor, Mapping[str, Tensor]]:
         learns = self.training and torch.is_grad_enabled()
-        if self.is_compiled and learns and can_record(arguments[0].device):
+        if self.is_compiled and learns and can_record(arguments[0].device) and not self._waits(arguments[0].device):
             self._modules_within = self._modules_within or [*self.modules()]  # a search takes as long as a pass
             return self._recorded(run, arguments, self._modules_within)
         return run(*arguments)
@@ -175,6 +178,11 @@ class Backbone(nn.Module):
     def mixers(self) -> dict[str, Mixer]:
         """A mixer of each kind of layer, by the key that made it."""
         return {key: block.mixes for key, block in zip(self.mixer_keys, self._layers, strict=True)}
+
+    @property
+    def feed_forwards(self) -> list[nn.Module]:
+        """The feed-forward half of each layer."""
+        return [layer.mlp for layer in self._layers]
 
     @property
     def needs_time_order(self) -> bool:
@@ -275,6 +283,10 @@ class Backbone(nn.Module):
         if self.cross_attention:
             attends.setdefault("attention", self._layers[0].cross_attention)
         return {key: m.dropout for key, m in attends.items() if isinstance(m, Attention) and m.dropout}
+
+    def _waits(self, device: torch.device) -> bool:
+        dtype = self._dtype(device)
+        return any(isinstance(half, FeedForward) and half.waits(device, dtype) for half in self.feed_forwards)
 
     def _dtype(self, device: torch.device) -> torch.dtype:
         """Of queries, keys and values."""

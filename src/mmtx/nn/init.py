@@ -4,7 +4,7 @@ import math
 
 from torch import nn
 
-from mmtx.nn.roles import LOOKED_UP, MULTIPLYING, known_roles, residual_writers
+from mmtx.nn.roles import LOOKED_UP, MULTIPLYING, is_stacked, known_roles, residual_writers
 
 STANDARD_WIDTH = 768
 """The width at which GPT-2, BERT and ViT chose a standard deviation of 0.02."""
@@ -30,7 +30,8 @@ def initialise(module: nn.Module, *, std: float, residual_outputs: int = 1) -> N
             nn.init.normal_(parameter, std=std)
         elif role in MULTIPLYING:
             is_transposed = getattr(module.get_submodule(path), "transposed", False)  # of a convolution: inputs first
-            fan_in = (parameter[:, 0] if is_transposed else parameter[0]).numel()
+            one = parameter[0] if is_stacked(parameter, role) else parameter
+            fan_in = (one[:, 0] if is_transposed else one[0]).numel()
             scaled = std * math.sqrt(STANDARD_WIDTH / fan_in)
             nn.init.normal_(parameter, std=scaled / math.sqrt(residual_outputs) if name in writers else scaled)
         elif role == "bias":

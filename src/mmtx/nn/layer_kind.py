@@ -62,6 +62,14 @@ def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key:
     return mixer
 
 
+def made_feed_forward(make: Callable[[int], nn.Module], dim: int, key: str) -> nn.Module:
+    """The feed-forward half of a layer, whose class stands under a key."""
+    try:
+        return make(dim)
+    except InvalidValue as error:
+        raise error.under(key) from None
+
+
 def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads: int) -> Attention:
     """What attends to the memory of a layer."""
     attention = make(dim, num_heads)

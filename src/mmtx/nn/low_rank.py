@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mmtx.errors import InvalidValue, check_at_least
+from mmtx.nn.linear_by_group import LinearByGroup
+
+LINEAR = (nn.Linear, LinearByGroup)
 
 
 class LoRA:
@@ -29,36 +32,37 @@ class LoRA:
         Raises:
             InvalidValue: a pattern matches no linear map.
         """
-        linears = {name: child for name, child in module.named_modules() if isinstance(child, nn.Linear)}
+        linears = {name: child for name, child in module.named_modules() if isinstance(child, LINEAR)}
         for pattern in self.targets:
             if not any(fnmatchcase(name, pattern) for name in linears):
                 raise InvalidValue("targets", pattern, "matches no linear map")
         for name, linear in linears.items():
             if any(fnmatchcase(name, pattern) for pattern in self.targets):
-                update = LowRank(linear.out_features, linear.in_features, self.rank, self.alpha / self.rank)
+                update = LowRank(linear.weight.shape, self.rank, self.alpha / self.rank)
                 linear.weight.requires_grad_(False)
                 parametrize.register_parametrization(linear, "weight", update)
 
 
 class LowRank(nn.Module):
-    """A weight plus the product of two small ones."""
+    """A weight plus the product of two small ones; of experts, two for each."""
 
     roles = {"down": "update", "up": "update"}
 
-    def __init__(self, out_features: int, in_features: int, rank: int, scale: float) -> None:
+    def __init__(self, shape: torch.Size, rank: int, scale: float) -> None:
         super().__init__()
+        *groups, out_features, in_features = shape
         self.scale = scale
-        self.down = nn.Parameter(torch.randn(rank, in_features) * in_features**-0.5)
-        self.up = nn.Parameter(torch.zeros(out_features, rank))
+        self.down = nn.Parameter(torch.randn(*groups, rank, in_features) * in_features**-0.5)
+        self.up = nn.Parameter(torch.zeros(*groups, out_features, rank))
 
-    def forward(self, weight: Float[Tensor, "out in"]) -> Float[Tensor, "out in"]:
+    def forward(self, weight: Float[Tensor, "*E out in"]) -> Float[Tensor, "*E out in"]:
         return weight + self.scale * (self.up @ self.down)
 
 
 def merge_updates(module: nn.Module) -> None:
     """Adds every update to its weight, in place."""
     for child in module.modules():
-        if isinstance(child, nn.Linear) and parametrize.is_parametrized(child, "weight"):
+        if isinstance(child, LINEAR) and parametrize.is_parametrized(child, "weight"):
             parametrize.remove_parametrizations(child, "weight", leave_parametrized=True)
 
 

@@ -23,7 +23,7 @@ class MLP(nn.Module):
         self, dim: int, *, activation: nn.Module, expansion: float, multiple_of: int, gated: bool, bias: bool
     ) -> None:
         super().__init__()
-        hidden = multiple_of * max(1, round(dim * expansion / multiple_of))
+        hidden = hidden_width(dim, expansion, multiple_of)
         self.gated = gated
         self.up = nn.Linear(dim, 2 * hidden if gated else hidden, bias=bias)
         self.stored_together = {"up.weight": {"gate": hidden, "value": hidden}} if gated else {}
@@ -36,6 +36,11 @@ class MLP(nn.Module):
             gate, value = hidden.chunk(2, dim=-1)
             return self.down(self.activation(gate) * value)
         return self.down(self.activation(hidden))
+
+
+def hidden_width(dim: int, expansion: float, multiple_of: int) -> int:
+    """The multiple that is next to ``dim * expansion``."""
+    return multiple_of * max(1, round(dim * expansion / multiple_of))
 
 
 class SquaredReLU(nn.Module):

@@ -1,18 +1,18 @@
 """What each parameter is for. Its initial values, weight decay, learning rate and optimiser follow from that."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar, cast, get_args
 
-from torch import nn
+from torch import Tensor, nn
 
 from mmtx.errors import UserError
 
 Role = Literal["matrix", "filter", "input", "head", "embedding", "position", "token", "gain", "bias", "state", "update"]
-"""matrix: of a linear map within the model
+"""matrix: of a linear map within the model; with three axes, of one for each index of the first
 filter: of a convolution
 input: of the linear map, or the convolution, that data enter by; its fan-in is theirs, whatever the width
-head: of the linear map that a prediction is read from
+head: of the linear map that a prediction, or the choice of an expert, is read from
 embedding: a vector for each id, or for each name
 position: the same for each place, moment or distance
 token: a vector in the set that no data gives
@@ -87,9 +87,23 @@ def known_roles(module: nn.Module) -> dict[str, str]:
 def rows_of(module: nn.Module) -> dict[str, Rows]:
     """Of every parameter that is several matrices, one below the other, the rows of each.
 
-    A module gives them as ``stored_together = {name: {"query": rows, ...}}``.
+    A module gives them as ``stored_together = {name: {"query": rows, ...}}``. In a matrix of three axes these are
+    stored together at each index of the first, so that their names begin with it: ``3.gate``.
     """
-    return _declared(module, _own_rows)
+    declared, roles = _declared(module, _own_rows), known_roles(module)
+    stacked = {name: p for name, p in module.named_parameters() if is_stacked(p, roles.get(name))}
+    return declared | {name: _rows_by_index(p.shape, declared.get(name)) for name, p in stacked.items()}
+
+
+def is_stacked(parameter: Tensor, role: str | None) -> bool:
+    """Whether it is a matrix for each index of its first axis."""
+    return role == "matrix" and parameter.dim() == 3
+
+
+def _rows_by_index(shape: Sequence[int], rows: Rows | None) -> Rows:
+    if rows is None:
+        return {f"{index}": shape[1] for index in range(shape[0])}
+    return {f"{index}.{name}": count for index in range(shape[0]) for name, count in rows.items()}
 
 
 def residual_writers(module: nn.Module) -> set[str]:

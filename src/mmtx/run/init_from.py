@@ -17,6 +17,7 @@ from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
+from mmtx.nn.linear_by_group import LinearByGroup
 from mmtx.nn.low_rank import merge_updates
 from mmtx.nn.positions import Learned
 from mmtx.run.checkpoint_content import load
@@ -40,6 +41,7 @@ class Report:
         matched: taken as they are.
         by_name: rows taken by the names of classes that both know, and how many of all.
         resampled: tables of positions, made longer or shorter.
+        upcycled: of a dense feed-forward, taken for each expert (Komatsuzaki et al. 2022, arXiv 2212.05055).
         new: of this run alone.
         left: of the other alone.
         set_otherwise: keys by which the other computes with its weights, or prepares its inputs, in another way.
@@ -49,13 +51,14 @@ class Report:
     matched: list[str] = field(default_factory=list)
     by_name: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
+    upcycled: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     set_otherwise: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"init_from={self.place}: {len(self.matched)} weights matched"]
-        for what in ("by_name", "resampled", "new", "left", "set_otherwise"):
+        for what in ("by_name", "resampled", "upcycled", "new", "left", "set_otherwise"):
             names = getattr(self, what)
             lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
         return "\n".join(lines)
@@ -85,6 +88,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
     theirs = {key: value for key, value in other.state_dict().items() if key not in made}
     ours, report = learner.state_dict(), Report(place)
     codes, their_codes, taken = _coded(learner), _coded(other), set()
+    of_experts = _of_experts(learner)
     for key, value in ours.items():
         own = key.replace(UPDATED, ".weight")
         name = _counterpart(own, value, theirs, is_coded=own in codes)
@@ -98,6 +102,9 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
         elif name is not None and rows is None and theirs[name].shape == value.shape:
             value.copy_(theirs[name])
             report.matched.append(key)
+        elif name is not None and own in of_experts and theirs[name].shape == value.shape[1:]:
+            value.copy_(theirs[name].expand_as(value))
+            report.upcycled.append(key)
         elif name is not None and _is_table(key) and theirs[name].shape[1] == value.shape[1]:
             value.copy_(_resampled(theirs[name], _extent(other, key), _extent(learner, key)))
             report.resampled.append(key)
@@ -110,18 +117,23 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
     report.left.extend(key for key in theirs if key not in taken)
     if config is not None and other.config is not None:
         report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
-    if not any(key.startswith("model.backbone.blocks.") for key in report.matched):
-        have, want = other.model.backbone, learner.model.backbone
-        problem = (
-            f"has a backbone of width {have.dim} and {len(have.blocks)} layers, of which nothing fits "
-            f"backbone.dim={want.dim} and backbone.num_layers={len(want.blocks)}"
-        )
-        raise InvalidValue("init_from", place, problem)
+    _check_any_fits(report, learner, other)
     return report
 
 
 def _other(place: str, plugins: list[str]) -> Learner:
     return load(place, plugins) if is_run(place) else from_pretrained(place)
+
+
+def _check_any_fits(report: Report, learner: Learner, other: Learner) -> None:
+    if any(key.startswith("model.backbone.blocks.") for key in report.matched):
+        return
+    have, want = other.model.backbone, learner.model.backbone
+    problem = (
+        f"has a backbone of width {have.dim} and {len(have.blocks)} layers, of which nothing fits "
+        f"backbone.dim={want.dim} and backbone.num_layers={len(want.blocks)}"
+    )
+    raise InvalidValue("init_from", report.place, problem)
 
 
 def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
@@ -170,6 +182,12 @@ def _coded(learner: Learner) -> dict[str, str]:
         for key, of in learner.objective(name).coded.items()
     }
     return {**tokenizers, **objectives}
+
+
+def _of_experts(learner: Learner) -> set[str]:
+    """The weights that have one for each expert in the place of a dense feed-forward's."""
+    modules = (name for name, module in learner.named_modules() if isinstance(module, LinearByGroup))
+    return {f"{name}.{key}" for name in modules for key in ("weight", "bias")}
 
 
 def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:

@@ -81,8 +81,11 @@ class Composite(Optimizer):
 def _lend(whole: nn.Parameter, parts: Sequence[nn.Parameter]) -> None:
     """Gives parts their rows of the weight, which may have moved, and of its gradient."""
     rows = [len(part) for part in parts]
-    gradients: Sequence[Tensor | None] = [None] * len(parts) if whole.grad is None else whole.grad.split(rows)
-    for part, weight, gradient in zip(parts, whole.detach().split(rows), gradients, strict=True):
+    gradient, weights = whole.grad, whole.detach().flatten(0, -2).split(rows)
+    gradients: Sequence[Tensor | None] = (
+        [None] * len(parts) if gradient is None else gradient.flatten(0, -2).split(rows)
+    )
+    for part, weight, gradient in zip(parts, weights, gradients, strict=True):
         part.data, part.grad = weight, gradient
 
 

@@ -18,7 +18,8 @@ def known_sums(
     learner: Learner, prepared: Sequence[Mapping[str, Batch]], *, seed: Callable[[], None], gather: Gather | None
 ) -> Iterator[None]:
     """Within, `Objective.sum_over_step` gives sums over the whole step. Costs a forward pass of every micro-batch, and
-    on several ranks a wait for the device, where an objective uses statistics; elsewhere nothing.
+    on several ranks a wait for the device, where an objective uses statistics; elsewhere, and where a step is one
+    micro-batch, whose own sums are those of the step, nothing.
 
     Args:
         learner: whose objectives may use statistics.
@@ -26,7 +27,7 @@ def known_sums(
         seed: seeds all generators for the step; called before both passes, so that they draw the same numbers.
         gather: over ranks; None: there is one. All ranks have to call this.
     """
-    if not learner.counting:
+    if not learner.counting or (gather is None and len(prepared) == 1):
         yield
         return
     sums = [StepSums() for _ in learner.counting]

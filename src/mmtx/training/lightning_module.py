@@ -18,6 +18,7 @@ from mmtx.evaluate import Evaluation
 from mmtx.learner import Learner
 from mmtx.training.copied_ahead import CopiedAhead, SideStream
 from mmtx.training.first_pass import known_sums
+from mmtx.training.followed_layers import FollowedLayers
 from mmtx.training.gradient_clipping import clip, grad_norm
 from mmtx.training.guarded_step import guarded, is_guarded
 from mmtx.training.interruptible_loader import InterruptibleLoader
@@ -84,7 +85,7 @@ class MultimodalModule(JudgedModule):
         self.total_steps, self.log_every_steps = total_steps, log_every_steps
         self.accumulate, self.samples_per_step = accumulate, samples_per_step
         self.data_timeout_s, self._restore = data_timeout_s, restore
-        self.utilisation = Utilisation(learner, peak_tflops)
+        self.utilisation, self._followed = Utilisation(learner, peak_tflops), FollowedLayers(learner.model)
         self.optimizer: torch.optim.Optimizer
         self._weights: list[torch.nn.Parameter]
         self.is_between_steps = True
@@ -186,6 +187,7 @@ class MultimodalModule(JudgedModule):
             is_last = index == len(batches) - 1
             with nullcontext() if is_last else without_sync(self.trainer, self.learner):
                 scores = self.learner(prepared[index])
+                self._followed.add(self.learner.statistics)
                 loss = normalised_loss(self.learner, scores, counts, self.trainer.world_size)
                 if is_last and len(self.data.source.parts) > 1:
                     loss = loss + zero_of_all_parameters(self.learner)
@@ -216,6 +218,7 @@ class MultimodalModule(JudgedModule):
             optimizer.step()
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
+        self._followed.follow(self.sum_over_ranks, step.left_out)
         self._open, self.is_between_steps = step, True
         if self._is_logged(self.global_step):
             self._log(self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch))

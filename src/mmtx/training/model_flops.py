@@ -11,6 +11,7 @@ from torch import nn
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
+from mmtx.nn.experts import Experts
 from mmtx.nn.roles import MULTIPLYING, roles_of
 from mmtx.objectives.capabilities import TiesHead
 from mmtx.training.stack_flops import Products, StackPass
@@ -25,7 +26,7 @@ class ModelFlops:
 
     def __init__(self, learner: Learner) -> None:
         self._learner = learner
-        self._counted = _multiplying(learner).union(*map(_multiplying, learner.references))
+        self._counted = {id_: s for each in (learner, *learner.references) for id_, s in _multiplying(each).items()}
         self._passes: list[StackPass] = []
 
     @contextmanager
@@ -63,7 +64,7 @@ class ModelFlops:
         products = Products(learns=True, before=any(p.requires_grad for p in model.parameters()))
         own = products.flops(objective.parameters(), self._counted)
         tied = objective.tied_vectors(model) if isinstance(objective, TiesHead) else None
-        return own if tied is None else own + products.flops([tied], {id(tied)})
+        return own if tied is None else own + products.flops([tied], {id(tied): 1.0})
 
     def _stacks(self) -> list[Backbone]:
         models: list[MultimodalTransformer] = [self._learner.model, *self._learner.references]
@@ -78,6 +79,11 @@ class ModelFlops:
         self._passes.append(StackPass(stack, len(x), tokens, None if memory is None else memory.connectivity, products))
 
 
-def _multiplying(module: nn.Module) -> set[int]:
-    roles = roles_of(module)
-    return {id(p) for name, p in module.named_parameters() if roles[name] in MULTIPLYING or roles[name] == "update"}
+def _multiplying(module: nn.Module) -> dict[int, float]:
+    """By their ids, the parameters that multiply, and which share of their numbers multiplies a token: of experts those
+    that it takes."""
+    roles, shares = roles_of(module), dict[int, float]()
+    for half in (child for child in module.modules() if isinstance(child, Experts)):
+        shares |= {id(p): half.share_used for part in (half.up, half.down) for p in part.parameters()}
+    multiplying = (p for name, p in module.named_parameters() if roles[name] in MULTIPLYING or roles[name] == "update")
+    return {id(parameter): shares.get(id(parameter), 1.0) for parameter in multiplying}

@@ -76,5 +76,5 @@ def taken_apart(parameters: Sequence[nn.Parameter], parts: Parts) -> list[nn.Par
 
 
 def _cut(parameter: nn.Parameter, rows: Mapping[str, int]) -> dict[str, nn.Parameter]:
-    pieces = parameter.detach().split(list(rows.values()))
+    pieces = parameter.detach().flatten(0, -2).split(list(rows.values()))
     return {name: nn.Parameter(piece) for name, piece in zip(rows, pieces, strict=True)}

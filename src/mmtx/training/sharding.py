@@ -4,6 +4,7 @@ import dataclasses
 import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import lightning.pytorch as pl
 import torch
@@ -29,12 +30,15 @@ def shard(learner: Learner, mesh: DeviceMesh, precision: Precision) -> None:
     of_the_rest = MixedPrecisionPolicy(reduce_dtype=torch.float32, cast_forward_inputs=False)
     exchanged = torch.bfloat16 if is_mixed_bfloat16(precision) else None
     of_blocks = dataclasses.replace(of_the_rest, param_dtype=exchanged)
-    kept = _kept_whole(learner)
+    kept, everywhere = _kept_whole(learner), _everywhere(learner)
+    for parameter in everywhere:
+        parameter.data = parameter.data.to(mesh.device_type)
+    put = partial(fully_shard, mesh=mesh, ignored_params=everywhere)
     for model in (learner.model, *learner.references):
         for stack in (model.backbone, model.encoder):
             for block in stack.blocks if stack is not None else ():
-                fully_shard(block, mesh=mesh, mp_policy=of_blocks, reshard_after_forward=block not in kept)
-    fully_shard(learner, mesh=mesh, mp_policy=of_the_rest, reshard_after_forward=False)
+                put(block, mp_policy=of_blocks, reshard_after_forward=block not in kept)
+    put(learner, mp_policy=of_the_rest, reshard_after_forward=False)
 
 
 def unshard(trainer: pl.Trainer, learner: Learner, whole: bool) -> None:
@@ -72,6 +76,12 @@ def without_sync(trainer: pl.Trainer, learner: nn.Module) -> Iterator[None]:
     finally:
         if isinstance(learner, FSDPModule):
             learner.set_requires_gradient_sync(True)
+
+
+def _everywhere(learner: Learner) -> set[nn.Parameter]:
+    """Parameters that every rank has in full and changes by itself, as modules name them in `on_every_rank`."""
+    modules = itertools.chain(*(root.modules() for root in (learner, *learner.references)))
+    return {module.get_parameter(name) for module in modules for name in getattr(module, "on_every_rank", ())}
 
 
 def _kept_whole(learner: Learner) -> list[nn.Module]:

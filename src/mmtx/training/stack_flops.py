@@ -1,6 +1,6 @@
 """Operations that a stack needs for one pass, from its weights, its real tokens and the pairs of them that attend."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -29,13 +29,14 @@ class Products:
         """Of two features, such as a query and a key: with each other, and for a gradient of each."""
         return 3 if self._learns and self._before else 1
 
-    def flops(self, parameters: Iterable[Tensor], counted: Collection[int]) -> int:
-        """Per token, of the parameters in the order of their use; only those whose ids are counted multiply."""
+    def flops(self, parameters: Iterable[Tensor], counted: Mapping[int, float]) -> int:
+        """Per token, of the parameters in the order of their use; only those whose ids are counted multiply, with a
+        share of their numbers."""
         total = 0
         for parameter in parameters:
             own, before = parameter.requires_grad and self._learns, self._before and self._learns
             if id(parameter) in counted:
-                total += 2 * parameter.numel() * (1 + own + before)
+                total += round(2 * parameter.numel() * counted[id(parameter)]) * (1 + own + before)
             self._before = self._before or parameter.requires_grad
         return total
 
@@ -57,11 +58,11 @@ class StackPass:
     memory: Connectivity | None
     products: Products
 
-    def flops(self, counted: Collection[int]) -> int:
+    def flops(self, counted: Mapping[int, float]) -> int:
         """Two for a product and its sum. Waits for the device.
 
         Args:
-            counted: ids of the parameters that multiply.
+            counted: by their ids, the parameters that multiply, and which share of their numbers multiplies a token.
         """
         num_tokens = num_real(self.tokens, self.rows)
         windows = self.stack.windows
@@ -78,7 +79,7 @@ class StackPass:
                     total += self._scores(child, pairs[window])
         return total
 
-    def _cross_attention(self, attention: Attention, num_tokens: int, counted: Collection[int]) -> int:
+    def _cross_attention(self, attention: Attention, num_tokens: int, counted: Mapping[int, float]) -> int:
         """Its queries are tokens of the set, its keys and values those of the memory."""
         assert self.memory is not None
         in_memory, of_query = num_real(self.memory, self.rows), attention.widths[0] / sum(attention.widths)

@@ -73,7 +73,11 @@ class WeightAverage(Average):
     def update(self, module: nn.Module) -> None:
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        torch._foreach_lerp_(self._average, [p.detach().float() for p in module.parameters()], 1 - decay)
+        weights = [parameter.detach().float() for parameter in module.parameters()]
+        for kind in {type(weight) for weight in weights}:  # some are spread over ranks, some are not
+            pairs = [pair for pair in zip(self._average, weights, strict=True) if type(pair[1]) is kind]
+            averages, own = map(list, zip(*pairs, strict=True))
+            torch._foreach_lerp_(averages, own, 1 - decay)
 
     def load_state_dict(self, state: dict[str, Tensor | int]) -> None:
         self.updates = int(state["updates"])

@@ -1,0 +1,162 @@
+"""A feed-forward half of many experts, of which each token takes a few. Axes as in `routers`."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from mmtx.errors import InvalidValue, check_at_least
+from mmtx.nn.feed_forward import FeedForward
+from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_statistics import Output, Statistics
+from mmtx.nn.linear_by_group import LinearByGroup, has_single_kernel
+from mmtx.nn.mlp import MLP, hidden_width
+from mmtx.nn.routers import Router, Routing, SigmoidRouter
+
+
+class Experts(FeedForward):
+    """Many an `MLP`, of which each token takes the few that a router chooses, and adds their outputs, weighted (Shazeer
+    et al. 2017, arXiv 1701.06538). No token is dropped, however many choose one expert; padding chooses none.
+
+    Weights are those of an `MLP` with one more axis before. One expert of one is that MLP.
+
+    Args:
+        dim: width D.
+        num_experts: E.
+        router: ``router(dim, num_experts)`` makes the router.
+        activation: as of an `MLP`, and so are the next four, each for one expert.
+        shared_expansion: hidden width of an `MLP` that all tokens take besides, as a multiple of `dim`; None: no.
+    """
+
+    writes_residual = ("down.weight",)
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_experts: int,
+        router: Callable[[int, int], Router],
+        activation: nn.Module,
+        expansion: float,
+        multiple_of: int,
+        gated: bool,
+        bias: bool,
+        shared_expansion: float | None,
+    ) -> None:
+        super().__init__()
+        check_at_least("num_experts", num_experts, 1)
+        hidden = hidden_width(dim, expansion, multiple_of)
+        self.num_experts, self.gated, self.activation = num_experts, gated, activation
+        self.router = _made_router(router, dim, num_experts)
+        self.up = LinearByGroup(num_experts, dim, 2 * hidden if gated else hidden, bias=bias)
+        self.stored_together = {"up.weight": {"gate": hidden, "value": hidden}} if gated else {}
+        self.down = LinearByGroup(num_experts, hidden, dim, bias=bias)
+        keys: dict[str, Any] = {"activation": activation, "multiple_of": multiple_of, "gated": gated, "bias": bias}
+        self.shared = None if shared_expansion is None else MLP(dim, expansion=shared_expansion, **keys)
+
+    def forward(self, x: Float[Tensor, "B N D"], context: LayerContext) -> Output:
+        """Statistics: ``load``, the assignments to each expert; ``probability`` of each, ``entropy`` of these
+        probabilities in nats, and ``squared_logsumexp`` of the router's logits, summed; ``tokens``, how many."""
+        tokens, real = x.flatten(0, 1), context.valid.expand(x.shape[:2]).flatten()
+        routing = self.router(tokens)
+        choices = SortedChoices.of(routing.chosen, real, self.num_experts)
+        of_choices = choices.undo(self._experts(choices.sort(tokens), choices.counts)).unflatten(
+            0, routing.chosen.shape
+        )
+        added = (of_choices * routing.weight[..., None].to(of_choices.dtype)).sum(1).view_as(x)
+        if self.shared is not None:
+            added = added + self.shared(x)
+        return added, self._statistics(routing, choices, x.shape[:2], context)
+
+    @property
+    def share_used(self) -> float:
+        """Of the experts, that a token takes."""
+        return self.router.top_k / self.num_experts
+
+    @property
+    def follows(self) -> dict[str, int]:
+        return {"load": self.num_experts} if isinstance(self.router, SigmoidRouter) else {}
+
+    def follow(self, sums: Statistics, left_out: Float[Tensor, ""]) -> None:
+        assert isinstance(self.router, SigmoidRouter)
+        self.router.follow(sums["load"], left_out)
+
+    def waits(self, device: torch.device, dtype: torch.dtype) -> bool:
+        return device.type == "cuda" and not has_single_kernel(device, dtype)
+
+    def _experts(self, x: Float[Tensor, "T D"], counts: Int[Tensor, " E"]) -> Float[Tensor, "T D"]:
+        hidden = self.up(x, counts)
+        if self.gated:
+            gate, value = hidden.chunk(2, dim=-1)
+            return self.down(self.activation(gate) * value, counts)
+        return self.down(self.activation(hidden), counts)
+
+    def _statistics(
+        self, routing: Routing, choices: "SortedChoices", shape: torch.Size, context: LayerContext
+    ) -> dict[str, Tensor]:
+        probability, real = routing.probability, context.valid.expand(shape)
+        of_tokens = {
+            "probability": probability,
+            "entropy": torch.special.entr(probability.detach()).sum(-1),
+            "squared_logsumexp": routing.logits.logsumexp(-1).square(),
+        }
+        sums = {name: context.sum_over_tokens(value.unflatten(0, shape)) for name, value in of_tokens.items()}
+        return {**sums, "load": choices.counts, "tokens": real.sum()}
+
+
+class SortedChoices:
+    """Choices sorted by their experts, those of padding last.
+
+    Args:
+        by_expert: choices in their new order, counted token by token.
+        top_k: choices of a token.
+        counts: of each expert.
+    """
+
+    def __init__(self, by_expert: Int[Tensor, " choices"], top_k: int, counts: Int[Tensor, " E"]) -> None:
+        self.by_expert, self.top_k, self.counts = by_expert, top_k, counts
+        self.places = by_expert.argsort()
+
+    @staticmethod
+    def of(chosen: Int[Tensor, "T k"], real: Bool[Tensor, " T"], num_experts: int) -> "SortedChoices":
+        expert = torch.where(real[:, None], chosen, num_experts).flatten()
+        counts = torch.zeros(num_experts + 1, dtype=torch.long, device=expert.device)
+        counts = counts.scatter_add(0, expert, torch.ones_like(expert))[:num_experts]
+        return SortedChoices(expert.argsort(stable=True), chosen.shape[1], counts)
+
+    def sort(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "choices D"]:
+        """Tokens, once for each choice."""
+        sorted_: Tensor = _Gathered.apply(x, self.by_expert // self.top_k, self.places, self.top_k)
+        return sorted_
+
+    def undo(self, y: Float[Tensor, "choices D"]) -> Float[Tensor, "choices D"]:
+        undone: Tensor = _Gathered.apply(y, self.places, self.by_expert, 1)
+        return undone
+
+
+class _Gathered(torch.autograd.Function):
+    """Rows in another order. What goes back is gathered too, and a token's choices are added in their own order: adding
+    each to its row, as torch does, is slower, and on a GPU another sum every time."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, rows: Tensor, back: Tensor, top_k: int) -> Tensor:
+        ctx.save_for_backward(back)
+        ctx.top_k = top_k
+        return x.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        (back,) = ctx.saved_tensors
+        return gradient.index_select(0, back).unflatten(0, (-1, ctx.top_k)).sum(1), None, None, None
+
+
+def _made_router(make: Callable[[int, int], Router], dim: int, num_experts: int) -> Router:
+    try:
+        router = make(dim, num_experts)
+    except InvalidValue as error:
+        raise error if error.key == "num_experts" else error.under("router") from None
+    if not isinstance(router, Router):
+        raise InvalidValue("router", type(router).__name__, "is no router", "a class that inherits mmtx.nn.Router")
+    return router
