@@ -28,7 +28,8 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
-from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.nn.positions import ALiBi, Learned, Positions, Sinusoidal, T5Bias
+from mmtx.nn.rotary import Rotary
 from mmtx.objectives.action import Action
 from mmtx.objectives.ctc import CTC
 from mmtx.objectives.seq2seq import Seq2Seq
