@@ -29,7 +29,8 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
-from mmtx.nn.positions import ALiBi, Learned, Positions, Rotary, Sinusoidal, T5Bias
+from mmtx.nn.positions import ALiBi, Learned, Positions, Sinusoidal, T5Bias
+from mmtx.nn.rotary import Rotary
 from mmtx.nn.routers import SigmoidRouter, SoftmaxRouter
 from mmtx.objectives.action import Action
 from mmtx.objectives.ctc import CTC

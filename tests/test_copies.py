@@ -31,7 +31,8 @@ from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.errors import InvalidValue
 from mmtx.modalities.image import Image
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.positions import Learned, Positions, Rotary
+from mmtx.nn.positions import Learned, Positions
+from mmtx.nn.rotary import Rotary
 from mmtx.tokens import Clock, HiddenStates, Tokens
 
 MASK = 10

@@ -148,6 +148,10 @@ def overrides_for(group, option, folder):
             *PRETRAINED * (option == "pretrained"),
             *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
+    if group == "backbone/rotary_scaling":
+        own = "backbone.positions.rotary.scaling"
+        lengths = [] if option == "linear" else [f"{own}.trained_length=16"]
+        return ["backbone/positions=rotary", f"{group}@{own}={option}", *lengths]
     if group == "data/augment":
         return [f"{group}={option}", *SIZES.get(option, [])]
     return [f"{group}={option}"]

@@ -14,7 +14,8 @@ from random_sets import WIDTH, RandomSet, examples, group, random_sets, windows
 from mmtx.attention.rule import Pattern
 from mmtx.attention.time_order import LONG, TimeOrder, pays_by_time
 from mmtx.nn.backbone import Backbone
-from mmtx.nn.positions import Positions, Rotary
+from mmtx.nn.positions import Positions
+from mmtx.nn.rotary import Rotary
 from mmtx.tokens import HiddenStates, TokenSet, pack, split
 
 SCHEMES = {

@@ -16,7 +16,7 @@ from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LINEARS, Attention, KeyValueCache
 from mmtx.nn.cache import LayerCache
 from mmtx.nn.norms import RMSNorm
-from mmtx.nn.positions import Rotary, rotate
+from mmtx.nn.rotary import Rotary, rotate
 
 DIM, HEADS = 12, 4
 

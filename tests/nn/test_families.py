@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.norms import LayerNorm, RMSNorm
-from mmtx.nn.positions import Positions, Rotary, T5Bias, rotate
+from mmtx.nn.positions import Positions, T5Bias
+from mmtx.nn.rotary import Rotary, rotate
 from mmtx.objectives.classify import Classify
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.pooling import SummaryPool

@@ -13,7 +13,7 @@ from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.cache import LayerCache, MixerCache
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.mixer import Mixer
-from mmtx.nn.positions import rotate
+from mmtx.nn.rotary import rotate
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)

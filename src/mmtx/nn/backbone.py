@@ -1,6 +1,6 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_feed_forward, made_mixer, windows_of
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
-from mmtx.nn.positions import Positions, Rotary
+from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
 from mmtx.nn.width import width_ratio
@@ -115,7 +115,8 @@ class Backbone(nn.Module):
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
-        _check_head_dims(dim, positions.rotary, self._head_dims)
+        if positions.rotary is not None:
+            positions.rotary.check_head_dims(dim, self._head_dims)
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         if base_width is not None:
             self._scale_scores(base_width)
@@ -318,11 +319,3 @@ def _run(
 
 def _call(block: Block, *args: Any, **kwargs: Any) -> Output:
     return block(*args, **kwargs)
-
-
-def _check_head_dims(dim: int, rotary: Rotary | None, head_dims: Sequence[int | None]) -> None:
-    least = 2 * len(rotary.axes) if rotary is not None else 0
-    for width in head_dims if rotary is not None else ():
-        if width is not None and (width % 2 or width < least):
-            need = f"an even one of at least {least}"
-            raise InvalidValue("dim", dim, f"gives heads of width {width}; rotary positions need {need}")

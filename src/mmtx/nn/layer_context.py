@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmtx.attention.kernels import Rendering
 from mmtx.attention.packing import Packing
-from mmtx.nn.positions import RotaryTable
+from mmtx.nn.rotary import RotaryTable
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,16 @@ A token's position is (time, row, column). Added embeddings use a modality's own
 the position in the set, and rotations also the index of a token, which counts tokens where time counts items.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue
-
-AXES = ("time", "row", "column", "index")
-
-RotaryTable = tuple[Float[Tensor, "#B 1 N half"], Float[Tensor, "#B 1 N half"]]
-"""Cosines and sines of the angle of each pair of a head's width."""
+from mmtx.nn.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -79,48 +72,6 @@ class Sinusoidal(nn.Module):
         frequency = (index * -(math.log(self.base) / max(self.num_frequencies - 1, 1))).exp()
         angle = coordinates[:, :, None].float() * frequency
         return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(1)
-
-
-class Rotary:
-    """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one axis or several.
-
-    Args:
-        axes: which of time, row, column and index; each rotates an equal share of the head's width.
-        base: longest wavelength is ``2π · base`` positions.
-    """
-
-    def __init__(self, *, axes: list[Literal["time", "row", "column", "index"]], base: float) -> None:
-        unknown = [axis for axis in axes if axis not in AXES]
-        if unknown or not axes:
-            raise InvalidValue("axes", list(axes), f"must name some of {', '.join(AXES)}")
-        self.axes, self.base = list(axes), base
-
-    def table(
-        self, position: Int[Tensor, "#B N 3"], head_dim: int, index: Int[Tensor, "#B N"] | None = None
-    ) -> RotaryTable:
-        """Cosines and sines; the width that no axis uses is not rotated. An axis ``index`` needs `index`."""
-        along: dict[str, Tensor | None] = dict(zip(AXES, (*position.unbind(-1), index), strict=True))
-        half = head_dim // 2
-        share = half // len(self.axes)
-        angles = []
-        for axis in self.axes:
-            frequency = self.base ** (-torch.arange(share, device=position.device, dtype=torch.float32) / share)
-            values = along[axis]
-            assert values is not None, "a stack that reads the index has it in its set (`Backbone.needs_index`)"
-            angles.append(values[..., None].float() * frequency)
-        rest = half - share * len(self.axes)
-        if rest:
-            angles.append(torch.zeros(*position.shape[:-1], rest, device=position.device))
-        angle = torch.cat(angles, dim=-1)[:, None]
-        return angle.cos(), angle.sin()
-
-
-def rotate(x: Float[Tensor, "B H N E"], table: RotaryTable) -> Float[Tensor, "B H N E"]:
-    """Rotates each pair ``(x[e], x[e + E/2])`` by its angle."""
-    cos, sin = (t.to(x.dtype) for t in table)
-    first, second = x.chunk(2, dim=-1)
-    rotated = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-    return torch.cat(rotated, dim=-1)
 
 
 class ALiBi(nn.Module):

@@ -1,0 +1,135 @@
+"""Tables of scaled rotary positions are those of `transformers`, at every length."""
+
+import pytest
+import torch
+
+transformers = pytest.importorskip("transformers")
+
+from builders import backbone  # noqa: E402
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding  # noqa: E402
+
+from mmtx.config.compose import compose  # noqa: E402
+from mmtx.config.construct import construct  # noqa: E402
+from mmtx.errors import InvalidValue  # noqa: E402
+from mmtx.nn.positions import Positions  # noqa: E402
+from mmtx.nn.rotary import Rotary, rotate  # noqa: E402
+from mmtx.nn.rotary_scaling import DynamicNTK, LinearScaling, Llama3, RotaryScaling, YaRN  # noqa: E402
+
+LONGEST, LENGTHS = 64, (5, 64, 65, 3000)
+
+
+def yarn(**changes):
+    usual = {"beta_fast": 32.0, "beta_slow": 1.0, "truncate": True, "attention_factor": None}
+    return YaRN(**{"factor": 4.0, "trained_length": LONGEST, **usual, **changes})
+
+
+THEIRS = {"original_max_position_embeddings": LONGEST}
+CASES = [
+    (LinearScaling(factor=2.5), {"rope_type": "linear", "factor": 2.5}),
+    (DynamicNTK(factor=1.1, trained_length=LONGEST), {"rope_type": "dynamic", "factor": 1.1}),
+    (DynamicNTK(factor=4.0, trained_length=LONGEST), {"rope_type": "dynamic", "factor": 4.0}),
+    (yarn(), {"rope_type": "yarn", "factor": 4.0, **THEIRS}),
+    (
+        yarn(factor=16.0, beta_fast=8.0, beta_slow=0.5, truncate=False, attention_factor=1.3),
+        {"rope_type": "yarn", "factor": 16.0, "beta_fast": 8.0, "beta_slow": 0.5, "truncate": False, **THEIRS}
+        | {"attention_factor": 1.3},
+    ),
+    (
+        yarn(trained_length=2, beta_fast=1.0),
+        {"rope_type": "yarn", "factor": 4.0, "beta_fast": 1.0, "original_max_position_embeddings": 2},
+    ),
+    (
+        Llama3(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, trained_length=LONGEST),
+        {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, **THEIRS},
+    ),
+    (
+        Llama3(factor=32.0, low_freq_factor=0.5, high_freq_factor=9.0, trained_length=2000),
+        {"rope_type": "llama3", "factor": 32.0, "low_freq_factor": 0.5, "high_freq_factor": 9.0}
+        | {"original_max_position_embeddings": 2000},
+    ),
+]
+
+
+@pytest.mark.parametrize("base", [10_000.0, 500_000.0])
+@pytest.mark.parametrize("width", [8, 64, 128])
+@pytest.mark.parametrize(("scaling", "theirs"), CASES, ids=[str(list(theirs.values())) for _, theirs in CASES])
+def test_tables(scaling: RotaryScaling, theirs: dict, width: int, base: float) -> None:
+    config = transformers.LlamaConfig(
+        hidden_size=2 * width,
+        num_attention_heads=2,
+        max_position_embeddings=LONGEST,
+        rope_parameters={"rope_theta": base, **theirs},
+    )
+    for length in LENGTHS:
+        time = torch.arange(length)[None]
+        cos, sin = LlamaRotaryEmbedding(config)(torch.zeros(1), time)
+        position = torch.stack([time, 0 * time, 0 * time], dim=-1)
+        table = Rotary(axes=["time"], base=base, scaling=scaling).table(position, width)
+        for ours, expected in zip(table, (cos, sin), strict=True):
+            torch.testing.assert_close(ours[:, 0], expected[..., : width // 2], atol=1e-6, rtol=0)
+
+
+def test_a_batch_is_scaled_by_its_longest_text_wherever_that_is() -> None:
+    """Padded, or behind another in a packed row."""
+    rotary = Rotary(axes=["time"], base=100.0, scaling=DynamicNTK(factor=2.0, trained_length=4))
+    short, long = torch.arange(3), torch.arange(9)
+    padded = torch.stack([torch.cat([short, torch.arange(3, 9)]), long])[..., None].expand(-1, -1, 3)
+    packed = torch.cat([short, long])[None, :, None].expand(-1, -1, 3)
+    for row, one in zip(rotary.table(padded, 8), rotary.table(packed, 8), strict=True):
+        assert row[0, :, :3].equal(one[0, :, :3])
+        assert row[1].equal(one[0, :, 3:])
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.5, 1.0])
+def test_a_fraction_turns_as_theirs(fraction: float) -> None:
+    """GPT-NeoX turns the first part of a head, and YaRN scales that part alone."""
+    from transformers.models.gpt_neox.modeling_gpt_neox import GPTNeoXRotaryEmbedding, apply_rotary_pos_emb
+
+    parameters = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "partial_rotary_factor": fraction, **THEIRS}
+    config = transformers.GPTNeoXConfig(
+        hidden_size=32, num_attention_heads=2, max_position_embeddings=LONGEST, rope_parameters=parameters
+    )
+    q, k = torch.randn(2, 1, 2, 5, 16)
+    time = torch.arange(5)[None]
+    expected = apply_rotary_pos_emb(q, k, *GPTNeoXRotaryEmbedding(config)(q, time))
+    rotary = Rotary(axes=["time"], base=100.0, scaling=yarn(), fraction=fraction)
+    table = rotary.table(time[..., None].expand(-1, -1, 3), 16)
+    for ours, theirs in zip((rotate(q, table), rotate(k, table)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
+def test_choices_are_those_of_the_papers() -> None:
+    group = "backbone/rotary_scaling@backbone.positions.rotary.scaling"
+    for name, kind in (("yarn", YaRN), ("llama3", Llama3), ("linear", LinearScaling), ("dynamic", DynamicNTK)):
+        node = compose(["backbone=llama", f"{group}={name}"])["backbone"]["positions"]["rotary"]["scaling"]
+        assert isinstance(construct({**node, **({} if name == "linear" else {"trained_length": 64})}), kind)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: LinearScaling(factor=0.5), "factor=0.5 must be at least 1"),
+        (lambda: DynamicNTK(factor=2.0, trained_length=0), "trained_length=0 must be at least 1"),
+        (lambda: yarn(beta_slow=40.0), "beta_slow=40.0 must be above 0 and at most beta_fast=32.0"),
+        (
+            lambda: Llama3(factor=8.0, low_freq_factor=4.0, high_freq_factor=1.0, trained_length=64),
+            "low_freq_factor=4.0 must be above 0 and below high_freq_factor=1.0",
+        ),
+        (lambda: Rotary(axes=["time"], base=1e4, fraction=0.0), "fraction=0.0 must be above 0 and at most 1"),
+        (
+            lambda: turned(Rotary(axes=["time"], base=1e4, scaling=DynamicNTK(factor=2.0, trained_length=8)), dim=4),
+            "dim=4 gives heads of width 2; .* even one of at least 4",
+        ),
+        (
+            lambda: turned(Rotary(axes=["time"], base=1e4, fraction=0.4), dim=16),
+            "dim=16 gives heads of width 8, of which 3 are turned; .* even one of at least 2",
+        ),
+    ],
+)
+def test_what_cannot_be_turned(make, message: str) -> None:
+    with pytest.raises(InvalidValue, match=message):
+        make()
+
+
+def turned(rotary: Rotary, dim: int):
+    return backbone(dim=dim, num_heads=2, positions=Positions(absolute=None, rotary=rotary, bias=None))
