@@ -7,7 +7,7 @@ from pages import MARKS, PAGES, ROOT, commands, paste, small
 
 from mmtx.commands.main import main
 
-PATH = [f"docs/{page}.md" for page in ("first_five_minutes", "own_data", "sweeps", "fine_tune", "predict", "export")]
+PATH = [f"docs/{page}.md" for page in ("first_five_minutes", "own_data", "sweeps", "fine_tune", "predict", "onnx")]
 """A stranger's way, page after page in one folder."""
 OTHERS = [page for page in reversed(PAGES) if page not in PATH and any(not c.mark for c in commands(PAGES[page]))]
 """The README last, which repeats some."""
