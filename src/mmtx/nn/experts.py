@@ -26,7 +26,11 @@ class Experts(FeedForward):
         dim: width D.
         num_experts: E.
         router: ``router(dim, num_experts)`` makes the router.
-        activation: as of an `MLP`, and so are the next four, each for one expert.
+        activation: of each expert, as of an `MLP`.
+        expansion: hidden width of one expert as a multiple of `dim`.
+        multiple_of: the hidden widths are rounded to a multiple of this.
+        gated: multiply by a gate in each expert, as in an `MLP`.
+        bias: biases in both linear maps of each expert.
         shared_expansion: hidden width of an `MLP` that all tokens take besides, as a multiple of `dim`; None: no.
     """
 
