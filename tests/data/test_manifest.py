@@ -203,6 +203,31 @@ def standard_of(values: numpy.ndarray) -> tuple[numpy.ndarray, numpy.ndarray]:
     return values.mean(0), numpy.where(std > 0, std, 1.0)
 
 
+def test_a_tokenizer_of_ones_own_says_what_it_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_readers.py").write_text(
+        "from mmtx.modalities import Image, Vectors\n"
+        "class Photo(Image):\n    pass\n"
+        "class Gauge(Vectors):\n    column_kind = None\n"
+        "class Odd(Vectors):\n    column_kind = 'smell'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ["modality=[image,state]", "plugins=[own_readers]", "modality.image._target_=own_readers.Photo"]
+    columns = {"image": "picture", "state": "x"}
+    source = source_of(tmp_path, ROWS, columns, *words, "modality.state._target_=own_readers.Gauge")
+    assert set(source.specs["image"].fields) == {"pixels"}
+    assert source.specs["state"].fields["values"].shape == (1,), "as the values are, not a series"
+    with pytest.raises(UserError, match="kinds.state=smell is none of picture, sound"):
+        source_of(tmp_path, ROWS, columns, *words, "modality.state._target_=own_readers.Odd")
+
+
+def test_slices_of_a_regression_are_classes(tmp_path: Path) -> None:
+    words = ["modality=[state]", "objective=[regression]", "objective.regression.slices=[kind,age]"]
+    source = source_of(tmp_path, ROWS, {"state": "x", "target": "age"}, *words)
+    assert source.specs["kind"].class_names == ("a", "b", "c")
+    assert len(source.specs["age"].class_names or ()) == 40
+    assert set(source.specs["target"].fields) == {"values"}
+
+
 def test_a_kind_that_is_given_counts(tmp_path: Path) -> None:
     table = [{"state": [i, i + 1], "reading": [i, 2, 3], "channel": [4, i, 5]} for i in range(3)]
     whole = ["data.val_fraction=0", "data.test_fraction=0", "modality=[state]"]

@@ -52,8 +52,10 @@ def _in_set(name: str, *, _root_: Any) -> bool:
     return "_target_" in (_root_.modality.get(name) or {})
 
 
-PREDICTED = ("label", "target", "slices")
+PREDICTED = ("label", "target")
 """Keys of an objective that name what it reads besides the set."""
+SLICES = "mmtx.objectives.Slices"
+"""What reads the names of the key ``slices``."""
 
 
 def _readers_of(group: str, *, _root_: Any) -> dict[str, str]:
@@ -62,5 +64,7 @@ def _readers_of(group: str, *, _root_: Any) -> dict[str, str]:
     nodes = {name: node for name, node in (_root_.get(group) or {}).items() if "_target_" in (node or {})}
     if group == "modality":
         return {name: node["_target_"] for name, node in nodes.items()}
-    read = [(node["_target_"], node.get(key)) for node in nodes.values() for key in PREDICTED]
-    return {name: target for target, given in read for name in ([given] if isinstance(given, str) else given or [])}
+    read = [(node.get(key), node["_target_"]) for node in nodes.values() for key in PREDICTED]
+    sliced = [(name, SLICES) for node in nodes.values() for name in node.get("slices") or []]
+    predicted = {name: target for name, target in read if isinstance(name, str)}
+    return {**predicted, **{name: target for name, target in sliced if name not in predicted}}

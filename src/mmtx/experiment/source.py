@@ -10,6 +10,7 @@ from mmtx.config.targets import packages, resolve
 from mmtx.data.base import Source
 from mmtx.data.fitted import FittedState, nested_source
 from mmtx.data.loaders import DataModule
+from mmtx.data.manifest.manifest import Manifest
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
@@ -40,7 +41,8 @@ def construct_source(config: Config, fitted: FittedState | None = None) -> Sourc
 def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -> Source:
     if not isinstance(node, Mapping) or "_target_" not in node:
         raise InvalidValue(path, node, "is no dataset")
-    if not issubclass(resolve(str(node["_target_"]), plugins), Source):
+    kind = resolve(str(node["_target_"]), plugins)
+    if not issubclass(kind, Source):
         raise UserError(f"{path}._target_={node['_target_']} is no dataset")
     if node.get("path") == "":  # which would be the working directory
         raise InvalidValue(f"{path}.path", "''", "is empty: name what is to be read")
@@ -51,11 +53,18 @@ def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -
             for part, child in node["parts"].items()
         }
         node = {**node, "parts": parts}
+    if issubclass(kind, Manifest):
+        node = {**node, **{key: _column_kinds(node[key], plugins) for key in ("tokenizers", "objectives")}}
     try:
         with fitted.active():
             return construct_as(Source, node, plugins, nested_source)  # type: ignore[type-abstract]
     except InvalidValue as error:
         raise error.under(path) from None
+
+
+def _column_kinds(readers: Mapping[str, str], plugins: Sequence[str]) -> dict[str, str | None]:
+    """Kinds of columns that classes read, by the names that these read."""
+    return {name: getattr(resolve(target, plugins), "column_kind", None) for name, target in readers.items()}
 
 
 def data_module(

@@ -33,6 +33,8 @@ class Audio(Tokenizer):
 
     panel = Panel(width=4.2, most=4)
 
+    column_kind = "sound"
+
     def __init__(
         self,
         *,

@@ -35,6 +35,8 @@ class Image(Tokenizer):
     mean: Tensor
     std: Tensor
 
+    column_kind = "picture"
+
     def __init__(
         self,
         *,

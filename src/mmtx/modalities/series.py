@@ -19,6 +19,8 @@ class Series(Tokenizer):
         squash: tanh of the token, as in the decision transformer for Atari.
     """
 
+    column_kind = "numbers"
+
     def __init__(self, *, spec: Spec, dim: int, clock: str | None, squash: bool) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         self.field = next((key for key in ("values", "class") if key in spec.fields), "")

@@ -27,6 +27,8 @@ class Text(Tokenizer):
 
     coded = ("embedding.weight",)
 
+    column_kind = "text"
+
     def __init__(
         self,
         *,

@@ -16,6 +16,8 @@ class Vectors(Tokenizer):
     where the order of the vectors matters, it belongs into the vectors.
     """
 
+    column_kind = "series"
+
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "values", "vectors")

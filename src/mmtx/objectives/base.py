@@ -109,6 +109,9 @@ class Objective(nn.Module, ABC):
     """Whether its loss depends on what layers count, ``model.statistics``, over the whole step: `sum_over_step`. It is
     then called after the others, and a step of training first computes all its micro-batches without gradients."""
 
+    column_kind: str | None = None
+    """Of a column of a table that it predicts, see `mmtx.data.manifest.column_kinds`; None: as the values are."""
+
     reads: tuple[str, ...] = ()
     """Names of the set whose hidden states it needs; empty where those of any name will do."""
 

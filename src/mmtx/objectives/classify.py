@@ -39,6 +39,8 @@ class Classify(Objective):
         slices: names of the data with classes, for each of which the metrics are given as well.
     """
 
+    column_kind = "classes"
+
     def __init__(
         self,
         *,

@@ -49,6 +49,8 @@ class Regression(Objective):
         slices: names of the data with classes, for each of which the metrics are given as well.
     """
 
+    column_kind = "numbers"
+
     def __init__(
         self,
         *,

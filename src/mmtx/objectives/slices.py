@@ -35,6 +35,8 @@ class Slices:
         InvalidValue: a name stands twice, is not there, or has no classes.
     """
 
+    column_kind = "label"
+
     def __init__(self, names: Sequence[str], specs: Mapping[str, Spec]) -> None:
         self.classes: dict[str, list[str]] = {}
         for name in names:

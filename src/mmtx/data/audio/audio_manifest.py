@@ -12,8 +12,8 @@ from mmtx.data.tables.text_rows import TextRows
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import UserError, refuse_together
 
-READERS = {"text": "Text", "label": "Classify"}
-"""By which the columns of these names are texts and classes, where there are any."""
+READERS = {"text": "text", "label": "classes"}
+"""Names of columns that are read where they are there, and their kinds."""
 
 
 class AudioManifest(TableSource):

@@ -7,15 +7,9 @@ from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
 KINDS = ("picture", "sound", "text", "label", "labels", "number", "vector", "series")
-BY_READER = {
-    "Image": "picture",
-    "Audio": "sound",
-    "Text": "text",
-    "Series": "numbers",
-    "Vectors": "series",
-    "Regression": "numbers",
-}
-"""By the class of what reads a name. ``numbers`` are of the shape that the table gives them."""
+NUMBERS, CLASSES = "numbers", "classes"
+"""Kinds that tokenizers and objectives read besides: numbers of the shape that the table gives them; and one class for
+each row or several, as the values are."""
 UNREAD = "unread"
 """Of files that neither the set nor an objective reads."""
 LOOKED_AT = 100
@@ -23,7 +17,7 @@ LOOKED_AT = 100
 
 
 def kinds_of(
-    chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]
+    chosen: Mapping[str, Sequence[str]], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str | None]
 ) -> dict[str, str]:
     """The kind of each name that is read, or whose kind is given. Others are left out, but for those of files: they are
     `UNREAD`, so that rows that share one are in one split, whatever the set reads.
@@ -32,7 +26,7 @@ def kinds_of(
         chosen: the columns that each is read from.
         rows: of the table.
         given: kinds by name, as the config has them.
-        readers: classes of tokenizers and objectives, by the names that they read.
+        readers: kinds that tokenizers and objectives read, by name; None: any, as the values are.
 
     Raises:
         InvalidValue: a given kind is none, or what is there decides none.
@@ -56,17 +50,16 @@ def _is_file(rows: Rows, columns: Sequence[str]) -> bool:
     return isinstance(cell, bytes | dict)
 
 
-def _kind(name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str]) -> str:
-    if name in given:
-        if given[name] not in KINDS:
-            raise InvalidValue(f"kinds.{name}", given[name], f"is none of {', '.join(KINDS)}")
-        return given[name]
-    by_reader = BY_READER.get(readers.get(name, "").rpartition(".")[2])
-    if by_reader:
-        return by_reader
+def _kind(
+    name: str, columns: Sequence[str], rows: Rows, given: Mapping[str, str], readers: Mapping[str, str | None]
+) -> str:
+    known = given.get(name, readers.get(name))
+    if known not in (None, *KINDS) and (name in given or known not in (NUMBERS, CLASSES)):
+        raise InvalidValue(f"kinds.{name}", known, f"is none of {', '.join(KINDS)}")
+    if known not in (None, CLASSES):
+        return known
     values = [cell for row in range(min(len(rows), LOOKED_AT)) for cell in rows.cells(row, columns) if cell is not None]
-    is_class = readers.get(name, "").rpartition(".")[2] == "Classify"
-    kind = _by_values(values, len(columns), is_class)
+    kind = _by_values(values, len(columns), known == CLASSES)
     if kind is None:
         kinds = f"data.kinds.{name}=" + "|".join(KINDS)
         raise InvalidValue(f"columns.{name}", ",".join(columns), f"does not show its kind: set {kinds}")
@@ -78,12 +71,12 @@ def _by_values(values: Sequence[object], num_columns: int, is_class: bool) -> st
         return None
     if any(isinstance(value, list) for value in values):
         entries = [each for value in values if isinstance(value, list) for each in value]
-        return "labels" if is_class or any(isinstance(each, str) for each in entries) else "numbers"
+        return "labels" if is_class or any(isinstance(each, str) for each in entries) else NUMBERS
     if num_columns > 1:
-        return "labels" if is_class else "numbers"
+        return "labels" if is_class else NUMBERS
     if is_class or not all(map(_is_number, values)) or all(map(_is_whole, values)):
         return "label"
-    return "numbers"
+    return NUMBERS
 
 
 def _is_number(value: object) -> bool:

@@ -24,7 +24,7 @@ class ColumnKeys:
     Args:
         columns: by name, one or several; of other names that are read, the column of that name.
         kinds: by name, where they are given.
-        readers: classes of tokenizers and objectives, by the names that they read.
+        readers: kinds that tokenizers and objectives read, by name; None: any, as the values are.
         optional: names that a row may lack.
         separator: between the classes of a text that holds several.
         fewest_classes: of a name that has one for each row.
@@ -33,7 +33,7 @@ class ColumnKeys:
 
     columns: Mapping[str, str | Sequence[str]]
     kinds: Mapping[str, str]
-    readers: Mapping[str, str]
+    readers: Mapping[str, str | None]
     optional: Sequence[str] = ()
     separator: str = ";"
     fewest_classes: int = 2

@@ -23,8 +23,8 @@ class Manifest(TableSource):
         columns: by name, the column, or several: entries of a vector, channels of a series, or classes of 0 and 1.
         kinds: by name, where neither the set nor the values tell it: picture, sound, text, label, labels, number,
             vector, series.
-        tokenizers: classes of those in the set, by name.
-        objectives: classes of those that predict a name, by name.
+        tokenizers: by name of the set, the kind of column that its tokenizer reads; None: any, as the values are.
+        objectives: by name that is predicted, likewise.
         optional: names that a row may lack.
         separator: between the classes of a text that holds several.
         split: column that holds train, val or test; a table without it is split by the fractions; null: all are.
@@ -46,8 +46,8 @@ class Manifest(TableSource):
         path: str | Sequence[str],
         columns: dict[str, str | list[str]],
         kinds: dict[str, str],
-        tokenizers: dict[str, str],
-        objectives: dict[str, str],
+        tokenizers: dict[str, str | None],
+        objectives: dict[str, str | None],
         optional: Sequence[str],
         separator: str,
         split: str | None,
