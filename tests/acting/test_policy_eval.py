@@ -30,7 +30,7 @@ from mmtx.objectives.pooling import MeanPool
 
 
 class Recorded(Samples):
-    """Data without a environment."""
+    """Data without an environment."""
 
 
 def test_validation_plays_the_first_target_return_only(monkeypatch: pytest.MonkeyPatch) -> None:

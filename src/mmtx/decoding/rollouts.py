@@ -1,4 +1,4 @@
-"""Roll-outs: a model that acts in a environment, many episodes side by side."""
+"""Roll-outs: a model that acts in an environment, many episodes side by side."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

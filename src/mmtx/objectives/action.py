@@ -34,7 +34,7 @@ class Action(Objective):
         read: name whose hidden states of a step predict its action: their mean, where there are several.
         squash: tanh of predicted vectors, for actions in -1..1.
         dropout: before the head.
-        val_episodes: played in every validation, where the data has a environment.
+        val_episodes: played in every validation, where the data has an environment.
         test_episodes: played in the test.
         target_returns: the first gives the metric ``return``. None: the best of the data.
         temperature: of classes that are drawn in roll-outs; 0 takes the best, which may go round in circles where the
