@@ -118,7 +118,8 @@ class _Renamed(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Any:
         own = {path: getattr(holder, last) for path, (holder, last) in self._own.items()}
-        return torch.func.functional_call(self._computed[0], own, inputs)
+        # a module that is shared has its weights once; as ties they would be exchanged twice, and put back once
+        return torch.func.functional_call(self._computed[0], own, inputs, tie_weights=False)
 
 
 def _described(exported: ExportedProgram, interface: Interface, outputs: list[str]) -> Program:
