@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
+from mmtx.config.compose import compose
 from mmtx.training.samples.attention_shares import attention_shares, draw_attention_shares
 
 
@@ -34,3 +35,10 @@ def test_it_is_drawn_where_there_are_two_names(tmp_path: Path) -> None:
     assert draw_attention_shares(model({"image": image()}), image_batch([1]), tmp_path / "alone.png") is None
     nobody = merge(image_batch([0, 0]), text_batch([3, 2]))
     assert draw_attention_shares(whole, nobody, tmp_path / "nobody.png") is not None
+
+
+def test_in_the_quickstart_each_attends_to_the_other() -> None:
+    """Both are on one clock, and that is mutual, as README.md says."""
+    config = compose(["experiment=quickstart"])
+    assert {name: node["clock"] for name, node in config["modality"].items()} == {"image": "scene", "audio": "scene"}
+    assert config["clocks"]["scene"]["mutual"]
