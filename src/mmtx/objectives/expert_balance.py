@@ -70,7 +70,7 @@ class ExpertBalance(Objective):
         terms = {"balance": _balance, "z": _mean_z}
         means = {n: torch.stack([of(own, step, layer) for layer in layers]).mean() for n, of in terms.items()}
         loss = self.balance * means["balance"] + self.z * means["z"]
-        stats = {name: (step["samples"] * mean, samples) for name, mean in means.items()}
+        stats = {name: (step["samples"] * mean.detach(), samples) for name, mean in means.items()}
         stats |= {f"load/{layer}": (own[f"load/{layer}"], samples) for layer in layers}
         stats |= {f"entropy/{layer}": (own[f"entropy/{layer}"], own[f"tokens/{layer}"]) for layer in layers}
         return Score(step["samples"] * loss, samples, stats)
