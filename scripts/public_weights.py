@@ -21,6 +21,7 @@ TITLES = {
     "vit": "ViT",
     "whisper": "Whisper",
     "decision_transformer": "Decision Transformer",
+    "llama": "Llama",
 }
 INTRODUCTION = """# Keys of public files
 
@@ -54,7 +55,8 @@ def _lines() -> Iterator[str]:
         yield from _section(f"## {TITLES[name]}", own, f"Architectures: {kinds}.")
     yield from _section("## Pictures: `preprocessor_config.json` of ViT", PREPROCESSOR)
     yield from _section("## Sound: `preprocessor_config.json` of Whisper", SOUND)
-    yield from _section("## Writing: `generation_config.json` of GPT-2, T5 and Whisper", common_keys.WRITING, OLDER)
+    writers = ", ".join(TITLES[name] for name in FAMILIES if _writes(name))
+    yield from _section(f"## Writing: `generation_config.json` of {writers}", common_keys.WRITING, OLDER)
     yield from _section("The other families write no text:", common_keys.SILENT)
     yield from _section("All of them:", common_keys.GENERATION)
     yield from _section("## `tokenizer_config.json`", tokenizer_files.KEYS)
@@ -69,8 +71,12 @@ OLDER = "Older versions of `transformers` kept these in `config.json`."
 
 def _shared(name: str) -> set[str]:
     """Keys with a table of their own."""
-    writing = common_keys.WRITING if name in ("gpt2", "t5", "whisper") else common_keys.SILENT
+    writing = common_keys.WRITING if _writes(name) else common_keys.SILENT
     return ({*common_keys.CONFIG, *writing}) - set(FAMILIES[name].keys)
+
+
+def _writes(name: str) -> bool:
+    return FAMILIES[name].generation["eos_token_id"].status == "used"
 
 
 def _section(title: str, keys: Keys, text: str = "") -> Iterator[str]:

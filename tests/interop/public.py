@@ -119,6 +119,33 @@ def decision_transformer(**changes: Any) -> Any:
     return disturbed(transformers.DecisionTransformerModel(transformers.DecisionTransformerConfig(**keys)))
 
 
+def llama(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.LlamaForCausalLM)
+    return disturbed(kind(transformers.LlamaConfig(**{**ROTARY_DECODER, **changes})))
+
+
+ROTARY_DECODER = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 37,
+    "vocab_size": VOCAB,
+    "max_position_embeddings": 16,
+    "bos_token_id": None,
+    "eos_token_id": 0,
+}
+YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 4}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "rope_theta": 100.0,
+    "original_max_position_embeddings": 8,
+}
+
+
 def padded(lengths: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
     """Ids and their mask."""
     generator = torch.Generator().manual_seed(seed)
@@ -200,6 +227,25 @@ CASES: dict[str, Case] = {
         {"hidden_size": 21, "n_head": 3, "action_tanh": False, "n_inner": 30, "activation_function": "gelu_new"},
         steps_inputs,
     ),
+}
+CASES |= {
+    "llama": (llama, {}, text_inputs),
+    "llama-biases": (
+        llama,
+        {"attention_bias": True, "mlp_bias": True, "num_key_value_heads": None, "hidden_act": "gelu"},
+        text_inputs,
+    ),
+    "llama-tied": (llama, {"tie_word_embeddings": True, "head_dim": 10, "rope_parameters": LLAMA3}, text_inputs),
+    "llama-yarn": (llama, {"rope_parameters": YARN, "num_hidden_layers": 3, "rms_norm_eps": 1e-3}, text_inputs),
+    "llama-dynamic": (
+        llama,
+        {
+            "rope_parameters": {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0},
+            "max_position_embeddings": 6,
+        },
+        text_inputs,
+    ),
+    "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
 }
 OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
 

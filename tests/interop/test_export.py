@@ -13,7 +13,7 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import CASES, bert, decision_transformer, gpt2, saved, t5, vit, vit_inputs, whisper  # noqa: E402
+from public import CASES, bert, decision_transformer, gpt2, llama, saved, t5, vit, vit_inputs, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -192,6 +192,24 @@ def test_what_no_weight_shows(make: Any, change: Callable[[Any], None], message:
     mmtx.to_pretrained(changed(imported, lambda config: None), tmp_path / "same")
     with pytest.raises(UserError, match=message):
         mmtx.to_pretrained(changed(imported, change), tmp_path / "written")
+
+
+def of_rounded_width(config: Any) -> None:
+    config["backbone"]["mlp"] |= {"expansion": 2.6667, "multiple_of": 8}
+
+
+def of_one_kind(config: Any) -> None:
+    config["backbone"]["layers"] = "GGG"
+
+
+@pytest.mark.parametrize("change", [of_rounded_width, of_one_kind])
+def test_other_words_for_the_same_model(change: Callable[[Any], None], tmp_path: Path) -> None:
+    """24 x 2.6667 is 64, whatever it is rounded to; and layers of one kind have one letter, or more."""
+    theirs = llama(intermediate_size=64)
+    imported = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
+    mmtx.to_pretrained(changed(imported, change), tmp_path / "written")
+    again = type(theirs).from_pretrained(tmp_path / "written").state_dict()
+    assert all(again[key].equal(value) for key, value in theirs.state_dict().items())
 
 
 @pytest.mark.parametrize("mean", [0.2, [0.1, 0.2, 0.3]], ids=["one", "each"])

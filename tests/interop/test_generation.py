@@ -11,7 +11,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, gpt2, padded, saved, t5, whisper  # noqa: E402
+from public import VOCAB, gpt2, llama, padded, saved, t5, whisper  # noqa: E402
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -21,7 +21,13 @@ from mmtx.decoding.generate import generate  # noqa: E402
 from mmtx.interop.family import text_batch  # noqa: E402
 from mmtx.interop.whisper import with_features  # noqa: E402
 
-END = {"gpt2": 0, "t5": 1, "whisper": 2}
+DECODERS = {
+    "gpt2": gpt2,
+    "llama": llama,
+    "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
+}
+DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}
+END = {**dict.fromkeys(DECODERS, 0), "t5": 1, "whisper": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -41,8 +47,8 @@ def sharp(model: Any) -> Any:
 
 def case(name: str) -> tuple[Any, dict[str, Tensor], Any, str]:
     """Their model, their inputs; our batch; the text that is written."""
-    if name == "gpt2":
-        model, ids = sharp(gpt2()), torch.randint(3, VOCAB, (3, 4))
+    if name in DECODERS:
+        model, ids = sharp(DECODERS[name]()), torch.randint(3, VOCAB, (3, 4))
         return model, {"input_ids": ids}, text_batch("text", ids, None), "text"
     if name == "t5":
         model = sharp(t5(untied=True))
@@ -59,13 +65,13 @@ def case(name: str) -> tuple[Any, dict[str, Tensor], Any, str]:
 
 
 def theirs_written(model: Any, inputs: dict[str, Tensor], end: int, **options: Any) -> list[list[int]]:
-    common = {"do_sample": False, "pad_token_id": 0, "eos_token_id": end, "use_cache": True}
+    common = {"do_sample": False, "pad_token_id": 0, "eos_token_id": end, "use_cache": True, **options}
     if model.config.model_type == "whisper":
-        generation = transformers.GenerationConfig(**common, decoder_start_token_id=1, bos_token_id=2, **options)
+        generation = transformers.GenerationConfig(**common, decoder_start_token_id=1, bos_token_id=2)
         written = super(WhisperGenerationMixin, model).generate(**inputs, generation_config=generation)
     else:
-        written = model.generate(**inputs, **common, **options)
-    start = inputs["input_ids"].shape[1] if model.config.model_type == "gpt2" else 1
+        written = model.generate(**inputs, **common)
+    start = 1 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     rows = written[:, start:].tolist()
     return [row[: row.index(end)] if end in row else row for row in rows]
 
@@ -81,7 +87,7 @@ def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
     model, inputs, batch, text = case(name)
     learner, end = mmtx.from_pretrained(saved(model, tmp_path)), END[name]
     mine = generate(learner.model, scores(learner), batch, text, max_new_tokens=10, end=end, cache=cache)
-    assert mine == theirs_written(model, inputs, end, max_new_tokens=10)
+    assert mine == theirs_written(model, inputs, end, max_new_tokens=10, use_cache=cache)
     assert len({tuple(row) for row in mine}) > 1
 
 

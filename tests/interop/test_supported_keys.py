@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file, save_model
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, decision_transformer, gpt2, saved, t5, vit, whisper  # noqa: E402
+from public import bert, decision_transformer, gpt2, llama, padded, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
@@ -36,6 +36,7 @@ CONFIGS = {
     "vit": "ViTConfig",
     "whisper": "WhisperConfig",
     "decision_transformer": "DecisionTransformerConfig",
+    "llama": "LlamaConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -86,6 +87,7 @@ OLD: dict[str, dict[str, Any]] = {
         "suppress_tokens": [],
     },
     "decision_transformer": {"n_ctx": 1024},
+    "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
 }
 
 
@@ -123,7 +125,7 @@ def edited(folder: Path, name: str, **values: Any) -> Path:
 @pytest.mark.parametrize(
     ("make", "file"),
     [
-        *((make, "config") for make in (gpt2, bert, t5, vit, whisper)),
+        *((make, "config") for make in (gpt2, bert, t5, vit, whisper, llama)),
         *((gpt2, f"{name}_config") for name in ("generation", "preprocessor", "tokenizer")),
         *((whisper, f"{name}_config") for name in ("generation", "preprocessor")),
         (vit, "preprocessor_config"),
@@ -151,6 +153,18 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (gpt2, "config", {"quantization_config": {"bits": 4}}, "quantization_config="),
         (gpt2, "config", {"tie_word_embeddings": False}, r"lm_head\.weight is missing"),
         (gpt2, "generation_config", {"repetition_penalty": 1.3}, "repetition_penalty=1.3"),
+        (
+            llama,
+            "config",
+            {"rope_scaling": {"type": "longrope"}},
+            "rope_type=longrope: mmtx turns heads by default, linear",
+        ),
+        (llama, "config", {"rope_scaling": {"type": "linear"}}, "rope_type=linear: factor is missing"),
+        (llama, "config", {"rope_parameters": {"mscale": 2.0}}, "rope_type=default: unknown key mscale=2.0"),
+        (llama, "config", {"rope_scaling": {"type": "linear", "factor": 2.0, "warp": 9}}, "unknown key warp=9"),
+        (llama, "config", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
+        (llama, "config", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor: heads of this"),
+        (llama, "config", {"tie_word_embeddings": True, "vocab_size": 30}, "has shape"),
         (t5, "generation_config", {"num_beams": 4}, "num_beams=4"),
         (t5, "config", {"is_gated_act": True}, "is_gated_act=True"),
         (bert, "config", {"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
@@ -182,6 +196,68 @@ def test_values_that_cannot_be_followed(
         mmtx.from_pretrained(edited(saved(make(), tmp_path), file, **values))
 
 
+SCALED = {"factor": 2.0, "original_max_position_embeddings": 8}
+CHANGED: list[tuple[Any, dict[str, Any]]] = [
+    *((llama, {"rope_theta": 50.0, **more}) for more in ({"rope_parameters": None}, {"rope_parameters": {}}, {})),
+    *((llama, {"rope_scaling": {kind: "linear", "factor": 2.0}}) for kind in ("type", "rope_type")),
+    (llama, {"rope_parameters": None, "rope_theta": 50.0, "rope_scaling": {"type": "dynamic", "factor": 2.0}}),
+    (llama, {"rope_scaling": {"rope_type": "yarn", "rope_theta": 50.0, **SCALED}}),
+    (llama, {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}),
+    (llama, {"rope_scaling": {"rope_type": "yarn", "mscale": 2.0, "mscale_all_dim": 0.5, **SCALED}}),
+    (
+        llama,
+        {"rope_scaling": {"rope_type": "yarn", "attention_factor": 1.7, "beta_fast": 4.0, "beta_slow": 0.1, **SCALED}},
+    ),
+    (llama, {"rope_scaling": {"rope_type": "yarn", "truncate": False, **SCALED}}),
+    (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
+]
+"""Of config.json, in both spellings."""
+OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
+"""Keys that say what their library returns, and those that are changed by `CHANGED`."""
+KEYS_OF = {"llama": llama}
+"""Families of which every key is changed once."""
+
+
+def changed_value(value: Any) -> Any:
+    """Another value of the kind of one."""
+    if isinstance(value, bool):
+        return not value
+    if isinstance(value, int | float):
+        return value * 2 or 1
+    if isinstance(value, dict):
+        return {"0": "a"}
+    return {"silu": "gelu"}.get(value, f"{value}x") if isinstance(value, str) else 3
+
+
+def once_changed() -> list[Any]:
+    """Every key that their library writes, at another value."""
+    cases = []
+    for name, make in KEYS_OF.items():
+        content = make().config.to_dict()
+        keys = {**content, **FAMILIES[name].keys}.keys() - OTHERS_THAN_NUMBERS
+        cases += [
+            pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}") for key in sorted(keys)
+        ]
+    return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
+
+
+@pytest.mark.parametrize(("make", "values"), once_changed())
+def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: dict[str, Any], tmp_path: Path) -> None:
+    """Texts longer than the context by one, and one that is padded."""
+    torch.manual_seed(0)
+    theirs = make()
+    edited(saved(theirs, tmp_path), "config", **values)
+    ids, mask = padded([16, 7])
+    try:
+        ours = mmtx.from_pretrained(tmp_path)
+    except UserError:
+        return
+    again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    actual = mmtx.interop.forward(ours, input_ids=ids, attention_mask=mask)[0][mask.bool()]
+    expected = again(input_ids=ids, attention_mask=mask)[0][mask.bool()]
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
 def test_a_value_given_goes_before_a_file(tmp_path: Path) -> None:
     folder = edited(saved(t5(), tmp_path), "generation_config", num_beams=4)
     mmtx.from_pretrained(folder, {"generation_config.num_beams": 1})
@@ -208,7 +284,7 @@ def test_dropout_before_a_head(tmp_path: Path) -> None:
     assert mmtx.from_pretrained(saved(theirs, tmp_path)).objective("classify").dropout.p == theirs.dropout.p == 0.3
 
 
-@pytest.mark.parametrize("make", [gpt2, t5])
+@pytest.mark.parametrize("make", [gpt2, t5, lambda: llama(tie_word_embeddings=True)], ids=["gpt2", "t5", "llama"])
 def test_one_tensor_with_two_names(make: Any, tmp_path: Path) -> None:
     """A file keeps one of them: the other stands in its metadata, or nowhere."""
     theirs = make()

@@ -10,7 +10,7 @@ import pytest
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, gpt2, saved, t5, whisper  # noqa: E402
+from public import bert, gpt2, llama, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -419,10 +419,25 @@ def metaspace(folder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", ["bert", "bert-cased", "gpt2", "gpt2-space", "gpt2-metaspace", "t5", "whisper"])
+def begins_texts(folder: Path) -> Path:
+    """A ``tokenizer.json`` as Llama 3 has it: bytes, and a mark in front of every text."""
+    tokenizer = find_tokenizer(byte_pairs(folder / "pairs"))
+    mark = ("<|begin|>", tokenizer.get_vocab_size())
+    tokenizer.add_special_tokens([mark[0]])
+    template = processors.TemplateProcessing(single=f"{mark[0]} $A", special_tokens=[mark])
+    tokenizer.post_processor = processors.Sequence([processors.ByteLevel(trim_offsets=False), template])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"bos_token": mark[0], "eos_token": "<|endoftext|>", "add_bos_token": True, "chat_template": "x"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **config}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name", ["bert", "bert-cased", "gpt2", "gpt2-space", "gpt2-metaspace", "t5", "whisper", "llama"]
+)
 def test_their_library_reads_a_tokenizer_that_went_through_ours(name: str, tmp_path: Path) -> None:
     """The same ids, marks included, and the same inputs of the model."""
-    make = {"bert": bert, "gpt2": gpt2, "t5": t5, "whisper": whisper}[name.split("-")[0]]
+    make = {"bert": bert, "gpt2": gpt2, "t5": t5, "whisper": whisper, "llama": llama}[name.split("-")[0]]
     folder = saved(make(vocab_size=320), tmp_path / "public")
     if name.startswith("bert"):
         word_pieces(folder, lower=name == "bert")
@@ -431,6 +446,8 @@ def test_their_library_reads_a_tokenizer_that_went_through_ours(name: str, tmp_p
         transformers.T5Tokenizer.from_pretrained(folder).save_pretrained(folder)
     elif name == "gpt2-metaspace":
         metaspace(folder)
+    elif name == "llama":
+        begins_texts(folder)
     else:
         byte_pairs(folder)
         (folder / "tokenizer_config.json").write_text(json.dumps({"add_prefix_space": name == "gpt2-space"}))

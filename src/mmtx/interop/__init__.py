@@ -1,4 +1,4 @@
-"""Public weights in and out: GPT-2, BERT, T5, ViT, Whisper and the decision transformer."""
+"""Public weights in and out: GPT-2, BERT, T5, ViT, Whisper, the decision transformer and Llama."""
 
 from mmtx.interop.forward import forward
 from mmtx.interop.importing import from_pretrained

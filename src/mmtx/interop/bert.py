@@ -82,6 +82,7 @@ class BERT(Family):
         ),
     }
     generation = SILENT
+    vocabularies = ("data/vocabulary",)
     same = {
         **BODY_SAME,
         "modality.text.context": "max_position_embeddings",

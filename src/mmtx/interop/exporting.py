@@ -14,12 +14,14 @@ from mmtx.hub.model_files import OWN, SIDE_FILES, WEIGHTS
 from mmtx.interop.atomic_output import atomic_folder
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Config, Family, Files
+from mmtx.interop.feed_forward import hidden_width
 from mmtx.interop.importing import full_config
 from mmtx.interop.links import Link, Weights, write
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
+STACKS = ("backbone", "encoder")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
@@ -157,12 +159,21 @@ def _config_of(family: Family, learner: Learner) -> Config:
     again = full_config(
         family, family.describe({**config, **side_files.get("generation_config", {})}, Files(None, "", side_files))
     )
-    pairs = [(key, learner.config[key], again[key]) for key in COMPARED]
+    pairs = [(key, _settled(learner.config[key], key), _settled(again[key], key)) for key in COMPARED]
     pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
     found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]
     if found:
         raise UserError("; ".join(found))
     return config
+
+
+def _settled(node: Any, key: str) -> Any:
+    """What a stack is made of, whatever the words: the width of its feed-forward halves, the kind of each layer."""
+    if key not in STACKS or "num_layers" not in node or "dim" not in node:
+        return node
+    count, layers = node["num_layers"], node["layers"]
+    mlp = {**node["mlp"], "expansion": hidden_width(node["mlp"], node["dim"]) / node["dim"]}
+    return {**node, "mlp": mlp, "layers": (layers * count)[:count]}
 
 
 def _clocks(config: Mapping[str, Any]) -> Config:

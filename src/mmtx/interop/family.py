@@ -95,6 +95,10 @@ class Family(ABC):
     """Keys of its preprocessor_config.json."""
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other names of keys in config.json."""
+    nullable: ClassVar[Sequence[str]] = ()
+    """Keys of which null is not the default."""
+    vocabularies: ClassVar[Sequence[str]] = ()
+    """Groups of which a tokenizer beside the weights is the choice."""
     kinds: ClassVar[Sequence[str]]
     """Architectures that mmtx reads, the default first."""
     same: ClassVar[Mapping[str, str]]
@@ -138,7 +142,8 @@ class Family(ABC):
             value = config.pop(alias, None)
             if value is not None and config.setdefault(key, value) != value:
                 raise UserError(f"this {self.name} has {key}={config[key]} and {alias}={value}, which are one")
-        given = {key: value for key, value in config.items() if value is not None or key.endswith("_token_id")}
+        null = {key for key in config if key.endswith("_token_id") or key in self.nullable}
+        given = {key: value for key, value in config.items() if value is not None or key in null}
         return {**defaults(self.keys), **given, "architectures": [self._kind(config.get("architectures"))]}
 
     def _kind(self, declared: Any) -> str:

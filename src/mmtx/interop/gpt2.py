@@ -94,6 +94,7 @@ class GPT2(Family):
         "num_attention_heads": "n_head",
         "num_hidden_layers": "n_layer",
     }
+    vocabularies = ("data/vocabulary",)
     same = {**BODY_SAME, "backbone.dim": "n_embd", "modality.text.context": "n_positions"}
     renames = ((r"^(?=wte|wpe|h\.|ln_f)", "transformer."),)
     unused = UNUSED
@@ -105,7 +106,7 @@ class GPT2(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim = config["vocab_size"], config["n_embd"]
-        end, prefix = _within(one_id(config, "eos_token_id"), size), files.prefix_ids()
+        end, prefix = within(one_id(config, "eos_token_id"), size), files.prefix_ids()
         vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=prefix)
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim),
@@ -166,6 +167,6 @@ def tie(weights: Weights, embedding: str, declared: bool) -> bool:
     return False
 
 
-def _within(number: Any, size: int) -> int | None:
+def within(number: Any, size: int) -> int | None:
     """An id if it is in the vocabulary: configs of small models may have those of large ones."""
     return number if isinstance(number, int) and 0 <= number < size else None

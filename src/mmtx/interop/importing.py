@@ -120,7 +120,7 @@ def full_config(family: Family, described: Described, files: Files | None = None
     """The whole config of mmtx."""
     choices = [*described.choices]
     if files is not None and files.tokenizer is not None:
-        choices += [f"{group}=pretrained" for group in VOCABULARIES.get(family.name, ())]
+        choices += [f"{group}=pretrained" for group in family.vocabularies]
     config = copy.deepcopy(_composed(tuple(choices)))
     config["name"] = family.name
     for path, value in described.values.items():
@@ -131,12 +131,6 @@ def full_config(family: Family, described: Described, files: Files | None = None
         node[key] = value
     _leave_open(config["data"], files.folder if files is not None else "")
     return config
-
-
-VOCABULARIES = {
-    **dict.fromkeys(("gpt2", "bert", "whisper"), ("data/vocabulary",)),
-    "t5": ("data/vocabulary@data.source_vocabulary", "data/vocabulary@data.target_vocabulary"),
-}
 
 
 @cache

@@ -46,9 +46,14 @@ def transposed(ours: str, theirs: str) -> Link:
     return Link((ours,), (theirs,), lambda t: [t[0].T.contiguous()], lambda o: [o[0].T.contiguous()])
 
 
-def stacked(ours: str, theirs: Sequence[str]) -> Link:
-    """One of ours is the concatenation of several of theirs, of equal size."""
-    return Link((ours,), tuple(theirs), lambda t: [torch.cat(list(t))], lambda o: _parts(o[0], len(theirs)))
+def stacked(ours: str, theirs: Sequence[str], rows: Sequence[int] | None = None) -> Link:
+    """One of ours is the concatenation of several of theirs: of so many rows each, or all of equal size."""
+
+    def write(several: Several) -> Several:
+        whole = several[0]
+        return _parts(whole, len(theirs)) if rows is None else [part.contiguous() for part in whole.split(list(rows))]
+
+    return Link((ours,), tuple(theirs), lambda t: [torch.cat(list(t))], write)
 
 
 def cut(ours: Sequence[str], theirs: str) -> Link:

@@ -65,6 +65,7 @@ class T5(Family):
         "num_hidden_layers": "num_layers",
         "head_dim": "d_kv",
     }
+    vocabularies = ("data/vocabulary@data.source_vocabulary", "data/vocabulary@data.target_vocabulary")
     same = {
         "backbone.dim": "d_model",
         "backbone.attention.head_dim": "d_kv",

@@ -102,6 +102,7 @@ class Whisper(Family):
         "hidden_size": "d_model",
         "num_hidden_layers": "encoder_layers",
     }
+    vocabularies = ("data/vocabulary",)
     same = {
         "backbone.dim": "d_model",
         "backbone.num_layers": "decoder_layers",

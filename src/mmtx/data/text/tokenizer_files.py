@@ -10,6 +10,7 @@ from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
 ROLES = "bos_token eos_token unk_token sep_token pad_token cls_token mask_token"
+MARKS = "add_bos_token add_eos_token"
 KEYS: Keys = {
     **every(ROLES, used("how the tokens of a role are spelt")),
     **every("added_tokens_decoder", used("more tokens, special or not, and what each takes of the spaces around it")),
@@ -29,7 +30,9 @@ KEYS: Keys = {
     "wordpieces_prefix": only("##", note="`vocab.txt`: pieces within a word"),
     "clean_text": only(True, note="`vocab.txt`: control characters are dropped"),
     "sp_model_kwargs": only({}, note="pieces that are drawn at random"),
-    **every("add_bos_token add_eos_token", only(False, note="marks; here they are those of the data")),
+    **every(
+        MARKS, only(False, note="marks; here they are those of the data. Beside a `tokenizer.json`, that has them")
+    ),
     "add_dummy_prefix_space": only(True, note="a space is put before a text"),
     "dropout": only(0, note="pieces that are drawn at random"),
     "errors": only("replace", note="bytes that are no UTF-8"),
@@ -42,7 +45,7 @@ KEYS: Keys = {
     ),
     "clean_up_tokenization_spaces": harmless("spaces before punctuation; a text is written as its tokens have them"),
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": only(False, note="the same"),
-    **every("chat_template response_template chat_control_tokens", harmless("chats")),
+    **every("chat_template response_template chat_control_tokens use_default_system_prompt", harmless("chats")),
     **every("language task predict_timestamps normalizer_file normalize", harmless("of calls of Whisper's tokenizer")),
     **every(
         "name_or_path special_tokens_map_file tokenizer_file full_tokenizer_file vocab_file merges_file spm_file "
@@ -87,7 +90,9 @@ def spelt_tokens(folder: Path) -> dict[str, str]:
 
 def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
     config = _json(file.with_name("tokenizer_config.json"))
-    found = [*refusals(config, KEYS, "tokenizer_config.json")]
+    apart = MARKS.split() if file.name == "tokenizer.json" else ()
+    read_keys = {key: value for key, value in config.items() if key not in apart}
+    found = [*refusals(read_keys, KEYS, "tokenizer_config.json")]
     kind = config.get("tokenizer_class") or _json(file.with_name("config.json")).get("tokenizer_class")
     readers = CLASSES.get(file.name)
     if kind is not None and readers is not None and kind.removesuffix("Fast") not in readers:

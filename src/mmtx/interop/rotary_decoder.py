@@ -1,0 +1,178 @@
+"""What Llama and its relatives share: pre-norm decoders with RMS norms, rotary positions, gated feed-forward halves."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from mmtx.batch import Field, Spec
+from mmtx.data.files.supported_keys import Keys, harmless, used
+from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
+from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
+from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
+from mmtx.interop.gpt2 import tie, within
+from mmtx.interop.links import Link, Weights, same, stacked
+from mmtx.interop.rope import PATH, read_rope, rope_keys, with_one_spelling, write_rope
+from mmtx.learner import Learner
+from mmtx.objectives.next_token import NextToken
+
+LINEARS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
+NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+
+DECODER_KEYS: Keys = {
+    **NO_CLASSES,
+    **DECODER_FLAGS,
+    **encoder_decoder(False),
+    **rope_keys(10000.0),
+    "vocab_size": used("ids", 32000),
+    "hidden_size": used("width", 4096),
+    "intermediate_size": used("width of the feed-forward half", 11008),
+    "num_hidden_layers": used("layers", 32),
+    "num_attention_heads": used("heads", 32),
+    "num_key_value_heads": used("heads of keys and values; null: as many", None),
+    "head_dim": used("width of a head; null: that of the model over its heads", None),
+    "hidden_act": used("activation of the gate", "silu"),
+    "max_position_embeddings": used("context", 2048),
+    "rms_norm_eps": used("normalisation", 1e-6),
+    "attention_dropout": used("dropout of attention", 0.0),
+    "initializer_range": used("new weights", 0.02),
+    "eos_token_id": used("ends a text; one id", 2),
+    "tie_word_embeddings": used("whether the head is the embedding; a head that is in the file goes before", False),
+    "pretraining_tp": harmless("how the same numbers are computed"),
+}
+
+
+class RotaryDecoder(Family):
+    """A decoder of Llama's kind. A family has its keys and what it has beside them."""
+
+    prefix = "model."
+    generation: ClassVar[Keys] = {
+        **WRITING,
+        **SUPPRESSED,
+        "decoder_start_token_id": harmless("of models that read one text and write another"),
+    }
+    nullable = ("num_key_value_heads", "head_dim")
+    vocabularies = ("data/vocabulary",)
+    same = {
+        "backbone.dim": "hidden_size",
+        "backbone.num_layers": "num_hidden_layers",
+        "backbone.num_heads": "num_attention_heads",
+        "backbone.norm.eps": "rms_norm_eps",
+        "backbone.attention.num_kv_heads": "num_key_value_heads",
+        "backbone.attention.head_dim": "head_dim",
+        "backbone.attention.dropout": "attention_dropout",
+        "backbone.init_std": "initializer_range",
+    }
+    renames = ((r"^(?=embed_tokens\.|layers\.|norm\.)", "model."),)
+    unused = r"rotary_emb\.inv_freq$"
+
+    biases: ClassVar[Sequence[str]] = ()
+    """Of the linear maps of attention, where the config has no ``attention_bias``."""
+    qk_norm: ClassVar[bool] = False
+    """Whether queries and keys are normalised, head by head."""
+
+    def complete(self, config: Config, weights: Weights) -> Config:
+        config = with_one_spelling(super().complete(config, weights))
+        is_body = config["architectures"] == [self.body]
+        tied = is_body or tie(weights, "model.embed_tokens.weight", config["tie_word_embeddings"])
+        return {**config, "tie_word_embeddings": tied}
+
+    def describe(self, config: Config, files: Files) -> Described:
+        size, end = config["vocab_size"], within(one_id(config, "eos_token_id"), config["vocab_size"])
+        vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=files.prefix_ids())
+        longest = config["max_position_embeddings"]
+        scaling = config["rope_scaling"] or {}
+        if scaling.get("rope_type") == "dynamic":  # which is for texts beyond the context
+            longest = round(longest * scaling["factor"])
+        values = self.from_same(config) | {
+            **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
+            **read_rope(config),
+            **self.read_layers(config),
+            "backbone.mlp.bias": bool(config.get("mlp_bias")),
+            "backbone.attention.bias": self._biases(config),
+            "objective.next_token.tied": config["tie_word_embeddings"],
+            "data.context": longest,
+        }
+        choices = ["data=text_file", "modality=[text]", "backbone=llama", "objective=[next_token]"]
+        if self.qk_norm:
+            choices.append("backbone/attention=qk_norm")
+            values["backbone.attention.qk_norm.eps"] = config["rms_norm_eps"]
+        ids = Field((None,), torch.long, size, longest)
+        return Described(choices, values, {"text": Spec({"ids": ids}, vocabulary=vocabulary)})
+
+    def read_layers(self, config: Config) -> dict[str, Any]:
+        """The kinds of layers and their window, as `{path: value}`."""
+        return {"backbone.layers": "G"}
+
+    def write_layers(self, backbone: Mapping[str, Any]) -> Config:
+        """The inverse of `read_layers`."""
+        return {}
+
+    def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
+        rotary, vocabulary, ids = at(ours, PATH), specs["text"].vocabulary, specs["text"].fields["ids"]
+        if rotary is None:
+            raise KeyError(PATH)
+        longest = at(ours, "modality.text.context") or specs["text"].max_length
+        own = {
+            "attention_bias": "out" in at(ours, "backbone.attention.bias"),
+            "mlp_bias": at(ours, "backbone.mlp.bias"),
+        }
+        prefix = (vocabulary.state() if vocabulary else {}).get("prefix") or [None]
+        return {
+            **self.to_same(ours),
+            **write_rope(rotary, longest),
+            **self.write_layers(at(ours, "backbone")),
+            **{key: value for key, value in own.items() if key in self.keys},
+            "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
+            "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
+            "vocab_size": ids.num_classes,
+            "eos_token_id": vocabulary.end if vocabulary else None,
+            "bos_token_id": prefix[0],
+            "tie_word_embeddings": at(ours, "objective.next_token.tied"),
+        }
+
+    def links(self, config: Config) -> list[Link]:
+        links = [
+            same("model.tokenizers.text.embedding.weight", "model.embed_tokens.weight"),
+            same("model.backbone.final_norm.weight", "model.norm.weight"),
+        ]
+        for layer in range(config["num_hidden_layers"]):
+            links += self._block(config, f"model.backbone.blocks.{layer}", f"model.layers.{layer}")
+        if not config["tie_word_embeddings"]:
+            links.append(same("objectives.next_token.head.projection.weight", "lm_head.weight"))
+        return links
+
+    def _block(self, config: Config, ours: str, theirs: str) -> list[Link]:
+        heads = config["num_attention_heads"]
+        width, kv_heads = config["head_dim"] or config["hidden_size"] // heads, config["num_key_value_heads"] or heads
+        query, key, value, out = (f"{theirs}.self_attn.{name}" for name in LINEARS.values())
+        gate, up, down = (f"{theirs}.mlp.{name}_proj" for name in ("gate", "up", "down"))
+        projections = [f"{name}.weight" for name in (query, key, value)]
+        links = [
+            stacked(f"{ours}.attention.qkv.weight", projections, [heads * width, kv_heads * width, kv_heads * width]),
+            same(f"{ours}.attention.out.weight", f"{out}.weight"),
+            stacked(f"{ours}.mlp.up.weight", [f"{gate}.weight", f"{up}.weight"]),
+            same(f"{ours}.mlp.down.weight", f"{down}.weight"),
+            *(same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in NORMS.items()),
+        ]
+        for name in self._biases(config):
+            here = "out.bias" if name == "out" else f"biases.{name}"
+            links.append(same(f"{ours}.attention.{here}", f"{theirs}.self_attn.{LINEARS[name]}.bias"))
+        if config.get("mlp_bias"):
+            links.append(stacked(f"{ours}.mlp.up.bias", [f"{gate}.bias", f"{up}.bias"]))
+            links.append(same(f"{ours}.mlp.down.bias", f"{down}.bias"))
+        if self.qk_norm:
+            norms = (("query_norm", "q_norm"), ("key_norm", "k_norm"))
+            links += [same(f"{ours}.attention.{a}.weight", f"{theirs}.self_attn.{b}.weight") for a, b in norms]
+        return links
+
+    def _biases(self, config: Config) -> list[str]:
+        return list(LINEARS) if config.get("attention_bias") else list(self.biases)
+
+    def example(self, config: Config) -> dict[str, Tensor]:
+        return {"input_ids": torch.zeros(2, min(8, config["max_position_embeddings"]), dtype=torch.long)}
+
+    def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
+        hidden = learner.model(text_batch("text", inputs["input_ids"], inputs.get("attention_mask"))).tokens("text")
+        return head_outputs(learner, NextToken, hidden, config["architectures"] == [self.body])
