@@ -22,6 +22,9 @@ TITLES = {
     "whisper": "Whisper",
     "decision_transformer": "Decision Transformer",
     "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen 2",
+    "qwen3": "Qwen 3",
 }
 INTRODUCTION = """# Keys of public files
 

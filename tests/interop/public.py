@@ -124,6 +124,21 @@ def llama(**changes: Any) -> Any:
     return disturbed(kind(transformers.LlamaConfig(**{**ROTARY_DECODER, **changes})))
 
 
+def mistral(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.MistralForCausalLM)
+    return disturbed(kind(transformers.MistralConfig(**{**ROTARY_DECODER, "sliding_window": 4, **changes})))
+
+
+def qwen2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Qwen2ForCausalLM)
+    return disturbed(kind(transformers.Qwen2Config(**{**ROTARY_DECODER, **changes})))
+
+
+def qwen3(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Qwen3ForCausalLM)
+    return disturbed(kind(transformers.Qwen3Config(**{**ROTARY_DECODER, "head_dim": 10, **changes})))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -245,6 +260,29 @@ CASES |= {
         },
         text_inputs,
     ),
+    "mistral": (mistral, {}, text_inputs),
+    "mistral-whole": (mistral, {"sliding_window": None, "tie_word_embeddings": True, "head_dim": 8}, text_inputs),
+    "mistral-headless": (mistral, {"kind": transformers.MistralModel, "sliding_window": 1}, text_inputs),
+    "qwen2": (qwen2, {"rope_parameters": YARN}, text_inputs),
+    "qwen2-window": (
+        qwen2,
+        {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1, "num_hidden_layers": 3},
+        text_inputs,
+    ),
+    "qwen2-headless": (qwen2, {"kind": transformers.Qwen2Model}, text_inputs),
+    "qwen3": (qwen3, {"tie_word_embeddings": True}, text_inputs),
+    "qwen3-window": (
+        qwen3,
+        {
+            "use_sliding_window": True,
+            "sliding_window": 3,
+            "attention_bias": True,
+            "num_hidden_layers": 4,
+            "layer_types": ["full_attention", "sliding_attention"] * 2,
+        },
+        text_inputs,
+    ),
+    "qwen3-headless": (qwen3, {"kind": transformers.Qwen3Model}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
 }
 OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")

@@ -61,7 +61,10 @@ def test_another_family(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"model_type": "opt"}, "'opt'; mmtx reads gpt2, bert, t5, vit, whisper, decision_transformer, llama"),
+        (
+            {"model_type": "opt"},
+            "'opt'; mmtx reads gpt2, bert, t5, vit, whisper, decision_transformer, llama, mistral, qwen2, q",
+        ),
         ({"scale_attn_by_inverse_layer_idx": True}, "scale_attn_by_inverse_layer_idx=True"),
         ({"activation_function": "mish"}, "the activation mish is none of"),
         ({"n_head": 5}, "is not a multiple of num_heads=5"),

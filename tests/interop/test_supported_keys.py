@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file, save_model
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, decision_transformer, gpt2, llama, padded, saved, t5, vit, whisper  # noqa: E402
+from public import bert, decision_transformer, gpt2, llama, mistral, padded, qwen2, qwen3, saved, t5, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
@@ -37,6 +37,9 @@ CONFIGS = {
     "whisper": "WhisperConfig",
     "decision_transformer": "DecisionTransformerConfig",
     "llama": "LlamaConfig",
+    "mistral": "MistralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen3": "Qwen3Config",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -88,6 +91,8 @@ OLD: dict[str, dict[str, Any]] = {
     },
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
+    "mistral": {"rope_theta": 10000.0},
+    **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
 }
 
 
@@ -164,7 +169,10 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (llama, "config", {"rope_scaling": {"type": "linear", "factor": 2.0, "warp": 9}}, "unknown key warp=9"),
         (llama, "config", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
         (llama, "config", {"rope_parameters": {"partial_rotary_factor": 0.5}}, "partial_rotary_factor: heads of this"),
-        (llama, "config", {"tie_word_embeddings": True, "vocab_size": 30}, "has shape"),
+        (llama, "config", {"vocab_size": 30}, r"has shape \[29, 24\]; the config has \[30, 24\]"),
+        (qwen3, "config", {"layer_types": ["chunked_attention"] * 2}, "layer_types names chunked_attention"),
+        (qwen3, "config", {"layer_types": ["full_attention"]}, "layer_types has 1 layers, not 2"),
+        (qwen2, "config", {"layer_types": ["sliding_attention"] * 2}, "needs use_sliding_window=true"),
         (t5, "generation_config", {"num_beams": 4}, "num_beams=4"),
         (t5, "config", {"is_gated_act": True}, "is_gated_act=True"),
         (bert, "config", {"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
@@ -208,13 +216,18 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
         llama,
         {"rope_scaling": {"rope_type": "yarn", "attention_factor": 1.7, "beta_fast": 4.0, "beta_slow": 0.1, **SCALED}},
     ),
+    (mistral, {"sliding_window": None}),
+    (mistral, {"num_key_value_heads": None, "sliding_window": 16}),
+    *((qwen2, {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": first}) for first in (0, 1, 2)),
+    (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}),
+    (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": None, "max_window_layers": 1}),
     (llama, {"rope_scaling": {"rope_type": "yarn", "truncate": False, **SCALED}}),
     (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
 ]
 """Of config.json, in both spellings."""
 OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
-KEYS_OF = {"llama": llama}
+KEYS_OF = {"llama": llama, "mistral": mistral, "qwen2": qwen2, "qwen3": qwen3}
 """Families of which every key is changed once."""
 
 

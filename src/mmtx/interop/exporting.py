@@ -168,12 +168,14 @@ def _config_of(family: Family, learner: Learner) -> Config:
 
 
 def _settled(node: Any, key: str) -> Any:
-    """What a stack is made of, whatever the words: the width of its feed-forward halves, the kind of each layer."""
-    if key not in STACKS or "num_layers" not in node or "dim" not in node:
+    """What a stack is made of, whatever the words: widths, heads, and the kind of each layer."""
+    if key not in STACKS or not {"dim", "num_heads", "num_layers"} <= set(node):
         return node
-    count, layers = node["num_layers"], node["layers"]
+    count, heads, attention = node["num_layers"], node["num_heads"], node["attention"]
+    own = {"head_dim": node["dim"] // heads, "num_kv_heads": heads}
+    attention = {**attention, **{name: attention[name] or own[name] for name in own if name in attention}}
     mlp = {**node["mlp"], "expansion": hidden_width(node["mlp"], node["dim"]) / node["dim"]}
-    return {**node, "mlp": mlp, "layers": (layers * count)[:count]}
+    return {**node, "attention": attention, "mlp": mlp, "layers": (node["layers"] * count)[:count]}
 
 
 def _clocks(config: Mapping[str, Any]) -> Config:

@@ -5,10 +5,15 @@ from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.llama import Llama
+from mmtx.interop.mistral import Mistral
+from mmtx.interop.qwen2 import Qwen2
+from mmtx.interop.qwen3 import Qwen3
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.whisper import Whisper
 
-FAMILIES: dict[str, Family] = {
-    family.name: family for family in (GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer(), Llama())
-}
+EVERY = (
+    *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
+    *(Llama(), Mistral(), Qwen2(), Qwen3()),
+)
+FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -52,7 +52,7 @@ class RotaryDecoder(Family):
         **SUPPRESSED,
         "decoder_start_token_id": harmless("of models that read one text and write another"),
     }
-    nullable = ("num_key_value_heads", "head_dim")
+    nullable: ClassVar[Sequence[str]] = ("num_key_value_heads", "head_dim")
     vocabularies = ("data/vocabulary",)
     same = {
         "backbone.dim": "hidden_size",
@@ -75,8 +75,13 @@ class RotaryDecoder(Family):
     def complete(self, config: Config, weights: Weights) -> Config:
         config = with_one_spelling(super().complete(config, weights))
         is_body = config["architectures"] == [self.body]
-        tied = is_body or tie(weights, "model.embed_tokens.weight", config["tie_word_embeddings"])
-        return {**config, "tie_word_embeddings": tied}
+        heads = config["num_attention_heads"]
+        return {
+            **config,
+            "head_dim": config["head_dim"] or config["hidden_size"] // heads,
+            "num_key_value_heads": config["num_key_value_heads"] or heads,
+            "tie_word_embeddings": is_body or tie(weights, "model.embed_tokens.weight", config["tie_word_embeddings"]),
+        }
 
     def describe(self, config: Config, files: Files) -> Described:
         size, end = config["vocab_size"], within(one_id(config, "eos_token_id"), config["vocab_size"])
@@ -110,12 +115,13 @@ class RotaryDecoder(Family):
         return {}
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
+        heads, attention = at(ours, "backbone.num_heads"), at(ours, "backbone.attention")
         rotary, vocabulary, ids = at(ours, PATH), specs["text"].vocabulary, specs["text"].fields["ids"]
         if rotary is None:
             raise KeyError(PATH)
         longest = at(ours, "modality.text.context") or specs["text"].max_length
         own = {
-            "attention_bias": "out" in at(ours, "backbone.attention.bias"),
+            "attention_bias": "out" in attention["bias"],
             "mlp_bias": at(ours, "backbone.mlp.bias"),
         }
         prefix = (vocabulary.state() if vocabulary else {}).get("prefix") or [None]
@@ -124,6 +130,8 @@ class RotaryDecoder(Family):
             **write_rope(rotary, longest),
             **self.write_layers(at(ours, "backbone")),
             **{key: value for key, value in own.items() if key in self.keys},
+            "head_dim": attention["head_dim"] or at(ours, "backbone.dim") // heads,
+            "num_key_value_heads": attention["num_kv_heads"] or heads,
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "vocab_size": ids.num_classes,
@@ -144,13 +152,13 @@ class RotaryDecoder(Family):
         return links
 
     def _block(self, config: Config, ours: str, theirs: str) -> list[Link]:
-        heads = config["num_attention_heads"]
-        width, kv_heads = config["head_dim"] or config["hidden_size"] // heads, config["num_key_value_heads"] or heads
+        width = config["head_dim"]
+        rows = [config[f"num_{kind}_heads"] * width for kind in ("attention", "key_value", "key_value")]
         query, key, value, out = (f"{theirs}.self_attn.{name}" for name in LINEARS.values())
         gate, up, down = (f"{theirs}.mlp.{name}_proj" for name in ("gate", "up", "down"))
         projections = [f"{name}.weight" for name in (query, key, value)]
         links = [
-            stacked(f"{ours}.attention.qkv.weight", projections, [heads * width, kv_heads * width, kv_heads * width]),
+            stacked(f"{ours}.attention.qkv.weight", projections, rows),
             same(f"{ours}.attention.out.weight", f"{out}.weight"),
             stacked(f"{ours}.mlp.up.weight", [f"{gate}.weight", f"{up}.weight"]),
             same(f"{ours}.mlp.down.weight", f"{down}.weight"),
