@@ -16,7 +16,7 @@ NAMES = (
     *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
 )
-"""Files of weights in a folder; the first that exists is read."""
+"""Files of weights in a folder; the first that exists is read. The last is CTranslate2's."""
 
 STATES = ("state_dict_ema", "model_ema", "model_state_dict", "state_dict", "model")
 """Keys of the model's state in a training checkpoint; the first that exists is read: averages, as timm does."""
