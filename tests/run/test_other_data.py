@@ -13,6 +13,7 @@ from PIL import Image
 from small_data import small_audio_manifest, small_episodes, write_sound
 
 from mmtx.batch import Batch
+from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.config.overrides import written
 from mmtx.config.stored import read_config
@@ -98,6 +99,26 @@ def test_a_class_that_is_none_of_the_runs_is_refused(seen, tmp_path):
 def test_pictures_of_another_size_are_refused(seen):
     with pytest.raises(UserError, match=r"image: .* the field pixels, \(3, 8, 8\) .* and \(3, 16, 16\)"):
         evaluated(seen, "train", "data.size=16")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "holds no weights"),
+        ('{"model_type": "zamba9"}', "is a model of the family 'zamba9'; mmtx reads gpt2, "),
+        ('{"model_type": "gpt2", ', "config.json cannot be read: Expecting property name"),
+        ("[1]", "config.json is not an object"),
+    ],
+)
+def test_what_no_model_is_in_is_refused_before_anything_is_made(content, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").mkdir()
+    if content is not None:
+        (tmp_path / "given" / "config.json").write_text(content)
+        (tmp_path / "given" / "model.safetensors").write_bytes(b"is not read")
+    assert main(["train", "experiment=vit_digits", "init_from=given", "run_dir=run", *TINY]) == 2
+    assert message in capsys.readouterr().err
+    assert [file.name for file in tmp_path.iterdir()] == ["given"]
 
 
 def test_another_run_takes_over_the_rows_of_classes_by_their_names(seen, tmp_path):

@@ -61,12 +61,14 @@ class Source(ABC):
     Attributes:
         license: of the data, by its name on the hub (``cc-by-4.0``); None: not known here.
         hub_id: of the same data on the hub; None: not known here.
+        reads_columns: for tokenizers and objectives; it then takes the kinds of columns that these read, by name.
         fitted: by which a dataset fits everything that depends on its data (vocabularies, classes, statistics), so that
             it belongs to the run. Set before ``__init__`` runs.
     """
 
     license: ClassVar[str | None] = None
     hub_id: ClassVar[str | None] = None
+    reads_columns: ClassVar[bool] = False
     fitted: FittedState
 
     def __new__(cls, *args: Any, **keys: Any) -> Source:

@@ -10,7 +10,6 @@ from mmtx.config.targets import packages, resolve
 from mmtx.data.base import Source
 from mmtx.data.fitted import FittedState, nested_source
 from mmtx.data.loaders import DataModule
-from mmtx.data.manifest.manifest import Manifest
 from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.errors import ConfigErrors, InvalidValue, UserError
 from mmtx.learner import Learner
@@ -53,7 +52,7 @@ def _source(node: Any, path: str, plugins: Sequence[str], fitted: FittedState) -
             for part, child in node["parts"].items()
         }
         node = {**node, "parts": parts}
-    if issubclass(kind, Manifest):
+    if kind.reads_columns:
         node = {**node, **{key: _column_kinds(node[key], plugins) for key in ("tokenizers", "objectives")}}
     try:
         with fitted.active():

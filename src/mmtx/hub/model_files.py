@@ -11,7 +11,7 @@ WEIGHTS = (
     *("model.safetensors", "model.safetensors.index.json"),
     *("pytorch_model.bin", "pytorch_model.bin.index.json", "model.bin"),
 )
-"""Files of weights in a folder; the first that exists is read."""
+"""Files of weights in a folder; the first that exists is read. The last is CTranslate2's."""
 
 SIDE_FILES = (
     *("config.json", "generation_config.json", "preprocessor_config.json", "processor_config.json"),

@@ -15,6 +15,7 @@ from mmtx.data.files.supported_keys import refusals, refuse
 from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
+from mmtx.hub.model_files import WEIGHTS
 from mmtx.interop.common_keys import GENERATION, SUPPRESSED
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.family import Described, Family, Files
@@ -51,10 +52,7 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
     weights, rest = read_weights(file)
     side_overrides, given = _given(dict(more or {}))
     config, weights, side = _config(file, weights, rest, given)
-    family = FAMILIES.get(str(config.get("model_type")))
-    if family is None:
-        known = ", ".join(FAMILIES)
-        raise UserError(f"{file} is a model of the family '{config.get('model_type')}'; mmtx reads {known}")
+    family = _family(config, file)
     try:
         side = {name: content | side_overrides[name] for name, content in side.items()}
         _check_keys(family, config, side, str(file.parent))
@@ -67,6 +65,23 @@ def from_pretrained(path: Path | str, more: Mapping[str, Any] | None = None) -> 
         raise UserError(
             f"the config of {file} cannot be one of {family.name}: {type(error).__name__}: {error}"
         ) from None
+
+
+def check_public(path: Path | str) -> None:
+    """Raises UserError where a path is no public model that mmtx reads, as far as shows before its weights are read."""
+    file = model_file(path)
+    if file.suffix == ".safetensors" or file.name in WEIGHTS[:-1]:  # other files hold what their config.json may not
+        config = _json(file.with_name("config.json"))
+        if config.get("model_type") is not None:  # which states of timm lack
+            _family(config, file)
+
+
+def _family(config: Config, file: Path) -> Family:
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None:
+        known = ", ".join(FAMILIES)
+        raise UserError(f"{file} is a model of the family '{config.get('model_type')}'; mmtx reads {known}")
+    return family
 
 
 def _given(more: dict[str, Any]) -> tuple[dict[str, Config], Config]:

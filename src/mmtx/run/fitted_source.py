@@ -13,7 +13,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.spec_difference import spec_difference
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source, data_module
-from mmtx.interop.weights import model_file
+from mmtx.interop.importing import check_public
 from mmtx.run.checkpoint_content import Checkpoint, read_checkpoint, specs_of
 from mmtx.run.directory import is_run, newest_checkpoint, path_of
 
@@ -53,11 +53,12 @@ def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> Fi
     if not isinstance(begin, str) or not begin:
         return None
     try:
-        file = newest_checkpoint(begin) if is_run(begin) else model_file(path_of(begin))
+        if not is_run(begin):
+            check_public(path_of(begin))
+            return None
+        file = newest_checkpoint(begin)
     except UserError as error:
         raise UserError(f"init_from={begin}: {error}") from None
-    if not is_run(begin):
-        return None
     held = _held(file, file.stat().st_mtime_ns)
     return FittedState.from_weights(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
 

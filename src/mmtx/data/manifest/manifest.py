@@ -40,6 +40,8 @@ class Manifest(TableSource):
         The other keys are those of `PictureKeys` and `SoundKeys`.
     """
 
+    reads_columns = True
+
     def __init__(
         self,
         *,
