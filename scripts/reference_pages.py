@@ -110,6 +110,8 @@ def _choice(group: str, name: str) -> str:
 
 
 def _link(group: str, name: str) -> str:
+    if not name:
+        return f"null, or chosen by `{group}@{place_of(group)}=...`"
     choice = _choice(group, name)
     return f"[`{choice}`]({group.partition('/')[0]}.md#{choice.replace('/', '').replace('=', '')})"
 

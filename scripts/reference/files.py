@@ -17,7 +17,11 @@ COMMENT = re.compile(r"\s# (.*)$")
 CHOICE = re.compile(r"(?:override )?/?(?P<group>[\w/]+)(?:@(?P<place>[\w.]+))?$")
 
 
-ELSEWHERE = {"launcher/policy": "hydra.launcher", "modality/picture_augment": "modality.NAME.augment"}
+ELSEWHERE = {
+    "launcher/policy": "hydra.launcher",
+    "modality/picture_augment": "modality.NAME.augment",
+    "backbone/rotary_scaling": "backbone.positions.rotary.scaling",
+}
 """Places of groups that are not called as they are."""
 
 
@@ -29,7 +33,8 @@ class File:
         group: such as ``backbone/mlp``.
         name: such as ``gelu``.
         base: the file of the same group that it is laid over; None where it stands alone.
-        parts: by the place in it, the choices of another group that stand there, each as ``(group, name)``.
+        parts: by the place in it, the choices of another group that stand there, each as ``(group, name)``; the name of
+            none is "".
         own: what it sets itself.
         comments: by key, dots between levels, what stands behind it.
     """
@@ -65,7 +70,7 @@ def read(group: str, name: str) -> File:
             found = CHOICE.match(choice)
             nested = found["group"] if f"/{found['group']}" in choice else f"{group}/{found['group']}"
             names = chosen if isinstance(chosen, list) else [chosen]
-            parts[found["place"] or found["group"].rpartition("/")[2]] = [(nested, name) for name in names]
+            parts[found["place"] or found["group"].rpartition("/")[2]] = [(nested, name or "") for name in names]
     return File(group, name, base, parts, own, comments_of(path))
 
 
