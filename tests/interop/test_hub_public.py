@@ -55,10 +55,10 @@ def test_a_run_is_pushed_for_transformers(hub: Hub, folder: Path) -> None:
 
 
 def test_another_family_is_named_before_its_weights_come(hub: Hub, folder: Path) -> None:
-    config = json.dumps({"model_type": "llama"}).encode()
-    hub.repository("lab/llama").commit("main", {"config.json": config, "model.safetensors": b"x" * 100})
-    with pytest.raises(UserError, match="^hub://lab/llama is a model of the family 'llama'; mmtx reads gpt2"):
-        mmtx.from_pretrained("hub://lab/llama")
+    config = json.dumps({"model_type": "xlnet"}).encode()
+    hub.repository("lab/xlnet").commit("main", {"config.json": config, "model.safetensors": b"x" * 100})
+    with pytest.raises(UserError, match="^hub://lab/xlnet is a model of the family 'xlnet'; mmtx reads gpt2"):
+        mmtx.from_pretrained("hub://lab/xlnet")
     assert not any(request.endswith("model.safetensors") for request in hub.requests)
 
 

@@ -110,8 +110,8 @@ def test_a_run_that_begins_again_refuses_other_files(
 
 def test_what_is_not_there_is_refused_before_there_is_a_run(hub: Hub, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
-    hub.repository("lab/llama").commit("main", {"config.json": b'{"model_type": "llama"}', "model.safetensors": b""})
-    for name, problem in {"nothing": "there is no such repository", "llama": "of the family 'llama'"}.items():
+    hub.repository("lab/xlnet").commit("main", {"config.json": b'{"model_type": "xlnet"}', "model.safetensors": b""})
+    for name, problem in {"nothing": "there is no such repository", "xlnet": "of the family 'xlnet'"}.items():
         assert main(["train", *SMALL, f"init_from=hub://lab/{name}", "run_dir=run"]) == 2
         message = capsys.readouterr().err
         assert (
