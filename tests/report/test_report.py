@@ -85,6 +85,20 @@ def test_another_metric_with_its_own_direction(sweep):
         compare(find_runs([sweep]), None, "up")
 
 
+def test_losses_of_different_objectives_are_not_compared_silently(tmp_path):
+    for name, objectives in (("dense", ["next_token"]), ("experts", ["next_token", "experts"])):
+        rows = [*curve(0.4), {"step": 30, "val/bits_per_byte": 2.0}]
+        config = {"objective": {each: {"weight": 1.0} for each in objectives}}
+        write_run(tmp_path / name, rows, "finished", config=config)
+    line = "the runs differ in their objectives, whose losses it adds; metrics of all: val/bits_per_byte"
+    assert line in write_report([str(tmp_path)])
+    assert line not in write_report([str(tmp_path)], metric="val/bits_per_byte")
+
+
+def test_equal_objectives_have_equal_losses(sweep):
+    assert not compare(find_runs([sweep]), None, None).losses_differ
+
+
 @pytest.mark.parametrize(
     ("metric", "maximise"),
     [

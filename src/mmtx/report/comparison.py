@@ -83,6 +83,19 @@ class Comparison:
         choose = max if self.maximise else min
         return choose(self.settings[0].runs, key=lambda run: run.metrics[self.metric])
 
+    @property
+    def losses_differ(self) -> bool:
+        """Whether the metric is a sum of losses that ranked runs compute by different objectives."""
+        objectives = [run.config.get("objective") for setting in self.settings for run in setting.runs]
+        return self.metric.rpartition("/")[2] == "loss" and any(other != objectives[0] for other in objectives)
+
+    @property
+    def shared_columns(self) -> list[str]:
+        """The columns that every ranked run has, and that are no sum of losses."""
+        runs = [run for setting in self.settings for run in setting.runs]
+        usable = [name for name in self.columns if name.rpartition("/")[2] != "loss"]
+        return [name for name in usable if all(name in run.metrics for run in runs)]
+
 
 def compare(records: Sequence[RunRecord], metric: Any, mode: Any) -> Comparison:
     """Compares runs by a metric.

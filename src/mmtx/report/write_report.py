@@ -105,7 +105,11 @@ def _explained(comparison: Comparison) -> str:
     better = "higher" if comparison.maximise else "lower"
     many = any(len(setting.runs) > 1 for setting in comparison.settings)
     spread = ", mean ± standard deviation over n seeds" if many else ""
-    return f"by {comparison.metric} at the end ({better} is better){spread}"
+    caveat = ""
+    if comparison.losses_differ:
+        shared = ", ".join(comparison.shared_columns) or "none here"
+        caveat = f"; the runs differ in their objectives, whose losses it adds; metrics of all: {shared}"
+    return f"by {comparison.metric} at the end ({better} is better){spread}{caveat}"
 
 
 def _gains_explained(attribution: Attribution) -> str:
