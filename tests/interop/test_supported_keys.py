@@ -151,7 +151,7 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (gpt2, "config", {"embd_pdrop": 0.3}, "embd_pdrop=0.3 .*as resid_pdrop"),
         (gpt2, "config", {"n_ctx": 8}, "n_ctx=8"),
         (gpt2, "config", {"hidden_size": 8}, "n_embd=24 and hidden_size=8, which are one"),
-        (gpt2, "generation_config", {"eos_token_id": [0, 1]}, "eos_token_id=.* ends a text at one id"),
+        (t5, "generation_config", {"eos_token_id": [0, 1]}, "eos_token_id=.* ends a text at one id"),
         (gpt2, "config", {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map="),
         (gpt2, "config", {"n_positions": 10**12}, "cannot be one of gpt2: RuntimeError: .* memory"),
         (gpt2, "generation_config", {"eos_token_id": "0"}, "eos_token_id='0' is no id"),

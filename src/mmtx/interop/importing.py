@@ -12,7 +12,7 @@ import torch
 from mmtx.config.compose import compose
 from mmtx.config.schema import Config
 from mmtx.data.files.supported_keys import refusals, refuse
-from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
+from mmtx.data.text.tokenizer_files import find_chat, find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.hub.model_files import WEIGHTS
@@ -196,7 +196,7 @@ def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
     tokenizer = find_tokenizer(file.parent)
     if tokenizer is None and vocab_size in (ENGLISH, MANY, V3):
         tokenizer = _openai_tokenizer(vocab_size)
-    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent))
+    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent), find_chat(file.parent))
 
 
 def _openai_tokenizer(vocab_size: int) -> Any:
