@@ -1,7 +1,7 @@
 """Chat templates of public models: turns of a conversation as one text, as `transformers` renders them.
 
-A template is a program from a file that was downloaded. It runs in a sandbox (`chat_sandbox`), sees plain JSON alone, and
-is never run when a model is read, only when a conversation is rendered.
+A template is a program from a file that was downloaded. It runs in a sandbox (`chat_sandbox`), sees plain JSON alone,
+and is never run when a model is read, only when a conversation is rendered.
 """
 
 from collections.abc import Mapping, Sequence
