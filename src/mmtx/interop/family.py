@@ -171,14 +171,12 @@ class Family(ABC):
 
     def _kind(self, declared: Any) -> str:
         """The architecture that a config declares, by its current name."""
-        if not declared:
+        kinds = declared_kinds({"architectures": declared})
+        if not kinds:
             return self.kinds[0]
-        declared = [declared] if isinstance(declared, str) else declared
-        name = re.sub("^(TF|Flax)", "", declared[0])
-        name = RENAMED.get(name, name)
-        if name not in self.kinds or len(declared) > 1:
-            raise UserError(f"this {self.name} is a {', '.join(declared)}; mmtx reads {', '.join(self.kinds)}")
-        return name
+        if kinds[0] not in self.kinds or len(kinds) > 1:
+            raise UserError(f"this {self.name} is a {', '.join(kinds)}; mmtx reads {', '.join(self.kinds)}")
+        return kinds[0]
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -225,6 +223,13 @@ class Family(ABC):
 
 RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 """Architectures under their former names."""
+
+
+def declared_kinds(config: Mapping[str, Any]) -> list[str]:
+    """The architectures that a config declares, by their current names."""
+    declared = config.get("architectures") or []
+    kinds = [re.sub("^(TF|Flax)", "", str(kind)) for kind in ([declared] if isinstance(declared, str) else declared)]
+    return [RENAMED.get(kind, kind) for kind in kinds]
 
 
 def ids_of(config: Mapping[str, Any], key: str) -> list[int]:
