@@ -68,6 +68,10 @@ class Letters:
     def end(self) -> int | None:
         return len(self.letters) + 1 if self.marks else None
 
+    @property
+    def ends(self) -> list[int]:
+        return [self.size - 1] if self.marks else []
+
     def encode(self, text: str) -> list[int]:
         return [self.letters.index(letter) for letter in text]
 

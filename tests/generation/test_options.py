@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from mmtx.errors import UserError
+from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
 from mmtx.generation.own import generate_own
@@ -124,5 +125,6 @@ def test_what_objectives_of_mmtx_offer() -> None:
         play_episodes: {"part", "episodes", "target_return", "out"},
         transcribe: {"audio", "resample", "overlap_seconds", *of_search},
         generate_own: {"prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"},
+        chat: {"messages", "template", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"},
         translate: {"prompt", "image", "index", *of_search},
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ from safetensors.torch import load_file, save_file
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, gpt2, saved, vit, whisper  # noqa: E402
+from public import bert, gpt2, llama, saved, vit, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.ctranslate2 import read_model_bin  # noqa: E402
+from mmtx.interop.families import FAMILIES  # noqa: E402
 
 
 def change(folder: Path, edit: Any) -> Path:
@@ -44,17 +46,55 @@ def test_all_differences_at_once(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         mmtx.from_pretrained(folder)
     message = str(caught.value)
-    assert "transformer.h.0.ln_1.weight [24] is missing" in message
-    assert "transformer.wpe.weight has shape [15, 24]; the config has [16, 24]" in message
-    assert "transformer.h.0.mlp.c_gate.weight [2, 3] belongs to nothing" in message
-    assert len(message.splitlines()) == 4
+    first, *lines = message.splitlines()
+    assert first.endswith("is not the gpt2 of its config:")
+    assert [re.split(r"  +", line.strip()) for line in lines] == [
+        ["weight", "in the file", "by the config"],
+        ["transformer.wpe.weight", "[15, 24]", "[16, 24]"],
+        ["transformer.h.0.ln_1.weight", "missing", "[24]"],
+        ["transformer.h.0.mlp.c_gate.weight", "[2, 3]", "nothing"],
+    ]
+    assert len({line.rindex("  ") for line in lines}) == 1, "the last column begins in one place"
+
+
+def test_two_families_at_once(tmp_path: Path) -> None:
+    """What a config declares is never guessed; what it does not declare twice is taken from where it does."""
+    folder = change_config(saved(llama(), tmp_path), model_type="mistral")
+    with pytest.raises(UserError) as caught:
+        mmtx.from_pretrained(folder)
+    first, *lines = str(caught.value).splitlines()
+    assert "declares two families; give the one that it is, model_type=llama or architectures=MistralF" in first
+    assert [re.split(r"  +", line.strip()) for line in lines] == [
+        ["key", "in the file", "of the family"],
+        ["model_type", "mistral", "mistral"],
+        ["architectures", "LlamaForCausalLM", "llama"],
+    ]
+    assert mmtx.from_pretrained(folder, {"model_type": "llama"}).origin["family"] == "llama"
+    config = json.loads((folder / "config.json").read_text())
+    del config["model_type"]
+    (folder / "config.json").write_text(json.dumps(config))
+    assert mmtx.from_pretrained(folder).origin["family"] == "llama"
+
+
+DECODERS = [family for family in FAMILIES.values() if family.kinds[0].endswith("ForCausalLM")]
+
+
+@pytest.mark.parametrize("family", DECODERS, ids=lambda family: family.name)
+def test_a_head_that_mmtx_does_not_compute(family: Any, tmp_path: Path) -> None:
+    """By its name, before a weight is compared."""
+    kind = family.kinds[0].replace("CausalLM", "SequenceClassification")
+    config = {"model_type": family.name, "architectures": [kind]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    save_file({"score.weight": torch.zeros(2, 3)}, tmp_path / "model.safetensors")
+    with pytest.raises(UserError, match=f"this {family.name} is a {kind}; mmtx reads {family.kinds[0]}"):
+        mmtx.from_pretrained(tmp_path)
 
 
 def test_another_family(tmp_path: Path) -> None:
     saved(gpt2(), tmp_path / "gpt2")
     folder = saved(bert(), tmp_path / "bert")
     (tmp_path / "bert" / "config.json").write_bytes((tmp_path / "gpt2" / "config.json").read_bytes())
-    with pytest.raises(UserError, match=r"is not the gpt2 of its config:\n(.*\n)+.*belongs to nothing"):
+    with pytest.raises(UserError, match=r"is not the gpt2 of its config:\n(.*\n)+.* nothing\n"):
         mmtx.from_pretrained(folder)
 
 
@@ -146,8 +186,11 @@ def test_model_bin_of_nothing(content: bytes, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (bert, r"decoder.weight is another than bert.embeddings.word_embeddings.weight; mmtx has one for both"),
-        (whisper, r"proj_out.weight is another than model.decoder.embed_tokens.weight"),
+        (
+            bert,
+            r"decoder.weight +other numbers +those of bert.embeddings.word_embeddings.weight; mmtx has one",
+        ),
+        (whisper, r"proj_out.weight +other numbers +those of model.decoder.embed_tokens.weight"),
     ],
     ids=["bert", "whisper"],
 )
@@ -161,7 +204,7 @@ def test_a_bert_without_the_pooler_that_its_head_reads(tmp_path: Path) -> None:
         del weights["bert.pooler.dense.weight"], weights["bert.pooler.dense.bias"]
 
     folder = saved(bert(kind=transformers.BertForSequenceClassification), tmp_path)
-    with pytest.raises(UserError, match=r"bert.pooler.dense.weight \[24, 24\] is missing"):
+    with pytest.raises(UserError, match=r"bert.pooler.dense.weight +missing +\[24, 24\]"):
         mmtx.from_pretrained(change(folder, edit))
 
 

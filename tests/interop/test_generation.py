@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ from torch import Tensor
 transformers = pytest.importorskip("transformers")
 
 from public import VOCAB, gpt2, llama, mistral, padded, qwen2, qwen3, saved, t5, whisper  # noqa: E402
+from tokenizers import Tokenizer  # noqa: E402
+from tokenizers.models import WordLevel  # noqa: E402
+from tokenizers.pre_tokenizers import Whitespace  # noqa: E402
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -92,6 +96,33 @@ def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
     mine = generate(learner.model, scores(learner), batch, text, max_new_tokens=10, end=end, cache=cache)
     assert mine == theirs_written(model, inputs, end, max_new_tokens=10, use_cache=cache)
     assert len({tuple(row) for row in mine}) > 1
+
+
+@pytest.mark.parametrize("has_tokenizer", [True, False])
+def test_any_of_several_ids_ends_a_text(has_tokenizer: bool, tmp_path: Path) -> None:
+    """As Llama 3 and Gemma have them; kept in files, and the end of a given text is the tokenizer's own."""
+    model = sharp(llama())
+    (unending,) = theirs_written(model, {"input_ids": torch.tensor([[5, 7]])}, VOCAB, max_new_tokens=12)
+    ends = [0, next(number for number in unending[2:] if number not in unending[:2])]
+    model.generation_config.eos_token_id = ends
+    if has_tokenizer:
+        words = Tokenizer(WordLevel({f"w{i}": i for i in range(VOCAB)}, unk_token="w0"))
+        words.pre_tokenizer = Whitespace()
+        words.add_special_tokens([f"w{number}" for number in ends])
+        saved(model, tmp_path)
+        words.save(str(tmp_path / "tokenizer.json"))
+        (tmp_path / "tokenizer_config.json").write_text(json.dumps({"eos_token": f"w{ends[1]}"}))
+    learner = mmtx.from_pretrained(saved(model, tmp_path))
+    mmtx.to_pretrained(learner, tmp_path / "again")
+    expected = model.generate(torch.tensor([[5, 7]]), do_sample=False, max_new_tokens=12, pad_token_id=0)[0].tolist()
+    assert expected[-1] == ends[1] != unending[-1]
+    for each in (learner, mmtx.from_pretrained(tmp_path / "again")):
+        vocabulary = each.specs["text"].vocabulary
+        assert {*vocabulary.ends} == {*ends}
+        assert vocabulary.end == ends[has_tokenizer]
+        given = {"prompt": vocabulary.decode([5, 7]), "max_new_tokens": 12, "temperature": 0.0}
+        text = each.objective("next_token").generate(each.model, Batch({}, {}), torch.Generator(), **given)
+        assert vocabulary.encode(text) == expected[: len(expected) - 1]
 
 
 def test_long_texts_are_written_as_without_a_cache(tmp_path: Path) -> None:

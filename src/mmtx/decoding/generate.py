@@ -1,6 +1,9 @@
 """Continuing a text of the set, greedily or by sampling."""
 
 from collections.abc import Sequence
+from functools import reduce
+from itertools import takewhile
+from operator import or_
 
 import torch
 from jaxtyping import Bool, Int
@@ -34,7 +37,7 @@ def generate(
     max_new_tokens: int,
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
-    end: int | None = None,
+    end: int | Sequence[int] | None = None,
     suppress_first: Sequence[int] = (),
     cache: bool = True,
 ) -> list[list[int]]:
@@ -51,7 +54,7 @@ def generate(
         max_new_tokens: upper limit for each.
         sampling: draws the ids.
         generator: source of randomness, on the device of the model.
-        end: id that ends a text; it is not part of the result.
+        end: id that ends a text, or several of which each does; it is not part of the result.
         suppress_first: ids that no continuation begins with.
         cache: keep keys and values of earlier tokens.
 
@@ -59,6 +62,7 @@ def generate(
         The new ids of each sample.
     """
     prompt, lengths = batch[text]["ids"], batch.lengths[text]
+    ends = () if end is None else (end,) if isinstance(end, int) else tuple(end)
     starts = lengths.tolist()
     shortest, longest = min(starts, default=0), max(starts, default=0)
     if shortest < 1:
@@ -71,17 +75,17 @@ def generate(
             if column in starts:
                 scores = suppressed(scores, suppress_first, lengths == column)
             new = sampling.draw(scores, generator)
-            if end is not None:
-                new = torch.where(ended, end, new)
+            if ends:
+                new = torch.where(ended, ends[0], new)
             if column < longest:  # longer prompts go on as they are
                 new = torch.where(column < lengths, prompt[:, column], new)
             decoder.append(new)
-            if end is not None:
-                ended = ended | _is_over(new, column, lengths, max_new_tokens, end)
+            if ends:
+                ended = ended | _is_over(new, column, lengths, max_new_tokens, ends)
                 if all_ended(ended):
                     break
     written = decoder.written.tolist()
-    return [_until(row[start : start + max_new_tokens], end) for row, start in zip(written, starts, strict=True)]
+    return [_until(row[start : start + max_new_tokens], ends) for row, start in zip(written, starts, strict=True)]
 
 
 class _AllEnded:
@@ -97,11 +101,12 @@ class _AllEnded:
 
 
 def _is_over(
-    new: Int[Tensor, " B"], column: int, lengths: Int[Tensor, " B"], max_new_tokens: int, end: int
+    new: Int[Tensor, " B"], column: int, lengths: Int[Tensor, " B"], max_new_tokens: int, ends: Sequence[int]
 ) -> Bool[Tensor, " B"]:
     """Rows that have ended or have reached their limit."""
-    return (column + 1 >= lengths + max_new_tokens) | ((new == end) & (column >= lengths))
+    is_end = reduce(or_, [new == end for end in ends])  # numbers on the host: a GPU is not waited for
+    return (column + 1 >= lengths + max_new_tokens) | (is_end & (column >= lengths))
 
 
-def _until(ids: list[int], end: int | None) -> list[int]:
-    return ids[: ids.index(end)] if end in ids else ids
+def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
+    return list(takewhile(lambda number: number not in ends, ids))

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import mmtx.objectives
 from mmtx.config.options import REQUIRED, Option, checked, options_of
 from mmtx.errors import InvalidValue, UserError
+from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.own import generate_own
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
@@ -21,6 +22,7 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("act", play_episodes),
     ("write", transcribe),
     ("generate", generate_own),
+    ("answer", chat),
     ("write", translate),
 )
 """What an objective may offer, and the functions that generate with it: the first one that takes all given options
@@ -122,6 +124,8 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     """Options of the function that would bring what is not in the set; what is only written is no input."""
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
+    if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
+        absent.add("messages")
     return absent & options_of(way.function).keys()
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mmtx.batch import Batch
 from mmtx.data.collate import collate
 from mmtx.generation.rest_of_set import inputs_of, rest_of_set
 from mmtx.generation.trained import Trained
@@ -23,7 +24,12 @@ def generate_own(
     Raises:
         UserError: an option cannot be, or one that is needed is not given.
     """
+    batch = rest_as_batch(trained, objective.writes, image, index)
+    return objective.generate(trained.learner.model, batch, trained.generator(), **options)
+
+
+def rest_as_batch(trained: Trained, written: str | None, image: str | None, index: int | None) -> Batch:
+    """A batch of one sample without what is written, on the model's device."""
     learner = trained.learner
-    rest = rest_of_set(trained, inputs_of(learner, objective.writes), image, index)
-    batch = trained.sent(collate([rest], {name: learner.specs[name] for name in rest}))
-    return objective.generate(learner.model, batch, trained.generator(), **options)
+    rest = rest_of_set(trained, inputs_of(learner, written), image, index)
+    return trained.sent(collate([rest], {name: learner.specs[name] for name in rest}))

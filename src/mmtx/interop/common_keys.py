@@ -88,7 +88,7 @@ WRITING: Keys = {
     **every(_NAMES["speed"], harmless("speed, not what is written")),
     **every(_NAMES["outputs"], harmless("what a call returns")),
     **every(_NAMES["ids"], harmless("mmtx masks padding, and begins as the family does")),
-    "eos_token_id": used("ends a text; one id. `generation_config.json` goes before `config.json`"),
+    "eos_token_id": used("ends a text. `generation_config.json` goes before `config.json`"),
     "eos_token_ids": harmless("of the first versions; nothing reads it any more"),
     **_REFUSED,
 }

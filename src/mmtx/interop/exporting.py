@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from mmtx.data.files.supported_keys import defaults
+from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 from mmtx.hub.model_files import OWN, SIDE_FILES, WEIGHTS
@@ -64,14 +65,15 @@ def _write_files(
         vocabulary = spec.vocabulary
         tokenizer = (vocabulary.state() if vocabulary is not None else {}).get("tokenizer")
         if vocabulary is not None and isinstance(tokenizer, str):
-            _write_tokenizer(
-                tokenizer, family.roles({**config, **side_files["config"]}, vocabulary, learner), family, target
-            )
+            roles = family.roles({**config, **side_files["config"]}, vocabulary, learner)
+            _write_tokenizer(tokenizer, roles, getattr(vocabulary, "chat", None), family, target)
 
 
-def _write_tokenizer(tokenizer: str, roles: Mapping[str, int | None], family: Family, target: Path) -> None:
+def _write_tokenizer(
+    tokenizer: str, roles: Mapping[str, int | None], chat: ChatTemplates | None, family: Family, target: Path
+) -> None:
     """Writes the tokenizer, and ``tokenizer_config.json``, which keeps `transformers` from applying the defaults of the
-    family: lower case, a space in front, other tokens."""
+    family: lower case, a space in front, other tokens. Chat templates go with it, and the tokens that they write."""
     config: Config
     if SentencePieces.wrote(tokenizer):
         pieces = SentencePieces.from_str(tokenizer)
@@ -85,6 +87,7 @@ def _write_tokenizer(tokenizer: str, roles: Mapping[str, int | None], family: Fa
         config = {"tokenizer_class": own or "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
         config |= {"add_prefix_space": before["add_prefix_space"]} if own else {}
         config |= {"model_input_names": list(family.text_inputs), **_spelt(tokenizer, roles)}
+        config |= {**chat.tokens, "chat_template": chat.stored()} if chat is not None else {}
     if config:
         (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.data.files.supported_keys import Keys, defaults, used
+from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
@@ -33,17 +34,39 @@ class Files:
         folder: of the tokenizer.
         side_files: content of ``generation_config`` and ``preprocessor_config``, by name.
         spelt: spelling of the tokens of some roles (``cls_token``), as far as the files give it.
+        chat: templates of conversations, if there are any.
     """
 
     tokenizer: Any
     folder: str
     side_files: Mapping[str, Config]
     spelt: Mapping[str, str] = field(default_factory=dict)
+    chat: ChatTemplates | None = None
 
-    def vocabulary(self, *, size: int, begin: int | None, end: int | None, prefix: Sequence[int] = ()) -> Vocabulary:
+    def vocabulary(
+        self,
+        *,
+        size: int,
+        begin: int | None,
+        end: int | None,
+        prefix: Sequence[int] = (),
+        more_ends: Sequence[int] = (),
+    ) -> Vocabulary:
         if self.tokenizer is None:
-            return Numbers(size=size, begin=begin, end=end)
-        return Pretrained.of(self.tokenizer, begin=begin, end=end, prefix=prefix, size=size)
+            return Numbers(size=size, begin=begin, end=end, more_ends=more_ends)
+        return Pretrained.of(
+            self.tokenizer, begin=begin, end=end, prefix=prefix, size=size, more_ends=more_ends, chat=self.chat
+        )
+
+    def decoder_vocabulary(self, config: Config) -> Vocabulary:
+        """That of a model that continues texts. Any id of ``eos_token_id`` ends one; the end of a given text is that of
+        the tokenizer, if it is one of them. Ids beyond the vocabulary are left out: configs of small models may have
+        those of large ones."""
+        size = config["vocab_size"]
+        ids = [number for number in ids_of(config, "eos_token_id") if 0 <= number < size]
+        ids.sort(key=lambda number: number != self.mark("eos_token", ""))
+        end = ids[0] if ids else None
+        return self.vocabulary(size=size, begin=None, end=end, prefix=self.prefix_ids(), more_ends=ids[1:])
 
     def token(self, spelt: str, default: int | None = None) -> int | None:
         """Id of a token; the default without a tokenizer, or where it has no such token."""
@@ -148,14 +171,12 @@ class Family(ABC):
 
     def _kind(self, declared: Any) -> str:
         """The architecture that a config declares, by its current name."""
-        if not declared:
+        kinds = declared_kinds({"architectures": declared})
+        if not kinds:
             return self.kinds[0]
-        declared = [declared] if isinstance(declared, str) else declared
-        name = re.sub("^(TF|Flax)", "", declared[0])
-        name = RENAMED.get(name, name)
-        if name not in self.kinds or len(declared) > 1:
-            raise UserError(f"this {self.name} is a {', '.join(declared)}; mmtx reads {', '.join(self.kinds)}")
-        return name
+        if kinds[0] not in self.kinds or len(kinds) > 1:
+            raise UserError(f"this {self.name} is a {', '.join(kinds)}; mmtx reads {', '.join(self.kinds)}")
+        return kinds[0]
 
     @classmethod
     def config_keys(cls) -> Keys:
@@ -177,8 +198,9 @@ class Family(ABC):
 
     def roles(self, config: Config, vocabulary: Vocabulary, learner: Learner) -> dict[str, int | None]:
         """Ids of the tokens with a role."""
-        ids = {f"{role}_token": config.get(f"{role}_token_id") for role in ("bos", "eos", "pad")}
-        return {role: number for role, number in ids.items() if isinstance(number, int)}
+        ids = {f"{role}_token": ids_of(config, f"{role}_token_id") for role in ("bos", "eos", "pad")}
+        ids["eos_token"] = [*vocabulary.ends, *ids["eos_token"]]
+        return {role: found[0] for role, found in ids.items() if found}
 
     @abstractmethod
     def links(self, config: Config) -> list[Link]:
@@ -203,15 +225,34 @@ RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 """Architectures under their former names."""
 
 
-def one_id(config: Mapping[str, Any], key: str) -> int | None:
-    """An id, which may be in a list. Raises UserError for several ids, or something else."""
+def declared_kinds(config: Mapping[str, Any]) -> list[str]:
+    """The architectures that a config declares, by their current names."""
+    declared = config.get("architectures") or []
+    kinds = [re.sub("^(TF|Flax)", "", str(kind)) for kind in ([declared] if isinstance(declared, str) else declared)]
+    return [RENAMED.get(kind, kind) for kind in kinds]
+
+
+def ids_of(config: Mapping[str, Any], key: str) -> list[int]:
+    """The ids that a key has: none, one, or a list. Raises UserError for something else."""
     value = config.get(key)
     ids = [] if value is None else value if isinstance(value, list) else [value]
-    if len(ids) > 1:
-        raise UserError(f"{key}={value}: mmtx ends a text at one id; give the one that should, {key}={ids[0]}")
     if not all(type(i) is int for i in ids):
         raise UserError(f"{key}={value!r} is no id")
+    return ids
+
+
+def one_id(config: Mapping[str, Any], key: str) -> int | None:
+    """An id, which may be in a list. Raises UserError for several ids, or something else."""
+    ids = ids_of(config, key)
+    if len(ids) > 1:
+        raise UserError(f"{key}={ids}: this family ends a text at one id; give the one that should, {key}={ids[0]}")
     return ids[0] if ids else None
+
+
+def end_ids(vocabulary: Vocabulary | None) -> int | list[int] | None:
+    """The value of ``eos_token_id``: the id that ends a text, or a list of several."""
+    ends = [] if vocabulary is None else [*vocabulary.ends]
+    return ends if len(ends) > 1 else next(iter(ends), None)
 
 
 def at(config: Mapping[str, Any], path: str) -> Any:

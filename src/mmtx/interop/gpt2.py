@@ -10,7 +10,7 @@ from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Keys, as_in, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
+from mmtx.interop.family import Config, Described, Family, Files, at, end_ids, head_outputs, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Weights, both, cut, same, transposed
 from mmtx.learner import Learner
@@ -80,7 +80,7 @@ class GPT2(Family):
         **BODY_KEYS,
         "n_embd": used("width", 768),
         "vocab_size": used("ids", 50257),
-        "eos_token_id": used("ends a text; one id", 50256),
+        "eos_token_id": used("ends a text; one id or several", 50256),
         "tie_word_embeddings": used("whether the head is the embedding; a head that is in the file goes before", True),
     }
     generation: ClassVar[Keys] = {
@@ -106,8 +106,7 @@ class GPT2(Family):
 
     def describe(self, config: Config, files: Files) -> Described:
         size, dim = config["vocab_size"], config["n_embd"]
-        end, prefix = within(one_id(config, "eos_token_id"), size), files.prefix_ids()
-        vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=prefix)
+        vocabulary = files.decoder_vocabulary(config)
         values = self.from_same(config) | {
             **feed_forward(config["activation_function"], config["n_inner"] or 4 * dim, dim),
             "objective.next_token.tied": config["tie_word_embeddings"],
@@ -126,7 +125,7 @@ class GPT2(Family):
             "n_positions": context,
             "vocab_size": specs["text"].fields["ids"].num_classes,
             "embd_pdrop": at(ours, "backbone.dropout"),
-            "eos_token_id": vocabulary.end if vocabulary else None,
+            "eos_token_id": end_ids(vocabulary),
             "bos_token_id": vocabulary.end if vocabulary else None,
             "tie_word_embeddings": at(ours, "objective.next_token.tied"),
         }
@@ -165,8 +164,3 @@ def tie(weights: Weights, embedding: str, declared: bool) -> bool:
         del weights["lm_head.weight"]
         return True
     return False
-
-
-def within(number: Any, size: int) -> int | None:
-    """An id if it is in the vocabulary: configs of small models may have those of large ones."""
-    return number if isinstance(number, int) and 0 <= number < size else None

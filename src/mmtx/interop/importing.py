@@ -12,15 +12,16 @@ import torch
 from mmtx.config.compose import compose
 from mmtx.config.schema import Config
 from mmtx.data.files.supported_keys import refusals, refuse
-from mmtx.data.text.tokenizer_files import find_tokenizer, spelt_tokens
+from mmtx.data.text.tokenizer_files import find_chat, find_tokenizer, spelt_tokens
 from mmtx.errors import UserError
 from mmtx.experiment import rebuild
 from mmtx.hub.model_files import WEIGHTS
 from mmtx.interop.common_keys import GENERATION, SUPPRESSED
+from mmtx.interop.differences import differences, table
 from mmtx.interop.families import FAMILIES
-from mmtx.interop.family import Described, Family, Files
+from mmtx.interop.family import Described, Family, Files, declared_kinds
 from mmtx.interop.hub_model import local
-from mmtx.interop.links import Weights, differences, lost, read
+from mmtx.interop.links import Weights, lost, read
 from mmtx.interop.timm_vit import from_timm
 from mmtx.interop.weights import model_file, read_weights
 from mmtx.interop.whisper_checkpoints import from_ctranslate2, from_openai
@@ -77,10 +78,25 @@ def check_public(path: Path | str) -> None:
 
 
 def _family(config: Config, file: Path) -> Family:
-    family = FAMILIES.get(str(config.get("model_type")))
+    """The family that a config declares, by its ``model_type`` and by its ``architectures``.
+
+    Raises:
+        UserError: mmtx does not read it, or the two are of different families.
+    """
+    kinds, name = declared_kinds(config), config.get("model_type")
+    of_kind = next((family for family in FAMILIES.values() if {*kinds} & {*family.kinds}), None)
+    family = of_kind if name is None else FAMILIES.get(str(name))
     if family is None:
         known = ", ".join(FAMILIES)
-        raise UserError(f"{file} is a model of the family '{config.get('model_type')}'; mmtx reads {known}")
+        raise UserError(f"{file} is a model of the family '{name}'; mmtx reads {known}")
+    if of_kind not in (None, family):
+        assert of_kind is not None
+        rows = [("model_type", family.name, family.name), ("architectures", ", ".join(kinds), of_kind.name)]
+        raise UserError(
+            f"the config of {file} declares two families; give the one that it is, "
+            f"model_type={of_kind.name} or architectures={family.kinds[0]}:\n"
+            + table(("key", "in the file", "of the family"), rows)
+        )
     return family
 
 
@@ -119,9 +135,8 @@ def _learner(family: Family, weights: Weights, config: Config, files: Files, whe
     links, state = family.links(config), learner.state_dict()
     found = list(differences(links, state, weights, family.unused, family.copies))
     if found:
-        raise UserError(
-            "\n".join([f"{where} is not the {family.name} of its config:", *(f"  - {line}" for line in found)])
-        )
+        head = ("weight", "in the file", "by the config")
+        raise UserError(f"{where} is not the {family.name} of its config:\n{table(head, found)}")
     read_state = read(links, weights)
     made = [key for key in state if key not in read_state]  # they must not change what the model computes
     read_state |= {key: torch.zeros_like(state[key]) for key in made}
@@ -196,7 +211,7 @@ def _files(file: Path, vocab_size: int, side: Mapping[str, Config]) -> Files:
     tokenizer = find_tokenizer(file.parent)
     if tokenizer is None and vocab_size in (ENGLISH, MANY, V3):
         tokenizer = _openai_tokenizer(vocab_size)
-    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent))
+    return Files(tokenizer, str(file.parent.absolute()), side, spelt_tokens(file.parent), find_chat(file.parent))
 
 
 def _openai_tokenizer(vocab_size: int) -> Any:

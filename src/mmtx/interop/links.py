@@ -1,7 +1,7 @@
 """Links between our weights and those of a public family, in both directions."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -137,37 +137,6 @@ def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[st
     return {
         key: weights[key] for key, value in again.items() if key in weights and not torch.equal(value, weights[key])
     }
-
-
-def differences(
-    links: Sequence[Link],
-    state: Mapping[str, Tensor],
-    weights: Mapping[str, Tensor],
-    unused: str,
-    copies: Mapping[str, str],
-) -> Iterator[str]:
-    """All differences between the weights of a file and its config.
-
-    Args:
-        links: between the learner of that config and the file.
-        state: of the learner.
-        weights: of the file.
-        unused: pattern of keys that are ignored.
-        copies: keys that are allowed if they equal another.
-    """
-    expected = write(links, {key: value.to("meta") for key, value in state.items()})
-    optional = {key for link in links if link.optional for key in link.theirs}
-    for key, wanted in expected.items():
-        if key in weights and weights[key].shape != wanted.shape:
-            yield f"{key} has shape {list(weights[key].shape)}; the config has {list(wanted.shape)}"
-        elif key not in weights and key not in optional:
-            yield f"{key} {list(wanted.shape)} is missing"
-    for key in weights:
-        if key in copies:
-            if key not in expected and not torch.equal(weights[key], weights.get(copies[key], weights[key])):
-                yield f"{key} is another than {copies[key]}; mmtx has one for both"
-        elif key not in expected and not re.search(unused, key):
-            yield f"{key} {list(weights[key].shape)} belongs to nothing"
 
 
 def renamed(weights: Weights, patterns: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> Weights:

@@ -16,7 +16,7 @@ QWEN_KEYS: Keys = {
     "intermediate_size": used("width of the feed-forward half", 22016),
     "num_key_value_heads": used("heads of keys and values; null: as many", 32),
     "max_position_embeddings": used("context", 32768),
-    "eos_token_id": used("ends a text; one id", None),
+    "eos_token_id": used("ends a text; one id or several", None),
     "use_sliding_window": used("whether layers have a window", False),
     "sliding_window": used("the window, in tokens, itself included", 4096),
     "max_window_layers": used("the first layer that has it", 28),

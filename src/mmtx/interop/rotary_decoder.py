@@ -8,10 +8,12 @@ from torch import Tensor
 
 from mmtx.batch import Field, Spec
 from mmtx.data.files.supported_keys import Keys, harmless, used
+from mmtx.data.text.sentence_pieces import SentencePieces
+from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRITING, encoder_decoder
-from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
+from mmtx.interop.family import Config, Described, Family, Files, at, end_ids, head_outputs, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
-from mmtx.interop.gpt2 import tie, within
+from mmtx.interop.gpt2 import tie
 from mmtx.interop.links import Link, Weights, same, stacked
 from mmtx.interop.rope import PATH, read_rope, rope_keys, with_one_spelling, write_rope
 from mmtx.learner import Learner
@@ -37,7 +39,7 @@ DECODER_KEYS: Keys = {
     "rms_norm_eps": used("normalisation", 1e-6),
     "attention_dropout": used("dropout of attention", 0.0),
     "initializer_range": used("new weights", 0.02),
-    "eos_token_id": used("ends a text; one id", 2),
+    "eos_token_id": used("ends a text; one id or several", 2),
     "tie_word_embeddings": used("whether the head is the embedding; a head that is in the file goes before", False),
     "pretraining_tp": harmless("how the same numbers are computed"),
 }
@@ -84,8 +86,12 @@ class RotaryDecoder(Family):
         }
 
     def describe(self, config: Config, files: Files) -> Described:
-        size, end = config["vocab_size"], within(one_id(config, "eos_token_id"), config["vocab_size"])
-        vocabulary = files.vocabulary(size=size, begin=None, end=end, prefix=files.prefix_ids())
+        """Raises UserError for a tokenizer that does not have the marks of this kind's texts."""
+        if isinstance(files.tokenizer, SentencePieces):
+            raise UserError(
+                f"{files.folder} has its tokenizer as a model of SentencePiece alone, without the marks around a text; "
+                f"save a tokenizer.json beside it (transformers: AutoTokenizer, save_pretrained)"
+            )
         longest = config["max_position_embeddings"]
         scaling = config["rope_scaling"] or {}
         if scaling.get("rope_type") == "dynamic":  # which is for texts beyond the context
@@ -103,8 +109,8 @@ class RotaryDecoder(Family):
         if self.qk_norm:
             choices.append("backbone/attention=qk_norm")
             values["backbone.attention.qk_norm.eps"] = config["rms_norm_eps"]
-        ids = Field((None,), torch.long, size, longest)
-        return Described(choices, values, {"text": Spec({"ids": ids}, vocabulary=vocabulary)})
+        ids = Field((None,), torch.long, config["vocab_size"], longest)
+        return Described(choices, values, {"text": Spec({"ids": ids}, vocabulary=files.decoder_vocabulary(config))})
 
     def read_layers(self, config: Config) -> dict[str, Any]:
         """The kinds of layers and their window, as `{path: value}`."""
@@ -135,7 +141,7 @@ class RotaryDecoder(Family):
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "vocab_size": ids.num_classes,
-            "eos_token_id": vocabulary.end if vocabulary else None,
+            "eos_token_id": end_ids(vocabulary),
             "bos_token_id": prefix[0],
             "tie_word_embeddings": at(ours, "objective.next_token.tied"),
         }

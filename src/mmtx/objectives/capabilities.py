@@ -120,6 +120,29 @@ class Generates(Protocol):
 
 
 @runtime_checkable
+class Answers(Protocol):
+    """Goes on from the ids of a conversation: ``mmtx generate RUN messages=``.
+
+    Options as in `Writes`.
+
+    Attributes:
+        writes: the name that it goes on with, which is no input then.
+    """
+
+    writes: str
+
+    def answer(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, ids: Sequence[int], **options: Any
+    ) -> str:
+        """Args:
+        model: in eval mode.
+        batch: one sample without the text; empty where the set has nothing else.
+        generator: on the device of model and batch, seeded by the command's ``seed``.
+        ids: of the conversation, up to where its next turn begins.
+        """
+
+
+@runtime_checkable
 class Acts(Actor, Protocol):
     """Acts in the environment of its data, in evaluations and for ``mmtx generate``.
 

@@ -1,14 +1,14 @@
 """Next-token prediction."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.errors import UserError
@@ -90,7 +90,7 @@ class NextToken(Objective):
         ids, lengths = batch[self.text]["ids"], batch.lengths[self.text].tolist()
         texts_end = self.head.texts_end
         prompt_length = 1 if texts_end else max(1, ids.shape[1] // 4)
-        end = self.head.vocabulary.end if self.head.vocabulary else None
+        ends = self.head.vocabulary.ends if self.head.vocabulary else ()
         prompt = batch.with_name(
             self.text, {"ids": ids[:, :prompt_length]}, torch.full_like(batch.lengths[self.text], prompt_length)
         )
@@ -102,14 +102,14 @@ class NextToken(Objective):
             max_new_tokens=ids.shape[1] - prompt_length,
             sampling=GREEDY if texts_end else STREAM_SAMPLING,
             generator=torch.Generator(ids.device).manual_seed(0),
-            end=end,
+            end=ends,
         )
         truth = [row[prompt_length:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
         shown = [] if texts_end else ids[:, :prompt_length].tolist()
         examples = []
         for index, (new, true) in enumerate(zip(written, truth, strict=True)):
             given = shown[index] if shown else []
-            right = new == [i for i in true if i != end] if true and texts_end else None
+            right = new == [i for i in true if i not in ends] if true and texts_end else None
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
 
@@ -169,13 +169,67 @@ class NextToken(Objective):
             UserError: an option cannot be, or one that is needed is not given.
         """
         check_max_new_tokens(max_new_tokens)
-        sampling, vocabulary = Sampling(temperature, top_k, top_p), self.head.vocabulary
-        if vocabulary is None:
-            raise UserError(f"the data's '{self.text}' has no vocabulary to write with")
+        sampling, vocabulary = Sampling(temperature, top_k, top_p), self._vocabulary
         start = [vocabulary.begin] if vocabulary.begin is not None else []
         ids = start + vocabulary.encode(prompt or "")
         if not ids:
             raise UserError('this model continues text and needs something to begin with: prompt="..."')
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "cache": cache}
+        new = self._continued(model, batch, generator, ids, **options)
+        return vocabulary.decode(ids + new)
+
+    def answer(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        ids: Sequence[int],
+        *,
+        max_new_tokens: int = 200,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        cache: bool = True,
+    ) -> str:
+        """What is written after the ids of a conversation, without them (objective=[next_token]).
+
+        Args:
+            model: in eval mode.
+            batch: one sample of the rest of the set.
+            generator: draws the ids.
+            ids: of the conversation.
+            max_new_tokens: upper limit
+            temperature: divides the scores; 0 takes the best id each time
+            top_k: keep the k best ids
+            top_p: keep the smallest set of ids whose probability reaches p
+            cache: keep keys and values of earlier tokens
+
+        Raises:
+            UserError: an option cannot be, or there are no ids.
+        """
+        check_max_new_tokens(max_new_tokens)
+        if not ids:
+            raise UserError("the chat template made no text of these messages")
+        sampling = Sampling(temperature, top_k, top_p)
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "cache": cache}
+        return self._vocabulary.decode(self._continued(model, batch, generator, [*ids], **options))
+
+    @property
+    def _vocabulary(self) -> Vocabulary:
+        """Raises UserError where there is none."""
+        if self.head.vocabulary is None:
+            raise UserError(f"the data's '{self.text}' has no vocabulary to write with")
+        return self.head.vocabulary
+
+    def _continued(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        ids: list[int],
+        **options: Any,
+    ) -> list[int]:
+        """The ids that follow."""
         given_ids = torch.tensor([ids], device=next(model.parameters()).device)
         lengths = torch.full_like(given_ids[:, 0], len(ids))
         given = batch.with_name(self.text, {"ids": given_ids}, lengths, full=True)
@@ -184,10 +238,8 @@ class NextToken(Objective):
             lambda hidden: self.head.logits(model, hidden),
             given,
             self.text,
-            max_new_tokens=max_new_tokens,
-            sampling=sampling,
             generator=generator,
-            end=vocabulary.end,
-            cache=cache,
+            end=self._vocabulary.ends,
+            **options,
         )
-        return vocabulary.decode(ids + new)
+        return new

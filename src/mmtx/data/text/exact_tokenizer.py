@@ -50,6 +50,19 @@ class ExactTokenizer:
                 f"the character {letter!r} at offset {text.index(letter)} cannot be written: this tokenizer has "
                 f"neither its bytes nor an unknown token; learn it with all 256 bytes (initial_alphabet)"
             )
+        return self._ids(text)
+
+    def encode_spelt(self, text: str) -> list[int]:
+        """Ids of a text whose special tokens are spelt: each is its own id. Raises UserError as `encode` does."""
+        if self._is_sentence_pieces:
+            raise UserError("special tokens cannot be spelt in texts of SentencePiece's own models")
+        try:
+            self._tokenizer.encode_special_tokens = False
+            return self._ids(text)
+        finally:
+            self._tokenizer.encode_special_tokens = True
+
+    def _ids(self, text: str) -> list[int]:
         try:
             return self._tokenizer.encode(text, add_special_tokens=False).ids
         except Exception as error:  # the library raises nothing narrower

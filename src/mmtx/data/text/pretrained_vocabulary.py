@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmtx.data.fitted import FittedState
+from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.exact_tokenizer import ExactTokenizer
 from mmtx.data.text.sentence_pieces import SentencePieces
-from mmtx.data.text.tokenizer_files import find_tokenizer
+from mmtx.data.text.tokenizer_files import find_chat, find_tokenizer
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue, UserError
 
@@ -49,16 +50,30 @@ class Pretrained(TextVocabulary):
 
         marks = [None if token is None else number(key, token) for key, token in (("begin", begin), ("end", end))]
         self._use(tokenizer, marks[0], marks[1], [number("prefix", token) for token in prefix], size)
+        self.chat = find_chat(path)
 
     @classmethod
     def of(
-        cls, tokenizer: Any, *, begin: int | None, end: int | None, prefix: Sequence[int], size: int | None
+        cls,
+        tokenizer: Any,
+        *,
+        begin: int | None,
+        end: int | None,
+        prefix: Sequence[int],
+        size: int | None,
+        more_ends: Sequence[int] = (),
+        chat: ChatTemplates | None = None,
     ) -> Pretrained:
         """A vocabulary from a tokenizer and ids."""
         vocabulary = cls.__new__(cls)
         vocabulary._problem = None
         vocabulary._use(tokenizer, begin, end, list(prefix), size)
+        vocabulary._more_ends, vocabulary.chat = tuple(more_ends), chat
         return vocabulary
+
+    @property
+    def ends(self) -> Sequence[int]:
+        return () if self.end is None else (self.end, *self._more_ends)
 
     is_learned = False
 
@@ -71,6 +86,11 @@ class Pretrained(TextVocabulary):
 
     def encode(self, text: str) -> list[int]:
         return [*self._prefix, *self._texts.encode(text)]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], template: str | None = None) -> list[int]:
+        if self.chat is None:
+            return super().encode_chat(messages, template)
+        return self._texts.encode_spelt(self.chat.render(messages, template))
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -87,6 +107,8 @@ class Pretrained(TextVocabulary):
             "prefix": self._prefix,
             "size": self.size,
             "marks": self._marks,
+            **({"more_ends": [*self._more_ends]} if self._more_ends else {}),
+            **({"chat": self.chat.state()} if self.chat is not None else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -96,6 +118,11 @@ class Pretrained(TextVocabulary):
         tokenizer = SentencePieces.from_str(text) if SentencePieces.wrote(text) else Tokenizer.from_str(text)
         self._use(tokenizer, state["begin"], state["end"], list(state["prefix"]), state["size"])
         self._use_marks(state["marks"])
+        self._more_ends = tuple(state.get("more_ends", ()))
+        self.chat = ChatTemplates(**state["chat"]) if "chat" in state else None
+
+    _more_ends: tuple[int, ...]
+    chat: ChatTemplates | None
 
     def _use_marks(self, marks: bool) -> None:
         self._marks = marks
@@ -103,7 +130,8 @@ class Pretrained(TextVocabulary):
 
     def _use(self, tokenizer: Any, begin: int | None, end: int | None, prefix: list[int], size: int | None) -> None:
         self._tokenizer, self._texts = tokenizer, ExactTokenizer(tokenizer)
-        self._begin, self._end, self._prefix = begin, end, prefix
+        self._begin, self._end, self._prefix, self._more_ends = begin, end, prefix, ()
+        self.chat = None
         self.size = size or self._texts.size
         self._use_marks(True)
         if self.size < 1 or max([0, *filter(None, [begin, end, *prefix])]) >= self.size:
@@ -121,10 +149,15 @@ class Numbers(TextVocabulary):
         size: number of ids.
         begin: id that begins a text.
         end: id that ends one.
+        more_ends: others that end a text that is written.
     """
 
-    def __init__(self, *, size: int, begin: int | None, end: int | None) -> None:
-        self.load({"size": size, "begin": begin, "end": end})
+    def __init__(self, *, size: int, begin: int | None, end: int | None, more_ends: Sequence[int] = ()) -> None:
+        self.load({"size": size, "begin": begin, "end": end, "more_ends": more_ends})
+
+    @property
+    def ends(self) -> Sequence[int]:
+        return () if self.end is None else (self.end, *self._more_ends)
 
     is_learned = False
 
@@ -138,13 +171,15 @@ class Numbers(TextVocabulary):
         return [int(word) for word in words]
 
     def decode(self, ids: list[int]) -> str:
-        return " ".join(str(i) for i in ids if i not in (self.begin, self.end))
+        return " ".join(str(i) for i in ids if i != self.begin and i not in self.ends)
 
     def byte_lengths(self) -> list[int]:
         return [len(str(i)) + 1 for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
-        return {"size": self.size, "begin": self.begin, "end": self.end}
+        more = {"more_ends": [*self._more_ends]} if self._more_ends else {}
+        return {"size": self.size, "begin": self.begin, "end": self.end, **more}
 
     def load(self, state: dict[str, Any]) -> None:
         self.size, self.begin, self.end = state["size"], state["begin"], state["end"]
+        self._more_ends = tuple(state.get("more_ends", ()))

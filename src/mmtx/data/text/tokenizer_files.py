@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
+from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
@@ -36,6 +37,12 @@ KEYS: Keys = {
     "add_dummy_prefix_space": only(True, note="a space is put before a text"),
     "dropout": only(0, note="pieces that are drawn at random"),
     "errors": only("replace", note="bytes that are no UTF-8"),
+    **every(
+        "boi_token eoi_token image_token audio_token boa_token eoa_token video_token",
+        harmless("spellings of special tokens; a text that spells one is encoded as text"),
+    ),
+    "spaces_between_special_tokens": harmless("special tokens are left out of what is written"),
+    "vocab_size": harmless("the vocabulary has it"),
     "auto_map": only(note="code of its own, which mmtx does not run"),
     **every(
         "model_max_length max_len max_length stride truncation truncation_side truncation_strategy padding "
@@ -45,7 +52,10 @@ KEYS: Keys = {
     ),
     "clean_up_tokenization_spaces": harmless("spaces before punctuation; a text is written as its tokens have them"),
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": only(False, note="the same"),
-    **every("chat_template response_template chat_control_tokens use_default_system_prompt", harmless("chats")),
+    "chat_template": used(
+        "what `mmtx generate RUN messages=` writes of a conversation; `chat_template.jinja` goes before"
+    ),
+    **every("response_template chat_control_tokens use_default_system_prompt", harmless("chats")),
     **every("language task predict_timestamps normalizer_file normalize", harmless("of calls of Whisper's tokenizer")),
     **every(
         "name_or_path special_tokens_map_file tokenizer_file full_tokenizer_file vocab_file merges_file spm_file "
@@ -80,6 +90,17 @@ def find_tokenizer(place: str | Path) -> Any:
         if file.is_file() and (path.is_dir() or path == file):
             return _read(file, read)
     return None
+
+
+def find_chat(place: str | Path) -> ChatTemplates | None:
+    """The chat templates beside a tokenizer; None where there are none. Raises UserError for a file that cannot be
+    read."""
+    path = Path(place).expanduser()
+    folder = path if path.is_dir() else path.parent
+    try:
+        return ChatTemplates.of(folder, _json(folder / "tokenizer_config.json"), spelt_tokens(folder))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"the chat template in {folder} cannot be read: {error}") from None
 
 
 def spelt_tokens(folder: Path) -> dict[str, str]:

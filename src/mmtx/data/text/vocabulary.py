@@ -1,7 +1,7 @@
 """Vocabularies, which map text to ids: characters, words and bytes. A vocabulary is saved with the run."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -11,7 +11,7 @@ from mmtx.public_names import public_name
 
 BEGIN, END = "<begin>", "<end>"
 
-AROUND_TEXTS = ("marks", "begin", "end", "prefix", "size")
+AROUND_TEXTS = ("marks", "begin", "end", "more_ends", "prefix", "size", "chat")
 """Keys of states about how a text begins and ends, rather than about what its ids stand for."""
 
 
@@ -27,6 +27,11 @@ class TextVocabulary(ABC):
     size: int
     begin: int | None = None
     end: int | None = None
+
+    @property
+    def ends(self) -> Sequence[int]:
+        """Ids of which each ends a text that is written, `end` first; none where texts do not end."""
+        return () if self.end is None else (self.end,)
 
     @property
     def is_learned(self) -> bool:
@@ -48,6 +53,10 @@ class TextVocabulary(ABC):
         """Ids of a text between those of the marks that the vocabulary has."""
         begin, end = ([] if mark is None else [mark] for mark in (self.begin, self.end))
         return [*begin, *self.encode(text), *end]
+
+    def encode_chat(self, messages: Sequence[Mapping[str, Any]], template: str | None = None) -> list[int]:
+        """Ids of a conversation, up to where its next turn begins. Raises `UserError` without a chat template."""
+        raise UserError("the texts of this model have no chat template; give prompt=... instead of messages=...")
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:

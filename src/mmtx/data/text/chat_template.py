@@ -1,0 +1,89 @@
+"""Chat templates of public models: turns of a conversation as one text, as `transformers` renders them.
+
+A template is a program from a file that was downloaded. It runs in a sandbox (`chat_sandbox`), sees plain JSON alone,
+and is never run when a model is read, only when a conversation is rendered.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from mmtx.errors import InvalidValue
+
+DEFAULT = "default"
+REASONING = ("reasoning_content", "thinking", "reasoning")
+"""Names of what an assistant thought; templates read the first, those of gpt-oss the second."""
+
+Message = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ChatTemplates:
+    """The templates of a tokenizer, by name, and the spelling of its special tokens, which they write.
+
+    Attributes:
+        templates: ``{name: template}``; a file that has one calls it `DEFAULT`.
+        tokens: ``{"bos_token": "<s>", ...}``.
+    """
+
+    templates: Mapping[str, str]
+    tokens: Mapping[str, str]
+
+    @classmethod
+    def of(cls, folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> "ChatTemplates | None":
+        """Those of the files of a tokenizer: ``chat_template.jinja`` and ``additional_chat_templates/``, or else of its
+        config; None where there are none."""
+        files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
+        if (folder / "chat_template.jinja").is_file():
+            files[DEFAULT] = folder / "chat_template.jinja"
+        templates = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+        found = templates or _named(config.get("chat_template"))
+        return cls(found, dict(tokens)) if found else None
+
+    def state(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def stored(self) -> str | list[dict[str, str]]:
+        """The value of ``chat_template`` in a ``tokenizer_config.json``."""
+        if self.templates.keys() == {DEFAULT}:
+            return self.templates[DEFAULT]
+        return [{"name": name, "template": template} for name, template in self.templates.items()]
+
+    def render(
+        self, messages: Sequence[Message], name: str | None = None, *, add_generation_prompt: bool = True, **values: Any
+    ) -> str:
+        """The text of a conversation.
+
+        Args:
+            messages: with ``role`` and ``content``.
+            name: of the template; None: `DEFAULT`.
+            add_generation_prompt: the text ends where the assistant is to go on.
+            values: more that the template reads, as JSON: ``tools``, ``documents``.
+
+        Raises:
+            UserError: there is no such template, or it cannot or will not render this conversation.
+        """
+        name = DEFAULT if name is None else name
+        if name not in self.templates:
+            known = ", ".join(sorted(self.templates))
+            raise InvalidValue("template", name, f"is no chat template of this model, which has {known}")
+        from mmtx.data.text.chat_sandbox import rendered
+
+        turns = [_as_template_reads(message) for message in messages]
+        given = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+        return rendered(name, self.templates[name], {**given, **self.tokens, **values})
+
+
+def _as_template_reads(message: Message) -> dict[str, Any]:
+    """A message without keys that are null, which templates take for text."""
+    turn = {key: value for key, value in message.items() if value is not None}
+    thought = next((turn[key] for key in REASONING if key in turn), None)
+    return turn if thought is None else {"thinking": thought, **turn, "reasoning_content": thought}
+
+
+def _named(stored: Any) -> dict[str, str]:
+    """Templates as a ``tokenizer_config.json`` has them: none, one, or a list with names."""
+    if isinstance(stored, list):
+        return {each["name"]: each["template"] for each in stored}
+    return {DEFAULT: stored} if isinstance(stored, str) else {}
