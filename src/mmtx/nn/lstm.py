@@ -21,8 +21,9 @@ class LSTM(Recurrence):
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.lstm = nn.LSTM(dim, dim, batch_first=True)
-        with torch.no_grad():
-            self.lstm.bias_ih_l0.zero_()[dim : 2 * dim] = 1.0  # input, forget, cell, output
+        gates = torch.zeros(4, dim)  # input, forget, cell, output
+        gates[1] = 1.0
+        self.lstm.bias_ih_l0 = nn.Parameter(gates.flatten())
 
     def recur(self, x: Float[Tensor, "samples n D"], state: State | None) -> tuple[Float[Tensor, "samples n D"], State]:
         before = tuple(part.transpose(0, 1).contiguous() for part in state) if state else None
