@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mmtx.nn.mlp import hidden_width
-from mmtx.nn.recurrence import Recurrence, State
+from mmtx.nn.recurrence import Recurrence, State, precise
 
 Logs = Float[Tensor, "samples n H"]
 """Logarithms of positive numbers, of H features."""
@@ -35,9 +35,7 @@ class MinRecurrence(Recurrence):
         self.out = nn.Linear(hidden, dim, bias=False)
 
     def recur(self, x: Float[Tensor, "samples n D"], state: State | None) -> tuple[Float[Tensor, "samples n D"], State]:
-        made = self.into(x)
-        made = made.to(torch.promote_types(made.dtype, torch.float32))  # sums of logarithms need its digits
-        candidate, *gates = made.chunk(len(self.stored_together["into.weight"]), dim=-1)
+        candidate, *gates = precise(self.into(x)).chunk(len(self.stored_together["into.weight"]), dim=-1)
         keep, take = self.shares(gates)
         states = scan(keep, take + log_positive(candidate), state[0] if state else None)
         return self.out(states.exp().to(x.dtype)), (states[:, -1:],)

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -57,3 +58,8 @@ class Recurrence(Mixer):
             x: tokens, of each sample from its first.
             state: behind earlier tokens; None: there are none, and none of what comes behind is asked for.
         """
+
+
+def precise(x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """In float32 at least, whose digits sums over many tokens need."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
