@@ -101,7 +101,7 @@ PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 READ_FILES = ("gpt_shakespeare", "whisper_fsdd", "whisper_sentences", "audio_classification")
 """Recipes, by how they begin, that name no data of their own."""
 
-RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2")
+RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
 PARTS = ("data/pictures", "data/voices")

@@ -53,7 +53,7 @@ def states_and_gradients(whole: MultimodalTransformer, batch: Any) -> tuple[Tens
 
 
 def test_there_are_some() -> None:
-    assert {"lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2"} <= MIXERS.keys()
+    assert {"lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta"} <= MIXERS.keys()
 
 
 @each_mixer
@@ -112,6 +112,15 @@ def test_a_text_is_written_the_same_with_its_cache_and_without(mixer: str) -> No
                 decoder.append(scores[-1].argmax(-1) % 11)
         written.append(torch.stack(scores))
     torch.testing.assert_close(written[0], written[1], **EXACT)
+
+
+@each_mixer
+def test_half_precision_is_as_far_as_it_rounds(mixer: str) -> None:
+    whole, batch = made(mixer).float(), text_batch([8, 8, 8])
+    exact = whole(batch).hidden
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = whole(batch).hidden
+    torch.testing.assert_close(rounded.float(), exact, atol=0.1, rtol=0.1)
 
 
 @each_mixer

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.nn.causal_conv import CausalConv
+from mmtx.nn.chunks import in_chunks, log_kept
 from mmtx.nn.decay import Decay
 from mmtx.nn.mlp import hidden_width
 from mmtx.nn.recurrence import Recurrence, State, precise
@@ -14,8 +15,8 @@ from mmtx.nn.recurrence import Recurrence, State, precise
 
 class Mamba2(Recurrence):
     """A selective state space (Dao and Gu 2024, arXiv 2405.21060): ``h = keep · h + step · x ⊗ write``, and
-    ``y = h · read + skip · x``. What is kept, written and read follows from the token, and is shared by the features of a
-    head. A short convolution goes before, a gate and a normalisation behind.
+    ``y = h · read + skip · x``. What is kept, written and read follows from the token, and is shared by the features of
+    a head. A short convolution goes before, a gate and a normalisation behind.
 
     Args:
         dim: width D.
@@ -66,8 +67,8 @@ def by_chunks(
     state: Float[Tensor, "b H E S"] | None,
     chunk_size: int,
 ) -> tuple[Float[Tensor, "b n H E"], Float[Tensor, "b H E S"]]:
-    """``h = exp(keep) · h + value ⊗ write``, and ``h · read`` of each token; also the last state. Within chunks they are
-    computed as scores of pairs of tokens, between them from state to state (section 6)."""
+    """``h = exp(keep) · h + value ⊗ write``, and ``h · read`` of each token; also the last state. Within chunks they
+    are computed as scores of pairs of tokens, between them from state to state (section 6)."""
     length, chunk_size = value.shape[1], min(chunk_size, value.shape[1])
     value, keep, write, read = (in_chunks(part, chunk_size) for part in (value, keep, write, read))
     total, since = keep.cumsum(2), log_kept(keep)
@@ -80,17 +81,3 @@ def by_chunks(
         states.append(total[:, chunk, -1].exp()[..., None, None] * states[-1] + added[:, chunk])
     earlier = torch.einsum("bcis,bches->bcihe", read, torch.stack(states[:-1], 1)) * total.exp()[..., None]
     return (within + earlier).flatten(1, 2)[:, :length], states[-1]
-
-
-def in_chunks(values: Tensor, chunk_size: int) -> Tensor:
-    """The tokens, of axis 1, in chunks; the last is filled up with zeros, which keep a state and add nothing."""
-    filled = values.shape[1] + -values.shape[1] % chunk_size
-    values = F.pad(values, (*[0] * (2 * values.dim() - 4), 0, filled - values.shape[1]))
-    return values.unflatten(1, (-1, chunk_size))
-
-
-def log_kept(keep: Float[Tensor, "b c L H"]) -> Float[Tensor, "b c L L H"]:
-    """The logarithm of what a token i of a chunk still has of token j; minus infinity where j comes later."""
-    total, length = keep.cumsum(2), keep.shape[2]
-    later = torch.ones(length, length, dtype=torch.bool, device=keep.device).triu(1)
-    return (total[:, :, :, None] - total[:, :, None]).masked_fill(later[..., None], -torch.inf)
