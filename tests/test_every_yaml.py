@@ -101,6 +101,9 @@ PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 READ_FILES = ("gpt_shakespeare", "whisper_fsdd", "whisper_sentences", "audio_classification")
 """Recipes, by how they begin, that name no data of their own."""
 
+RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta")
+"""Mixers that read tokens one after the other, which a picture's are not."""
+
 PARTS = ("data/pictures", "data/voices")
 """Groups of data that other data are made of."""
 
@@ -148,6 +151,8 @@ def overrides_for(group, option, folder):
             *PRETRAINED * (option == "pretrained"),
             *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
+    if group == "backbone/attention" and option in RECURRENCES:
+        return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
     if group == "backbone/rotary_scaling":
         own = "backbone.positions.rotary.scaling"
         lengths = [] if option == "linear" else [f"{own}.trained_length=16"]
