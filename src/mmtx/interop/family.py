@@ -93,6 +93,8 @@ class Family(ABC):
     """Keys of its generation_config.json, whose values override those of config.json."""
     preprocessor: ClassVar[Keys] = {}
     """Keys of its preprocessor_config.json."""
+    backbone: ClassVar[str] = ""
+    """Its choice of ``conf/backbone``; empty: that of its name."""
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other names of keys in config.json."""
     nullable: ClassVar[Sequence[str]] = ()

@@ -46,6 +46,7 @@ DECODER_KEYS: Keys = {
 class RotaryDecoder(Family):
     """A decoder of Llama's kind. A family has its keys and what it has beside them."""
 
+    backbone = "llama"
     prefix = "model."
     generation: ClassVar[Keys] = {
         **WRITING,
