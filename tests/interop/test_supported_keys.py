@@ -15,7 +15,21 @@ from safetensors.torch import load_file, save_file, save_model
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, decision_transformer, gpt2, llama, mistral, padded, qwen2, qwen3, saved, t5, vit, whisper  # noqa: E402
+from public import (  # noqa: E402
+    bert,
+    decision_transformer,
+    gpt2,
+    llama,
+    mistral,
+    olmo2,
+    padded,
+    qwen2,
+    qwen3,
+    saved,
+    t5,
+    vit,
+    whisper,
+)
 
 import mmtx  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
@@ -40,6 +54,7 @@ CONFIGS = {
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
     "qwen3": "Qwen3Config",
+    "olmo2": "Olmo2Config",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -102,7 +117,7 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
     family, theirs = FAMILIES[name], getattr(transformers, CONFIGS[name])
     content = {key: value for key, value in theirs().to_dict().items() if value is not None}
     assert [*refusals(content, family.config_keys(), "config.json")] == []
-    assert [*refusals({**content, **DUMPED, **OLD[name]}, family.config_keys(), "config.json")] == []
+    assert [*refusals({**content, **DUMPED, **OLD.get(name, {})}, family.config_keys(), "config.json")] == []
     assert dict(family.aliases) == {key: own for key, own in theirs.attribute_map.items() if key not in family.keys}
     generation = dict.fromkeys(transformers.GenerationConfig().to_dict())
     assert [*refusals(generation, {**GENERATION, **family.generation}, "generation_config.json")] == []
@@ -227,7 +242,7 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
 """Of config.json, in both spellings."""
 OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
-KEYS_OF = {"llama": llama, "mistral": mistral, "qwen2": qwen2, "qwen3": qwen3}
+KEYS_OF = {"llama": llama, "mistral": mistral, "qwen2": qwen2, "qwen3": qwen3, "olmo2": olmo2}
 """Families of which every key is changed once."""
 
 
