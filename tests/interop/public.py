@@ -139,6 +139,11 @@ def qwen3(**changes: Any) -> Any:
     return disturbed(kind(transformers.Qwen3Config(**{**ROTARY_DECODER, "head_dim": 10, **changes})))
 
 
+def olmo2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Olmo2ForCausalLM)
+    return disturbed(kind(transformers.Olmo2Config(**{**ROTARY_DECODER, "pad_token_id": None, **changes})))
+
+
 def mixtral(**changes: Any) -> Any:
     kind = changes.pop("kind", transformers.MixtralForCausalLM)
     keys = {"num_local_experts": 4, "intermediate_size": 12, **changes}
@@ -295,6 +300,13 @@ CASES |= {
         text_inputs,
     ),
     "qwen3-headless": (qwen3, {"kind": transformers.Qwen3Model}, text_inputs),
+    "olmo2": (olmo2, {}, text_inputs),
+    "olmo2-biases": (
+        olmo2,
+        {"attention_bias": True, "num_key_value_heads": None, "tie_word_embeddings": True, "rope_parameters": YARN},
+        text_inputs,
+    ),
+    "olmo2-headless": (olmo2, {"kind": transformers.Olmo2Model, "num_key_value_heads": 1}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
     "mixtral": (mixtral, {"output_router_logits": True, "router_aux_loss_coef": 0.02}, text_inputs),
     "mixtral-window": (

@@ -11,7 +11,21 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, gpt2, llama, mistral, mixtral, padded, qwen2, qwen3, qwen3_moe, saved, t5, whisper  # noqa: E402
+from public import (  # noqa: E402
+    VOCAB,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    olmo2,
+    padded,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    saved,
+    t5,
+    whisper,
+)
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -27,6 +41,7 @@ DECODERS = {
     "mistral": mistral,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "olmo2": olmo2,
     "mixtral": mixtral,
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),

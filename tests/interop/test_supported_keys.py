@@ -22,6 +22,7 @@ from public import (  # noqa: E402
     llama,
     mistral,
     mixtral,
+    olmo2,
     padded,
     qwen2,
     qwen3,
@@ -55,6 +56,7 @@ CONFIGS = {
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
     "qwen3": "Qwen3Config",
+    "olmo2": "Olmo2Config",
     "mixtral": "MixtralConfig",
     "qwen3_moe": "Qwen3MoeConfig",
 }
@@ -121,7 +123,7 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
     family, theirs = FAMILIES[name], getattr(transformers, CONFIGS[name])
     content = {key: value for key, value in theirs().to_dict().items() if value is not None}
     assert [*refusals(content, family.config_keys(), "config.json")] == []
-    assert [*refusals({**content, **DUMPED, **OLD[name]}, family.config_keys(), "config.json")] == []
+    assert [*refusals({**content, **DUMPED, **OLD.get(name, {})}, family.config_keys(), "config.json")] == []
     assert dict(family.aliases) == {key: own for key, own in theirs.attribute_map.items() if key not in family.keys}
     generation = dict.fromkeys(transformers.GenerationConfig().to_dict())
     assert [*refusals(generation, {**GENERATION, **family.generation}, "generation_config.json")] == []
@@ -267,6 +269,7 @@ KEYS_OF = {
     "mistral": mistral,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "olmo2": olmo2,
     "mixtral": mixtral,
     "qwen3_moe": qwen3_moe,
 }

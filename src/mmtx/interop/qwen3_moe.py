@@ -44,7 +44,7 @@ class Qwen3MoE(ExpertDecoder):
     }
     aliases: ClassVar[Mapping[str, str]] = {"num_experts": "num_local_experts"}
     nullable = (*RotaryDecoder.nullable, "sliding_window")
-    qk_norm = True
+    qk_norm = "head"
     width = "moe_intermediate_size"
 
     def dense_layers(self, config: Config) -> Collection[int]:

@@ -15,10 +15,11 @@ from mmtx.interop.gpt2 import tie, within
 from mmtx.interop.links import Link, Weights, same, stacked
 from mmtx.interop.rope import PATH, read_rope, rope_keys, with_one_spelling, write_rope
 from mmtx.learner import Learner
+from mmtx.nn.attention import NormalisedWidth
+from mmtx.nn.block import NormPlace
 from mmtx.objectives.next_token import NextToken
 
 LINEARS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "o_proj"}
-NORMS = {"attention_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
 
 DECODER_KEYS: Keys = {
     **NO_CLASSES,
@@ -72,8 +73,14 @@ class RotaryDecoder(Family):
     """Options of groups, beside those of Llama."""
     biases: ClassVar[Sequence[str]] = ()
     """Of the linear maps of attention, where the config has no ``attention_bias``."""
-    qk_norm: ClassVar[bool] = False
-    """Whether queries and keys are normalised, head by head."""
+    qk_norm: ClassVar[NormalisedWidth | None] = None
+    """What queries and keys are normalised over; None: they are not."""
+    norm_place: ClassVar[NormPlace] = "before"
+    norms: ClassVar[Mapping[str, str]] = {
+        "attention_norm": "input_layernorm",
+        "mlp_norm": "post_attention_layernorm",
+    }
+    """Of a block: ours, and what they are called there."""
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = with_one_spelling(super().complete(config, weights))
@@ -97,6 +104,7 @@ class RotaryDecoder(Family):
             **read_rope(config),
             **self.read_layers(config),
             **self.read_feed_forward(config),
+            "backbone.norm_place": self.norm_place,
             "backbone.attention.bias": self._biases(config),
             "objective.next_token.tied": config["tie_word_embeddings"],
             "data.context": longest,
@@ -106,6 +114,7 @@ class RotaryDecoder(Family):
         if self.qk_norm:
             choices.append("backbone/attention=qk_norm")
             values["backbone.attention.qk_norm.eps"] = config["rms_norm_eps"]
+            values["backbone.attention.qk_norm_over"] = self.qk_norm
         ids = Field((None,), torch.long, size, longest)
         return Described(choices, values, {"text": Spec({"ids": ids}, vocabulary=vocabulary)})
 
@@ -163,7 +172,7 @@ class RotaryDecoder(Family):
         for layer in range(config["num_hidden_layers"]):
             ours, theirs = f"model.backbone.blocks.{layer}", f"model.layers.{layer}"
             links += self._mixer(config, ours, theirs) + self.feed_forward_links(config, ours, theirs, layer)
-            links += [same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in NORMS.items()]
+            links += [same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in self.norms.items()]
         if not config["tie_word_embeddings"]:
             links.append(same("objectives.next_token.head.projection.weight", "lm_head.weight"))
         return links
