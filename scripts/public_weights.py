@@ -25,6 +25,9 @@ TITLES = {
     "mistral": "Mistral",
     "qwen2": "Qwen 2",
     "qwen3": "Qwen 3",
+    "olmo2": "OLMo 2",
+    "mixtral": "Mixtral",
+    "qwen3_moe": "Qwen3-MoE",
 }
 INTRODUCTION = """# Keys of public files
 

@@ -143,6 +143,7 @@ def attention(**changes: Any) -> Any:
         "bias": ["query", "key", "value", "out"],
         "scale": True,
         "qk_norm": None,
+        "qk_norm_over": "head",
         "dropout": 0.0,
     }
     return partial(Attention, **{**keys, **changes})
@@ -188,7 +189,7 @@ def backbone(*, seed: int = 0, **changes: Any) -> Backbone:
         "norm": partial(LayerNorm, eps=1e-5, bias=True),
         "positions": POSITIONS["none"],
         "input_norm": False,
-        "norm_first": True,
+        "norm_place": "before",
         "final_norm": True,
         "dropout": 0.0,
         "drop_path": 0.0,

@@ -44,7 +44,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "t5, windows": {"positions": POSITIONS["t5"], "window": 3, "layers": "LG"},
     "rotary, post-norm, groups": {
         "positions": POSITIONS["rotary"],
-        "norm_first": False,
+        "norm_place": "after",
         "attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6)),
         "layer_scale": 0.5,
     },

@@ -45,7 +45,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "rotary, local and global": {"positions": POSITIONS["rotary"], "window": 3, "layers": "LG"},
     "t5, all local": {"positions": POSITIONS["t5"], "window": 2, "layers": "L"},
     "post-norm, groups": {
-        "norm_first": False,
+        "norm_place": "after",
         "attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6)),
         "layer_scale": 0.5,
     },

@@ -127,6 +127,23 @@ def test_classes_that_all_counted_alike():
     assert migrated_config({"format": 8, "backbone": {}}, "x") == {"backbone": {}}
 
 
+def test_norms_that_stood_before_or_after():
+    old = {"backbone": {"dim": 8, "norm_first": False}, "encoder": {"norm_first": True}}
+    new = {"backbone": {"dim": 8, "norm_place": "after"}, "encoder": {"norm_place": "before"}}
+    assert migrated_config({"format": 9, **old}, "x") == new
+    assert migrated_config({"format": 9, "backbone": {"dim": 8}, "encoder": None}, "x") == {
+        "backbone": {"dim": 8},
+        "encoder": None,
+    }
+
+
+def test_heads_that_were_normalised_one_by_one():
+    attention = {"_target_": "mmtx.nn.Attention", "qk_norm": None}
+    old = {"backbone": {"attention": attention, "kinds": {"R": {"mixer": {"_target_": "my_lab.GRU"}}}}}
+    new = {"backbone": {**old["backbone"], "attention": {**attention, "qk_norm_over": "head"}}}
+    assert migrated_config({"format": 9, **old}, "x") == new
+
+
 def test_blocks_that_were_computed_again_as_a_whole_or_not_at_all():
     old = {"backbone": {"activation_checkpointing": True}, "encoder": {"activation_checkpointing": False}}
     new = {"backbone": {"activation_checkpointing": "blocks"}, "encoder": {"activation_checkpointing": "none"}}
@@ -170,6 +187,9 @@ def test_overrides_of_a_sweep_whose_keys_have_moved():
     assert found == ["backbone.layers=L,LG", "++encoder.layers=G", *words[2:]]
     words = ["backbone.activation_checkpointing=true", "encoder.activation_checkpointing=selective"]
     assert migrated_sweep({"command": words})["command"] == ["backbone.activation_checkpointing=blocks", words[1]]
+    words = ["backbone.norm_first=true", "encoder.norm_first=false"]
+    found = migrated_sweep({"command": words})["command"]
+    assert found == ["backbone.norm_place=before", "encoder.norm_place=after"]
     assert migrated_sweep({}) == {} and migrated_sweep({"jobs": {}, "command": 1}) == {"jobs": {}, "command": 1}
 
 

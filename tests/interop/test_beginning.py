@@ -11,7 +11,7 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, gpt2, padded, saved, vit  # noqa: E402
+from public import bert, gpt2, mistral, padded, saved, vit  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.batch import Batch, Field, Spec  # noqa: E402
@@ -129,6 +129,29 @@ def test_a_longer_context_begins_and_ends_as_the_shorter(tmp_path: Path) -> None
     initialise_from(ours, str(tmp_path), [])
     old, new = (learner.model.position_embeddings["text"].table.weight for learner in (imported, ours))
     torch.testing.assert_close(new[::2], old)
+
+
+def test_a_dense_decoder_becomes_one_with_experts(tmp_path: Path) -> None:
+    """A Mistral, upcycled, says the same and is a Mixtral; its routers alone are new."""
+    imported = mmtx.from_pretrained(saved(mistral(), tmp_path / "dense"))
+    router = {"_target_": "mmtx.nn.SoftmaxRouter", "_partial_": True, "top_k": 2, "normalise": True}
+    router |= {"scale": 1.0, "num_groups": 1, "top_groups": 1}
+    own = {"_target_": "mmtx.nn.Experts", "num_experts": 4, "router": router, "shared_expansion": None}
+    ours = rebuild(changed(imported, backbone__mlp={**imported.config["backbone"]["mlp"], **own}), imported.specs)
+    report = initialise_from(ours, str(tmp_path / "dense"), [], ours.config)
+    halves = [f"model.backbone.blocks.{layer}.mlp" for layer in range(2)]
+    assert report.upcycled == [f"{half}.{part}.weight" for half in halves for part in ("up", "down")]
+    assert report.new == ["model.type_embeddings.text", *(f"{half}.router.weight" for half in halves)]
+    assert not report.left and report.set_otherwise == ["backbone.mlp=Experts (there MLP)"]
+    ids, mask = padded([9, 4])
+    expected = mmtx.interop.forward(imported, input_ids=ids, attention_mask=mask).logits[mask.bool()]
+    actual = mmtx.interop.forward(ours.eval(), input_ids=ids, attention_mask=mask).logits[mask.bool()]
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    to_pretrained(ours, tmp_path / "sparse")
+    sparse = transformers.MixtralForCausalLM.from_pretrained(tmp_path / "sparse").eval()
+    sparse.set_experts_implementation("eager")
+    logits = sparse(ids, attention_mask=mask).logits[mask.bool()]
+    torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_nothing_that_fits(tmp_path: Path) -> None:

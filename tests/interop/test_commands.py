@@ -85,7 +85,10 @@ def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2-odd-heads", "bert-masked", "t5-1.1", "vit-odd-heads", "whisper-128"])
+SHAPES = ["gpt2-odd-heads", "bert-masked", "t5-1.1", "vit-odd-heads", "whisper-128", "qwen2", "qwen3-moe-mixed"]
+
+
+@pytest.mark.parametrize("name", SHAPES)
 def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Path) -> None:
     make, changes, _ = CASES[name]
     learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))

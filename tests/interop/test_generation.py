@@ -12,7 +12,21 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, gpt2, llama, mistral, padded, qwen2, qwen3, saved, t5, whisper  # noqa: E402
+from public import (  # noqa: E402
+    VOCAB,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    olmo2,
+    padded,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    saved,
+    t5,
+    whisper,
+)
 from tokenizers import Tokenizer  # noqa: E402
 from tokenizers.models import WordLevel  # noqa: E402
 from tokenizers.pre_tokenizers import Whitespace  # noqa: E402
@@ -31,6 +45,9 @@ DECODERS = {
     "mistral": mistral,
     "qwen2": qwen2,
     "qwen3": qwen3,
+    "olmo2": olmo2,
+    "mixtral": mixtral,
+    "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}

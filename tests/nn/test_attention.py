@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -30,18 +30,20 @@ def made(seed: int = 0, **changes: Any) -> Attention:
     return module.eval()
 
 
-def by_hand(module: Attention, x: Tensor, *, scale: float, qk_norm: bool = False) -> Tensor:
+def by_hand(module: Attention, x: Tensor, *, scale: float, qk_norm: str | None = None) -> Tensor:
     """Causal attention head by head, each query head with the key head of its group."""
     width, groups = module.head_dim, HEADS // module.num_kv_heads
     query, key, value = module.qkv.weight.split(module.widths)
     biases = {name: module.biases[name] if name in module.biases else torch.zeros(()) for name in LINEARS[:3]}
     q, k, v = x @ query.T + biases["query"], x @ key.T + biases["key"], x @ value.T + biases["value"]
+    if qk_norm == "all":
+        q, k = module.query_norm(q), module.key_norm(k)
     heads = []
     for head in range(HEADS):
         mine = slice(head * width, (head + 1) * width)
         shared = slice(head // groups * width, (head // groups + 1) * width)
         q_head, k_head = q[..., mine], k[..., shared]
-        if qk_norm:
+        if qk_norm == "head":
             assert module.query_norm is not None
             assert module.key_norm is not None
             q_head, k_head = module.query_norm(q_head), module.key_norm(k_head)
@@ -98,12 +100,16 @@ def test_without_scale(x: Tensor) -> None:
     torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_normalised_queries_and_keys(x: Tensor) -> None:
-    module = made(qk_norm=partial(RMSNorm, eps=1e-6), num_kv_heads=2)
+@pytest.mark.parametrize(("over", "widths"), [("head", (3, 3)), ("all", (12, 6))])
+def test_normalised_queries_and_keys(x: Tensor, over: Literal["head", "all"], widths: tuple[int, int]) -> None:
+    module = made(qk_norm=partial(RMSNorm, eps=1e-6), qk_norm_over=over, num_kv_heads=2)
     assert isinstance(module.query_norm, RMSNorm)
+    assert isinstance(module.key_norm, RMSNorm)
+    assert (len(module.query_norm.weight), len(module.key_norm.weight)) == widths
     with torch.no_grad():
         module.query_norm.weight.normal_()
-    expected = by_hand(module, x, scale=module.head_dim**-0.5, qk_norm=True)
+        module.key_norm.weight.normal_()
+    expected = by_hand(module, x, scale=module.head_dim**-0.5, qk_norm=over)
     torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 

@@ -46,17 +46,24 @@ def x() -> Tensor:
 
 
 @pytest.mark.parametrize("final_norm", [True, False])
-@pytest.mark.parametrize("norm_first", [True, False])
-def test_blocks_by_hand(x: Tensor, norm_first: bool, final_norm: bool) -> None:
-    body = made(norm_first=norm_first, final_norm=final_norm)
+@pytest.mark.parametrize("norm_place", ["before", "after", "branch", "both"])
+def test_blocks_by_hand(x: Tensor, norm_place: str, final_norm: bool) -> None:
+    body = made(norm_place=norm_place, final_norm=final_norm)
+    with torch.no_grad():
+        for parameter in body.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
     expected = x
     for block in body.blocks:
-        if norm_first:
-            expected = expected + block.attention(block.attention_norm(expected), layer_context())
-            expected = expected + block.mlp(block.mlp_norm(expected))
-        else:
-            expected = block.attention_norm(expected + block.attention(expected, layer_context()))
-            expected = block.mlp_norm(expected + block.mlp(expected))
+        for name, half in (("attention", lambda h, b=block: b.attention(h, layer_context())), ("mlp", block.mlp)):
+            norm, on_branch = getattr(block, f"{name}_norm"), getattr(block, f"{name}_branch_norm", None)
+            if norm_place == "before":
+                expected = expected + half(norm(expected))
+            elif norm_place == "after":
+                expected = norm(expected + half(expected))
+            elif norm_place == "branch":
+                expected = expected + norm(half(expected))
+            else:
+                expected = expected + on_branch(half(norm(expected)))
     if final_norm:
         expected = body.final_norm(expected)
     torch.testing.assert_close(body(x, one_item()), expected)
@@ -178,7 +185,7 @@ def causal(rows: int = 1) -> Connectivity:
 
 CROSSES: dict[str, dict[str, Any]] = {
     "pre-norm": {},
-    "post-norm": {"norm_first": False},
+    "post-norm": {"norm_place": "after"},
     "layer scale": {"layer_scale": 0.5},
     "groups, normalised": {"attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6))},
 }
@@ -206,7 +213,7 @@ def test_blocks_that_listen_by_hand(x: Tensor, memory: Memory, changes: dict[str
         ]
         for norm, half, add in halves:
             scale = 1 if add.scale is None else add.scale
-            if body.blocks[0].norm_first:
+            if body.blocks[0].norm_place == "before":
                 expected = expected + scale * half(norm(expected))
             else:
                 expected = norm(expected + scale * half(expected))

@@ -243,7 +243,7 @@ def test_bert_encoder() -> None:
         dim=DIM,
         num_layers=LAYERS,
         norm=partial(LayerNorm, eps=1e-12, bias=True),
-        norm_first=False,
+        norm_place="after",
         final_norm=False,
     ).eval()
     w = theirs.state_dict()

@@ -20,7 +20,7 @@ KINDS_OF_BLOCKS: dict[str, dict[str, Any]] = {
     "plain": {},
     "dropout": {"dropout": 0.2, "drop_path": 0.3, "attention": attention(dropout=0.2)},
     "rotary": {"positions": POSITIONS["rotary"], "dropout": 0.2},
-    "bias": {"positions": POSITIONS["t5"], "norm_first": False},
+    "bias": {"positions": POSITIONS["t5"], "norm_place": "after"},
 }
 
 

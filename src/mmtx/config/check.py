@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from typing import Any
 
-from mmtx.config.migrations import moved
+from mmtx.config.migrations import moved, moved_override
 from mmtx.config.redaction import is_in_clear
 from mmtx.config.schema import GIVEN, STACKS, stack_node, top_level
 from mmtx.config.targets import argument_types, look_where_mmtx_was_started, packages, parameters, resolve
@@ -111,10 +111,10 @@ def _missing(node: Mapping[str, Any], needed: Iterable[str], prefix: str) -> Ite
 
 
 def _unknown(path: str, value: Any, choices: Collection[str]) -> str:
-    new = moved(path)
-    if new is not None:
-        return f"{path}={shown(value)} has moved; write {new}={shown(value)}"
-    return f"unknown key {path}={shown(value)}; {nearest(path.rpartition('.')[2], choices)}"
+    override = f"{path}={shown(value)}"
+    if moved(path) is not None:
+        return f"{override} has moved; write {moved_override(override)}"
+    return f"unknown key {override}; {nearest(path.rpartition('.')[2], choices)}"
 
 
 def _missing_packages(plugins: Sequence[str]) -> Iterator[Finding]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from mmtx.errors import UserError
 
-FORMAT = 9
+FORMAT = 10
 """Of stored configs and checkpoints."""
 FIRST = 2
 """Of configs that hold no number, and the oldest that is read."""
@@ -28,6 +28,13 @@ LAYERS_KEY = re.compile(r"(backbone|encoder)\.window_pattern")
 RECOMPUTATION = "activation_checkpointing"
 """Of stacks, a boolean until format 7."""
 RECOMPUTED = {True: "blocks", False: "none", "=true": "=blocks", "=false": "=none"}
+NORM_KEY = re.compile(r"(backbone|encoder)\.norm_first")
+"""Of stacks, a boolean until format 9: `norm_place`."""
+NORM_PLACES = {True: "before", False: "after", "=true": "=before", "=false": "=after"}
+NEW: Mapping[Any, Mapping[str, Any]] = {"mmtx.nn.Attention": {"qk_norm_over": "head"}}
+"""Keys of classes that they lack until format 9, and what was done before they came."""
+CHANGED = ("backbone", "encoder")
+"""Parts of a config in which those classes are."""
 OVERRIDE = re.compile(r"^([+~]*)([^=]+)(=.*)?$", re.DOTALL)
 
 KINDS = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
@@ -67,6 +74,8 @@ def moved(key: str) -> str | None:
     """What a key is called now that has moved; None: it has not."""
     if match := LOADER_KEY.fullmatch(key):
         return f"loader.{match[1]}"
+    if match := NORM_KEY.fullmatch(key):
+        return f"{match[1]}.norm_place"
     return f"{match[1]}.layers" if (match := LAYERS_KEY.fullmatch(key)) else None
 
 
@@ -78,13 +87,14 @@ def migrated_sweep(content: dict[str, Any]) -> dict[str, Any]:
             return {key: inner if isinstance(inner, str) else renamed(inner) for key, inner in value.items()}
         if isinstance(value, list):
             return [renamed(inner) for inner in value]
-        return _moved_override(value) if isinstance(value, str) else value
+        return moved_override(value) if isinstance(value, str) else value
 
     migrated: dict[str, Any] = renamed(content)
     return migrated
 
 
-def _moved_override(text: str) -> str:
+def moved_override(text: str) -> str:
+    """An override as it is written now; one whose key has not moved stays."""
     match = OVERRIDE.match(text)
     if match is None:
         return text
@@ -93,6 +103,8 @@ def _moved_override(text: str) -> str:
         return f"{match[1]}{key}{RECOMPUTED.get(value, value)}"
     if new is None:
         return text
+    if new.endswith(".norm_place"):
+        value = NORM_PLACES.get(value, value)
     return f"{match[1]}{new}{'=G' if value == '=null' and new.endswith('.layers') else value}"
 
 
@@ -205,6 +217,22 @@ def _with_all_classes_alike(stored: dict[str, Any]) -> dict[str, Any]:
     return {**stored, "config": {**config, "objective": objectives}}
 
 
+def _with_places_of_norms(stored: dict[str, Any]) -> dict[str, Any]:
+    """Norms stood before a half, or after its residual sum, and classes lacked the keys of `NEW`."""
+
+    def placed(node: Any) -> Any:
+        if isinstance(node, list):
+            return [placed(inner) for inner in node]
+        if not isinstance(node, Mapping):
+            return node
+        rest = {key: placed(value) for key, value in node.items() if key != "norm_first"}
+        place = {"norm_place": NORM_PLACES[node["norm_first"]]} if "norm_first" in node else {}
+        return {**NEW.get(node.get("_target_"), {}), **rest, **place}
+
+    stacks = {key: placed(value) for key, value in stored["config"].items() if key in CHANGED}
+    return {**stored, "config": {**stored["config"], **stacks}}
+
+
 def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[str, Any]:
     """A checkpoint in which a part of the names of parameters is another: weights, their average, the state of the
     optimiser, and the patterns of ``freeze`` and ``lora``. For steps.
@@ -240,5 +268,6 @@ STEPS: dict[int, Callable[[dict[str, Any]], dict[str, Any]]] = {
     6: _with_optimisers_by_role,
     7: _with_kinds_of_recomputation,
     8: _with_all_classes_alike,
+    9: _with_places_of_norms,
 }
 """What makes each format the next one."""

@@ -17,7 +17,7 @@ from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
-from mmtx.interop.links import Link, Weights, renamed
+from mmtx.interop.links import Link, Weights, apart, renamed
 from mmtx.learner import Learner
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -116,6 +116,8 @@ class Family(ABC):
     """Keys of its generation_config.json, whose values override those of config.json."""
     preprocessor: ClassVar[Keys] = {}
     """Keys of its preprocessor_config.json."""
+    backbone: ClassVar[str] = ""
+    """Its choice of ``conf/backbone``; empty: that of its name."""
     aliases: ClassVar[Mapping[str, str]] = {}
     """Other names of keys in config.json."""
     nullable: ClassVar[Sequence[str]] = ()
@@ -128,6 +130,9 @@ class Family(ABC):
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
     """``(pattern, replacement)`` of names of weights in older and newer files, and in models without a head."""
+    fused: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Weights of all experts in one, and what each is in current files, as `apart` takes them; names are those after
+    `renames`."""
     body: ClassVar[str] = ""
     """Its architecture without a head."""
     prefix: ClassVar[str] = ""
@@ -148,7 +153,7 @@ class Family(ABC):
 
     def canonical(self, weights: Weights) -> Weights:
         """Weights under the names of current public files."""
-        current = renamed(weights, self.renames)
+        current = apart(renamed(weights, self.renames), self.fused)
         for copy, original in self.copies.items():  # a file may have one tensor under either name
             if copy in current:
                 current.setdefault(original, current[copy])

@@ -15,4 +15,4 @@ class Qwen3(Qwen):
         "head_dim": used("width of a head", 128),
         "attention_bias": used("biases of attention, all four", False),
     }
-    qk_norm = True
+    qk_norm = "head"

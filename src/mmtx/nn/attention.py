@@ -17,6 +17,7 @@ from mmtx.nn.rotary import rotate
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
+NormalisedWidth = Literal["head", "all"]
 
 
 class KeyValueCache(MixerCache):
@@ -72,7 +73,8 @@ class Attention(Mixer):
         num_kv_heads: key and value heads G, a divisor of H (Ainslie et al. 2023, arXiv 2305.13245); None: H.
         bias: which of query, key, value and out have a bias (Whisper's key has none).
         scale: divide scores by ``sqrt(head width)``; T5 does not.
-        qk_norm: ``qk_norm(head_dim)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
+        qk_norm: ``qk_norm(width)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
+        qk_norm_over: ``head`` by head, or ``all`` heads as one (OLMo 2, OLMoE).
         dropout: of attention weights.
     """
 
@@ -91,6 +93,7 @@ class Attention(Mixer):
         bias: Sequence[Linear],
         scale: bool,
         qk_norm: Callable[[int], nn.Module] | None,
+        qk_norm_over: NormalisedWidth,
         dropout: float,
     ) -> None:
         super().__init__()
@@ -115,8 +118,10 @@ class Attention(Mixer):
         self.stored_together = {"qkv.weight": widths}
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
         self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
-        self.query_norm = qk_norm(self.head_dim) if qk_norm else None
-        self.key_norm = qk_norm(self.head_dim) if qk_norm else None
+        self.norms_all_heads = qk_norm_over == "all"
+        query_width, key_width = (widths["query"], kv_width) if self.norms_all_heads else (self.head_dim, self.head_dim)
+        self.query_norm = qk_norm(query_width) if qk_norm else None
+        self.key_norm = qk_norm(key_width) if qk_norm else None
 
     def forward(
         self,
@@ -129,7 +134,7 @@ class Attention(Mixer):
         """Every token attends to those of its own set that the rendering allows."""
         assert cache is None or isinstance(cache, KeyValueCache)
         parts = F.linear(x, self.qkv.weight, self._bias(cache)).split(self.widths, dim=-1)
-        q, k, v = self._normalise_queries(self._heads(parts[0])), *self._keys_and_values(parts[1], parts[2])
+        q, k, v = self._queries(parts[0]), *self._keys_and_values(parts[1], parts[2])
         if context.rotary is not None:
             q, k = rotate(q, context.rotary), rotate(k, context.rotary)
         if cache is not None:
@@ -147,7 +152,7 @@ class Attention(Mixer):
         """Every token attends to a memory, whose keys and values are computed once where there is a cache."""
         assert context.memory_rendering is not None
         weight, bias, width = self.qkv.weight, self._bias(), self.widths[0]
-        q = self._normalise_queries(self._heads(F.linear(x, weight[:width], None if bias is None else bias[:width])))
+        q = self._queries(F.linear(x, weight[:width], None if bias is None else bias[:width]))
         kv = cache.memory if cache is not None else None
         if kv is None:
             both = F.linear(memory, weight[width:], None if bias is None else bias[width:])
@@ -176,12 +181,17 @@ class Attention(Mixer):
         attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
         return self.out(attended.transpose(1, 2).flatten(2))
 
-    def _normalise_queries(self, q: Queries) -> Queries:
-        return q if self.query_norm is None else self.query_norm(q)
+    def _queries(self, q: Float[Tensor, "B N width"]) -> Queries:
+        return self._normalised(q, self.query_norm)
 
     def _keys_and_values(self, k: Float[Tensor, "B M kv"], v: Float[Tensor, "B M kv"]) -> tuple[Keys, Keys]:
-        keys = self._heads(k)
-        return keys if self.key_norm is None else self.key_norm(keys), self._heads(v)
+        return self._normalised(k, self.key_norm), self._heads(v)
+
+    def _normalised(self, x: Float[Tensor, "B N width"], norm: nn.Module | None) -> Float[Tensor, "B heads N E"]:
+        """The heads of queries or keys."""
+        if norm is None:
+            return self._heads(x)
+        return self._heads(norm(x)) if self.norms_all_heads else norm(self._heads(x))
 
     def _heads(self, x: Float[Tensor, "B N width"]) -> Float[Tensor, "B heads N E"]:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)

@@ -13,7 +13,7 @@ from mmtx.attention.memory_rule import Memory, MemoryRule
 from mmtx.attention.rule import Connectivity
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import Attention
-from mmtx.nn.block import Block
+from mmtx.nn.block import Block, NormPlace
 from mmtx.nn.cache import Cache
 from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
 from mmtx.nn.feed_forward import FeedForward
@@ -41,7 +41,8 @@ class Backbone(nn.Module):
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
         input_norm: normalise the input (BERT, the decision transformer).
-        norm_first: normalise before each half (GPT-2) or after its residual sum (BERT).
+        norm_place: where each half is normalised: ``before`` it (GPT-2), ``after`` its residual sum (BERT), on its
+            ``branch``, before it is added (OLMo 2), or ``both`` before it and on its branch (Gemma 2).
         final_norm: normalise the output of the last block.
         dropout: of the embedding and of the output of each half.
         drop_path: chance of skipping a half of a block for a whole sample (Huang et al. 2016, arXiv 1603.09382),
@@ -71,7 +72,7 @@ class Backbone(nn.Module):
         norm: Callable[[int], nn.Module],
         positions: Positions,
         input_norm: bool,
-        norm_first: bool,
+        norm_place: NormPlace,
         final_norm: bool,
         dropout: float,
         drop_path: float,
@@ -107,7 +108,7 @@ class Backbone(nn.Module):
                     kinds[letter].mlp or mlp, dim, f"kinds.{letter}.mlp" if kinds[letter].mlp else "mlp"
                 ),
                 norm=norm,
-                norm_first=norm_first,
+                norm_place=norm_place,
                 dropout=dropout,
                 drop_path=drop_path * layer / max(num_layers - 1, 1),
                 layer_scale=layer_scale,

@@ -1,6 +1,7 @@
 """One layer of the transformer."""
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -15,11 +16,15 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_statistics import Output, with_statistics
 from mmtx.nn.mixer import Mixer
 
+NormPlace = Literal["before", "after", "branch", "both"]
+"""Where the norms of a half f stand: x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), or x + norm(f(norm(x)))."""
+
 
 class Block(nn.Module):
     """A mixer, cross-attention if there is a memory, then feed-forward; each a half with a residual connection.
 
-    Parameters of a mixer that is attention are under ``attention``, of any other under ``mixer``.
+    Parameters of a mixer that is attention are under ``attention``, of any other under ``mixer``; its norm under
+    ``attention_norm``, and a second one, on the branch, under ``attention_branch_norm``.
     """
 
     cross_attention: Attention
@@ -33,17 +38,19 @@ class Block(nn.Module):
         cross_attention: Attention | None,
         mlp: nn.Module,
         norm: Callable[[int], nn.Module],
-        norm_first: bool,
+        norm_place: NormPlace,
         dropout: float,
         drop_path: float,
         layer_scale: float | None,
     ) -> None:
         super().__init__()
-        self.norm_first, self._mixes = norm_first, "attention" if isinstance(mixer, Attention) else "mixer"
+        self.norm_place, self._mixes = norm_place, "attention" if isinstance(mixer, Attention) else "mixer"
         for name, half in ((self._mixes, mixer), ("cross_attention", cross_attention), ("mlp", mlp)):
             if half is not None:
                 self.add_module(f"{name}_norm", norm(dim))
                 self.add_module(name, half)
+                if norm_place == "both":
+                    self.add_module(f"{name}_branch_norm", norm(dim))
                 self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale))
 
     @property
@@ -98,13 +105,15 @@ class Block(nn.Module):
         return (x, statistics) if statistics else x
 
     def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        return getattr(self, f"{half}_norm")(x) if self.norm_first else x
+        return getattr(self, f"{half}_norm")(x) if self.norm_place in ("before", "both") else x
 
     def _after(
         self, half: str, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None
     ) -> Float[Tensor, "B N D"]:
+        if self.norm_place in ("branch", "both"):
+            added = getattr(self, f"{half}_norm" if self.norm_place == "branch" else f"{half}_branch_norm")(added)
         x = getattr(self, f"{half}_add")(x, added, packing)
-        return x if self.norm_first else getattr(self, f"{half}_norm")(x)
+        return getattr(self, f"{half}_norm")(x) if self.norm_place == "after" else x
 
 
 class Residual(nn.Module):

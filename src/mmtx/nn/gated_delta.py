@@ -1,4 +1,5 @@
-"""Linear attention with the gated delta rule as a mixer. Axes as in `layer_context` and `chunks`; E features of a head."""
+"""Linear attention with the gated delta rule as a mixer. Axes as in `layer_context`
+and `chunks`; E features of a head."""
 
 import torch
 import torch.nn.functional as F

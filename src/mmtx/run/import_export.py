@@ -11,6 +11,7 @@ from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
+from mmtx.interop.families import FAMILIES
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 from mmtx.nn.low_rank import merge_updates
@@ -138,12 +139,14 @@ def shape_of(learner: Learner) -> list[str]:
     """The overrides that give another run stacks of the same shape: all that differs from the family's own choice; and
     pictures prepared as the model's were."""
     assert learner.config is not None
-    choice = f"backbone={learner.config['name']}"
+    family = learner.config["name"]
+    choice = f"backbone={FAMILIES[family].backbone or family}"
     usual, config = _leaves(compose([choice])["backbone"]), _leaves(learner.config["backbone"])
     size = {key: config[key] for key in ("dim", "num_layers", "num_heads")}
     unusual = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
     words = [choice, *(f"backbone.{key}={written(value)}" for key, value in {**size, **unusual}.items())]
-    words += [f"~backbone.{key}" for key in usual if key not in config]
+    gone = [key for key in usual if not any(own == key or own.startswith(f"{key}.") for own in config)]
+    words += [f"~backbone.{key}" for key in gone]
     if learner.config["encode"]:
         words.append(f"encode={written(learner.config['encode'])}")
         words += [f"encoder.{key}={written(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
