@@ -79,6 +79,27 @@ def vit(**changes: Any) -> Any:
     return disturbed(kind(transformers.ViTConfig(**keys)))
 
 
+def dinov2(**changes: Any) -> Any:
+    registers = "num_register_tokens" in changes
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    model = getattr(transformers, kind + changes.pop("kind", "ForImageClassification"))
+    keys = {**PICTURES, "mlp_ratio": 2, "num_labels": 5, **changes}
+    return disturbed(model(getattr(transformers, f"{kind}Config")(**keys)))
+
+
+def dinov2_with_registers(**changes: Any) -> Any:
+    return dinov2(**{"num_register_tokens": 3, **changes})
+
+
+PICTURES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+
+
 def whisper(**changes: Any) -> Any:
     kind = changes.pop("kind", transformers.WhisperForConditionalGeneration)
     keys = {
@@ -242,6 +263,16 @@ CASES: dict[str, Case] = {
         {"hidden_size": 21, "n_head": 3, "action_tanh": False, "n_inner": 30, "activation_function": "gelu_new"},
         steps_inputs,
     ),
+}
+CASES |= {
+    "dinov2": (dinov2, {}, vit_inputs),
+    "dinov2-headless": (dinov2, {"kind": "Model", "use_swiglu_ffn": True, "use_mask_token": False}, vit_inputs),
+    "dinov2-registers": (
+        dinov2_with_registers,
+        {"use_swiglu_ffn": True, "qkv_bias": False, "num_channels": 1, "num_attention_heads": 3},
+        vit_inputs,
+    ),
+    "dinov2-registers-headless": (dinov2_with_registers, {"kind": "Model", "image_size": 12}, vit_inputs),
 }
 CASES |= {
     "llama": (llama, {}, text_inputs),

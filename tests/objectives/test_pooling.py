@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
-from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
+from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryMeanPool, SummaryPool
 from mmtx.tokens import HiddenStates, Span, pack
 
 
@@ -30,6 +30,17 @@ def test_summary_is_the_first_token_of_its_name() -> None:
     places = {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)}
     states = HiddenStates(hidden, torch.ones(1, 6, dtype=torch.bool), places)
     assert SummaryPool(name="image")(states).equal(hidden[:, 2])
+
+
+def test_summary_beside_the_mean_of_the_real_tokens_of_its_name() -> None:
+    hidden, valid = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
+    valid[1, 5] = False
+    states = HiddenStates(hidden, valid, {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)})
+    pool = SummaryMeanPool(name="image")
+    pooled = pool(states)
+    assert pool.width(3) == pooled.shape[1] == 6
+    torch.testing.assert_close(pooled[0], torch.cat([hidden[0, 2], hidden[0, 4:].mean(0)]))
+    torch.testing.assert_close(pooled[1], torch.cat([hidden[1, 2], hidden[1, 4]]))
 
 
 def test_first_is_the_first_token_of_its_name_after_its_readouts() -> None:

@@ -2,6 +2,7 @@
 
 from mmtx.interop.bert import BERT
 from mmtx.interop.decision_transformer import DecisionTransformer
+from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.llama import Llama
@@ -14,6 +15,7 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
+    *(DINOv2(), DINOv2WithRegisters()),
     *(Llama(), Mistral(), Qwen2(), Qwen3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}
