@@ -91,6 +91,14 @@ def dinov2_with_registers(**changes: Any) -> Any:
     return dinov2(**{"num_register_tokens": 3, **changes})
 
 
+def clip(**changes: Any) -> Any:
+    text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 16, "eos_token_id": 5, **changes.pop("text", {})}
+    vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
+    keys = {"projection_dim": 11, "text_config": text, "vision_config": vision | changes.pop("vision", {}), **changes}
+    return disturbed(transformers.CLIPModel(transformers.CLIPConfig(**keys)))
+
+
+TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 36}
 PICTURES = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -211,6 +219,13 @@ def vit_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     return {"pixel_values": torch.randn(3, model.config.num_channels, rows, columns)}, None
 
 
+def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    """As many texts as pictures; each has the end mark somewhere."""
+    pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
+    ids[[0, 1, 1, 2], [10, 4, 7, 0]] = 5
+    return {"input_ids": ids, "pixel_values": pixels}, None
+
+
 def whisper_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     features = torch.randn(2, model.config.num_mel_bins, 2 * model.config.max_source_positions)
     return {"input_features": features, "decoder_input_ids": padded([5, 5])[0]}, None
@@ -275,6 +290,17 @@ CASES |= {
     "dinov2-registers-headless": (dinov2_with_registers, {"kind": "Model", "image_size": 12}, vit_inputs),
 }
 CASES |= {
+    "clip": (clip, {}, pair_inputs),
+    "clip-legacy": (
+        clip,
+        {
+            "text": {"eos_token_id": 2, "hidden_act": "gelu", "num_hidden_layers": 1},
+            "vision": {"num_channels": 1, "layer_norm_eps": 1e-3, "num_hidden_layers": 3},
+        },
+        pair_inputs,
+    ),
+}
+CASES |= {
     "llama": (llama, {}, text_inputs),
     "llama-biases": (
         llama,
@@ -316,7 +342,10 @@ CASES |= {
     "qwen3-headless": (qwen3, {"kind": transformers.Qwen3Model}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
 }
-OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
+OUTPUTS = (
+    *("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),
+    *("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"),
+)
 
 
 def saved(model: Any, folder: Path) -> Path:

@@ -114,7 +114,7 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80"])
+@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80", "clip"])
 def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
     """A program gives what the model gives, for another number of samples too, and for texts of another length."""
     make, changes, _ = CASES[name]

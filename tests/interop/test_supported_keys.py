@@ -18,6 +18,7 @@ transformers = pytest.importorskip("transformers")
 from public import (  # noqa: E402
     CASES,
     bert,
+    clip,
     decision_transformer,
     dinov2,
     dinov2_with_registers,
@@ -25,6 +26,7 @@ from public import (  # noqa: E402
     llama,
     mistral,
     padded,
+    pair_inputs,
     qwen2,
     qwen3,
     saved,
@@ -55,6 +57,7 @@ CONFIGS = {
     "decision_transformer": "DecisionTransformerConfig",
     "dinov2": "Dinov2Config",
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
+    "clip": "CLIPConfig",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -112,6 +115,7 @@ OLD: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
+    "clip": {"text_config_dict": None, "vision_config_dict": None},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
 }
 
@@ -216,6 +220,11 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (vit, "preprocessor_config", {"image_processor_type": "YolosImageProcessor"}, "by YolosImageProcessor"),
         (dinov2, "config", {"image_size": [8, 16]}, "the table of positions of a dinov2 is square"),
         (dinov2, "config", {"architectures": ["Dinov2Backbone"]}, "is a Dinov2Backbone"),
+        (clip, "config", {"architectures": ["CLIPVisionModelWithProjection"]}, "is a CLIPVisionModelWithProjection"),
+        (clip, "config", {"text_config": {"warp_factor": 9}}, "text_config: unknown key warp_factor=9"),
+        (clip, "config", {"vision_config_dict": {"dropout": 0.1}}, r"vision_config: dropout=0\.1"),
+        (clip, "config", {"vision_config": {"image_size": [8, 16]}}, "the pictures of this family are square"),
+        (clip, "config", {"text_config": {"eos_token_id": [1, 2]}}, "eos_token_id=.* ends a text at one id"),
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token \[1, 24\] belongs to nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight has shape \[48, 24\]; the config has \[72, 24\]"),
@@ -344,6 +353,66 @@ def test_positions_of_pictures_of_another_size(name: str, side: int, tmp_path: P
     ours.origin = None
     mmtx.to_pretrained(ours, tmp_path / "own")
     assert json.loads((tmp_path / "own" / "config.json").read_text())["image_size"] == 12
+
+
+PARTS = {"clip": clip}
+"""Families of two towers."""
+
+
+def parts_once_changed() -> list[Any]:
+    """Every key of both towers, at another value."""
+    cases = []
+    for name, make in PARTS.items():
+        for part, content in make().config.to_dict().items():
+            if part in ("text_config", "vision_config"):
+                cases += [pytest.param(make, part, key, id=f"{name}-{part}-{key}") for key in sorted(content)]
+    return cases
+
+
+@pytest.mark.parametrize(("make", "part", "key"), parts_once_changed())
+def test_a_key_of_a_tower_changed_once(make: Any, part: str, key: str, tmp_path: Path) -> None:
+    """Changes both alike, or is refused."""
+    torch.manual_seed(0)
+    theirs = make()
+    content = theirs.config.to_dict()[part]
+    changed = json.loads((saved(theirs, tmp_path) / "config.json").read_text())[part]
+    if key in OTHERS_THAN_NUMBERS | {"model_type"}:
+        return
+    value = changed_value(content[key])
+    edited(tmp_path, "config", **{part: changed | {key: "gelu" if key == "hidden_act" else value}})
+    try:
+        ours = mmtx.from_pretrained(tmp_path)
+    except UserError:
+        return
+    inputs, _ = pair_inputs(theirs)
+    again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    actual, expected = mmtx.interop.forward(ours, **inputs)[0], again(**inputs)[0]
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip"])
+def test_the_loss_of_two_towers(name: str, tmp_path: Path) -> None:
+    make, changes, make_inputs = CASES[name]
+    theirs = make(**changes)
+    ours = mmtx.from_pretrained(saved(theirs, tmp_path))
+    inputs, _ = make_inputs(theirs)
+    batch = FAMILIES[name].batch(ours, ours.origin["config"], **inputs)
+    loss = ours.objective("contrastive")(ours.model, batch).mean_loss()
+    assert loss == pytest.approx(theirs(**inputs, return_loss=True).loss.item(), abs=1e-5)
+
+
+def test_older_versions_repeat_the_towers(tmp_path: Path) -> None:
+    """What stands in the repetition goes before, with the defaults of what it lacks."""
+    theirs = clip(text={"num_attention_heads": 8}, vision={"num_attention_heads": 6})
+    again = {"text_config_dict": dict(theirs.config.text_config.to_dict()), "vision_config_dict": None}
+    del again["text_config_dict"]["num_attention_heads"]
+    edited(saved(theirs, tmp_path), "config", **again)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["text_config"]["num_attention_heads"] = 2
+    edited(tmp_path, "config", **content)
+    inputs, _ = pair_inputs(theirs)
+    actual, expected = mmtx.interop.forward(mmtx.from_pretrained(tmp_path), **inputs)[0], theirs(**inputs)[0]
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_value_given_goes_before_a_file(tmp_path: Path) -> None:

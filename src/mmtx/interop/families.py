@@ -1,6 +1,7 @@
 """The public families that the backbone is, by config."""
 
 from mmtx.interop.bert import BERT
+from mmtx.interop.clip import CLIP
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.family import Family
@@ -15,7 +16,7 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters()),
+    *(DINOv2(), DINOv2WithRegisters(), CLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -57,6 +57,24 @@ class FirstPool(Pool):
         required_name(self.name, model.names, "modality of the set", "pool.name")
 
 
+class LastPool(Pool):
+    """The last real token of one name, such as the mark that ends CLIP's texts.
+
+    Args:
+        name: whose last token.
+    """
+
+    def __init__(self, *, name: str) -> None:
+        self.name, self.names = name, (name,)
+
+    def __call__(self, states: HiddenStates) -> Float[Tensor, "B D"]:
+        tokens, last = states.tokens(self.name), (states.lengths(self.name) - 1).clamp(min=0)
+        return tokens.gather(1, last[:, None, None].expand(-1, 1, tokens.shape[2]))[:, 0]
+
+    def check(self, model: MultimodalTransformer) -> None:
+        required_name(self.name, model.names, "modality of the set", "pool.name")
+
+
 class SummaryPool(Pool):
     """The summary token (CLS) of one name.
 
