@@ -205,10 +205,10 @@ def _prepared(size: tuple[int, int], channels: int) -> Config:
 
 
 def _text_spec(config: Config, files: Files) -> Spec:
-    """Texts that end at the mark where they are read; without a tokenizer, the highest id in older files."""
-    size, given = config["vocab_size"], one_id(config, "eos_token_id")
-    usual = size - 1 if given == HIGHEST else given
-    end = files.mark("eos_token", "<|endoftext|>") if files.tokenizer is not None else usual
+    """Texts that end at the mark where they are read; of older files it is that of the tokenizer, or the highest id."""
+    size, end = config["vocab_size"], one_id(config, "eos_token_id")
+    if end == HIGHEST:
+        end = files.mark("eos_token", "<|endoftext|>") if files.tokenizer is not None else size - 1
     end = end if end is not None and end < size else None
     vocabulary = files.vocabulary(size=size, begin=files.mark("bos_token", "<|startoftext|>"), end=end)
     ids = Field((None,), torch.long, size, config["max_position_embeddings"])
