@@ -21,6 +21,9 @@ TITLES = {
     "vit": "ViT",
     "whisper": "Whisper",
     "decision_transformer": "Decision Transformer",
+    "dinov2": "DINOv2",
+    "dinov2_with_registers": "DINOv2 with registers",
+    "clip": "CLIP",
     "llama": "Llama",
     "mistral": "Mistral",
     "qwen2": "Qwen 2",
@@ -59,7 +62,10 @@ def _lines() -> Iterator[str]:
         kinds = ", ".join(f"`{kind}`" for kind in family.kinds)
         own = {key: known for key, known in family.config_keys().items() if key not in _shared(name)}
         yield from _section(f"## {TITLES[name]}", own, f"Architectures: {kinds}.")
-    yield from _section("## Pictures: `preprocessor_config.json` of ViT", PREPROCESSOR)
+        for part, keys in family.parts.items():
+            rest = {key: known for key, known in keys.items() if key not in _shared(name)}
+            yield from _section(f"Its `{part}`:", rest)
+    yield from _section("## Pictures: `preprocessor_config.json` of the families above that read them", PREPROCESSOR)
     yield from _section("## Sound: `preprocessor_config.json` of Whisper", SOUND)
     writers = ", ".join(TITLES[name] for name in FAMILIES if _writes(name))
     yield from _section(f"## Writing: `generation_config.json` of {writers}", common_keys.WRITING, OLDER)

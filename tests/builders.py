@@ -276,6 +276,7 @@ def model(
     clocks: Mapping[str, Clock] | None = None,
     encoder: Backbone | None = None,
     encode: list[str] | None = None,
+    towers: bool = False,
     seed: int = 0,
 ) -> MultimodalTransformer:
     """A model in eval mode."""
@@ -288,6 +289,7 @@ def model(
         encode=encode or [],
         type_embeddings=type_embeddings,
         clocks=clocks or {},
+        towers=towers,
     )
     return made.eval()
 

@@ -37,7 +37,7 @@ from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.norms import RMSNorm
 from mmtx.nn.positions import Learned, Sinusoidal
 from mmtx.objectives.seq2seq import Seq2Seq
-from mmtx.tokens import HiddenStates
+from mmtx.tokens import Clock, HiddenStates
 
 BACKBONES: dict[str, dict[str, Any]] = {
     "learned": {"positions": POSITIONS["learned"]},
@@ -428,3 +428,35 @@ def test_stacks_that_do_not_fit_are_refused() -> None:
     for encoder, encode in ((None, ["image"]), (backbone(), [])):
         with pytest.raises(ValueError, match="names to encode need an encoder, and an encoder needs names"):
             model(tokenizers, body, encoder=encoder, encode=encode)
+
+
+def towers() -> MultimodalTransformer:
+    """Pictures in a stack of one width, texts in one of another."""
+    tokenizers = {"image": image(dim=24, summary=True), "text": text(dim=16)}
+    stacks = {"encoder": backbone(dim=24, positions=POSITIONS["learned"]), "encode": ["image"], "towers": True}
+    return model(tokenizers, backbone(dim=16, positions=POSITIONS["learned"]), **stacks)
+
+
+def test_towers_never_meet() -> None:
+    whole, batch = towers(), merge(image_batch([1, 1]), text_batch([4, 2]))
+    states = whole(batch)
+    assert (states.summaries("image").shape, states.tokens("text").shape) == ((2, 1, 24), (2, 4, 16))
+    alone = whole.run(whole.tokenize(text_batch([4, 2]), ["text"]))
+    torch.testing.assert_close(states.tokens("text")[0], alone.tokens("text")[0])
+    assert torch.equal(whole.encode(batch, "image").tokens("image"), states.tokens("image"))
+    states.tokens("text")[0].square().sum().backward()
+    assert not any(parameter.grad is not None and parameter.grad.any() for parameter in whole.own_parameters("image"))
+    assert all("cross_attention" not in key for key in whole.state_dict())
+
+
+def test_towers_need_two_stacks() -> None:
+    with pytest.raises(InvalidValue, match="towers=True is of two stacks"):
+        model({"text": text()}, towers=True)
+
+
+def test_a_clock_of_both_towers_has_no_embedding() -> None:
+    clocks = {"scene": Clock(mutual=False, embedding=Learned)}
+    tokenizers = {"image": image(dim=24, clock="scene"), "text": text(dim=16, clock="scene")}
+    stacks = {"encoder": backbone(dim=24), "encode": ["image"], "towers": True}
+    with pytest.raises(InvalidValue, match=r"clocks.scene.embedding=scene is of names of the widths \[16, 24\]"):
+        model(tokenizers, backbone(dim=16), clocks=clocks, **stacks)

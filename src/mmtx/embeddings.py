@@ -11,33 +11,44 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmtx.errors import UserError
+from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer
 from mmtx.nn.positions import Learned
 from mmtx.tokens import Clock, Tokens
 
 
-def make_type_embeddings(names: Iterable[str], dim: int, std: float) -> nn.ParameterDict:
+def make_type_embeddings(names: Iterable[str], dims: Mapping[str, int], std: float) -> nn.ParameterDict:
     """A learned vector for each name, so that a checkpoint survives a change of the set."""
-    return nn.ParameterDict({name: torch.empty(dim).normal_(std=std) for name in names})
+    return nn.ParameterDict({name: torch.empty(dims[name]).normal_(std=std) for name in names})
 
 
-def make_position_embeddings(tokenizers: Mapping[str, Tokenizer], absolute: Mapping[str, Any], dim: int) -> Any:
+def make_position_embeddings(
+    tokenizers: Mapping[str, Tokenizer], absolute: Mapping[str, Any], dims: Mapping[str, int]
+) -> Any:
     """Of each name that has coordinates, where its stack adds positions: ``absolute[name](extent, dim)``."""
     chosen = {name: make for name, make in absolute.items() if make is not None and tokenizers[name].extent}
-    return nn.ModuleDict({name: make(tokenizers[name].extent, dim) for name, make in chosen.items()})
+    return nn.ModuleDict({name: make(tokenizers[name].extent, dims[name]) for name, make in chosen.items()})
 
 
 def make_clock_embeddings(
-    tokenizers: Mapping[str, Tokenizer], clock_of: Mapping[str, str], clocks: Mapping[str, Clock], dim: int
+    tokenizers: Mapping[str, Tokenizer],
+    clock_of: Mapping[str, str],
+    clocks: Mapping[str, Clock],
+    dims: Mapping[str, int],
 ) -> nn.ModuleDict:
-    """Of the time of each clock that has an embedding, shared by all names on it."""
+    """Of the time of each clock that has an embedding, shared by all names on it.
+
+    Raises:
+        InvalidValue: names on it have different widths.
+    """
     made = nn.ModuleDict()
     for clock in dict.fromkeys(clock_of.values()):
         embedding = clocks.get(clock, Clock()).embedding
         if embedding is not None:
-            num_times = max(t.num_times for name, t in tokenizers.items() if clock_of[name] == clock)
-            made[clock] = embedding((num_times,), dim)
+            names = [name for name in tokenizers if clock_of[name] == clock]
+            if len(widths := {dims[name] for name in names}) > 1:
+                raise InvalidValue(f"clocks.{clock}.embedding", clock, f"is of names of the widths {sorted(widths)}")
+            made[clock] = embedding((max(tokenizers[name].num_times for name in names),), widths.pop())
     return made
 
 

@@ -33,6 +33,7 @@ class MultimodalTransformer(nn.Module):
         encode: names that are the encoder's set; the others attend to its output by cross-attention.
         type_embeddings: a learned vector for each name. Keyed by name, so that a checkpoint survives a change of the
             set.
+        towers: nothing attends to the encoder's names: two stacks side by side, of any widths.
         clocks: how ties on a clock are resolved, and the embedding of its time.
     """
 
@@ -47,24 +48,26 @@ class MultimodalTransformer(nn.Module):
         encode: list[str],
         type_embeddings: bool,
         clocks: Mapping[str, Clock],
+        towers: bool = False,
     ) -> None:
         super().__init__()
         if (encoder is not None) != bool(encode):
             raise ValueError(f"encode={encode}: names to encode need an encoder, and an encoder needs names")
-        if encoder is not None and encoder.dim != backbone.dim:
+        if towers and encoder is None:
+            raise InvalidValue("towers", towers, "is of two stacks, and no name has the other one", "encode=[NAME]")
+        if encoder is not None and encoder.dim != backbone.dim and not towers:
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         if encoder is not None and encoder.base_width != backbone.base_width:
             problem = f"must equal backbone.base_width={backbone.base_width}"
             raise InvalidValue("encoder.base_width", encoder.base_width, problem)
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
-        self.type_embeddings = make_type_embeddings(
-            tokenizers if type_embeddings else (), backbone.dim, backbone.init_std
-        )
-        self.backbone, self.encoder, self.clocks = backbone, encoder, dict(clocks)
+        self.backbone, self.encoder, self.clocks, self.towers = backbone, encoder, dict(clocks), towers
+        dims = {name: self.stack_of(name).dim for name in tokenizers}
+        self.type_embeddings = make_type_embeddings(tokenizers if type_embeddings else (), dims, backbone.init_std)
         absolute = {name: self.stack_of(name).positions.absolute for name in tokenizers}
-        self.position_embeddings = make_position_embeddings(tokenizers, absolute, backbone.dim)
-        self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, backbone.dim)
+        self.position_embeddings = make_position_embeddings(tokenizers, absolute, dims)
+        self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, dims)
         self._shared: dict[Any, Any] | None = None
         self._statistics: Statistics = {}
         for name, tokenizer in tokenizers.items():
@@ -113,7 +116,8 @@ class MultimodalTransformer(nn.Module):
             InvalidValue: a name on a mutual clock has several copies; tokens share an order, where a mixer reads them
                 one after the other.
         """
-        memory = self.tokenize_memory(batch) if self.encoder is not None else None
+        needs_memory = self.encoder is not None and not (self.towers and names is not None)
+        memory = self.tokenize_memory(batch) if needs_memory else None
         placed = in_place(self.decoded if names is None else names, copies or {})
         self._check_clocks(copies or {})
         return self._join(batch, placed, memory, self.backbone)
@@ -132,7 +136,7 @@ class MultimodalTransformer(nn.Module):
             memory = self.run_encoder(token_set.memory)
             states = split(memory.hidden, memory.connectivity, token_set.memory.spans)
         packed = pack(token_set)
-        hidden = self._pass(self.backbone, packed, memory)
+        hidden = self._pass(self.backbone, packed, None if self.towers else memory)
         return split(hidden, packed.connectivity, token_set.spans, states)
 
     def run_encoder(self, token_set: TokenSet) -> Memory:
@@ -260,7 +264,7 @@ class MultimodalTransformer(nn.Module):
         return place_of(
             name,
             tokens,
-            self.backbone.dim,
+            self.stack_of(name).dim,
             type_embedding=types.get(name),
             positions=positions.get(name),
             times=times.get(self.clock_of[name]),

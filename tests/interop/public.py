@@ -79,6 +79,35 @@ def vit(**changes: Any) -> Any:
     return disturbed(kind(transformers.ViTConfig(**keys)))
 
 
+def dinov2(**changes: Any) -> Any:
+    registers = "num_register_tokens" in changes
+    kind = "Dinov2WithRegisters" if registers else "Dinov2"
+    model = getattr(transformers, kind + changes.pop("kind", "ForImageClassification"))
+    keys = {**PICTURES, "mlp_ratio": 2, "num_labels": 5, **changes}
+    return disturbed(model(getattr(transformers, f"{kind}Config")(**keys)))
+
+
+def dinov2_with_registers(**changes: Any) -> Any:
+    return dinov2(**{"num_register_tokens": 3, **changes})
+
+
+def clip(**changes: Any) -> Any:
+    text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 16, "eos_token_id": 5, **changes.pop("text", {})}
+    vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
+    keys = {"projection_dim": 11, "text_config": text, "vision_config": vision | changes.pop("vision", {}), **changes}
+    return disturbed(transformers.CLIPModel(transformers.CLIPConfig(**keys)))
+
+
+TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 36}
+PICTURES = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "image_size": 8,
+    "patch_size": 4,
+}
+
+
 def whisper(**changes: Any) -> Any:
     kind = changes.pop("kind", transformers.WhisperForConditionalGeneration)
     keys = {
@@ -207,6 +236,13 @@ def vit_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     return {"pixel_values": torch.randn(3, model.config.num_channels, rows, columns)}, None
 
 
+def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    """As many texts as pictures; each has the end mark somewhere."""
+    pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
+    ids[[0, 1, 1, 2], [10, 4, 7, 0]] = 5
+    return {"input_ids": ids, "pixel_values": pixels}, None
+
+
 def whisper_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     features = torch.randn(2, model.config.num_mel_bins, 2 * model.config.max_source_positions)
     return {"input_features": features, "decoder_input_ids": padded([5, 5])[0]}, None
@@ -258,6 +294,27 @@ CASES: dict[str, Case] = {
         decision_transformer,
         {"hidden_size": 21, "n_head": 3, "action_tanh": False, "n_inner": 30, "activation_function": "gelu_new"},
         steps_inputs,
+    ),
+}
+CASES |= {
+    "dinov2": (dinov2, {}, vit_inputs),
+    "dinov2-headless": (dinov2, {"kind": "Model", "use_swiglu_ffn": True, "use_mask_token": False}, vit_inputs),
+    "dinov2-registers": (
+        dinov2_with_registers,
+        {"use_swiglu_ffn": True, "qkv_bias": False, "num_channels": 1, "num_attention_heads": 3},
+        vit_inputs,
+    ),
+    "dinov2-registers-headless": (dinov2_with_registers, {"kind": "Model", "image_size": 12}, vit_inputs),
+}
+CASES |= {
+    "clip": (clip, {}, pair_inputs),
+    "clip-legacy": (
+        clip,
+        {
+            "text": {"eos_token_id": 2, "hidden_act": "gelu", "num_hidden_layers": 1},
+            "vision": {"num_channels": 1, "layer_norm_eps": 1e-3, "num_hidden_layers": 3},
+        },
+        pair_inputs,
     ),
 }
 CASES |= {
@@ -329,7 +386,10 @@ CASES |= {
     ),
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
 }
-OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
+OUTPUTS = (
+    *("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),
+    *("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output"),
+)
 
 
 def saved(model: Any, folder: Path) -> Path:

@@ -85,7 +85,17 @@ def test_training_begins_with_a_public_model(tmp_path: Path, monkeypatch: pytest
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-SHAPES = ["gpt2-odd-heads", "bert-masked", "t5-1.1", "vit-odd-heads", "whisper-128", "qwen2", "qwen3-moe-mixed"]
+SHAPES = [
+    "gpt2-odd-heads",
+    "bert-masked",
+    "t5-1.1",
+    "vit-odd-heads",
+    "whisper-128",
+    "qwen2",
+    "qwen3-moe-mixed",
+    "dinov2",
+    "clip",
+]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -96,7 +106,7 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
     data = {"source": "parallel_text", "image": "image_folder"}.get(learner.model.names[0], "av_digits")
     config = compose([names, f"data={data}", *shape_of(learner)])
     assert config["backbone"] == learner.config["backbone"]
-    assert config["encode"] == learner.config["encode"]
+    assert (config["encode"], config["towers"]) == (learner.config["encode"], learner.config["towers"])
     assert config["data"].get("fit") == learner.config["data"].get("fit")
     if "image" in config["modality"]:
         assert {**config["modality"]["image"], "summary": True} == learner.config["modality"]["image"]
@@ -117,7 +127,7 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80"])
+@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80", "clip"])
 def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
     """A program gives what the model gives, for another number of samples too, and for texts of another length."""
     make, changes, _ = CASES[name]

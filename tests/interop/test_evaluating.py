@@ -15,8 +15,8 @@ from PIL import Image
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, decision_transformer, saved, t5, vit  # noqa: E402
-from small_data import small_tokenizer  # noqa: E402
+from public import bert, clip, decision_transformer, saved, t5, vit  # noqa: E402
+from small_data import MARKS, small_tokenizer  # noqa: E402
 
 from mmtx.commands.main import main  # noqa: E402
 
@@ -54,6 +54,33 @@ def test_classes_of_pictures_go_by_name_and_nothing_is_augmented(capsys: Any) ->
             losses.append(F.cross_entropy(theirs(prepared).logits, target).item())
     metrics, _ = evaluated(capsys, "data.path=pictures", "data.test_fraction=0")
     assert metrics["train/loss"] == pytest.approx(numpy.mean(losses), rel=1e-4)
+
+
+def test_pictures_and_captions_find_each_other(capsys: Any) -> None:
+    """Loss and recall of a table of pictures with captions."""
+    end = 256 + MARKS.index("[SEP]")
+    theirs, generator = clip(text={"vocab_size": 263, "eos_token_id": end}), numpy.random.default_rng(0)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(small_tokenizer(saved(theirs, Path("public"))) / "tokenizer.json")
+    )
+    captions = ["a cat", "two dogs", "an owl", "bees"]
+    pixels = generator.integers(0, 256, (len(captions), 8, 8, 3)).astype(numpy.uint8)
+    rows = [f"{number}.png,{caption}\n" for number, caption in enumerate(captions)]
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(f"{number}.png")
+    Path("table.csv").write_text("image,text\n" + "".join(rows))
+    processed = transformers.CLIPImageProcessor(size={"shortest_edge": 8}, crop_size=8)
+    pictures = processed([*pixels], return_tensors="pt")["pixel_values"]
+    ids = torch.full((len(captions), 10), end)
+    for row, caption in zip(ids, captions, strict=True):
+        own = tokenizer(caption, add_special_tokens=False).input_ids
+        row[: len(own)] = torch.tensor(own)
+    outputs = theirs(input_ids=ids, pixel_values=pictures, return_loss=True)
+    metrics, _ = evaluated(capsys, "data.path=table.csv", "data.test_fraction=0")
+    assert metrics["train/loss"] == pytest.approx(outputs.loss.item(), rel=1e-4)
+    found = outputs.logits_per_image.argmax(1) == torch.arange(len(captions))
+    assert metrics["train/image_to_text/recall@1"] == pytest.approx(found.double().mean().item())
+    assert metrics["train/recall@5"] == 1
 
 
 def test_classes_of_texts_go_by_name(capsys: Any) -> None:

@@ -14,7 +14,22 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, bert, gpt2, llama, mixtral, olmo2, qwen3_moe, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
+from public import (  # noqa: E402
+    VOCAB,
+    bert,
+    clip,
+    dinov2,
+    gpt2,
+    llama,
+    mixtral,
+    olmo2,
+    qwen3_moe,
+    saved,
+    vit,
+    vit_inputs,
+    whisper,
+    whisper_inputs,
+)
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -31,7 +46,11 @@ def same_weights(first: Any, second: Any) -> bool:
     return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
-@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, olmo2, mixtral, qwen3_moe])
+def gated_dinov2() -> Any:
+    return dinov2(use_swiglu_ffn=True)
+
+
+@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, olmo2, mixtral, qwen3_moe, gated_dinov2, clip])
 def test_shards_pickles_and_names_at_run_time(make: Any, tmp_path: Path) -> None:
     """Several files; weights alone in a pickle; keys as the modules of version 5 are called."""
     theirs = make()
@@ -68,14 +87,17 @@ def test_old_names_of_bert(tmp_path: Path) -> None:
     assert same_weights(mmtx.from_pretrained(tmp_path), expected)
 
 
-@pytest.mark.parametrize(("make", "dtype"), [(gpt2, torch.float16), (llama, torch.bfloat16)])
+@pytest.mark.parametrize(("make", "dtype"), [(gpt2, torch.float16), (llama, torch.bfloat16), (dinov2, torch.bfloat16)])
 def test_half_precision_becomes_single(make: Any, dtype: torch.dtype, tmp_path: Path) -> None:
     theirs = make()
     saved(theirs.to(dtype), tmp_path)
     ours = mmtx.from_pretrained(tmp_path)
     assert {value.dtype for value in ours.state_dict().values()} == {torch.float32}
-    ids = theirs.get_input_embeddings().weight
-    assert torch.equal(ours.model.tokenizers["text"].embedding.weight, ids.float())
+    weights = ours.state_dict()
+    key = next(key for key in weights if key.endswith("final_norm.weight"))
+    last = ("ln_f.weight", "model.norm.weight", "dinov2.layernorm.weight")
+    norm = next(value for key, value in theirs.named_parameters() if key.endswith(last))
+    assert torch.equal(weights[key], norm.float())
 
 
 def openai_whisper(mels: int = 80) -> Any:

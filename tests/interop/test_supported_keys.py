@@ -16,20 +16,26 @@ from safetensors.torch import load_file, save_file, save_model
 transformers = pytest.importorskip("transformers")
 
 from public import (  # noqa: E402
+    CASES,
     bert,
+    clip,
     decision_transformer,
+    dinov2,
+    dinov2_with_registers,
     gpt2,
     llama,
     mistral,
     mixtral,
     olmo2,
     padded,
+    pair_inputs,
     qwen2,
     qwen3,
     qwen3_moe,
     saved,
     t5,
     vit,
+    vit_inputs,
     whisper,
 )
 
@@ -52,6 +58,9 @@ CONFIGS = {
     "vit": "ViTConfig",
     "whisper": "WhisperConfig",
     "decision_transformer": "DecisionTransformerConfig",
+    "dinov2": "Dinov2Config",
+    "dinov2_with_registers": "Dinov2WithRegistersConfig",
+    "clip": "CLIPConfig",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -111,6 +120,8 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
+    **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
+    "clip": {"text_config_dict": None, "vision_config_dict": None},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "mixtral": {"rope_theta": 1e6},
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
@@ -130,7 +141,12 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
 
 
 def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
-    assert [*refusals(transformers.ViTImageProcessor().to_dict(), PREPROCESSOR, "")] == []
+    for kind in ("ViT", "DeiT", "Bit", "CLIP", "Siglip"):
+        theirs = getattr(transformers, f"{kind}ImageProcessor")().to_dict()
+        assert [*refusals(theirs, PREPROCESSOR, "")] == []
+        assert read_preprocessor(theirs, (224, 224), 3) == read_preprocessor(
+            {"image_processor_type": f"{kind}ImageProcessor"}, (224, 224), 3
+        )
     sound = transformers.WhisperFeatureExtractor().to_dict()
     assert [*refusals(sound, SOUND, "")] == []
     timm = pytest.importorskip("timm.models._pretrained")
@@ -218,7 +234,17 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
             {"layer_norm_epsilon": 1e-3},
             r"layer_norm_epsilon=0\.001: the family's first",
         ),
-        (vit, "preprocessor_config", {"image_processor_type": "CLIPImageProcessor"}, "prepared by CLIPImageProcessor"),
+        (vit, "preprocessor_config", {"image_processor_type": "YolosImageProcessor"}, "by YolosImageProcessor"),
+        (dinov2, "config", {"image_size": [8, 16]}, "the table of positions of a dinov2 is square"),
+        (dinov2, "config", {"architectures": ["Dinov2Backbone"]}, "is a Dinov2Backbone"),
+        (clip, "config", {"architectures": ["CLIPVisionModelWithProjection"]}, "is a CLIPVisionModelWithProjection"),
+        (clip, "config", {"text_config": {"warp_factor": 9}}, "text_config: unknown key warp_factor=9"),
+        (clip, "config", {"vision_config_dict": {"dropout": 0.1}}, r"vision_config: dropout=0\.1"),
+        (clip, "config", {"vision_config": {"image_size": [8, 16]}}, "the pictures of this family are square"),
+        (clip, "config", {"text_config": {"eos_token_id": [1, 2]}}, "eos_token_id=.* ends a text at one id"),
+        (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
+        (dinov2, "config", {"use_mask_token": False}, r"mask_token \[1, 24\] belongs to nothing"),
+        (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight has shape \[48, 24\]; the config has \[72, 24\]"),
         (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
         (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
         (whisper, "preprocessor_config", {"feature_size": 128}, "feature_size=128"),
@@ -262,7 +288,7 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
 ]
 """Of config.json, in both spellings."""
-OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
+OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype", "out_features", "out_indices"}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
 KEYS_OF = {
     "llama": llama,
@@ -272,6 +298,8 @@ KEYS_OF = {
     "olmo2": olmo2,
     "mixtral": mixtral,
     "qwen3_moe": qwen3_moe,
+    "dinov2": dinov2,
+    "dinov2_with_registers": dinov2_with_registers,
 }
 """Families of which every key is changed once."""
 
@@ -301,18 +329,116 @@ def once_changed() -> list[Any]:
 
 @pytest.mark.parametrize(("make", "values"), once_changed())
 def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: dict[str, Any], tmp_path: Path) -> None:
-    """Texts longer than the context by one, and one that is padded."""
+    """Texts longer than the context by one, and one that is padded; pictures."""
     torch.manual_seed(0)
     theirs = make()
     edited(saved(theirs, tmp_path), "config", **values)
-    ids, mask = padded([16, 7])
+    inputs, real = inputs_of(theirs)
     try:
         ours = mmtx.from_pretrained(tmp_path)
     except UserError:
         return
     again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
-    actual = mmtx.interop.forward(ours, input_ids=ids, attention_mask=mask)[0][mask.bool()]
-    expected = again(input_ids=ids, attention_mask=mask).logits[mask.bool()]
+    actual, expected = mmtx.interop.forward(ours, **inputs)[0], again(**inputs)[0]
+    torch.testing.assert_close(actual[real], expected[real], atol=1e-5, rtol=1e-5)
+
+
+def inputs_of(theirs: Any) -> tuple[dict[str, torch.Tensor], Any]:
+    """Inputs of a model, and which of its outputs are of real tokens."""
+    if theirs.main_input_name == "pixel_values":
+        return vit_inputs(theirs)[0], slice(None)
+    ids, mask = padded([16, 7])
+    return {"input_ids": ids, "attention_mask": mask}, mask.bool()
+
+
+@pytest.mark.parametrize("name", ["dinov2", "dinov2-registers"])
+@pytest.mark.parametrize("side", [16, 8])
+def test_positions_of_pictures_of_another_size(name: str, side: int, tmp_path: Path) -> None:
+    """Those that the processor gives; there and back, the table is the file's own."""
+    make, changes, make_inputs = CASES[name]
+    theirs = make(**changes | {"image_size": 12})
+    prepared = {"image_processor_type": "BitImageProcessor", "crop_size": side, "size": {"shortest_edge": 20}}
+    if theirs.config.num_channels == 1:
+        prepared |= {"image_mean": [0.5], "image_std": [0.2]}
+    folder = edited(saved(theirs, tmp_path / "public"), "preprocessor_config", **prepared)
+    ours = mmtx.from_pretrained(folder)
+    assert ours.config["data"]["size"] == side
+    theirs.config.image_size = side
+    inputs, _ = make_inputs(theirs)
+    actual, expected = mmtx.interop.forward(ours, **inputs).logits, theirs(**inputs).logits
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+    for logits in (actual, expected):
+        logits.square().sum().backward()
+    table = ours.model.position_embeddings["image"].table.weight.grad
+    (wanted,) = (p.grad for key, p in theirs.named_parameters() if key.endswith(".position_embeddings"))
+    torch.testing.assert_close(table, wanted[0, 1:], atol=1e-4, rtol=1e-4)
+    mmtx.to_pretrained(ours, tmp_path / "again")
+    weights, again = (load_file(tmp_path / name / "model.safetensors") for name in ("public", "again"))
+    assert all(torch.equal(again[key], value) for key, value in weights.items())
+    second = mmtx.from_pretrained(tmp_path / "again")
+    torch.testing.assert_close(mmtx.interop.forward(second, **inputs).logits, expected, atol=1e-5, rtol=1e-5)
+    ours.origin = None
+    mmtx.to_pretrained(ours, tmp_path / "own")
+    assert json.loads((tmp_path / "own" / "config.json").read_text())["image_size"] == 12
+
+
+PARTS = {"clip": clip}
+"""Families of two towers."""
+
+
+def parts_once_changed() -> list[Any]:
+    """Every key of both towers, at another value."""
+    cases = []
+    for name, make in PARTS.items():
+        for part, content in make().config.to_dict().items():
+            if part in ("text_config", "vision_config"):
+                cases += [pytest.param(make, part, key, id=f"{name}-{part}-{key}") for key in sorted(content)]
+    return cases
+
+
+@pytest.mark.parametrize(("make", "part", "key"), parts_once_changed())
+def test_a_key_of_a_tower_changed_once(make: Any, part: str, key: str, tmp_path: Path) -> None:
+    """Changes both alike, or is refused."""
+    torch.manual_seed(0)
+    theirs = make()
+    content = theirs.config.to_dict()[part]
+    changed = json.loads((saved(theirs, tmp_path) / "config.json").read_text())[part]
+    if key in OTHERS_THAN_NUMBERS | {"model_type"}:
+        return
+    value = changed_value(content[key])
+    edited(tmp_path, "config", **{part: changed | {key: "gelu" if key == "hidden_act" else value}})
+    try:
+        ours = mmtx.from_pretrained(tmp_path)
+    except UserError:
+        return
+    inputs, _ = pair_inputs(theirs)
+    again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    actual, expected = mmtx.interop.forward(ours, **inputs)[0], again(**inputs)[0]
+    torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["clip"])
+def test_the_loss_of_two_towers(name: str, tmp_path: Path) -> None:
+    make, changes, make_inputs = CASES[name]
+    theirs = make(**changes)
+    ours = mmtx.from_pretrained(saved(theirs, tmp_path))
+    inputs, _ = make_inputs(theirs)
+    batch = FAMILIES[name].batch(ours, ours.origin["config"], **inputs)
+    loss = ours.objective("contrastive")(ours.model, batch).mean_loss()
+    assert loss == pytest.approx(theirs(**inputs, return_loss=True).loss.item(), abs=1e-5)
+
+
+def test_older_versions_repeat_the_towers(tmp_path: Path) -> None:
+    """What stands in the repetition goes before, with the defaults of what it lacks."""
+    theirs = clip(text={"num_attention_heads": 8}, vision={"num_attention_heads": 6})
+    again = {"text_config_dict": dict(theirs.config.text_config.to_dict()), "vision_config_dict": None}
+    del again["text_config_dict"]["num_attention_heads"]
+    edited(saved(theirs, tmp_path), "config", **again)
+    content = json.loads((tmp_path / "config.json").read_text())
+    content["text_config"]["num_attention_heads"] = 2
+    edited(tmp_path, "config", **content)
+    inputs, _ = pair_inputs(theirs)
+    actual, expected = mmtx.interop.forward(mmtx.from_pretrained(tmp_path), **inputs)[0], theirs(**inputs)[0]
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from builders import mlp
 from torch import nn
 
-from mmtx.nn.mlp import SquaredReLU
+from mmtx.nn.mlp import QuickGELU, SquaredReLU
 
 
 def test_plain() -> None:
@@ -40,3 +40,10 @@ def test_hidden_width_is_a_multiple_of_eight(dim: int, expansion: float, hidden:
 
 def test_squared_relu() -> None:
     assert SquaredReLU()(torch.tensor([-2.0, 0.0, 3.0])).tolist() == [0.0, 0.0, 9.0]
+
+
+def test_quick_gelu() -> None:
+    """Within 0.021 of GELU, and 1 / (1 + e^-1.702) at 1."""
+    x = torch.linspace(-4, 4, 81)
+    assert (QuickGELU()(x) - torch.nn.functional.gelu(x)).abs().max() < 0.021
+    assert QuickGELU()(torch.tensor(1.0)).item() == pytest.approx(0.845796, abs=1e-6)

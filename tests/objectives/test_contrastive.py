@@ -28,6 +28,7 @@ from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue
 from mmtx.objectives.base import Example
 from mmtx.objectives.contrastive import Contrastive
+from mmtx.objectives.pooling import SummaryPool
 
 SPECS = {"image": image_spec(), "audio": audio_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
 
@@ -81,7 +82,7 @@ def test_neither_hears_the_other():
     for name in ("image", "audio"):
         alone = made_model([name])
         alone.load_state_dict(whole.state_dict(), strict=False)
-        hidden = objective.pool(alone(batch))
+        hidden = objective.pools[name](alone(batch))
         expected = F.normalize(objective.projections[name](hidden), dim=1)
         torch.testing.assert_close(objective.vectors(whole, batch, name), expected)
 
@@ -209,3 +210,15 @@ def test_nobody_else_may_be_in_the_set():
 def test_both_are_heard_alike():
     with pytest.raises(InvalidValue, match="second=audio is sent through the encoder"):
         made(encoder_decoder({"image": image(), "audio": audio()}, ["audio"]))
+
+
+def test_two_towers_of_two_widths():
+    """Each name is pooled in its own way, from its own stack."""
+    tokenizers = {"image": image(dim=24, summary=True), "audio": audio(dim=16)}
+    stacks = {"encoder": backbone(dim=24), "encode": ["image"], "towers": True}
+    whole, batch = model(tokenizers, backbone(dim=16), **stacks), pairs()
+    objective = made(whole, first_pool=SummaryPool(name="image"))
+    states = whole(batch)
+    one = F.normalize(objective.projections["image"](states.summaries("image")[:, 0]), dim=1)
+    torch.testing.assert_close(objective.vectors(whole, batch, "image"), one)
+    assert objective.vectors(whole, batch, "audio").shape == (5, 8)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
-from mmtx.objectives.pooling import FirstPool, MeanPool, SummaryPool
+from mmtx.objectives.pooling import FirstPool, LastPool, MeanPool, SummaryMeanPool, SummaryPool
 from mmtx.tokens import HiddenStates, Span, pack
 
 
@@ -32,12 +32,30 @@ def test_summary_is_the_first_token_of_its_name() -> None:
     assert SummaryPool(name="image")(states).equal(hidden[:, 2])
 
 
+def test_summary_beside_the_mean_of_the_real_tokens_of_its_name() -> None:
+    hidden, valid = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
+    valid[1, 5] = False
+    states = HiddenStates(hidden, valid, {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)})
+    pool = SummaryMeanPool(name="image")
+    pooled = pool(states)
+    assert pool.width(3) == pooled.shape[1] == 6
+    torch.testing.assert_close(pooled[0], torch.cat([hidden[0, 2], hidden[0, 4:].mean(0)]))
+    torch.testing.assert_close(pooled[1], torch.cat([hidden[1, 2], hidden[1, 4]]))
+
+
 def test_first_is_the_first_token_of_its_name_after_its_readouts() -> None:
     hidden = torch.randn(2, 6, 3)
     places = {"text": Span(0, 2, 0, 0), "image": Span(2, 6, 1, 1)}
     states = HiddenStates(hidden, torch.ones(1, 6, dtype=torch.bool), places)
     assert FirstPool(name="text")(states).equal(hidden[:, 0])
     assert FirstPool(name="image")(states).equal(hidden[:, 4])
+
+
+def test_last_is_the_last_real_token_of_its_name() -> None:
+    hidden, valid = torch.randn(2, 6, 3), torch.ones(2, 6, dtype=torch.bool)
+    valid[1, 3:] = False
+    states = HiddenStates(hidden, valid, {"image": Span(0, 1, 1, 0), "text": Span(1, 6, 0, 0)})
+    assert LastPool(name="text")(states).equal(torch.stack([hidden[0, 5], hidden[1, 2]]))
 
 
 def test_pooling_does_not_see_how_rows_are_packed() -> None:

@@ -26,7 +26,12 @@ Attempt = Callable[[str, Callable[[], Any]], Any]
 def model_part(config: Config) -> Config:
     """What of a config, besides the data, the model and its objectives are made from."""
     parts = ("modality", "backbone", "encode", "encoder", "objective", "type_embeddings", "clocks", "freeze", "lora")
-    return {part: config[part] for part in parts}
+    return {"towers": has_towers(config), **{part: config[part] for part in parts}}
+
+
+def has_towers(config: Config) -> bool:
+    """Whether the two stacks never meet; stored configs of earlier versions do not say."""
+    return bool(config.get("towers"))
 
 
 def rebuild(config: Config, specs: Mapping[str, Spec], plugins: Sequence[str] = ()) -> Learner:
@@ -55,7 +60,10 @@ def make_stacks(config: Config, attempt: Attempt) -> tuple[Backbone | None, Back
     if attempt("encode", lambda: check_encode(encode, config["modality"])) is None:
         return None, None
     make = partial(construct_as, Backbone, plugins=plugins)
-    backbone = attempt("backbone", lambda: make(stack_node(config, "backbone"), cross_attention=bool(encode)))
+    backbone = attempt(
+        "backbone",
+        lambda: make(stack_node(config, "backbone"), cross_attention=bool(encode) and not has_towers(config)),
+    )
     if not encode or backbone is None:
         return backbone, None
     encoder = attempt("encoder", lambda: make(stack_node(config, "encoder"), cross_attention=False))
@@ -91,9 +99,14 @@ def make_learner(
 def _model(
     config: Config, specs: Mapping[str, Spec], backbone: Backbone | None, encoder: Backbone | None, attempt: Attempt
 ) -> MultimodalTransformer | None:
-    dim, plugins = backbone.dim if backbone is not None else STAND_IN_DIM, packages(config)
+    plugins = packages(config)
+
+    def dim(name: str) -> int:
+        stack = encoder if encoder is not None and name in config["encode"] else backbone
+        return stack.dim if stack is not None else STAND_IN_DIM
+
     tokenizers = {
-        name: attempt(f"modality.{name}", partial(_tokenizer, name, node, specs, dim, plugins))
+        name: attempt(f"modality.{name}", partial(_tokenizer, name, node, specs, dim(name), plugins))
         for name, node in config["modality"].items()
     }
     clocks = attempt("clocks", lambda: _clocks(config["clocks"], plugins))
@@ -108,6 +121,7 @@ def _model(
             encode=config["encode"],
             type_embeddings=config["type_embeddings"],
             clocks=clocks,
+            towers=has_towers(config),
         ),
     )
     return model

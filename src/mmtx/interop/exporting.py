@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from mmtx.config.schema import stack_node
 from mmtx.data.files.supported_keys import defaults
 from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.sentence_pieces import SentencePieces
@@ -162,7 +163,8 @@ def _config_of(family: Family, learner: Learner) -> Config:
     again = full_config(
         family, family.describe({**config, **side_files.get("generation_config", {})}, Files(None, "", side_files))
     )
-    pairs = [(key, _settled(learner.config[key], key), _settled(again[key], key)) for key in COMPARED]
+    pairs = [(key, _settled(learner.config, key), _settled(again, key)) for key in COMPARED]
+    pairs.append(("towers", bool(learner.config.get("towers")), again["towers"]))
     pairs += [("clocks", _clocks(learner.config), _clocks(again)), ("modality", _order(learner.config), _order(again))]
     found = [line for key, ours, theirs in pairs for line in _unlike(ours, theirs, key)]
     if found:
@@ -170,10 +172,11 @@ def _config_of(family: Family, learner: Learner) -> Config:
     return config
 
 
-def _settled(node: Any, key: str) -> Any:
+def _settled(config: Mapping[str, Any], key: str) -> Any:
     """What a stack is made of, whatever the words: widths, heads, and the kind of each layer."""
-    if key not in STACKS or not {"dim", "num_heads", "num_layers"} <= set(node):
-        return node
+    if key not in STACKS or (key == "encoder" and not config["encode"]):
+        return config[key]
+    node = stack_node(config, key)
     count, heads, attention = node["num_layers"], node["num_heads"], node["attention"]
     own = {"head_dim": node["dim"] // heads, "num_kv_heads": heads}
     attention = {**attention, **{name: attention[name] or own[name] for name in own if name in attention}}

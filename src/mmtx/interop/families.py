@@ -1,7 +1,9 @@
 """The public families that the backbone is, by config."""
 
 from mmtx.interop.bert import BERT
+from mmtx.interop.clip import CLIP
 from mmtx.interop.decision_transformer import DecisionTransformer
+from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.llama import Llama
@@ -17,6 +19,7 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
+    *(DINOv2(), DINOv2WithRegisters(), CLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
     *(Mixtral(), Qwen3MoE()),
 )

@@ -112,6 +112,8 @@ class Family(ABC):
     """The ``model_type`` of its config.json."""
     keys: ClassVar[Keys]
     """All keys of its config.json. Unknown ones are refused."""
+    parts: ClassVar[Mapping[str, Keys]] = {}
+    """``{key: all keys of the config that stands there}``, where its config.json has several in one."""
     generation: ClassVar[Keys]
     """Keys of its generation_config.json, whose values override those of config.json."""
     preprocessor: ClassVar[Keys] = {}

@@ -10,6 +10,7 @@ ACTIVATIONS: dict[str, dict[str, Any]] = {
     "gelu_new": {"_target_": "torch.nn.GELU", "approximate": "tanh"},
     "relu": {"_target_": "torch.nn.ReLU"},
     "silu": {"_target_": "torch.nn.SiLU"},
+    "quick_gelu": {"_target_": "mmtx.nn.QuickGELU"},
 }
 ALSO = {"gelu_pytorch_tanh": "gelu_new", "gelu_fast": "gelu_new", "swish": "silu", "gelu_python": "gelu"}
 

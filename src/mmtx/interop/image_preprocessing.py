@@ -10,9 +10,23 @@ from mmtx.interop.family import Config
 
 RESAMPLING = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
 """By the number that Pillow gives them."""
-TYPES = ("ViTImageProcessor", "ViTFeatureExtractor", "DeiTImageProcessor", "DeiTFeatureExtractor")
 DEIT: Config = {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 3}
-"""Defaults of DeiT that are not those of ViT."""
+CLIP: Config = {
+    "size": {"shortest_edge": 224},
+    "do_center_crop": True,
+    "crop_size": 224,
+    "resample": 3,
+    "image_mean": [0.48145466, 0.4578275, 0.40821073],
+    "image_std": [0.26862954, 0.26130258, 0.27577711],
+}
+DEFAULTS: dict[str, Config] = {
+    **dict.fromkeys(("ViTImageProcessor", "ViTFeatureExtractor"), {}),
+    **dict.fromkeys(("DeiTImageProcessor", "DeiTFeatureExtractor"), DEIT),
+    **dict.fromkeys(("BitImageProcessor", "CLIPImageProcessor", "CLIPFeatureExtractor"), CLIP),
+    "SiglipImageProcessor": {"size": 224, "resample": 3},
+}
+"""Of each type, where they are not those of ViT."""
+TYPES = tuple(DEFAULTS)
 
 _SAME = only(True, note="a size of one number is height and width")
 PREPROCESSOR: Keys = {
@@ -36,7 +50,7 @@ PREPROCESSOR: Keys = {
     "input_data_format": only("channels_first", "channels_last", note="order of the axes in a call"),
     **every("return_tensors device disable_grouping _valid_processor_keys", harmless("what a call takes and returns")),
 }
-"""Of a ViT's ``preprocessor_config.json``."""
+"""Of a ``preprocessor_config.json`` of pictures."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +74,7 @@ def read_preprocessor(config: Mapping[str, Any], size: tuple[int, int], channels
     Raises:
         UserError: mmtx has no such preprocessing, or its size is not the model's.
     """
-    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or TYPES[0])
-    if kind.removesuffix("Fast").removesuffix("Pil") not in TYPES:
-        raise UserError(f"pictures are prepared by {kind}; mmtx prepares them as {', '.join(TYPES)} do")
-    config = (DEIT if kind.startswith("DeiT") else {}) | {
-        key: value for key, value in config.items() if value is not None
-    }
+    config = _whole(config)
     factor = config.get("rescale_factor", 1 / 255) if config.get("do_rescale", True) else 1.0
     normalise = config.get("do_normalize", True)
     mean = config.get("image_mean", 0.5) if normalise else 0.0
@@ -75,6 +84,29 @@ def read_preprocessor(config: Mapping[str, Any], size: tuple[int, int], channels
         for key, given in (("image_mean", mean), ("image_std", std))
     )
     return Preprocessing(scaled_mean, scaled_std, _fit(config, size))
+
+
+def prepared_size(config: Mapping[str, Any], size: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the pictures that a ``preprocessor_config.json`` gives; without one, those of the model.
+
+    Raises:
+        UserError: mmtx has no such preprocessing, or it gives pictures of several sizes.
+    """
+    whole = _whole(config)
+    if not config or not whole.get("do_resize", True):
+        return size
+    if whole.get("do_center_crop"):
+        return _sides(whole.get("crop_size", whole.get("size", size)), "crop_size")
+    return _sides(whole.get("size", size), "size")
+
+
+def _whole(config: Mapping[str, Any]) -> Config:
+    """A config with the defaults of its type. Raises UserError where mmtx does not know the type."""
+    kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or TYPES[0])
+    known = DEFAULTS.get(kind.removesuffix("Fast").removesuffix("Pil"))
+    if known is None:
+        raise UserError(f"pictures are prepared by {kind}; mmtx prepares them as {', '.join(TYPES)} do")
+    return known | {key: value for key, value in config.items() if value is not None}
 
 
 def _per_channel(key: str, given: Any, channels: int) -> list[float]:
@@ -125,13 +157,14 @@ def _sides(size: Any, key: str) -> tuple[int, int]:
 
 
 def write_preprocessor(
-    mean: list[float], std: list[float], size: tuple[int, int], data_fit: Mapping[str, Any]
+    kind: str, mean: list[float], std: list[float], size: tuple[int, int], data_fit: Mapping[str, Any]
 ) -> Config:
-    """The inverse of `read_preprocessor`."""
+    """The inverse of `read_preprocessor`, of one of `TYPES`."""
     rows, columns = size
     config: Config = {
-        "image_processor_type": TYPES[0],
+        "image_processor_type": kind,
         "do_resize": True,
+        "do_center_crop": False,
         "size": {"height": rows, "width": columns},
         "resample": RESAMPLING.index(data_fit.get("resample", "bicubic")),
         "image_mean": mean,

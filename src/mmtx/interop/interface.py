@@ -48,9 +48,12 @@ def run_interface(learner: Learner) -> Interface:
     return Interface(_computed, example, {name: _axes(learner, name) for name in example})
 
 
-def family_interface(family: Family, config: Config) -> Interface:
+def family_interface(learner: Learner, family: Family, config: Config) -> Interface:
     """That of a public family: unpadded inputs by its own names, texts of any length."""
     example = family.example(config)
+    if "pixel_values" in example:  # of the data's size, which need not be that of the family's positions
+        shape = [size or 0 for size in learner.specs["image"].fields["pixels"].shape]
+        example["pixel_values"] = torch.zeros(2, *shape)
     return Interface(
         lambda learner, inputs: family.forward(learner, config, **inputs),
         example,

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from mmtx.batch import Batch, Field, Spec
+from mmtx.batch import Spec
 from mmtx.data.files.supported_keys import Keys, as_in, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.bert import BODY_SAME
@@ -14,10 +14,23 @@ from mmtx.interop.class_labels import check_classes, label_spec, labels_of
 from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_decoder
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
-from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor, write_preprocessor
-from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, reshaped, same
+from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor
+from mmtx.interop.links import PARTS, Link, Weights, both, encoder_block, same
+from mmtx.interop.pictures import (
+    IMAGE,
+    POSITIONS,
+    patch_link,
+    picture_batch,
+    picture_side_files,
+    picture_size,
+    picture_spec,
+    picture_values,
+    read_positions,
+    sides,
+    square_patch,
+    write_positions,
+)
 from mmtx.learner import Learner
-from mmtx.modalities.image import Image
 from mmtx.objectives.classify import Classify
 
 BLOCK = {
@@ -73,15 +86,11 @@ class ViT(Family):
         (r"\.mlp\.fc2\.", ".output.dense."),
     )
 
-    added = {"image": ("model.tokenizers.image.readouts", "model.position_embeddings.image.table.weight")}
+    added = {"image": (f"{IMAGE}.readouts", POSITIONS)}
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
-        patch = config["patch_size"]
-        if isinstance(patch, list):
-            if len(set(patch)) > 1:
-                raise UserError(f"this vit has patches of {patch}; mmtx has square ones")
-            config["patch_size"] = patch[0]
+        config["patch_size"] = square_patch(config, self.name)
         has_head = "classifier.weight" in weights
         if not has_head and config["architectures"] == ["ViTForImageClassification"]:
             raise UserError("this ViTForImageClassification lacks its head: classifier.weight is missing")
@@ -93,37 +102,28 @@ class ViT(Family):
         return {**config, "architectures": [kind], "add_pooling_layer": "vit.pooler.dense.weight" in weights}
 
     def describe(self, config: Config, files: Files) -> Described:
-        rows, columns = _sides(config)
-        channels, rows_of_head = config["num_channels"], config.get("num_labels")
+        size, channels, rows_of_head = sides(config), config["num_channels"], config.get("num_labels")
         if config["architectures"] != ["ViTForImageClassification"]:
             rows_of_head = None
-        prepared = read_preprocessor(files.side_files.get("preprocessor_config", {}), (rows, columns), channels)
+        prepared = read_preprocessor(files.side_files.get("preprocessor_config", {}), size, channels)
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             "backbone.attention.bias": [*PARTS, "out"] if config["qkv_bias"] else ["out"],
+            **picture_values(prepared, size, channels),
             "modality.image.summary": True,
-            "modality.image.mean": prepared.mean,
-            "modality.image.std": prepared.std,
             "objective.classify.pooler": config["add_pooling_layer"],
-            "data.size": rows,
-            "data.channels": channels,
-            "data.fit": prepared.fit,
         }
         choices = ["data=image_folder", "modality=[image]", "backbone=vit", "objective=[classify]"]
         choices.append("objective/pool@objective.classify.pool=summary")
-        pixels = Field((channels, rows, columns), torch.uint8)
-        return Described(
-            choices, values, {"image": Spec({"pixels": pixels}), "label": label_spec(config, rows_of_head)}
-        )
+        specs = {"image": picture_spec(size, channels), "label": label_spec(config, rows_of_head)}
+        return Described(choices, values, specs)
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
-        channels, rows, columns = specs["image"].fields["pixels"].shape
         pooler = at(ours, "objective.classify.pooler")
         return self.to_same(ours) | {
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
-            "image_size": rows if rows == columns else [rows, columns],
-            "num_channels": channels,
+            **picture_size(specs),
             "qkv_bias": "query" in at(ours, "backbone.attention.bias"),
             "architectures": ["ViTModel" if pooler else "ViTForImageClassification"],
             "add_pooling_layer": pooler,
@@ -131,25 +131,19 @@ class ViT(Family):
         }
 
     def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        """The preprocessing of pictures."""
-        channels, rows, columns = (size or 0 for size in specs["image"].fields["pixels"].shape)
-        given = (at(ours, f"modality.image.{key}") for key in ("mean", "std"))
-        mean, std = (value if isinstance(value, list) else [value] * channels for value in given)
-        data_fit = ours.get("data", {}).get("fit") or {}
-        return {"preprocessor_config": write_preprocessor(mean, std, (rows, columns), data_fit)}
+        return picture_side_files("ViTImageProcessor", ours, specs)
 
     def links(self, config: Config) -> list[Link]:
         dim, patch, channels = (config[key] for key in ("hidden_size", "patch_size", "num_channels"))
-        image, projection = "model.tokenizers.image", "vit.embeddings.patch_embeddings.projection"
-        shape = (dim, channels, patch, patch)
+        projection = "vit.embeddings.patch_embeddings.projection"
         links = [
-            reshaped(f"{image}.projection.weight", f"{projection}.weight", (dim, channels * patch**2), shape),
-            same(f"{image}.projection.bias", f"{projection}.bias"),
+            patch_link(f"{projection}.weight", dim, channels, patch),
+            same(f"{IMAGE}.projection.bias", f"{projection}.bias"),
             Link(
-                (f"{image}.readouts", "model.position_embeddings.image.table.weight"),
+                (f"{IMAGE}.readouts", POSITIONS),
                 ("vit.embeddings.cls_token", "vit.embeddings.position_embeddings"),
-                _read_positions,
-                _write_positions,
+                read_positions,
+                write_positions,
             ),
             *both("model.backbone.final_norm", "vit.layernorm"),
         ]
@@ -164,34 +158,15 @@ class ViT(Family):
         return links
 
     def example(self, config: Config) -> dict[str, Tensor]:
-        return {"pixel_values": torch.zeros(2, config["num_channels"], *_sides(config))}
+        return {"pixel_values": torch.zeros(2, config["num_channels"], *sides(config))}
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
-        tokenizer, classify = learner.model.tokenizer("image"), learner.objective("classify")
-        assert isinstance(tokenizer, Image)
+        classify = learner.objective("classify")
         assert isinstance(classify, Classify)
-        pixels = (inputs["pixel_values"] * tokenizer.std + tokenizer.mean) * tokenizer.scale  # pixels as in files
-        present = torch.ones(pixels.shape[0], dtype=torch.long, device=pixels.device)
-        states = learner.model(Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True}))
+        states = learner.model(picture_batch(learner, inputs["pixel_values"]))
         if config["architectures"] == ["ViTForImageClassification"]:
             return {"logits": classify.head(classify.pooled(states))}
         outputs = {"last_hidden_state": torch.cat([states.summaries("image"), states.tokens("image")], dim=1)}
         if config["add_pooling_layer"]:
             outputs["pooler_output"] = classify.pooled(states)
         return outputs
-
-
-def _read_positions(theirs: Several) -> Several:
-    """Adds the first position to CLS: a readout of mmtx has no position."""
-    cls, positions = theirs
-    return [cls[0] + positions[0, :1], positions[0, 1:].contiguous()]
-
-
-def _write_positions(ours: Several) -> Several:
-    readout, table = ours
-    return [readout[None].contiguous(), torch.cat([torch.zeros_like(table[:1]), table])[None]]
-
-
-def _sides(config: Config) -> tuple[int, int]:
-    size = config["image_size"]
-    return (size[0], size[1]) if isinstance(size, list) else (size, size)

@@ -43,6 +43,13 @@ def hidden_width(dim: int, expansion: float, multiple_of: int) -> int:
     return multiple_of * max(1, round(dim * expansion / multiple_of))
 
 
+class QuickGELU(nn.Module):
+    """``x · sigmoid(1.702 x)``, by which CLIP approximates GELU (Hendrycks and Gimpel 2016, arXiv 1606.08415)."""
+
+    def forward(self, x: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        return x * (1.702 * x).sigmoid()
+
+
 class SquaredReLU(nn.Module):
     """``max(x, 0)²`` (So et al. 2021, Primer, arXiv 2109.08668)."""
 

@@ -42,10 +42,15 @@ class Learned(nn.Module):
         self.table = nn.Embedding(math.prod(extent), dim)
 
     def forward(self, coordinates: Int[Tensor, "n A"]) -> Float[Tensor, "n D"]:
-        index = coordinates.new_zeros(coordinates.shape[0])
-        for axis, size in enumerate(self.extent):
-            index = index * size + coordinates[:, axis]
-        return self.table(index)
+        return self.table(cell_of(coordinates, self.extent))
+
+
+def cell_of(coordinates: Int[Tensor, "n A"], extent: tuple[int, ...]) -> Int[Tensor, " n"]:
+    """The number of each cell of a grid, counted row by row."""
+    index = coordinates.new_zeros(coordinates.shape[0])
+    for axis, size in enumerate(extent):
+        index = index * size + coordinates[:, axis]
+    return index
 
 
 class Sinusoidal(nn.Module):

@@ -72,7 +72,7 @@ class Classify(Objective):
         self.fitted_names = (label,) if is_fitted else ()
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=is_fitted)  # otherwise the config has them
-        dim = model.backbone.dim
+        dim = pool.width(model.backbone.dim)
         self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, len(self.names))
@@ -152,7 +152,7 @@ class Classify(Objective):
     def _classify(self, states: HiddenStates) -> Float[Tensor, "B classes"]:
         return self.head(self.dropout(self.pooled(states)))
 
-    def pooled(self, states: HiddenStates) -> Float[Tensor, "B D"]:
+    def pooled(self, states: HiddenStates) -> Float[Tensor, "B pooled"]:
         """The input of the head."""
         return self.pooler(self.pool(states))
 

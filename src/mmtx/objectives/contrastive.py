@@ -15,7 +15,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
-from mmtx.objectives.pooling import MeanPool
+from mmtx.objectives.pooling import MeanPool, Pool
 from mmtx.objectives.predictions import where
 
 MAX_SCALE = 100.0
@@ -28,10 +28,11 @@ class Contrastive(Objective):
     """Each name of a sample retrieves the other among the samples of a batch (CLIP: Radford et al. 2021, arXiv
     2103.00020, figure 3).
 
-    The backbone runs each of the two names as a set of its own, so neither attends to the other; the mean of its
-    tokens, through a linear map, is its vector. The loss is the cross-entropy of retrieving the second from the first
-    and the first from the second, half each, by cosine similarity over a learned temperature. Only samples that have
-    both names take part. Negatives are those of the same micro-batch, which accumulation does not enlarge.
+    The backbone runs each of the two names as a set of its own, or two towers run one each, so neither attends to the
+    other; what is pooled of its tokens, through a linear map, is its vector. The loss is the cross-entropy of
+    retrieving the second from the first and the first from the second, half each, by cosine similarity over a learned
+    temperature. Only samples that have both names take part. Negatives are those of the same micro-batch, which
+    accumulation does not enlarge.
 
     Metrics: ``recall@1`` and ``recall@5``, the share of samples whose counterpart is the nearest one, or among the
     nearest five, **of the evaluation batch** (``loader.eval_batch_size`` candidates; the last may have fewer), for both
@@ -44,6 +45,8 @@ class Contrastive(Objective):
             one another, and retrieving any of them is right; None: only the two names of one sample match.
         size: of the vectors.
         temperature: initial.
+        first_pool: from the tokens of the first to one vector; None: their mean.
+        second_pool: of the second.
     """
 
     roles = {"projections.*.weight": "head", "log_scale": "gain"}
@@ -59,11 +62,13 @@ class Contrastive(Objective):
         label: str | None,
         size: int,
         temperature: float,
+        first_pool: Pool | None = None,  # absent in stored configs of earlier versions
+        second_pool: Pool | None = None,
     ) -> None:
         super().__init__(weight=weight)
         for key, name in (("first", first), ("second", second)):
             required_name(name, model.names, "modality of the set", key)
-            if name in model.encoded:
+            if name in model.encoded and not model.towers:
                 raise InvalidValue(key, name, "is sent through the encoder; both must be in one stack", "encode=[]")
         if first == second:
             raise InvalidValue("second", second, "is the first, too; name another")
@@ -83,8 +88,11 @@ class Contrastive(Objective):
         recalls = known(*(f"recall@{rank}" for rank in RANKS))
         ways = (f"{self.first}_to_{self.second}", self._back)
         self.directions = recalls | {f"{way}/{name}": better for way in ways for name, better in recalls.items()}
-        self.pool = MeanPool()
-        self.projections = nn.ModuleDict({name: nn.Linear(model.backbone.dim, size, bias=False) for name in self.pair})
+        self.pools = {first: first_pool or MeanPool(), second: second_pool or MeanPool()}
+        for pool in self.pools.values():
+            pool.check(model)
+        widths = {name: pool.width(model.stack_of(name).dim) for name, pool in self.pools.items()}
+        self.projections = nn.ModuleDict({name: nn.Linear(widths[name], size, bias=False) for name in self.pair})
         self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)]))  # FSDP shards no scalars
         initialise(self.projections, std=model.backbone.init_std)
 
@@ -155,7 +163,8 @@ class Contrastive(Objective):
 
     def vectors(self, model: MultimodalTransformer, batch: Batch, name: str) -> Float[Tensor, "B size"]:
         """The vectors of one name, of length 1."""
-        pooled = self.pool(model.run(model.tokenize(batch, [name])))
+        is_tower = name in model.encoded
+        pooled = self.pools[name](model.encode(batch, name) if is_tower else model.run(model.tokenize(batch, [name])))
         return F.normalize(self.projections[name](pooled).float(), dim=1)
 
     @property

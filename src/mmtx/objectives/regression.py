@@ -77,7 +77,8 @@ class Regression(Objective):
         self.size = 1 if self.is_number else field.shape[-1] or 1
         self.scale = StandardScale(self.size)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(model.backbone.dim, self.size)
+        dim = model.backbone.dim
+        self.head = nn.Linear(pool.width(dim) if read is None else dim, self.size)
         initialise(self.head, std=model.backbone.init_std)
 
     def fit(self, batches: Iterable[Batch]) -> None:

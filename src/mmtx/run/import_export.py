@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.config.compose import compose
+from mmtx.config.groups import group_options
 from mmtx.config.overrides import written
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
@@ -139,14 +140,15 @@ def shape_of(learner: Learner) -> list[str]:
     """The overrides that give another run stacks of the same shape: all that differs from the family's own choice; and
     pictures prepared as the model's were."""
     assert learner.config is not None
-    family = learner.config["name"]
-    choice = f"backbone={FAMILIES[family].backbone or family}"
-    usual, config = _leaves(compose([choice])["backbone"]), _leaves(learner.config["backbone"])
+    config = _leaves(learner.config["backbone"])
+    choice, usual = _nearest_backbone(learner.config["name"], config)
     size = {key: config[key] for key in ("dim", "num_layers", "num_heads")}
     unusual = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
     words = [choice, *(f"backbone.{key}={written(value)}" for key, value in {**size, **unusual}.items())]
     gone = [key for key in usual if not any(own == key or own.startswith(f"{key}.") for own in config)]
     words += [f"~backbone.{key}" for key in gone]
+    if learner.config.get("towers"):
+        words.append("towers=true")
     if learner.config["encode"]:
         words.append(f"encode={written(learner.config['encode'])}")
         words += [f"encoder.{key}={written(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
@@ -155,6 +157,15 @@ def shape_of(learner: Learner) -> list[str]:
     fit = learner.config["data"].get("fit") or {}
     words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
     return words
+
+
+def _nearest_backbone(family: str, leaves: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The choice that is called like a family, else the one that differs least from these values; and its own."""
+    options, own = group_options("backbone"), FAMILIES[family].backbone or family
+    choices = [f"backbone={option}" for option in ([own] if own in options else options)]
+    usual = {choice: _leaves(compose([choice])["backbone"]) for choice in choices}
+    nearest = max(choices, key=lambda choice: sum(leaves.get(key) == value for key, value in usual[choice].items()))
+    return nearest, usual[nearest]
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:

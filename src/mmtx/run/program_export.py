@@ -38,7 +38,7 @@ def export_program(learner: Learner, file: Path, kind: str, batches: Sequence[Ba
     form = PROGRAM_FORMATS[kind]
     form.check_installed()
     is_run = learner.origin is None
-    interface = run_interface(learner) if is_run else family_interface(*family_of(learner))
+    interface = run_interface(learner) if is_run else family_interface(learner, *family_of(learner))
     program = record(learner.eval(), interface)
     cases = run_cases(learner, batches) if is_run else _cases(learner, interface)
     greatest = write_program(program, learner, form, file, cases)
