@@ -1,5 +1,4 @@
-"""Linear attention with the gated delta rule as a mixer. Axes as in `layer_context`
-and `chunks`; E features of a head."""
+"""Linear attention with the gated delta rule as a mixer. Axes as in `layer_context` and `chunks`; heads of E."""
 
 import torch
 import torch.nn.functional as F
@@ -69,6 +68,7 @@ def unit(x: Heads) -> Heads:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
+@torch.compiler.disable  # torch 2.14 expects another layout of its gradients than they have
 def by_chunks(
     q: Heads, k: Heads, v: Heads, keep: Gates, share: Gates, state: Matrices | None, chunk_size: int
 ) -> tuple[Heads, Matrices]:
@@ -82,10 +82,8 @@ def by_chunks(
     share, keep = in_chunks(share, chunk_size).transpose(2, 3)[..., None], in_chunks(keep, chunk_size)
     kept, total = log_kept(keep).movedim(-1, 2).exp(), keep.cumsum(2).transpose(2, 3)[..., None]
     system = (share * k) @ k.mT * kept
-    both = torch.linalg.solve_triangular(
-        system, torch.cat([share * v, share * k * total.exp()], -1), upper=False, unitriangular=True
-    )
-    moved, read = both.chunk(2, dim=-1)
+    right = torch.cat([share * v, share * k * total.exp()], -1)
+    moved, read = torch.linalg.solve_triangular(system, right, upper=False, unitriangular=True).chunk(2, dim=-1)
     pairs, q, k = q @ k.mT * kept, q * total.exp(), k * (total[..., -1:, :] - total).exp()
     through, outputs = total[..., -1:, :].exp(), []
     if state is None:
