@@ -47,8 +47,8 @@ def from_rank_0(name: str, find: Callable[[], str]) -> str:
 
 @cache
 def _store(here: Launch) -> Any:
-    """Texts that all ranks read, at the address where they also meet to compute: rank 0 keeps one server for both, which
-    is there as long as this is."""
+    """Texts that all ranks read, at the address where they also meet to compute: rank 0 keeps one server for both,
+    which is there as long as this is."""
     from torch.distributed import rendezvous  # brings torch with it
 
     place = f"tcp://{here.address}:{here.port}?rank={here.rank}&world_size={here.num_ranks}"
