@@ -33,6 +33,7 @@ CAPTIONS = {
     "attention_shares": "What attends to what",
     "target_return": "Returns that it reached for the returns that it was given as a target",
     "episode": "Episodes in the environment",
+    "experts_plot": "Which experts the tokens of each task take, by layer",
     "plot": "Predictions over the truth, of held-out samples",
     "": "Predictions and the truth, of held-out samples",
 }

@@ -43,13 +43,14 @@ EXAMPLES = {
     "gpt_python": Example("next_token", "trainer.max_steps=200"),
     "gpt_shakespeare": Example("next_token", "data.path={data}/tinyshakespeare/input.txt trainer.max_steps=300"),
     "g2p": Example("seq2seq", "trainer.max_steps=600"),
-    "dt_cartpole": Example("target_return"),
+    "dt_cartpole": Example("target_return", f"{ACTS} trainer.max_steps=400"),
     "bc_cartpole": Example("episode", f"{ACTS} trainer.max_steps=400"),
     "dt_key_to_door": Example("episode"),
     "babyai": Example("episode", f"{ACTS} trainer.max_steps=500 data.num_episodes=2000"),
     "babyai_local": Example("episode", f"{ACTS} trainer.max_steps=800 data.num_episodes=4000"),
     "babyai_spoken": Example("attention_shares", f"{ACTS} trainer.max_steps=300 data.num_episodes=2000"),
     "regress_diabetes": Example("regression_plot"),
+    "experts_tasks": Example("experts_plot"),
     "generalist": Example("digits_classify", f"{ACTS} trainer.max_steps=200"),
 }
 """By recipe, in the order of the page; the others follow by name."""

@@ -1,6 +1,7 @@
 """A hook of mkdocs: every notebook of the site has a page of its cells, and can be downloaded from there."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,29 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def page_of(notebook: dict[str, Any], name: str) -> str:
-    """The cells as Markdown, below the notebook's own title a link to its file; without what they printed."""
-    title, *cells = [_cell(cell["cell_type"], "".join(cell["source"])) for cell in notebook["cells"]]
+    """The cells as Markdown, each with what it printed and showed; below the notebook's title a link to its file."""
+    title, *cells = [part for cell in notebook["cells"] for part in _cell(cell)]
     return "\n\n".join([title, f"[Download the notebook]({name})", *cells]) + "\n"
 
 
-def _cell(kind: str, source: str) -> str:
-    if kind == "markdown":
-        return source
-    language = "text" if source.startswith("!") else "python"
-    return f"```{language}\n{source}\n```"
+def _cell(cell: dict[str, Any]) -> Iterator[str]:
+    source = "".join(cell["source"])
+    if cell["cell_type"] == "markdown":
+        yield source
+        return
+    yield _block("text" if source.startswith("!") else "python", source)
+    for output in cell["outputs"]:
+        yield _output(output)
+
+
+def _output(output: dict[str, Any]) -> str:
+    """A picture stands in the page itself."""
+    if output["output_type"] == "stream":
+        return _block("text", "".join(output["text"]).rstrip("\n"))
+    if picture := "".join(output["data"].get("image/png", "")):
+        return f"![What the cell above shows](data:image/png;base64,{picture.strip()})"
+    return _block("text", "".join(output["data"]["text/plain"]))
+
+
+def _block(language: str, text: str) -> str:
+    return f"```{language}\n{text}\n```"

@@ -108,6 +108,8 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         return [*words, *ALL], [f"data.path={part}", *words[1:], *ALL]
     if option == "fsdd":
         return small_fsdd(folder / "whole"), small_fsdd(folder / "part", speakers=("ann",))
+    if option == "ciphers":
+        return ["data.num_train=200"], ["data.num_train=50"]
     if option == "diabetes":
         return [], ["data.num_val=200"]
     if option == "librispeech":

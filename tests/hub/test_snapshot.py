@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -72,6 +76,34 @@ def test_half_a_download_is_no_model(hub: Hub, model: str, monkeypatch: pytest.M
         fetched()
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
     assert fetched().files.keys() == {"config.json", "model.safetensors"}
+
+
+KILLED_IN_THE_WEIGHTS = """
+import os, signal, sys
+import huggingface_hub.file_download as download
+from mmtx.hub.snapshot import snapshot
+
+real = download.http_get
+
+def http_get(url, temp_file, **keys):
+    if url.endswith(".safetensors"):
+        temp_file.write(b"half")
+        temp_file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(url, temp_file, **keys)
+
+download.http_get = http_get
+snapshot("hub://lab/model", lambda folder: None)
+"""
+
+
+def test_a_process_that_is_killed_in_a_download_leaves_nothing_half(hub: Hub, model: str) -> None:
+    """By SIGKILL; the next one downloads what is missing."""
+    done = subprocess.run([sys.executable, "-c", KILLED_IN_THE_WEIGHTS], capture_output=True, text=True, timeout=180)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(Path(os.environ["HF_HOME"]).rglob("*.incomplete"))
+    found = fetched()
+    assert {name: (found.folder / name).read_bytes() for name in found.files} == {n: FILES[n] for n in found.files}
 
 
 def failing_once():

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import pytest
 import torch
@@ -127,6 +129,28 @@ def test_the_jobs_of_a_sweep_are_of_one_commit(hub: Hub, pushed: Address) -> Non
     jobs = plan([*SMALL, "init_from=hub://lab/digits", "seed=1,2"], None)
     assert {job.config["init_from"] for job in jobs} == {str(pushed)}
     assert downloads(hub) == 1
+
+
+def test_ranks_of_a_launcher_begin_with_the_commit_of_rank_0(hub: Hub, pushed: Address, tmp_path: Path) -> None:
+    """Rank 1 has an endpoint of its own, where nobody answers a question about the branch."""
+    nowhere = {"HF_ENDPOINT": f"{hub.url}/nowhere"}
+    done = on_two_ranks([*SMALL[:-1], "trainer.devices=2", "init_from=hub://lab/digits"], tmp_path, {}, nowhere)
+    assert [each.returncode for each in done] == [0, 0], "\n".join(map(text_of, done))
+    assert yaml.safe_load((tmp_path / "run/config.yaml").read_text())["init_from"] == str(pushed)
+
+
+def on_two_ranks(words: list[str], folder: Path, *environments: dict[str, str]) -> list[CompletedProcess]:
+    """Two processes as torchrun starts them."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        meet = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+
+    def rank(number: int) -> CompletedProcess:
+        own = {**meet, "RANK": str(number), "LOCAL_RANK": str(number), **environments[number]}
+        return run_mmtx("train", *words, "run_dir=run", cwd=folder, env=own, interpreter=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(rank, range(2)))
 
 
 def test_who_comes_at_the_same_time_waits_for_one_download(hub: Hub, pushed: Address) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy
 import torch
-from builders import image, image_batch, merge, model, text, text_batch
+from builders import backbone, image, image_batch, merge, model, text, text_batch
+from PIL import Image
 
 from mmtx.config.compose import compose
 from mmtx.training.samples.attention_shares import attention_shares, draw_attention_shares
@@ -35,6 +37,14 @@ def test_it_is_drawn_where_there_are_two_names(tmp_path: Path) -> None:
     assert draw_attention_shares(model({"image": image()}), image_batch([1]), tmp_path / "alone.png") is None
     nobody = merge(image_batch([0, 0]), text_batch([3, 2]))
     assert draw_attention_shares(whole, nobody, tmp_path / "nobody.png") is not None
+
+
+def test_what_stands_below_few_layers_is_whole(tmp_path: Path) -> None:
+    """Nothing reaches an edge of the picture."""
+    whole = model({"image": image(), "text": text()}, backbone(num_layers=1))
+    drawn = draw_attention_shares(whole, merge(image_batch([1]), text_batch([3])), tmp_path / "shares.png")
+    pixels = numpy.asarray(Image.open(drawn).convert("L"))
+    assert all((edge == 255).all() for edge in (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]))
 
 
 def test_in_the_quickstart_each_attends_to_the_other() -> None:

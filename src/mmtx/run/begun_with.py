@@ -9,13 +9,15 @@ import json
 from mmtx.config.schema import Config
 from mmtx.errors import UserError
 from mmtx.hub.address import is_address
+from mmtx.process.agreement import from_rank_0
 from mmtx.run.directory import RunDirectory
 
 FILE = "init_from.json"
 
 
 def pinned_config(config: Config) -> Config:
-    """A config whose ``init_from`` is at a commit, and downloaded; any other as it is.
+    """A config whose ``init_from`` is at a commit, and downloaded; any other as it is. Ranks that torchrun or srun has
+    started take the commit that rank 0 has found.
 
     Raises:
         UserError: there is no such model, it cannot be downloaded, or mmtx does not read it.
@@ -26,7 +28,7 @@ def pinned_config(config: Config) -> Config:
     from mmtx.interop.hub_model import pinned
 
     try:
-        return {**config, "init_from": str(pinned(place).address)}
+        return {**config, "init_from": from_rank_0("init_from", lambda: str(pinned(place).address))}
     except UserError as error:
         raise UserError(f"init_from={error}") from None
 

@@ -11,6 +11,9 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention_maps import attention_maps
 from mmtx.tokens import pack
 
+LEAST_WIDTH = 3.2
+"""In inches: what stands below the matrices, however few these are."""
+
 
 @torch.no_grad()
 def attention_shares(
@@ -55,9 +58,8 @@ def draw_attention_shares(model: MultimodalTransformer, batch: Batch, path: Path
     names, layers = attention_shares(model, batch)
     if not layers:
         return None
-    figure = Figure(
-        figsize=(1.2 + (0.5 + 0.6 * len(names)) * len(layers), 1.4 + 0.6 * len(names)), layout="constrained"
-    )
+    width = max(LEAST_WIDTH, 1.2 + (0.5 + 0.6 * len(names)) * len(layers))
+    figure = Figure(figsize=(width, 1.4 + 0.6 * len(names)), layout="constrained")
     for place, (layer, shares) in enumerate(layers.items()):
         axes = figure.add_subplot(1, len(layers), place + 1)
         axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap="viridis")
