@@ -31,6 +31,7 @@ TITLES = {
     "olmo2": "OLMo 2",
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3-MoE",
+    "olmoe": "OLMoE",
 }
 INTRODUCTION = """# Keys of public files
 

@@ -185,6 +185,12 @@ def qwen3_moe(**changes: Any) -> Any:
     return disturbed(kind(transformers.Qwen3MoeConfig(**{**ROTARY_DECODER, **keys})))
 
 
+def olmoe(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.OlmoeForCausalLM)
+    keys = {"num_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 12, "pad_token_id": None, **changes}
+    return disturbed(kind(transformers.OlmoeConfig(**{**ROTARY_DECODER, **keys})))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -384,6 +390,13 @@ CASES |= {
         },
         text_inputs,
     ),
+    "olmoe": (olmoe, {"clip_qkv": 0.4, "tie_word_embeddings": True}, text_inputs),
+    "olmoe-biases": (
+        olmoe,
+        {"norm_topk_prob": True, "attention_bias": True, "num_key_value_heads": None, "rope_parameters": YARN},
+        text_inputs,
+    ),
+    "olmoe-headless": (olmoe, {"kind": transformers.OlmoeModel, "num_experts_per_tok": 4}, text_inputs),
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
 }
 OUTPUTS = (

@@ -19,6 +19,7 @@ from public import (  # noqa: E402
     mistral,
     mixtral,
     olmo2,
+    olmoe,
     padded,
     qwen2,
     qwen3,
@@ -47,6 +48,7 @@ DECODERS = {
     "qwen3": qwen3,
     "olmo2": olmo2,
     "mixtral": mixtral,
+    "olmoe": lambda: olmoe(clip_qkv=0.4),
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }

@@ -27,6 +27,7 @@ from public import (  # noqa: E402
     mistral,
     mixtral,
     olmo2,
+    olmoe,
     padded,
     pair_inputs,
     qwen2,
@@ -68,6 +69,7 @@ CONFIGS = {
     "olmo2": "Olmo2Config",
     "mixtral": "MixtralConfig",
     "qwen3_moe": "Qwen3MoeConfig",
+    "olmoe": "OlmoeConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -124,6 +126,7 @@ OLD: dict[str, dict[str, Any]] = {
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "mixtral": {"rope_theta": 1e6},
+    "olmoe": {"rope_theta": 10000.0, "rope_scaling": None},
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
 }
 
@@ -210,6 +213,7 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (qwen3, "config", {"layer_types": ["chunked_attention"] * 2}, "layer_types names chunked_attention"),
         (qwen3, "config", {"layer_types": ["full_attention"]}, "layer_types has 1 layers, not 2"),
         (qwen2, "config", {"layer_types": ["sliding_attention"] * 2}, "needs use_sliding_window=true"),
+        (olmoe, "config", {"clip_qkv": 0}, "attention.clip=0.0 must be above 0"),
         (mixtral, "config", {"router_jitter_noise": 0.1}, "router_jitter_noise=0.1"),
         (mixtral, "config", {"num_experts_per_tok": 5}, "top_k=5 is more than the 4 experts"),
         (
@@ -279,6 +283,7 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": None, "max_window_layers": 1}),
     (mixtral, {"sliding_window": 3, "num_key_value_heads": None}),
     (qwen3_moe, {"num_local_experts": None, "num_experts": 4}),
+    (olmoe, {"clip_qkv": 0.3, "num_experts": None, "num_local_experts": 4}),
     (qwen3_moe, {"num_experts_per_tok": 1, "norm_topk_prob": True}),
     *(
         (qwen3_moe, {"use_sliding_window": True, "sliding_window": 3, **more})
@@ -288,7 +293,15 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
 ]
 """Of config.json, in both spellings."""
-OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype", "out_features", "out_indices"}
+OTHERS_THAN_NUMBERS = {
+    "rope_parameters",
+    "rope_scaling",
+    "return_dict",
+    "dtype",
+    "out_features",
+    "out_indices",
+    "clip_qkv",
+}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
 KEYS_OF = {
     "llama": llama,
@@ -298,6 +311,7 @@ KEYS_OF = {
     "olmo2": olmo2,
     "mixtral": mixtral,
     "qwen3_moe": qwen3_moe,
+    "olmoe": olmoe,
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
 }

@@ -30,7 +30,9 @@ def made(seed: int = 0, **changes: Any) -> Attention:
     return module.eval()
 
 
-def by_hand(module: Attention, x: Tensor, *, scale: float, qk_norm: str | None = None) -> Tensor:
+def by_hand(
+    module: Attention, x: Tensor, *, scale: float, qk_norm: str | None = None, clip: float = float("inf")
+) -> Tensor:
     """Causal attention head by head, each query head with the key head of its group."""
     width, groups = module.head_dim, HEADS // module.num_kv_heads
     query, key, value = module.qkv.weight.split(module.widths)
@@ -38,6 +40,7 @@ def by_hand(module: Attention, x: Tensor, *, scale: float, qk_norm: str | None =
     q, k, v = x @ query.T + biases["query"], x @ key.T + biases["key"], x @ value.T + biases["value"]
     if qk_norm == "all":
         q, k = module.query_norm(q), module.key_norm(k)
+    q, k, v = (part.clip(-clip, clip) for part in (q, k, v))
     heads = []
     for head in range(HEADS):
         mine = slice(head * width, (head + 1) * width)
@@ -111,6 +114,15 @@ def test_normalised_queries_and_keys(x: Tensor, over: Literal["head", "all"], wi
         module.key_norm.weight.normal_()
     expected = by_hand(module, x, scale=module.head_dim**-0.5, qk_norm=over)
     torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_queries_keys_and_values_are_clipped(x: Tensor) -> None:
+    """As if their linear map gave no more."""
+    module = made(clip=0.2)
+    expected = by_hand(module, x, scale=module.head_dim**-0.5, clip=0.2)
+    torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
+    with pytest.raises(InvalidValue, match=r"attention.clip=0.0 must be above 0"):
+        made(clip=0.0)
 
 
 def test_rotation_comes_after_normalisation(x: Tensor) -> None:

@@ -10,6 +10,7 @@ from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
 from mmtx.interop.olmo2 import Olmo2
+from mmtx.interop.olmoe import OLMoE
 from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
 from mmtx.interop.qwen3_moe import Qwen3MoE
@@ -21,6 +22,6 @@ EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
-    *(Mixtral(), Qwen3MoE()),
+    *(Mixtral(), Qwen3MoE(), OLMoE()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

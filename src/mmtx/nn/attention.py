@@ -75,6 +75,7 @@ class Attention(Mixer):
         scale: divide scores by ``sqrt(head width)``; T5 does not.
         qk_norm: ``qk_norm(width)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
         qk_norm_over: ``head`` by head, or ``all`` heads as one (OLMo 2, OLMoE).
+        clip: keeps queries, keys and values within ± this, after their norms (OLMoE); None: as they are.
         dropout: of attention weights.
     """
 
@@ -95,6 +96,7 @@ class Attention(Mixer):
         qk_norm: Callable[[int], nn.Module] | None,
         qk_norm_over: NormalisedWidth,
         dropout: float,
+        clip: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -108,9 +110,11 @@ class Attention(Mixer):
             if linear not in LINEARS:
                 raise InvalidValue("attention.bias", list(bias), f"may name {', '.join(LINEARS)}; not {linear}")
         check_fraction("attention.dropout", dropout)
+        if clip is not None and clip <= 0:
+            raise InvalidValue("attention.clip", clip, "must be above 0")
         self.dim, self.heads_grow = dim, head_dim is None
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim or dim // num_heads
-        self.dropout, self.scale = dropout, None if scale else 1.0
+        self.dropout, self.clip, self.scale = dropout, clip, None if scale else 1.0
         kv_width = num_kv_heads * self.head_dim
         widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
@@ -182,16 +186,19 @@ class Attention(Mixer):
         return self.out(attended.transpose(1, 2).flatten(2))
 
     def _queries(self, q: Float[Tensor, "B N width"]) -> Queries:
-        return self._normalised(q, self.query_norm)
+        return self._clipped(self._normalised(q, self.query_norm))
 
     def _keys_and_values(self, k: Float[Tensor, "B M kv"], v: Float[Tensor, "B M kv"]) -> tuple[Keys, Keys]:
-        return self._normalised(k, self.key_norm), self._heads(v)
+        return self._clipped(self._normalised(k, self.key_norm)), self._clipped(self._heads(v))
 
     def _normalised(self, x: Float[Tensor, "B N width"], norm: nn.Module | None) -> Float[Tensor, "B heads N E"]:
         """The heads of queries or keys."""
         if norm is None:
             return self._heads(x)
         return self._heads(norm(x)) if self.norms_all_heads else norm(self._heads(x))
+
+    def _clipped(self, x: Float[Tensor, "B heads N E"]) -> Float[Tensor, "B heads N E"]:
+        return x if self.clip is None else x.clamp(-self.clip, self.clip)
 
     def _heads(self, x: Float[Tensor, "B N width"]) -> Float[Tensor, "B heads N E"]:
         return x.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
