@@ -14,7 +14,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, bert, clip, dinov2, gpt2, llama, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
+from public import VOCAB, bert, clip, dinov2, gpt2, llama, saved, siglip, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -35,7 +35,7 @@ def gated_dinov2() -> Any:
     return dinov2(use_swiglu_ffn=True)
 
 
-@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, gated_dinov2, clip])
+@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, gated_dinov2, clip, siglip])
 def test_shards_pickles_and_names_at_run_time(make: Any, tmp_path: Path) -> None:
     """Several files; weights alone in a pickle; keys as the modules of version 5 are called."""
     theirs = make()

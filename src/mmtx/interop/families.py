@@ -10,13 +10,14 @@ from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
+from mmtx.interop.siglip import SigLIP
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), CLIP()),
+    *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}
