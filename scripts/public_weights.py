@@ -24,6 +24,7 @@ TITLES = {
     "dinov2": "DINOv2",
     "dinov2_with_registers": "DINOv2 with registers",
     "clip": "CLIP",
+    "siglip": "SigLIP",
     "llama": "Llama",
     "mistral": "Mistral",
     "qwen2": "Qwen 2",

@@ -98,6 +98,13 @@ def clip(**changes: Any) -> Any:
     return disturbed(transformers.CLIPModel(transformers.CLIPConfig(**keys)))
 
 
+def siglip(**changes: Any) -> Any:
+    text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 11, "projection_size": 30}
+    vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
+    text, vision = text | changes.pop("text", {}), vision | changes.pop("vision", {})
+    return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
+
+
 TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 36}
 PICTURES = {
     "hidden_size": 24,
@@ -311,6 +318,17 @@ CASES |= {
         vit_inputs,
     ),
     "dinov2-registers-headless": (dinov2_with_registers, {"kind": "Model", "image_size": 12}, vit_inputs),
+}
+CASES |= {
+    "siglip": (siglip, {}, pair_inputs),
+    "siglip-narrow": (
+        siglip,
+        {
+            "text": {"projection_size": None, "num_hidden_layers": 1, "hidden_act": "gelu"},
+            "vision": {"hidden_size": 24, "num_channels": 1, "layer_norm_eps": 1e-3, "num_hidden_layers": 3},
+        },
+        pair_inputs,
+    ),
 }
 CASES |= {
     "clip": (clip, {}, pair_inputs),

@@ -34,6 +34,7 @@ from public import (  # noqa: E402
     qwen3,
     qwen3_moe,
     saved,
+    siglip,
     t5,
     vit,
     vit_inputs,
@@ -62,6 +63,7 @@ CONFIGS = {
     "dinov2": "Dinov2Config",
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
     "clip": "CLIPConfig",
+    "siglip": "SiglipConfig",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -124,6 +126,7 @@ OLD: dict[str, dict[str, Any]] = {
     "mistral": {"rope_theta": 10000.0},
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
     "clip": {"text_config_dict": None, "vision_config_dict": None},
+    "siglip": {},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "mixtral": {"rope_theta": 1e6},
     "olmoe": {"rope_theta": 10000.0, "rope_scaling": None},
@@ -246,6 +249,13 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (clip, "config", {"vision_config_dict": {"dropout": 0.1}}, r"vision_config: dropout=0\.1"),
         (clip, "config", {"vision_config": {"image_size": [8, 16]}}, "the pictures of this family are square"),
         (clip, "config", {"text_config": {"eos_token_id": [1, 2]}}, "eos_token_id=.* ends a text at one id"),
+        (siglip, "config", {"vision_config": {"vision_use_head": False}}, "vision_use_head=False"),
+        (
+            siglip,
+            "config",
+            {"text_config": {"projection_size": 24}},
+            "projection_size=24 is not the width of the pictures, 30",
+        ),
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token \[1, 24\] belongs to nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight has shape \[48, 24\]; the config has \[72, 24\]"),
@@ -396,7 +406,7 @@ def test_positions_of_pictures_of_another_size(name: str, side: int, tmp_path: P
     assert json.loads((tmp_path / "own" / "config.json").read_text())["image_size"] == 12
 
 
-PARTS = {"clip": clip}
+PARTS = {"clip": clip, "siglip": siglip}
 """Families of two towers."""
 
 
@@ -431,7 +441,7 @@ def test_a_key_of_a_tower_changed_once(make: Any, part: str, key: str, tmp_path:
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["clip"])
+@pytest.mark.parametrize("name", ["clip", "siglip"])
 def test_the_loss_of_two_towers(name: str, tmp_path: Path) -> None:
     make, changes, make_inputs = CASES[name]
     theirs = make(**changes)

@@ -103,3 +103,20 @@ def test_segments() -> None:
     assert table is not None
     torch.testing.assert_close(content, own.embedding(ids) + table.weight[segments])
     torch.testing.assert_close(own({"ids": ids}, lengths, True).content, own.embedding(ids) + table.weight[0])
+
+
+def test_a_text_is_filled_up_to_its_context() -> None:
+    """The fill counts as text; who lacks a text has none."""
+    tokenizer = Text(spec=text_spec(), dim=24, clock=None, causal=False, context=6, share=None, num_segments=0, fill=3)
+    ids, lengths = torch.tensor([[1, 2, 4], [5, 0, 0], [0, 0, 0]]), torch.tensor([3, 1, 0])
+    tokens = tokenizer({"ids": ids}, lengths, False)
+    filled = torch.tensor([[1, 2, 4, 3, 3, 3], [5, 3, 3, 3, 3, 3]])
+    assert torch.equal(tokens.content[:2], tokenizer.embedding(filled))
+    assert tokens.lengths.tolist() == tokenizer.num_tokens(lengths).tolist() == [6, 6, 0]
+
+
+@pytest.mark.parametrize(("fill", "causal", "problem"), [(3, True, "read as a whole"), (99, False, "is none of")])
+def test_fills_that_cannot_be(fill: int, causal: bool, problem: str) -> None:
+    keys = {"dim": 24, "clock": None, "context": 6, "share": None, "num_segments": 0}
+    with pytest.raises(InvalidValue, match=f"fill={fill} .*{problem}"):
+        Text(spec=text_spec(), causal=causal, fill=fill, **keys)

@@ -28,6 +28,7 @@ from mmtx.data.collate import collate
 from mmtx.errors import InvalidValue
 from mmtx.objectives.base import Example
 from mmtx.objectives.contrastive import Contrastive
+from mmtx.objectives.pair_losses import SigmoidLoss
 from mmtx.objectives.pooling import SummaryPool
 
 SPECS = {"image": image_spec(), "audio": audio_spec(), "label": label_spec(3, ("cat", "dog", "owl"))}
@@ -222,3 +223,28 @@ def test_two_towers_of_two_widths():
     one = F.normalize(objective.projections["image"](states.summaries("image")[:, 0]), dim=1)
     torch.testing.assert_close(objective.vectors(whole, batch, "image"), one)
     assert objective.vectors(whole, batch, "audio").shape == (5, 8)
+
+
+def test_the_sigmoid_loss_asks_of_each_pair_whether_it_matches():
+    """By loops; who lacks a name is in no pair, and samples of one class match."""
+    whole, batch = made_model(), pairs(present=(1, 1, 0, 1, 1))
+    objective = made(whole, loss=SigmoidLoss(bias=-1.0), temperature=0.5, label="label")
+    one, other = vectors(objective, whole, batch)
+    classes, total = (0, 1, 2, 1, 0), 0.0
+    for i in (0, 1, 3, 4):
+        for j in (0, 1, 3, 4):
+            logit = 2 * float(one[i] @ other[j]) - 1
+            total += math.log1p(math.exp(-logit if classes[i] == classes[j] else logit))
+    assert objective.metrics(objective(whole, batch))["loss"] == pytest.approx(total / 4, rel=1e-5)
+
+
+def test_a_vector_without_a_linear_map():
+    whole, batch = made_model(), pairs()
+    objective = made(whole, size=24, projected=["audio"], projection_bias=True)
+    pooled = objective.first_pool(whole.run(whole.tokenize(batch, ["image"])))
+    torch.testing.assert_close(objective.vectors(whole, batch, "image"), F.normalize(pooled, dim=1))
+    assert sorted(objective.projections.state_dict()) == ["audio.bias", "audio.weight"]
+    with pytest.raises(InvalidValue, match=r"projected=\['audio'\] leaves image 24 wide, not 8"):
+        made(whole, projected=["audio"])
+    with pytest.raises(InvalidValue, match="names text"):
+        made(whole, projected=["text"])

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from builders import image, image_batch, merge, model, text, text_batch
 
+from mmtx.errors import InvalidValue
 from mmtx.objectives.pooling import FirstPool, LastPool, MeanPool, SummaryMeanPool, SummaryPool
+from mmtx.objectives.probe_pool import ProbePool
 from mmtx.tokens import HiddenStates, Span, pack
 
 
@@ -68,3 +71,27 @@ def test_pooling_does_not_see_how_rows_are_packed() -> None:
         expected = pool(whole.run(token_set))
         torch.testing.assert_close(pool(whole.run(packed)), expected, atol=1e-5, rtol=1e-5)
         assert expected.abs().sum(1).gt(0).tolist() == [True, isinstance(pool, MeanPool), True]
+
+
+def test_a_probe_attends_to_the_real_tokens() -> None:
+    """As torch's own attention; of nothing, it is finite."""
+    keys = {"num_heads": 2, "activation": torch.nn.GELU(), "expansion": 2.0, "eps": 1e-5}
+    pool, theirs = ProbePool(name="image", dim=6, **keys), torch.nn.MultiheadAttention(6, 2, batch_first=True)
+    theirs.load_state_dict(
+        {
+            "in_proj_weight": pool.qkv.weight,
+            "in_proj_bias": pool.qkv.bias,
+            "out_proj.weight": pool.out.weight,
+            "out_proj.bias": pool.out.bias,
+        }
+    )
+    hidden, valid = torch.randn(3, 5, 6), torch.ones(3, 5, dtype=torch.bool)
+    valid[1, 3:], valid[2] = False, False
+    pooled = pool(HiddenStates(hidden, valid, {"image": Span(0, 5, 0, 0)}))
+    read = theirs(pool.probe.expand(2, 1, -1), hidden[:2], hidden[:2], key_padding_mask=~valid[:2])[0]
+    torch.testing.assert_close(pooled[:2], (read + pool.mlp(pool.norm(read)))[:, 0])
+    assert pooled.isfinite().all()
+    with pytest.raises(InvalidValue, match="pool.dim=6 is not the width of the stack"):
+        pool.check(model({"image": image()}))
+    with pytest.raises(InvalidValue, match="pool.dim=6 is not a multiple of pool.num_heads=4"):
+        ProbePool(name="image", dim=6, **{**keys, "num_heads": 4})

@@ -184,6 +184,7 @@ class CLIP(Family):
         assert isinstance(ids, Tensor)
         text_batch("text", ids, mask)
         end = one_id(config["text_config"], "eos_token_id")
+        assert end is not None
         found = ids.argmax(1) if end == HIGHEST else ids.eq(end).int().argmax(1)
         return picture_batch(learner, pictures).with_name("text", {"ids": ids}, found + 1)
 

@@ -33,7 +33,7 @@ class ExpertDecoder(RotaryDecoder):
     """The key of the number of experts."""
     width: ClassVar[str] = "intermediate_size"
     """The key of the hidden width of one."""
-    parts: ClassVar[Sequence[str]] = ("gate_proj", "up_proj", "down_proj")
+    maps: ClassVar[Sequence[str]] = ("gate_proj", "up_proj", "down_proj")
     """The linear maps of one."""
     module: ClassVar[str] = "mlp"
     """The prefix of router and experts in a layer."""
@@ -88,7 +88,7 @@ class ExpertDecoder(RotaryDecoder):
         if layer in self.dense_layers(config):
             return super().feed_forward_links(config, ours, theirs, layer)
         count, prefix = config[self.count], f"{theirs}.{self.module}"
-        gate, up, down = ([f"{prefix}.experts.{i}.{part}.weight" for i in range(count)] for part in self.parts)
+        gate, up, down = ([f"{prefix}.experts.{i}.{part}.weight" for i in range(count)] for part in self.maps)
         return [
             same(f"{ours}.mlp.router.weight", f"{prefix}.gate.weight"),
             by_expert(f"{ours}.mlp.up.weight", [name for pair in zip(gate, up, strict=True) for name in pair], count),

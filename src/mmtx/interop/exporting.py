@@ -29,7 +29,8 @@ FREE = {
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_share", "val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
     *("suppress", "suppress_first", "references", "class_weights", "slices"),
-    *("objective.masked_token.share", "objective.experts", "backbone.window", "encoder.window"),
+    *("objective.masked_token.share", "objective.experts", "objective.contrastive.loss.bias"),
+    *("backbone.window", "encoder.window"),
 }
 """Keys, or paths, that do not change what the weights compute."""
 

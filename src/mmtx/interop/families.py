@@ -14,13 +14,14 @@ from mmtx.interop.olmoe import OLMoE
 from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
 from mmtx.interop.qwen3_moe import Qwen3MoE
+from mmtx.interop.siglip import SigLIP
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), CLIP()),
+    *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
     *(Mixtral(), Qwen3MoE(), OLMoE()),
 )

@@ -34,7 +34,7 @@ class Mixtral(ExpertDecoder):
         r"experts\.gate_up_proj$": ("experts.{}.w1.weight", "experts.{}.w3.weight"),
         r"experts\.down_proj$": ("experts.{}.w2.weight",),
     }
-    parts = ("w1", "w3", "w2")
+    maps = ("w1", "w3", "w2")
     module = "block_sparse_moe"
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ class Text(Tokenizer):
         share: name of another text whose embedding this one shares (T5's two texts); None: its own.
         num_segments: token types in the field ``segments`` (BERT: first and second sentence), an embedding each;
             without the field, all tokens are of the first type. 0: none.
+        fill: id that fills every text up to the context and is attended to like the others (SigLIP); None: none.
     """
 
     coded = ("embedding.weight",)
@@ -39,6 +41,7 @@ class Text(Tokenizer):
         context: int | None,
         share: str | None,
         num_segments: int,
+        fill: int | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
@@ -47,7 +50,10 @@ class Text(Tokenizer):
             raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
         check_at_least("context", context, 1)
         check_at_least("num_segments", num_segments, 0)
-        self.share = share
+        if fill is not None and (causal or not 0 <= fill < ids.num_classes):
+            problem = "fills texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
+            raise InvalidValue("fill", fill, problem, "causal=false" if causal else None)
+        self.share, self.fill = share, fill
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
         self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
@@ -65,7 +71,7 @@ class Text(Tokenizer):
         return self.embedding.weight
 
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        return lengths
+        return lengths if self.fill is None else lengths.clamp(max=1) * self.context
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         """Raises InvalidValue if a text is longer than the context."""
@@ -73,12 +79,14 @@ class Text(Tokenizer):
         length = ids.shape[1]
         if length > self.context:
             raise InvalidValue("context", self.context, f"is shorter than a text of {length} tokens")
+        if self.fill is not None:
+            ids, length = _filled(ids, lengths, self.context, self.fill), self.context
         index = torch.arange(length, device=ids.device)
         return Tokens(
             content=self.embed(ids, fields.get("segments")),
             coordinates=index[:, None],
             time=index[None] if self.causal else torch.zeros_like(index)[None],
-            lengths=lengths,
+            lengths=self.num_tokens(lengths),
             num_items=length if self.causal else 1,
             full=full,
             consecutive=True,
@@ -103,3 +111,9 @@ class Text(Tokenizer):
             problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)
         self.embedding = other.embedding
+
+
+def _filled(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"], context: int, fill: int) -> Int[Tensor, "B N"]:
+    """Texts of `context` ids."""
+    places = torch.arange(context, device=ids.device)
+    return torch.where(places < lengths[:, None], F.pad(ids, (0, context - ids.shape[1])), fill)

@@ -15,11 +15,9 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
+from mmtx.objectives.pair_losses import MAX_SCALE, PairLoss, SoftmaxLoss
 from mmtx.objectives.pooling import MeanPool, Pool
 from mmtx.objectives.predictions import where
-
-MAX_SCALE = 100.0
-"""Of similarities; a temperature of no less than 0.01 (Radford et al. 2021, section 2.5)."""
 
 RANKS = (1, 5)
 
@@ -47,6 +45,10 @@ class Contrastive(Objective):
         temperature: initial.
         first_pool: from the tokens of the first to one vector; None: their mean.
         second_pool: of the second.
+        loss: of the cosines; None: softmax, as CLIP.
+        projected: names whose vector is pooled tokens through a linear map, of the others it is as wide as they are;
+            None: both.
+        projection_bias: whether these maps have a bias.
     """
 
     roles = {"projections.*.weight": "head", "log_scale": "gain"}
@@ -64,6 +66,9 @@ class Contrastive(Objective):
         temperature: float,
         first_pool: Pool | None = None,  # absent in stored configs of earlier versions
         second_pool: Pool | None = None,
+        loss: PairLoss | None = None,
+        projected: list[str] | None = None,
+        projection_bias: bool = False,
     ) -> None:
         super().__init__(weight=weight)
         for key, name in (("first", first), ("second", second)):
@@ -88,13 +93,32 @@ class Contrastive(Objective):
         recalls = known(*(f"recall@{rank}" for rank in RANKS))
         ways = (f"{self.first}_to_{self.second}", self._back)
         self.directions = recalls | {f"{way}/{name}": better for way in ways for name, better in recalls.items()}
-        self.pools = {first: first_pool or MeanPool(), second: second_pool or MeanPool()}
+        self.first_pool, self.second_pool, self.loss = (
+            first_pool or MeanPool(),
+            second_pool or MeanPool(),
+            loss or SoftmaxLoss(),
+        )
         for pool in self.pools.values():
             pool.check(model)
         widths = {name: pool.width(model.stack_of(name).dim) for name, pool in self.pools.items()}
-        self.projections = nn.ModuleDict({name: nn.Linear(widths[name], size, bias=False) for name in self.pair})
+        linear = self.pair if projected is None else projected
+        unknown = [name for name in linear if name not in self.pair]
+        unequal = [name for name in self.pair if name not in linear and widths[name] != size]
+        if unknown or unequal:
+            problem = f"names {unknown[0]}" if unknown else f"leaves {unequal[0]} {widths[unequal[0]]} wide, not {size}"
+            raise InvalidValue("projected", projected, problem, f"some of {list(self.pair)}")
+        self.projections = nn.ModuleDict(
+            {
+                name: nn.Linear(widths[name], size, bias=projection_bias) if name in linear else nn.Identity()
+                for name in self.pair
+            }
+        )
         self.log_scale = nn.Parameter(torch.tensor([math.log(1 / temperature)]))  # FSDP shards no scalars
         initialise(self.projections, std=model.backbone.init_std)
+
+    @property
+    def pools(self) -> dict[str, Pool]:
+        return {self.first: self.first_pool, self.second: self.second_pool}
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -105,12 +129,8 @@ class Contrastive(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         similarities, both, count = self.similarities(model, batch), self._both(batch), self.count(batch)
-        logits = similarities * self.log_scale.exp().clamp(max=MAX_SCALE)
         alike = self._alike(batch)
-        itself = torch.eye(len(both), dtype=torch.bool, device=both.device)
-        candidates = (both[None] & ~alike) | itself  # so that no row is without any
-        each = torch.stack([_cross_entropy(logits, candidates), _cross_entropy(logits.T, candidates)])
-        loss = (each * both).sum() / 2
+        loss = self.loss(similarities, self.log_scale, both, alike)
         if self.training:
             return Score(loss, count)
         stats = {}
@@ -194,11 +214,6 @@ class Contrastive(Objective):
             return f"sample {i}"
         index = int(batch[self.label]["class"][i])
         return self.names[index] if self.names else str(index)
-
-
-def _cross_entropy(logits: Float[Tensor, "B B"], candidates: Bool[Tensor, "B B"]) -> Float[Tensor, " B"]:
-    """Cross-entropy of each row's own column among its candidates."""
-    return logits.masked_fill(~candidates, -math.inf).logsumexp(1) - logits.diagonal()
 
 
 def _found(
