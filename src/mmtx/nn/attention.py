@@ -74,9 +74,11 @@ class Attention(Mixer):
         scale: divide scores by ``sqrt(head width)``; T5 does not.
         qk_norm: ``qk_norm(head_dim)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
         dropout: of attention weights.
+        sinks: a learned score of each head joins the softmax and takes its share, so that a head may attend to nothing
+            (gpt-oss, arXiv 2508.10925; at its initial value of 0, Miller 2023, "Attention is off by one").
     """
 
-    roles = {"biases.*": "bias"}
+    roles = {"biases.*": "bias", "sinks": "bias"}
     writes_residual = ("out.weight",)
     head_dim: int
     packs = True
@@ -92,6 +94,7 @@ class Attention(Mixer):
         scale: bool,
         qk_norm: Callable[[int], nn.Module] | None,
         dropout: float,
+        sinks: bool = False,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -115,6 +118,7 @@ class Attention(Mixer):
         self.stored_together = {"qkv.weight": widths}
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
         self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
+        self.sinks = nn.Parameter(torch.zeros(num_heads)) if sinks else None
         self.query_norm = qk_norm(self.head_dim) if qk_norm else None
         self.key_norm = qk_norm(self.head_dim) if qk_norm else None
 
@@ -173,7 +177,7 @@ class Attention(Mixer):
 
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
-        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
+        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout, sinks=self.sinks)
         return self.out(attended.transpose(1, 2).flatten(2))
 
     def _normalise_queries(self, q: Queries) -> Queries:
