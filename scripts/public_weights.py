@@ -25,6 +25,8 @@ TITLES = {
     "mistral": "Mistral",
     "qwen2": "Qwen 2",
     "qwen3": "Qwen 3",
+    "mixtral": "Mixtral",
+    "qwen3_moe": "Qwen3-MoE",
 }
 INTRODUCTION = """# Keys of public files
 

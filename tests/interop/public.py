@@ -139,6 +139,18 @@ def qwen3(**changes: Any) -> Any:
     return disturbed(kind(transformers.Qwen3Config(**{**ROTARY_DECODER, "head_dim": 10, **changes})))
 
 
+def mixtral(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.MixtralForCausalLM)
+    keys = {"num_local_experts": 4, "intermediate_size": 12, **changes}
+    return disturbed(kind(transformers.MixtralConfig(**{**ROTARY_DECODER, **keys})))
+
+
+def qwen3_moe(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Qwen3MoeForCausalLM)
+    keys = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 12, "head_dim": 10, **changes}
+    return disturbed(kind(transformers.Qwen3MoeConfig(**{**ROTARY_DECODER, **keys})))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -284,6 +296,26 @@ CASES |= {
     ),
     "qwen3-headless": (qwen3, {"kind": transformers.Qwen3Model}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
+    "mixtral": (mixtral, {"output_router_logits": True, "router_aux_loss_coef": 0.02}, text_inputs),
+    "mixtral-window": (
+        mixtral,
+        {"sliding_window": 3, "tie_word_embeddings": True, "num_experts_per_tok": 3, "hidden_act": "gelu"},
+        text_inputs,
+    ),
+    "mixtral-headless": (mixtral, {"kind": transformers.MixtralModel, "num_experts_per_tok": 1}, text_inputs),
+    "qwen3-moe": (qwen3_moe, {"norm_topk_prob": True, "attention_bias": True, "rope_parameters": YARN}, text_inputs),
+    "qwen3-moe-mixed": (
+        qwen3_moe,
+        {
+            "num_hidden_layers": 4,
+            "decoder_sparse_step": 2,
+            "mlp_only_layers": [1],
+            "use_sliding_window": True,
+            "sliding_window": 3,
+        },
+        text_inputs,
+    ),
+    "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
 }
 OUTPUTS = ("logits", "prediction_logits", "seq_relationship_logits", "last_hidden_state", "pooler_output")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import CASES, OUTPUTS, saved, text_inputs  # noqa: E402
+from public import CASES, OUTPUTS, mixtral, qwen3_moe, saved, text_inputs  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
@@ -82,6 +82,19 @@ def test_packed_rows(name: str, tmp_path: Path) -> None:
     is_body = "last_hidden_state" in outputs
     actual = hidden if is_body else ours.objective("next_token").head.logits(ours.model, hidden)
     close(actual[real], (outputs.last_hidden_state if is_body else outputs.logits)[real], 1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda **keys: mixtral(num_hidden_layers=1, **keys), lambda **keys: qwen3_moe(mlp_only_layers=[0], **keys)]
+)
+def test_the_balance_of_experts_with_a_mask(make: Any, tmp_path: Path) -> None:
+    """Of one layer; of several, theirs is of all layers together."""
+    theirs = make(output_router_logits=True, router_aux_loss_coef=0.5)
+    ours = mmtx.from_pretrained(saved(theirs, tmp_path))
+    inputs, _ = text_inputs(theirs)
+    with ours.model.sharing():
+        score = ours.objective("experts")(ours.model, text_batch("text", *inputs.values()))
+    assert score.mean_loss() == pytest.approx(0.5 * theirs(**inputs).aux_loss.item(), rel=1e-6)
 
 
 def compare_gradients(ours: Any, theirs: Any) -> None:

@@ -13,7 +13,7 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import CASES, bert, decision_transformer, gpt2, llama, saved, t5, vit, vit_inputs, whisper  # noqa: E402
+from public import CASES, bert, decision_transformer, gpt2, llama, qwen3_moe, saved, t5, vit, vit_inputs, whisper  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -210,6 +210,26 @@ def test_other_words_for_the_same_model(change: Callable[[Any], None], tmp_path:
     mmtx.to_pretrained(changed(imported, change), tmp_path / "written")
     again = type(theirs).from_pretrained(tmp_path / "written").state_dict()
     assert all(again[key].equal(value) for key, value in theirs.state_dict().items())
+
+
+def test_experts_in_words_of_its_own(tmp_path: Path) -> None:
+    """How they are balanced in training is no part of the model; how they are chosen is."""
+
+    def as_trained(config: Any) -> None:
+        config["objective"]["experts"] |= {"weight": 0.5, "balance": 0.04, "z": 0.001}
+        config["backbone"]["kinds"]["D"]["mlp"] |= {"expansion": 2.6667, "multiple_of": 8}
+
+    def with_sigmoids(config: Any) -> None:
+        config["backbone"]["mlp"]["router"] |= {"_target_": "mmtx.nn.SigmoidRouter", "bias_rate": 0.0}
+
+    theirs = qwen3_moe(output_router_logits=True, mlp_only_layers=[0], intermediate_size=64)
+    imported = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
+    mmtx.to_pretrained(changed(imported, as_trained), tmp_path / "written")
+    again = type(theirs).from_pretrained(tmp_path / "written")
+    assert all(again.state_dict()[key].equal(value) for key, value in theirs.state_dict().items())
+    assert (again.config.output_router_logits, again.config.router_aux_loss_coef) == (True, 0.02)
+    with pytest.raises(UserError, match=r"router._target_=mmtx.nn.SigmoidRouter, there mmtx.nn.SoftmaxRouter"):
+        mmtx.to_pretrained(changed(imported, with_sigmoids), tmp_path / "refused")
 
 
 @pytest.mark.parametrize("mean", [0.2, [0.1, 0.2, 0.3]], ids=["one", "each"])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, bert, gpt2, llama, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
+from public import VOCAB, bert, gpt2, llama, mixtral, qwen3_moe, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -31,7 +31,7 @@ def same_weights(first: Any, second: Any) -> bool:
     return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
-@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama])
+@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, mixtral, qwen3_moe])
 def test_shards_pickles_and_names_at_run_time(make: Any, tmp_path: Path) -> None:
     """Several files; weights alone in a pickle; keys as the modules of version 5 are called."""
     theirs = make()

@@ -15,7 +15,22 @@ from safetensors.torch import load_file, save_file, save_model
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, decision_transformer, gpt2, llama, mistral, padded, qwen2, qwen3, saved, t5, vit, whisper  # noqa: E402
+from public import (  # noqa: E402
+    bert,
+    decision_transformer,
+    gpt2,
+    llama,
+    mistral,
+    mixtral,
+    padded,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    saved,
+    t5,
+    vit,
+    whisper,
+)
 
 import mmtx  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
@@ -40,6 +55,8 @@ CONFIGS = {
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
     "qwen3": "Qwen3Config",
+    "mixtral": "MixtralConfig",
+    "qwen3_moe": "Qwen3MoeConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -93,6 +110,8 @@ OLD: dict[str, dict[str, Any]] = {
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
+    "mixtral": {"rope_theta": 1e6},
+    "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
 }
 
 
@@ -173,6 +192,15 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (qwen3, "config", {"layer_types": ["chunked_attention"] * 2}, "layer_types names chunked_attention"),
         (qwen3, "config", {"layer_types": ["full_attention"]}, "layer_types has 1 layers, not 2"),
         (qwen2, "config", {"layer_types": ["sliding_attention"] * 2}, "needs use_sliding_window=true"),
+        (mixtral, "config", {"router_jitter_noise": 0.1}, "router_jitter_noise=0.1"),
+        (mixtral, "config", {"num_experts_per_tok": 5}, "top_k=5 is more than the 4 experts"),
+        (
+            qwen3_moe,
+            "config",
+            {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
+            "max_window_layers=1",
+        ),
+        (qwen3_moe, "config", {"mlp_only_layers": [0]}, r"layers.0.mlp.gate_proj.weight \[37, 24\] is missing"),
         (t5, "generation_config", {"num_beams": 4}, "num_beams=4"),
         (t5, "config", {"is_gated_act": True}, "is_gated_act=True"),
         (bert, "config", {"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
@@ -221,13 +249,27 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     *((qwen2, {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": first}) for first in (0, 1, 2)),
     (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}),
     (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": None, "max_window_layers": 1}),
+    (mixtral, {"sliding_window": 3, "num_key_value_heads": None}),
+    (qwen3_moe, {"num_local_experts": None, "num_experts": 4}),
+    (qwen3_moe, {"num_experts_per_tok": 1, "norm_topk_prob": True}),
+    *(
+        (qwen3_moe, {"use_sliding_window": True, "sliding_window": 3, **more})
+        for more in ({}, {"max_window_layers": 1})
+    ),
     (llama, {"rope_scaling": {"rope_type": "yarn", "truncate": False, **SCALED}}),
     (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
 ]
 """Of config.json, in both spellings."""
 OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
-KEYS_OF = {"llama": llama, "mistral": mistral, "qwen2": qwen2, "qwen3": qwen3}
+KEYS_OF = {
+    "llama": llama,
+    "mistral": mistral,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "mixtral": mixtral,
+    "qwen3_moe": qwen3_moe,
+}
 """Families of which every key is changed once."""
 
 
@@ -267,7 +309,7 @@ def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: 
         return
     again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
     actual = mmtx.interop.forward(ours, input_ids=ids, attention_mask=mask)[0][mask.bool()]
-    expected = again(input_ids=ids, attention_mask=mask)[0][mask.bool()]
+    expected = again(input_ids=ids, attention_mask=mask).logits[mask.bool()]
     torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 

@@ -27,7 +27,7 @@ FREE = {
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_share", "val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
     *("suppress", "suppress_first", "references", "class_weights", "slices"),
-    *("objective.masked_token.share", "backbone.window", "encoder.window"),
+    *("objective.masked_token.share", "objective.experts", "backbone.window", "encoder.window"),
 }
 """Keys, or paths, that do not change what the weights compute."""
 
@@ -174,8 +174,14 @@ def _settled(node: Any, key: str) -> Any:
     count, heads, attention = node["num_layers"], node["num_heads"], node["attention"]
     own = {"head_dim": node["dim"] // heads, "num_kv_heads": heads}
     attention = {**attention, **{name: attention[name] or own[name] for name in own if name in attention}}
-    mlp = {**node["mlp"], "expansion": hidden_width(node["mlp"], node["dim"]) / node["dim"]}
-    return {**node, "attention": attention, "mlp": mlp, "layers": (node["layers"] * count)[:count]}
+    kinds = {letter: {**kind, "mlp": _settled_half(kind["mlp"], node["dim"])} for letter, kind in node["kinds"].items()}
+    settled = {"mlp": _settled_half(node["mlp"], node["dim"]), "kinds": kinds}
+    return {**node, **settled, "attention": attention, "layers": (node["layers"] * count)[:count]}
+
+
+def _settled_half(half: Any, dim: int) -> Any:
+    """A feed-forward half with the width that it is rounded to."""
+    return half if half is None else {**half, "expansion": hidden_width(half, dim) / dim}
 
 
 def _clocks(config: Mapping[str, Any]) -> Config:

@@ -6,8 +6,10 @@ from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
+from mmtx.interop.mixtral import Mixtral
 from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
+from mmtx.interop.qwen3_moe import Qwen3MoE
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.whisper import Whisper
@@ -15,5 +17,6 @@ from mmtx.interop.whisper import Whisper
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(Llama(), Mistral(), Qwen2(), Qwen3()),
+    *(Mixtral(), Qwen3MoE()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

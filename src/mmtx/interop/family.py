@@ -16,7 +16,7 @@ from mmtx.data.files.supported_keys import Keys, defaults, used
 from mmtx.data.text.pretrained_vocabulary import Numbers, Pretrained
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import CONFIG
-from mmtx.interop.links import Link, Weights, renamed
+from mmtx.interop.links import Link, Weights, apart, renamed
 from mmtx.learner import Learner
 from mmtx.objectives.next_token import NextToken
 from mmtx.objectives.seq2seq import Seq2Seq
@@ -105,6 +105,9 @@ class Family(ABC):
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
     """``(pattern, replacement)`` of names of weights in older and newer files, and in models without a head."""
+    fused: ClassVar[Mapping[str, Sequence[str]]] = {}
+    """Weights of all experts in one, and what each is in current files, as `apart` takes them; names are those after
+    `renames`."""
     body: ClassVar[str] = ""
     """Its architecture without a head."""
     prefix: ClassVar[str] = ""
@@ -125,7 +128,7 @@ class Family(ABC):
 
     def canonical(self, weights: Weights) -> Weights:
         """Weights under the names of current public files."""
-        current = renamed(weights, self.renames)
+        current = apart(renamed(weights, self.renames), self.fused)
         for copy, original in self.copies.items():  # a file may have one tensor under either name
             if copy in current:
                 current.setdefault(original, current[copy])

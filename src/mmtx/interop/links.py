@@ -56,6 +56,15 @@ def stacked(ours: str, theirs: Sequence[str], rows: Sequence[int] | None = None)
     return Link((ours,), tuple(theirs), lambda t: [torch.cat(list(t))], write)
 
 
+def by_expert(ours: str, theirs: Sequence[str], num_experts: int) -> Link:
+    """One of ours, whose first axis is that of experts, has in each the rows of as many of theirs."""
+
+    def read(several: Several) -> Several:
+        return [torch.cat(list(several)).unflatten(0, (num_experts, -1))]
+
+    return Link((ours,), tuple(theirs), read, lambda o: _parts(o[0].flatten(0, 1), len(theirs)))
+
+
 def cut(ours: Sequence[str], theirs: str) -> Link:
     """Several of ours are the chunks of one of theirs."""
     return Link(tuple(ours), (theirs,), lambda t: _parts(t[0], len(ours)), lambda o: [torch.cat(list(o))])
@@ -178,6 +187,25 @@ def renamed(weights: Weights, patterns: Sequence[tuple[str, str | Callable[[re.M
             key = re.sub(pattern, replacement, key)
         changed[key] = value
     return changed
+
+
+def apart(weights: Weights, fused: Mapping[str, Sequence[str]]) -> Weights:
+    """Weights of all experts in one, whose first axis is theirs, each for itself.
+
+    Args:
+        weights: of a file.
+        fused: patterns of their names; and the names of the parts of each expert, whose number stands for ``{}``.
+    """
+    result: Weights = {}
+    for key, value in weights.items():
+        pattern = next((pattern for pattern in fused if re.search(pattern, key)), None)
+        if pattern is None:
+            result[key] = value
+            continue
+        for expert, rows in enumerate(value):
+            parts = zip(fused[pattern], rows.chunk(len(fused[pattern])), strict=True)
+            result |= {re.sub(pattern, name.format(expert), key): part for name, part in parts}
+    return result
 
 
 def _parts(whole: Tensor, count: int) -> list[Tensor]:

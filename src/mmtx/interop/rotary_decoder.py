@@ -64,9 +64,11 @@ class RotaryDecoder(Family):
         "backbone.attention.dropout": "attention_dropout",
         "backbone.init_std": "initializer_range",
     }
-    renames = ((r"^(?=embed_tokens\.|layers\.|norm\.)", "model."),)
+    renames: ClassVar[Sequence[tuple[str, str]]] = ((r"^(?=embed_tokens\.|layers\.|norm\.)", "model."),)
     unused = r"rotary_emb\.inv_freq$"
 
+    choices: ClassVar[Sequence[str]] = ()
+    """Options of groups, beside those of Llama."""
     biases: ClassVar[Sequence[str]] = ()
     """Of the linear maps of attention, where the config has no ``attention_bias``."""
     qk_norm: ClassVar[bool] = False
@@ -91,15 +93,15 @@ class RotaryDecoder(Family):
         if scaling.get("rope_type") == "dynamic":  # which is for texts beyond the context
             longest = round(longest * scaling["factor"])
         values = self.from_same(config) | {
-            **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
             **read_rope(config),
             **self.read_layers(config),
-            "backbone.mlp.bias": bool(config.get("mlp_bias")),
+            **self.read_feed_forward(config),
             "backbone.attention.bias": self._biases(config),
             "objective.next_token.tied": config["tie_word_embeddings"],
             "data.context": longest,
         }
-        choices = ["data=text_file", "modality=[text]", "backbone=llama", "objective=[next_token]"]
+        objectives = ",".join(self.objectives(config))
+        choices = ["data=text_file", "modality=[text]", "backbone=llama", f"objective=[{objectives}]", *self.choices]
         if self.qk_norm:
             choices.append("backbone/attention=qk_norm")
             values["backbone.attention.qk_norm.eps"] = config["rms_norm_eps"]
@@ -114,26 +116,38 @@ class RotaryDecoder(Family):
         """The inverse of `read_layers`."""
         return {}
 
+    def objectives(self, config: Config) -> list[str]:
+        """What is learnt."""
+        return ["next_token"]
+
+    def read_feed_forward(self, config: Config) -> dict[str, Any]:
+        """The feed-forward half, as `{path: value}`."""
+        half = feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"])
+        return {**half, "backbone.mlp.bias": bool(config.get("mlp_bias"))}
+
+    def write_feed_forward(self, ours: Mapping[str, Any]) -> Config:
+        """The inverse of `read_feed_forward`."""
+        half = at(ours, "backbone.mlp")
+        own = {"mlp_bias": half["bias"]} if "mlp_bias" in self.keys else {}
+        width = hidden_width(half, at(ours, "backbone.dim"))
+        return {**own, "hidden_act": activation_name(half["activation"]), "intermediate_size": width}
+
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
         heads, attention = at(ours, "backbone.num_heads"), at(ours, "backbone.attention")
         rotary, vocabulary, ids = at(ours, PATH), specs["text"].vocabulary, specs["text"].fields["ids"]
         if rotary is None:
             raise KeyError(PATH)
         longest = at(ours, "modality.text.context") or specs["text"].max_length
-        own = {
-            "attention_bias": "out" in attention["bias"],
-            "mlp_bias": at(ours, "backbone.mlp.bias"),
-        }
+        own = {"attention_bias": "out" in attention["bias"]} if "attention_bias" in self.keys else {}
         prefix = (vocabulary.state() if vocabulary else {}).get("prefix") or [None]
         return {
             **self.to_same(ours),
             **write_rope(rotary, longest),
             **self.write_layers(at(ours, "backbone")),
-            **{key: value for key, value in own.items() if key in self.keys},
+            **self.write_feed_forward(ours),
+            **own,
             "head_dim": attention["head_dim"] or at(ours, "backbone.dim") // heads,
             "num_key_value_heads": attention["num_kv_heads"] or heads,
-            "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
-            "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "vocab_size": ids.num_classes,
             "eos_token_id": vocabulary.end if vocabulary else None,
             "bos_token_id": prefix[0],
@@ -146,30 +160,37 @@ class RotaryDecoder(Family):
             same("model.backbone.final_norm.weight", "model.norm.weight"),
         ]
         for layer in range(config["num_hidden_layers"]):
-            links += self._block(config, f"model.backbone.blocks.{layer}", f"model.layers.{layer}")
+            ours, theirs = f"model.backbone.blocks.{layer}", f"model.layers.{layer}"
+            links += self._mixer(config, ours, theirs) + self.feed_forward_links(config, ours, theirs, layer)
+            links += [same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in NORMS.items()]
         if not config["tie_word_embeddings"]:
             links.append(same("objectives.next_token.head.projection.weight", "lm_head.weight"))
         return links
 
-    def _block(self, config: Config, ours: str, theirs: str) -> list[Link]:
+    def feed_forward_links(self, config: Config, ours: str, theirs: str, layer: int) -> list[Link]:
+        """Of a layer's feed-forward half, by the prefixes of its block."""
+        gate, up, down = (f"{theirs}.mlp.{name}_proj" for name in ("gate", "up", "down"))
+        links = [
+            stacked(f"{ours}.mlp.up.weight", [f"{gate}.weight", f"{up}.weight"]),
+            same(f"{ours}.mlp.down.weight", f"{down}.weight"),
+        ]
+        if config.get("mlp_bias"):
+            links.append(stacked(f"{ours}.mlp.up.bias", [f"{gate}.bias", f"{up}.bias"]))
+            links.append(same(f"{ours}.mlp.down.bias", f"{down}.bias"))
+        return links
+
+    def _mixer(self, config: Config, ours: str, theirs: str) -> list[Link]:
         width = config["head_dim"]
         rows = [config[f"num_{kind}_heads"] * width for kind in ("attention", "key_value", "key_value")]
         query, key, value, out = (f"{theirs}.self_attn.{name}" for name in LINEARS.values())
-        gate, up, down = (f"{theirs}.mlp.{name}_proj" for name in ("gate", "up", "down"))
         projections = [f"{name}.weight" for name in (query, key, value)]
         links = [
             stacked(f"{ours}.attention.qkv.weight", projections, rows),
             same(f"{ours}.attention.out.weight", f"{out}.weight"),
-            stacked(f"{ours}.mlp.up.weight", [f"{gate}.weight", f"{up}.weight"]),
-            same(f"{ours}.mlp.down.weight", f"{down}.weight"),
-            *(same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in NORMS.items()),
         ]
         for name in self._biases(config):
             here = "out.bias" if name == "out" else f"biases.{name}"
             links.append(same(f"{ours}.attention.{here}", f"{theirs}.self_attn.{LINEARS[name]}.bias"))
-        if config.get("mlp_bias"):
-            links.append(stacked(f"{ours}.mlp.up.bias", [f"{gate}.bias", f"{up}.bias"]))
-            links.append(same(f"{ours}.mlp.down.bias", f"{down}.bias"))
         if self.qk_norm:
             norms = (("query_norm", "q_norm"), ("key_norm", "k_norm"))
             links += [same(f"{ours}.attention.{a}.weight", f"{theirs}.self_attn.{b}.weight") for a, b in norms]
