@@ -27,6 +27,7 @@ TITLES = {
     "qwen3": "Qwen 3",
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3-MoE",
+    "gpt_oss": "gpt-oss",
 }
 INTRODUCTION = """# Keys of public files
 

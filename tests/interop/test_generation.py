@@ -11,7 +11,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, gpt2, llama, mistral, mixtral, padded, qwen2, qwen3, qwen3_moe, saved, t5, whisper  # noqa: E402
+from public import VOCAB, gpt2, gpt_oss, llama, mistral, mixtral, padded, qwen2, qwen3, qwen3_moe, saved, t5, whisper  # noqa: E402
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -28,6 +28,7 @@ DECODERS = {
     "qwen2": qwen2,
     "qwen3": qwen3,
     "mixtral": mixtral,
+    "gpt-oss": gpt_oss,
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }

@@ -55,5 +55,5 @@ def test_a_gate_and_a_value_that_are_limited() -> None:
     torch.testing.assert_close(module(x), module.down(clamped(*module.up(x).chunk(2, dim=-1))))
     with pytest.raises(InvalidValue, match="gated=False gives ClampedSwiGLU no value beside the gate"):
         mlp(activation=clamped)(8)
-    with pytest.raises(InvalidValue, match="limit=-1 must be at least 0"):
-        ClampedSwiGLU(alpha=1.0, limit=-1)
+    with pytest.raises(InvalidValue, match="limit=-1.0 must be at least 0"):
+        ClampedSwiGLU(alpha=1.0, limit=-1.0)

@@ -4,6 +4,7 @@ from mmtx.interop.bert import BERT
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
+from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
@@ -17,6 +18,6 @@ from mmtx.interop.whisper import Whisper
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(Llama(), Mistral(), Qwen2(), Qwen3()),
-    *(Mixtral(), Qwen3MoE()),
+    *(Mixtral(), Qwen3MoE(), GptOss()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}
