@@ -33,6 +33,7 @@ TITLES = {
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3-MoE",
     "olmoe": "OLMoE",
+    "gpt_oss": "gpt-oss",
 }
 INTRODUCTION = """# Keys of public files
 

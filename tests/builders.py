@@ -42,7 +42,7 @@ POSITIONS: dict[str, Positions] = {
     "learned": Positions(absolute=Learned, rotary=None, bias=None),
     "sinusoidal": Positions(absolute=partial(Sinusoidal, base=10_000.0), rotary=None, bias=None),
     "rotary": Positions(absolute=None, rotary=Rotary(axes=["time", "row", "column"], base=10_000.0), bias=None),
-    "index": Positions(absolute=None, rotary=Rotary(axes=["index"], base=10_000.0), bias=None),
+    "index": Positions(absolute=None, rotary=Rotary(axes=["index"], base=10_000.0, interleaved=True), bias=None),
     "alibi": Positions(absolute=None, rotary=None, bias=ALiBi),
     "t5": Positions(
         absolute=None, rotary=None, bias=partial(T5Bias, num_buckets=8, max_distance=16, bidirectional=True)

@@ -42,7 +42,12 @@ from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 BACKBONES: dict[str, dict[str, Any]] = {
     **{name: {"positions": positions} for name, positions in POSITIONS.items()},
-    "rotary, local and global": {"positions": POSITIONS["rotary"], "window": 3, "layers": "LG"},
+    "rotary, sinks, local and global": {
+        "positions": POSITIONS["rotary"],
+        "attention": attention(sinks=True),
+        "window": 3,
+        "layers": "LG",
+    },
     "t5, all local": {"positions": POSITIONS["t5"], "window": 2, "layers": "L"},
     "post-norm, groups": {
         "norm_place": "after",

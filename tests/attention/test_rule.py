@@ -18,14 +18,25 @@ from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.tokens import TokenSet, pack
 
 
-def by_hand(q: Tensor, k: Tensor, v: Tensor, allowed: Tensor, bias: Tensor | None, scale: float | None) -> Tensor:
+def by_hand(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    allowed: Tensor,
+    bias: Tensor | None,
+    scale: float | None,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """Attention as its definition has it, with every key head repeated for its group of queries."""
     group = q.shape[1] // k.shape[1]
     k, v = k.repeat_interleave(group, dim=1), v.repeat_interleave(group, dim=1)
     scores = q @ k.transpose(-1, -2) * (q.shape[-1] ** -0.5 if scale is None else scale)
     if bias is not None:
         scores = scores + bias
-    return scores.masked_fill(~allowed[:, None], float("-inf")).softmax(-1) @ v
+    scores = scores.masked_fill(~allowed[:, None], float("-inf"))
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.view(1, -1, 1, 1).expand(*scores.shape[:3], 1)], dim=-1)
+    return scores.softmax(-1)[..., : k.shape[2]] @ v
 
 
 def packed_row(random_set: RandomSet) -> TokenSet:
@@ -35,7 +46,7 @@ def packed_row(random_set: RandomSet) -> TokenSet:
 def assert_equals_rule(
     rendering: Rendering, connectivity: Connectivity, rows: int, window: int | None, seed: int
 ) -> None:
-    """A rendering gives what the rule gives, at every valid token: with and without bias, groups and scale."""
+    """A rendering gives what the rule gives, at every valid token: with and without bias, groups, scale and sinks."""
     generator = torch.Generator().manual_seed(seed)
     allowed = connectivity.reference(window).expand(rows, -1, -1)
     queries, keys = allowed.shape[1:]
@@ -44,12 +55,13 @@ def assert_equals_rule(
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator)
 
-    for num_kv_heads, bias_rows, scale in ((4, None, None), (2, 1, 1.0), (1, rows, None)):
+    for num_kv_heads, bias_rows, scale, has_sinks in ((4, None, None, False), (2, 1, 1.0, True), (1, rows, None, True)):
         q, k, v = draw(rows, 4, queries, 8), draw(rows, num_kv_heads, keys, 8), draw(rows, num_kv_heads, keys, 8)
         bias = None if bias_rows is None else draw(bias_rows, 4, queries, keys)
         parts = _parts(bias, rendering) if isinstance(rendering, PerSegment) and bias is not None else bias
-        attended = rendering.attend(q, k, v, bias=parts, scale=scale)
-        expected = by_hand(q, k, v, allowed, bias, scale)
+        sinks = draw(4) if has_sinks else None
+        attended = rendering.attend(q, k, v, bias=parts, scale=scale, sinks=sinks)
+        expected = by_hand(q, k, v, allowed, bias, scale, sinks)
         assert attended.isfinite().all()
         torch.testing.assert_close(attended * valid, expected * valid, atol=1e-5, rtol=1e-5)
 
@@ -114,6 +126,10 @@ def test_a_query_whose_place_the_host_does_not_know(
     for own, padded in ((None, None), (bias, rendering.padded(bias))):
         expected = by_hand(q, k[:, :, :length], v[:, :, :length], allowed, own, None)
         torch.testing.assert_close(rendering.attend(q, k, v, bias=padded), expected, atol=1e-5, rtol=1e-5)
+    sinks = torch.randn(2, generator=generator)
+    expected = by_hand(q, k[:, :, :length], v[:, :, :length], allowed, bias, None, sinks)
+    attended = rendering.attend(q, k, v, bias=rendering.padded(bias), sinks=sinks)
+    torch.testing.assert_close(attended, expected, atol=1e-5, rtol=1e-5)
 
 
 @examples(60)

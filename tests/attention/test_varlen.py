@@ -122,6 +122,7 @@ def test_a_gpu_gets_no_dense_mask_of_a_window(dtype: torch.dtype) -> None:
         patch.object(Connectivity, "_blocked", lambda *_: None),
     ):
         assert isinstance(text.render(7, dtype=dtype), Flex if dtype is torch.float32 else Varlen)
+        assert isinstance(text.render(7, dtype=dtype, sinks=True), Flex)
         assert isinstance(text.render(7, dtype=dtype, changes_scores=True), Dense)
         assert isinstance(text.tail(1).render(7, dtype=dtype), Dense)
         assert isinstance(causal_text(100).render(7, dtype=dtype), Dense)

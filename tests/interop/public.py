@@ -198,6 +198,12 @@ def olmoe(**changes: Any) -> Any:
     return disturbed(kind(transformers.OlmoeConfig(**{**ROTARY_DECODER, **keys})))
 
 
+def gpt_oss(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.GptOssForCausalLM)
+    keys = {"num_local_experts": 4, "num_experts_per_tok": 2, "intermediate_size": 12, "head_dim": 10, **changes}
+    return disturbed(kind(transformers.GptOssConfig(**{**ROTARY_DECODER, "sliding_window": 3, **keys})))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -388,6 +394,22 @@ CASES |= {
         text_inputs,
     ),
     "olmo2-headless": (olmo2, {"kind": transformers.Olmo2Model, "num_key_value_heads": 1}, text_inputs),
+    "gpt-oss": (gpt_oss, {}, text_inputs),
+    "gpt-oss-unscaled": (
+        gpt_oss,
+        {
+            "num_hidden_layers": 3,
+            "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+            "rope_parameters": {"rope_type": "default", "rope_theta": 100.0},
+            "tie_word_embeddings": True,
+            "attention_bias": False,
+            "swiglu_limit": 0.5,
+            "swiglu_alpha": 1.1,
+            "num_experts_per_tok": 1,
+        },
+        text_inputs,
+    ),
+    "gpt-oss-headless": (gpt_oss, {"kind": transformers.GptOssModel, "num_experts_per_tok": 4}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
     "mixtral": (mixtral, {"output_router_logits": True, "router_aux_loss_coef": 0.02}, text_inputs),
     "mixtral-window": (

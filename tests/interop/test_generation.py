@@ -15,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 from public import (  # noqa: E402
     VOCAB,
     gpt2,
+    gpt_oss,
     llama,
     mistral,
     mixtral,
@@ -49,6 +50,7 @@ DECODERS = {
     "olmo2": olmo2,
     "mixtral": mixtral,
     "olmoe": lambda: olmoe(clip_qkv=0.4),
+    "gpt-oss": gpt_oss,
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }

@@ -23,6 +23,7 @@ from public import (  # noqa: E402
     dinov2,
     dinov2_with_registers,
     gpt2,
+    gpt_oss,
     llama,
     mistral,
     mixtral,
@@ -72,6 +73,7 @@ CONFIGS = {
     "mixtral": "MixtralConfig",
     "qwen3_moe": "Qwen3MoeConfig",
     "olmoe": "OlmoeConfig",
+    "gpt_oss": "GptOssConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -130,6 +132,12 @@ OLD: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "mixtral": {"rope_theta": 1e6},
     "olmoe": {"rope_theta": 10000.0, "rope_scaling": None},
+    "gpt_oss": {  # and what its own files have beside
+        "rope_theta": 150000.0,
+        "experts_per_token": 4,
+        "initial_context_length": 4096,
+        "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
+    },
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
 }
 
@@ -217,6 +225,14 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (qwen3, "config", {"layer_types": ["full_attention"]}, "layer_types has 1 layers, not 2"),
         (qwen2, "config", {"layer_types": ["sliding_attention"] * 2}, "needs use_sliding_window=true"),
         (olmoe, "config", {"clip_qkv": 0}, "attention.clip=0.0 must be above 0"),
+        (
+            gpt_oss,
+            "config",
+            {"quantization_config": {"quant_method": "fp8"}},
+            "quantization_config=.*quant_method mxfp4",
+        ),
+        (gpt_oss, "config", {"sliding_window": None}, "sliding_attention, which needs sliding_window"),
+        (gpt_oss, "config", {"experts_per_token": 3}, "experts_per_token=3"),
         (mixtral, "config", {"router_jitter_noise": 0.1}, "router_jitter_noise=0.1"),
         (mixtral, "config", {"num_experts_per_tok": 5}, "top_k=5 is more than the 4 experts"),
         (
@@ -291,6 +307,12 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     *((qwen2, {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": first}) for first in (0, 1, 2)),
     (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": ["full_attention", "sliding_attention"]}),
     (qwen3, {"use_sliding_window": True, "sliding_window": 3, "layer_types": None, "max_window_layers": 1}),
+    (gpt_oss, {"rope_parameters": None}),
+    (gpt_oss, {"rope_parameters": None, "rope_theta": 50.0, "rope_scaling": {"rope_type": "yarn", **SCALED}}),
+    (gpt_oss, {"rope_scaling": {"rope_type": "default", "rope_theta": 50.0}}),
+    (gpt_oss, {"rope_parameters": None, "rope_scaling": None, "rope_theta": 50.0}),
+    (gpt_oss, {"layer_types": None, "num_key_value_heads": 2}),
+    (gpt_oss, {"layer_types": ["full_attention"] * 2}),
     (mixtral, {"sliding_window": 3, "num_key_value_heads": None}),
     (qwen3_moe, {"num_local_experts": None, "num_experts": 4}),
     (olmoe, {"clip_qkv": 0.3, "num_experts": None, "num_local_experts": 4}),
@@ -324,6 +346,7 @@ KEYS_OF = {
     "olmoe": olmoe,
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
+    "gpt_oss": gpt_oss,
 }
 """Families of which every key is changed once."""
 

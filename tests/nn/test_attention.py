@@ -16,6 +16,7 @@ from mmtx.errors import InvalidValue
 from mmtx.nn.attention import LINEARS, Attention, KeyValueCache
 from mmtx.nn.cache import LayerCache
 from mmtx.nn.norms import RMSNorm
+from mmtx.nn.roles import roles_of
 from mmtx.nn.rotary import Rotary, rotate
 
 DIM, HEADS = 12, 4
@@ -140,6 +141,22 @@ def test_rotation_comes_after_normalisation(x: Tensor) -> None:
     scores = rotate(module.query_norm(q), table) @ rotate(module.key_norm(k), table).transpose(-1, -2) / 2
     expected = module.out((scores.softmax(-1) @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(module(x, layer_context(rotary=table)), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_sinks_begin_as_one_more_key_of_score_zero(x: Tensor) -> None:
+    module, plain = made(sinks=True, num_kv_heads=2), made(num_kv_heads=2)
+    assert module.sinks is not None
+    assert roles_of(module)["sinks"] == "bias"
+    nothing = torch.zeros(2, 1, DIM)
+    with torch.no_grad():
+        for each in (module, plain):
+            each.biases["key"].zero_()  # then a token of zeros has the score 0
+            each.biases["value"].zero_()
+    longer = plain(torch.cat([nothing, x], dim=1), layer_context(Causal(), length=6))[:, 1:]
+    torch.testing.assert_close(module(x, layer_context(Causal())), longer, atol=1e-5, rtol=1e-5)
+    cache = module.new_cache(5)
+    parts = [module(x[:, t : t + 1], layer_context(past=t), cache=cache) for t in range(5)]
+    torch.testing.assert_close(torch.cat(parts, dim=1), longer, atol=1e-5, rtol=1e-5)
 
 
 def test_dropout_of_weights_is_for_training(x: Tensor) -> None:

@@ -188,6 +188,7 @@ CROSSES: dict[str, dict[str, Any]] = {
     "post-norm": {"norm_place": "after"},
     "layer scale": {"layer_scale": 0.5},
     "groups, normalised": {"attention": attention(num_kv_heads=1, qk_norm=partial(RMSNorm, eps=1e-6))},
+    "sinks": {"attention": attention(sinks=True)},
 }
 crosses = pytest.mark.parametrize("changes", CROSSES.values(), ids=CROSSES.keys())
 

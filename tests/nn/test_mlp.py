@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from builders import mlp
 from torch import nn
 
-from mmtx.nn.mlp import QuickGELU, SquaredReLU
+from mmtx.errors import InvalidValue
+from mmtx.nn.mlp import ClampedSwiGLU, QuickGELU, SquaredReLU
 
 
 def test_plain() -> None:
@@ -47,3 +48,19 @@ def test_quick_gelu() -> None:
     x = torch.linspace(-4, 4, 81)
     assert (QuickGELU()(x) - torch.nn.functional.gelu(x)).abs().max() < 0.021
     assert QuickGELU()(torch.tensor(1.0)).item() == pytest.approx(0.845796, abs=1e-6)
+
+
+def test_a_gate_and_a_value_that_are_limited() -> None:
+    """``gate σ(1.702 gate) (value + 1)``, each beyond a limit once."""
+    gate, value = torch.tensor([9.0, -9.0, 2.0, 2.0, 2.0]), torch.tensor([0.5, 0.5, 9.0, -9.0, 1.0])
+    limited, within = torch.tensor([7.0, -9.0, 2.0, 2.0, 2.0]), torch.tensor([0.5, 0.5, 7.0, -7.0, 1.0])
+    expected = limited / (1 + torch.exp(-1.702 * limited)) * (within + 1)
+    clamped = ClampedSwiGLU(alpha=1.702, limit=7.0)
+    torch.testing.assert_close(clamped(gate, value), expected)
+    module = mlp(activation=clamped, gated=True)(8)
+    x = torch.randn(1, 2, 8)
+    torch.testing.assert_close(module(x), module.down(clamped(*module.up(x).chunk(2, dim=-1))))
+    with pytest.raises(InvalidValue, match="gated=False gives ClampedSwiGLU no value beside the gate"):
+        mlp(activation=clamped)(8)
+    with pytest.raises(InvalidValue, match="limit=-1.0 must be at least 0"):
+        ClampedSwiGLU(alpha=1.0, limit=-1.0)

@@ -18,6 +18,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn import backbone as of_backbone
 from mmtx.nn import recorded_passes
 from mmtx.nn.recorded_passes import SEEN, RecordedPass, RecordedPasses, form_of, substituted
+from mmtx.nn.rotary import InterleavedTable
 
 
 def record_on_host(device: torch.device) -> recorded_passes.Record:
@@ -212,5 +213,6 @@ def test_forms_and_substitution() -> None:
     assert form != form_of([(one, 4), None, (one, 4), (two, one)], {})
     mine = substituted(value, {id(one): two, id(two): one})
     assert mine[0] is mine[2] and mine[0][0] is two and mine[3][0] is one and mine[0][1] == 3
+    assert substituted(InterleavedTable(one, two), {id(one): two}) == InterleavedTable(two, two)
     for unknown in ({"a": one}, object(), [nn.Linear(1, 1)], Part(one)):
         assert form_of((one, unknown), {}) is None

@@ -98,6 +98,36 @@ def test_a_fraction_turns_as_theirs(fraction: float) -> None:
         torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("fraction", [0.5, None])
+def test_interleaved_pairs_turn_as_those_of_gpt_j(fraction: float | None) -> None:
+    from transformers.models.gptj.modeling_gptj import apply_rotary_pos_emb, create_sinusoidal_positions
+
+    q, width = torch.randn(1, 2, 5, 16), 16 if fraction is None else 8
+    sin, cos = create_sinusoidal_positions(5, width)[None].chunk(2, dim=-1)
+    turned = apply_rotary_pos_emb(q.transpose(1, 2)[..., :width], sin, cos).transpose(1, 2)
+    expected = torch.cat([turned, q[..., width:]], dim=-1)
+    rotary = Rotary(axes=["time"], base=10_000.0, fraction=fraction, interleaved=True)
+    table = rotary.table(torch.arange(5)[None, :, None].expand(-1, -1, 3), 16)
+    torch.testing.assert_close(rotate(q, table), expected, atol=1e-6, rtol=1e-6)
+
+
+def test_interleaved_pairs_of_a_part_turn_as_those_of_moonshine() -> None:
+    from transformers.models.moonshine.modeling_moonshine import MoonshineRotaryEmbedding, apply_rotary_pos_emb
+
+    parameters = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.9}
+    config = transformers.MoonshineConfig(
+        hidden_size=40, decoder_num_attention_heads=2, encoder_num_attention_heads=2, rope_parameters=parameters
+    )
+    q, k = torch.randn(2, 1, 2, 5, 20)
+    time = torch.arange(5)[None]
+    expected = apply_rotary_pos_emb(q, k, *MoonshineRotaryEmbedding(config)(q, time))
+    table = Rotary(axes=["time"], base=100.0, fraction=0.9, interleaved=True).table(
+        time[..., None].expand(-1, -1, 3), 20
+    )
+    for ours, theirs in zip((rotate(q, table), rotate(k, table)), expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-6)
+
+
 def test_choices_are_those_of_the_papers() -> None:
     group = "backbone/rotary_scaling@backbone.positions.rotary.scaling"
     for name, kind in (("yarn", YaRN), ("llama3", Llama3), ("linear", LinearScaling), ("dynamic", DynamicNTK)):

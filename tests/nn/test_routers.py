@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mmtx.errors import InvalidValue
+from mmtx.nn.roles import roles_of
 from mmtx.nn.routers import Router, Routing, SigmoidRouter, SoftmaxRouter
 
 KEYS: dict[str, Any] = {"top_k": 2, "normalise": True, "scale": 1.0, "num_groups": 1, "top_groups": 1}
@@ -28,6 +29,22 @@ def test_softmax_of_all_or_of_the_chosen(normalise: bool) -> None:
         among = torch.tensor([own[i] for i in best] if normalise else own).softmax(0)
         assert chosen.tolist() == best
         torch.testing.assert_close(weight, among if normalise else among[best])
+
+
+def test_a_bias_of_the_logits() -> None:
+    """As gpt-oss: it chooses, and it weighs; what balances learns from it too."""
+    router = SoftmaxRouter(8, 5, **KEYS, bias=True)
+    assert router.bias is not None
+    assert roles_of(router) == {"weight": "head", "bias": "bias"}
+    with torch.no_grad():
+        router.bias.copy_(torch.tensor([0.0, 3.0, -1.0, 0.5, 2.0]))
+    logits, found = routed(router)
+    for own, chosen, weight, given in zip(logits, found.chosen, found.weight, found.logits, strict=True):
+        biased = torch.tensor(own) + router.bias
+        best = biased.topk(2)
+        assert chosen.equal(best.indices)
+        torch.testing.assert_close(weight, best.values.softmax(0))
+        torch.testing.assert_close(given, biased)
 
 
 def deepseek(logits: list[float], bias: list[float], groups: int, top_groups: int, k: int) -> tuple[list[int], Any]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmtx.attention.block_plan import BLOCK, BlockPlan
 from mmtx.attention.integers import Integers, allowed
-from mmtx.attention.kernels import Bias, BiasOf, Keys, Queries, sdpa
+from mmtx.attention.kernels import Bias, BiasOf, Keys, Queries, Sinks, sdpa
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,15 @@ class Blocked:
 
     @torch.compiler.disable
     def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+        self,
+        q: Queries,
+        k: Keys,
+        v: Keys,
+        *,
+        bias: Bias = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        sinks: Sinks = None,
     ) -> Queries:
         missing = -q.shape[2] % BLOCK
         q_rows, k_rows, v_rows = (F.pad(x, (0, 0, 0, missing)).unbind() if missing else x.unbind() for x in (q, k, v))
@@ -68,7 +76,7 @@ class Blocked:
             for group, added in zip(groups, given, strict=True):
                 mask = group.allowed if added is None else added.masked_fill(~group.allowed, float("-inf"))
                 keys, values = _taken(k_row, group.keys), _taken(v_row, group.keys)
-                parts.append(sdpa(_taken(q_row, group.queries[:, None]), keys, values, mask, scale, dropout))
+                parts.append(sdpa(_taken(q_row, group.queries[:, None]), keys, values, mask, scale, dropout, sinks))
             out.append(_joined(groups, parts))
         return torch.stack(out)[:, : q.shape[2]].transpose(1, 2)
 

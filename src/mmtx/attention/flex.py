@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mmtx.attention.block_plan import BLOCK, BlockPlan
 from mmtx.attention.integers import Integers, allowed
-from mmtx.attention.kernels import Bias, Keys, Queries, whole
+from mmtx.attention.kernels import Bias, Keys, Queries, Sinks, whole
 
 if TYPE_CHECKING:
     from torch.nn.attention.flex_attention import BlockMask
@@ -37,7 +37,15 @@ class Flex:
         return cls(BlockMask.from_kv_blocks(*some, *whole, BLOCK, mask_mod, seq_lengths=lengths))
 
     def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+        self,
+        q: Queries,
+        k: Keys,
+        v: Keys,
+        *,
+        bias: Bias = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        sinks: Sinks = None,
     ) -> Queries:
         if dropout:
             raise ValueError(f"attention dropout={dropout} cannot be expressed by FlexAttention; set it to 0")
@@ -46,7 +54,11 @@ class Flex:
         bias = whole(bias)
         score_mod, gqa = None if bias is None else _add_bias(bias), q.shape[1] != k.shape[1]
         attention = _flex_attention(compiled=q.device.type != "cpu")
-        return attention(q, k, v, score_mod=score_mod, block_mask=self.block_mask, scale=scale, enable_gqa=gqa)
+        how: dict[str, Any] = {"score_mod": score_mod, "block_mask": self.block_mask, "scale": scale, "enable_gqa": gqa}
+        if sinks is None:
+            return attention(q, k, v, **how)
+        attended, others = attention(q, k, v, return_lse=True, **how)  # log of the sum over all keys but the sink
+        return attended * (others - sinks[:, None]).sigmoid()[..., None].to(attended.dtype)
 
 
 def _mask_mod(query: Integers, key: Integers, window: int | None) -> Callable[..., Tensor]:

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmtx.attention.kernels import Bias, BiasOf, InParts, Keys, Queries, Rendering
+from mmtx.attention.kernels import Bias, BiasOf, InParts, Keys, Queries, Rendering, Sinks
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,22 @@ class PerSegment:
 
     @torch.compiler.disable
     def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+        self,
+        q: Queries,
+        k: Keys,
+        v: Keys,
+        *,
+        bias: Bias = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        sinks: Sinks = None,
     ) -> Queries:
         biases = [None] * len(self.groups) if bias is None else bias
         cut = _segments(q, self.query_lengths), _segments(k, self.key_lengths), _segments(v, self.key_lengths)
         out: dict[int, Tensor] = {}
         for group, group_bias in zip(self.groups, biases, strict=True):
             parts = (_stacked([segments[sample] for sample in group.samples]) for segments in cut)
-            attended = group.rendering.attend(*parts, bias=group_bias, scale=scale, dropout=dropout)
+            attended = group.rendering.attend(*parts, bias=group_bias, scale=scale, dropout=dropout, sinks=sinks)
             out.update(zip(group.samples, attended.transpose(1, 2).unbind(), strict=True))
         row = torch.cat([out[sample] for sample in sorted(out)])
         return row[None].transpose(1, 2)

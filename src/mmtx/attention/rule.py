@@ -190,6 +190,7 @@ class Connectivity:
         flex: bool = False,
         dtype: torch.dtype = torch.float32,
         changes_scores: bool = False,
+        sinks: bool = False,
     ) -> Rendering:
         """The cheapest rendering that equals the rule on every valid token.
 
@@ -200,6 +201,7 @@ class Connectivity:
             flex: by FlexAttention, on any device.
             dtype: of the computation.
             changes_scores: attention has dropout or a bias of positions, which not every kernel of a GPU knows.
+            sinks: attention has sinks, which FlexAttention knows and FlashAttention does not.
         """
         if self.column is not None:
             return OneQuery.of(self.dense(window), dtype)
@@ -209,7 +211,7 @@ class Connectivity:
             return self._segments(window)
         may_pay = window is not None and self.num_queries is None and self._on_gpu and not changes_scores
         if self.packing is not None or (may_pay and self._count >= LONG):
-            return self._varlen(window, dtype) or self._flex(window)
+            return (None if sinks else self._varlen(window, dtype)) or self._flex(window)
         if window is None and self.num_queries is None:
             if not self.packed and self.pattern is Pattern.CAUSAL:
                 return Causal()  # padding stands at the end, behind all valid tokens

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
-from mmtx.attention.kernels import Bias, Keys, Queries
+from mmtx.attention.kernels import Bias, Keys, Queries, Sinks
 from mmtx.attention.packing import Packing
 
 HALF = (torch.float16, torch.bfloat16)
@@ -57,10 +57,20 @@ class Varlen:
         return cls(reach, dtype, ends.int(), 1 << (max(packing.segment_lengths) - 1).bit_length())
 
     def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+        self,
+        q: Queries,
+        k: Keys,
+        v: Keys,
+        *,
+        bias: Bias = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        sinks: Sinks = None,
     ) -> Queries:
-        if dropout or bias is not None:
-            raise ValueError("neither dropout of attention nor a bias of positions can be computed by varlen_attn")
+        if dropout or bias is not None or sinks is not None:
+            raise ValueError(
+                "neither dropout of attention nor a bias of positions nor sinks can be computed by varlen_attn"
+            )
         rows, heads, length, width = q.shape
         starts, longest = self.starts, self.longest
         if starts is None:

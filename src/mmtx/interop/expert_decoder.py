@@ -24,7 +24,7 @@ BALANCE_KEYS: Keys = {
 class ExpertDecoder(RotaryDecoder):
     """A decoder of Llama's kind whose layers have experts, or some of them."""
 
-    choices = ("backbone/mlp=experts",)
+    choices: ClassVar[Sequence[str]] = ("backbone/mlp=experts",)
     fused: ClassVar[Mapping[str, Sequence[str]]] = {
         r"experts\.gate_up_proj$": ("experts.{}.gate_proj.weight", "experts.{}.up_proj.weight"),
         r"experts\.down_proj$": ("experts.{}.down_proj.weight",),

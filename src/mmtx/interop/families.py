@@ -6,6 +6,7 @@ from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
+from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
@@ -23,6 +24,6 @@ EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
-    *(Mixtral(), Qwen3MoE(), OLMoE()),
+    *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -1,6 +1,6 @@
 """What Qwen 2 and 3 share beside Llama: some of their layers may have a window."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from mmtx.data.files.supported_keys import Keys, used
@@ -34,12 +34,7 @@ class Qwen(RotaryDecoder):
         """Raises UserError for other kinds of layers, or for a window that is not given."""
         count, window = config["num_hidden_layers"], config["sliding_window"] if config["use_sliding_window"] else None
         first = config["max_window_layers"] if window is not None else count
-        kinds = config["layer_types"] or [list(LETTERS)[layer >= first] for layer in range(count)]
-        unknown = [kind for kind in kinds if kind not in LETTERS]
-        if unknown or len(kinds) != count:
-            problem = f"names {unknown[0]}" if unknown else f"has {len(kinds)} layers, not {count}"
-            raise UserError(f"layer_types {problem}; mmtx reads {', '.join(LETTERS)}, one for each layer")
-        letters = "".join(LETTERS[kind] for kind in kinds)
+        letters = read_types(config["layer_types"] or [list(LETTERS)[layer >= first] for layer in range(count)], count)
         if "L" in letters and window is None:
             raise UserError("layer_types has sliding_attention, which needs use_sliding_window=true and sliding_window")
         return {"backbone.layers": letters, "backbone.window": window}
@@ -47,11 +42,26 @@ class Qwen(RotaryDecoder):
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
         count = backbone["num_layers"]
         letters = (backbone["layers"] * count)[:count]
-        kinds = {letter: kind for kind, letter in LETTERS.items()}
         has_window = "L" in letters
         return {
             "use_sliding_window": has_window,
             "sliding_window": backbone["window"] if has_window else None,
             "max_window_layers": letters.index("L") if has_window else count,
-            "layer_types": [kinds[letter] for letter in letters],
+            "layer_types": write_types(backbone),
         }
+
+
+def read_types(types: Sequence[str], num_layers: int) -> str:
+    """Our letters of ``layer_types``. Raises UserError for other kinds of layers, or another number of them."""
+    unknown = [kind for kind in types if kind not in LETTERS]
+    if unknown or len(types) != num_layers:
+        problem = f"names {unknown[0]}" if unknown else f"has {len(types)} layers, not {num_layers}"
+        raise UserError(f"layer_types {problem}; mmtx reads {', '.join(LETTERS)}, one for each layer")
+    return "".join(LETTERS[kind] for kind in types)
+
+
+def write_types(backbone: Mapping[str, Any]) -> list[str]:
+    """The inverse of `read_types`, of our backbone. Raises KeyError for another kind of layer."""
+    kinds = {letter: kind for kind, letter in LETTERS.items()}
+    count = backbone["num_layers"]
+    return [kinds[letter] for letter in (backbone["layers"] * count)[:count]]

@@ -81,7 +81,7 @@ def read_rope(config: Config) -> dict[str, Any]:
     """
     values: dict[str, Any] = {f"{PATH}.base": float(config["rope_theta"]), f"{PATH}.scaling": None}
     theirs = config["rope_scaling"]
-    if theirs is None:
+    if theirs is None or theirs["rope_type"] == "default":
         return values
     name, arguments = KINDS[theirs["rope_type"]]
     longest = config["max_position_embeddings"]

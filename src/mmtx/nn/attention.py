@@ -77,9 +77,11 @@ class Attention(Mixer):
         qk_norm_over: ``head`` by head, or ``all`` heads as one (OLMo 2, OLMoE).
         clip: keeps queries, keys and values within ± this, after their norms (OLMoE); None: as they are.
         dropout: of attention weights.
+        sinks: a learned score of each head joins the softmax and takes its share, so that a head may attend to nothing
+            (gpt-oss, arXiv 2508.10925; at its initial value of 0, Miller 2023, "Attention is off by one").
     """
 
-    roles = {"biases.*": "bias"}
+    roles = {"biases.*": "bias", "sinks": "bias"}
     writes_residual = ("out.weight",)
     head_dim: int
     packs = True
@@ -97,6 +99,7 @@ class Attention(Mixer):
         qk_norm_over: NormalisedWidth,
         dropout: float,
         clip: float | None = None,  # absent in stored configs of earlier versions
+        sinks: bool = False,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -126,6 +129,7 @@ class Attention(Mixer):
         query_width, key_width = (widths["query"], kv_width) if self.norms_all_heads else (self.head_dim, self.head_dim)
         self.query_norm = qk_norm(query_width) if qk_norm else None
         self.key_norm = qk_norm(key_width) if qk_norm else None
+        self.sinks = nn.Parameter(torch.zeros(num_heads)) if sinks else None
 
     def forward(
         self,
@@ -182,7 +186,7 @@ class Attention(Mixer):
 
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
         dropout = self.dropout if self.training else 0.0
-        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout)
+        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout, sinks=self.sinks)
         return self.out(attended.transpose(1, 2).flatten(2))
 
     def _queries(self, q: Float[Tensor, "B N width"]) -> Queries:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import Bias, Keys, Queries, Rendering
+from mmtx.attention.kernels import Bias, Keys, Queries, Rendering, Sinks
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.layer_context import LayerContext
 
@@ -30,7 +30,15 @@ class Recording:
     layer: int
 
     def attend(
-        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+        self,
+        q: Queries,
+        k: Keys,
+        v: Keys,
+        *,
+        bias: Bias = None,
+        scale: float | None = None,
+        dropout: float = 0.0,
+        sinks: Sinks = None,
     ) -> Queries:
         num_keys, width = k.shape[2], v.shape[3]
         identity = torch.eye(num_keys, dtype=v.dtype, device=v.device)
@@ -38,9 +46,9 @@ class Recording:
         for start in range(0, num_keys, width):  # as many columns at a time as values are wide
             columns = identity[:, start : start + width]
             columns = nn.functional.pad(columns, (0, width - columns.shape[1]))
-            parts.append(self.rendering.attend(q, k, columns.expand_as(v), bias=bias, scale=scale))
+            parts.append(self.rendering.attend(q, k, columns.expand_as(v), bias=bias, scale=scale, sinks=sinks))
         self.weights[self.layer] = torch.cat(parts, dim=-1)[..., :num_keys].mean(1).detach().float()
-        return self.rendering.attend(q, k, v, bias=bias, scale=scale, dropout=dropout)
+        return self.rendering.attend(q, k, v, bias=bias, scale=scale, dropout=dropout, sinks=sinks)
 
 
 @contextmanager

@@ -244,7 +244,11 @@ class Backbone(nn.Module):
         rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
         render = partial(
-            connectivity.render, flex=self.flex, dtype=self._dtype(position.device), changes_scores=self._changes_scores
+            connectivity.render,
+            flex=self.flex,
+            dtype=self._dtype(position.device),
+            changes_scores=self._changes_scores,
+            sinks=any(isinstance(mixer, Attention) and mixer.sinks is not None for mixer in self.mixers.values()),
         )
         renderings = {window: render(window) for window in dict.fromkeys(self.windows)}
         tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}

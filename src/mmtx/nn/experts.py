@@ -12,7 +12,7 @@ from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_statistics import Output, Statistics
 from mmtx.nn.linear_by_group import LinearByGroup, has_single_kernel
-from mmtx.nn.mlp import MLP, hidden_width
+from mmtx.nn.mlp import MLP, activated, check_gate, hidden_width
 from mmtx.nn.routers import Router, Routing, SigmoidRouter
 
 
@@ -51,6 +51,7 @@ class Experts(FeedForward):
     ) -> None:
         super().__init__()
         check_at_least("num_experts", num_experts, 1)
+        check_gate(activation, gated)
         hidden = hidden_width(dim, expansion, multiple_of)
         self.num_experts, self.gated, self.activation = num_experts, gated, activation
         self.router = _made_router(router, dim, num_experts)
@@ -91,11 +92,7 @@ class Experts(FeedForward):
         return device.type == "cuda" and not has_single_kernel(device, dtype)
 
     def _experts(self, x: Float[Tensor, "T D"], counts: Int[Tensor, " E"]) -> Float[Tensor, "T D"]:
-        hidden = self.up(x, counts)
-        if self.gated:
-            gate, value = hidden.chunk(2, dim=-1)
-            return self.down(self.activation(gate) * value, counts)
-        return self.down(self.activation(hidden), counts)
+        return self.down(activated(self.activation, self.up(x, counts), self.gated), counts)
 
     def _statistics(
         self, routing: Routing, choices: "SortedChoices", shape: torch.Size, context: LayerContext

@@ -115,7 +115,8 @@ def substituted(value: Any, by: dict[int, Any]) -> Any:
         fields = {field.name: substituted(getattr(value, field.name), by) for field in dataclasses.fields(value)}
         by[id(value)] = dataclasses.replace(value, **fields)
     elif isinstance(value, list | tuple):
-        by[id(value)] = type(value)(substituted(each, by) for each in value)
+        made = [substituted(each, by) for each in value]
+        by[id(value)] = type(value)(*made) if hasattr(value, "_fields") else type(value)(made)  # a named tuple
     return by.get(id(value), value)
 
 

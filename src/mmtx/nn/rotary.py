@@ -1,7 +1,7 @@
 """Rotary positions: queries and keys are turned by angles that grow with their position."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,14 +17,23 @@ RotaryTable = tuple[Float[Tensor, "#B 1 N half"], Float[Tensor, "#B 1 N half"]]
 """Cosines and sines of the angle of each pair of the part of a head's width that turns."""
 
 
+class InterleavedTable(NamedTuple):
+    """A `RotaryTable` of pairs that stand side by side."""
+
+    cos: Float[Tensor, "#B 1 N half"]
+    sin: Float[Tensor, "#B 1 N half"]
+
+
 class Rotary:
-    """Rotary embedding (Su et al. 2021, arXiv 2104.09864; halves rotated together), over one axis or several.
+    """Rotary embedding (Su et al. 2021, arXiv 2104.09864), over one axis or several.
 
     Args:
         axes: which of time, row, column and index; each rotates an equal share of the head's width.
         base: longest wavelength is ``2π · base`` positions.
         scaling: changes the frequencies for texts longer than those of the training; None: they stay.
         fraction: share of a head's width, its first part, that turns; None: all of it.
+        interleaved: pairs are (0, 1), (2, 3), ..., as in the paper and GPT-J; false: (0, half), (1, half + 1), ..., as
+            in GPT-NeoX and Llama.
     """
 
     def __init__(
@@ -32,15 +41,17 @@ class Rotary:
         *,
         axes: list[Literal["time", "row", "column", "index"]],
         base: float,
-        scaling: RotaryScaling | None = None,  # this and the next are absent in stored configs of earlier versions
+        scaling: RotaryScaling | None = None,  # this and the next two are absent in stored configs of earlier versions
         fraction: float | None = None,
+        interleaved: bool = False,
     ) -> None:
         unknown = [axis for axis in axes if axis not in AXES]
         if unknown or not axes:
             raise InvalidValue("axes", list(axes), f"must name some of {', '.join(AXES)}")
         if fraction is not None and not 0 < fraction <= 1:
             raise InvalidValue("fraction", fraction, "must be above 0 and at most 1")
-        self.axes, self.base, self.scaling, self.fraction = list(axes), base, scaling, fraction
+        self.axes, self.base, self.scaling = list(axes), base, scaling
+        self.fraction, self.interleaved = fraction, interleaved
 
     def table(
         self, position: Int[Tensor, "#B N 3"], head_dim: int, index: Int[Tensor, "#B N"] | None = None
@@ -56,7 +67,8 @@ class Rotary:
             angles.append(values[..., None].float() * self._frequencies(share, values))
         angle, rest = torch.cat(angles, dim=-1)[:, None], (0, half - share * len(self.axes))
         magnitude = 1.0 if self.scaling is None else self.scaling.magnitude
-        return F.pad(angle.cos() * magnitude, rest, value=1.0), F.pad(angle.sin() * magnitude, rest)
+        cos, sin = F.pad(angle.cos() * magnitude, rest, value=1.0), F.pad(angle.sin() * magnitude, rest)
+        return InterleavedTable(cos, sin) if self.interleaved else (cos, sin)
 
     def turned_width(self, head_dim: int) -> int:
         """How much of a head's width turns."""
@@ -79,9 +91,11 @@ class Rotary:
 
 
 def rotate(x: Float[Tensor, "B H N E"], table: RotaryTable) -> Float[Tensor, "B H N E"]:
-    """Rotates each pair ``(x[e], x[e + half])`` by its angle; what lies behind twice the table's width stays."""
+    """Rotates each pair of features by its angle; what lies behind twice the table's width stays."""
     cos, sin = (t.to(x.dtype) for t in table)
     turned, *kept = x.split(2 * cos.shape[-1], dim=-1)
-    first, second = turned.chunk(2, dim=-1)
+    is_interleaved = isinstance(table, InterleavedTable)
+    first, second = turned.unflatten(-1, (-1, 2)).unbind(-1) if is_interleaved else turned.chunk(2, dim=-1)
     rotated = torch.addcmul(first * cos, second, sin, value=-1), torch.addcmul(second * cos, first, sin)
-    return torch.cat([*rotated, *kept], dim=-1)
+    parts = [torch.stack(rotated, dim=-1).flatten(-2)] if is_interleaved else [*rotated]
+    return torch.cat([*parts, *kept], dim=-1)

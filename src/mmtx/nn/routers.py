@@ -77,13 +77,17 @@ class Router(nn.Module, ABC):
     def forward(self, x: Float[Tensor, "T D"]) -> Routing:
         with torch.autocast(x.device.type, enabled=False):
             dtype = torch.promote_types(x.dtype, torch.float32)
-            logits = F.linear(x.to(dtype), self.weight.to(dtype))
+            logits = self.logits(x.to(dtype))
             scores, preferred = self.scores(logits)
             chosen = self._in_best_groups(preferred.detach()).topk(self.top_k, dim=-1).indices
             weight = scores.gather(-1, chosen)
             if self.normalise:
                 weight = weight / weight.sum(-1, keepdim=True).clamp(min=torch.finfo(dtype).tiny)
             return Routing(logits, scores / scores.sum(-1, keepdim=True), chosen, self.scale * weight)
+
+    def logits(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "T E"]:
+        """Of all experts, in the type of `x`."""
+        return F.linear(x, self.weight.to(x.dtype))
 
     def _in_best_groups(self, preferred: Float[Tensor, "T E"]) -> Float[Tensor, "T E"]:
         """The same, minus infinity where an expert's group is not among the best."""
@@ -97,7 +101,40 @@ class Router(nn.Module, ABC):
 
 class SoftmaxRouter(Router):
     """Weights are softmax probabilities (Shazeer et al. 2017, arXiv 1701.06538). Normalised ones are a softmax over the
-    chosen, as in Mixtral; as they are, in OLMoE."""
+    chosen, as in Mixtral and gpt-oss; as they are, in OLMoE.
+
+    Args:
+        bias: a learned bias of the logits, as in gpt-oss.
+    """
+
+    roles = {**Router.roles, "bias": "bias"}
+
+    def __init__(
+        self,
+        dim: int,
+        num_experts: int,
+        *,
+        top_k: int,
+        normalise: bool,
+        scale: float,
+        num_groups: int,
+        top_groups: int,
+        bias: bool = False,  # absent in stored configs of earlier versions
+    ) -> None:
+        super().__init__(
+            dim,
+            num_experts,
+            top_k=top_k,
+            normalise=normalise,
+            scale=scale,
+            num_groups=num_groups,
+            top_groups=top_groups,
+        )
+        self.bias = nn.Parameter(torch.zeros(num_experts)) if bias else None
+
+    def logits(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "T E"]:
+        logits = super().logits(x)
+        return logits if self.bias is None else logits + self.bias.to(x.dtype)
 
     def scores(self, logits: Float[Tensor, "T E"]) -> tuple[Float[Tensor, "T E"], Float[Tensor, "T E"]]:
         probability = logits.softmax(-1)
