@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
-from test_every_yaml import OPTIONS, cases, data_for, overrides_for
+from test_every_yaml import LISTENS_AND_LOOKS, NEEDS_DATA, OPTIONS, cases, data_for, overrides_for
 
 import mmtx.nn.compilation
 from mmtx.config.compose import compose
@@ -65,6 +65,7 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
         "objective=[classify]",
         "data/augment=none",
     ],
+    ("", "towers", "True"): [f"data={NEEDS_DATA['contrastive']}", *LISTENS_AND_LOOKS, "encode=[audio]", "towers=true"],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }
 """Overrides with which a value can be, where those of its option do not go with it."""

@@ -112,6 +112,8 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 
 
 def data_for(group, option):
+    if group == "objective/pair_loss":
+        return NEEDS_DATA["contrastive"]
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
         return "fsdd" if option == "centred_8khz" else "audio_manifest"
     if group in PARTS:
@@ -136,8 +138,10 @@ def overrides_for(group, option, folder):
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":
-        named = ["objective.classify.pool.name=image"] * (option == "first")
+        named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
+    if group == "objective/pair_loss":
+        return [*LISTENS_AND_LOOKS, f"{group}@objective.contrastive.loss={option}"]
     if group == "objective/metric":
         return [*NEEDS["objective"]["seq2seq"], "objective=[seq2seq]", f"{group}@objective.seq2seq.metrics=[{option}]"]
     if group in PARTS:

@@ -62,9 +62,10 @@ class MultimodalTransformer(nn.Module):
             raise InvalidValue("encoder.base_width", encoder.base_width, problem)
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
-        self.backbone, self.encoder, self.clocks, self.towers = backbone, encoder, dict(clocks), towers
-        dims = {name: self.stack_of(name).dim for name in tokenizers}
+        dims = {name: (encoder if encoder and name in self.encoded else backbone).dim for name in tokenizers}
+        # before the stacks, as ever: norms of gradients are added in the order of parameters
         self.type_embeddings = make_type_embeddings(tokenizers if type_embeddings else (), dims, backbone.init_std)
+        self.backbone, self.encoder, self.clocks, self.towers = backbone, encoder, dict(clocks), towers
         absolute = {name: self.stack_of(name).positions.absolute for name in tokenizers}
         self.position_embeddings = make_position_embeddings(tokenizers, absolute, dims)
         self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, dims)

@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 VOCAB = 29
+REGISTERS_BODY = transformers.Dinov2WithRegistersModel
 
 
 def disturbed(model: nn.Module) -> Any:
@@ -82,7 +83,7 @@ def vit(**changes: Any) -> Any:
 def dinov2(**changes: Any) -> Any:
     registers = "num_register_tokens" in changes
     kind = "Dinov2WithRegisters" if registers else "Dinov2"
-    model = getattr(transformers, kind + changes.pop("kind", "ForImageClassification"))
+    model = changes.pop("kind", getattr(transformers, f"{kind}ForImageClassification"))
     keys = {**PICTURES, "mlp_ratio": 2, "num_labels": 5, **changes}
     return disturbed(model(getattr(transformers, f"{kind}Config")(**keys)))
 
@@ -317,13 +318,21 @@ CASES: dict[str, Case] = {
 }
 CASES |= {
     "dinov2": (dinov2, {}, vit_inputs),
-    "dinov2-headless": (dinov2, {"kind": "Model", "use_swiglu_ffn": True, "use_mask_token": False}, vit_inputs),
+    "dinov2-headless": (
+        dinov2,
+        {"kind": transformers.Dinov2Model, "use_swiglu_ffn": True, "use_mask_token": False},
+        vit_inputs,
+    ),
     "dinov2-registers": (
         dinov2_with_registers,
         {"use_swiglu_ffn": True, "qkv_bias": False, "num_channels": 1, "num_attention_heads": 3},
         vit_inputs,
     ),
-    "dinov2-registers-headless": (dinov2_with_registers, {"kind": "Model", "image_size": 12}, vit_inputs),
+    "dinov2-registers-headless": (
+        dinov2_with_registers,
+        {"kind": transformers.Dinov2WithRegistersModel, "image_size": 12},
+        vit_inputs,
+    ),
 }
 CASES |= {
     "siglip": (siglip, {}, pair_inputs),

@@ -220,7 +220,9 @@ def test_experts_in_words_of_its_own(tmp_path: Path) -> None:
         config["backbone"]["kinds"]["D"]["mlp"] |= {"expansion": 2.6667, "multiple_of": 8}
 
     def with_sigmoids(config: Any) -> None:
-        config["backbone"]["mlp"]["router"] |= {"_target_": "mmtx.nn.SigmoidRouter", "bias_rate": 0.0}
+        router = config["backbone"]["mlp"]["router"]
+        del router["bias"]
+        router |= {"_target_": "mmtx.nn.SigmoidRouter", "bias_rate": 0.0}
 
     theirs = qwen3_moe(output_router_logits=True, mlp_only_layers=[0], intermediate_size=64)
     imported = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))

@@ -50,6 +50,7 @@ from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
+from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -241,7 +242,7 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
             {"use_sliding_window": True, "sliding_window": 3, "max_window_layers": 1},
             "max_window_layers=1",
         ),
-        (qwen3_moe, "config", {"mlp_only_layers": [0]}, r"layers.0.mlp.gate_proj.weight \[37, 24\] is missing"),
+        (qwen3_moe, "config", {"mlp_only_layers": [0]}, r"layers.0.mlp.gate_proj.weight +missing +\[37, 24\]"),
         (t5, "generation_config", {"num_beams": 4}, "num_beams=4"),
         (t5, "config", {"is_gated_act": True}, "is_gated_act=True"),
         (bert, "config", {"architectures": ["BertForTokenClassification"]}, "is a BertForTokenClassification"),
@@ -273,8 +274,8 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
             "projection_size=24 is not the width of the pictures, 30",
         ),
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
-        (dinov2, "config", {"use_mask_token": False}, r"mask_token \[1, 24\] belongs to nothing"),
-        (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight has shape \[48, 24\]; the config has \[72, 24\]"),
+        (dinov2, "config", {"use_mask_token": False}, r"mask_token +\[1, 24\] +nothing"),
+        (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight +\[48, 24\] +\[72, 24\]"),
         (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
         (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
         (whisper, "preprocessor_config", {"feature_size": 128}, "feature_size=128"),
@@ -363,14 +364,16 @@ def changed_value(value: Any) -> Any:
 
 
 def once_changed() -> list[Any]:
-    """Every key that their library writes, at another value."""
-    cases = []
+    """Every key that their library writes, at another value. What a relative of Llama's has from Llama is slow."""
+    cases, llamas = [], FAMILIES["llama"].keys
     for name, make in KEYS_OF.items():
         content = make().config.to_dict()
         keys = {**content, **FAMILIES[name].keys}.keys() - OTHERS_THAN_NUMBERS
-        cases += [
-            pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}") for key in sorted(keys)
-        ]
+        own = FAMILIES[name].keys
+        for key in sorted(keys):
+            shared = name != "llama" and isinstance(FAMILIES[name], RotaryDecoder) and own.get(key) == llamas.get(key)
+            marks = [pytest.mark.slow] * shared
+            cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))
     return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
 
 
@@ -386,7 +389,8 @@ def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: 
     except UserError:
         return
     again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
-    actual, expected = mmtx.interop.forward(ours, **inputs)[0], again(**inputs)[0]
+    given = again(**inputs)
+    actual, expected = mmtx.interop.forward(ours, **inputs)[0], given.logits if "logits" in given else given[0]
     torch.testing.assert_close(actual[real], expected[real], atol=1e-5, rtol=1e-5)
 
 

@@ -210,5 +210,7 @@ def _unlike(ours: Any, again: Any, path: str) -> list[str]:
         return [line for key in {**ours, **again} for line in _unlike(ours.get(key), again.get(key), f"{path}.{key}")]
     if isinstance(ours, float | int) and isinstance(again, list):  # one value for each channel
         return [] if again and all(ours == each for each in again) else [f"{path}={ours}, there {again}"]
+    if ours in (None, False) and again in (None, False):  # configs of earlier versions lack the newer switches
+        return []
     is_near = isinstance(ours, float | int) and isinstance(again, float | int) and abs(ours - again) < 1e-9
     return [] if ours == again or is_near else [f"{path}={ours}, there {again}"]

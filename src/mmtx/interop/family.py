@@ -233,8 +233,10 @@ RENAMED = {"T5WithLMHeadModel": "T5ForConditionalGeneration"}
 
 
 def declared_kinds(config: Mapping[str, Any]) -> list[str]:
-    """The architectures that a config declares, by their current names."""
+    """The architectures that a config declares, by their current names. Raises UserError for something else."""
     declared = config.get("architectures") or []
+    if not isinstance(declared, str | list):
+        raise UserError(f"architectures={declared!r} is no list of names")
     kinds = [re.sub("^(TF|Flax)", "", str(kind)) for kind in ([declared] if isinstance(declared, str) else declared)]
     return [RENAMED.get(kind, kind) for kind in kinds]
 
