@@ -48,7 +48,7 @@ def compared(ours: Any, theirs: Any, real: Tensor | None) -> list[tuple[str, Ten
     return found
 
 
-@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+@pytest.mark.parametrize("attention", ["eager", pytest.param("sdpa", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_outputs_and_gradients(name: str, attention: str, tmp_path: Path) -> None:
     make, changes, make_inputs = CASES[name]
