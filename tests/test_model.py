@@ -162,6 +162,14 @@ def test_padding_content_changes_nothing(changes: dict[str, Any], in_packed_rows
     assert disturbed.equal(plain)
 
 
+def test_parameters_keep_their_order() -> None:
+    """The norm of all gradients is summed in it, so that another order changes the last digits of every run."""
+    parts = [name.split(".")[0] for name, _ in image_and_text().named_parameters()]
+    order = ["tokenizers", "type_embeddings", "backbone", "position_embeddings"]
+    assert list(dict.fromkeys(parts)) == [part for part in order if part in parts]
+    assert {"type_embeddings", "backbone"} <= {*parts}
+
+
 def test_a_causal_text_with_padding_is_not_disturbed_by_it() -> None:
     """The rendering that has no mask at all."""
     whole = model({"text": text()})

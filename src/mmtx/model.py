@@ -63,7 +63,7 @@ class MultimodalTransformer(nn.Module):
         self.encoded = check_encode(encode, tokenizers)
         self.tokenizers = nn.ModuleDict(tokenizers)
         dims = {name: (encoder if encoder and name in self.encoded else backbone).dim for name in tokenizers}
-        # before the stacks, as ever: norms of gradients are added in the order of parameters
+        # before the stacks: the norm of all gradients is summed in the order of parameters, and runs resume to the bit
         self.type_embeddings = make_type_embeddings(tokenizers if type_embeddings else (), dims, backbone.init_std)
         self.backbone, self.encoder, self.clocks, self.towers = backbone, encoder, dict(clocks), towers
         absolute = {name: self.stack_of(name).positions.absolute for name in tokenizers}
