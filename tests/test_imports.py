@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -74,6 +75,7 @@ def offences(source: str, room: str, package: str = "mmtx") -> list[str]:
     return found
 
 
+@cache
 def _rooms_there() -> set[str]:
     return {path.relative_to(SOURCE).parts[0].removesuffix(".py") for path in SOURCE.rglob("*.py")}
 

@@ -96,10 +96,15 @@ def writer() -> tuple[MultimodalTransformer, Callable[[Tensor], Tensor]]:
     return whole, lambda hidden: hidden @ vectors.T
 
 
+SAMPLED = Sampling(0.8, top_k=8, top_p=0.9)
+
+
 @pytest.mark.usefixtures("fake_cuda")
-@pytest.mark.parametrize("samples", [1, 3])
-@pytest.mark.parametrize("sampling", [GREEDY, Sampling(0.8, top_k=8, top_p=0.9)], ids=["greedy", "sampled"])
-@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize(
+    ("samples", "sampling", "cache"),
+    [(1, GREEDY, True), (3, SAMPLED, True), (3, GREEDY, False), (1, SAMPLED, False)],
+    ids=["one", "sampled", "without a cache", "one sampled without a cache"],
+)  # every pair of choices
 def test_a_text_that_goes_on(samples: int, sampling: Sampling, cache: bool) -> None:
     """Read are the lengths of the prompts and, at the end, what was written; which is as on a CPU, in which texts that
     end sooner are found a token later."""

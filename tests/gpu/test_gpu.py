@@ -134,6 +134,7 @@ def test_the_same_on_a_cpu(family, tmp_path, monkeypatch, unchecked):
     check({"family": family, **PLAIN, "packed": True, "windowed": True}, "cpu", tmp_path, monkeypatch)
 
 
+@pytest.mark.slow
 def test_a_killed_run_on_a_cpu(tmp_path, monkeypatch, unchecked):
     settle(tmp_path, monkeypatch)
     case = {"family": "text", **PLAIN}

@@ -127,7 +127,10 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "bert-classes", "t5-1.1", "vit-classes", "whisper-80", "clip"])
+SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bert-classes", "t5-1.1", "vit-classes", "clip")]
+
+
+@pytest.mark.parametrize("name", ["gpt2", "whisper-80", *SLOW])
 def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
     """A program gives what the model gives, for another number of samples too, and for texts of another length."""
     make, changes, _ = CASES[name]

@@ -63,7 +63,7 @@ def test_kinds_of_files(name: str, tmp_path: Path) -> None:
         assert same_state(mmtx.from_pretrained(tmp_path / write.__name__), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float16, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.parametrize("name", FAMILIES)
 def test_half_precision(name: str, dtype: torch.dtype, tmp_path: Path) -> None:
     """Outputs of `transformers`, which reads the same file in float32. Whisper's sinusoids are exact in mmtx, whatever

@@ -160,7 +160,7 @@ def test_long_texts_are_written_as_without_a_cache(tmp_path: Path) -> None:
     learner(text_batch("text", torch.randint(3, VOCAB, (2, 9)), None))["next_token"].loss_sum.backward()
 
 
-@pytest.mark.parametrize("num_beams", [2, 4])
+@pytest.mark.parametrize("num_beams", [3, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", END)
 def test_beams(name: str, num_beams: int, tmp_path: Path) -> None:
     """Without a penalty of length, and until nothing that is alive can win."""

@@ -121,6 +121,7 @@ def test_texts_of_sound(tmp_path, monkeypatch):
     assert any(ids)
 
 
+@pytest.mark.slow
 def test_texts_from_an_encoder(tmp_path, monkeypatch):
     """A text that is written by the program, id by id, is the one that the run writes."""
     experiment = experiment_of("g2p", tmp_path, monkeypatch)

@@ -104,7 +104,7 @@ FAMILIES: dict[str, tuple[Callable[[bool], MultimodalTransformer], list[Batch], 
 torch 2.11 recomputes."""
 
 
-SLOW = ["windows", "whisper", "recomputed"]
+SLOW = ["windows", "vit", "whisper", "recomputed", "decision_transformer"]
 
 
 def loss_and_gradients(whole: MultimodalTransformer, batch: Batch) -> tuple[Tensor, list[Tensor | None]]:
@@ -143,7 +143,7 @@ def test_compiled_is_eager(family: str, packed: bool) -> None:
     ("sizes", "packed", "expected"),
     [
         (RAGGED, False, [1, 1, 1, 1, 2]),
-        ([[8] * 3, [8] * 3, [6] * 3, [6] * 2, [5] * 4], False, [1, 1, 2, 3, 3]),
+        pytest.param([[8] * 3, [8] * 3, [6] * 3, [6] * 2, [5] * 4], False, [1, 1, 2, 3, 3], marks=pytest.mark.slow),
         (RAGGED, True, [0] * 5),
     ],
     ids=["ragged", "full", "packed"],

@@ -47,6 +47,7 @@ def test_a_part_runs(name, unchecked, capsys):
     assert rows and all(row.count("|") == header.count("|") for row in rows)
 
 
+@pytest.mark.slow
 def test_what_needs_more_than_is_certain_is_skipped_and_named():
     done = subprocess.run([sys.executable, "-c", BARE], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stdout + done.stderr
