@@ -14,7 +14,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, bert, gpt2, llama, olmo2, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
+from public import VOCAB, bert, gemma2, gemma3, gpt2, llama, olmo2, saved, vit, vit_inputs, whisper, whisper_inputs  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -31,7 +31,7 @@ def same_weights(first: Any, second: Any) -> bool:
     return states[0].keys() == states[1].keys() and all(torch.equal(v, states[1][k]) for k, v in states[0].items())
 
 
-@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, olmo2])
+@pytest.mark.parametrize("make", [gpt2, bert, vit, whisper, llama, olmo2, gemma2, gemma3])
 def test_shards_pickles_and_names_at_run_time(make: Any, tmp_path: Path) -> None:
     """Several files; weights alone in a pickle; keys as the modules of version 5 are called."""
     theirs = make()
@@ -68,7 +68,7 @@ def test_old_names_of_bert(tmp_path: Path) -> None:
     assert same_weights(mmtx.from_pretrained(tmp_path), expected)
 
 
-@pytest.mark.parametrize(("make", "dtype"), [(gpt2, torch.float16), (llama, torch.bfloat16)])
+@pytest.mark.parametrize(("make", "dtype"), [(gpt2, torch.float16), (llama, torch.bfloat16), (gemma3, torch.bfloat16)])
 def test_half_precision_becomes_single(make: Any, dtype: torch.dtype, tmp_path: Path) -> None:
     theirs = make()
     saved(theirs.to(dtype), tmp_path)

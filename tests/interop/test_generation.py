@@ -11,7 +11,7 @@ from torch import Tensor
 
 transformers = pytest.importorskip("transformers")
 
-from public import VOCAB, gpt2, llama, mistral, olmo2, padded, qwen2, qwen3, saved, t5, whisper  # noqa: E402
+from public import VOCAB, gemma2, gemma3, gpt2, llama, mistral, olmo2, padded, qwen2, qwen3, saved, t5, whisper  # noqa: E402
 from transformers.models.whisper.generation_whisper import WhisperGenerationMixin  # noqa: E402
 
 import mmtx  # noqa: E402
@@ -28,6 +28,8 @@ DECODERS = {
     "qwen2": qwen2,
     "qwen3": qwen3,
     "olmo2": olmo2,
+    "gemma2": lambda: gemma2(attn_logit_softcapping=2.0),
+    "gemma3": gemma3,
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}

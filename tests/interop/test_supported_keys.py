@@ -18,6 +18,8 @@ transformers = pytest.importorskip("transformers")
 from public import (  # noqa: E402
     bert,
     decision_transformer,
+    gemma2,
+    gemma3,
     gpt2,
     llama,
     mistral,
@@ -55,6 +57,8 @@ CONFIGS = {
     "qwen2": "Qwen2Config",
     "qwen3": "Qwen3Config",
     "olmo2": "Olmo2Config",
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -242,7 +246,15 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
 """Of config.json, in both spellings."""
 OTHERS_THAN_NUMBERS = {"rope_parameters", "rope_scaling", "return_dict", "dtype"}
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
-KEYS_OF = {"llama": llama, "mistral": mistral, "qwen2": qwen2, "qwen3": qwen3, "olmo2": olmo2}
+KEYS_OF = {
+    "llama": llama,
+    "mistral": mistral,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "olmo2": olmo2,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
+}
 """Families of which every key is changed once."""
 
 

@@ -105,6 +105,36 @@ class OneQuery:
 
 
 @dataclass(frozen=True)
+class SoftCapped:
+    """A boolean mask, under scores s that are kept within ±cap: ``cap · tanh(s / cap)`` (Gemma 2, arXiv 2408.00118).
+    A bias is added after that.
+
+    Kernels of torch cannot do it, so that all scores are held.
+    """
+
+    allowed: Bool[Tensor, "#B 1 #Q M"]
+    cap: float
+
+    def attend(
+        self, q: Queries, k: Keys, v: Keys, *, bias: Bias = None, scale: float | None = None, dropout: float = 0.0
+    ) -> Queries:
+        bias, room = whole(bias), k.shape[2] - self.allowed.shape[3]  # a cache may have room for more keys
+        if q.shape[1] != k.shape[1]:
+            k, v = (x.repeat_interleave(q.shape[1] // k.shape[1], dim=1) for x in (k, v))
+        scores = q @ k.transpose(-1, -2) * (q.shape[3] ** -0.5 if scale is None else scale)
+        scores = soft_capped(scores, self.cap)
+        scores = scores if bias is None else scores + F.pad(bias, (0, room))
+        scores = scores.masked_fill(~F.pad(self.allowed, (0, room)), float("-inf"))
+        weights = scores.softmax(-1, dtype=torch.promote_types(q.dtype, torch.float32)).to(v.dtype)
+        return F.dropout(weights, dropout) @ v
+
+
+def soft_capped(scores: Float[Tensor, "*shape"], cap: float) -> Float[Tensor, "*shape"]:
+    """Scores kept within ±cap."""
+    return cap * torch.tanh(scores / cap)
+
+
+@dataclass(frozen=True)
 class DenseOrZero:
     """A boolean mask under which a query may be left without any key: its output is zero."""
 

@@ -3,6 +3,8 @@
 from mmtx.interop.bert import BERT
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.family import Family
+from mmtx.interop.gemma2 import Gemma2
+from mmtx.interop.gemma3 import Gemma3
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
@@ -15,6 +17,6 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
+    *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 from mmtx.data.files.supported_keys import Keys, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
+from mmtx.interop.layer_types import LETTERS, letters_of_types, types_of
 from mmtx.interop.rotary_decoder import DECODER_KEYS, RotaryDecoder
-
-LETTERS = {"full_attention": "G", "sliding_attention": "L"}
 
 QWEN_KEYS: Keys = {
     **DECODER_KEYS,
@@ -35,23 +34,18 @@ class Qwen(RotaryDecoder):
         count, window = config["num_hidden_layers"], config["sliding_window"] if config["use_sliding_window"] else None
         first = config["max_window_layers"] if window is not None else count
         kinds = config["layer_types"] or [list(LETTERS)[layer >= first] for layer in range(count)]
-        unknown = [kind for kind in kinds if kind not in LETTERS]
-        if unknown or len(kinds) != count:
-            problem = f"names {unknown[0]}" if unknown else f"has {len(kinds)} layers, not {count}"
-            raise UserError(f"layer_types {problem}; mmtx reads {', '.join(LETTERS)}, one for each layer")
-        letters = "".join(LETTERS[kind] for kind in kinds)
+        letters = letters_of_types(kinds, count)
         if "L" in letters and window is None:
             raise UserError("layer_types has sliding_attention, which needs use_sliding_window=true and sliding_window")
         return {"backbone.layers": letters, "backbone.window": window}
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
         count = backbone["num_layers"]
-        letters = (backbone["layers"] * count)[:count]
-        kinds = {letter: kind for kind, letter in LETTERS.items()}
-        has_window = "L" in letters
+        types = types_of(backbone)
+        has_window = "sliding_attention" in types
         return {
             "use_sliding_window": has_window,
             "sliding_window": backbone["window"] if has_window else None,
-            "max_window_layers": letters.index("L") if has_window else count,
-            "layer_types": [kinds[letter] for letter in letters],
+            "max_window_layers": types.index("sliding_attention") if has_window else count,
+            "layer_types": types,
         }

@@ -12,7 +12,7 @@ from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRIT
 from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import tie, within
-from mmtx.interop.links import Link, Weights, same, stacked
+from mmtx.interop.links import Link, Weights, one_more, same, stacked
 from mmtx.interop.rope import PATH, read_rope, rope_keys, with_one_spelling, write_rope
 from mmtx.learner import Learner
 from mmtx.nn.attention import NormalisedWidth
@@ -78,6 +78,9 @@ class RotaryDecoder(Family):
         "mlp_norm": "post_attention_layernorm",
     }
     """Of a block: ours, and what they are called there."""
+    norm_adds_one: ClassVar[bool] = False
+    """Whether a norm multiplies by one more than its weight."""
+    activation_key: ClassVar[str] = "hidden_act"
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = with_one_spelling(super().complete(config, weights))
@@ -98,7 +101,7 @@ class RotaryDecoder(Family):
         if scaling.get("rope_type") == "dynamic":  # which is for texts beyond the context
             longest = round(longest * scaling["factor"])
         values = self.from_same(config) | {
-            **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
+            **feed_forward(config[self.activation_key], config["intermediate_size"], config["hidden_size"]),
             **read_rope(config),
             **self.read_layers(config),
             "backbone.norm_place": self.norm_place,
@@ -141,7 +144,7 @@ class RotaryDecoder(Family):
             **{key: value for key, value in own.items() if key in self.keys},
             "head_dim": attention["head_dim"] or at(ours, "backbone.dim") // heads,
             "num_key_value_heads": attention["num_kv_heads"] or heads,
-            "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
+            self.activation_key: activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
             "vocab_size": ids.num_classes,
             "eos_token_id": vocabulary.end if vocabulary else None,
@@ -152,7 +155,7 @@ class RotaryDecoder(Family):
     def links(self, config: Config) -> list[Link]:
         links = [
             same("model.tokenizers.text.embedding.weight", "model.embed_tokens.weight"),
-            same("model.backbone.final_norm.weight", "model.norm.weight"),
+            self._norm("model.backbone.final_norm", "model.norm"),
         ]
         for layer in range(config["num_hidden_layers"]):
             links += self._block(config, f"model.backbone.blocks.{layer}", f"model.layers.{layer}")
@@ -171,7 +174,7 @@ class RotaryDecoder(Family):
             same(f"{ours}.attention.out.weight", f"{out}.weight"),
             stacked(f"{ours}.mlp.up.weight", [f"{gate}.weight", f"{up}.weight"]),
             same(f"{ours}.mlp.down.weight", f"{down}.weight"),
-            *(same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in self.norms.items()),
+            *(self._norm(f"{ours}.{here}", f"{theirs}.{there}") for here, there in self.norms.items()),
         ]
         for name in self._biases(config):
             here = "out.bias" if name == "out" else f"biases.{name}"
@@ -181,8 +184,11 @@ class RotaryDecoder(Family):
             links.append(same(f"{ours}.mlp.down.bias", f"{down}.bias"))
         if self.qk_norm:
             norms = (("query_norm", "q_norm"), ("key_norm", "k_norm"))
-            links += [same(f"{ours}.attention.{a}.weight", f"{theirs}.self_attn.{b}.weight") for a, b in norms]
+            links += [self._norm(f"{ours}.attention.{a}", f"{theirs}.self_attn.{b}") for a, b in norms]
         return links
+
+    def _norm(self, ours: str, theirs: str) -> Link:
+        return (one_more if self.norm_adds_one else same)(f"{ours}.weight", f"{theirs}.weight")
 
     def _biases(self, config: Config) -> list[str]:
         return list(LINEARS) if config.get("attention_bias") else list(self.biases)

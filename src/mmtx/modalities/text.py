@@ -23,6 +23,8 @@ class Text(Tokenizer):
         share: name of another text whose embedding this one shares (T5's two texts); None: its own.
         num_segments: token types in the field ``segments`` (BERT: first and second sentence), an embedding each;
             without the field, all tokens are of the first type. 0: none.
+        embedding_scale: multiplies the embedding of ids (Gemma: ``sqrt(dim)``), rounded to the type of that, as
+            `transformers` rounds it: in bfloat16, the root of 3072 is 55.5. None: 1.
     """
 
     coded = ("embedding.weight",)
@@ -39,6 +41,7 @@ class Text(Tokenizer):
         context: int | None,
         share: str | None,
         num_segments: int,
+        embedding_scale: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
@@ -47,7 +50,7 @@ class Text(Tokenizer):
             raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
         check_at_least("context", context, 1)
         check_at_least("num_segments", num_segments, 0)
-        self.share = share
+        self.share, self.embedding_scale = share, embedding_scale
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
         self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
@@ -86,9 +89,12 @@ class Text(Tokenizer):
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:
         """The content of ids, whatever their positions."""
+        embedded = self.embedding(ids)
+        if self.embedding_scale is not None:
+            embedded = embedded * torch.full_like(embedded[:1, :1, :1], self.embedding_scale)
         if self.segment_embedding is None:
-            return self.embedding(ids)
-        return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
+            return embedded
+        return embedded + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
 
     def share_within(self, name: str, tokenizers: Mapping[str, Tokenizer]) -> None:
         """Uses the embedding of the text that `share` names; raises InvalidValue if there is no such text of the same

@@ -116,8 +116,16 @@ class Backbone(nn.Module):
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
-        if positions.rotary is not None:
-            positions.rotary.check_head_dims(dim, self._head_dims)
+        self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
+        for rotary, width in zip(self._rotaries, self._head_dims, strict=True):
+            if rotary is not None:
+                rotary.check_head_dims(dim, [width])
+        self._softcaps = [layer.mixes.softcap if isinstance(layer.mixes, Attention) else None for layer in self._layers]
+        if cross_attention and any(self._softcaps):
+            softcap = next(cap for cap in self._softcaps if cap)
+            raise InvalidValue(
+                "attention.softcap", softcap, "is not for scores of a memory, which encode makes", "null"
+            )
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         if base_width is not None:
             self._scale_scores(base_width)
@@ -194,8 +202,7 @@ class Backbone(nn.Module):
     @property
     def needs_index(self) -> bool:
         """Positions read the index of a token."""
-        rotary = self.positions.rotary
-        return rotary is not None and "index" in rotary.axes
+        return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
 
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
@@ -241,13 +248,17 @@ class Backbone(nn.Module):
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing(connectivity.order.device.type)
-        rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
         render = partial(
             connectivity.render, flex=self.flex, dtype=self._dtype(position.device), changes_scores=self._changes_scores
         )
-        renderings = {window: render(window) for window in dict.fromkeys(self.windows)}
-        tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
+        kernels = list(zip(self.windows, self._softcaps, strict=True))
+        turns = list(zip(self._rotaries, self._head_dims, strict=True))
+        renderings = {(window, cap): render(window, softcap=cap) for window, cap in dict.fromkeys(kernels)}
+        tables = {
+            (rotary, width): rotary.table(position, width, index) if rotary and width else None
+            for rotary, width in dict.fromkeys(turns)
+        }
         known = partial(
             LayerContext,
             valid=connectivity.query_valid,
@@ -256,7 +267,7 @@ class Backbone(nn.Module):
             packing=connectivity.packing,
             past=past,
         )
-        needs = list(zip(self.windows, self._head_dims, strict=True))
+        needs = list(zip(kernels, turns, strict=True))
         made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
         return [made[need] for need in needs]
 
