@@ -22,6 +22,8 @@ from public import (  # noqa: E402
     decision_transformer,
     dinov2,
     dinov2_with_registers,
+    gemma2,
+    gemma3,
     gpt2,
     gpt_oss,
     llama,
@@ -75,6 +77,8 @@ CONFIGS = {
     "qwen3_moe": "Qwen3MoeConfig",
     "olmoe": "OlmoeConfig",
     "gpt_oss": "GptOssConfig",
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -348,6 +352,8 @@ KEYS_OF = {
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
     "gpt_oss": gpt_oss,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
 }
 """Families of which every key is changed once."""
 
