@@ -67,7 +67,8 @@ class Gemma(RotaryDecoder):
         return read_types(types, count, config["sliding_window"])
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
-        return {"layer_types": write_types(backbone), "sliding_window": backbone["window"]}
+        window = backbone["window"] or self.keys["sliding_window"].default  # theirs need one even if no layer has it
+        return {"layer_types": write_types(backbone), "sliding_window": window}
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
         if isinstance(at(ours, "backbone.attention.scale"), bool):

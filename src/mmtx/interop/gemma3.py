@@ -6,8 +6,9 @@ from typing import Any, ClassVar
 
 from mmtx.data.files.supported_keys import Keys, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.family import Config
+from mmtx.interop.family import Config, at
 from mmtx.interop.gemma import GEMMA_KEYS, Gemma
+from mmtx.interop.layer_types import FULL, SLIDING
 from mmtx.interop.links import Weights
 from mmtx.interop.rope import rope_keys
 
@@ -36,15 +37,15 @@ class Gemma3(Gemma):
         """Raises UserError for rotary positions of other kinds of layers, or scaled ones where layers have a window."""
         config = dict(config)
         both = dict(config.pop("rope_parameters", None) or {})
-        everywhere = {**(both.pop("full_attention", None) or {}), **(config.get("rope_scaling") or {})}
-        local = dict(both.pop("sliding_attention", None) or {})
+        full, local = (both.pop(kind, None) or {} for kind in (FULL, SLIDING))
         if both:
-            raise UserError(f"rope_parameters has {[*both][0]}; mmtx reads full_attention and sliding_attention")
-        base = local.pop("rope_theta", None)
-        kind = local.pop("rope_type", "default")
-        if kind != "default" or any(value is not None for value in local.values()):
-            raise UserError(f"rope_parameters of sliding_attention: rope_type={kind}, {local}; mmtx scales the others")
-        config |= {"rope_scaling": everywhere or None} | ({} if base is None else {"rope_local_base_freq": base})
+            raise UserError(f"rope_parameters has {next(iter(both))}; mmtx reads {FULL} and {SLIDING}")
+        base = local.get("rope_theta")
+        for key, value in local.items():
+            if key != "rope_theta" and value not in (None, "default"):
+                raise UserError(f"rope_parameters of {SLIDING} has {key}={value}; mmtx scales those of {FULL} alone")
+        config["rope_scaling"] = {**full, **(config.get("rope_scaling") or {})} or None
+        config |= {} if base is None else {"rope_local_base_freq": base}
         return super().complete(config, weights)
 
     def read_layers(self, config: Config) -> dict[str, Any]:
@@ -52,7 +53,7 @@ class Gemma3(Gemma):
         return super().read_layers(config) | {LOCAL: {**local, "scaling": None, "fraction": None}}
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
-        return super().write_layers(backbone) | {"rope_local_base_freq": backbone["kinds"]["L"]["rotary"]["base"]}
+        return super().write_layers(backbone) | {"rope_local_base_freq": at(backbone, "kinds.L.rotary.base")}
 
     def _every(self, config: Config) -> int:
         return int(config["sliding_window_pattern"])
