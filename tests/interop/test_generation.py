@@ -123,10 +123,10 @@ def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
     assert len({tuple(row) for row in mine}) > 1
 
 
-@pytest.mark.parametrize("has_tokenizer", [True, False])
-def test_any_of_several_ids_ends_a_text(has_tokenizer: bool, tmp_path: Path) -> None:
-    """As Llama 3 and Gemma have them; kept in files, and the end of a given text is the tokenizer's own."""
-    model = sharp(llama())
+@pytest.mark.parametrize(("make", "has_tokenizer"), [(llama, True), (gpt_oss, False)])
+def test_any_of_several_ids_ends_a_text(make: Any, has_tokenizer: bool, tmp_path: Path) -> None:
+    """As Llama 3, Gemma and gpt-oss have them; kept in files, and the end of a given text is the tokenizer's own."""
+    model = sharp(make())
     (unending,) = theirs_written(model, {"input_ids": torch.tensor([[5, 7]])}, VOCAB, max_new_tokens=12)
     ends = [0, next(number for number in unending[2:] if number not in unending[:2])]
     model.generation_config.eos_token_id = ends

@@ -55,7 +55,7 @@ class GptOss(ExpertDecoder):
         "hidden_act": harmless("nothing reads it; the activation is that of `swiglu_alpha` and `swiglu_limit`"),
         "max_position_embeddings": used("context", 131072),
         "rms_norm_eps": used("normalisation", 1e-5),
-        "eos_token_id": used("ends a text; one id", None),
+        "eos_token_id": used("ends a text; one id or several", None),
         "attention_bias": used("biases of attention, all four", True),
         "sliding_window": used("the window, in tokens, itself included", 128),
         "layer_types": used("which layers have it; null: the first and every other one", None),
