@@ -12,10 +12,11 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import llama, saved  # noqa: E402
+from public import gemma3, llama, saved  # noqa: E402
 from tokenizer_kinds import KINDS, written  # noqa: E402
 
 import mmtx  # noqa: E402
+from mmtx.batch import Batch  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
 from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
@@ -30,6 +31,22 @@ MESSAGES = [
     {"role": "system", "content": "low  newer"},
     {"role": "user", "content": "the 12 <|im_end|></s> 🚀 then?"},
 ]
+GEMMA = """\
+{{ bos_token }}
+{%- set first = '' -%}
+{%- if messages[0]['role'] == 'system' -%}
+    {%- set first = messages[0]['content'] + '\n\n' -%}
+    {%- set messages = messages[1:] -%}
+{%- endif -%}
+{%- for message in messages -%}
+    {%- if (message['role'] == 'user') != (loop.index0 % 2 == 0) -%}
+        {{ raise_exception("roles must alternate") }}
+    {%- endif -%}
+    {{ '<start_of_turn>' + ('model' if message['role'] == 'assistant' else message['role']) + '\n' }}
+    {{- (first if loop.first else '') + (message['content'] | trim) + '<end_of_turn>\n' }}
+{%- endfor -%}
+{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}
+"""
 SEVERAL = [{"name": "default", "template": TEMPLATE}, {"name": "short", "template": "{{ messages[-1].content }}"}]
 
 
@@ -117,6 +134,27 @@ def test_conversations_that_cannot_be(
     options: list[str], message: str, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert re.search(message, answered(run, capsys, *options))
+
+
+def test_a_gemma(tmp_path: Path) -> None:
+    """A system's message before the first of the user; a turn ends at either of two ids."""
+    torch.manual_seed(0)
+    model = gemma3(vocab_size=400, max_position_embeddings=200)
+    model.generation_config.eos_token_id = [1, 5]
+    folder = chatty("gemma3", saved(model, tmp_path), GEMMA)
+    learner, theirs = mmtx.from_pretrained(folder), transformers.AutoTokenizer.from_pretrained(folder)
+    vocabulary = learner.specs["text"].vocabulary
+    assert [theirs.decode([number]) for number in vocabulary.ends] == ["<eos>", "<end_of_turn>"]
+    ids = theirs.apply_chat_template(MESSAGES, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    assert vocabulary.encode_chat(MESSAGES) == ids[0].tolist()
+    new = model.generate(ids, do_sample=False, max_new_tokens=9)[0, ids.shape[1] :]
+    options = {"max_new_tokens": 9, "temperature": 0.0}
+    written = learner.objective("next_token").answer(
+        learner.model, Batch({}, {}), torch.Generator(), ids[0].tolist(), **options
+    )
+    assert written == theirs.decode(new, skip_special_tokens=True)
+    with pytest.raises(UserError, match="roles must alternate"):
+        vocabulary.encode_chat([*MESSAGES, MESSAGES[1]])
 
 
 def test_a_model_without_a_template(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

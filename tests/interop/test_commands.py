@@ -95,6 +95,8 @@ SHAPES = [
     "qwen3-moe-mixed",
     "dinov2",
     "clip",
+    "gemma2",
+    "gemma3-scaled",
 ]
 
 
@@ -104,10 +106,16 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
     learner = mmtx.from_pretrained(saved(make(**changes), tmp_path))
     names = f"modality=[{','.join(learner.model.names)}]"
     data = {"source": "parallel_text", "image": "image_folder"}.get(learner.model.names[0], "av_digits")
-    config = compose([names, f"data={data}", *shape_of(learner)])
+    objective = f"objective=[{','.join(learner.objectives)}]"
+    config = compose([names, f"data={data}", objective, *shape_of(learner)])
     assert config["backbone"] == learner.config["backbone"]
     assert (config["encode"], config["towers"]) == (learner.config["encode"], learner.config["towers"])
     assert config["data"].get("fit") == learner.config["data"].get("fit")
+    for name, node in learner.config["objective"].items():
+        assert config["objective"][name].get("softcap") == node.get("softcap")
+    if "text" in config["modality"]:
+        scales = [each["modality"]["text"]["embedding_scale"] for each in (config, learner.config)]
+        assert scales[0] == scales[1]
     if "image" in config["modality"]:
         assert {**config["modality"]["image"], "summary": True} == learner.config["modality"]["image"]
     assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]

@@ -14,6 +14,8 @@ transformers = pytest.importorskip("transformers")
 
 from public import (  # noqa: E402
     VOCAB,
+    gemma2,
+    gemma3,
     gpt2,
     gpt_oss,
     llama,
@@ -52,6 +54,8 @@ DECODERS = {
     "olmoe": lambda: olmoe(clip_qkv=0.4),
     "gpt-oss": gpt_oss,
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
+    "gemma2": lambda: gemma2(attn_logit_softcapping=2.0),
+    "gemma3": gemma3,
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}
@@ -119,10 +123,10 @@ def test_greedy(name: str, cache: bool, tmp_path: Path) -> None:
     assert len({tuple(row) for row in mine}) > 1
 
 
-@pytest.mark.parametrize("has_tokenizer", [True, False])
-def test_any_of_several_ids_ends_a_text(has_tokenizer: bool, tmp_path: Path) -> None:
-    """As Llama 3 and Gemma have them; kept in files, and the end of a given text is the tokenizer's own."""
-    model = sharp(llama())
+@pytest.mark.parametrize(("make", "has_tokenizer"), [(llama, True), (gpt_oss, False)])
+def test_any_of_several_ids_ends_a_text(make: Any, has_tokenizer: bool, tmp_path: Path) -> None:
+    """As Llama 3, Gemma and gpt-oss have them; kept in files, and the end of a given text is the tokenizer's own."""
+    model = sharp(make())
     (unending,) = theirs_written(model, {"input_ids": torch.tensor([[5, 7]])}, VOCAB, max_new_tokens=12)
     ends = [0, next(number for number in unending[2:] if number not in unending[:2])]
     model.generation_config.eos_token_id = ends

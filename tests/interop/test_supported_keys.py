@@ -17,11 +17,14 @@ transformers = pytest.importorskip("transformers")
 
 from public import (  # noqa: E402
     CASES,
+    LINEAR,
     bert,
     clip,
     decision_transformer,
     dinov2,
     dinov2_with_registers,
+    gemma2,
+    gemma3,
     gpt2,
     gpt_oss,
     llama,
@@ -75,6 +78,8 @@ CONFIGS = {
     "qwen3_moe": "Qwen3MoeConfig",
     "olmoe": "OlmoeConfig",
     "gpt_oss": "GptOssConfig",
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -131,6 +136,14 @@ OLD: dict[str, dict[str, Any]] = {
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
+    "gemma2": {"rope_theta": 10000.0, "cache_implementation": "hybrid"},
+    "gemma3_text": {
+        "rope_theta": 1e6,
+        "rope_local_base_freq": 10000.0,
+        "rope_scaling": None,
+        "sliding_window_pattern": 6,
+        "cache_implementation": "hybrid",
+    },
     "mixtral": {"rope_theta": 1e6},
     "olmoe": {"rope_theta": 10000.0, "rope_scaling": None},
     "gpt_oss": {  # and what its own files have beside
@@ -233,6 +246,23 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
             "quantization_config=.*quant_method mxfp4",
         ),
         (gpt_oss, "config", {"sliding_window": None}, "sliding_attention, which needs sliding_window"),
+        (
+            gemma3,
+            "config",
+            {"model_type": "gemma3", "architectures": ["Gemma3ForConditionalGeneration"]},
+            "of the family 'gemma3'; mmtx reads .*gemma3_text",
+        ),
+        (gemma3, "config", {"vision_config": {}}, "unknown key vision_config"),
+        (gemma3, "config", {"attn_logit_softcapping": 50.0}, r"attn_logit_softcapping=50\.0"),
+        (gemma3, "config", {"use_bidirectional_attention": True}, "use_bidirectional_attention=True"),
+        (gemma3, "config", {"rope_parameters": {"rope_type": "default"}}, "rope_parameters has rope_type"),
+        (
+            gemma3,
+            "config",
+            {"rope_parameters": {"sliding_attention": LINEAR}},
+            "sliding_attention has rope_type=linear",
+        ),
+        (gemma2, "config", {"query_pre_attn_scalar": 0}, r"attention\.scale=0\.0 must be above 0"),
         (gpt_oss, "config", {"experts_per_token": 3}, "experts_per_token=3"),
         (mixtral, "config", {"router_jitter_noise": 0.1}, "router_jitter_noise=0.1"),
         (mixtral, "config", {"num_experts_per_tok": 5}, "top_k=5 is more than the 4 experts"),
@@ -314,6 +344,15 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
     (gpt_oss, {"rope_parameters": None, "rope_scaling": None, "rope_theta": 50.0}),
     (gpt_oss, {"layer_types": None, "num_key_value_heads": 2}),
     (gpt_oss, {"layer_types": ["full_attention"] * 2}),
+    (gemma2, {"attn_logit_softcapping": 1.0, "final_logit_softcapping": None, "layer_types": None}),
+    (gemma2, {"attn_logit_softcapping": None, "layer_types": ["full_attention"] * 2}),
+    (gemma3, {"final_logit_softcapping": 3.0}),
+    (gemma3, {"layer_types": None, "sliding_window_pattern": 1}),
+    (gemma3, {"layer_types": None}),
+    (gemma3, {"rope_parameters": None, "rope_theta": 50.0, "rope_local_base_freq": 20.0, "rope_scaling": LINEAR}),
+    (gemma3, {"rope_parameters": None}),
+    (gemma3, {"rope_scaling": {"rope_type": "yarn", **SCALED}, "rope_local_base_freq": 20.0}),
+    (gemma3, {"rope_parameters": {"full_attention": LINEAR, "sliding_attention": None}}),
     (mixtral, {"sliding_window": 3, "num_key_value_heads": None}),
     (qwen3_moe, {"num_local_experts": None, "num_experts": 4}),
     (olmoe, {"clip_qkv": 0.3, "num_experts": None, "num_local_experts": 4}),
@@ -334,6 +373,7 @@ OTHERS_THAN_NUMBERS = {
     "out_features",
     "out_indices",
     "clip_qkv",
+    "final_logit_softcapping",
 }
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
 KEYS_OF = {
@@ -348,6 +388,8 @@ KEYS_OF = {
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
     "gpt_oss": gpt_oss,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
 }
 """Families of which every key is changed once."""
 
@@ -364,16 +406,18 @@ def changed_value(value: Any) -> Any:
 
 
 def once_changed() -> list[Any]:
-    """Every key that their library writes, at another value. What a relative of Llama's has from Llama is slow."""
-    cases, llamas = [], FAMILIES["llama"].keys
+    """Every key that their library writes, at another value. What a relative of Llama's shares with Llama, or with
+    another one before it, is slow."""
+    cases, before = [], []
     for name, make in KEYS_OF.items():
         content = make().config.to_dict()
         keys = {**content, **FAMILIES[name].keys}.keys() - OTHERS_THAN_NUMBERS
         own = FAMILIES[name].keys
         for key in sorted(keys):
-            shared = name != "llama" and isinstance(FAMILIES[name], RotaryDecoder) and own.get(key) == llamas.get(key)
-            marks = [pytest.mark.slow] * shared
+            shared = any(own.get(key) == relative.get(key) for relative in before)
+            marks = [pytest.mark.slow] * (shared and isinstance(FAMILIES[name], RotaryDecoder))
             cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))
+        before += [own] * isinstance(FAMILIES[name], RotaryDecoder)
     return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
 
 

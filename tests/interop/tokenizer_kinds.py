@@ -70,7 +70,7 @@ def mistral() -> Any:
 
 def gemma() -> Any:
     """No space in front."""
-    tokenizer = pieces(["<pad>", "<eos>", "<bos>", "<unk>"])
+    tokenizer = pieces(["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"])
     tokenizer.normalizer = normalizers.Replace(" ", "▁")
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
     tokenizer.decoder = decoders.Sequence([*TO_SPACES])
@@ -105,6 +105,11 @@ KINDS: dict[str, tuple[Any, str, dict[str, Any]]] = {
         gemma,
         "gemma2",
         {"tokenizer_class": "GemmaTokenizer", "bos_token": "<bos>", "eos_token": "<eos>", "unk_token": "<unk>"},
+    ),
+    "gemma3": (
+        gemma,
+        "gemma3_text",
+        {"tokenizer_class": "GemmaTokenizer", "add_bos_token": True, "bos_token": "<bos>", "eos_token": "<eos>"},
     ),
     "olmo2": (lambda: byte_level("{1,3}"), "olmo2", {"tokenizer_class": "GPT2Tokenizer", "eos_token": CHAT[0]}),
     "gpt_oss": (llama3, "gpt_oss", {"tokenizer_class": "PreTrainedTokenizerFast", **BEGUN}),

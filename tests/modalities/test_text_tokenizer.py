@@ -15,9 +15,10 @@ from mmtx.modalities.text import Text
 from mmtx.model import MultimodalTransformer
 
 
-def made(spec: Spec | None = None, *, causal: bool = True, context: int | None = None) -> Text:
+def made(spec: Spec | None = None, **changes: Any) -> Text:
     torch.manual_seed(0)
-    return Text(spec=spec or text_spec(), dim=6, clock=None, causal=causal, context=context, share=None, num_segments=0)
+    keys: dict[str, Any] = {"clock": None, "causal": True, "context": None, "share": None, "num_segments": 0}
+    return Text(spec=spec or text_spec(), dim=6, **{**keys, **changes})
 
 
 @pytest.mark.parametrize("causal", [True, False])
@@ -91,6 +92,17 @@ def test_two_texts_of_one_embedding() -> None:
 def test_what_cannot_be_shared(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidValue, match=message):
         two_texts(**changes)
+
+
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 3072**0.5), (torch.bfloat16, 55.5)], ids=str)
+def test_embeddings_times_a_number(dtype: torch.dtype, scale: float) -> None:
+    """It has their type; segments are added as they are."""
+    tokenizer = made(embedding_scale=3072**0.5, num_segments=2).to(dtype)
+    batch = text_batch([3, 1])
+    ids, segments = batch["text"]["ids"], tokenizer.segment_embedding
+    assert segments is not None
+    content = tokenizer(batch["text"], batch.lengths["text"], False).content
+    assert content.equal(tokenizer.embedding.weight[ids] * torch.tensor(scale, dtype=dtype) + segments.weight[0])
 
 
 def test_segments() -> None:

@@ -5,12 +5,14 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from builders import backbone  # noqa: E402
+from builders import attention, backbone  # noqa: E402
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding  # noqa: E402
 
+from mmtx.attention.rule import Connectivity, Pattern  # noqa: E402
 from mmtx.config.compose import compose  # noqa: E402
 from mmtx.config.construct import construct  # noqa: E402
 from mmtx.errors import InvalidValue  # noqa: E402
+from mmtx.nn.layer_kind import LayerKind  # noqa: E402
 from mmtx.nn.positions import Positions  # noqa: E402
 from mmtx.nn.rotary import Rotary, rotate  # noqa: E402
 from mmtx.nn.rotary_scaling import DynamicNTK, LinearScaling, Llama3, RotaryScaling, YaRN  # noqa: E402
@@ -67,6 +69,39 @@ def test_tables(scaling: RotaryScaling, theirs: dict, width: int, base: float) -
         table = Rotary(axes=["time"], base=base, scaling=scaling).table(position, width)
         for ours, expected in zip(table, (cos, sin), strict=True):
             torch.testing.assert_close(ours[:, 0], expected[..., : width // 2], atol=1e-6, rtol=0)
+
+
+def test_tables_of_kinds_of_layers() -> None:
+    """As Gemma 3 has them: another base where layers have a window, scaling where they have none. Frequencies that are
+    not scaled are rounded otherwise than theirs, which shows at higher positions."""
+    from transformers.models.gemma3.modeling_gemma3 import Gemma3RotaryEmbedding
+
+    types, length = ["sliding_attention", "full_attention"] * 2, 30
+    full, local = {"rope_type": "linear", "factor": 8.0, "rope_theta": 1e6}, {"rope_theta": 1e4}
+    parameters = {"full_attention": full, "sliding_attention": local}
+    config = transformers.Gemma3TextConfig(
+        head_dim=64, num_hidden_layers=4, layer_types=types, rope_parameters=parameters
+    )
+    theirs, time = Gemma3RotaryEmbedding(config), torch.arange(length)[None]
+    stack = backbone(
+        positions=Positions(None, Rotary(axes=["time"], base=1e6, scaling=LinearScaling(factor=8.0)), None),
+        kinds={"G": LayerKind(), "L": LayerKind(window=True, rotary=Rotary(axes=["time"], base=1e4))},
+        attention=attention(head_dim=64),
+        layers="LG",
+        num_layers=4,
+        window=5,
+    )
+    tables = [context.rotary for context in stack._contexts(causal_text(length), None, 0)]
+    assert tables[0] is tables[2] and tables[1] is tables[3]
+    for table, kind in zip(tables, types, strict=True):
+        for ours, expected in zip(table, theirs(torch.zeros(1), time, kind), strict=True):
+            torch.testing.assert_close(ours[:, 0], expected[..., :32], atol=1e-6, rtol=0)
+
+
+def causal_text(length: int) -> Connectivity:
+    time, zero = torch.arange(length)[None], torch.zeros(1, length, dtype=torch.long)
+    position = torch.stack([time, zero, zero], dim=-1)
+    return Connectivity(time, position, zero, zero == 0, Pattern.CAUSAL, padded=False, packed=False)
 
 
 def test_a_batch_is_scaled_by_its_longest_text_wherever_that_is() -> None:

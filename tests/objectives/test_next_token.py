@@ -82,11 +82,11 @@ def test_contract_of_a_text_alone() -> None:
     check_objective(made(whole, specs=specs), whole, specs)
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_equals_a_computation_by_hand(tied: bool) -> None:
+@pytest.mark.parametrize(("tied", "softcap"), [(True, None), (False, None), (False, 0.02)])
+def test_equals_a_computation_by_hand(tied: bool, softcap: float | None) -> None:
     """Each text alone, each prediction by the probability of the id that follows."""
     whole = made_model()
-    objective = made(whole, tied=tied)
+    objective = made(whole, tied=tied, softcap=softcap)
     batch = captions([5, 2, 1, 8])
     score = objective(whole, batch)
     loss, right, total = 0.0, 0, 0
@@ -99,7 +99,11 @@ def test_equals_a_computation_by_hand(tied: bool) -> None:
         hidden = whole(alone).tokens("text")[0]
         own = objective.head.projection
         weight = whole.tokenizers["text"].embedding.weight if own is None else own.weight
-        log_probability = (hidden @ weight.T).log_softmax(-1)
+        scores = hidden @ weight.T
+        if softcap is not None:
+            scores = softcap * torch.tanh(scores / softcap)
+        torch.testing.assert_close(objective.head.logits(whole, hidden), scores)
+        log_probability = scores.log_softmax(-1)
         for place, following in enumerate(ids[1:].tolist()):
             loss -= log_probability[place, following].item()
             right += int(log_probability[place].argmax() == following)
@@ -257,6 +261,7 @@ def test_an_example_is_right_if_its_ids_are() -> None:
         ({"text": "words"}, ValueError, "text=words names no modality of the set; there is image, text"),
         ({"text": "image"}, InvalidValue, "text=image must name a causal text"),
         ({"label_smoothing": -0.1}, InvalidValue, r"label_smoothing=-0.1 must lie in \[0, 1\)"),
+        ({"softcap": 0.0}, InvalidValue, r"softcap=0\.0 must be above 0"),
     ],
 )
 def test_what_cannot_work_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -14,7 +14,7 @@ class Olmo2(RotaryDecoder):
         **DECODER_KEYS,
         "vocab_size": used("ids", 50304),
         "rms_norm_eps": used("normalisation", 1e-5),
-        "eos_token_id": used("ends a text; one id", 50279),
+        "eos_token_id": used("ends a text; one id or several", 50279),
         "attention_bias": used("biases of attention, all four", False),
     }
     qk_norm = "all"

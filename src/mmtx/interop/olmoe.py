@@ -22,7 +22,7 @@ class OLMoE(ExpertDecoder):
         "num_attention_heads": used("heads", 16),
         "max_position_embeddings": used("context", 4096),
         "rms_norm_eps": used("normalisation", 1e-5),
-        "eos_token_id": used("ends a text; one id", 50279),
+        "eos_token_id": used("ends a text; one id or several", 50279),
         "attention_bias": used("biases of attention, all four", False),
         "clip_qkv": used("queries, keys and values are kept within ± this; null: as they are", None),
         "num_experts": used("experts", 64),

@@ -30,7 +30,7 @@ class Qwen3MoE(ExpertDecoder):
         "num_hidden_layers": used("layers", 24),
         "num_key_value_heads": used("heads of keys and values", 4),
         "max_position_embeddings": used("context", 32768),
-        "eos_token_id": used("ends a text; one id", None),
+        "eos_token_id": used("ends a text; one id or several", None),
         "attention_bias": used("biases of attention, all four", False),
         "use_sliding_window": used("whether layers have a window", False),
         "sliding_window": used("the window of all layers, in tokens, itself included; null: none", 4096),

@@ -25,6 +25,8 @@ class Text(Tokenizer):
         num_segments: token types in the field ``segments`` (BERT: first and second sentence), an embedding each;
             without the field, all tokens are of the first type. 0: none.
         fill: id that fills every text up to the context and is attended to like the others (SigLIP); None: none.
+        embedding_scale: multiplies the embedding of ids (Gemma: ``sqrt(dim)``), rounded to the type of that, as
+            `transformers` rounds it: in bfloat16, the root of 3072 is 55.5. None: 1.
     """
 
     coded = ("embedding.weight",)
@@ -42,6 +44,7 @@ class Text(Tokenizer):
         share: str | None,
         num_segments: int,
         fill: int | None = None,  # absent in stored configs of earlier versions
+        embedding_scale: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
@@ -53,7 +56,7 @@ class Text(Tokenizer):
         if fill is not None and (causal or not 0 <= fill < ids.num_classes):
             problem = "fills texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
             raise InvalidValue("fill", fill, problem, "causal=false" if causal else None)
-        self.share, self.fill = share, fill
+        self.share, self.fill, self.embedding_scale = share, fill, embedding_scale
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
         self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
@@ -94,9 +97,12 @@ class Text(Tokenizer):
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:
         """The content of ids, whatever their positions."""
+        embedded = self.embedding(ids)
+        if self.embedding_scale is not None:
+            embedded = embedded * embedded.new_full((), self.embedding_scale)
         if self.segment_embedding is None:
-            return self.embedding(ids)
-        return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
+            return embedded
+        return embedded + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
 
     def share_within(self, name: str, tokenizers: Mapping[str, Tokenizer]) -> None:
         """Uses the embedding of the text that `share` names; raises InvalidValue if there is no such text of the same

@@ -137,8 +137,8 @@ def export(run: Path | str, path: Path | str, form: str, license: str | None = N
 
 
 def shape_of(learner: Learner) -> list[str]:
-    """The overrides that give another run stacks of the same shape: all that differs from the family's own choice; and
-    pictures prepared as the model's were."""
+    """The overrides that give another run stacks of the same shape: all that differs from the family's own choice;
+    pictures prepared, and ids embedded and scored, as the model's were."""
     assert learner.config is not None
     config = _leaves(learner.config["backbone"])
     choice, usual = _nearest_backbone(learner.config["name"], config)
@@ -153,7 +153,10 @@ def shape_of(learner: Learner) -> list[str]:
         words.append(f"encode={written(learner.config['encode'])}")
         words += [f"encoder.{key}={written(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
     for name, node in learner.config["modality"].items():
-        words += [f"modality.{name}.{key}={written(node[key])}" for key in ("patch_size", "mean", "std") if key in node]
+        keys = [key for key in ("patch_size", "mean", "std", "embedding_scale") if node.get(key) is not None]
+        words += [f"modality.{name}.{key}={written(node[key])}" for key in keys]
+    for name, node in learner.config["objective"].items():
+        words += [f"objective.{name}.softcap={written(node['softcap'])}"] if node.get("softcap") is not None else []
     fit = learner.config["data"].get("fit") or {}
     words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
     return words
