@@ -106,6 +106,22 @@ def siglip(**changes: Any) -> Any:
     return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
 
 
+def esm(**changes: Any) -> Any:
+    kind, more = changes.pop("kind", transformers.EsmForMaskedLM), changes.pop("more", {})
+    keys = {
+        **TOWER,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 16,
+        "position_embedding_type": "rotary",
+        "token_dropout": True,
+        "mask_token_id": 20,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+        **changes,
+    }
+    return disturbed(kind(transformers.EsmConfig(**keys), **more))
+
+
 TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 36}
 PICTURES = {
     "hidden_size": 24,
@@ -447,6 +463,17 @@ CASES |= {
     ),
     "olmoe-headless": (olmoe, {"kind": transformers.OlmoeModel, "num_experts_per_tok": 4}, text_inputs),
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
+}
+CASES |= {
+    "esm": (esm, {}, text_inputs),
+    "esm-absolute": (
+        esm,
+        {"position_embedding_type": "absolute", "emb_layer_norm_before": True, "num_attention_heads": 3},
+        text_inputs,
+    ),
+    "esm-plain": (esm, {"token_dropout": False, "mask_token_id": None, "rope_theta": 50.0}, text_inputs),
+    "esm-classes": (esm, {"kind": transformers.EsmForSequenceClassification, "num_labels": 4}, text_inputs),
+    "esm-headless": (esm, {"kind": transformers.EsmModel}, text_inputs),
 }
 OUTPUTS = (
     *("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),

@@ -4,6 +4,7 @@ from mmtx.interop.bert import BERT
 from mmtx.interop.clip import CLIP
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
+from mmtx.interop.esm import ESM
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.gpt_oss import GptOss
@@ -23,6 +24,7 @@ from mmtx.interop.whisper import Whisper
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
+    ESM(),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )
