@@ -31,6 +31,8 @@ TITLES = {
     "qwen2": "Qwen 2",
     "qwen3": "Qwen 3",
     "olmo2": "OLMo 2",
+    "gemma2": "Gemma 2",
+    "gemma3_text": "Gemma 3",
     "mixtral": "Mixtral",
     "qwen3_moe": "Qwen3-MoE",
     "olmoe": "OLMoE",

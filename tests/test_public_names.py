@@ -102,7 +102,7 @@ def test_specs_and_progress_in_words_of_the_field():
 
 
 def test_patterns_of_windows_that_are_kinds_of_layers():
-    kinds = {"G": {"mixer": None, "mlp": None, "window": False}, "L": {"mixer": None, "mlp": None, "window": True}}
+    kinds = {letter: {"mixer": None, "mlp": None, "window": letter == "L"} for letter in "GL"}
     old = {"backbone": {"dim": 8, "window_pattern": None}, "encoder": {"window_pattern": "LG"}}
     new = {"backbone": {"dim": 8, "layers": "G", "kinds": kinds}, "encoder": {"layers": "LG"}}
     assert migrated_config({"format": 5, **old}, "x") == new
@@ -110,7 +110,8 @@ def test_patterns_of_windows_that_are_kinds_of_layers():
         "backbone": {"layers": "LLG", "kinds": kinds},
         "encoder": {},
     }
-    assert compose(["backbone=gpt2"])["backbone"]["kinds"] == kinds  # what a new run stores
+    now = compose(["backbone=gpt2"])["backbone"]["kinds"]  # what a new run stores
+    assert now == {letter: {**kind, "rotary": None} for letter, kind in kinds.items()}
 
 
 def test_what_was_stepped_by_adamw_alone_still_is():

@@ -221,6 +221,16 @@ def gpt_oss(**changes: Any) -> Any:
     return disturbed(kind(transformers.GptOssConfig(**{**ROTARY_DECODER, "sliding_window": 3, **keys})))
 
 
+def gemma2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Gemma2ForCausalLM)
+    return disturbed(kind(transformers.Gemma2Config(**{**GEMMA, **changes})))
+
+
+def gemma3(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Gemma3ForCausalLM)
+    return disturbed(kind(transformers.Gemma3TextConfig(**{**GEMMA, "sliding_window_pattern": 2, **changes})))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -232,6 +242,14 @@ ROTARY_DECODER = {
     "bos_token_id": None,
     "eos_token_id": 0,
 }
+GEMMA = {
+    **ROTARY_DECODER,
+    "head_dim": 10,
+    "pad_token_id": None,
+    "query_pre_attn_scalar": 7,
+    "sliding_window": 4,
+}
+LINEAR = {"rope_type": "linear", "factor": 8.0, "rope_theta": 200.0}
 YARN = {"rope_type": "yarn", "factor": 4.0, "rope_theta": 100.0, "original_max_position_embeddings": 4}
 LLAMA3 = {
     "rope_type": "llama3",
@@ -435,6 +453,24 @@ CASES |= {
         text_inputs,
     ),
     "gpt-oss-headless": (gpt_oss, {"kind": transformers.GptOssModel, "num_experts_per_tok": 4}, text_inputs),
+    "gemma2": (gemma2, {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}, text_inputs),
+    "gemma2-biases": (
+        gemma2,
+        {"attention_bias": True, "attn_logit_softcapping": None, "num_hidden_layers": 3, "tie_word_embeddings": False},
+        text_inputs,
+    ),
+    "gemma2-headless": (gemma2, {"kind": transformers.Gemma2Model, "layer_types": ["full_attention"] * 2}, text_inputs),
+    "gemma3": (gemma3, {"final_logit_softcapping": 3.0}, text_inputs),
+    "gemma3-scaled": (
+        gemma3,
+        {
+            "num_hidden_layers": 6,
+            "sliding_window_pattern": 6,
+            "rope_parameters": {"full_attention": LINEAR, "sliding_attention": {"rope_theta": 50.0}},
+        },
+        text_inputs,
+    ),
+    "gemma3-headless": (gemma3, {"kind": transformers.Gemma3TextModel}, text_inputs),
     "llama-headless": (llama, {"kind": transformers.LlamaModel}, text_inputs),
     "mixtral": (mixtral, {"output_router_logits": True, "router_aux_loss_coef": 0.02}, text_inputs),
     "mixtral-window": (

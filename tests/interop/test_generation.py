@@ -14,6 +14,8 @@ transformers = pytest.importorskip("transformers")
 
 from public import (  # noqa: E402
     VOCAB,
+    gemma2,
+    gemma3,
     gpt2,
     gpt_oss,
     llama,
@@ -52,6 +54,8 @@ DECODERS = {
     "olmoe": lambda: olmoe(clip_qkv=0.4),
     "gpt-oss": gpt_oss,
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
+    "gemma2": lambda: gemma2(attn_logit_softcapping=2.0),
+    "gemma3": gemma3,
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}

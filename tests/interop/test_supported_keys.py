@@ -23,6 +23,8 @@ from public import (  # noqa: E402
     dinov2,
     dinov2_with_registers,
     esm,
+    gemma2,
+    gemma3,
     gpt2,
     gpt_oss,
     llama,
@@ -77,6 +79,8 @@ CONFIGS = {
     "qwen3_moe": "Qwen3MoeConfig",
     "olmoe": "OlmoeConfig",
     "gpt_oss": "GptOssConfig",
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -358,6 +362,8 @@ KEYS_OF = {
     "dinov2_with_registers": dinov2_with_registers,
     "gpt_oss": gpt_oss,
     "esm": esm,
+    "gemma2": gemma2,
+    "gemma3_text": gemma3,
 }
 """Families of which every key is changed once."""
 

@@ -104,6 +104,14 @@ def test_without_scale(x: Tensor) -> None:
     torch.testing.assert_close(module(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
 
 
+def test_scores_divided_by_the_root_of_a_number(x: Tensor) -> None:
+    expected = by_hand(made(scale=9.0), x, scale=1 / 3)
+    torch.testing.assert_close(made(scale=9.0)(x, layer_context(Causal())), expected, atol=1e-5, rtol=1e-5)
+    for key in ("scale", "softcap"):
+        with pytest.raises(InvalidValue, match=f"attention.{key}=-1"):
+            made(**{key: -1.0})
+
+
 @pytest.mark.parametrize(("over", "widths"), [("head", (3, 3)), ("all", (12, 6))])
 def test_normalised_queries_and_keys(x: Tensor, over: Literal["head", "all"], widths: tuple[int, int]) -> None:
     module = made(qk_norm=partial(RMSNorm, eps=1e-6), qk_norm_over=over, num_kv_heads=2)

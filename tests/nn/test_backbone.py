@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import POSITIONS, attention, backbone, layer_context, mlp
+from builders import KINDS, POSITIONS, attention, backbone, layer_context, mlp
 from torch import Tensor
 
 from mmtx.attention.kernels import DenseOrZero
@@ -16,7 +16,10 @@ from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.errors import InvalidValue
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.block import Residual
+from mmtx.nn.layer_kind import LayerKind
 from mmtx.nn.norms import LayerNorm, RMSNorm
+from mmtx.nn.positions import Positions
+from mmtx.nn.rotary import Rotary
 
 DIM, LENGTH = 24, 6
 
@@ -67,6 +70,25 @@ def test_blocks_by_hand(x: Tensor, norm_place: str, final_norm: bool) -> None:
     if final_norm:
         expected = body.final_norm(expected)
     torch.testing.assert_close(body(x, one_item()), expected)
+
+
+def test_a_kind_of_layer_has_rotary_positions_of_its_own(x: Tensor) -> None:
+    """The second layer of two; the first has those of the stack."""
+    own, stacks = Rotary(axes=["row"], base=7.0), Rotary(axes=["row"], base=100.0)
+    kinds = {**KINDS, "R": LayerKind(rotary=own)}
+    body = made(positions=Positions(None, stacks, None), kinds=kinds, layers="GR")
+    position = one_item().position
+    expected = x
+    for block, rotary in zip(body.blocks, (stacks, own), strict=True):
+        context = layer_context(length=LENGTH, rotary=rotary.table(position, 12))
+        expected = expected + block.attention(block.attention_norm(expected), context)
+        expected = expected + block.mlp(block.mlp_norm(expected))
+    torch.testing.assert_close(body(x, one_item()), body.final_norm(expected))
+
+
+def test_a_softcap_is_for_tokens_of_one_set() -> None:
+    with pytest.raises(InvalidValue, match="attention.softcap=2.0 is not for scores of a memory"):
+        made(cross_attention=True, attention=attention(softcap=2.0))
 
 
 @pytest.mark.parametrize("changes", [{"dropout": 0.5}, {"drop_path": 0.5}], ids=str)

@@ -92,6 +92,28 @@ def test_equals_the_loss_of_all_scores(dtype: torch.dtype, bias: bool, smoothing
     assert evaluated.right.equal(expected[1])
 
 
+@pytest.mark.parametrize("size", [0, 2**22], ids=["chunks", "whole"])
+def test_scores_within_a_cap(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WHOLE", size)
+    monkeypatch.setattr(module, "ON_CPU", 8)
+    (hidden, weight, bias), target = drawn(torch.float64)
+    scores = 1.5 * torch.tanh((hidden @ weight.T + bias) / 1.5)
+    expected = F.cross_entropy(scores.flatten(0, 1), target.flatten(), reduction="sum", label_smoothing=0.1)
+    found = linear_cross_entropy(hidden, weight, bias, target, label_smoothing=0.1, softcap=1.5).loss
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, [hidden, weight, bias]) for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+
+
+def test_gradients_within_a_cap_are_the_same_in_their_place() -> None:
+    scores, target = torch.randn(9, 5).tanh(), torch.arange(9) % 5
+    target[4] = IGNORED
+    found, expected = (
+        compute(scores.clone(), target, 0.1, 1.0, True) for compute in (module._in_their_place, module._with_gradients)
+    )
+    torch.testing.assert_close(found, expected)
+
+
 @pytest.mark.usefixtures("small")
 def test_autocast_keeps_gradients_of_the_parameters_dtype() -> None:
     inputs, target = drawn(torch.float32)

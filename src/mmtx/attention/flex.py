@@ -24,9 +24,10 @@ class Flex:
     """Attention under a block mask. It has no backward on a CPU and no dropout; a query without a key gives zero."""
 
     block_mask: BlockMask
+    softcap: float | None = None
 
     @classmethod
-    def of(cls, query: Integers, key: Integers, window: int | None = None) -> Flex:
+    def of(cls, query: Integers, key: Integers, window: int | None = None, softcap: float | None = None) -> Flex:
         """The block mask of a rule, the same for every head, made from bounds of blocks and never from all pairs."""
         from torch.nn.attention.flex_attention import BlockMask
 
@@ -34,7 +35,7 @@ class Flex:
         some, whole = _listed(plan.some & ~plan.whole), _listed(plan.whole)
         lengths = query.order.shape[1], key.order.shape[1]
         mask_mod = _mask_mod(query, key, window)
-        return cls(BlockMask.from_kv_blocks(*some, *whole, BLOCK, mask_mod, seq_lengths=lengths))
+        return cls(BlockMask.from_kv_blocks(*some, *whole, BLOCK, mask_mod, seq_lengths=lengths), softcap)
 
     def attend(
         self,
@@ -52,7 +53,8 @@ class Flex:
         if q.device.type == "cpu" and torch.is_grad_enabled() and q.requires_grad:
             raise ValueError("FlexAttention has no backward on a CPU; use flex=false")
         bias = whole(bias)
-        score_mod, gqa = None if bias is None else _add_bias(bias), q.shape[1] != k.shape[1]
+        changes, gqa = bias is not None or self.softcap is not None, q.shape[1] != k.shape[1]
+        score_mod = _score_mod(bias, self.softcap) if changes else None
         attention = _flex_attention(compiled=q.device.type != "cpu")
         how: dict[str, Any] = {"score_mod": score_mod, "block_mask": self.block_mask, "scale": scale, "enable_gqa": gqa}
         if sinks is None:
@@ -94,9 +96,13 @@ def _flex_attention(compiled: bool) -> Callable[..., Any]:
     return torch.compile(attention, dynamic=True) if compiled else attention
 
 
-def _add_bias(bias: Float[Tensor, "#B H Q M"]) -> Callable[..., Tensor]:
+def _score_mod(bias: Float[Tensor, "#B H Q M"] | None, softcap: float | None) -> Callable[..., Tensor]:
+    """Scores within ±softcap, then a bias."""
+
     @no_type_check  # FlexAttention counts the arguments, so nothing may be wrapped around this
     def score_mod(score, b, h, q_index, kv_index):
-        return score + bias[b if bias.shape[0] > 1 else 0, h, q_index, kv_index]
+        if softcap is not None:
+            score = softcap * torch.tanh(score / softcap)
+        return score if bias is None else score + bias[b if bias.shape[0] > 1 else 0, h, q_index, kv_index]
 
     return score_mod

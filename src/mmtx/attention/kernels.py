@@ -128,7 +128,7 @@ class OneQuery:
 
     @classmethod
     def of(cls, allowed: Bool[Tensor, "#B 1 N"], dtype: torch.dtype) -> "OneQuery":
-        whole = F.pad(allowed, (0, -allowed.shape[2] % KEYS))[:, None]
+        whole = with_room(allowed)[:, None]
         return cls(torch.zeros_like(whole, dtype=dtype).masked_fill(~whole, float("-inf")))
 
     def attend(
@@ -148,6 +148,11 @@ class OneQuery:
     def padded(self, bias: Float[Tensor, "#B H 1 N"]) -> Float[Tensor, "#B H 1 M"]:
         """A bias of the tokens, for all that there is room for."""
         return F.pad(bias, (0, self.scores.shape[3] - bias.shape[3]))
+
+
+def with_room(allowed: Bool[Tensor, "*rows N"]) -> Bool[Tensor, "*rows M"]:
+    """A mask of tokens, for all that a cache has room for."""
+    return F.pad(allowed, (0, -allowed.shape[-1] % KEYS))
 
 
 @dataclass(frozen=True)

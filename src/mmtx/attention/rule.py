@@ -20,9 +20,10 @@ from torch import Tensor
 from mmtx.attention.blocked import Blocked
 from mmtx.attention.flex import Flex
 from mmtx.attention.integers import Integers, allowed
-from mmtx.attention.kernels import Bias, BiasOf, Causal, Dense, Full, InParts, OneQuery, Rendering
+from mmtx.attention.kernels import Bias, BiasOf, Causal, Dense, Full, InParts, OneQuery, Rendering, with_room
 from mmtx.attention.packing import Packing
 from mmtx.attention.per_segment import PerSegment, SegmentGroup
+from mmtx.attention.soft_capped import SoftCapped
 from mmtx.attention.time_order import TimeOrder
 from mmtx.attention.varlen import HALF, Varlen, has_varlen
 
@@ -191,6 +192,7 @@ class Connectivity:
         dtype: torch.dtype = torch.float32,
         changes_scores: bool = False,
         sinks: bool = False,
+        softcap: float | None = None,
     ) -> Rendering:
         """The cheapest rendering that equals the rule on every valid token.
 
@@ -202,7 +204,10 @@ class Connectivity:
             dtype: of the computation.
             changes_scores: attention has dropout or a bias of positions, which not every kernel of a GPU knows.
             sinks: attention has sinks, which FlexAttention knows and FlashAttention does not.
+            softcap: scores are kept within ± this, see `SoftCapped`.
         """
+        if softcap is not None:
+            return self._soft_capped(window, softcap, flex, changes_scores)
         if self.column is not None:
             return OneQuery.of(self.dense(window), dtype)
         if flex:
@@ -229,7 +234,16 @@ class Connectivity:
         if self.packing is not None:
             raise ValueError("position biases (alibi, t5) cannot be packed on a GPU; use loader.packing=false")
         made = of(self.query_position, self.position)
-        return rendering.padded(made) if isinstance(rendering, OneQuery) else made
+        return rendering.padded(made) if isinstance(rendering, OneQuery | SoftCapped) else made
+
+    def _soft_capped(self, window: int | None, softcap: float, flex: bool, changes_scores: bool) -> Rendering:
+        if self._per_segment and not flex:
+            return self._segments(window, softcap)
+        is_long = self._on_gpu and self._count >= LONG and self.num_queries is None and not changes_scores
+        if self.column is None and (flex or self.packing is not None or is_long):
+            return self._flex(window, softcap)
+        allowed = self.dense(window)[:, None]
+        return SoftCapped(allowed if self.column is None else with_room(allowed), softcap)
 
     @property
     def _queries(self) -> Integers:
@@ -247,9 +261,9 @@ class Connectivity:
         """Packed rows are computed segment by segment where lengths are known and calls are cheap: on a CPU."""
         return self.packing is not None and self.order.device.type == "cpu"
 
-    def _segments(self, window: int | None) -> PerSegment:
+    def _segments(self, window: int | None, softcap: float | None = None) -> PerSegment:
         assert self.packing is not None
-        made = [SegmentGroup(samples, alone.render(window)) for samples, alone in self.samples()]
+        made = [SegmentGroup(samples, alone.render(window, softcap=softcap)) for samples, alone in self.samples()]
         return PerSegment(self.packing.segment_lengths, self.packing.segment_lengths, tuple(made))
 
     def _blocked(self, window: int | None) -> Blocked | None:
@@ -267,5 +281,5 @@ class Connectivity:
             return None
         return Varlen.of(self.pattern is Pattern.CAUSAL, window, self.packing, dtype)
 
-    def _flex(self, window: int | None) -> Flex:
-        return Flex.of(self._queries, self.integers, window)
+    def _flex(self, window: int | None, softcap: float | None = None) -> Flex:
+        return Flex.of(self._queries, self.integers, window, softcap)

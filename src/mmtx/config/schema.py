@@ -62,10 +62,15 @@ def stack_node(config: Mapping[str, Any], stack: str) -> Any:
     return {**node, "kinds": {letter: _kind(kind) for letter, kind in node["kinds"].items()}}
 
 
+WAITING = ("mixer", "mlp")
+"""Parts of a kind of layer that are made for a width."""
+
+
 def _kind(kind: Any) -> Any:
     if not isinstance(kind, Mapping):
         return kind
-    parts = {key: {"_partial_": True, **part} if isinstance(part, Mapping) else part for key, part in kind.items()}
+    waits = {key: {"_partial_": True, **kind[key]} for key in WAITING if isinstance(kind.get(key), Mapping)}
+    parts = {**kind, **waits}
     return {"_target_": "mmtx.nn.LayerKind", **parts}
 
 

@@ -6,6 +6,8 @@ from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.esm import ESM
 from mmtx.interop.family import Family
+from mmtx.interop.gemma2 import Gemma2
+from mmtx.interop.gemma3 import Gemma3
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.llama import Llama
@@ -25,7 +27,7 @@ EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
     ESM(),
-    *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
+    *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

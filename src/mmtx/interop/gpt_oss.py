@@ -9,13 +9,12 @@ from torch import Tensor
 
 from mmtx.batch import Spec
 from mmtx.data.files.supported_keys import Key, Keys, as_in, harmless, used
-from mmtx.errors import UserError
 from mmtx.interop.expert_decoder import BALANCE_KEYS, ExpertDecoder
 from mmtx.interop.family import Config, at
 from mmtx.interop.feed_forward import activation
+from mmtx.interop.layer_types import FULL, SLIDING, read_types, write_types
 from mmtx.interop.links import Link, Weights, same
 from mmtx.interop.mxfp4 import decoded
-from mmtx.interop.qwen import LETTERS, read_types, write_types
 from mmtx.interop.rope import rope_keys
 from mmtx.interop.rotary_decoder import DECODER_KEYS, RotaryDecoder
 
@@ -86,12 +85,9 @@ class GptOss(ExpertDecoder):
 
     def read_layers(self, config: Config) -> dict[str, Any]:
         """Raises UserError for other kinds of layers, or for a window that is not given."""
-        count, window = config["num_hidden_layers"], config["sliding_window"]
-        full, sliding = LETTERS
-        letters = read_types(config["layer_types"] or [(sliding, full)[layer % 2] for layer in range(count)], count)
-        if "L" in letters and window is None:
-            raise UserError("layer_types has sliding_attention, which needs sliding_window")
-        return {"backbone.layers": letters, "backbone.window": window}
+        count = config["num_hidden_layers"]
+        types = config["layer_types"] or [(SLIDING, FULL)[layer % 2] for layer in range(count)]
+        return read_types(types, count, config["sliding_window"])
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
         window = (

@@ -37,6 +37,11 @@ def same(ours: str, theirs: str) -> Link:
     return Link((ours,), (theirs,), lambda t: t, lambda o: o)
 
 
+def one_more(ours: str, theirs: str) -> Link:
+    """Ours is theirs plus one: they multiply by ``1 + theirs``. What rounding loses is kept, see `lost`."""
+    return Link((ours,), (theirs,), lambda t: [t[0] + 1], lambda o: [o[0] - 1])
+
+
 def both(ours: str, theirs: str) -> list[Link]:
     """Links of weight and bias."""
     return [same(f"{ours}.{part}", f"{theirs}.{part}") for part in ("weight", "bias")]

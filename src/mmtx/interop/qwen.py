@@ -1,14 +1,12 @@
 """What Qwen 2 and 3 share beside Llama: some of their layers may have a window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from mmtx.data.files.supported_keys import Keys, used
-from mmtx.errors import UserError
 from mmtx.interop.family import Config
+from mmtx.interop.layer_types import FULL, SLIDING, read_types, write_types
 from mmtx.interop.rotary_decoder import DECODER_KEYS, RotaryDecoder
-
-LETTERS = {"full_attention": "G", "sliding_attention": "L"}
 
 QWEN_KEYS: Keys = {
     **DECODER_KEYS,
@@ -34,34 +32,16 @@ class Qwen(RotaryDecoder):
         """Raises UserError for other kinds of layers, or for a window that is not given."""
         count, window = config["num_hidden_layers"], config["sliding_window"] if config["use_sliding_window"] else None
         first = config["max_window_layers"] if window is not None else count
-        letters = read_types(config["layer_types"] or [list(LETTERS)[layer >= first] for layer in range(count)], count)
-        if "L" in letters and window is None:
-            raise UserError("layer_types has sliding_attention, which needs use_sliding_window=true and sliding_window")
-        return {"backbone.layers": letters, "backbone.window": window}
+        types = config["layer_types"] or [SLIDING if layer >= first else FULL for layer in range(count)]
+        return read_types(types, count, window, "use_sliding_window=true and sliding_window")
 
     def write_layers(self, backbone: Mapping[str, Any]) -> Config:
         count = backbone["num_layers"]
-        letters = (backbone["layers"] * count)[:count]
-        has_window = "L" in letters
+        types = write_types(backbone)
+        has_window = SLIDING in types
         return {
             "use_sliding_window": has_window,
             "sliding_window": backbone["window"] if has_window else None,
-            "max_window_layers": letters.index("L") if has_window else count,
-            "layer_types": write_types(backbone),
+            "max_window_layers": types.index(SLIDING) if has_window else count,
+            "layer_types": types,
         }
-
-
-def read_types(types: Sequence[str], num_layers: int) -> str:
-    """Our letters of ``layer_types``. Raises UserError for other kinds of layers, or another number of them."""
-    unknown = [kind for kind in types if kind not in LETTERS]
-    if unknown or len(types) != num_layers:
-        problem = f"names {unknown[0]}" if unknown else f"has {len(types)} layers, not {num_layers}"
-        raise UserError(f"layer_types {problem}; mmtx reads {', '.join(LETTERS)}, one for each layer")
-    return "".join(LETTERS[kind] for kind in types)
-
-
-def write_types(backbone: Mapping[str, Any]) -> list[str]:
-    """The inverse of `read_types`, of our backbone. Raises KeyError for another kind of layer."""
-    kinds = {letter: kind for kind, letter in LETTERS.items()}
-    count = backbone["num_layers"]
-    return [kinds[letter] for letter in (backbone["layers"] * count)[:count]]

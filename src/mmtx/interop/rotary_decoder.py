@@ -14,7 +14,7 @@ from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SUPPRESSED, WRIT
 from mmtx.interop.family import Config, Described, Family, Files, at, end_ids, head_outputs, text_batch
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.gpt2 import tie
-from mmtx.interop.links import Link, Weights, same, stacked
+from mmtx.interop.links import Link, Weights, one_more, same, stacked
 from mmtx.interop.rope import PATH, read_rope, rope_keys, with_one_spelling, write_rope
 from mmtx.learner import Learner
 from mmtx.nn.attention import NormalisedWidth
@@ -83,6 +83,9 @@ class RotaryDecoder(Family):
         "mlp_norm": "post_attention_layernorm",
     }
     """Of a block: ours, and what they are called there."""
+    norm_adds_one: ClassVar[bool] = False
+    """Whether a norm multiplies by one more than its weight."""
+    activation_key: ClassVar[str] = "hidden_act"
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = with_one_spelling(super().complete(config, weights))
@@ -138,7 +141,7 @@ class RotaryDecoder(Family):
 
     def read_feed_forward(self, config: Config) -> dict[str, Any]:
         """The feed-forward half, as `{path: value}`."""
-        half = feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"])
+        half = feed_forward(config[self.activation_key], config["intermediate_size"], config["hidden_size"])
         return {**half, "backbone.mlp.bias": bool(config.get("mlp_bias"))}
 
     def write_feed_forward(self, ours: Mapping[str, Any]) -> Config:
@@ -146,7 +149,7 @@ class RotaryDecoder(Family):
         half = at(ours, "backbone.mlp")
         own = {"mlp_bias": half["bias"]} if "mlp_bias" in self.keys else {}
         width = hidden_width(half, at(ours, "backbone.dim"))
-        return {**own, "hidden_act": activation_name(half["activation"]), "intermediate_size": width}
+        return {**own, self.activation_key: activation_name(half["activation"]), "intermediate_size": width}
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
         heads, attention = at(ours, "backbone.num_heads"), at(ours, "backbone.attention")
@@ -173,12 +176,12 @@ class RotaryDecoder(Family):
     def links(self, config: Config) -> list[Link]:
         links = [
             same("model.tokenizers.text.embedding.weight", "model.embed_tokens.weight"),
-            same("model.backbone.final_norm.weight", "model.norm.weight"),
+            self._norm("model.backbone.final_norm", "model.norm"),
         ]
         for layer in range(config["num_hidden_layers"]):
             ours, theirs = f"model.backbone.blocks.{layer}", f"model.layers.{layer}"
             links += self._mixer(config, ours, theirs) + self.feed_forward_links(config, ours, theirs, layer)
-            links += [same(f"{ours}.{here}.weight", f"{theirs}.{there}.weight") for here, there in self.norms.items()]
+            links += [self._norm(f"{ours}.{here}", f"{theirs}.{there}") for here, there in self.norms.items()]
         if not config["tie_word_embeddings"]:
             links.append(same("objectives.next_token.head.projection.weight", "lm_head.weight"))
         return links
@@ -209,8 +212,11 @@ class RotaryDecoder(Family):
             links.append(same(f"{ours}.attention.{here}", f"{theirs}.self_attn.{LINEARS[name]}.bias"))
         if self.qk_norm:
             norms = (("query_norm", "q_norm"), ("key_norm", "k_norm"))
-            links += [same(f"{ours}.attention.{a}.weight", f"{theirs}.self_attn.{b}.weight") for a, b in norms]
+            links += [self._norm(f"{ours}.attention.{a}", f"{theirs}.self_attn.{b}") for a, b in norms]
         return links
+
+    def _norm(self, ours: str, theirs: str) -> Link:
+        return (one_more if self.norm_adds_one else same)(f"{ours}.weight", f"{theirs}.weight")
 
     def _biases(self, config: Config) -> list[str]:
         return list(LINEARS) if config.get("attention_bias") else list(self.biases)

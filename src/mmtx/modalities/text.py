@@ -30,6 +30,8 @@ class Text(Tokenizer):
         fill: id that fills every text up to the context and is attended to like the others (SigLIP); None: none.
         mask_dropout: id of a mask that counts as dropped out: it embeds to zero, and the text's other ids are scaled by
             (1 - 0.12) / (1 - the mask's share of the text), in training and later (ESM-2); None: none.
+        embedding_scale: multiplies the embedding of ids (Gemma: ``sqrt(dim)``), rounded to the type of that, as
+            `transformers` rounds it: in bfloat16, the root of 3072 is 55.5. None: 1.
     """
 
     coded = ("embedding.weight",)
@@ -46,8 +48,9 @@ class Text(Tokenizer):
         context: int | None,
         share: str | None,
         num_segments: int,
-        fill: int | None = None,  # this and the next are absent in stored configs of earlier versions
+        fill: int | None = None,  # this and the next two are absent in stored configs of earlier versions
         mask_dropout: int | None = None,
+        embedding_scale: float | None = None,
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
@@ -60,7 +63,7 @@ class Text(Tokenizer):
             if own is not None and (causal or not 0 <= own < ids.num_classes):
                 problem = "is for texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
                 raise InvalidValue(key, own, problem, "causal=false" if causal else None)
-        self.share, self.fill, self.mask_dropout = share, fill, mask_dropout
+        self.share, self.fill, self.mask_dropout, self.embedding_scale = share, fill, mask_dropout, embedding_scale
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
         self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
@@ -103,9 +106,12 @@ class Text(Tokenizer):
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:
         """The content of ids, whatever their positions."""
+        embedded = self.embedding(ids)
+        if self.embedding_scale is not None:
+            embedded = embedded * embedded.new_full((), self.embedding_scale)
         if self.segment_embedding is None:
-            return self.embedding(ids)
-        return self.embedding(ids) + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
+            return embedded
+        return embedded + self.segment_embedding(torch.zeros_like(ids) if segments is None else segments)
 
     def share_within(self, name: str, tokenizers: Mapping[str, Tokenizer]) -> None:
         """Uses the embedding of the text that `share` names; raises InvalidValue if there is no such text of the same

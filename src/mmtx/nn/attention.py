@@ -72,13 +72,14 @@ class Attention(Mixer):
         head_dim: width E of a head; None: ``dim / num_heads``.
         num_kv_heads: key and value heads G, a divisor of H (Ainslie et al. 2023, arXiv 2305.13245); None: H.
         bias: which of query, key, value and out have a bias (Whisper's key has none).
-        scale: divide scores by ``sqrt(head width)``; T5 does not.
+        scale: true divides scores by ``sqrt(head width)``, false by nothing (T5), a number by its root (Gemma 2).
         qk_norm: ``qk_norm(width)`` normalises queries and keys (Dehghani et al. 2023, arXiv 2302.05442).
         qk_norm_over: ``head`` by head, or ``all`` heads as one (OLMo 2, OLMoE).
         clip: keeps queries, keys and values within ± this, after their norms (OLMoE); None: as they are.
         dropout: of attention weights.
         sinks: a learned score of each head joins the softmax and takes its share, so that a head may attend to nothing
             (gpt-oss, arXiv 2508.10925; at its initial value of 0, Miller 2023, "Attention is off by one").
+        softcap: scores s of the own set become ``softcap · tanh(s / softcap)`` (Gemma 2); None: as they are.
     """
 
     roles = {"biases.*": "bias", "sinks": "bias"}
@@ -94,12 +95,13 @@ class Attention(Mixer):
         head_dim: int | None,
         num_kv_heads: int | None,
         bias: Sequence[Linear],
-        scale: bool,
+        scale: bool | float,
         qk_norm: Callable[[int], nn.Module] | None,
         qk_norm_over: NormalisedWidth,
         dropout: float,
         clip: float | None = None,  # absent in stored configs of earlier versions
         sinks: bool = False,  # absent in stored configs of earlier versions
+        softcap: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -117,7 +119,9 @@ class Attention(Mixer):
             raise InvalidValue("attention.clip", clip, "must be above 0")
         self.dim, self.heads_grow = dim, head_dim is None
         self.num_heads, self.num_kv_heads, self.head_dim = num_heads, num_kv_heads, head_dim or dim // num_heads
-        self.dropout, self.clip, self.scale = dropout, clip, None if scale else 1.0
+        if softcap is not None and softcap <= 0:
+            raise InvalidValue("attention.softcap", softcap, "must be above 0")
+        self.dropout, self.clip, self.softcap, self.scale = dropout, clip, softcap, _factor(scale)
         kv_width = num_kv_heads * self.head_dim
         widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
@@ -220,3 +224,12 @@ class Attention(Mixer):
         if cache is not None:
             cache.bias = bias
         return bias
+
+
+def _factor(scale: bool | float) -> float | None:
+    """Of scores; None: the root of a head's width divides them."""
+    if isinstance(scale, bool):
+        return None if scale else 1.0
+    if scale <= 0:
+        raise InvalidValue("attention.scale", scale, "must be above 0", "true, or false")
+    return float(scale) ** -0.5

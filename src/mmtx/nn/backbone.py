@@ -116,8 +116,11 @@ class Backbone(nn.Module):
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
-        if positions.rotary is not None:
-            positions.rotary.check_head_dims(dim, self._head_dims)
+        self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
+        for rotary, width in zip(self._rotaries, self._head_dims, strict=True):
+            if rotary is not None:
+                rotary.check_head_dims(dim, [width])
+        self._softcaps = [layer.mixes.softcap if isinstance(layer.mixes, Attention) else None for layer in self._layers]
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         if base_width is not None:
             self._scale_scores(base_width)
@@ -194,8 +197,7 @@ class Backbone(nn.Module):
     @property
     def needs_index(self) -> bool:
         """Positions read the index of a token."""
-        rotary = self.positions.rotary
-        return rotary is not None and "index" in rotary.axes
+        return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
 
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
@@ -241,7 +243,6 @@ class Backbone(nn.Module):
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing(connectivity.order.device.type)
-        rotary, widths = self.positions.rotary, set(self._head_dims)
         position, index = connectivity.query_position, connectivity.query_index
         render = partial(
             connectivity.render,
@@ -250,8 +251,13 @@ class Backbone(nn.Module):
             changes_scores=self._changes_scores,
             sinks=any(isinstance(mixer, Attention) and mixer.sinks is not None for mixer in self.mixers.values()),
         )
-        renderings = {window: render(window) for window in dict.fromkeys(self.windows)}
-        tables = {width: rotary.table(position, width, index) if rotary and width else None for width in widths}
+        kernels = list(zip(self.windows, self._softcaps, strict=True))
+        turns = list(zip(self._rotaries, self._head_dims, strict=True))
+        renderings = {(window, cap): render(window, softcap=cap) for window, cap in dict.fromkeys(kernels)}
+        tables = {
+            (rotary, width): rotary.table(position, width, index) if rotary and width else None
+            for rotary, width in dict.fromkeys(turns)
+        }
         known = partial(
             LayerContext,
             valid=connectivity.query_valid,
@@ -260,7 +266,7 @@ class Backbone(nn.Module):
             packing=connectivity.packing,
             past=past,
         )
-        needs = list(zip(self.windows, self._head_dims, strict=True))
+        needs = list(zip(kernels, turns, strict=True))
         made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
         return [made[need] for need in needs]
 

@@ -8,6 +8,7 @@ from torch import nn
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.nn.attention import Attention
 from mmtx.nn.mixer import Mixer
+from mmtx.nn.rotary import Rotary
 
 
 @dataclass(frozen=True)
@@ -18,11 +19,13 @@ class LayerKind:
         mixer: ``mixer(dim, num_heads)`` makes a layer's mixer; None: the stack's ``attention`` does.
         mlp: ``mlp(dim)`` makes its feed-forward half; None: the stack's ``mlp`` does.
         window: reach of attention, in positions; true: the stack's ``window``; false: everything.
+        rotary: its rotary positions (Gemma 3 has another base where layers have a window); None: the stack's.
     """
 
     mixer: Callable[[int, int], Mixer] | None = None
     mlp: Callable[[int], nn.Module] | None = None
     window: int | bool = False
+    rotary: Rotary | None = None
 
 
 def letters_of(layers: str, num_layers: int, kinds: Mapping[str, LayerKind]) -> list[str]:
@@ -76,4 +79,7 @@ def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads:
     if not isinstance(attention, Attention):
         problem = "cannot attend to a memory, which encode requires; make it the mixer of a kind of layer"
         raise InvalidValue("attention", type(attention).__name__, problem, "mmtx.nn.Attention")
+    if attention.softcap is not None:
+        problem = "is not for scores of a memory, which encode makes"
+        raise InvalidValue("attention.softcap", attention.softcap, problem, "null")
     return attention

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mmtx.attention.soft_capped import soft_capped
 from mmtx.nn.compilation import compiled
 
 IGNORED = -100
@@ -46,6 +47,7 @@ def linear_cross_entropy(
     target: Int[Tensor, "*n"],
     *,
     label_smoothing: float = 0.0,
+    softcap: float | None = None,
     find_right: bool = False,
     compile: bool = False,
 ) -> Predictions:
@@ -63,11 +65,12 @@ def linear_cross_entropy(
     Args:
         target: the id of each token, or `IGNORED`.
         label_smoothing: share of the target spread over all ids.
+        softcap: scores s become ``softcap · tanh(s / softcap)``.
         find_right: whether `Predictions.right` is wanted.
         compile: compile what is computed of the scores where something learns, so that the scores of a chunk are read
             twice and their gradients written once, which eagerly takes a dozen passes over them.
     """
-    options, learns = (label_smoothing, find_right), torch.is_grad_enabled()
+    options, learns = (label_smoothing, softcap, find_right), torch.is_grad_enabled()
     if target.numel() <= ON_CPU or target.numel() * len(weight) <= WHOLE:
         whole = compiled(_whole) if compile and learns else _whole
         return whole(hidden, weight, bias, target, *options)
@@ -82,9 +85,10 @@ def _whole(
     bias: Float[Tensor, " V"] | None,
     target: Int[Tensor, "*n"],
     label_smoothing: float,
+    softcap: float | None,
     find_right: bool,
 ) -> Predictions:
-    scores = _scores(hidden, weight, bias)
+    scores = linear_scores(hidden, weight, bias, softcap)
     exact = scores.flatten(0, -2).to(_exact(scores.dtype))
     loss = F.cross_entropy(exact, target.flatten(), reduction="sum", label_smoothing=label_smoothing)
     return Predictions(loss, scores.argmax(-1) == target if find_right else None)
@@ -107,6 +111,7 @@ class _Learning(torch.autograd.Function):
         bias: Float[Tensor, " V"] | None,
         target: Int[Tensor, " n"],
         label_smoothing: float,
+        softcap: float | None,
         find_right: bool,
         compile: bool,
     ) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"] | None]:
@@ -124,9 +129,10 @@ class _Learning(torch.autograd.Function):
             for start in range(0, len(hidden), size):
                 rows = slice(start, start + size)
                 part, targets = hidden[rows].to(dtype), target[rows]
-                scores = _scores(part, cast, bias)
+                scores = linear_scores(part, cast, bias, softcap)
                 right = scores.argmax(-1) == targets if find_right else None
-                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, gradients[2] is not None)
+                has_bias = gradients[2] is not None
+                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, softcap, has_bias)
                 _add_gradients(gradients, rows, by_scores.to(dtype), by_bias, part, cast)
                 parts.append(Predictions(loss, right))
         ctx.save_for_backward(*gradients)
@@ -138,17 +144,18 @@ class _Learning(torch.autograd.Function):
     def backward(ctx: Any, by_loss: Float[Tensor, ""], _: Any) -> tuple[Tensor | None, ...]:
         return (
             *(None if gradient is None else gradient * by_loss for gradient in ctx.saved_tensors),
-            None,
-            None,
-            None,
-            None,
+            *(None,) * 5,
         )
 
 
 def _with_gradients(
-    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, has_bias: bool
+    scores: Float[Tensor, "n V"],
+    target: Int[Tensor, " n"],
+    label_smoothing: float,
+    softcap: float | None,
+    has_bias: bool,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
-    """The loss and its gradients: by the scores, probabilities less targets; by a bias."""
+    """The loss and its gradients: by the scores before a cap, without one probabilities less targets; by a bias."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
     loss, index = _summed(log_p, target, label_smoothing), target.clamp(min=0)[:, None]
     by_scores = log_p.exp_()
@@ -156,11 +163,17 @@ def _with_gradients(
         by_scores -= label_smoothing / scores.shape[1]
     by_scores.scatter_add_(1, index, torch.full_like(index, label_smoothing - 1, dtype=by_scores.dtype))
     by_scores.mul_((target != IGNORED)[:, None])
+    if softcap is not None:
+        by_scores.mul_(1 - (scores.to(by_scores.dtype) / softcap) ** 2)
     return loss, by_scores, by_scores.sum(0) if has_bias else None
 
 
 def _in_their_place(
-    scores: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float, has_bias: bool
+    scores: Float[Tensor, "n V"],
+    target: Int[Tensor, " n"],
+    label_smoothing: float,
+    softcap: float | None,
+    has_bias: bool,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
     """`_with_gradients` as a compiler likes it: number by number, the gradients written over the scores."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
@@ -171,6 +184,8 @@ def _in_their_place(
     is_target = ids == target.int()[:, None]  # which is no id where it is ignored
     real = (target != IGNORED).to(p.dtype)[:, None]
     by_scores = torch.where(is_target, p - (1 - label_smoothing), p * real)
+    if softcap is not None:
+        by_scores = by_scores * (1 - (scores.to(p.dtype) / softcap) ** 2)
     return loss, scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
 
 
@@ -207,11 +222,16 @@ def _add_gradients(
         to_weight += by_scores.T @ hidden
 
 
-def _scores(
-    hidden: Float[Tensor, "*n D"], weight: Float[Tensor, "V D"], bias: Float[Tensor, " V"] | None
+def linear_scores(
+    hidden: Float[Tensor, "*n D"],
+    weight: Float[Tensor, "V D"],
+    bias: Float[Tensor, " V"] | None,
+    softcap: float | None,
 ) -> Float[Tensor, "*n V"]:
+    """The scores of all ids, within ±softcap."""
     scores = F.linear(hidden, weight)
-    return scores if bias is None else scores + bias
+    scores = scores if bias is None else scores + bias
+    return scores if softcap is None else soft_capped(scores, softcap)
 
 
 def _joined(parts: Sequence[Predictions]) -> Predictions:

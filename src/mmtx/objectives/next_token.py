@@ -41,10 +41,17 @@ class NextToken(Objective):
         tied: bool,
         logit_scale: float,
         label_smoothing: float,
+        softcap: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(weight=weight)
         self.head = TextHead(
-            specs=specs, model=model, text=text, tied=tied, logit_scale=logit_scale, label_smoothing=label_smoothing
+            specs=specs,
+            model=model,
+            text=text,
+            tied=tied,
+            logit_scale=logit_scale,
+            label_smoothing=label_smoothing,
+            softcap=softcap,
         )
         self.text, self.writes, self.reads, vocabulary = text, text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}

@@ -12,7 +12,7 @@ from mmtx.errors import InvalidValue, check_fraction
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
-from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
+from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy, linear_scores
 from mmtx.objectives.base import required_name, required_spec
 
 
@@ -28,6 +28,7 @@ class TextHead(nn.Module):
         tied: score ids by the text's own embedding instead of a linear map of its own.
         logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
         label_smoothing: share of the target spread over all ids, in training (Szegedy et al. 2015).
+        softcap: scores s become ``softcap · tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); None: as they are.
     """
 
     roles = {"projection.weight": "head"}
@@ -41,6 +42,7 @@ class TextHead(nn.Module):
         tied: bool,
         logit_scale: float,
         label_smoothing: float,
+        softcap: float | None = None,
     ) -> None:
         super().__init__()
         required_name(text, model.names, "modality of the set", "text")
@@ -50,7 +52,9 @@ class TextHead(nn.Module):
         if not isinstance(tokenizer, Ids) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         check_fraction("label_smoothing", label_smoothing)
-        self.text, self.label_smoothing = text, label_smoothing
+        if softcap is not None and softcap <= 0:
+            raise InvalidValue("softcap", softcap, "must be above 0")
+        self.text, self.label_smoothing, self.softcap = text, label_smoothing, softcap
         self.logit_scale = logit_scale / model.backbone.width_ratio if tied else logit_scale
         self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
         self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
@@ -80,7 +84,7 @@ class TextHead(nn.Module):
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
         """Scores of the next id."""
-        return F.linear(self._scaled(hidden), self._weight(model))
+        return linear_scores(self._scaled(hidden), self._weight(model), None, self.softcap)
 
     def loss(
         self,
@@ -96,6 +100,7 @@ class TextHead(nn.Module):
             None,
             targets.masked_fill(~real, IGNORED),
             label_smoothing=self.label_smoothing if self.training else 0.0,
+            softcap=self.softcap,
             find_right=not self.training,
             compile=model.backbone.is_compiled,
         )
