@@ -25,6 +25,7 @@ TITLES = {
     "dinov2_with_registers": "DINOv2 with registers",
     "clip": "CLIP",
     "siglip": "SigLIP",
+    "modernbert": "ModernBERT",
     "esm": "ESM-2",
     "llama": "Llama",
     "mistral": "Mistral",

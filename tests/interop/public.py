@@ -106,6 +106,13 @@ def siglip(**changes: Any) -> Any:
     return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
 
 
+def modernbert(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.ModernBertForMaskedLM)
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    keys = {**TOWER, **marks, "num_hidden_layers": 3, "vocab_size": VOCAB, "max_position_embeddings": 16}
+    return disturbed(kind(transformers.ModernBertConfig(**{**keys, "local_attention": 6, **changes})))
+
+
 def esm(**changes: Any) -> Any:
     kind, more = changes.pop("kind", transformers.EsmForMaskedLM), changes.pop("more", {})
     keys = {
@@ -501,6 +508,38 @@ CASES |= {
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
 }
 CASES |= {
+    "modernbert": (modernbert, {}, text_inputs),
+    "modernbert-biases": (
+        modernbert,
+        {
+            **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
+            "hidden_activation": "silu",
+            "classifier_activation": "relu",
+            "num_attention_heads": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+            },
+        },
+        text_inputs,
+    ),
+    "modernbert-classes": (
+        modernbert,
+        {"kind": transformers.ModernBertForSequenceClassification, "num_labels": 4},
+        text_inputs,
+    ),
+    "modernbert-mean": (
+        modernbert,
+        {
+            "kind": transformers.ModernBertForSequenceClassification,
+            "num_labels": 3,
+            "classifier_pooling": "mean",
+            "norm_eps": 1e-3,
+        },
+        text_inputs,
+    ),
+    "modernbert-headless": (modernbert, {"kind": transformers.ModernBertModel, "local_attention": 4}, text_inputs),
     "esm": (esm, {}, text_inputs),
     "esm-absolute": (
         esm,

@@ -68,7 +68,7 @@ def test_outputs_and_gradients(name: str, attention: str, tmp_path: Path) -> Non
     compare_gradients(ours, theirs)
 
 
-ENCODERS = ("bert", "esm")
+ENCODERS = ("bert", "modernbert", "esm")
 
 
 @pytest.mark.parametrize(

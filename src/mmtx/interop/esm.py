@@ -86,8 +86,6 @@ class ESM(MaskedEncoder):
             raise UserError(f"position_embedding_type={kind}: mmtx reads an esm with rotary and absolute positions")
         if config["token_dropout"] and config["mask_token_id"] is None:
             raise UserError("token_dropout=True needs mask_token_id, the id that embeds to zero")
-        if not config["tie_word_embeddings"] and config["architectures"] == [self.masked]:
-            _check_head(weights)
         has_pooler = "esm.pooler.dense.weight" in weights
         return {**config, "add_pooling_layer": has_pooler, "frequencies_dtype": _rounding(config, weights)}
 
@@ -165,12 +163,6 @@ class ESM(MaskedEncoder):
         if kind == self.classes:
             return links + both("objectives.classify.pooler.0", "classifier.dense") + _head()
         return links + (both("objectives.classify.pooler.0", "esm.pooler.dense") if config["add_pooling_layer"] else [])
-
-
-def _check_head(weights: Weights) -> None:
-    """Raises UserError where a file lacks the head that its config does not tie."""
-    if "lm_head.decoder.weight" not in weights:
-        raise UserError("tie_word_embeddings=False: this EsmForMaskedLM lacks its head, lm_head.decoder.weight")
 
 
 def _head() -> list[Link]:

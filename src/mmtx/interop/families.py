@@ -13,6 +13,7 @@ from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
+from mmtx.interop.modernbert import ModernBERT
 from mmtx.interop.olmo2 import Olmo2
 from mmtx.interop.olmoe import OLMoE
 from mmtx.interop.qwen2 import Qwen2
@@ -26,7 +27,7 @@ from mmtx.interop.whisper import Whisper
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
-    ESM(),
+    *(ModernBERT(), ESM()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )

@@ -37,6 +37,8 @@ class MaskedEncoder(Family):
         if kind == self.body != declared:
             head = self.heads[declared]
             raise UserError(f"this {declared} lacks its head: {head} is missing; without one it is a {self.body}")
+        if kind == self.masked and not config["tie_word_embeddings"]:
+            _check_heads(weights, self.copies)
         if kind == self.classes:
             rows = len(weights["classifier.weight" if "classifier.weight" in weights else "classifier.out_proj.weight"])
             check_classes({**config, "architectures": [kind]}, rows)
@@ -88,3 +90,10 @@ class MaskedEncoder(Family):
             return {"logits": classify.head(classify.pooled(states))}
         pooled = {"pooler_output": classify.pooled(states)} if config.get("add_pooling_layer") else {}
         return {"last_hidden_state": hidden, **pooled}
+
+
+def _check_heads(weights: Weights, copies: Mapping[str, str]) -> None:
+    """Raises UserError where a file lacks a head that its config does not tie."""
+    missing = [key for key in copies if key not in weights]
+    if missing:
+        raise UserError(f"tie_word_embeddings=False: this model lacks its head, {missing[0]}")
