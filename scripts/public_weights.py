@@ -23,6 +23,7 @@ TITLES = {
     "decision_transformer": "Decision Transformer",
     "dinov2": "DINOv2",
     "dinov2_with_registers": "DINOv2 with registers",
+    "dinov3_vit": "DINOv3",
     "clip": "CLIP",
     "siglip": "SigLIP",
     "modernbert": "ModernBERT",

@@ -92,6 +92,12 @@ def dinov2_with_registers(**changes: Any) -> Any:
     return dinov2(**{"num_register_tokens": 3, **changes})
 
 
+def dinov3_vit(**changes: Any) -> Any:
+    keys = {**PICTURES, "intermediate_size": 36, "image_size": 12, "num_register_tokens": 3, **changes}
+    kind = keys.pop("kind", transformers.DINOv3ViTModel)
+    return disturbed(kind(transformers.DINOv3ViTConfig(**keys)))
+
+
 def clip(**changes: Any) -> Any:
     text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 16, "eos_token_id": 5, **changes.pop("text", {})}
     vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
@@ -372,6 +378,25 @@ CASES |= {
     "dinov2-registers-headless": (
         dinov2_with_registers,
         {"kind": transformers.Dinov2WithRegistersModel, "image_size": 12},
+        vit_inputs,
+    ),
+}
+CASES |= {
+    "dinov3": (dinov3_vit, {}, vit_inputs),
+    "dinov3-gated": (
+        dinov3_vit,
+        {
+            **dict.fromkeys(("query_bias", "proj_bias", "mlp_bias"), False),
+            "key_bias": True,
+            "use_gated_mlp": True,
+            "hidden_act": "silu",
+            "image_size": [8, 16],
+            "num_register_tokens": 0,
+            "num_channels": 1,
+            "hidden_size": 36,
+            "num_attention_heads": 3,
+            "rope_theta": 30.0,
+        },
         vit_inputs,
     ),
 }

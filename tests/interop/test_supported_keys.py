@@ -22,6 +22,7 @@ from public import (  # noqa: E402
     decision_transformer,
     dinov2,
     dinov2_with_registers,
+    dinov3_vit,
     esm,
     gemma2,
     gemma3,
@@ -68,6 +69,7 @@ CONFIGS = {
     "decision_transformer": "DecisionTransformerConfig",
     "dinov2": "Dinov2Config",
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
+    "dinov3_vit": "DINOv3ViTConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
     "modernbert": "ModernBertConfig",
@@ -135,7 +137,7 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
-    **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), {}),
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
     "modernbert": {
@@ -174,7 +176,7 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
 
 
 def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
-    for kind in ("ViT", "DeiT", "Bit", "CLIP", "Siglip"):
+    for kind in ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "DINOv3ViT"):
         theirs = getattr(transformers, f"{kind}ImageProcessor")().to_dict()
         assert [*refusals(theirs, PREPROCESSOR, "")] == []
         assert read_preprocessor(theirs, (224, 224), 3) == read_preprocessor(
@@ -307,6 +309,10 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (esm, "config", {"tie_word_embeddings": False}, r"lm_head\.decoder\.weight"),
         (esm, "config", {"rope_theta": 50.0}, r"rope_theta=50\.0 has other frequencies"),
         (esm, "config", {"architectures": ["EsmForTokenClassification"]}, "is a EsmForTokenClassification"),
+        (dinov3_vit, "config", {"architectures": ["DINOv3ViTBackbone"]}, "is a DINOv3ViTBackbone"),
+        (dinov3_vit, "config", {"num_attention_heads": 4}, "in pairs; theirs are 6 wide"),
+        (dinov3_vit, "config", {"drop_path_rate": 0.1}, r"drop_path_rate=0\.1"),
+        (dinov3_vit, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token +\[1, 24\] +nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight +\[48, 24\] +\[72, 24\]"),
@@ -356,6 +362,7 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
         (qwen3_moe, {"use_sliding_window": True, "sliding_window": 3, **more})
         for more in ({}, {"max_window_layers": 1})
     ),
+    (dinov3_vit, {"pos_embed_shift": 0.5, "pos_embed_jitter": 2.0}),
     (modernbert, {"layer_types": None, "global_attn_every_n_layers": 2}),
     (modernbert, {"rope_parameters": None, "global_rope_theta": 50.0, "local_rope_theta": 20.0}),
     (modernbert, {"rope_parameters": {"sliding_attention": {"rope_theta": 20.0}}, "local_rope_theta": 30.0}),
@@ -372,6 +379,10 @@ OTHERS_THAN_NUMBERS = {
     "out_features",
     "out_indices",
     "clip_qkv",
+    "pos_embed_shift",
+    "pos_embed_jitter",
+    "_out_features",
+    "_out_indices",
 }
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
 KEYS_OF = {
@@ -385,6 +396,7 @@ KEYS_OF = {
     "olmoe": olmoe,
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
+    "dinov3_vit": dinov3_vit,
     "gpt_oss": gpt_oss,
     "modernbert": modernbert,
     "esm": esm,
@@ -425,12 +437,12 @@ def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: 
     torch.manual_seed(0)
     theirs = make()
     edited(saved(theirs, tmp_path), "config", **values)
-    inputs, real = inputs_of(theirs)
     try:
         ours = mmtx.from_pretrained(tmp_path)
     except UserError:
         return
     again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    inputs, real = inputs_of(again)
     given = again(**inputs)
     actual, expected = mmtx.interop.forward(ours, **inputs)[0], given.logits if "logits" in given else given[0]
     torch.testing.assert_close(actual[real], expected[real], atol=1e-5, rtol=1e-5)

@@ -4,6 +4,7 @@ from mmtx.interop.bert import BERT
 from mmtx.interop.clip import CLIP
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
+from mmtx.interop.dinov3 import DINOv3
 from mmtx.interop.esm import ESM
 from mmtx.interop.family import Family
 from mmtx.interop.gemma2 import Gemma2
@@ -26,7 +27,7 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
+    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), CLIP(), SigLIP()),
     *(ModernBERT(), ESM()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
