@@ -25,8 +25,15 @@ def make_type_embeddings(names: Iterable[str], dims: Mapping[str, int], std: flo
 def make_position_embeddings(
     tokenizers: Mapping[str, Tokenizer], absolute: Mapping[str, Any], dims: Mapping[str, int]
 ) -> Any:
-    """Of each name that has coordinates, where its stack adds positions: ``absolute[name](extent, dim)``."""
+    """Of each name that has coordinates, where its stack adds positions: ``absolute[name](extent, dim)``.
+
+    Raises:
+        InvalidValue: coordinates count from the middle, which only rotations and biases read.
+    """
     chosen = {name: make for name, make in absolute.items() if make is not None and tokenizers[name].extent}
+    for name in (name for name in chosen if tokenizers[name].centred):
+        problem = "counts places from the middle, for which there are no absolute positions"
+        raise InvalidValue(f"modality.{name}.centred", True, problem, "backbone/positions=rotary")
     return nn.ModuleDict({name: make(tokenizers[name].extent, dims[name]) for name, make in chosen.items()})
 
 

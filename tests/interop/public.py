@@ -92,6 +92,12 @@ def dinov2_with_registers(**changes: Any) -> Any:
     return dinov2(**{"num_register_tokens": 3, **changes})
 
 
+def dinov3_vit(**changes: Any) -> Any:
+    keys = {**PICTURES, "intermediate_size": 36, "image_size": 12, "num_register_tokens": 3, **changes}
+    kind = keys.pop("kind", transformers.DINOv3ViTModel)
+    return disturbed(kind(transformers.DINOv3ViTConfig(**keys)))
+
+
 def clip(**changes: Any) -> Any:
     text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 16, "eos_token_id": 5, **changes.pop("text", {})}
     vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
@@ -104,6 +110,29 @@ def siglip(**changes: Any) -> Any:
     vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3}
     text, vision = text | changes.pop("text", {}), vision | changes.pop("vision", {})
     return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
+
+
+def modernbert(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.ModernBertForMaskedLM)
+    marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    keys = {**TOWER, **marks, "num_hidden_layers": 3, "vocab_size": VOCAB, "max_position_embeddings": 16}
+    return disturbed(kind(transformers.ModernBertConfig(**{**keys, "local_attention": 6, **changes})))
+
+
+def esm(**changes: Any) -> Any:
+    kind, more = changes.pop("kind", transformers.EsmForMaskedLM), changes.pop("more", {})
+    keys = {
+        **TOWER,
+        "vocab_size": VOCAB,
+        "max_position_embeddings": 16,
+        "position_embedding_type": "rotary",
+        "token_dropout": True,
+        "mask_token_id": 20,
+        "pad_token_id": 1,
+        "layer_norm_eps": 1e-5,
+        **changes,
+    }
+    return disturbed(kind(transformers.EsmConfig(**keys), **more))
 
 
 TOWER = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 36}
@@ -353,6 +382,25 @@ CASES |= {
     ),
 }
 CASES |= {
+    "dinov3": (dinov3_vit, {}, vit_inputs),
+    "dinov3-gated": (
+        dinov3_vit,
+        {
+            **dict.fromkeys(("query_bias", "proj_bias", "mlp_bias"), False),
+            "key_bias": True,
+            "use_gated_mlp": True,
+            "hidden_act": "silu",
+            "image_size": [8, 16],
+            "num_register_tokens": 0,
+            "num_channels": 1,
+            "hidden_size": 36,
+            "num_attention_heads": 3,
+            "rope_theta": 30.0,
+        },
+        vit_inputs,
+    ),
+}
+CASES |= {
     "siglip": (siglip, {}, pair_inputs),
     "siglip-narrow": (
         siglip,
@@ -483,6 +531,49 @@ CASES |= {
     ),
     "olmoe-headless": (olmoe, {"kind": transformers.OlmoeModel, "num_experts_per_tok": 4}, text_inputs),
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
+}
+CASES |= {
+    "modernbert": (modernbert, {}, text_inputs),
+    "modernbert-biases": (
+        modernbert,
+        {
+            **dict.fromkeys(("norm_bias", "attention_bias", "mlp_bias", "classifier_bias"), True),
+            "hidden_activation": "silu",
+            "classifier_activation": "relu",
+            "num_attention_heads": 3,
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "rope_parameters": {
+                "full_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+            },
+        },
+        text_inputs,
+    ),
+    "modernbert-classes": (
+        modernbert,
+        {"kind": transformers.ModernBertForSequenceClassification, "num_labels": 4},
+        text_inputs,
+    ),
+    "modernbert-mean": (
+        modernbert,
+        {
+            "kind": transformers.ModernBertForSequenceClassification,
+            "num_labels": 3,
+            "classifier_pooling": "mean",
+            "norm_eps": 1e-3,
+        },
+        text_inputs,
+    ),
+    "modernbert-headless": (modernbert, {"kind": transformers.ModernBertModel, "local_attention": 4}, text_inputs),
+    "esm": (esm, {}, text_inputs),
+    "esm-absolute": (
+        esm,
+        {"position_embedding_type": "absolute", "emb_layer_norm_before": True, "num_attention_heads": 3},
+        text_inputs,
+    ),
+    "esm-plain": (esm, {"token_dropout": False, "mask_token_id": None, "rope_theta": 50.0}, text_inputs),
+    "esm-classes": (esm, {"kind": transformers.EsmForSequenceClassification, "num_labels": 4}, text_inputs),
+    "esm-headless": (esm, {"kind": transformers.EsmModel}, text_inputs),
 }
 OUTPUTS = (
     *("logits_per_image", "logits_per_text", "text_embeds", "image_embeds"),

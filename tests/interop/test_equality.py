@@ -29,7 +29,7 @@ def seed() -> None:
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
-    size = max(1.0, expected.abs().max().item())
+    size = max(1.0, expected.abs().max().item()) if expected.numel() else 1.0
     torch.testing.assert_close(actual / size, expected / size, atol=tolerance, rtol=tolerance)
 
 
@@ -68,7 +68,13 @@ def test_outputs_and_gradients(name: str, attention: str, tmp_path: Path) -> Non
     compare_gradients(ours, theirs)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if CASES[name][2] is text_inputs and "bert" not in name])
+ENCODERS = ("bert", "modernbert", "esm")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name for name in CASES if CASES[name][2] is text_inputs and (not name.startswith(ENCODERS) or "headless" in name)],
+)
 def test_packed_rows(name: str, tmp_path: Path) -> None:
     """All texts in one row give what each gives there."""
     make, changes, make_inputs = CASES[name]
@@ -130,7 +136,8 @@ def test_there_and_back(name: str, tmp_path: Path) -> None:
     first = mmtx.from_pretrained(saved(theirs, tmp_path / "public"))
     mmtx.to_pretrained(first, tmp_path / "again")
     second = mmtx.from_pretrained(tmp_path / "again")
-    weights, again = (load_file(tmp_path / name / "model.safetensors") for name in ("public", "again"))
+    files = (load_file(tmp_path / name / "model.safetensors") for name in ("public", "again"))
+    weights, again = (FAMILIES[first.origin["family"]].canonical(file) for file in files)
     assert all(torch.equal(again[key], value) for key, value in weights.items())
     assert second.config == first.config or _but_place(second.config) == _but_place(first.config)
     assert list(first.state_dict()) == list(second.state_dict())

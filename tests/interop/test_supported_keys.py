@@ -23,6 +23,8 @@ from public import (  # noqa: E402
     decision_transformer,
     dinov2,
     dinov2_with_registers,
+    dinov3_vit,
+    esm,
     gemma2,
     gemma3,
     gpt2,
@@ -30,6 +32,7 @@ from public import (  # noqa: E402
     llama,
     mistral,
     mixtral,
+    modernbert,
     olmo2,
     olmoe,
     padded,
@@ -67,8 +70,11 @@ CONFIGS = {
     "decision_transformer": "DecisionTransformerConfig",
     "dinov2": "Dinov2Config",
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
+    "dinov3_vit": "DINOv3ViTConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
+    "modernbert": "ModernBertConfig",
+    "esm": "EsmConfig",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -132,9 +138,19 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
-    **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), {}),
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
+    "modernbert": {
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160000.0,
+        "local_rope_theta": 10000.0,
+        "layer_norm_eps": 1e-5,
+        "position_embedding_type": "absolute",
+        "reference_compile": True,
+        "repad_logits_with_grad": False,
+    },
+    "esm": {"hidden_act": "gelu", "classifier_dropout": None, "esmfold_config": None, "vocab_list": None},
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "gemma2": {"rope_theta": 10000.0, "cache_implementation": "hybrid"},
     "gemma3_text": {
@@ -169,7 +185,7 @@ def test_every_key_of_the_library_is_known(name: str) -> None:
 
 
 def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
-    for kind in ("ViT", "DeiT", "Bit", "CLIP", "Siglip"):
+    for kind in ("ViT", "DeiT", "Bit", "CLIP", "Siglip", "DINOv3ViT"):
         theirs = getattr(transformers, f"{kind}ImageProcessor")().to_dict()
         assert [*refusals(theirs, PREPROCESSOR, "")] == []
         assert read_preprocessor(theirs, (224, 224), 3) == read_preprocessor(
@@ -303,6 +319,26 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
             {"text_config": {"projection_size": 24}},
             "projection_size=24 is not the width of the pictures, 30",
         ),
+        (modernbert, "config", {"decoder_bias": False}, "decoder_bias=False"),
+        (modernbert, "config", {"classifier_pooling": "max"}, "classifier_pooling=max"),
+        (modernbert, "config", {"rope_parameters": {"chunked": {}}}, "rope_parameters has chunked"),
+        (
+            modernbert,
+            "config",
+            {"rope_parameters": {"full_attention": {"rope_type": "yarn", "factor": 2.0}}},
+            "rope_parameters of full_attention: .*yarn",
+        ),
+        (modernbert, "config", {"tie_word_embeddings": False}, r"lacks its head, decoder\.weight"),
+        (esm, "config", {"position_embedding_type": "relative_key"}, "position_embedding_type=relative_key"),
+        (esm, "config", {"is_folding_model": True}, "is_folding_model=True"),
+        (esm, "config", {"mask_token_id": None}, "token_dropout=True needs mask_token_id"),
+        (esm, "config", {"tie_word_embeddings": False}, r"lm_head\.decoder\.weight"),
+        (esm, "config", {"rope_theta": 50.0}, r"rope_theta=50\.0 has other frequencies"),
+        (esm, "config", {"architectures": ["EsmForTokenClassification"]}, "is a EsmForTokenClassification"),
+        (dinov3_vit, "config", {"architectures": ["DINOv3ViTBackbone"]}, "is a DINOv3ViTBackbone"),
+        (dinov3_vit, "config", {"num_attention_heads": 4}, "in pairs; theirs are 6 wide"),
+        (dinov3_vit, "config", {"drop_path_rate": 0.1}, r"drop_path_rate=0\.1"),
+        (dinov3_vit, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token +\[1, 24\] +nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight +\[48, 24\] +\[72, 24\]"),
@@ -361,6 +397,11 @@ CHANGED: list[tuple[Any, dict[str, Any]]] = [
         (qwen3_moe, {"use_sliding_window": True, "sliding_window": 3, **more})
         for more in ({}, {"max_window_layers": 1})
     ),
+    (dinov3_vit, {"pos_embed_shift": 0.5, "pos_embed_jitter": 2.0}),
+    (modernbert, {"layer_types": None, "global_attn_every_n_layers": 2}),
+    (modernbert, {"rope_parameters": None, "global_rope_theta": 50.0, "local_rope_theta": 20.0}),
+    (modernbert, {"rope_parameters": {"sliding_attention": {"rope_theta": 20.0}}, "local_rope_theta": 30.0}),
+    (modernbert, {"local_attention": 7, "layer_types": ["sliding_attention"] * 3}),
     (llama, {"rope_scaling": {"rope_type": "yarn", "truncate": False, **SCALED}}),
     (llama, {"rope_scaling": {"rope_type": "llama3", "low_freq_factor": 0.5, "high_freq_factor": 2.0, **SCALED}}),
 ]
@@ -374,6 +415,10 @@ OTHERS_THAN_NUMBERS = {
     "out_indices",
     "clip_qkv",
     "final_logit_softcapping",
+    "pos_embed_shift",
+    "pos_embed_jitter",
+    "_out_features",
+    "_out_indices",
 }
 """Keys that say what their library returns, and those that are changed by `CHANGED`."""
 KEYS_OF = {
@@ -387,7 +432,10 @@ KEYS_OF = {
     "olmoe": olmoe,
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
+    "dinov3_vit": dinov3_vit,
     "gpt_oss": gpt_oss,
+    "modernbert": modernbert,
+    "esm": esm,
     "gemma2": gemma2,
     "gemma3_text": gemma3,
 }
@@ -427,12 +475,12 @@ def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: 
     torch.manual_seed(0)
     theirs = make()
     edited(saved(theirs, tmp_path), "config", **values)
-    inputs, real = inputs_of(theirs)
     try:
         ours = mmtx.from_pretrained(tmp_path)
     except UserError:
         return
     again = type(theirs).from_pretrained(tmp_path, attn_implementation="eager").eval()
+    inputs, real = inputs_of(again)
     given = again(**inputs)
     actual, expected = mmtx.interop.forward(ours, **inputs)[0], given.logits if "logits" in given else given[0]
     torch.testing.assert_close(actual[real], expected[real], atol=1e-5, rtol=1e-5)

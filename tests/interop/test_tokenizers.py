@@ -12,6 +12,7 @@ transformers = pytest.importorskip("transformers")
 
 from public import bert, gpt2, llama, saved, t5, whisper  # noqa: E402
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers  # noqa: E402
+from transformers.models.esm.configuration_esm import get_default_vocab_list  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.data.text.bpe import BPE  # noqa: E402
@@ -85,6 +86,25 @@ def test_word_pieces(lower: bool, tmp_path: Path) -> None:
         ids = vocabulary.encode(text)
         assert ids == theirs(text, add_special_tokens=False)["input_ids"]
         assert vocabulary.decode([2, *ids, 3]) == theirs.decode(ids, skip_special_tokens=True)
+
+
+PROTEINS = ["MKTAYIAKQR", "M K T", "mk TJ.A-", "A<null_1>B", "xyzAxyz  jj A", "", "AB\nCD", " <x A<"]
+
+
+@pytest.mark.parametrize("config", ["tokenizer_config", "config"])
+def test_residues(config: str, tmp_path: Path) -> None:
+    """By the class that its files name, or the family of the model beside it."""
+    (tmp_path / "vocab.txt").write_text("\n".join(get_default_vocab_list()))
+    named = {"tokenizer_class": "EsmTokenizer"} if config == "tokenizer_config" else {"model_type": "esm"}
+    (tmp_path / f"{config}.json").write_text(json.dumps(named))
+    theirs = transformers.EsmTokenizer(str(tmp_path / "vocab.txt"))
+    vocabulary = Pretrained(path=str(tmp_path), begin="<cls>", end="<eos>", prefix=[], size=None)
+    assert (vocabulary.begin, vocabulary.end, vocabulary.size) == (0, 2, 33)
+    for text in PROTEINS:
+        ids = vocabulary.encode(text)
+        assert ids == theirs(text, add_special_tokens=False)["input_ids"]
+        assert vocabulary.decode([0, *ids, 2]) == theirs.decode(ids, skip_special_tokens=True)
+    assert vocabulary.encode("A<mask>A") == [5, 3, 3, 5]  # a text is only ever text
 
 
 def test_a_text_is_only_ever_text(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from builders import image, image_spec, pictures_spec, steps_batch
+from builders import POSITIONS, backbone, image, image_spec, model, pictures_spec, steps_batch
 from contracts import check_tokenizer
 from torch import nn
 
@@ -74,6 +74,15 @@ def test_prefix_tokens_stand_in_front() -> None:
     assert not tokens.time.any()
     assert tokens.num_items == 1, "a picture is one item"
     assert made().readouts is None
+
+
+def test_places_that_count_from_the_middle() -> None:
+    tokenizer = made(image_spec(1, 12, 8), summary=True, num_registers=1, centred=True)
+    tokens = tokenizer({"pixels": torch.zeros(1, 1, 12, 8, dtype=torch.uint8)}, torch.tensor([1]), True)
+    patches = [[row, column] for row in (-2, 0, 2) for column in (-1, 1)]
+    assert tokens.coordinates.tolist() == [[0, 0], [0, 0], *patches]
+    with pytest.raises(InvalidValue, match=r"modality.image.centred=True counts places from the middle"):
+        model({"image": tokenizer}, backbone(dim=tokenizer.dim, positions=POSITIONS["learned"]))
 
 
 @pytest.mark.parametrize("num_times", [20, None])

@@ -132,3 +132,21 @@ def test_fills_that_cannot_be(fill: int, causal: bool, problem: str) -> None:
     keys = {"dim": 24, "clock": None, "context": 6, "share": None, "num_segments": 0}
     with pytest.raises(InvalidValue, match=f"fill={fill} .*{problem}"):
         Text(spec=text_spec(), causal=causal, fill=fill, **keys)
+
+
+def test_masks_that_count_as_dropped_out() -> None:
+    """Zero, and the rest as large as if the usual 12 % of the text's own ids had been masks."""
+    tokenizer = Text(
+        spec=text_spec(), dim=6, clock=None, causal=False, context=None, share=None, num_segments=0, mask_dropout=2
+    )
+    ids = torch.tensor([[1, 2, 3, 2, 4], [1, 3, 2, 0, 0], [2, 0, 0, 0, 0]])
+    content = tokenizer({"ids": ids}, torch.tensor([5, 3, 0]), False).content
+    vectors = tokenizer.embedding.weight
+    torch.testing.assert_close(content[0, 2], vectors[3] * 0.88 * 5 / 3)
+    torch.testing.assert_close(content[1, :2], vectors[[1, 3]] * 0.88 * 3 / 2)
+    assert not content[ids == 2].any()
+    assert content.isfinite().all()
+    with pytest.raises(InvalidValue, match="mask_dropout=99 is none of"):
+        Text(
+            spec=text_spec(), dim=6, clock=None, causal=False, context=None, share=None, num_segments=0, mask_dropout=99
+        )

@@ -72,6 +72,20 @@ def test_blocks_by_hand(x: Tensor, norm_place: str, final_norm: bool) -> None:
     torch.testing.assert_close(body(x, one_item()), expected)
 
 
+def test_the_first_mixer_may_have_no_norm(x: Tensor) -> None:
+    """It reads the input as it is; the others, and what follows, are normalised as ever."""
+    body, usual = made(skip_first_norm=True), made()
+    first, second = body.blocks[:2]
+    after = x + first.attention(x, layer_context())
+    after = after + first.mlp(first.mlp_norm(after))
+    torch.testing.assert_close(first(x, layer_context()), after)
+    torch.testing.assert_close(second(x, layer_context()), usual.blocks[1](x, layer_context()))
+    missing = usual.state_dict().keys() - body.state_dict().keys()
+    assert missing == {"blocks.0.attention_norm.weight", "blocks.0.attention_norm.bias"}
+    with pytest.raises(InvalidValue, match="skip_first_norm=True is for norms before a half; norm_place=after"):
+        made(skip_first_norm=True, norm_place="after")
+
+
 def test_a_kind_of_layer_has_rotary_positions_of_its_own(x: Tensor) -> None:
     """The second layer of two; the first has those of the stack."""
     own, stacks = Rotary(axes=["row"], base=7.0), Rotary(axes=["row"], base=100.0)

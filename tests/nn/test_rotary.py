@@ -1,5 +1,7 @@
 """Rotary positions against what they are for. What public models share of them is in `test_families`."""
 
+import math
+
 import pytest
 import torch
 from builders import POSITIONS, backbone
@@ -37,6 +39,26 @@ def test_rotation_leaves_what_no_axis_claims() -> None:
     turned = rotate(q, Rotary(axes=["time", "row", "column"], base=100.0).table(at((3, 4, 5)), 16))
     same = (turned == q)[0, 0, 0]
     assert same.tolist() == ([False] * 6 + [True] * 2) * 2
+
+
+def test_places_from_the_middle_of_a_picture() -> None:
+    """DINOv3's angles (arXiv 2508.10104): 2π times the centre of a patch in [-1, 1], over powers of the base."""
+    rows, columns, base, width = 3, 4, 100.0, 16
+    places = [(0, 2 * r + 1 - rows, 2 * c + 1 - columns) for r in range(rows) for c in range(columns)]
+    rotary = Rotary(axes=["row", "column"], base=base, wavelengths=[float(rows), float(columns)])
+    cos, sin = rotary.table(at((0, 0, 0), *places), width)
+    assert (cos[0, 0, 0] == 1).all() and (sin[0, 0, 0] == 0).all(), "what stands in the middle does not turn"
+    for number, (r, c) in enumerate((r, c) for r in range(rows) for c in range(columns)):
+        centres = [2 * (r + 0.5) / rows - 1, 2 * (c + 0.5) / columns - 1]
+        angles = [2 * math.pi * centre * base ** (-pair / 4) for centre in centres for pair in range(4)]
+        torch.testing.assert_close(cos[0, 0, number + 1], torch.tensor(angles).cos(), atol=1e-5, rtol=0)
+        torch.testing.assert_close(sin[0, 0, number + 1], torch.tensor(angles).sin(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("wavelengths", [[1.0], [1.0, 0.0]])
+def test_a_wavelength_for_each_axis(wavelengths: list[float]) -> None:
+    with pytest.raises(InvalidValue, match="wavelengths=.* must be above 0, one for each of row, column"):
+        Rotary(axes=["row", "column"], base=100.0, wavelengths=wavelengths)
 
 
 def test_rotary_refuses_no_axes() -> None:

@@ -1,5 +1,7 @@
 """Tables of scaled rotary positions are those of `transformers`, at every length."""
 
+import math
+
 import pytest
 import torch
 
@@ -15,7 +17,7 @@ from mmtx.errors import InvalidValue  # noqa: E402
 from mmtx.nn.layer_kind import LayerKind  # noqa: E402
 from mmtx.nn.positions import Positions  # noqa: E402
 from mmtx.nn.rotary import Rotary, rotate  # noqa: E402
-from mmtx.nn.rotary_scaling import DynamicNTK, LinearScaling, Llama3, RotaryScaling, YaRN  # noqa: E402
+from mmtx.nn.rotary_scaling import DynamicNTK, LinearScaling, Llama3, RotaryScaling, RoundedFrequencies, YaRN  # noqa: E402
 
 LONGEST, LENGTHS = 64, (5, 64, 65, 3000)
 
@@ -198,3 +200,12 @@ def test_what_cannot_be_turned(make, message: str) -> None:
 
 def turned(rotary: Rotary, dim: int):
     return backbone(dim=dim, num_heads=2, positions=Positions(absolute=None, rotary=rotary, bias=None))
+
+
+@pytest.mark.parametrize(("dtype", "bits"), [("float16", 11), ("bfloat16", 8)])
+def test_rounded_frequencies(dtype: str, bits: int) -> None:
+    """Powers of the base, to so many binary digits."""
+    rounded = RoundedFrequencies(dtype=dtype).frequencies(1000.0, 3, torch.arange(2)[None])
+    for found, exact in zip(rounded.tolist(), (1.0, 0.1, 0.01), strict=True):
+        mantissa, exponent = math.frexp(exact)
+        assert found == round(mantissa * 2**bits) / 2**bits * 2**exponent

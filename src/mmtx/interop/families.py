@@ -4,6 +4,8 @@ from mmtx.interop.bert import BERT
 from mmtx.interop.clip import CLIP
 from mmtx.interop.decision_transformer import DecisionTransformer
 from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
+from mmtx.interop.dinov3 import DINOv3
+from mmtx.interop.esm import ESM
 from mmtx.interop.family import Family
 from mmtx.interop.gemma2 import Gemma2
 from mmtx.interop.gemma3 import Gemma3
@@ -12,6 +14,7 @@ from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
+from mmtx.interop.modernbert import ModernBERT
 from mmtx.interop.olmo2 import Olmo2
 from mmtx.interop.olmoe import OLMoE
 from mmtx.interop.qwen2 import Qwen2
@@ -24,7 +27,8 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
+    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), CLIP(), SigLIP()),
+    *(ModernBERT(), ESM()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )

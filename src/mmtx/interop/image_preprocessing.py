@@ -19,11 +19,13 @@ CLIP: Config = {
     "image_mean": [0.48145466, 0.4578275, 0.40821073],
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
+DINOV3: Config = {"size": 224, "resample": 2, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 DEFAULTS: dict[str, Config] = {
     **dict.fromkeys(("ViTImageProcessor", "ViTFeatureExtractor"), {}),
     **dict.fromkeys(("DeiTImageProcessor", "DeiTFeatureExtractor"), DEIT),
     **dict.fromkeys(("BitImageProcessor", "CLIPImageProcessor", "CLIPFeatureExtractor"), CLIP),
     "SiglipImageProcessor": {"size": 224, "resample": 3},
+    "DINOv3ViTImageProcessor": DINOV3,
 }
 """Of each type, where they are not those of ViT."""
 TYPES = tuple(DEFAULTS)

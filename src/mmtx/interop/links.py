@@ -113,7 +113,12 @@ def encoder_block(
 
 def idle(theirs: str, shape: Sequence[int]) -> Link:
     """A weight that their file may have and mmtx does not use; written as zeros."""
-    return Link((), (theirs,), lambda t: [], lambda o: [torch.zeros(tuple(shape))], optional=True)
+    return constant(theirs, torch.zeros(tuple(shape)))
+
+
+def constant(theirs: str, value: Tensor) -> Link:
+    """A weight that their file may have and mmtx knows."""
+    return Link((), (theirs,), lambda t: [], lambda o: [value], optional=True)
 
 
 def read(links: Sequence[Link], weights: Mapping[str, Tensor]) -> Weights:

@@ -30,6 +30,9 @@ class Tokenizer(nn.Module, ABC):
     column_kind: str | None = None
     """Of a column of a table that it reads, see `mmtx.data.manifest.column_kinds`; None: as the values are."""
 
+    centred = False
+    """Coordinates count from the middle, so that some are below 0."""
+
     roles: Mapping[str, Role] = {"projection.weight": "input"}
     """Of parameters, see `mmtx.nn.roles`."""
 

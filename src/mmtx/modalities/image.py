@@ -28,6 +28,8 @@ class Image(Tokenizer):
         mean: subtracted from pixels in 0..1, one value or one per channel.
         std: divides them after.
         augment: of pictures in training; None: as they are.
+        centred: rows and columns count from the middle in halves of a patch, so that the middle of patch r of R is
+            ``2r + 1 - R``; the tokens in front, which have no place, stand in the middle (DINOv3).
     """
 
     roles = {"projection.weight": "input", "readouts": "token"}
@@ -48,7 +50,8 @@ class Image(Tokenizer):
         num_registers: int,
         mean: float | list[float],
         std: float | list[float],
-        augment: PictureAugment | None = None,  # absent in stored configs of earlier versions
+        augment: PictureAugment | None = None,  # this and the next are absent in stored configs of earlier versions
+        centred: bool = False,
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "pixels", "image")
@@ -71,7 +74,7 @@ class Image(Tokenizer):
             near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))
             raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
-        self.rows, self.columns = height // patch_size, width // patch_size
+        self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
         self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
@@ -101,7 +104,7 @@ class Image(Tokenizer):
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
-        rows, columns = torch.arange(self.rows, device=device), torch.arange(self.columns, device=device)
+        rows, columns = (self._places(count, device) for count in (self.rows, self.columns))
         coordinates = torch.cartesian_prod(rows, columns).view(-1, 2).repeat(steps, 1)
         coordinates = torch.cat([coordinates.new_zeros(self.num_summaries + self.num_registers, 2), coordinates])
         time = coordinates.new_zeros(1, coordinates.shape[0])
@@ -117,6 +120,11 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    def _places(self, count: int, device: torch.device) -> Int[Tensor, " count"]:
+        """Of the patches along an axis."""
+        index = torch.arange(count, device=device)
+        return 2 * index + 1 - count if self.centred else index
 
     def augmented(self, fields: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]:
         if self.augment is None:

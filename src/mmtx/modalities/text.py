@@ -4,13 +4,16 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.tokens import Tokens
+
+MASKED_SHARE = 0.15 * 0.8
+"""Of the ids that are masks in ESM-2's training (Rives et al. 2021; Lin et al. 2023, section A.1)."""
 
 
 class Text(Tokenizer):
@@ -25,6 +28,8 @@ class Text(Tokenizer):
         num_segments: token types in the field ``segments`` (BERT: first and second sentence), an embedding each;
             without the field, all tokens are of the first type. 0: none.
         fill: id that fills every text up to the context and is attended to like the others (SigLIP); None: none.
+        mask_dropout: id of a mask that counts as dropped out: it embeds to zero, and the text's other ids are scaled by
+            (1 - 0.12) / (1 - the mask's share of the text), in training and later (ESM-2); None: none.
         embedding_scale: multiplies the embedding of ids (Gemma: ``sqrt(dim)``), rounded to the type of that, as
             `transformers` rounds it: in bfloat16, the root of 3072 is 55.5. None: 1.
     """
@@ -43,8 +48,9 @@ class Text(Tokenizer):
         context: int | None,
         share: str | None,
         num_segments: int,
-        fill: int | None = None,  # absent in stored configs of earlier versions
-        embedding_scale: float | None = None,  # absent in stored configs of earlier versions
+        fill: int | None = None,  # this and the next two are absent in stored configs of earlier versions
+        mask_dropout: int | None = None,
+        embedding_scale: float | None = None,
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "ids", "text")
@@ -53,10 +59,11 @@ class Text(Tokenizer):
             raise ValueError("the data's text field 'ids' must declare num_classes and max_length")
         check_at_least("context", context, 1)
         check_at_least("num_segments", num_segments, 0)
-        if fill is not None and (causal or not 0 <= fill < ids.num_classes):
-            problem = "fills texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
-            raise InvalidValue("fill", fill, problem, "causal=false" if causal else None)
-        self.share, self.fill, self.embedding_scale = share, fill, embedding_scale
+        for key, own in (("fill", fill), ("mask_dropout", mask_dropout)):
+            if own is not None and (causal or not 0 <= own < ids.num_classes):
+                problem = "is for texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
+                raise InvalidValue(key, own, problem, "causal=false" if causal else None)
+        self.share, self.fill, self.mask_dropout, self.embedding_scale = share, fill, mask_dropout, embedding_scale
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
         self.segment_embedding = nn.Embedding(num_segments, dim) if num_segments else None
@@ -84,9 +91,11 @@ class Text(Tokenizer):
             raise InvalidValue("context", self.context, f"is shorter than a text of {length} tokens")
         if self.fill is not None:
             ids, length = _filled(ids, lengths, self.context, self.fill), self.context
-        index = torch.arange(length, device=ids.device)
+        index, content = torch.arange(length, device=ids.device), self.embed(ids, fields.get("segments"))
+        if self.mask_dropout is not None:
+            content = _without_masks(content, ids == self.mask_dropout, self.num_tokens(lengths))
         return Tokens(
-            content=self.embed(ids, fields.get("segments")),
+            content=content,
             coordinates=index[:, None],
             time=index[None] if self.causal else torch.zeros_like(index)[None],
             lengths=self.num_tokens(lengths),
@@ -117,6 +126,15 @@ class Text(Tokenizer):
             problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)
         self.embedding = other.embedding
+
+
+def _without_masks(
+    content: Float[Tensor, "B n D"], masked: Bool[Tensor, "B n"], lengths: Int[Tensor, " B"]
+) -> Float[Tensor, "B n D"]:
+    """Content that is zero where it is masked, and elsewhere of the size that it had on average in ESM-2's training."""
+    kept = (lengths - masked.sum(1)).clamp(min=1)
+    scale = (1 - MASKED_SHARE) * lengths / kept
+    return content.masked_fill(masked[..., None], 0) * scale[:, None, None].to(content.dtype)
 
 
 def _filled(ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"], context: int, fill: int) -> Int[Tensor, "B N"]:

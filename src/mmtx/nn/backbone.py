@@ -44,6 +44,8 @@ class Backbone(nn.Module):
         norm_place: where each half is normalised: ``before`` it (GPT-2), ``after`` its residual sum (BERT), on its
             ``branch``, before it is added (OLMo 2), or ``both`` before it and on its branch (Gemma 2).
         final_norm: normalise the output of the last block.
+        skip_first_norm: the first mixer reads what comes in without a norm of its own, as it is normalised already
+            (ModernBERT, with `input_norm`).
         dropout: of the embedding and of the output of each half.
         drop_path: chance of skipping a half of a block for a whole sample (Huang et al. 2016, arXiv 1603.09382),
             rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
@@ -84,13 +86,16 @@ class Backbone(nn.Module):
         activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
-        base_width: int | None = None,  # absent in stored configs of earlier versions
+        base_width: int | None = None,  # this and the next are absent in stored configs of earlier versions
+        skip_first_norm: bool = False,
     ) -> None:
         super().__init__()
         for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
             check_at_least(key, value, 1)
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
+        if skip_first_norm and norm_place != "before":
+            raise InvalidValue("skip_first_norm", True, f"is for norms before a half; norm_place={norm_place}", "false")
         self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
         self.base_width, self.width_ratio = base_width, width_ratio(dim, base_width)
         self.activation_checkpointing, self.flex, self.is_compiled = activation_checkpointing, flex, compile
@@ -112,6 +117,7 @@ class Backbone(nn.Module):
                 dropout=dropout,
                 drop_path=drop_path * layer / max(num_layers - 1, 1),
                 layer_scale=layer_scale,
+                mixer_norm=layer > 0 or not skip_first_norm,
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )

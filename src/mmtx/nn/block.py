@@ -42,12 +42,13 @@ class Block(nn.Module):
         dropout: float,
         drop_path: float,
         layer_scale: float | None,
+        mixer_norm: bool = True,
     ) -> None:
         super().__init__()
         self.norm_place, self._mixes = norm_place, "attention" if isinstance(mixer, Attention) else "mixer"
         for name, half in ((self._mixes, mixer), ("cross_attention", cross_attention), ("mlp", mlp)):
             if half is not None:
-                self.add_module(f"{name}_norm", norm(dim))
+                self.add_module(f"{name}_norm", norm(dim) if half is not mixer or mixer_norm else nn.Identity())
                 self.add_module(name, half)
                 if norm_place == "both":
                     self.add_module(f"{name}_branch_norm", norm(dim))

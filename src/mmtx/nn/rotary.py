@@ -1,5 +1,6 @@
 """Rotary positions: queries and keys are turned by angles that grow with their position."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
@@ -29,7 +30,8 @@ class Rotary:
 
     Args:
         axes: which of time, row, column and index; each rotates an equal share of the head's width.
-        base: longest wavelength is ``2π · base`` positions.
+        base: the longest wavelength is so many times the shortest.
+        wavelengths: the shortest of each axis, in positions; None: 2π, as in the paper.
         scaling: changes the frequencies for texts longer than those of the training; None: they stay.
         fraction: share of a head's width, its first part, that turns; None: all of it.
         interleaved: pairs are (0, 1), (2, 3), ..., as in the paper and GPT-J; false: (0, half), (1, half + 1), ..., as
@@ -41,9 +43,11 @@ class Rotary:
         *,
         axes: list[Literal["time", "row", "column", "index"]],
         base: float,
-        scaling: RotaryScaling | None = None,  # this and the next two are absent in stored configs of earlier versions
+        scaling: RotaryScaling
+        | None = None,  # this and the next three are absent in stored configs of earlier versions
         fraction: float | None = None,
         interleaved: bool = False,
+        wavelengths: list[float] | None = None,
     ) -> None:
         unknown = [axis for axis in axes if axis not in AXES]
         if unknown or not axes:
@@ -51,7 +55,10 @@ class Rotary:
         if fraction is not None and not 0 < fraction <= 1:
             raise InvalidValue("fraction", fraction, "must be above 0 and at most 1")
         self.axes, self.base, self.scaling = list(axes), base, scaling
+        if wavelengths is not None and (len(wavelengths) != len(axes) or min(wavelengths) <= 0):
+            raise InvalidValue("wavelengths", list(wavelengths), f"must be above 0, one for each of {', '.join(axes)}")
         self.fraction, self.interleaved = fraction, interleaved
+        self.turns = None if wavelengths is None else [2 * math.pi / wavelength for wavelength in wavelengths]
 
     def table(
         self, position: Int[Tensor, "#B N 3"], head_dim: int, index: Int[Tensor, "#B N"] | None = None
@@ -61,10 +68,13 @@ class Rotary:
         half = self.turned_width(head_dim) // 2
         share = half // len(self.axes)
         angles = []
-        for axis in self.axes:
+        for number, axis in enumerate(self.axes):
             values = along[axis]
             assert values is not None, "a stack that reads the index has it in its set (`Backbone.needs_index`)"
-            angles.append(values[..., None].float() * self._frequencies(share, values))
+            frequencies = self._frequencies(share, values)
+            if self.turns is not None:
+                frequencies = frequencies * self.turns[number]
+            angles.append(values[..., None].float() * frequencies)
         angle, rest = torch.cat(angles, dim=-1)[:, None], (0, half - share * len(self.axes))
         magnitude = 1.0 if self.scaling is None else self.scaling.magnitude
         cos, sin = F.pad(angle.cos() * magnitude, rest, value=1.0), F.pad(angle.sin() * magnitude, rest)

@@ -6,12 +6,16 @@ by 0.01.
 
 import math
 from abc import ABC, abstractmethod
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.errors import InvalidValue, check_at_least
+
+HalfPrecision = Literal["float16", "bfloat16"]
+HALF_PRECISION: tuple[HalfPrecision, ...] = get_args(HalfPrecision)
 
 
 class RotaryScaling(ABC):
@@ -149,6 +153,20 @@ class Llama3(RotaryScaling):
         share_kept = (self.trained_length / wavelength - self.low) / (self.high - self.low)
         blended = (1 - share_kept) * kept / self.factor + share_kept * kept
         return torch.where(is_long, kept / self.factor, torch.where(is_short, kept, blended))
+
+
+class RoundedFrequencies(RotaryScaling):
+    """Frequencies as half precision rounds them, for models whose training had them so (ESM-2).
+
+    Args:
+        dtype: of half precision.
+    """
+
+    def __init__(self, *, dtype: HalfPrecision) -> None:
+        self.dtype = getattr(torch, dtype)
+
+    def frequencies(self, base: float, share: int, positions: Int[Tensor, "#B N"]) -> Float[Tensor, " share"]:
+        return _unscaled(base, share, positions.device).to(self.dtype).float()
 
 
 def yarn_magnitude(factor: float, weight: float = 1.0) -> float:

@@ -1,6 +1,6 @@
 """Classification of a whole sample."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,8 @@ class Classify(Objective):
         label: name of the data whose field is predicted: ``class``, one for each sample, or ``labels``, a
             bool for each class.
         pool: from tokens to one vector.
-        pooler: a linear map and tanh before the head (as in BERT).
+        pooler: a linear map and tanh before the head (as in BERT); or ``pooler(dim)`` makes another module, such as a
+            `Transform` (ModernBERT).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
         mixup: in training, each sample's tokens are mixed with another's, and so is its target (Zhang et al. 2017,
             arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
@@ -49,7 +50,7 @@ class Classify(Objective):
         weight: float,
         label: str,
         pool: Pool,
-        pooler: bool,
+        pooler: bool | Callable[[int], nn.Module],
         label_smoothing: float,
         mixup: float,
         dropout: float,
@@ -73,7 +74,7 @@ class Classify(Objective):
         self.class_weights: Tensor | None
         self.register_buffer("class_weights", weights, persistent=is_fitted)  # otherwise the config has them
         dim = pool.width(model.backbone.dim)
-        self.pooler = nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
+        self.pooler = _made_pooler(pooler, dim)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(dim, len(self.names))
         for part in (self.pooler, self.head):
@@ -181,6 +182,12 @@ class Classify(Objective):
     def _written(self, values: Shaped[Tensor, "B *classes"]) -> list[str]:
         named = self.target.named(values, self.names)
         return [own if isinstance(own, str) else ", ".join(own) or "none" for own in named]
+
+
+def _made_pooler(pooler: bool | Callable[[int], nn.Module], dim: int) -> nn.Module:
+    if callable(pooler):
+        return pooler(dim)
+    return nn.Sequential(nn.Linear(dim, dim), nn.Tanh()) if pooler else nn.Identity()
 
 
 def class_names(spec: Spec) -> tuple[str, ...]:

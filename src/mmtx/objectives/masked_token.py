@@ -18,6 +18,7 @@ from mmtx.nn.init import initialise
 from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy
 from mmtx.objectives.base import Example, Objective, Score, required_name, required_spec
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores
+from mmtx.objectives.transform import Biased, Transform
 
 
 class MaskedToken(Objective):
@@ -32,6 +33,7 @@ class MaskedToken(Objective):
         share: of a text's ids that are chosen; at least one, and never its begin or end.
         activation: of the head.
         norm_eps: of the head's normalisation.
+        biases: which of the head's ``linear`` map and ``norm`` have a bias (ModernBERT: none); None: both.
     """
 
     directions = known("perplexity", "accuracy")
@@ -48,6 +50,7 @@ class MaskedToken(Objective):
         share: float,
         activation: nn.Module,
         norm_eps: float,
+        biases: list[Biased] | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(weight=weight)
         required_name(text, model.names, "modality of the set", "text")
@@ -62,7 +65,7 @@ class MaskedToken(Objective):
         self.mask, self.share, self.vocab_size = mask, share, tokenizer.vocab_size
         self.vocabulary = required_spec(text, specs, "text").vocabulary
         dim = model.backbone.dim
-        self.transform = nn.Sequential(nn.Linear(dim, dim), activation, nn.LayerNorm(dim, eps=norm_eps))
+        self.transform = Transform(dim, activation=activation, norm_eps=norm_eps, biases=biases)
         self.coded = {"bias": text}
         self.bias = nn.Parameter(torch.zeros(tokenizer.vocab_size))
         initialise(self.transform, std=model.backbone.init_std)

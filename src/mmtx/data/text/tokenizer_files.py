@@ -7,6 +7,7 @@ from typing import Any
 
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
 from mmtx.data.text.chat_template import ChatTemplates
+from mmtx.data.text.residues import residues
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
 
@@ -65,9 +66,10 @@ KEYS: Keys = {
     ),
 }
 """Keys of ``tokenizer_config.json``."""
+OF_RESIDUES = "EsmTokenizer"
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer"),
-    "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer"),
+    "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer", OF_RESIDUES),
     "spiece.model": ("T5Tokenizer",),
     "tokenizer.model": (),
 }
@@ -114,7 +116,7 @@ def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
     apart = MARKS.split() if file.name == "tokenizer.json" else ()
     read_keys = {key: value for key, value in config.items() if key not in apart}
     found = [*refusals(read_keys, KEYS, "tokenizer_config.json")]
-    kind = config.get("tokenizer_class") or _json(file.with_name("config.json")).get("tokenizer_class")
+    kind = _class(file, config)
     readers = CLASSES.get(file.name)
     if kind is not None and readers is not None and kind.removesuffix("Fast") not in readers:
         found.append(f"tokenizer_class={kind} reads {file.name} otherwise; save a tokenizer.json with it")
@@ -125,6 +127,13 @@ def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
         raise
     except Exception as error:  # the libraries raise nothing narrower
         raise UserError(f"{file} cannot be read as a tokenizer: {error}") from None
+
+
+def _class(file: Path, config: dict[str, Any]) -> str | None:
+    """The class that files name, or the model beside them needs."""
+    beside = _json(file.with_name("config.json"))
+    usual = OF_RESIDUES if beside.get("model_type") == "esm" else None
+    return config.get("tokenizer_class") or beside.get("tokenizer_class") or usual
 
 
 def _tokenizer_json(file: Path, config: dict[str, Any]) -> Any:
@@ -173,6 +182,13 @@ def byte_level(tokenizer: Any) -> Any:
     return tokenizer
 
 
+def _words(file: Path, config: dict[str, Any]) -> Any:
+    """``vocab.txt``: residues as ESM has them, or pieces of words as BERT."""
+    if _class(file, config) == OF_RESIDUES:
+        return residues(file, spelt_tokens(file.parent))
+    return _word_pieces(file, config)
+
+
 def _word_pieces(file: Path, config: dict[str, Any]) -> Any:
     """``vocab.txt``, as BERT has it; ``tokenizer_config.json`` gives the normalisation."""
     from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
@@ -211,7 +227,7 @@ def _pieces(file: Path, config: dict[str, Any]) -> SentencePieces:
 READERS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
     "tokenizer.json": _tokenizer_json,
     "vocab.json": _byte_pairs,
-    "vocab.txt": _word_pieces,
+    "vocab.txt": _words,
     "spiece.model": _pieces,
     "tokenizer.model": _pieces,
     "sentencepiece.bpe.model": _pieces,
