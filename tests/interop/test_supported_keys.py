@@ -24,6 +24,7 @@ from public import (  # noqa: E402
     dinov2_with_registers,
     gpt2,
     gpt_oss,
+    hubert,
     llama,
     mistral,
     mixtral,
@@ -36,9 +37,11 @@ from public import (  # noqa: E402
     qwen3_moe,
     saved,
     siglip,
+    sound_inputs,
     t5,
     vit,
     vit_inputs,
+    wav2vec2,
     whisper,
 )
 
@@ -51,6 +54,7 @@ from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
+from mmtx.interop.speech_encoder import SpeechEncoder  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -66,6 +70,8 @@ CONFIGS = {
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
+    "hubert": "HubertConfig",
+    "wav2vec2": "Wav2Vec2Config",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -130,6 +136,17 @@ OLD: dict[str, dict[str, Any]] = {
     **dict.fromkeys(("dinov2", "dinov2_with_registers"), {}),
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
+    **dict.fromkeys(
+        ("hubert", "wav2vec2"),
+        {
+            "feat_extract_dropout": 0.0,
+            "freeze_feat_extract_train": True,
+            "mask_time_selection": "static",
+            "mask_channel_prob": 0.0,
+            "no_mask_time_overlap": False,
+            "gradient_checkpointing": True,
+        },
+    ),
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "mixtral": {"rope_theta": 1e6},
     "olmoe": {"rope_theta": 10000.0, "rope_scaling": None},
@@ -276,6 +293,17 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token +\[1, 24\] +nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight +\[48, 24\] +\[72, 24\]"),
+        (wav2vec2, "config", {"add_adapter": True}, "add_adapter=True"),
+        (wav2vec2, "config", {"adapter_attn_dim": 16}, "adapter_attn_dim=16"),
+        (wav2vec2, "config", {"architectures": ["Wav2Vec2ForXVector"]}, "is a Wav2Vec2ForXVector"),
+        (wav2vec2, "config", {"feat_extract_norm": "batch"}, "feat_extract_norm=batch is neither group nor layer"),
+        (wav2vec2, "config", {"num_feat_extract_layers": 7}, "num_feat_extract_layers=7"),
+        (wav2vec2, "config", {"conv_kernel": [10, 3]}, r"stem.kernels=\[10, 3\] must have a number .* 3 convolutions"),
+        (wav2vec2, "config", {"pad_token_id": None}, "pad_token_id=null: it is the blank"),
+        (wav2vec2, "config", {"pad_token_id": 29}, r"blank=29 must lie in 0\.\.28"),
+        (wav2vec2, "preprocessor_config", {"feature_extractor_type": "SpeechT5FeatureExtractor"}, "SpeechT5"),
+        (hubert, "config", {"conv_pos_batch_norm": True}, "conv_pos_batch_norm=True"),
+        (hubert, "config", {"num_conv_pos_embedding_groups": 5}, "position_groups=5 does not divide the width 24"),
         (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
         (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
         (whisper, "preprocessor_config", {"feature_size": 128}, "feature_size=128"),
@@ -348,6 +376,8 @@ KEYS_OF = {
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
     "gpt_oss": gpt_oss,
+    "hubert": hubert,
+    "wav2vec2": wav2vec2,
 }
 """Families of which every key is changed once."""
 
@@ -360,26 +390,38 @@ def changed_value(value: Any) -> Any:
         return value * 2 or 1
     if isinstance(value, dict):
         return {"0": "a"}
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return [*value[:-1], value[-1] + 1]
     return {"silu": "gelu"}.get(value, f"{value}x") if isinstance(value, str) else 3
 
 
 def once_changed() -> list[Any]:
-    """Every key that their library writes, at another value. What a relative of Llama's has from Llama is slow."""
-    cases, llamas = [], FAMILIES["llama"].keys
+    """Every key that their library writes, at another value. Slow are keys that a family has from a relative, and those
+    of speech that change nothing at any value."""
+    cases: list[Any] = []
     for name, make in KEYS_OF.items():
         content = make().config.to_dict()
         keys = {**content, **FAMILIES[name].keys}.keys() - OTHERS_THAN_NUMBERS
         own = FAMILIES[name].keys
         for key in sorted(keys):
-            shared = name != "llama" and isinstance(FAMILIES[name], RotaryDecoder) and own.get(key) == llamas.get(key)
-            marks = [pytest.mark.slow] * shared
+            first = first_of(name)
+            shared = name != first and own.get(key) == FAMILIES[first].keys.get(key)
+            entry = FAMILIES[name].config_keys().get(key)
+            idle = first == "hubert" and entry is not None and entry.status == "harmless" and not entry.limit
+            marks = [pytest.mark.slow] * (shared or idle)
             cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))
     return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
 
 
+def first_of(name: str) -> str:
+    """The family that others have most of their keys from."""
+    kinds = {"llama": RotaryDecoder, "hubert": SpeechEncoder}
+    return next((first for first, kind in kinds.items() if isinstance(FAMILIES[name], kind)), name)
+
+
 @pytest.mark.parametrize(("make", "values"), once_changed())
 def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: dict[str, Any], tmp_path: Path) -> None:
-    """Texts longer than the context by one, and one that is padded; pictures."""
+    """Texts longer than the context by one, and one that is padded; pictures; sounds."""
     torch.manual_seed(0)
     theirs = make()
     edited(saved(theirs, tmp_path), "config", **values)
@@ -398,6 +440,8 @@ def inputs_of(theirs: Any) -> tuple[dict[str, torch.Tensor], Any]:
     """Inputs of a model, and which of its outputs are of real tokens."""
     if theirs.main_input_name == "pixel_values":
         return vit_inputs(theirs)[0], slice(None)
+    if theirs.main_input_name == "input_values":
+        return sound_inputs(theirs)[0], slice(None)
     ids, mask = padded([16, 7])
     return {"input_ids": ids, "attention_mask": mask}, mask.bool()
 

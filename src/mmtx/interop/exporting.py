@@ -28,7 +28,7 @@ FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_share", "val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
-    *("suppress", "suppress_first", "references", "class_weights", "slices"),
+    *("suppress", "suppress_first", "references", "class_weights", "slices", "blank"),
     *("objective.masked_token.share", "objective.experts", "objective.contrastive.loss.bias"),
     *("backbone.window", "encoder.window"),
 }

@@ -7,6 +7,7 @@ from mmtx.interop.dinov2 import DINOv2, DINOv2WithRegisters
 from mmtx.interop.family import Family
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.gpt_oss import GptOss
+from mmtx.interop.hubert import HuBERT
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
@@ -18,11 +19,13 @@ from mmtx.interop.qwen3_moe import Qwen3MoE
 from mmtx.interop.siglip import SigLIP
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
+from mmtx.interop.wav2vec2 import Wav2Vec2
 from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), CLIP(), SigLIP()),
+    *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )

@@ -1,4 +1,4 @@
-"""Audio: tokens of a spectrogram."""
+"""Audio: tokens of a spectrogram, or of the samples themselves."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,19 +13,20 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.modalities.capabilities import Panel
 from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.samples import Samples
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.spectrogram_stem import Stem
 from mmtx.tokens import Tokens
 
 
 class Audio(Tokenizer):
-    """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
+    """A clip of any length as one item: its log-mel spectrogram, or its samples, cut into tokens.
 
     Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch has spectrograms,
     ``frames``, ``(frames, mels)``, whose lengths are then in frames.
 
     Args:
-        spectrogram: of waveforms at its own rate, which the data must have.
+        spectrogram: of waveforms at its own rate, which the data must have; `Samples` leaves them as they are.
         stem: ``stem(n_mels, dim)``, from frames to tokens.
         augment: of sound in training.
         pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30); None: clips keep their length.
@@ -41,7 +42,7 @@ class Audio(Tokenizer):
         spec: Spec,
         dim: int,
         clock: str | None,
-        spectrogram: LogMel,
+        spectrogram: LogMel | Samples,
         stem: Callable[[int, int], Stem],
         augment: SoundAugment,
         pad_to_seconds: float | None,
@@ -55,6 +56,7 @@ class Audio(Tokenizer):
             problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
             resampled = f"data.sample_rate_hz={rate} data.resample=true"
             raise InvalidValue("spectrogram.sample_rate_hz", rate, problem, resampled)
+        spectrogram.check(augment)
         self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
         if self.padded_length is not None and self.padded_length < longest:
             raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")
@@ -114,7 +116,7 @@ class Audio(Tokenizer):
                 waveform, longer = self._waveform(fields["waveform"], lengths)
                 frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
             if self.training:
-                frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+                frames = self.augment.features(frames, num_frames, decibel=self.spectrogram.decibel)
             return frames, num_frames
 
     def _waveform(
