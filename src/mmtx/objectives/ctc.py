@@ -117,8 +117,8 @@ class CTC(Objective):
         return {"predicted": self.write(model, batch), "truth": [each[0] if each else None for each in accepted]}
 
     def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
-        """``log_probabilities`` of ids and blank, which is the last unless it is an id, at every token, ``(B, n, rows)``;
-        and ``length``, ``(B,)``, how many tokens each sample has."""
+        """``log_probabilities`` of ids and blank at every token, ``(B, n, rows)``, the blank last if it is no id; and
+        ``length``, ``(B,)``, how many tokens each sample has."""
         scores, lengths = self.scores(model, batch)
         return {"log_probabilities": scores.log_softmax(-1), "length": lengths}
 
