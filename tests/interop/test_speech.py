@@ -18,6 +18,9 @@ from public import OVER_CHANNELS, hubert, saved, wav2vec2  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
+from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
+from mmtx.data.text.tokenizer_files import find_tokenizer  # noqa: E402
+from mmtx.objectives.ctc import collapse  # noqa: E402
 from mmtx.run.import_export import shape_of  # noqa: E402
 
 LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVW'"]
@@ -153,6 +156,48 @@ def test_the_quantizer_of_pre_training_is_left_out_with_a_line(capsys: Any) -> N
     values = torch.randn(2, 400)
     hidden = mmtx.interop.forward(mmtx.load("run"), input_values=values).last_hidden_state
     torch.testing.assert_close(hidden, theirs.wav2vec2(values).last_hidden_state, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("letters", "roles"),
+    [
+        (LETTERS, {}),
+        (["a", "b", " ", "c", "[PAD]", "[UNK]", "-"], {"pad_token": "[PAD]", "unk_token": "[UNK]"}),
+        (["_", "a", "b", "<pad>", "<unk>"], {"word_delimiter_token": "_"}),
+    ],
+)
+def test_letters_are_those_of_transformers(letters: list[str], roles: dict[str, str]) -> None:
+    """Ids of texts, and texts of ids with neighbours that are equal and spaces anywhere. Tokens that it adds behind the
+    vocabulary are tokens, too."""
+    Path("letters.json").write_text(json.dumps({token: i for i, token in enumerate(letters)}))
+    theirs = transformers.Wav2Vec2CTCTokenizer("letters.json", **roles)
+    theirs.save_pretrained("tokenizer")
+    pad, size = theirs.pad_token, len(theirs)
+    ours = Pretrained(path="tokenizer", begin=pad, end=pad, prefix=[], size=None)
+    assert ours.size == size
+    for text in ("", "a b", "AB ba  c", " ab", "x\ny"):
+        assert ours.encode(text) == theirs(text).input_ids
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(50):
+        path = torch.randint(0, size, (12,), generator=generator).tolist()
+        assert ours.decode(collapse(path, theirs.pad_token_id)) == theirs.decode(path)
+
+
+@pytest.mark.parametrize(
+    ("vocabulary", "config", "message"),
+    [
+        ({"<pad>": 0, "sh": 1}, {}, "the token 'sh' has several characters; a vocab.json without merges.txt has"),
+        ({"<pad>": 0, "A": 1}, {"do_lower_case": True}, "do_lower_case=True writes lower case for upper"),
+        ({"eng": {"<pad>": 0}}, {"target_lang": "eng"}, "target_lang=eng .vocabularies of several languages"),
+        ({"<pad>": 0}, {"replace_word_delimiter_char": "_"}, "replace_word_delimiter_char=_"),
+        ({"<pad>": 0}, {"tokenizer_class": "Wav2Vec2PhonemeCTCTokenizer"}, "reads vocab.json otherwise"),
+    ],
+)
+def test_letters_that_cannot_be_followed(vocabulary: Any, config: dict[str, Any], message: str) -> None:
+    Path("vocab.json").write_text(json.dumps(vocabulary))
+    Path("tokenizer_config.json").write_text(json.dumps(config))
+    with pytest.raises(mmtx.errors.UserError, match=message):
+        find_tokenizer(".")
 
 
 def test_a_head_is_declared_or_there() -> None:

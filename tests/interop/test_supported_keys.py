@@ -54,7 +54,7 @@ from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
-from mmtx.interop.speech_encoder import SpeechEncoder  # noqa: E402
+from mmtx.interop.speech_encoder import WAVEFORM, SpeechEncoder  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -181,6 +181,8 @@ def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
         )
     sound = transformers.WhisperFeatureExtractor().to_dict()
     assert [*refusals(sound, SOUND, "")] == []
+    samples = transformers.Wav2Vec2FeatureExtractor().to_dict()
+    assert [*refusals(samples, WAVEFORM, "")] == []
     timm = pytest.importorskip("timm.models._pretrained")
     assert [*refusals(dict.fromkeys(timm.PretrainedCfg().to_dict()), PRETRAINED, "")] == []
     for kind in (transformers.BertTokenizer, transformers.GPT2Tokenizer, transformers.WhisperTokenizer):

@@ -95,13 +95,16 @@ class Audio(Tokenizer):
         )
 
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
-        """A spectrogram over seconds."""
+        """A spectrogram over seconds; where there is none, the samples that the stem reads."""
         lengths = torch.tensor([length], device=fields["waveform"].device)
         count = max(int(self.spectrogram.num_frames(lengths)), 1)
         mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
         seconds = count * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
-        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
         axes.set_xlabel("seconds")
+        if len(mel) == 1:
+            axes.plot(torch.linspace(0, seconds, count).numpy(), mel[0].numpy(), linewidth=0.6)
+            return
+        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
         axes.set_ylabel("mel bin")
 
     def _frames(
