@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,14 @@ soundfile = pytest.importorskip("soundfile")
 from public import OVER_CHANNELS, hubert, saved, wav2vec2  # noqa: E402
 
 import mmtx  # noqa: E402
+from mmtx.batch import Field, fake_batch  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
 from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
 from mmtx.data.text.tokenizer_files import find_tokenizer  # noqa: E402
+from mmtx.experiment import rebuild  # noqa: E402
 from mmtx.objectives.ctc import collapse  # noqa: E402
-from mmtx.run.import_export import shape_of  # noqa: E402
+from mmtx.run.import_export import shape_of, to_program  # noqa: E402
+from mmtx.run.program_export import export_program  # noqa: E402
 
 LETTERS = ["<pad>", "<s>", "</s>", "<unk>", "|", *"ABCDEFGHIJKLMNOPQRSTUVW'"]
 TEXTS = ["A BIT", "HELLO", "AN OWL SAW", "OLD"]
@@ -147,6 +151,21 @@ def test_both_spellings_of_weight_norm() -> None:
     read = mmtx.from_pretrained("public").state_dict()
     assert read.keys() == expected.keys()
     assert all(torch.equal(value, read[key]) for key, value in expected.items())
+
+
+def test_programs_of_sounds_of_any_length(capsys: Any, unchecked: None) -> None:
+    """Of an imported model, from samples that are prepared; of a run, from sounds with their lengths."""
+    runtime = pytest.importorskip("onnxruntime")
+    imported = mmtx.from_pretrained(saved(hubert(), Path("public")))
+    to_program(imported, "model.onnx", "onnx")
+    values = torch.randn(3, 517)
+    found = runtime.InferenceSession("model.onnx").run(None, {"input_values": values.numpy()})[0]
+    expected = mmtx.interop.forward(imported, input_values=values).logits
+    torch.testing.assert_close(torch.from_numpy(found), expected, atol=1e-4, rtol=1e-4)
+    sound = replace(imported.specs["audio"], fields={"waveform": Field((None,), torch.float32, max_length=900)})
+    run = rebuild(imported.config, {**imported.specs, "audio": sound})
+    run.load_state_dict(imported.state_dict())
+    export_program(run, Path("run.onnx"), "onnx", [fake_batch({"audio": sound}, 4)])
 
 
 def test_the_quantizer_of_pre_training_is_left_out_with_a_line(capsys: Any) -> None:

@@ -286,7 +286,7 @@ def _written_masks(node: Mapping[str, Any] | None) -> Config:
 
 def _sound_batch(values: Tensor, mask: Tensor | None) -> Batch:
     """A batch of samples ``(B, S)``. Raises UserError unless padding stands at the end."""
-    lengths = torch.full((len(values),), values.shape[1], device=values.device)
+    lengths = torch.full((values.shape[0],), values.shape[1], device=values.device)
     if mask is not None:
         lengths = mask.long().sum(1)
         if not torch.equal(mask.bool(), torch.arange(values.shape[1], device=values.device) < lengths[:, None]):

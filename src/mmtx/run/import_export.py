@@ -168,7 +168,7 @@ def _of_samples(name: str, node: Mapping[str, Any]) -> list[str]:
         return []
     chosen = {"spectrogram": "samples", "stem": "waveform"}
     choices = [f"modality/{group}@modality.{name}.{group}={option}" for group, option in chosen.items()]
-    usual = compose([f"modality=[{name}]", *choices])["modality"][name]
+    usual = compose(["data=audio_manifest", f"modality=[{name}]", *choices])["modality"][name]
     unusual = {
         f"{group}.{key}": value
         for group in chosen
