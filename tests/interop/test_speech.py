@@ -153,6 +153,7 @@ def test_both_spellings_of_weight_norm() -> None:
     assert all(torch.equal(value, read[key]) for key, value in expected.items())
 
 
+@pytest.mark.slow
 def test_programs_of_sounds_of_any_length(capsys: Any, unchecked: None) -> None:
     """Of an imported model, from samples that are prepared; of a run, from sounds with their lengths."""
     runtime = pytest.importorskip("onnxruntime")
