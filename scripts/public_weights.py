@@ -10,6 +10,7 @@ from mmtx.data.text import tokenizer_files
 from mmtx.interop import common_keys, timm_vit
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.image_preprocessing import PREPROCESSOR
+from mmtx.interop.speech_encoder import WAVEFORM
 from mmtx.interop.whisper import SOUND
 from mmtx.interop.whisper_checkpoints import CT2_KEYS
 
@@ -28,6 +29,8 @@ TITLES = {
     "siglip": "SigLIP",
     "modernbert": "ModernBERT",
     "esm": "ESM-2",
+    "hubert": "HuBERT",
+    "wav2vec2": "wav2vec 2.0",
     "llama": "Llama",
     "mistral": "Mistral",
     "qwen2": "Qwen 2",
@@ -75,6 +78,7 @@ def _lines() -> Iterator[str]:
             yield from _section(f"Its `{part}`:", rest)
     yield from _section("## Pictures: `preprocessor_config.json` of the families above that read them", PREPROCESSOR)
     yield from _section("## Sound: `preprocessor_config.json` of Whisper", SOUND)
+    yield from _section("## Samples: `preprocessor_config.json` of HuBERT and wav2vec 2.0", WAVEFORM)
     writers = ", ".join(TITLES[name] for name in FAMILIES if _writes(name))
     yield from _section(f"## Writing: `generation_config.json` of {writers}", common_keys.WRITING, OLDER)
     yield from _section("The other families write no text:", common_keys.SILENT)

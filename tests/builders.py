@@ -17,10 +17,12 @@ from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.grid import Grid
 from mmtx.modalities.image import Image
 from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.samples import Samples
 from mmtx.modalities.series import Series
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.spectrogram_stem import Convolution, Patches
 from mmtx.modalities.text import Text
+from mmtx.modalities.wave_convolutions import WaveConvolutions
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention
 from mmtx.nn.backbone import Backbone
@@ -251,17 +253,40 @@ def sound_augment(**changes: Any) -> SoundAugment:
     return SoundAugment(**{**keys, **changes})
 
 
+def waveform_stem(**changes: Any) -> Any:
+    """Two convolutions of samples, one token for 4 of them."""
+    keys: dict[str, Any] = {
+        "widths": [5, 4],
+        "kernels": [4, 3],
+        "strides": [2, 2],
+        "bias": False,
+        "layer_norms": True,
+        "activation": torch.nn.GELU(),
+        "projection_norm": True,
+        "norm_eps": 1e-5,
+        "dropout": 0.0,
+        "masks": None,
+        "position_kernel": 4,
+        "position_groups": 2,
+    }
+    return partial(WaveConvolutions, **{**keys, **changes})
+
+
 STEMS: dict[str, Any] = {
     "slices": partial(Patches, frames=3, mels=None),
     "patches": partial(Patches, frames=2, mels=3),
     "convolution": Convolution,
+    "waveform": waveform_stem(),
+    "waveform_over_time": waveform_stem(layer_norms=False, projection_norm=False, bias=True, position_kernel=3),
 }
 
 
 def audio(spec: Spec | None = None, *, dim: int = 24, clock: str | None = None, **changes: Any) -> Audio:
+    stem = changes.get("stem", STEMS["convolution"])
+    reads_samples = getattr(stem, "func", stem) is WaveConvolutions
     keys: dict[str, Any] = {
-        "spectrogram": log_mel(),
-        "stem": STEMS["convolution"],
+        "spectrogram": Samples(sample_rate_hz=800, normalise=False) if reads_samples else log_mel(),
+        "stem": stem,
         "augment": sound_augment(),
         "pad_to_seconds": None,
     }

@@ -107,6 +107,9 @@ RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_del
 PARTS = ("data/pictures", "data/voices")
 """Groups of data that other data are made of."""
 
+SAMPLES = {"spectrogram": "samples", "stem": "waveform"}
+"""Each of the two needs the other."""
+
 SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augment.size=8"]}
 """The digits that augmentations are tried on are 8 pixels wide."""
 
@@ -136,7 +139,10 @@ def overrides_for(group, option, folder):
     if group == "modality/picture_augment":
         return ["modality=[image]", "objective=[classify]", f"{group}@modality.image.augment={option}"]
     if group.startswith("modality/"):
-        return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
+        chosen = SAMPLES if option in SAMPLES.values() else {group.partition("/")[2]: option}
+        choices = [f"modality/{part}@modality.audio.{part}={each}" for part, each in chosen.items()]
+        small = [f"modality.audio.stem.widths={[8] * 7}", "modality.audio.stem.position_groups=8"]
+        return ["modality=[audio]", "objective=[ctc]", *choices, *small * (chosen == SAMPLES)]
     if group == "objective/pool":
         named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]

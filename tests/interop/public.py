@@ -170,6 +170,31 @@ def whisper(**changes: Any) -> Any:
     return disturbed(kind(transformers.WhisperConfig(**keys)))
 
 
+def wav2vec2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Wav2Vec2ForCTC)
+    return disturbed(kind(transformers.Wav2Vec2Config(**{**SPEECH, **changes})))
+
+
+def hubert(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.HubertForCTC)
+    return disturbed(kind(transformers.HubertConfig(**{**SPEECH, **changes})))
+
+
+SPEECH = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 36,
+    "vocab_size": VOCAB,
+    "conv_dim": [6, 5, 7],
+    "conv_kernel": [10, 3, 2],
+    "conv_stride": [5, 2, 2],
+    "num_conv_pos_embeddings": 6,
+    "num_conv_pos_embedding_groups": 4,
+}
+OVER_CHANNELS = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
+
+
 def decision_transformer(**changes: Any) -> Any:
     keys = {
         "state_dim": 5,
@@ -315,6 +340,17 @@ def whisper_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     return {"input_features": features, "decoder_input_ids": padded([5, 5])[0]}, None
 
 
+def sound_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Samples; of unequal lengths where padding changes nothing there."""
+    lengths = torch.tensor([400, 271, 64])
+    values = torch.randn(3, int(lengths[0]))
+    if model.config.feat_extract_norm == "group":
+        return {"input_values": values}, None
+    mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
+    counts = model._get_feat_extract_output_lengths(lengths)
+    return {"input_values": values * mask, "attention_mask": mask}, torch.arange(int(counts[0])) < counts[:, None]
+
+
 def steps_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
     """Windows of episodes, two of them padded in front."""
     config, steps = model.config, 6
@@ -399,6 +435,27 @@ CASES |= {
         },
         vit_inputs,
     ),
+    "wav2vec2": (wav2vec2, {}, sound_inputs),
+    "wav2vec2-over-channels": (
+        wav2vec2,
+        {
+            **OVER_CHANNELS,
+            "num_conv_pos_embeddings": 5,
+            "hidden_act": "relu",
+            "pad_token_id": 3,
+            "mask_time_prob": 0.0,
+            "layer_norm_eps": 1e-3,
+        },
+        sound_inputs,
+    ),
+    "wav2vec2-headless": (wav2vec2, {"kind": transformers.Wav2Vec2Model, "apply_spec_augment": False}, sound_inputs),
+    "hubert": (hubert, {"feat_extract_activation": "gelu_new", "num_conv_pos_embedding_groups": 1}, sound_inputs),
+    "hubert-over-channels": (
+        hubert,
+        {**OVER_CHANNELS, "feat_proj_layer_norm": False, "mask_feature_prob": 0.1, "num_attention_heads": 3},
+        sound_inputs,
+    ),
+    "hubert-headless": (hubert, {"kind": transformers.HubertModel, "feat_extract_norm": "layer"}, sound_inputs),
 }
 CASES |= {
     "siglip": (siglip, {}, pair_inputs),

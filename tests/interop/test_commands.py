@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 transformers = pytest.importorskip("transformers")
 
-from public import CASES, bert, gpt2, padded, saved, whisper  # noqa: E402
+from public import CASES, bert, gpt2, hubert, padded, saved, whisper  # noqa: E402
 from run_cli import mmtx as run_mmtx  # noqa: E402
 from run_cli import text_of  # noqa: E402
 from small_data import small_tokenizer, write_sound  # noqa: E402
@@ -97,6 +97,7 @@ SHAPES = [
     "clip",
     "gemma2",
     "gemma3-scaled",
+    "hubert-over-channels",
 ]
 
 
@@ -118,6 +119,9 @@ def test_the_shape_that_import_prints_is_the_whole_shape(name: str, tmp_path: Pa
         assert scales[0] == scales[1]
     if "image" in config["modality"]:
         assert {**config["modality"]["image"], "summary": True} == learner.config["modality"]["image"]
+    if make is hubert:
+        assert config["modality"] == learner.config["modality"]
+        assert config["type_embeddings"] is learner.config["type_embeddings"] is False
     assert not learner.config["encode"] or config["encoder"] == learner.config["encoder"]
 
 

@@ -29,6 +29,7 @@ from public import (  # noqa: E402
     gemma3,
     gpt2,
     gpt_oss,
+    hubert,
     llama,
     mistral,
     mixtral,
@@ -42,9 +43,11 @@ from public import (  # noqa: E402
     qwen3_moe,
     saved,
     siglip,
+    sound_inputs,
     t5,
     vit,
     vit_inputs,
+    wav2vec2,
     whisper,
 )
 
@@ -56,7 +59,9 @@ from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
+from mmtx.interop.dinov2 import SelfDistilled  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
+from mmtx.interop.speech_encoder import WAVEFORM, SpeechEncoder  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -75,6 +80,8 @@ CONFIGS = {
     "siglip": "SiglipConfig",
     "modernbert": "ModernBertConfig",
     "esm": "EsmConfig",
+    "hubert": "HubertConfig",
+    "wav2vec2": "Wav2Vec2Config",
     "llama": "LlamaConfig",
     "mistral": "MistralConfig",
     "qwen2": "Qwen2Config",
@@ -151,6 +158,17 @@ OLD: dict[str, dict[str, Any]] = {
         "repad_logits_with_grad": False,
     },
     "esm": {"hidden_act": "gelu", "classifier_dropout": None, "esmfold_config": None, "vocab_list": None},
+    **dict.fromkeys(
+        ("hubert", "wav2vec2"),
+        {
+            "feat_extract_dropout": 0.0,
+            "freeze_feat_extract_train": True,
+            "mask_time_selection": "static",
+            "mask_channel_prob": 0.0,
+            "no_mask_time_overlap": False,
+            "gradient_checkpointing": True,
+        },
+    ),
     **dict.fromkeys(("qwen2", "qwen3"), {"rope_theta": 1e6, "rope_scaling": None}),
     "gemma2": {"rope_theta": 10000.0, "cache_implementation": "hybrid"},
     "gemma3_text": {
@@ -193,6 +211,8 @@ def test_keys_of_processors_and_tokenizers(tmp_path: Path) -> None:
         )
     sound = transformers.WhisperFeatureExtractor().to_dict()
     assert [*refusals(sound, SOUND, "")] == []
+    samples = transformers.Wav2Vec2FeatureExtractor().to_dict()
+    assert [*refusals(samples, WAVEFORM, "")] == []
     timm = pytest.importorskip("timm.models._pretrained")
     assert [*refusals(dict.fromkeys(timm.PretrainedCfg().to_dict()), PRETRAINED, "")] == []
     for kind in (transformers.BertTokenizer, transformers.GPT2Tokenizer, transformers.WhisperTokenizer):
@@ -342,6 +362,17 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (dinov2, "config", {"patch_size": [4, 2]}, r"patches of \[4, 2\]"),
         (dinov2, "config", {"use_mask_token": False}, r"mask_token +\[1, 24\] +nothing"),
         (dinov2, "config", {"mlp_ratio": 3}, r"fc1.weight +\[48, 24\] +\[72, 24\]"),
+        (wav2vec2, "config", {"add_adapter": True}, "add_adapter=True"),
+        (wav2vec2, "config", {"adapter_attn_dim": 16}, "adapter_attn_dim=16"),
+        (wav2vec2, "config", {"architectures": ["Wav2Vec2ForXVector"]}, "is a Wav2Vec2ForXVector"),
+        (wav2vec2, "config", {"feat_extract_norm": "batch"}, "feat_extract_norm=batch is neither group nor layer"),
+        (wav2vec2, "config", {"num_feat_extract_layers": 7}, "num_feat_extract_layers=7"),
+        (wav2vec2, "config", {"conv_kernel": [10, 3]}, r"stem.kernels=\[10, 3\] must have a number .* 3 convolutions"),
+        (wav2vec2, "config", {"pad_token_id": None}, "pad_token_id=null: it is the blank"),
+        (wav2vec2, "config", {"pad_token_id": 29}, r"blank=29 must lie in 0\.\.28"),
+        (wav2vec2, "preprocessor_config", {"feature_extractor_type": "SpeechT5FeatureExtractor"}, "SpeechT5"),
+        (hubert, "config", {"conv_pos_batch_norm": True}, "conv_pos_batch_norm=True"),
+        (hubert, "config", {"num_conv_pos_embedding_groups": 5}, "position_groups=5 does not divide the width 24"),
         (whisper, "config", {"encoder_layerdrop": 0.1}, "encoder_layerdrop=0.1"),
         (whisper, "preprocessor_config", {"sampling_rate": 8000}, "sampling_rate=8000"),
         (whisper, "preprocessor_config", {"feature_size": 128}, "feature_size=128"),
@@ -438,6 +469,8 @@ KEYS_OF = {
     "esm": esm,
     "gemma2": gemma2,
     "gemma3_text": gemma3,
+    "hubert": hubert,
+    "wav2vec2": wav2vec2,
 }
 """Families of which every key is changed once."""
 
@@ -450,28 +483,40 @@ def changed_value(value: Any) -> Any:
         return value * 2 or 1
     if isinstance(value, dict):
         return {"0": "a"}
+    if isinstance(value, list) and value and isinstance(value[0], int):
+        return [*value[:-1], value[-1] + 1]
     return {"silu": "gelu"}.get(value, f"{value}x") if isinstance(value, str) else 3
 
 
 def once_changed() -> list[Any]:
-    """Every key that their library writes, at another value. What a relative of Llama's shares with Llama, or with
-    another one before it, is slow."""
-    cases, before = [], []
+    """Every key that their library writes, at another value. Slow are keys that a family shares with a relative before
+    it, and those of speech that change nothing at any value."""
+    cases: list[Any] = []
     for name, make in KEYS_OF.items():
         content = make().config.to_dict()
         keys = {**content, **FAMILIES[name].keys}.keys() - OTHERS_THAN_NUMBERS
         own = FAMILIES[name].keys
         for key in sorted(keys):
-            shared = any(own.get(key) == relative.get(key) for relative in before)
-            marks = [pytest.mark.slow] * (shared and isinstance(FAMILIES[name], RotaryDecoder))
+            shared = any(own.get(key) == FAMILIES[relative].keys.get(key) for relative in relatives_before(name))
+            entry = FAMILIES[name].config_keys().get(key)
+            idle = (
+                isinstance(FAMILIES[name], SpeechEncoder) and entry and entry.status == "harmless" and not entry.limit
+            )
+            marks = [pytest.mark.slow] * bool(shared or idle)
             cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))
-        before += [own] * isinstance(FAMILIES[name], RotaryDecoder)
     return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
+
+
+def relatives_before(name: str) -> list[str]:
+    """The families above one in `KEYS_OF` that are built as it is."""
+    kinds = [kind for kind in (RotaryDecoder, SpeechEncoder, SelfDistilled) if isinstance(FAMILIES[name], kind)]
+    above = list(KEYS_OF)[: list(KEYS_OF).index(name)]
+    return [other for other in above if isinstance(FAMILIES[other], tuple(kinds))]
 
 
 @pytest.mark.parametrize(("make", "values"), once_changed())
 def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: dict[str, Any], tmp_path: Path) -> None:
-    """Texts longer than the context by one, and one that is padded; pictures."""
+    """Texts longer than the context by one, and one that is padded; pictures; sounds."""
     torch.manual_seed(0)
     theirs = make()
     edited(saved(theirs, tmp_path), "config", **values)
@@ -490,6 +535,8 @@ def inputs_of(theirs: Any) -> tuple[dict[str, torch.Tensor], Any]:
     """Inputs of a model, and which of its outputs are of real tokens."""
     if theirs.main_input_name == "pixel_values":
         return vit_inputs(theirs)[0], slice(None)
+    if theirs.main_input_name == "input_values":
+        return sound_inputs(theirs)[0], slice(None)
     ids, mask = padded([16, 7])
     return {"input_ids": ids, "attention_mask": mask}, mask.bool()
 

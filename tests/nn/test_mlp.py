@@ -64,3 +64,17 @@ def test_a_gate_and_a_value_that_are_limited() -> None:
         mlp(activation=clamped)(8)
     with pytest.raises(InvalidValue, match="limit=-1.0 must be at least 0"):
         ClampedSwiGLU(alpha=1.0, limit=-1.0)
+
+
+def test_dropout_of_what_the_second_map_reads() -> None:
+    """A feature is left out or counts twice, in training alone."""
+    module = mlp(dropout=0.5, expansion=1.0, bias=False)(64)
+    with torch.no_grad():
+        module.down.weight.copy_(torch.eye(64))
+    x = torch.randn(1, 1, 64)
+    hidden = F.gelu(module.up(x))
+    share = module.train()(x) / hidden
+    assert {*share.detach().round(decimals=3).flatten().tolist()} == {0.0, 2.0}
+    torch.testing.assert_close(module.eval()(x), hidden)
+    with pytest.raises(InvalidValue, match=r"dropout=1.0 must lie in \[0, 1\)"):
+        mlp(dropout=1.0)(8)

@@ -175,6 +175,29 @@ def test_begin_and_end_are_not_predicted() -> None:
     torch.testing.assert_close(objective(whole, longer.select(slice(0, 1))).vector(), plain)
 
 
+def test_the_blank_is_an_id_of_the_text() -> None:
+    """As in public models: the head has no row more. It gives what a head does whose rows stand elsewhere."""
+    whole, batch = made_model(["audio"], []), sound_and_text([marked("ab"), marked("b")], [5, 3])
+    usual, public = ctc(whole, SPECS), ctc(whole, SPECS, blank=LETTERS.begin)
+    assert public.head.out_features == LETTERS.size == usual.head.out_features - 1
+    with torch.no_grad():
+        for own, other in zip(public.head.parameters(), usual.head.parameters(), strict=True):
+            other[: LETTERS.size], other[BLANK] = own, own[LETTERS.begin]
+        usual.head.bias[LETTERS.begin] = -1e9
+    torch.testing.assert_close(public(whole, batch).loss_sum, usual(whole, batch).loss_sum)
+    assert public.write(whole, batch) == usual.write(whole, batch)
+    with pytest.raises(InvalidValue, match=f"blank={BLANK} must lie in 0..{BLANK - 1}"):
+        ctc(whole, SPECS, blank=BLANK)
+
+
+def test_dropout_before_the_head() -> None:
+    whole, batch = made_model(["audio"], []), sound_and_text([marked("ab")], [5])
+    objective = ctc(whole, SPECS, dropout=0.5)
+    kept = objective.scores(whole, batch)[0]
+    assert not objective.train().scores(whole, batch)[0].equal(kept)
+    assert objective.eval().scores(whole, batch)[0].equal(kept)
+
+
 def test_greedy_decoding_takes_the_best_alignment() -> None:
     """Each token's best id within the clip's own tokens; the metrics are those of these texts."""
     whole = made_model(["audio", "text"], ["audio"])

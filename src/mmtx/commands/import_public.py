@@ -31,6 +31,9 @@ def run(arguments: list[str]) -> int:
     directory = save_as_run(learner, out)
     assert learner.config is not None
     print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
+    left_out = (learner.origin or {}).get("left_out", [])
+    if left_out:
+        print(f"left out: {', '.join(dict.fromkeys(key.split('.')[0] for key in left_out))}, which mmtx does not have")
     print(f"to train on: {shlex.join([f'init_from={written(path)}', *shape_of(learner)])}")
     print(f"run directory: {directory.path}")
     return 0

@@ -7,7 +7,7 @@ import math
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -91,9 +91,11 @@ def quoted(text: str) -> str:
 
 
 def written(value: Any) -> str:
-    """A value, or a list of values, as the grammar takes it."""
+    """A value, a list of values, or a node, as the grammar takes it."""
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{written(child)}' for key, child in value.items())}}}"
     if not isinstance(value, str):
         return json.dumps(value)
     in_list = f"key=[{value}]"

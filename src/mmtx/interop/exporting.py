@@ -9,6 +9,7 @@ import torch
 
 from mmtx.config.schema import stack_node
 from mmtx.data.files.supported_keys import defaults
+from mmtx.data.text.character_tokenizer import spelt_by_characters
 from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
@@ -22,13 +23,14 @@ from mmtx.interop.links import Link, Weights, write
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
 
+CHARACTERS = "Wav2Vec2CTCTokenizer"
 COMPARED = ("backbone", "encoder", "encode", "modality", "objective")
 STACKS = ("backbone", "encoder")
 FREE = {
     *("dropout", "drop_path", "init_std", "compile", "flex", "activation_checkpointing", "multiple_of"),
     *("weight", "label_smoothing", "mixup", "metrics", "beam_size", "length_penalty", "augment", "context"),
     *("val_share", "val_episodes", "test_episodes", "target_returns", "temperature", "prompt"),
-    *("suppress", "suppress_first", "references", "class_weights", "slices"),
+    *("suppress", "suppress_first", "references", "class_weights", "slices", "blank"),
     *("objective.masked_token.share", "objective.experts", "objective.contrastive.loss.bias"),
     *("backbone.window", "encoder.window"),
 }
@@ -77,7 +79,10 @@ def _write_tokenizer(
     """Writes the tokenizer, and ``tokenizer_config.json``, which keeps `transformers` from applying the defaults of the
     family: lower case, a space in front, other tokens. Chat templates go with it, and the tokens that they write."""
     config: Config
-    if SentencePieces.wrote(tokenizer):
+    characters = None if SentencePieces.wrote(tokenizer) else spelt_by_characters(tokenizer)
+    if characters is not None:
+        config = _write_characters(*characters, roles, target)
+    elif SentencePieces.wrote(tokenizer):
         pieces = SentencePieces.from_str(tokenizer)
         count = len(pieces.sentinels)
         (target / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
@@ -92,6 +97,17 @@ def _write_tokenizer(
         config |= {**chat.tokens, "chat_template": chat.stored()} if chat is not None else {}
     if config:
         (target / "tokenizer_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_characters(
+    vocabulary: Mapping[str, int], unknown: str, delimiter: str, roles: Mapping[str, int | None], target: Path
+) -> Config:
+    """Writes the vocabulary of a `character_tokenizer`, and gives its config."""
+    text = json.dumps(vocabulary, indent=2, ensure_ascii=False) + "\n"
+    (target / "vocab.json").write_text(text, encoding="utf-8")
+    token_of = {number: token for token, number in vocabulary.items()}
+    spelt = {role: token_of[number] for role, number in roles.items() if number in token_of}
+    return {"tokenizer_class": CHARACTERS, "unk_token": unknown, "word_delimiter_token": delimiter, **spelt}
 
 
 def _spelt(tokenizer: str, roles: Mapping[str, int | None]) -> dict[str, str]:

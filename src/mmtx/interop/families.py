@@ -11,6 +11,7 @@ from mmtx.interop.gemma2 import Gemma2
 from mmtx.interop.gemma3 import Gemma3
 from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.gpt_oss import GptOss
+from mmtx.interop.hubert import HuBERT
 from mmtx.interop.llama import Llama
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
@@ -23,12 +24,14 @@ from mmtx.interop.qwen3_moe import Qwen3MoE
 from mmtx.interop.siglip import SigLIP
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
+from mmtx.interop.wav2vec2 import Wav2Vec2
 from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
     *(DINOv2(), DINOv2WithRegisters(), DINOv3(), CLIP(), SigLIP()),
     *(ModernBERT(), ESM()),
+    *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
 )

@@ -143,6 +143,8 @@ class Family(ABC):
     """``{name: name of an equal weight}``; a file may lack either."""
     unused: ClassVar[str] = "(?!)"
     """Pattern of weights that are ignored."""
+    left_out: ClassVar[str] = "(?!)"
+    """Pattern of weights that a model is imported without, which is reported."""
 
     text_inputs: ClassVar[Sequence[str]] = ("input_ids", "attention_mask")
     """Inputs that its tokenizer returns."""

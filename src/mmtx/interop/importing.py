@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -133,6 +134,8 @@ def _learner(family: Family, weights: Weights, config: Config, files: Files, whe
     described = family.describe(config, files)
     learner = rebuild(full_config(family, described, files), described.specs)
     links, state = family.links(config), learner.state_dict()
+    left_out = [key for key in weights if re.search(family.left_out, key)]
+    weights = {key: value for key, value in weights.items() if key not in left_out}
     found = list(differences(links, state, weights, family.unused, family.copies))
     if found:
         head = ("weight", "in the file", "by the config")
@@ -143,6 +146,7 @@ def _learner(family: Family, weights: Weights, config: Config, files: Files, whe
     learner.load_state_dict(read_state)
     rest = lost(links, learner.state_dict(), weights)
     learner.origin = {"family": family.name, "config": config, "rest": rest, "made": made}
+    learner.origin |= {"left_out": left_out} if left_out else {}
     return learner
 
 

@@ -49,7 +49,7 @@ def run_interface(learner: Learner) -> Interface:
 
 
 def family_interface(learner: Learner, family: Family, config: Config) -> Interface:
-    """That of a public family: unpadded inputs by its own names, texts of any length."""
+    """That of a public family: unpadded inputs by its own names, texts and sounds of any length."""
     example = family.example(config)
     if "pixel_values" in example:  # of the data's size, which need not be that of the family's positions
         shape = [size or 0 for size in learner.specs["image"].fields["pixels"].shape]
@@ -58,7 +58,7 @@ def family_interface(learner: Learner, family: Family, config: Config) -> Interf
         lambda learner, inputs: family.forward(learner, config, **inputs),
         example,
         {
-            name: {0: "batch"} if value.is_floating_point() else {0: "batch", 1: f"{name}.longest"}
+            name: {0: "batch", 1: f"{name}.longest"} if value.dim() == 2 else {0: "batch"}
             for name, value in example.items()
         },
     )

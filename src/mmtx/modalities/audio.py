@@ -1,4 +1,4 @@
-"""Audio: tokens of a spectrogram."""
+"""Audio: tokens of a spectrogram, or of the samples themselves."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,19 +13,20 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.modalities.capabilities import Panel
 from mmtx.modalities.log_mel import LogMel
+from mmtx.modalities.samples import Samples
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.spectrogram_stem import Stem
 from mmtx.tokens import Tokens
 
 
 class Audio(Tokenizer):
-    """A clip of any length as one item: its log-mel spectrogram, cut into tokens.
+    """A clip of any length as one item: its log-mel spectrogram, or its samples, cut into tokens.
 
     Reads the ragged field ``waveform``, ``(samples,)``, mono float32 in -1..1; or, where a batch has spectrograms,
     ``frames``, ``(frames, mels)``, whose lengths are then in frames.
 
     Args:
-        spectrogram: of waveforms at its own rate, which the data must have.
+        spectrogram: of waveforms at its own rate, which the data must have; `Samples` leaves them as they are.
         stem: ``stem(n_mels, dim)``, from frames to tokens.
         augment: of sound in training.
         pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30); None: clips keep their length.
@@ -41,7 +42,7 @@ class Audio(Tokenizer):
         spec: Spec,
         dim: int,
         clock: str | None,
-        spectrogram: LogMel,
+        spectrogram: LogMel | Samples,
         stem: Callable[[int, int], Stem],
         augment: SoundAugment,
         pad_to_seconds: float | None,
@@ -55,6 +56,7 @@ class Audio(Tokenizer):
             problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
             resampled = f"data.sample_rate_hz={rate} data.resample=true"
             raise InvalidValue("spectrogram.sample_rate_hz", rate, problem, resampled)
+        spectrogram.check(augment)
         self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
         if self.padded_length is not None and self.padded_length < longest:
             raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")
@@ -93,13 +95,16 @@ class Audio(Tokenizer):
         )
 
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
-        """A spectrogram over seconds."""
+        """A spectrogram over seconds; where there is none, the samples that the stem reads."""
         lengths = torch.tensor([length], device=fields["waveform"].device)
         count = max(int(self.spectrogram.num_frames(lengths)), 1)
         mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
         seconds = count * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
-        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
         axes.set_xlabel("seconds")
+        if len(mel) == 1:
+            axes.plot(torch.linspace(0, seconds, count).numpy(), mel[0].numpy(), linewidth=0.6)
+            return
+        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
         axes.set_ylabel("mel bin")
 
     def _frames(
@@ -114,7 +119,7 @@ class Audio(Tokenizer):
                 waveform, longer = self._waveform(fields["waveform"], lengths)
                 frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
             if self.training:
-                frames = self.augment.features(frames, num_frames, decibel=0.1 / self.spectrogram.std)
+                frames = self.augment.features(frames, num_frames, decibel=self.spectrogram.decibel)
             return frames, num_frames
 
     def _waveform(

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue, check_at_least
+from mmtx.modalities.sound_augment import SoundAugment
 
 SAMPLES_AT_ONCE = 160_000
 """Samples that are transformed together on a CPU, so that the results stay in its cache."""
@@ -64,6 +65,14 @@ class LogMel(nn.Module):
         if empty:
             fewer = "fewer bins or a larger n_fft"
             raise InvalidValue("n_mels", n_mels, f"leaves {empty} bins between the frequencies of n_fft={n_fft}", fewer)
+
+    @property
+    def decibel(self) -> float:
+        """One decibel in the units of its bins."""
+        return 0.1 / self.std
+
+    def check(self, augment: SoundAugment) -> None:
+        """Any augmentation fits."""
 
     def num_frames(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Frames of clips of these many samples."""

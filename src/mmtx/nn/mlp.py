@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from mmtx.errors import InvalidValue, check_at_least
+from mmtx.errors import InvalidValue, check_at_least, check_fraction
 
 
 class MLP(nn.Module):
@@ -19,24 +19,34 @@ class MLP(nn.Module):
         multiple_of: the hidden width is rounded to a multiple of this.
         gated: multiply by a gate; the usual `expansion` is then 8/3, for an equal number of parameters.
         bias: biases in both linear maps.
+        dropout: of what the second map reads.
     """
 
     writes_residual = ("down.weight",)
 
     def __init__(
-        self, dim: int, *, activation: nn.Module, expansion: float, multiple_of: int, gated: bool, bias: bool
+        self,
+        dim: int,
+        *,
+        activation: nn.Module,
+        expansion: float,
+        multiple_of: int,
+        gated: bool,
+        bias: bool,
+        dropout: float = 0.0,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
         check_gate(activation, gated)
+        check_fraction("dropout", dropout)
         hidden = hidden_width(dim, expansion, multiple_of)
         self.gated = gated
         self.up = nn.Linear(dim, 2 * hidden if gated else hidden, bias=bias)
         self.stored_together = {"up.weight": {"gate": hidden, "value": hidden}} if gated else {}
-        self.activation = activation
+        self.activation, self.dropout = activation, nn.Dropout(dropout)
         self.down = nn.Linear(hidden, dim, bias=bias)
 
     def forward(self, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        return self.down(activated(self.activation, self.up(x), self.gated))
+        return self.down(self.dropout(activated(self.activation, self.up(x), self.gated)))
 
 
 class Gate(nn.Module, ABC):

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_fraction, check_within
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
@@ -38,6 +38,8 @@ class CTC(Objective):
         source: name whose tokens predict.
         text: name of the data whose text is predicted; it need not be in the set.
         metrics: ``{name: TextMetric}``, of greedily decoded texts; None: none.
+        blank: the id that is the blank, which no text has (wav2vec 2.0: that of padding); None: one beyond all ids.
+        dropout: before the head.
     """
 
     def __init__(
@@ -49,6 +51,8 @@ class CTC(Objective):
         source: str,
         text: str,
         metrics: dict[str, TextMetric] | None,
+        blank: int | None = None,  # absent in stored configs of earlier versions
+        dropout: float = 0.0,  # likewise
     ) -> None:
         super().__init__(weight=weight)
         required_name(source, model.names, "modality of the set", "source")
@@ -62,9 +66,13 @@ class CTC(Objective):
         self.source, self.text, self.writes = source, text, text
         self.vocabulary, self.text_metrics = spec.vocabulary, metrics
         self.directions = known("too_long") | text_directions(metrics)
-        self.blank = spec.vocabulary.size
+        ids = spec.vocabulary.size
+        if blank is not None:
+            check_within("blank", blank, 0, ids - 1)
+        check_fraction("dropout", dropout)
+        self.blank, rows = (ids, ids + 1) if blank is None else (blank, ids)
         self.coded = {"head.weight": text, "head.bias": text}
-        self.head = nn.Linear(model.backbone.dim, spec.vocabulary.size + 1)
+        self.dropout, self.head = nn.Dropout(dropout), nn.Linear(model.backbone.dim, rows)
         initialise(self.head, std=model.backbone.init_std)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
@@ -109,7 +117,7 @@ class CTC(Objective):
         return {"predicted": self.write(model, batch), "truth": [each[0] if each else None for each in accepted]}
 
     def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
-        """``log_probabilities`` of ids and blank, which is the last, at every token, ``(B, n, ids + 1)``; and
+        """``log_probabilities`` of ids and blank at every token, ``(B, n, rows)``, the blank last if it is no id; and
         ``length``, ``(B,)``, how many tokens each sample has."""
         scores, lengths = self.scores(model, batch)
         return {"log_probabilities": scores.log_softmax(-1), "length": lengths}
@@ -121,12 +129,12 @@ class CTC(Objective):
 
     def scores(
         self, model: MultimodalTransformer, batch: Batch
-    ) -> tuple[Float[Tensor, "B n V_plus_1"], Int[Tensor, " B"]]:
+    ) -> tuple[Float[Tensor, "B n V_with_blank"], Int[Tensor, " B"]]:
         """Scores of ids and blank at every token, and how many tokens each sample has."""
         states = model.encode(batch, self.source)
-        return self.head(states.tokens(self.source)).float(), states.lengths(self.source)
+        return self.head(self.dropout(states.tokens(self.source))).float(), states.lengths(self.source)
 
-    def _decode(self, scores: Float[Tensor, "B n V_plus_1"], lengths: Int[Tensor, " B"]) -> list[str]:
+    def _decode(self, scores: Float[Tensor, "B n V_with_blank"], lengths: Int[Tensor, " B"]) -> list[str]:
         rows = zip(scores.argmax(-1).tolist(), lengths.tolist(), strict=True)
         return [self.vocabulary.decode(collapse(row[:length], self.blank)) for row, length in rows]
 

@@ -138,7 +138,7 @@ def export(run: Path | str, path: Path | str, form: str, license: str | None = N
 
 def shape_of(learner: Learner) -> list[str]:
     """The overrides that give another run stacks of the same shape: all that differs from the family's own choice;
-    pictures prepared, and ids embedded and scored, as the model's were."""
+    pictures and sound prepared, and ids embedded and scored, as the model's were."""
     assert learner.config is not None
     config = _leaves(learner.config["backbone"])
     choice, usual = _nearest_backbone(learner.config["name"], config)
@@ -155,11 +155,30 @@ def shape_of(learner: Learner) -> list[str]:
     for name, node in learner.config["modality"].items():
         keys = [key for key in ("patch_size", "mean", "std", "embedding_scale") if node.get(key) is not None]
         words += [f"modality.{name}.{key}={written(node[key])}" for key in keys]
+        words += _of_samples(name, node)
     for name, node in learner.config["objective"].items():
         words += [f"objective.{name}.softcap={written(node['softcap'])}"] if node.get("softcap") is not None else []
+    if not learner.config["type_embeddings"]:
+        words.append("type_embeddings=false")
     fit = learner.config["data"].get("fit") or {}
     words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
     return words
+
+
+def _of_samples(name: str, node: Mapping[str, Any]) -> list[str]:
+    """The overrides of a name whose tokens are made of the samples of sound; none for any other."""
+    if node.get("stem", {}).get("_target_") != "mmtx.modalities.WaveConvolutions":
+        return []
+    chosen = {"spectrogram": "samples", "stem": "waveform"}
+    choices = [f"modality/{group}@modality.{name}.{group}={option}" for group, option in chosen.items()]
+    usual = compose(["data=audio_manifest", f"modality=[{name}]", *choices])["modality"][name]
+    unusual = {
+        f"{group}.{key}": value
+        for group in chosen
+        for key, value in node[group].items()
+        if value != usual[group].get(key)
+    }
+    return choices + [f"modality.{name}.{key}={written(value)}" for key, value in unusual.items()]
 
 
 def _nearest_backbone(family: str, leaves: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -20,8 +20,8 @@ class Pretrained(TextVocabulary):
     A text that spells a mark or a special token gets the ids of its characters.
 
     Args:
-        path: folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt``, ``vocab.txt``, or a
-            SentencePiece model.
+        path: folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt`` or, of characters, without,
+            ``vocab.txt``, or a SentencePiece model.
         begin: the token that begins a text (``[CLS]``); None: none.
         end: the token that ends one.
         prefix: tokens in front of every text (Whisper: language, task).

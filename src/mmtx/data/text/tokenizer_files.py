@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
+from mmtx.data.text.character_tokenizer import DELIMITER, character_tokenizer
 from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.residues import residues
 from mmtx.data.text.sentence_pieces import SentencePieces
@@ -42,6 +43,10 @@ KEYS: Keys = {
         "boi_token eoi_token image_token audio_token boa_token eoa_token video_token",
         harmless("spellings of special tokens; a text that spells one is encoded as text"),
     ),
+    "word_delimiter_token": used("characters: what stands for a space"),
+    "replace_word_delimiter_char": only(" ", note="characters: what is written for it"),
+    "target_lang": only(note="vocabularies of several languages"),
+    **every("do_normalize return_attention_mask", harmless("of sound; `preprocessor_config.json` has them")),
     "spaces_between_special_tokens": harmless("special tokens are left out of what is written"),
     "vocab_size": harmless("the vocabulary has it"),
     "auto_map": only(note="code of its own, which mmtx does not run"),
@@ -68,7 +73,7 @@ KEYS: Keys = {
 """Keys of ``tokenizer_config.json``."""
 OF_RESIDUES = "EsmTokenizer"
 CLASSES: Mapping[str, tuple[str, ...]] = {
-    "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer"),
+    "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer", "Wav2Vec2CTCTokenizer"),
     "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer", OF_RESIDUES),
     "spiece.model": ("T5Tokenizer",),
     "tokenizer.model": (),
@@ -173,6 +178,20 @@ def _byte_pairs(file: Path, config: dict[str, Any]) -> Any:
     return with_added(tokenizer, _added(file.parent, config, specials={*roles.values()}))
 
 
+def _characters(file: Path, config: dict[str, Any]) -> Any:
+    """``vocab.json`` alone, as models for CTC have it."""
+    if config.get("do_lower_case"):
+        raise UserError(f"{file}: do_lower_case=True writes lower case for upper; mmtx writes tokens as they are")
+    vocabulary = _json(file)
+    for number, token in _added(file.parent, config).items():
+        vocabulary.setdefault(token.content, number)
+    return character_tokenizer(vocabulary, spelt_tokens(file.parent), config.get("word_delimiter_token") or DELIMITER)
+
+
+def _reader_of_vocab(file: Path) -> Callable[[Path, dict[str, Any]], Any]:
+    return _byte_pairs if file.with_name("merges.txt").is_file() else _characters
+
+
 def byte_level(tokenizer: Any) -> Any:
     """Splits text as GPT-2 does, and decodes to bytes."""
     from tokenizers import decoders, pre_tokenizers
@@ -226,7 +245,7 @@ def _pieces(file: Path, config: dict[str, Any]) -> SentencePieces:
 
 READERS: dict[str, Callable[[Path, dict[str, Any]], Any]] = {
     "tokenizer.json": _tokenizer_json,
-    "vocab.json": _byte_pairs,
+    "vocab.json": lambda file, config: _reader_of_vocab(file)(file, config),
     "vocab.txt": _words,
     "spiece.model": _pieces,
     "tokenizer.model": _pieces,
