@@ -18,7 +18,8 @@ from mmtx.batch import Batch, Field, Spec  # noqa: E402
 from mmtx.errors import ConfigErrors, InvalidValue, UserError  # noqa: E402
 from mmtx.experiment import rebuild  # noqa: E402
 from mmtx.interop.importing import from_pretrained  # noqa: E402
-from mmtx.nn.low_rank import LoRA, merge_updates  # noqa: E402
+from mmtx.nn.low_rank import LoRA  # noqa: E402
+from mmtx.nn.low_rank_update import merge_updates  # noqa: E402
 from mmtx.run.import_export import save_as_run, to_pretrained  # noqa: E402
 from mmtx.run.init_from import initialise_from  # noqa: E402
 

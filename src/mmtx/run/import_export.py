@@ -15,7 +15,7 @@ from mmtx.interop.exporting import write_public
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
-from mmtx.nn.low_rank import merge_updates
+from mmtx.nn.low_rank_update import merge_updates
 from mmtx.run.card.facts import record_of
 from mmtx.run.card.write import write_card
 from mmtx.run.checkpoint_content import described, load, read_checkpoint, weights_of

@@ -18,7 +18,7 @@ from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.linear_by_group import LinearByGroup
-from mmtx.nn.low_rank import merge_updates
+from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates
 from mmtx.nn.positions import Learned
 from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import is_run
@@ -114,6 +114,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
             report.new.append(key)
             continue
         taken.add(name)
+    measure_magnitudes(learner)
     report.left.extend(key for key in theirs if key not in taken)
     if config is not None and other.config is not None:
         report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
