@@ -95,7 +95,9 @@ def test_merged_is_unmerged(magnitudes: bool) -> None:
 @pytest.mark.parametrize("magnitudes", [False, True])
 def test_parts_of_a_map(magnitudes: bool) -> None:
     """A matrix of three is updated by itself; the rows of the others stay, and the rows of each have their own rank."""
-    ours = updated(targets=["qkv.query", "qkv.value"], magnitudes=magnitudes, ranks={"*.query": 1}, alphas={"*.v*": 2.0})
+    ours = updated(
+        targets=["qkv.query", "qkv.value"], magnitudes=magnitudes, ranks={"*.query": 1}, alphas={"*.v*": 2.0}
+    )
     query, value = updates_of(ours.qkv)
     assert (query.down.shape, query.up.shape, value.up.shape) == ((1, 6), (4, 1), (5, RANK))
     assert (query.scale, value.scale) == (ALPHA / 1, 2.0 / RANK)

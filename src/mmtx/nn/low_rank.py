@@ -1,6 +1,7 @@
 """Low-rank updates (LoRA) of linear maps whose own weights are frozen (Hu et al. 2021, arXiv 2106.09685)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import accumulate, pairwise
 from typing import TypeVar
@@ -9,12 +10,27 @@ from torch import nn
 
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.low_rank_update import LINEAR, LowRank, add_update, original_of
-from mmtx.nn.roles import Role, Rows, known_roles, rows_of
+from mmtx.nn.roles import Role, known_roles, rows_of
 from mmtx.nn.stacked_linear import ALL
 
 Value = TypeVar("Value")
-Target = tuple[str, nn.Module, slice]
-"""The name of a linear map, or of one of the matrices that are stored in it; the map; and the rows of that."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A linear map, or one of the matrices that are stored in it.
+
+    Attributes:
+        name: of the map, and of the matrix behind it.
+        weight: the name of the whole weight.
+        linear: the map.
+        rows: of the weight.
+    """
+
+    name: str
+    weight: str
+    linear: nn.Module
+    rows: slice
 
 
 class LoRA:
@@ -59,34 +75,23 @@ class LoRA:
         Raises:
             InvalidValue: a pattern matches no linear map, or a head's features are to be dropped.
         """
-        for name, linear, rows in self._chosen(module):
-            rank, alpha = _first(self.ranks, name), _first(self.alphas, name)
+        for target in self._chosen(module):
+            rank, alpha = _first(self.ranks, target.name), _first(self.alphas, target.name)
             scale = alpha / (rank**0.5 if self.rank_stabilised else rank)
-            weight = original_of(linear)
-            update = LowRank(weight, rank, scale, rows=rows, magnitude=self.magnitudes, dropout=self.dropout)
-            add_update(linear, update)
+            own = LowRank(original_of(target.linear), rank, scale, target.rows, self.magnitudes, self.dropout)
+            add_update(target.linear, own)
 
     def _chosen(self, module: nn.Module) -> list[Target]:
         """A map as a whole where its name matches, else those of the matrices in it whose names do."""
-        roles, stacked = known_roles(module), rows_of(module)
-        wholes = {name: child for name, child in module.named_modules() if isinstance(child, LINEAR)}
-        if self.roles is not None:
-            wholes = {name: child for name, child in wholes.items() if roles.get(f"{name}.weight") in self.roles}
-        flat = {name for name, child in wholes.items() if original_of(child).dim() == 2}
-        parts = {name: _parts(name, stacked.get(f"{name}.weight", {})) if name in flat else {} for name in wholes}
-        names = [*wholes, *(part for several in parts.values() for part in several)]
+        roles = known_roles(module)
+        possible = [t for t in targets_of(module) if self.roles is None or roles.get(t.weight) in self.roles]
         for pattern in self.targets:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            if not any(fnmatchcase(target.name, pattern) for target in possible):
                 raise InvalidValue("targets", pattern, "matches no linear map")
-        chosen: list[Target] = []
-        for name, child in wholes.items():
-            own = {name: ALL} if self._matches(name) else parts[name]
-            chosen += [(part, child, rows) for part, rows in own.items() if self._matches(part)]
-        self._check_dropout([name for name, child, _ in chosen if roles.get(f"{name}.weight") == "head"])
-        return chosen
-
-    def _matches(self, name: str) -> bool:
-        return any(fnmatchcase(name, pattern) for pattern in self.targets)
+        matching = [target for target in possible if any(fnmatchcase(target.name, each) for each in self.targets)]
+        wholes = {target.weight for target in matching if target.rows == ALL}
+        self._check_dropout([target.name for target in matching if roles.get(target.weight) == "head"])
+        return [target for target in matching if target.rows == ALL or target.weight not in wholes]
 
     def _check_dropout(self, heads: Sequence[str]) -> None:
         """Losses read the weights of heads themselves, and no features."""
@@ -94,10 +99,17 @@ class LoRA:
             raise InvalidValue("dropout", self.dropout, f"cannot be of the features of a head: {heads[0]}", "0")
 
 
-def _parts(name: str, rows: Rows) -> dict[str, slice]:
-    """The matrices that are stored in a map, by their names."""
-    ends = pairwise([0, *accumulate(rows.values())])
-    return {f"{name}.{part}": slice(*both) for part, both in zip(rows, ends, strict=True)}
+def targets_of(module: nn.Module) -> list[Target]:
+    """All that may be updated: linear maps, each followed by the matrices that are stored in it."""
+    stacked, found = rows_of(module), list[Target]()
+    for name, child in module.named_modules():
+        if isinstance(child, LINEAR):
+            weight, is_matrix = f"{name}.weight", original_of(child).dim() == 2  # of experts, there is one for each
+            rows = stacked.get(weight, {}) if is_matrix else {}
+            ends = pairwise([0, *accumulate(rows.values())])
+            parts = {f"{name}.{part}": slice(*both) for part, both in zip(rows, ends, strict=True)}
+            found += [Target(own, weight, child, rows) for own, rows in {name: ALL, **parts}.items()]
+    return found
 
 
 def _first(values: Mapping[str, Value], name: str) -> Value:

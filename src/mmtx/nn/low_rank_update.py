@@ -33,7 +33,6 @@ class LowRank(nn.Module):
         weight: Float[Tensor, "*E out in"],
         rank: int,
         scale: float,
-        *,
         rows: slice = ALL,
         magnitude: bool = False,
         dropout: float = 0.0,
