@@ -10,6 +10,7 @@ from torch import nn
 
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.low_rank_update import LINEAR, LowRank, add_update, original_of
+from mmtx.nn.quantised import Bits, quantise, quantised
 from mmtx.nn.roles import Role, known_roles, rows_of
 from mmtx.nn.stacked_linear import ALL
 
@@ -47,6 +48,7 @@ class LoRA:
         dropout: of the features that an update is applied to.
         ranks: ``{pattern: rank}`` of targets that have another; the first that matches.
         alphas: ``{pattern: alpha}``, likewise.
+        quantised: the frozen weights that have updates are stored as ``int8`` or ``nf4``; null: as they are.
     """
 
     def __init__(
@@ -61,13 +63,14 @@ class LoRA:
         dropout: float = 0.0,
         ranks: Mapping[str, int] | None = None,
         alphas: Mapping[str, float] | None = None,
+        quantised: Bits | None = None,
     ) -> None:
         self.ranks, self.alphas = {**(ranks or {}), "*": rank}, {**(alphas or {}), "*": alpha}
         for pattern, own in self.ranks.items():
             check_at_least("rank" if pattern == "*" else f"ranks.{pattern}", own, 1)
         check_fraction("dropout", dropout)
         self.targets, self.roles, self.rank_stabilised = list(targets), roles, rank_stabilised
-        self.magnitudes, self.dropout = magnitudes, dropout
+        self.magnitudes, self.dropout, self.quantised = magnitudes, dropout, quantised
 
     def add(self, module: nn.Module) -> None:
         """Adds updates in place; they begin at zero.
@@ -78,6 +81,8 @@ class LoRA:
         for target in self._chosen(module):
             rank, alpha = _first(self.ranks, target.name), _first(self.alphas, target.name)
             scale = alpha / (rank**0.5 if self.rank_stabilised else rank)
+            if self.quantised is not None and not quantised(target.linear):
+                quantise(target.linear, self.quantised)
             own = LowRank(original_of(target.linear), rank, scale, target.rows, self.magnitudes, self.dropout)
             add_update(target.linear, own)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from mmtx.nn.linear_by_group import LinearByGroup, products_by_group
+from mmtx.nn.quantised import quantised, stored_parts
 from mmtx.nn.stacked_linear import ALL
 
 LINEAR = (nn.Linear, LinearByGroup)
@@ -67,9 +68,10 @@ class LowRank(nn.Module):
 
 def add_update(linear: nn.Module, update: LowRank) -> None:
     """Makes an update part of a linear map, whose own weight is frozen."""
+    if not updates_of(linear):
+        linear.register_forward_hook(_drop, with_kwargs=True)
     if not parametrize.is_parametrized(linear, "weight"):
         linear.get_parameter("weight").requires_grad_(False)
-        linear.register_forward_hook(_drop, with_kwargs=True)
     parametrize.register_parametrization(linear, "weight", update)
 
 
@@ -103,6 +105,10 @@ def measure_magnitudes(module: nn.Module) -> None:
 
 def original_of(linear: nn.Module) -> Tensor:
     """The weight of a linear map without its updates."""
+    in_fewer_bits = quantised(linear)
+    if in_fewer_bits is not None:
+        whole: Tensor = in_fewer_bits(*stored_parts(linear).values())
+        return whole
     is_updated = parametrize.is_parametrized(linear, "weight")
     return linear.get_parameter("parametrizations.weight.original" if is_updated else "weight")
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.config.overrides import written
@@ -18,8 +18,9 @@ from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.linear_by_group import LinearByGroup
-from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates
+from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates, original_of
 from mmtx.nn.positions import Learned
+from mmtx.nn.quantised import quantised, store, stored_parts
 from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import is_run
 
@@ -86,7 +87,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
     merge_updates(other)
     made = (other.origin or {}).get("made", ())  # of no public weights
     theirs = {key: value for key, value in other.state_dict().items() if key not in made}
-    ours, report = learner.state_dict(), Report(place)
+    (ours, in_fewer_bits), report = _floats(learner), Report(place)
     codes, their_codes, taken = _coded(learner), _coded(other), set()
     of_experts = _of_experts(learner)
     for key, value in ours.items():
@@ -114,6 +115,8 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
             report.new.append(key)
             continue
         taken.add(name)
+    for key, linear in in_fewer_bits.items():
+        store(linear, ours[key])
     measure_magnitudes(learner)
     report.left.extend(key for key in theirs if key not in taken)
     if config is not None and other.config is not None:
@@ -124,6 +127,17 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
 
 def _other(place: str, plugins: list[str]) -> Learner:
     return load(place, plugins) if is_run(place) else from_pretrained(place)
+
+
+def _floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+    """The state of a learner, with its weights in fewer bits as they were before; and the maps that those are of."""
+    state, found = dict(learner.state_dict()), dict[str, nn.Module]()
+    for name, module in learner.named_modules():
+        if quantised(module) is not None:
+            for part in stored_parts(module):
+                del state[f"{name}.parametrizations.weight.{part}"]
+            state[f"{name}.weight"], found[f"{name}.weight"] = original_of(module), module
+    return state, found
 
 
 def _check_any_fits(report: Report, learner: Learner, other: Learner) -> None:
