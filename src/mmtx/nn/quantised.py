@@ -33,7 +33,7 @@ class Quantised(nn.Module):
     @torch.no_grad()
     def right_inverse(self, weight: Float[Tensor, "*E out in"]) -> tuple[Tensor, ...]:
         stored = _quantise(weight.detach().flatten(0, -2).float(), self.bits)
-        names, self.context = stored.__tensor_flatten__()  # type: ignore[no-untyped-call]
+        names, self.context = stored.__tensor_flatten__()
         self.kind, self.names = type(stored), list(names)
         return tuple(getattr(stored, name) for name in names)
 
