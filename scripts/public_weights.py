@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mmtx.data.files.supported_keys import Keys, table
 from mmtx.data.text import tokenizer_files
-from mmtx.interop import common_keys, timm_vit
+from mmtx.interop import common_keys, peft_config, timm_vit
 from mmtx.interop.families import FAMILIES
 from mmtx.interop.image_preprocessing import PREPROCESSOR
 from mmtx.interop.speech_encoder import WAVEFORM
@@ -84,6 +84,7 @@ def _lines() -> Iterator[str]:
     yield from _section("The other families write no text:", common_keys.SILENT)
     yield from _section("All of them:", common_keys.GENERATION)
     yield from _section("## `tokenizer_config.json`", tokenizer_files.KEYS)
+    yield from _section("## `adapter_config.json` of peft", peft_config.KEYS)
     yield from _section("## `config.json` of timm", timm_vit.KEYS)
     yield from _section("Its `pretrained_cfg`:", timm_vit.PRETRAINED)
     yield from _section("Its `model_args`:", timm_vit.ARGUMENTS)

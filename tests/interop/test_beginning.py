@@ -18,7 +18,8 @@ from mmtx.batch import Batch, Field, Spec  # noqa: E402
 from mmtx.errors import ConfigErrors, InvalidValue, UserError  # noqa: E402
 from mmtx.experiment import rebuild  # noqa: E402
 from mmtx.interop.importing import from_pretrained  # noqa: E402
-from mmtx.nn.low_rank import LoRA, merge_updates  # noqa: E402
+from mmtx.nn.low_rank import LoRA  # noqa: E402
+from mmtx.nn.low_rank_update import merge_updates  # noqa: E402
 from mmtx.run.import_export import save_as_run, to_pretrained  # noqa: E402
 from mmtx.run.init_from import initialise_from  # noqa: E402
 
@@ -197,6 +198,27 @@ def test_updates_of_low_rank(tmp_path: Path) -> None:
     merged = copy.deepcopy(ours)
     merge_updates(merged)
     assert merged.state_dict().keys() == imported.state_dict().keys()
+
+
+def test_weights_in_fewer_bits(tmp_path: Path) -> None:
+    """They are made from those that the run begins with, and kept as they were stored."""
+    pytest.importorskip("torchao")
+    imported = mmtx.from_pretrained(saved(gpt2(), tmp_path / "public"))
+    lora = {**UPDATES, "magnitudes": True, "quantised": "int8"}
+    ours = rebuild(changed(imported, freeze=["*"], lora=lora), imported.specs)
+    report = initialise_from(ours, str(tmp_path / "public"), [])
+    weight = "model.backbone.blocks.0.attention.qkv.weight"
+    assert weight in report.matched and not report.left
+    own, expected = ours.get_submodule(weight.removesuffix(".weight")).weight, imported.state_dict()[weight]
+    assert 0 < (own - expected).norm() < 0.01 * expected.norm()
+    ids = padded([9, 9])[0]
+    logits, exact = (mmtx.interop.forward(each, input_ids=ids).logits for each in (ours, imported))
+    assert (logits - exact).norm() < 0.02 * exact.norm()
+    run = save_as_run(ours, tmp_path / "run")
+    assert torch.equal(mmtx.interop.forward(mmtx.load(run.path), input_ids=ids).logits, logits)
+    to_pretrained(run.path, tmp_path / "merged")
+    merged = mmtx.from_pretrained(tmp_path / "merged")
+    torch.testing.assert_close(mmtx.interop.forward(merged, input_ids=ids).logits, logits, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

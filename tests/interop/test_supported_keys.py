@@ -57,9 +57,9 @@ from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
 from mmtx.data.text import tokenizer_files  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.common_keys import GENERATION  # noqa: E402
+from mmtx.interop.dinov2 import SelfDistilled  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
-from mmtx.interop.dinov2 import SelfDistilled  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
 from mmtx.interop.speech_encoder import WAVEFORM, SpeechEncoder  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
@@ -498,9 +498,9 @@ def once_changed() -> list[Any]:
         own = FAMILIES[name].keys
         for key in sorted(keys):
             shared = any(own.get(key) == FAMILIES[relative].keys.get(key) for relative in relatives_before(name))
-            entry = FAMILIES[name].config_keys().get(key)
+            known = FAMILIES[name].config_keys().get(key)
             idle = (
-                isinstance(FAMILIES[name], SpeechEncoder) and entry and entry.status == "harmless" and not entry.limit
+                isinstance(FAMILIES[name], SpeechEncoder) and known and known.status == "harmless" and not known.limit
             )
             marks = [pytest.mark.slow] * bool(shared or idle)
             cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))

@@ -12,7 +12,8 @@ from test_first_pass import LENGTHS, RANKS, WHOLE, backward, float64, gradients,
 from torch import nn
 
 from mmtx.learner import Learner
-from mmtx.nn.low_rank import LoRA, merge_updates
+from mmtx.nn.low_rank import LoRA
+from mmtx.nn.low_rank_update import merge_updates
 from mmtx.nn.roles import roles_of, rows_of
 from mmtx.nn.width import shrink_heads
 from mmtx.objectives.expert_balance import ExpertBalance

@@ -16,7 +16,7 @@ usage: mmtx COMMAND [key=value ...]
   mmtx sync DIR...                   upload to W&B what was logged offline
   mmtx generate RUN [prompt=TEXT]    text from a trained model; audio=FILE: a transcript; or episodes in its environment
   mmtx import PATH OUT               a public model (GPT-2, BERT, T5, ViT, Whisper, ...) becomes a run
-  mmtx export RUN OUT                a run becomes a public model; --format hf|mmtx|safetensors|torch_export|onnx
+  mmtx export RUN OUT                a run becomes a public model; --format hf|peft|mmtx|safetensors|torch_export|onnx
   mmtx push RUN owner/name           a run goes to a hub, with its card; hub://owner/name is then the place of a run
   mmtx list [GROUP]                  what there is to choose from
   mmtx tune lr|batch_size [key=...]  a learning rate, by a range test; the largest batch that fits into a GPU

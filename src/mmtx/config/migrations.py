@@ -253,7 +253,8 @@ def with_parameters_renamed(stored: dict[str, Any], old: str, new: str) -> dict[
     if config.get("freeze"):
         config["freeze"] = renamed(config["freeze"])
     if config.get("lora"):
-        config["lora"] = {**config["lora"], "targets": renamed(config["lora"]["targets"])}
+        names = {key: renamed(config["lora"][key]) for key in ("targets", "ranks", "alphas") if key in config["lora"]}
+        config["lora"] = {**config["lora"], **names}
     weights: dict[str, Any] = {key: renamed(stored[key]) for key in ("state_dict", "average") if key in stored}
     if optimizer is not None:
         weights["optimizer"] = {**optimizer, "state": renamed(optimizer["state"])}

@@ -9,6 +9,7 @@ from mmtx.config.schema import Config
 from mmtx.data.loaders import DataModule
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
+from mmtx.nn.quantised import quantised
 
 if TYPE_CHECKING:
     from mmtx.training.optimisation import Optimisation
@@ -55,6 +56,8 @@ def training_problems(
     for key in ("matrices", "rest") if training.is_sharded and optimisation is not None else ():
         if getattr(optimisation, key) is not None:
             yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"
+    if training.is_sharded and learner is not None and any(quantised(module) for module in learner.modules()):
+        yield "lora.quantised stores weights that trainer.strategy=fsdp2 cannot shard; use ddp, or lora.quantised=null"
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
     if training.device_type == "cpu" and learner is not None:

@@ -28,6 +28,7 @@ from mmtx.interop.pictures import (
     sides,
     square_patch,
 )
+from mmtx.interop.vit import ATTENTION_MODULES
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify
 
@@ -77,6 +78,7 @@ class SelfDistilled(Family):
         "backbone.layer_scale": "layerscale_value",
     }
     added = {"image": (f"{IMAGE}.readouts", POSITIONS)}
+    modules = ATTENTION_MODULES
 
     def __init_subclass__(cls) -> None:
         cls.prefix = f"{cls.name}."

@@ -46,7 +46,7 @@ def write_public(learner: Learner, folder: Path | str) -> None:
     """
     family, config = family_of(learner)
     links, state = family.links(config), _folded(family, learner)
-    _check_all_linked(family, links, state)
+    check_all_linked(family, links, state)
     rest = (learner.origin or {}).get("rest")
     weights = write(links, state, rest)
     if config["architectures"] == [family.body]:
@@ -137,7 +137,7 @@ def _folded(family: Family, learner: Learner) -> Weights:
     return state
 
 
-def _check_all_linked(family: Family, links: Sequence[Link], state: Weights) -> None:
+def check_all_linked(family: Family, links: Sequence[Link], state: Weights) -> None:
     """Raises UserError if the family lacks non-zero weights of the model."""
     linked = {key for link in links for key in link.ours}
     unlinked = [key for key, value in state.items() if key not in linked and value.any()]

@@ -132,6 +132,8 @@ class Family(ABC):
     """``{path of ours: key of theirs}`` where both have the same value."""
     renames: ClassVar[Sequence[tuple[str, str]]] = ()
     """``(pattern, replacement)`` of names of weights in older and newer files, and in models without a head."""
+    modules: ClassVar[Sequence[tuple[str, str]]] = ()
+    """``(pattern, replacement)`` of names of weights that modules of `transformers` have, where files have others."""
     fused: ClassVar[Mapping[str, Sequence[str]]] = {}
     """Weights of all experts in one, and what each is in current files, as `apart` takes them; names are those after
     `renames`."""

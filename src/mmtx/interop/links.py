@@ -11,6 +11,7 @@ from mmtx.errors import UserError
 
 Weights = dict[str, Tensor]
 Several = Sequence[Tensor]
+Patterns = Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]
 PARTS = ("query", "key", "value")
 
 
@@ -158,14 +159,16 @@ def lost(links: Sequence[Link], state: Mapping[str, Tensor], weights: Mapping[st
     }
 
 
-def renamed(weights: Weights, patterns: Sequence[tuple[str, str | Callable[[re.Match[str]], str]]]) -> Weights:
+def renamed(weights: Weights, patterns: Patterns) -> Weights:
     """Weights whose names are changed by one pattern after the other."""
-    changed: Weights = {}
-    for key, value in weights.items():
-        for pattern, replacement in patterns:
-            key = re.sub(pattern, replacement, key)
-        changed[key] = value
-    return changed
+    return {changed(key, patterns): value for key, value in weights.items()}
+
+
+def changed(name: str, patterns: Patterns) -> str:
+    """A name that is changed by one pattern after the other."""
+    for pattern, replacement in patterns:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def apart(weights: Weights, fused: Mapping[str, Sequence[str]]) -> Weights:

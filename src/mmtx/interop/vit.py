@@ -41,6 +41,11 @@ BLOCK = {
     "mlp_norm": "layernorm_after",
 }
 
+ATTENTION_MODULES = (
+    *((rf"\.attention\.attention\.{part}\.", f".attention.{part[0]}_proj.") for part in PARTS),
+    (r"\.attention\.output\.dense\.", ".attention.o_proj."),
+)
+
 
 class ViT(Family):
     """ViT with a head for classes, with a pooler, or with neither."""
@@ -85,7 +90,12 @@ class ViT(Family):
         (r"\.mlp\.fc1\.", ".intermediate.dense."),
         (r"\.mlp\.fc2\.", ".output.dense."),
     )
-
+    modules = (
+        (r"^vit\.encoder\.layer\.", "vit.layers."),
+        *ATTENTION_MODULES,
+        (r"\.intermediate\.dense\.", ".mlp.fc1."),
+        (r"\.output\.dense\.", ".mlp.fc2."),
+    )
     added = {"image": (f"{IMAGE}.readouts", POSITIONS)}
 
     def complete(self, config: Config, weights: Weights) -> Config:

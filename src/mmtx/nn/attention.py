@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from mmtx.nn.cache import LayerCache, MixerCache
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.rotary import rotate
+from mmtx.nn.stacked_linear import StackedLinear
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
@@ -125,7 +125,7 @@ class Attention(Mixer):
         kv_width = num_kv_heads * self.head_dim
         widths = {"query": num_heads * self.head_dim, "key": kv_width, "value": kv_width}
         self.widths = list(widths.values())
-        self.qkv = nn.Linear(dim, sum(self.widths), bias=False)
+        self.qkv = StackedLinear(dim, sum(self.widths), bias=False)
         self.stored_together = {"qkv.weight": widths}
         self.biases = nn.ParameterDict({name: torch.zeros(widths[name]) for name in LINEARS[:3] if name in bias})
         self.out = nn.Linear(widths["query"], dim, bias="out" in bias)
@@ -145,7 +145,7 @@ class Attention(Mixer):
     ) -> Float[Tensor, "B N D"]:
         """Every token attends to those of its own set that the rendering allows."""
         assert cache is None or isinstance(cache, KeyValueCache)
-        parts = F.linear(x, self.qkv.weight, self._bias(cache)).split(self.widths, dim=-1)
+        parts = self.qkv(x, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._queries(parts[0]), *self._keys_and_values(parts[1], parts[2])
         if context.rotary is not None:
             q, k = rotate(q, context.rotary), rotate(k, context.rotary)
@@ -163,11 +163,11 @@ class Attention(Mixer):
     ) -> Float[Tensor, "B N D"]:
         """Every token attends to a memory, whose keys and values are computed once where there is a cache."""
         assert context.memory_rendering is not None
-        weight, bias, width = self.qkv.weight, self._bias(), self.widths[0]
-        q = self._queries(F.linear(x, weight[:width], None if bias is None else bias[:width]))
+        bias, of_queries, of_memory = self._bias(), slice(self.widths[0]), slice(self.widths[0], None)
+        q = self._queries(self.qkv(x, None if bias is None else bias[of_queries], of_queries))
         kv = cache.memory if cache is not None else None
         if kv is None:
-            both = F.linear(memory, weight[width:], None if bias is None else bias[width:])
+            both = self.qkv(memory, None if bias is None else bias[of_memory], of_memory)
             kv = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
             if cache is not None:
                 cache.memory = kv

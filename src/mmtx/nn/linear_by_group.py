@@ -37,13 +37,23 @@ class LinearByGroup(nn.Module):
             x: first the rows of the first group.
             counts: rows of each group.
         """
-        mixed = torch.is_autocast_enabled(x.device.type)
-        dtype = torch.get_autocast_dtype(x.device.type) if mixed else self.weight.dtype
-        x, weight, bias = x.to(dtype), self.weight.to(dtype), None if self.bias is None else self.bias.to(dtype)
-        if has_single_kernel(x.device, x.dtype) and not (self.in_features % ALIGNED or self.out_features % ALIGNED):
-            return in_one_kernel(x, weight, bias, counts)
-        result: Tensor = _products(x, weight, bias, counts)
-        return result
+        return products_by_group(x, self.weight, self.bias, counts)
+
+
+def products_by_group(
+    x: Float[Tensor, "T in"],
+    weight: Float[Tensor, "E out in"],
+    bias: Float[Tensor, "E out"] | None,
+    counts: Int[Tensor, " E"],
+) -> Float[Tensor, "T out"]:
+    """Each row by the weight of its group; rows behind the last group become zero."""
+    mixed = torch.is_autocast_enabled(x.device.type)
+    dtype = torch.get_autocast_dtype(x.device.type) if mixed else weight.dtype
+    x, weight, bias = x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+    if has_single_kernel(x.device, x.dtype) and not (x.shape[1] % ALIGNED or weight.shape[1] % ALIGNED):
+        return in_one_kernel(x, weight, bias, counts)
+    result: Tensor = _products(x, weight, bias, counts)
+    return result
 
 
 def has_single_kernel(device: torch.device, dtype: torch.dtype) -> bool:

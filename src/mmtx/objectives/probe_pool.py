@@ -9,6 +9,7 @@ from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.mlp import MLP
 from mmtx.nn.norms import LayerNorm
+from mmtx.nn.stacked_linear import StackedLinear
 from mmtx.objectives.base import required_name
 from mmtx.objectives.pooling import Pool
 from mmtx.tokens import HiddenStates
@@ -37,18 +38,17 @@ class ProbePool(nn.Module, Pool):
             raise InvalidValue("pool.dim", dim, f"is not a multiple of pool.num_heads={num_heads}")
         self.name, self.names, self.dim, self.num_heads = name, (name,), dim, num_heads
         self.probe = nn.Parameter(torch.randn(1, dim) * 0.02)
-        self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.qkv, self.out = StackedLinear(dim, 3 * dim), nn.Linear(dim, dim)
         self.stored_together = {"qkv.weight": dict.fromkeys(("query", "key", "value"), dim)}
         self.norm = LayerNorm(dim, eps=eps, bias=True)
         self.mlp = MLP(dim, activation=activation, expansion=expansion, multiple_of=1, gated=False, bias=True)
 
     def forward(self, states: HiddenStates) -> Float[Tensor, "B D"]:
         tokens, lengths = states.tokens(self.name), states.lengths(self.name)
-        weights, biases = self.qkv.weight.chunk(3), self.qkv.bias.chunk(3)
         read = (self.probe.expand(len(tokens), -1, -1), tokens, tokens)
         query, key, value = (
-            F.linear(x, weight, bias).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
-            for x, weight, bias in zip(read, weights, biases, strict=True)
+            self.qkv(x, rows=slice(i * self.dim, (i + 1) * self.dim)).unflatten(2, (self.num_heads, -1)).transpose(1, 2)
+            for i, x in enumerate(read)
         )
         real = torch.arange(tokens.shape[1], device=tokens.device) < lengths[:, None]
         real = real | (lengths == 0)[:, None]  # a softmax over nothing is not a number

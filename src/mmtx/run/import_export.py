@@ -13,9 +13,10 @@ from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
 from mmtx.interop.families import FAMILIES
+from mmtx.interop.peft_write import write_adapters
 from mmtx.interop.weights import write_safetensors
 from mmtx.learner import Learner
-from mmtx.nn.low_rank import merge_updates
+from mmtx.nn.low_rank_update import merge_updates
 from mmtx.run.card.facts import record_of
 from mmtx.run.card.write import write_card
 from mmtx.run.checkpoint_content import described, load, read_checkpoint, weights_of
@@ -75,6 +76,17 @@ def to_pretrained(run: Learner | Path | str, path: Path | str) -> None:
     write_public(_merged(run), path)
 
 
+def to_adapters(run: Learner | Path | str, path: Path | str) -> None:
+    """Writes the low-rank updates of a run, checkpoint or learner as the library peft has them.
+
+    Raises:
+        UserError: it has none, is of no public family, or has learnt what peft has no place for.
+    """
+    if is_run(path):
+        raise InvalidValue("OUT", path, "is of a run, which stays as it is; name another folder")
+    write_adapters(run if isinstance(run, Learner) else load(run), path)
+
+
 def to_model_folder(run: Path | str, path: Path | str) -> None:
     """Writes a run or checkpoint as a model folder, see `mmtx.run.model_folder`: everything that mmtx has of the model,
     to the bit.
@@ -115,6 +127,7 @@ DESCRIBED = ("config", "specs", "fitted", "fingerprint", "origin", "samples_per_
 
 FORMATS: dict[str, Callable[[Path | str, Path | str], str | None]] = {
     "hf": to_pretrained,
+    "peft": to_adapters,
     "mmtx": to_model_folder,
     "safetensors": to_safetensors,
     "torch_export": partial(to_program, kind="torch_export"),

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.config.overrides import written
@@ -18,8 +18,9 @@ from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.linear_by_group import LinearByGroup
-from mmtx.nn.low_rank import merge_updates
+from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates, original_of
 from mmtx.nn.positions import Learned
+from mmtx.nn.quantised import quantised, store, stored_parts
 from mmtx.run.checkpoint_content import load
 from mmtx.run.directory import is_run
 
@@ -42,6 +43,7 @@ class Report:
         by_name: rows taken by the names of classes that both know, and how many of all.
         resampled: tables of positions, made longer or shorter.
         upcycled: of a dense feed-forward, taken for each expert (Komatsuzaki et al. 2022, arXiv 2212.05055).
+        grown: rows for new codes behind those that are taken as they are, each the mean of these.
         new: of this run alone.
         left: of the other alone.
         set_otherwise: keys by which the other computes with its weights, or prepares its inputs, in another way.
@@ -52,19 +54,19 @@ class Report:
     by_name: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
     upcycled: list[str] = field(default_factory=list)
+    grown: list[str] = field(default_factory=list)
     new: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     set_otherwise: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"init_from={self.place}: {len(self.matched)} weights matched"]
-        for what in ("by_name", "resampled", "upcycled", "new", "left", "set_otherwise"):
+        lines = [f"{self.place}: {len(self.matched)} weights matched"]
+        for what in ("by_name", "resampled", "upcycled", "grown", "new", "left", "set_otherwise"):
             names = getattr(self, what)
             lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
         return "\n".join(lines)
 
 
-@torch.no_grad()
 def initialise_from(learner: Learner, place: str, plugins: list[str], config: Config | None = None) -> Report:
     """Takes over, in place, every weight that another learner has by the same name and shape.
 
@@ -84,10 +86,20 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
     """
     other = copy.deepcopy(_other(place, plugins))
     merge_updates(other)
+    return take_over(learner, other, f"init_from={place}", config)
+
+
+@torch.no_grad()
+def take_over(learner: Learner, other: Learner, place: str, config: Config | None = None) -> Report:
+    """The same from another learner, without updates.
+
+    Raises:
+        InvalidValue: nothing of its backbone fits.
+    """
     made = (other.origin or {}).get("made", ())  # of no public weights
     theirs = {key: value for key, value in other.state_dict().items() if key not in made}
-    ours, report = learner.state_dict(), Report(place)
-    codes, their_codes, taken = _coded(learner), _coded(other), set()
+    (ours, in_fewer_bits), report = _floats(learner), Report(place)
+    codes, their_codes, taken = coded(learner), coded(other), set()
     of_experts = _of_experts(learner)
     for key, value in ours.items():
         own = key.replace(UPDATED, ".weight")
@@ -114,6 +126,9 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
             report.new.append(key)
             continue
         taken.add(name)
+    for key, linear in in_fewer_bits.items():
+        store(linear, ours[key])
+    measure_magnitudes(learner)
     report.left.extend(key for key in theirs if key not in taken)
     if config is not None and other.config is not None:
         report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
@@ -125,6 +140,17 @@ def _other(place: str, plugins: list[str]) -> Learner:
     return load(place, plugins) if is_run(place) else from_pretrained(place)
 
 
+def _floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+    """The state of a learner, with its weights in fewer bits as they were before; and the maps that those are of."""
+    state, found = dict(learner.state_dict()), dict[str, nn.Module]()
+    for name, module in learner.named_modules():
+        if quantised(module) is not None:
+            for part in stored_parts(module):
+                del state[f"{name}.parametrizations.weight.{part}"]
+            state[f"{name}.weight"], found[f"{name}.weight"] = original_of(module), module
+    return state, found
+
+
 def _check_any_fits(report: Report, learner: Learner, other: Learner) -> None:
     if any(key.startswith("model.backbone.blocks.") for key in report.matched):
         return
@@ -133,7 +159,7 @@ def _check_any_fits(report: Report, learner: Learner, other: Learner) -> None:
         f"has a backbone of width {have.dim} and {len(have.blocks)} layers, of which nothing fits "
         f"backbone.dim={want.dim} and backbone.num_layers={len(want.blocks)}"
     )
-    raise InvalidValue("init_from", report.place, problem)
+    raise InvalidValue("init_from", report.place.removeprefix("init_from="), problem)
 
 
 def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
@@ -169,7 +195,7 @@ def _shown(node: Any) -> str:
     return target.rpartition(".")[2] if isinstance(target, str) else written(node)
 
 
-def _coded(learner: Learner) -> dict[str, str]:
+def coded(learner: Learner) -> dict[str, str]:
     """The weights that have a row for each code of a name of the data, with that name."""
     tokenizers = {
         f"model.tokenizers.{name}.{key}": name

@@ -24,7 +24,7 @@ PIPELINES: dict[tuple[type, frozenset[type]], str] = {
 }
 """The hub's names of tasks, by an objective and the classes of what it predicts from."""
 
-LIBRARIES = {"hf": "transformers", "onnx": "onnx"}
+LIBRARIES = {"hf": "transformers", "peft": "peft", "onnx": "onnx"}
 """What reads a format, where that is not mmtx or torch alone."""
 
 

@@ -60,6 +60,16 @@ def _hf(facts: Facts, place: str) -> str:
     return f"{_python(*lines)}\n\n{_console([(f'mmtx import {shlex.quote(place)} runs/imported', 'a run of mmtx')])}"
 
 
+def _peft(facts: Facts, place: str) -> str:
+    _, config = family_of(facts.learner)
+    (kind,), begun = config["architectures"], str(facts.config.get("init_from") or "BASE")
+    base = Address.parse(begun).repository if is_address(begun) else begun
+    imports = ("from peft import PeftModel", f"from transformers import {kind}")
+    made = f"model = PeftModel.from_pretrained({kind}.from_pretrained({base!r}), {place!r})"
+    command = f"mmtx import {shlex.quote(base)} runs/imported adapters={shlex.quote(place)}"
+    return f"{_python(*imports, '', made)}\n\n{_console([(command, 'a run of mmtx')])}"
+
+
 def _safetensors(facts: Facts, place: str) -> str:
     return _python("from safetensors.torch import load_file", "", f"weights = load_file({place!r})")
 
@@ -76,6 +86,7 @@ def _onnx(facts: Facts, place: str) -> str:
 USAGES: dict[str, Callable[[Facts, str], str]] = {
     "mmtx": _mmtx,
     "hf": _hf,
+    "peft": _peft,
     "safetensors": _safetensors,
     "torch_export": _torch_export,
     "onnx": _onnx,
