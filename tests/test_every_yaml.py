@@ -135,6 +135,10 @@ def overrides_for(group, option, folder):
         return needs if not needs or "objective" in needs[-1] else [*needs, "objective=[ctc]"]
     if group == "modality/picture_augment":
         return ["modality=[image]", "objective=[classify]", f"{group}@modality.image.augment={option}"]
+    if group == "modality/projector":
+        encoder = "modality.image.encoder"
+        sizes = [f"{encoder}.dim=24", f"{encoder}.num_layers=1", f"{encoder}.num_heads=2"]
+        return ["modality=[image]", f"+{group}@modality.image.projector={option}", f"+backbone@{encoder}=vit", *sizes]
     if group.startswith("modality/"):
         return ["modality=[audio]", "objective=[ctc]", f"{group}@modality.audio.{group.partition('/')[2]}={option}"]
     if group == "objective/pool":

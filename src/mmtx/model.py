@@ -96,6 +96,13 @@ class MultimodalTransformer(nn.Module):
         """The stack whose set has a name: encoder or backbone."""
         return self.encoder if self.encoder is not None and name in self.encoded else self.backbone
 
+    @property
+    def stacks(self) -> dict[str, Backbone]:
+        """All stacks by their keys in a config: ``backbone``, ``encoder``, and those that names have to themselves,
+        ``modality.image.encoder``."""
+        found = {key: module for key, module in self.named_modules() if isinstance(module, Backbone)}
+        return {key.replace("tokenizers.", "modality.", 1): stack for key, stack in found.items()}
+
     def tokenizer(self, name: str) -> Tokenizer:
         """The tokenizer of a name of the set."""
         tokenizer = self.tokenizers[name]

@@ -58,8 +58,7 @@ def training_problems(
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
     if training.device_type == "cpu" and learner is not None:
-        stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
-        for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
+        for key in [key for key, stack in learner.model.stacks.items() if stack.flex][:1]:
             problem = "cannot train here, as FlexAttention does not support backward on CPU"
             yield f"{key}.flex=true {problem}; set {key}.flex=false"
 

@@ -60,6 +60,8 @@ class Backbone(nn.Module):
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
 
+    draws_weights = True
+
     def __init__(
         self,
         *,
