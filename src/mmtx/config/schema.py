@@ -45,7 +45,8 @@ def top_level() -> dict[str, Any]:
     type of its default. A default of null stands for a text that may be left out."""
     types: dict[str, Any] = {group: dict if choice else dict | None for group, choice in _choices().items()}
     named = {type(None): str | None, list: list[str]}
-    return types | {key: named.get(type(value), type(value)) for key, value in defaults().items()}
+    own = {key: named.get(type(value), type(value)) for key, value in defaults().items()}
+    return types | own | {"init_from": str | dict[str, str] | None}
 
 
 STACKS = ("backbone", "encoder")

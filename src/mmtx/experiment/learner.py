@@ -18,6 +18,7 @@ from mmtx.nn.backbone import Backbone
 from mmtx.nn.low_rank import LoRA, freeze
 from mmtx.nn.projector import Projector
 from mmtx.nn.width import shrink_heads
+from mmtx.parts import patterns_of
 from mmtx.tokens import Clock
 
 STAND_IN_DIM = 768
@@ -173,7 +174,7 @@ def _under(key: str, make: Callable[[], Kind]) -> Kind:
 
 
 def _freeze(learner: Learner, config: Config) -> Learner:
-    freeze(learner, config["freeze"])
+    freeze(learner, [pattern for word in config["freeze"] for pattern in patterns_of(learner, word)])
     if not config["lora"] and not any(parameter.requires_grad for parameter in learner.parameters()):
         raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
     return learner

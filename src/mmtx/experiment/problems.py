@@ -37,6 +37,10 @@ def value_problems(config: Config) -> Iterator[str]:
         yield f"name={name!r} must name a folder under runs/; run_dir=DIR is a folder anywhere"
     if config["init_from"] == "":
         yield "init_from= is empty; init_from=null begins with fresh weights"
+    if isinstance(config["init_from"], dict):
+        for part, place in config["init_from"].items():
+            if str(place).startswith("hub://"):
+                yield f"init_from.{part}={place} is an address; several parts begin with folders: download it first"
 
 
 def _names_a_folder(name: str) -> bool:
