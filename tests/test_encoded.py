@@ -124,6 +124,22 @@ def test_decoding_runs_the_encoder_once(beam_size: int) -> None:
     assert len(calls) == 1
 
 
+def test_the_decoder_attends_to_it_by_cross_attention() -> None:
+    """By a second encoder without layers: the memory is what the projector gives, with its type, normalised."""
+    batch = merge(image_batch([1, 0, 1]), text_batch([5, 3, 0]))
+    empty, body = backbone(num_layers=0), backbone(cross_attention=True)
+    whole = model({"image": encoded(image(dim=WIDTH)), "text": text()}, body, encoder=empty, encode=["image"])
+    tokens = whole.tokenizer("image")(batch["image"], batch.lengths["image"], False)
+    real = (torch.arange(4) < batch.lengths["image"][:, None] * 4)[..., None]
+    memory = empty.final_norm(tokens.content + whole.type_embeddings["image"]) * real
+    torch.testing.assert_close(whole(batch).tokens("image"), memory)
+    changed = merge(image_batch([1, 0, 1], seed=1), text_batch([5, 3, 0]))
+    moved = (whole(changed).tokens("text") - whole(batch).tokens("text")).abs().amax((1, 2))
+    assert moved[0] > 0 and moved[1] == 0
+    with pytest.raises(InvalidValue, match="num_layers=0 must be at least 1"):
+        model({"text": text()}, backbone(num_layers=0))
+
+
 def test_the_encoder_keeps_the_weights_that_it_has_drawn() -> None:
     fresh, within = encoder(), encoded(image(dim=WIDTH))
     model({"image": within, "text": text()})

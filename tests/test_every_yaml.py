@@ -69,6 +69,7 @@ NEEDS = {
         "audio": ["objective=[ctc]"],
         "source": TRANSLATES,
         "target": TRANSLATES,
+        "question": ["modality=[question,text]", "objective=[seq2seq]"],
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
@@ -84,6 +85,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
     **dict.fromkeys(SENSORS, "driving"),
     "contrastive": "av_digits",
+    "question": "asked_digits",
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
 }
 """Options that the digits cannot be used with."""

@@ -34,7 +34,7 @@ class Backbone(nn.Module):
     Args:
         cross_attention: every block also attends to a memory, between self-attention and feed-forward.
         dim: width D.
-        num_layers: blocks.
+        num_layers: blocks; an encoder may have none, so that what is attended to is what another has encoded before.
         num_heads: attention heads; divides `dim`.
         attention: ``attention(dim, num_heads)`` makes a block's mixer, and its cross-attention.
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
@@ -89,8 +89,8 @@ class Backbone(nn.Module):
         base_width: int | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__()
-        for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
-            check_at_least(key, value, 1)
+        for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
+            check_at_least(key, value, least)
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
         self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
