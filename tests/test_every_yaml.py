@@ -69,6 +69,7 @@ NEEDS = {
         "audio": ["objective=[ctc]"],
         "source": TRANSLATES,
         "target": TRANSLATES,
+        "question": ["modality=[question,text]", "objective=[seq2seq]"],
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
@@ -84,6 +85,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
     **dict.fromkeys(SENSORS, "driving"),
     "contrastive": "av_digits",
+    "question": "asked_digits",
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
 }
 """Options that the digits cannot be used with."""
@@ -138,6 +140,10 @@ def overrides_for(group, option, folder):
         return needs if not needs or "objective" in needs[-1] else [*needs, "objective=[ctc]"]
     if group == "modality/picture_augment":
         return ["modality=[image]", "objective=[classify]", f"{group}@modality.image.augment={option}"]
+    if group == "modality/projector":
+        encoder = "modality.image.encoder"
+        sizes = [f"{encoder}.dim=24", f"{encoder}.num_layers=1", f"{encoder}.num_heads=2"]
+        return ["modality=[image]", f"+{group}@modality.image.projector={option}", f"+backbone@{encoder}=vit", *sizes]
     if group.startswith("modality/"):
         chosen = SAMPLES if option in SAMPLES.values() else {group.partition("/")[2]: option}
         choices = [f"modality/{part}@modality.audio.{part}={each}" for part, each in chosen.items()]

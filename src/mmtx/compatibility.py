@@ -59,8 +59,7 @@ def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Itera
 def _of_order(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
     """Mixers that read tokens one after the other, in a stack whose tokens share an order."""
     has_names = all(any(name in specs for name in names) for names in (model.decoded, model.encoded) if names)
-    stacks = [model.backbone] if model.encoder is None else [model.backbone, model.encoder]
-    if not has_names or not any(stack.needs_time_order for stack in stacks):
+    if not has_names or not any(stack.needs_time_order for stack in model.stacks.values()):
         return
     own, was_training = {name: specs[name] for name in model.names if name in specs}, model.training
     try:

@@ -13,7 +13,7 @@ from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.copies import Copy, in_place
 from mmtx.embeddings import make_clock_embeddings, make_position_embeddings, make_type_embeddings, place_of
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
@@ -55,6 +55,7 @@ class MultimodalTransformer(nn.Module):
             raise ValueError(f"encode={encode}: names to encode need an encoder, and an encoder needs names")
         if towers and encoder is None:
             raise InvalidValue("towers", towers, "is of two stacks, and no name has the other one", "encode=[NAME]")
+        check_at_least("num_layers", len(backbone.blocks), 1)
         if encoder is not None and encoder.dim != backbone.dim and not towers:
             raise InvalidValue("encoder.dim", encoder.dim, f"must equal backbone.dim={backbone.dim}")
         if encoder is not None and encoder.base_width != backbone.base_width:
@@ -95,6 +96,13 @@ class MultimodalTransformer(nn.Module):
     def stack_of(self, name: str) -> Backbone:
         """The stack whose set has a name: encoder or backbone."""
         return self.encoder if self.encoder is not None and name in self.encoded else self.backbone
+
+    @property
+    def stacks(self) -> dict[str, Backbone]:
+        """All stacks by their keys in a config: ``backbone``, ``encoder``, and those that names have to themselves,
+        ``modality.image.encoder``."""
+        found = {key: module for key, module in self.named_modules() if isinstance(module, Backbone)}
+        return {key.replace("tokenizers.", "modality.", 1): stack for key, stack in found.items()}
 
     def tokenizer(self, name: str) -> Tokenizer:
         """The tokenizer of a name of the set."""

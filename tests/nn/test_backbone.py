@@ -160,7 +160,7 @@ def test_windows_reach_the_layers(x: Tensor) -> None:
     ("changes", "message"),
     [
         ({"dim": 0}, "dim=0 must be at least 1"),
-        ({"num_layers": 0}, "num_layers=0 must be at least 1"),
+        ({"num_layers": -1}, "num_layers=-1 must be at least 0"),
         ({"num_heads": 0}, "num_heads=0 must be at least 1"),
         ({"num_heads": 5}, "dim=24 is not a multiple of num_heads=5; nearest: 20 or 25"),
         ({"dropout": 1.0}, r"dropout=1.0 must lie in \[0, 1\)"),

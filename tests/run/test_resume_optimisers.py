@@ -1,13 +1,14 @@
-"""Runs of every optimiser go on, bit for bit, where they were stopped."""
+"""Runs of every optimiser, and of stages, go on, bit for bit, where they were stopped."""
 
 import pytest
 from test_resume import WORDS, assert_same_run, play
 
 
-@pytest.mark.parametrize("optim", ["muon", "schedule_free"])
+@pytest.mark.parametrize("optim", ["muon", "schedule_free", "stages"])
 def test_stopped_and_resumed_is_the_same_run(optim, tmp_path):
     words = [word for word in WORDS if not word.startswith("optim.ema_decay")]
-    words += [f"optim={optim}", "optim.ema_decay=0.9"] if optim == "muon" else [f"optim={optim}"]
+    words += ["optim.stages=[{steps: 7, train: [text]}]"] if optim == "stages" else [f"optim={optim}"]
+    words += ["optim.ema_decay=0.9"] if optim == "muon" else []
     done = play(
         [
             {"cwd": str(tmp_path), "words": [*words, "run_dir=whole"]},

@@ -22,10 +22,9 @@ def run(arguments: list[str]) -> int:
     config = pinned_config(read_or_compose(config_file, overrides))
     experiment = assemble(config, fitted_state_for(config))
     if experiment.config["init_from"]:
-        from mmtx.run.init_from import initialise_from
+        from mmtx.run.init_parts import begin
 
-        path, plugins = experiment.config["init_from"], experiment.config["plugins"]
-        print(initialise_from(experiment.learner, path, plugins, experiment.config))
+        print(*begin(experiment.learner, experiment.config), sep="\n")
     print(f"ok: {summary(experiment)}")
     return 0
 

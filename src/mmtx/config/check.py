@@ -9,7 +9,7 @@ from typing import Any
 
 from mmtx.config.migrations import moved, moved_override
 from mmtx.config.redaction import is_in_clear
-from mmtx.config.schema import GIVEN, STACKS, stack_node, top_level
+from mmtx.config.schema import GIVEN, OWN_ENCODER, STACKS, stack_node, tokenizer_node, top_level, with_kinds
 from mmtx.config.targets import argument_types, look_where_mmtx_was_started, packages, parameters, resolve
 from mmtx.config.value_types import as_text, conforms, describe, shown
 from mmtx.errors import UserError, nearest
@@ -42,6 +42,9 @@ def findings(config: Mapping[str, Any]) -> list[Finding]:
     for group, node in config.items():
         if group in STACKS:
             node = stack_node(config, group)
+        if group == "modality" and isinstance(node, Mapping):
+            found += _of_own_encoders(node, plugins)
+            node = {name: tokenizer_node(child) for name, child in node.items()}
         if isinstance(node, Mapping):
             found += node_findings(node, str(group), GIVEN.get(str(group), set()), plugins)
     found += _missing_packages(plugins)
@@ -70,6 +73,13 @@ def node_findings(node: Any, path: str, given: set[str], plugins: Sequence[str] 
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for index, child in enumerate(node):
             yield from node_findings(child, f"{path}[{index}]", set(), plugins)
+
+
+def _of_own_encoders(modality: Mapping[str, Any], plugins: Sequence[str]) -> Iterator[Finding]:
+    """Of the encoders that names have to themselves, and of their projectors."""
+    for name, node in modality.items():
+        for key in OWN_ENCODER if isinstance(node, Mapping) else ():
+            yield from node_findings(with_kinds(node.get(key)), f"modality.{name}.{key}", GIVEN[key], plugins)
 
 
 def _signature_findings(

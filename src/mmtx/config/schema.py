@@ -14,6 +14,7 @@ GIVEN = {
     "modality": {"spec", "dim"},
     "backbone": {"cross_attention"},
     "encoder": {"cross_attention"},
+    "projector": {"from_dim", "dim", "extent"},
     "objective": {"specs", "model"},
 }
 """Arguments that `mmtx.experiment` gives to the classes of a group; their other arguments are keys."""
@@ -44,19 +45,30 @@ def top_level() -> dict[str, Any]:
     type of its default. A default of null stands for a text that may be left out."""
     types: dict[str, Any] = {group: dict if choice else dict | None for group, choice in _choices().items()}
     named = {type(None): str | None, list: list[str]}
-    return types | {key: named.get(type(value), type(value)) for key, value in defaults().items()}
+    own = {key: named.get(type(value), type(value)) for key, value in defaults().items()}
+    return types | own | {"init_from": str | dict[str, str] | None}
 
 
 STACKS = ("backbone", "encoder")
 
 
 def stack_node(config: Mapping[str, Any], stack: str) -> Any:
-    """The config of a stack; the encoder's is that of the backbone, with what stands under ``encoder`` in its place.
-
-    Kinds of layers, and their parts, which wait for a width, need not say so.
-    """
+    """The config of a stack; the encoder's is that of the backbone, with what stands under ``encoder`` in its place."""
     backbone = config.get("backbone")
-    node = _merged(backbone, config["encoder"]) if stack == "encoder" else backbone
+    return with_kinds(_merged(backbone, config["encoder"]) if stack == "encoder" else backbone)
+
+
+OWN_ENCODER = ("encoder", "projector")
+"""Keys of a name of the set that are no arguments of its tokenizer: its own encoder, and what follows that."""
+
+
+def tokenizer_node(node: Any) -> Any:
+    """The config of a name's tokenizer, without that of its own encoder."""
+    return {key: value for key, value in node.items() if key not in OWN_ENCODER} if isinstance(node, Mapping) else node
+
+
+def with_kinds(node: Any) -> Any:
+    """The config of a stack, whose kinds of layers, and their parts, which wait for a width, need not say so."""
     if not isinstance(node, Mapping) or not isinstance(node.get("kinds"), Mapping):
         return node
     return {**node, "kinds": {letter: _kind(kind) for letter, kind in node["kinds"].items()}}

@@ -81,6 +81,8 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     Raises:
         ConfigErrors: with everything that is wrong.
     """
+    from mmtx.training.stages import Stages
+
     collector, config = Collector.of(config)
     collector.messages += value_problems(config)
     optimisation, training = _optimisation_and_training(config, collector)
@@ -90,6 +92,7 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     data = _data(config, source, learner, training.free_cores if training is not None and has_devices else 0, collector)
     if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
         collector.attempt("optim", lambda: optimisation.optimizer(learner))
+        collector.attempt("optim", lambda: Stages(optimisation.stages, learner))
     directions = _directions(config, learner, data, collector)
     if training is not None:
         collector.messages += packing_problems(training.device_type, learner, data)

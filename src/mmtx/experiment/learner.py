@@ -2,25 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from mmtx.batch import Spec
 from mmtx.config.construct import construct, construct_as, of_kind
-from mmtx.config.schema import Config, stack_node
+from mmtx.config.schema import OWN_ENCODER, Config, stack_node, tokenizer_node, with_kinds
 from mmtx.config.targets import packages
+from mmtx.encoded import Encoded
 from mmtx.errors import ConfigErrors, InvalidValue
 from mmtx.experiment.collector import Collector
 from mmtx.learner import Learner
+from mmtx.modalities.base import Tokenizer
 from mmtx.model import MultimodalTransformer, check_encode
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.low_rank import LoRA, freeze
+from mmtx.nn.projector import Projector
 from mmtx.nn.width import shrink_heads
+from mmtx.parts import patterns_of
 from mmtx.tokens import Clock
 
 STAND_IN_DIM = 768
 """Width with which the tokenizers are tried where the backbone cannot be made, so that their errors show too."""
 
 Attempt = Callable[[str, Callable[[], Any]], Any]
+Kind = TypeVar("Kind")
 
 
 def model_part(config: Config) -> Config:
@@ -101,12 +106,11 @@ def _model(
 ) -> MultimodalTransformer | None:
     plugins = packages(config)
 
-    def dim(name: str) -> int:
-        stack = encoder if encoder is not None and name in config["encode"] else backbone
-        return stack.dim if stack is not None else STAND_IN_DIM
+    def stack(name: str) -> Backbone | None:
+        return encoder if encoder is not None and name in config["encode"] else backbone
 
     tokenizers = {
-        name: attempt(f"modality.{name}", partial(_tokenizer, name, node, specs, dim(name), plugins))
+        name: attempt(f"modality.{name}", partial(_tokenizer, name, node, specs, stack(name), config, plugins))
         for name, node in config["modality"].items()
     }
     clocks = attempt("clocks", lambda: _clocks(config["clocks"], plugins))
@@ -131,14 +135,46 @@ def _clocks(nodes: Config, plugins: Sequence[str]) -> dict[str, Clock]:
     return {name: of_kind(Clock, made) for name, made in construct(nodes, plugins).items()}
 
 
-def _tokenizer(name: str, node: Config, specs: Mapping[str, Spec], dim: int, plugins: Sequence[str]) -> Any:
+def _tokenizer(
+    name: str,
+    node: Config,
+    specs: Mapping[str, Spec],
+    backbone: Backbone | None,
+    config: Config,
+    plugins: Sequence[str],
+) -> Any:
+    """The tokenizer of a name, with its own encoder where it has one; `backbone`: the stack whose set has it."""
     if name not in specs:
         raise ValueError(f"the data offers no '{name}'; it has {', '.join(specs)}")
-    return construct(node, plugins, spec=specs[name], dim=dim)
+    make = partial(construct, tokenizer_node(node), plugins, spec=specs[name])
+    dim = backbone.dim if backbone is not None else STAND_IN_DIM
+    if not any(node.get(key) for key in OWN_ENCODER):
+        return make(dim=dim)
+    for key, choice in zip(OWN_ENCODER, ("+backbone", "+modality/projector"), strict=True):
+        if not node.get(key):
+            raise ValueError(f"an encoder and its projector belong together; add {choice}@modality.{name}.{key}=NAME")
+    stack, path = with_kinds(node["encoder"]), f"modality.{name}"
+    encoder = _under(f"{path}.encoder", lambda: construct_as(Backbone, stack, plugins, cross_attention=False))
+    if backbone is not None and encoder.width_ratio != backbone.width_ratio:
+        problem = f"must be as far from its base_width as backbone.dim={backbone.dim}"
+        raise InvalidValue(f"{path}.encoder.dim", encoder.dim, problem)
+    tokenizer: Tokenizer = make(dim=encoder.dim)
+    given: dict[str, Any] = {"from_dim": encoder.dim, "dim": dim, "extent": tokenizer.extent}
+    projector: Projector = _under(f"{path}.projector", lambda: construct(node["projector"], plugins, **given))
+    types = config["type_embeddings"]
+    return Encoded(name=name, tokenizer=tokenizer, encoder=encoder, projector=projector, type_embedding=types)
+
+
+def _under(key: str, make: Callable[[], Kind]) -> Kind:
+    """What is made; raises InvalidValue with its key below `key`."""
+    try:
+        return make()
+    except InvalidValue as error:
+        raise error.under(key) from None
 
 
 def _freeze(learner: Learner, config: Config) -> Learner:
-    freeze(learner, config["freeze"])
+    freeze(learner, [pattern for word in config["freeze"] for pattern in patterns_of(learner, word)])
     if not config["lora"] and not any(parameter.requires_grad for parameter in learner.parameters()):
         raise InvalidValue("freeze", config["freeze"], "leaves nothing to learn")
     return learner

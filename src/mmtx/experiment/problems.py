@@ -38,6 +38,10 @@ def value_problems(config: Config) -> Iterator[str]:
         yield f"name={name!r} must name a folder under runs/; run_dir=DIR is a folder anywhere"
     if config["init_from"] == "":
         yield "init_from= is empty; init_from=null begins with fresh weights"
+    if isinstance(config["init_from"], dict):
+        for part, place in config["init_from"].items():
+            if str(place).startswith("hub://"):
+                yield f"init_from.{part}={place} is an address; several parts begin with folders: download it first"
 
 
 def _names_a_folder(name: str) -> bool:
@@ -61,8 +65,7 @@ def training_problems(
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
     if training.device_type == "cpu" and learner is not None:
-        stacks = {"backbone": learner.model.backbone, "encoder": learner.model.encoder}
-        for key in [key for key, stack in stacks.items() if stack is not None and stack.flex][:1]:
+        for key in [key for key, stack in learner.model.stacks.items() if stack.flex][:1]:
             problem = "cannot train here, as FlexAttention does not support backward on CPU"
             yield f"{key}.flex=true {problem}; set {key}.flex=false"
 

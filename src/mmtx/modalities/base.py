@@ -27,6 +27,12 @@ class Tokenizer(nn.Module, ABC):
     """Parameters with a row for each code of the data: each class, or each id of a vocabulary. A model that starts from
     another's weights takes these rows by the names of the codes."""
 
+    num_summaries: int = 0
+    """Leading tokens of a sample that summarise it, see `Tokens`."""
+
+    num_registers: int = 0
+    """Scratch tokens after those."""
+
     column_kind: str | None = None
     """Of a column of a table that it reads, see `mmtx.data.manifest.column_kinds`; None: as the values are."""
 

@@ -34,7 +34,7 @@ class Backbone(nn.Module):
     Args:
         cross_attention: every block also attends to a memory, between self-attention and feed-forward.
         dim: width D.
-        num_layers: blocks.
+        num_layers: blocks; an encoder may have none, so that what is attended to is what another has encoded before.
         num_heads: attention heads; divides `dim`.
         attention: ``attention(dim, num_heads)`` makes a block's mixer, and its cross-attention.
         mlp: ``mlp(dim)`` makes a block's feed-forward half.
@@ -61,6 +61,8 @@ class Backbone(nn.Module):
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
     """
+
+    draws_weights = True
 
     def __init__(
         self,
@@ -90,8 +92,8 @@ class Backbone(nn.Module):
         skip_first_norm: bool = False,
     ) -> None:
         super().__init__()
-        for key, value in (("dim", dim), ("num_layers", num_layers), ("num_heads", num_heads)):
-            check_at_least(key, value, 1)
+        for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
+            check_at_least(key, value, least)
         check_fraction("dropout", dropout)
         check_fraction("drop_path", drop_path)
         if skip_first_norm and norm_place != "before":

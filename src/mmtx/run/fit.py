@@ -13,7 +13,7 @@ from mmtx.process.launch import launch
 from mmtx.run.checkpoint_content import contents
 from mmtx.run.directory import RunDirectory
 from mmtx.run.failure import explained
-from mmtx.run.init_from import initialise_from
+from mmtx.run.init_parts import begin
 from mmtx.run.interrupt import Interrupt
 from mmtx.run.loggers import loggers_of, opened
 from mmtx.run.reference import keep_reference, load_reference
@@ -33,9 +33,9 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
     quieten()
     config, training, total_steps = experiment.config, experiment.training, experiment.total_steps
     if saved is None and config["init_from"]:
-        report = initialise_from(experiment.learner, config["init_from"], config["plugins"], config)
+        reports = begin(experiment.learner, config)
         if launch().is_main:
-            print(report, flush=True)
+            print(*reports, sep="\n", flush=True)
     if saved is None:
         fit_objectives(experiment.learner, config, experiment.data.source)
     pl.seed_everything(config["seed"], workers=False, verbose=False)

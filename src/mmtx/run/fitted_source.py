@@ -16,6 +16,7 @@ from mmtx.experiment import construct_source, data_module
 from mmtx.interop.importing import check_public
 from mmtx.run.checkpoint_content import Checkpoint, read_checkpoint, specs_of
 from mmtx.run.directory import is_run, newest_checkpoint, path_of
+from mmtx.run.init_parts import check_parts, rest_of
 
 
 def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
@@ -50,6 +51,9 @@ def fitted_state_for(config: Config, checkpoint: Checkpoint | None = None) -> Fi
         held = checkpoint.content
         return FittedState.from_run(specs_of(held, config["plugins"]), held["mmtx"]["fitted"])
     begin = config["init_from"]
+    if isinstance(begin, Mapping):
+        check_parts(begin, config)
+        begin = rest_of(begin, config)
     if not isinstance(begin, str) or not begin:
         return None
     try:

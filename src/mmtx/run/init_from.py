@@ -1,9 +1,9 @@
 """The key ``init_from``: the weights of another run, or of a public model, taken over at the start."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
 from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
+from mmtx.nn.backbone import Backbone
 from mmtx.nn.linear_by_group import LinearByGroup
 from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates, original_of
 from mmtx.nn.positions import Learned
@@ -39,6 +40,8 @@ class Report:
     """What became of the weights.
 
     Attributes:
+        place: whose they were.
+        key: that names the place; none is empty.
         matched: taken as they are.
         by_name: rows taken by the names of classes that both know, and how many of all.
         resampled: tables of positions, made longer or shorter.
@@ -50,6 +53,7 @@ class Report:
     """
 
     place: str
+    key: str = "init_from"
     matched: list[str] = field(default_factory=list)
     by_name: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
@@ -60,11 +64,26 @@ class Report:
     set_otherwise: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        lines = [f"{self.place}: {len(self.matched)} weights matched"]
+        header = f"{self.key}={self.place}" if self.key else self.place
+        lines = [f"{header}: {len(self.matched)} weights matched"]
         for what in ("by_name", "resampled", "upcycled", "grown", "new", "left", "set_otherwise"):
             names = getattr(self, what)
             lines += [f"  {what.replace('_', ' ')}: {', '.join(names)}"] if names else []
         return "\n".join(lines)
+
+
+class Offer(NamedTuple):
+    """The weights of another learner, by the names that they have in this one.
+
+    Attributes:
+        weights: their values.
+        coded: of those with a row for each code of a name of the data, its spec.
+        tables: of those that are learned positions, the extent.
+    """
+
+    weights: Mapping[str, Tensor]
+    coded: Mapping[str, Spec]
+    tables: Mapping[str, tuple[int, ...]]
 
 
 def initialise_from(learner: Learner, place: str, plugins: list[str], config: Config | None = None) -> Report:
@@ -84,29 +103,43 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
         UserError: it cannot be read.
         InvalidValue: nothing of its backbone fits.
     """
-    other = copy.deepcopy(_other(place, plugins))
-    merge_updates(other)
-    return take_over(learner, other, f"init_from={place}", config)
+    return take_all(learner, read_other(place, plugins), Report(place), config)
 
 
-@torch.no_grad()
-def take_over(learner: Learner, other: Learner, place: str, config: Config | None = None) -> Report:
-    """The same from another learner, without updates.
+def take_all(learner: Learner, other: Learner, report: Report, config: Config | None = None) -> Report:
+    """The same from another learner, which has no low-rank updates.
 
     Raises:
         InvalidValue: nothing of its backbone fits.
     """
-    made = (other.origin or {}).get("made", ())  # of no public weights
-    theirs = {key: value for key, value in other.state_dict().items() if key not in made}
-    (ours, in_fewer_bits), report = _floats(learner), Report(place)
-    codes, their_codes, taken = coded(learner), coded(other), set()
-    of_experts = _of_experts(learner)
-    for key, value in ours.items():
+    take(learner, lambda key: True, offer_of(other), report)
+    if config is not None and other.config is not None:
+        report.set_otherwise.extend(set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
+    check_any_fits(report, learner.model.backbone, other.model.backbone, "model.backbone.", "backbone")
+    return report
+
+
+@torch.no_grad()
+def take(learner: Learner, may_take: Callable[[str], bool], offer: Offer, report: Report) -> None:
+    """Takes over, in place, what fits of an offer, and reports it.
+
+    Args:
+        learner: of this run.
+        may_take: whether a weight of that name here may be overwritten.
+        offer: by the same names.
+        report: is filled.
+    """
+    theirs, taken = offer.weights, set()
+    values, in_fewer_bits = in_floats(learner)
+    codes, of_experts, tables = coded(learner), _of_experts(learner), _tables(learner)
+    for key, value in values.items():
+        if not may_take(key):
+            continue
         own = key.replace(UPDATED, ".weight")
         name = _counterpart(own, value, theirs, is_coded=own in codes)
         rows = None
-        if name is not None and own in codes and name in their_codes:
-            rows = _shared_rows(learner.specs[codes[own]], other.specs[their_codes[name]])
+        if name is not None and own in codes and name in offer.coded:
+            rows = _shared_rows(learner.specs[codes[own]], offer.coded[name])
         if name is not None and rows and theirs[name].shape[1:] == value.shape[1:]:
             mine, others = zip(*rows, strict=True)
             value[list(mine)] = theirs[name][list(others)]
@@ -117,30 +150,30 @@ def take_over(learner: Learner, other: Learner, place: str, config: Config | Non
         elif name is not None and own in of_experts and theirs[name].shape == value.shape[1:]:
             value.copy_(theirs[name].expand_as(value))
             report.upcycled.append(key)
-        elif name is not None and _is_table(key) and theirs[name].shape[1] == value.shape[1]:
-            value.copy_(_resampled(theirs[name], _extent(other, key), _extent(learner, key)))
+        elif name is not None and name in offer.tables and key in tables and theirs[name].shape[1] == value.shape[1]:
+            value.copy_(_resampled(theirs[name], offer.tables[name], tables[key]))
             report.resampled.append(key)
         else:
-            if key.startswith("model.type_embeddings."):
+            if key.startswith("model.type_embeddings.") or key.endswith(".type_embedding"):
                 value.zero_()
             report.new.append(key)
             continue
         taken.add(name)
     for key, linear in in_fewer_bits.items():
-        store(linear, ours[key])
+        if may_take(key):
+            store(linear, values[key])
     measure_magnitudes(learner)
     report.left.extend(key for key in theirs if key not in taken)
-    if config is not None and other.config is not None:
-        report.set_otherwise.extend(_set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
-    _check_any_fits(report, learner, other)
-    return report
 
 
-def _other(place: str, plugins: list[str]) -> Learner:
-    return load(place, plugins) if is_run(place) else from_pretrained(place)
+def read_other(place: str, plugins: list[str]) -> Learner:
+    """The learner of a run, or of a public model, with low-rank updates added to its weights."""
+    other = copy.deepcopy(load(place, plugins) if is_run(place) else from_pretrained(place))
+    merge_updates(other)
+    return other
 
 
-def _floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
+def in_floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
     """The state of a learner, with its weights in fewer bits as they were before; and the maps that those are of."""
     state, found = dict(learner.state_dict()), dict[str, nn.Module]()
     for name, module in learner.named_modules():
@@ -151,15 +184,40 @@ def _floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
     return state, found
 
 
-def _check_any_fits(report: Report, learner: Learner, other: Learner) -> None:
-    if any(key.startswith("model.backbone.blocks.") for key in report.matched):
+def offer_of(other: Learner, renamed: Callable[[str], str | None] = lambda key: key) -> Offer:
+    """What another learner offers.
+
+    Args:
+        other: as `read_other` gives it.
+        renamed: from its names of weights to ours; None: it is not offered.
+    """
+    made = (other.origin or {}).get("made", ())  # of no public weights
+    found = {key: renamed(key) for key in other.state_dict() if key not in made}
+
+    def by_our_names(values: Mapping[str, Any]) -> dict[str, Any]:
+        return {ours: values[key] for key, ours in found.items() if ours is not None and key in values}
+
+    specs = {key: other.specs[name] for key, name in coded(other).items()}
+    return Offer(by_our_names(other.state_dict()), by_our_names(specs), by_our_names(_tables(other)))
+
+
+def check_any_fits(report: Report, want: Backbone, have: Backbone, prefix: str, key: str) -> None:
+    """Raises InvalidValue where nothing of the blocks of a stack was taken.
+
+    Args:
+        report: what was taken.
+        want: the stack here.
+        have: that of the other.
+        prefix: of the names of its weights here.
+        key: of the stack here.
+    """
+    if any(name.startswith(f"{prefix}blocks.") for name in report.matched):
         return
-    have, want = other.model.backbone, learner.model.backbone
     problem = (
         f"has a backbone of width {have.dim} and {len(have.blocks)} layers, of which nothing fits "
-        f"backbone.dim={want.dim} and backbone.num_layers={len(want.blocks)}"
+        f"{key}.dim={want.dim} and {key}.num_layers={len(want.blocks)}"
     )
-    raise InvalidValue("init_from", report.place.removeprefix("init_from="), problem)
+    raise InvalidValue(report.key, report.place, problem)
 
 
 def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
@@ -172,12 +230,12 @@ def _in_common(config: Mapping[str, Any], other: Mapping[str, Any]) -> Config:
     return kept | ({"encoder": stack_node(config, "encoder")} if config["encode"] and other["encode"] else {})
 
 
-def _set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:
+def set_otherwise(own: Any, other: Any, path: str = "") -> Iterator[str]:
     """``key=value (there value)`` where both have a key, and unequal values that matter."""
     if isinstance(own, Mapping) and isinstance(other, Mapping) and own.get("_target_") == other.get("_target_"):
         for key in own:
             if key in other and key not in NO_MATTER:
-                yield from _set_otherwise(own[key], other[key], f"{path}.{key}" if path else key)
+                yield from set_otherwise(own[key], other[key], f"{path}.{key}" if path else key)
     elif not _equal(own, other):
         yield f"{path}={_shown(own)} (there {_shown(other)})"
 
@@ -242,14 +300,15 @@ def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_co
     return alike[0] if len(alike) == 1 and theirs[alike[0]].shape[first:] == value.shape[first:] else None
 
 
-def _is_table(key: str) -> bool:
-    return key.startswith("model.position_embeddings.")
-
-
-def _extent(learner: Learner, key: str) -> tuple[int, ...]:
-    table = learner.model.position_embeddings[key.split(".")[2]]
-    assert isinstance(table, Learned)
-    return table.extent
+def _tables(learner: Learner) -> dict[str, tuple[int, ...]]:
+    """Learned positions of names, those within their own encoders included, and their extents."""
+    learned = {name: module for name, module in learner.named_modules() if isinstance(module, Learned)}
+    of_names = {
+        name: module.extent
+        for name, module in learned.items()
+        if name.startswith("model.position_embeddings.") or name.endswith(".positions")
+    }
+    return {f"{name}.table.weight": extent for name, extent in of_names.items()}
 
 
 def _resampled(table: Float[Tensor, "old D"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Tensor, "new D"]:

@@ -14,7 +14,7 @@ from mmtx.experiment import rebuild
 from mmtx.learner import Learner
 from mmtx.modalities import Image, Text
 from mmtx.nn.low_rank_update import merge_updates
-from mmtx.run.init_from import Report, coded, take_over
+from mmtx.run.init_from import Report, coded, take_all
 
 
 def operate(
@@ -51,7 +51,7 @@ def operate(
     if size is not None:
         _resize(learner, size, config, specs)
     made = rebuild(config, specs)
-    report = take_over(made, other, "the model")
+    report = take_all(made, other, Report("the model", key=""))
     if tokens:
         _fill_rows(made, other, report)
     return made, report

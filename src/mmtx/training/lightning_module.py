@@ -28,6 +28,7 @@ from mmtx.training.nonfinite import OpenStep
 from mmtx.training.optimisation import Optimisation
 from mmtx.training.precision import dtype_of_products, loss_scaler
 from mmtx.training.sharding import shard, without_sync
+from mmtx.training.stages import Stages
 from mmtx.training.step_outcome import JudgedModule
 from mmtx.training.timed_loader import TimedLoader
 from mmtx.training.utilisation import Utilisation
@@ -88,6 +89,7 @@ class MultimodalModule(JudgedModule):
         self.utilisation, self._followed = Utilisation(learner, peak_tflops), FollowedLayers(learner.model)
         self.optimizer: torch.optim.Optimizer
         self._weights: list[torch.nn.Parameter]
+        self._stages: Stages
         self.is_between_steps = True
         self.logged: int | None = None
         self._sharded = False
@@ -107,6 +109,7 @@ class MultimodalModule(JudgedModule):
     def configure_optimizers(self) -> Any:
         self.optimizer = self.optimisation.optimizer(self.learner)
         self._weights = list(self.learner.parameters())  # the same from here on
+        self._stages = Stages(self.optimisation.stages, self.learner)
         steps_per_epoch = self.data.num_train / self.samples_per_step
 
         def factor(step: int) -> float:
@@ -160,6 +163,7 @@ class MultimodalModule(JudgedModule):
         gather = self.gather if self.trainer.world_size > 1 else None
         with known_sums(self.learner, prepared, seed=self.on_train_batch_start, gather=gather):
             losses = self._watched_backward(batches, prepared)
+        self._stages.rest(self.global_step)
         self._grad_norm = None
         if loss_scaler(self.trainer.precision_plugin) is None:
             self._clip()

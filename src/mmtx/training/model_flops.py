@@ -52,11 +52,17 @@ class ModelFlops:
         of_passes = sum(each.flops(self._counted) for each in self._passes)
         self._passes.clear()
         of_names = (
-            count * Products(learns=True).flops(model.tokenizer(name).parameters(), self._counted)
+            count * Products(learns=True).flops(self._outside_stacks(name), self._counted)
             for name, count in zip(model.names, tokens, strict=True)
         )
         of_heads = (count * self._head(name) for name, count in zip(self._learner.objectives, predictions, strict=True))
         return of_passes + sum(of_names) + sum(of_heads)
+
+    def _outside_stacks(self, name: str) -> list[nn.Parameter]:
+        """The parameters of a tokenizer without those of its own encoder, whose passes are noted."""
+        model = self._learner.model
+        within = {id(parameter) for stack in model.stacks.values() for parameter in stack.parameters()}
+        return [parameter for parameter in model.tokenizer(name).parameters() if id(parameter) not in within]
 
     def _head(self, name: str) -> int:
         """Per prediction: an objective's own weights, and those of a tokenizer that it scores ids by."""
@@ -68,7 +74,7 @@ class ModelFlops:
 
     def _stacks(self) -> list[Backbone]:
         models: list[MultimodalTransformer] = [self._learner.model, *self._learner.references]
-        return [stack for model in models for stack in (model.backbone, model.encoder) if stack is not None]
+        return [stack for model in models for stack in model.stacks.values()]
 
     def _note(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x, tokens, *_ = args

@@ -13,6 +13,7 @@ from mmtx.nn.roles import GROWING, ROLES
 from mmtx.training.composite import Composite
 from mmtx.training.parameter_groups import Group, groups_by_role, merged, parts_of, taken_apart
 from mmtx.training.schedules import Schedule, warmed_up
+from mmtx.training.stages import check_stages
 from mmtx.training.weight_average import Average, AveragedPoint, WeightAverage
 
 
@@ -41,6 +42,7 @@ class Optimisation:
         matrices: ``matrices(groups, lr=lr)`` makes the optimiser of matrices, each of those that are stored together
             a parameter of its own; None: they are stepped with the rest.
         rest: ``rest(groups, lr=lr)`` makes the optimiser of the rest, with a group for each role; None: AdamW.
+        stages: what alone is trained at the beginning, one after the other, see `Stages`; all is trained after them.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class Optimisation:
         rates: Mapping[str, Any],
         matrices: Callable[..., Optimizer] | None,
         rest: Callable[..., Optimizer] | None,
+        stages: Sequence[Mapping[str, Any]] = (),  # absent in stored configs of earlier versions
     ) -> None:
+        check_stages(stages)
         _check_positive("lr", lr)
         if clip_norm == 0:
             raise InvalidValue("clip_norm", clip_norm, "would leave no gradient; null does not clip", "null")
@@ -73,6 +77,7 @@ class Optimisation:
         self.lr, self.weight_decay, self.betas, self.eps = lr, weight_decay, betas, eps
         self.warmup_steps, self.warmup_epochs, self.schedule = warmup_steps, warmup_epochs, schedule
         self.clip_norm, self.ema_decay = clip_norm, ema_decay
+        self.stages = stages
         self.rates, self.matrices, self.rest = {role: float(rate) for role, rate in rates.items()}, matrices, rest
 
     def optimizer(self, module: nn.Module) -> Optimizer:

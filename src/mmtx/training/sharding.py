@@ -35,8 +35,8 @@ def shard(learner: Learner, mesh: DeviceMesh, precision: Precision) -> None:
         parameter.data = parameter.data.to(mesh.device_type)
     put = partial(fully_shard, mesh=mesh, ignored_params=everywhere)
     for model in (learner.model, *learner.references):
-        for stack in (model.backbone, model.encoder):
-            for block in stack.blocks if stack is not None else ():
+        for stack in model.stacks.values():
+            for block in stack.blocks:
                 put(block, mp_policy=of_blocks, reshard_after_forward=block not in kept)
     put(learner, mp_policy=of_the_rest, reshard_after_forward=False)
 

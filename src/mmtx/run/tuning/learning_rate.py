@@ -13,7 +13,7 @@ from mmtx.config.schema import Config
 from mmtx.errors import InvalidValue, UserError, check_at_least
 from mmtx.experiment import assemble
 from mmtx.run.fitted_source import fitted_state_for
-from mmtx.run.init_from import initialise_from
+from mmtx.run.init_parts import begin
 from mmtx.run.tuning.short_training import shortened, train_shortly
 from mmtx.training.nonfinite import NotFinite
 
@@ -88,7 +88,7 @@ def range_test(config: Config, lowest: float, highest: float, num_steps: int) ->
     short = shortened(config, num_steps, rising)
     experiment, recorder = assemble(short, fitted_state_for(short)), _Recorder()
     if config["init_from"]:
-        initialise_from(experiment.learner, config["init_from"], config["plugins"])
+        begin(experiment.learner, config)
     try:
         train_shortly(experiment, [recorder])
     except NotFinite as error:  # where the rate was too high
