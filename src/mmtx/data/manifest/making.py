@@ -81,7 +81,11 @@ class Making:
         own = kind.shape(width, values.lengths[values.lengths > 0], f"{self.rows.file(0)}: {', '.join(kind.columns)}")
 
         def problem(saved: Any) -> str | None:
-            if saved == [own.steps, own.width] or (saved[0] is None and saved[1] == own.width):
+            if (
+                not values.lengths.any()
+                or saved == [own.steps, own.width]
+                or (saved[0] is None and saved[1] == own.width)
+            ):
                 return None
             return f"has {own} here, and the run had {Shape(*saved)}"
 
