@@ -15,6 +15,8 @@ from run_cli import mmtx, text_of  # noqa: E402
 from test_chat import TEMPLATE, chatty  # noqa: E402
 
 from mmtx.interop.importing import from_pretrained  # noqa: E402
+from mmtx.interop.interface import run_interface  # noqa: E402
+from mmtx.run.checkpoint_content import load  # noqa: E402
 from mmtx.run.import_export import save_as_run, shape_of  # noqa: E402
 
 TALKS = [
@@ -45,6 +47,7 @@ def test_one_command(tmp_path: Path) -> None:
     assert done.returncode == 0, text_of(done)
     first = json.loads((tmp_path / "tuned" / "metrics.jsonl").read_text().splitlines()[0])
     assert first["train/loss"] == pytest.approx(loss_of_transformers(public), rel=1e-4)
+    assert list(run_interface(load(tmp_path / "tuned")).example) == ["text.ids", "text.length"]
     asked = 'messages=[{"role": "user", "content": "low 3"}]'
     done = mmtx("generate", "tuned", asked, "max_new_tokens=3", "temperature=0", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)

@@ -160,6 +160,6 @@ def test_a_stream_is_refused_by_name(tmp_path, capsys):
     run = saved(tmp_path / "run", words)
     for more in ([], ["data.path=a.*"]):
         assert main(["predict", str(run), "out=a.csv", "split=all", *more]) == 2
-        message = "split=all needs data that is sample by sample, and TextFile gives windows of what is longer"
+        message = "split=all needs data whose samples have a place each, and those of TextFile have none"
         assert message in capsys.readouterr().err
     assert not (tmp_path / "a.csv").exists()

@@ -107,9 +107,9 @@ class Source(ABC):
         """Where each sample stands, for what reads all splits as one.
 
         Raises:
-            InvalidValue: samples are no single things, but windows of a stream, or steps of episodes. The default.
+            InvalidValue: samples are no single things, but windows of a stream or of episodes. The default.
         """
-        problem = f"needs data that is sample by sample, and {type(self).__name__} gives windows of what is longer"
+        problem = f"needs data whose samples have a place each, and those of {type(self).__name__} have none"
         raise InvalidValue("split", "all", f"{problem}: choose train, val or test")
 
 
