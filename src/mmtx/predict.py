@@ -1,4 +1,4 @@
-"""What a learner predicts of every sample of a split, as rows of a table."""
+"""What a learner predicts of every sample of a split, or of all splits, as rows of a table."""
 
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +11,7 @@ from mmtx.data.base import Split, origin_of
 from mmtx.data.collate import collate
 from mmtx.data.loaders import DataModule
 from mmtx.data.skipped_samples import SKIPPED
+from mmtx.data.whole_split import WholeSplit
 from mmtx.evaluate import check_drop, without_names
 from mmtx.learner import Learner
 from mmtx.objectives.predictions import columns_of, predictions_of
@@ -26,11 +27,11 @@ class Predictor:
     Args:
         learner: in eval mode, on the device to compute on.
         data: whose split is read, on one process.
-        split: ``train``, ``val`` or ``test``.
+        split: ``train``, ``val`` or ``test``; ``all``: every sample, in the order of the data.
         drop: names that all samples are to lack.
 
     Raises:
-        InvalidValue: without these names there is nothing left to attend to or to predict.
+        InvalidValue: without these names there is nothing left to attend to or to predict; or all splits are not one.
     """
 
     def __init__(self, learner: Learner, data: DataModule, split: str, drop: Sequence[str] = ()) -> None:
@@ -45,15 +46,23 @@ class Predictor:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """``{column: type}``: ``sample``, its index in the split (of its ``part``, in a mixture); ``path``, the file it
-        was read from; and what objectives predict, under the name of each where there are several."""
-        part = {"part": str} if self._is_mixture else {}
+        """``{column: type}``: `given`, and what objectives predict, under the name of each where there are several."""
         own = {
             self._named(name, column): kind
             for name in self._objectives
             for column, kind in columns_of(self._learner.objective(name)).items()
         }
-        return {"sample": int, **part, "path": str, **own}
+        return {**self.given, **own}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """``{column: type}`` of what a row has that is not predicted: ``sample``, its index (in its ``part``, of a
+        mixture); its ``split`` and its ``row`` in its table, where all of several splits are read; and ``path``, the
+        file it was read from."""
+        wholes = [samples for samples in self.splits.values() if isinstance(samples, WholeSplit)]
+        part = {"part": str} if self._is_mixture else {}
+        split = {"split": str, "row": int} if any(len(whole.splits) > 1 for whole in wholes) else {}
+        return {"sample": int, **part, **split, "path": str}
 
     def whole_batches(self, num_rows: int) -> int:
         """How many of the first rows are of batches that are whole."""
@@ -79,11 +88,11 @@ class Predictor:
 
     @torch.no_grad()
     def _rows(self, part: str, samples: Split, batch: Batch, first: int) -> list[Row]:
-        values = self._predictions(batch)
-        mixed, rows = {"part": part} if self._is_mixture else {}, []
+        values, given, rows = self._predictions(batch), self.given, []
         assert batch.ids is not None
         for place, number in enumerate(batch.ids.tolist()):
-            row = {"sample": first + place, **mixed, "path": origin_of(samples, first + place) or None}
+            row = _place(part, samples, first + place)
+            row = {column: row[column] for column in given}
             if number != SKIPPED:
                 row |= {column: of_samples[place] for column, of_samples in values.items()}
             rows.append(row)
@@ -102,6 +111,12 @@ class Predictor:
 
     def _named(self, objective: str, column: str) -> str:
         return column if len(self._objectives) == 1 else f"{objective}/{column}"
+
+
+def _place(part: str, samples: Split, index: int) -> Row:
+    """Where a sample stands."""
+    split, row = samples.place(index) if isinstance(samples, WholeSplit) else ("", index)
+    return {"sample": index, "part": part, "split": split, "row": row, "path": origin_of(samples, index) or None}
 
 
 def lacking(learner: Learner, names: Container[str]) -> list[str]:

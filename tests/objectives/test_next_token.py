@@ -281,3 +281,35 @@ def test_the_head_is_tied_or_its_own() -> None:
     own = made(whole, tied=False)
     assert [name for name, _ in own.named_parameters()] == ["head.projection.weight"]
     assert "byte_lengths" not in own.state_dict()
+
+
+def test_of_a_conversation_only_what_is_chosen_is_predicted() -> None:
+    """The loss, its count and the share of right ids are those of single ids, one by one."""
+    whole = made_model()
+    objective, batch = made(whole), captions([8, 5, 1, 0])
+    chosen = torch.rand(batch["text"]["ids"].shape, generator=torch.Generator().manual_seed(0)) < 0.5
+    fields = {**batch["text"], "predicted": chosen}
+    talk = batch.with_name("text", fields, batch.lengths["text"])
+    score = objective(whole, talk)
+    logits, ids = objective.outputs(whole, batch)["logits"], batch["text"]["ids"]
+    losses, right = [], 0
+    for row, length in enumerate(batch.lengths["text"].tolist()):
+        for place in range(1, length):
+            if chosen[row, place]:
+                losses.append(torch.nn.functional.cross_entropy(logits[row, place - 1], ids[row, place]))
+                right += int(logits[row, place - 1].argmax() == ids[row, place])
+    assert int(objective.count(talk)) == int(score.count) == len(losses) > 3
+    assert float(score.loss_sum) == pytest.approx(float(sum(losses).detach()), rel=1e-5)
+    assert score.stats["accuracy"][0] == right
+
+
+def test_an_example_of_a_conversation_is_its_first_answer() -> None:
+    whole = made_model()
+    objective, batch = made(whole), captions([8, 8, 6])
+    chosen = torch.zeros_like(batch["text"]["ids"], dtype=torch.bool)
+    for row, places in enumerate([(2, 3, 6), (4, 5, 6, 7), (1, 2)]):
+        chosen[row, list(places)] = True
+    talk = batch.with_name("text", {**batch["text"], "predicted": chosen}, batch.lengths["text"])
+    ids = batch["text"]["ids"].tolist()
+    expected = [ENDING.decode(part) for part in (ids[0][2:4], ids[1][4:8], ids[2][1:3])]
+    assert [example.truth for example in objective.examples(whole, talk)] == expected

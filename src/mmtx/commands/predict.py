@@ -10,7 +10,7 @@ probabilities, texts, actions, numbers or vectors. FILE is a .csv, .jsonl or .pa
 Overrides change the run's own config: data.path=..., loader.eval_batch_size=...; what is predicted may be missing.
 
   out=FILE                a list is JSON in CSV; stopped on the way, the same command goes on from FILE.part
-  split=train             samples without augmentation; val, or test
+  split=train             samples without augmentation; val, or test; all: every sample once, with its split and row
   drop=[audio]            all samples lack it
   modality=[image,text]   the same weights with another set
   device=cpu              auto is the GPU if there is one, else the CPU

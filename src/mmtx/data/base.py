@@ -9,7 +9,9 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.fitted import FittedState
+from mmtx.data.places import Places
 from mmtx.data.sampler import Order, Stream
+from mmtx.errors import InvalidValue
 
 
 @runtime_checkable
@@ -101,6 +103,15 @@ class Source(ABC):
         """The order of the training samples."""
         return Order(num_samples, seed)
 
+    def places(self) -> Places:
+        """Where each sample stands, for what reads all splits as one.
+
+        Raises:
+            InvalidValue: samples are no single things, but windows of a stream or of episodes. The default.
+        """
+        problem = f"needs data whose samples have a place each, and those of {type(self).__name__} have none"
+        raise InvalidValue("split", "all", f"{problem}: choose train, val or test")
+
 
 class ItemSource(Source):
     """A dataset whose samples are made one by one from items.
@@ -127,6 +138,9 @@ class ItemSource(Source):
 
     def test(self) -> Split | None:
         return self._split("test") if len(self.items.get("test", ())) else None
+
+    def places(self) -> Places:
+        return Places.one_after_another(self.items)
 
     def _split(self, name: str) -> Split:
         return Samples(len(self.items[name]), partial(self._sample, name), partial(self._origin, name))

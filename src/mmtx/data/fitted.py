@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -30,6 +30,7 @@ class _Shared:
         missing: statistics of the model's names that had to be refitted, as the run saved none.
         is_from_run: the state is that of a run, and has to fit the data.
         refits: the model only starts from the weights of another; what does not fit the data is refitted.
+        needed: names that every sample has to have; None: all. Others may be predicted.
     """
 
     model: Mapping[str, Spec] = field(default_factory=dict)
@@ -38,6 +39,7 @@ class _Shared:
     missing: list[str] = field(default_factory=list)
     is_from_run: bool = False
     refits: bool = False
+    needed: Collection[str] | None = None
 
 
 class FittedState:
@@ -55,14 +57,17 @@ class FittedState:
         self._names: Mapping[str, str] | None = names if path else {}
 
     @classmethod
-    def from_run(cls, model: Mapping[str, Spec], saved: Mapping[str, Any]) -> FittedState:
+    def from_run(
+        cls, model: Mapping[str, Spec], saved: Mapping[str, Any], needed: Collection[str] | None = None
+    ) -> FittedState:
         """The state of a run, for the sources of its model. Data that do not fit it are an error.
 
         Args:
             model: the specs of its names.
             saved: the `state` in its checkpoint.
+            needed: names without which a sample is an error; None: all.
         """
-        return cls(_Shared(model, saved, is_from_run=True))
+        return cls(_Shared(model, saved, is_from_run=True, needed=needed))
 
     @classmethod
     def from_weights(cls, model: Mapping[str, Spec], saved: Mapping[str, Any]) -> FittedState:
@@ -81,6 +86,11 @@ class FittedState:
     def is_from_run(self) -> bool:
         """Whether it is the state of a run."""
         return self._shared.is_from_run
+
+    def may_lack(self, name: str) -> bool:
+        """Whether the data may be without a name, as nothing reads it."""
+        needed, names = self._shared.needed, self._names
+        return needed is not None and names is not None and names.get(name, name) not in needed
 
     @property
     def missing(self) -> list[str]:

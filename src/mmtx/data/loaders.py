@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import random
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy
@@ -22,6 +23,7 @@ from mmtx.data.modality_dropout import ModalityDropout
 from mmtx.data.sampler import Draw, EvalSampler, TrainSampler
 from mmtx.data.seeding import seed_sample
 from mmtx.data.skipped_samples import SKIPPED
+from mmtx.data.whole_split import WholeSplit
 from mmtx.data.worker import SMALL, CurrentSamples, SentByValue, in_worker, most_bytes, sent, start_workers
 from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.process.stopping import check
@@ -150,10 +152,17 @@ class DataModule:
 
     def splits(self, split: str) -> dict[str, Split]:
         """For each part of the source that has the split, ``train``, ``val`` or ``test``, its samples in their own
-        order. A source that has no parts is one, nameless part."""
-        of_parts = {}
+        order; ``all``: those of the three as one. A source that has no parts is one, nameless part."""
+        of_parts: dict[str, Split] = {}
         for part, source in self.source.parts.items():
-            samples = {"train": source.train, "val": source.val, "test": source.test}[split]()
+            readers: dict[str, Callable[[], Split | None]]
+            readers = {
+                "train": source.train,
+                "val": source.val,
+                "test": source.test,
+                "all": partial(WholeSplit, source),
+            }
+            samples = readers[split]()
             if samples is not None:
                 of_parts[part] = samples
         return of_parts

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
 from mmtx.data.base import BatchSplit, Source, Split, origin_of
+from mmtx.data.places import Places
 from mmtx.data.sampler import Stream
 from mmtx.environment import Environment, Observation, Outcome, Playable
 from mmtx.errors import InvalidValue
@@ -69,6 +70,9 @@ class Renamed(Source):
 
     def order(self, num_samples: int, seed: int) -> Stream:
         return self.source.order(num_samples, seed)
+
+    def places(self) -> Places:
+        return self.source.places()
 
     def _split(self, split: Split) -> Split:
         if isinstance(split, BatchSplit):

@@ -1,5 +1,7 @@
 """Specs of names that many datasets have: a class, labels, and a text."""
 
+from dataclasses import replace
+
 import torch
 
 from mmtx.batch import Field, Spec, Vocabulary
@@ -19,3 +21,9 @@ def text_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
     """Texts of at most `max_length` ids."""
     ids = Field((None,), torch.long, num_classes=vocabulary.size, max_length=max_length)
     return Spec({"ids": ids}, vocabulary=vocabulary)
+
+
+def conversation_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
+    """Texts of which only some ids are predicted, as ``predicted`` says."""
+    text = text_spec(vocabulary, max_length)
+    return replace(text, fields={**text.fields, "predicted": Field((None,), torch.bool, max_length=max_length)})

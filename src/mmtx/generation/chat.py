@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from mmtx.data.text.chat_template import is_message
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue
 from mmtx.generation.own import rest_as_batch
@@ -52,10 +53,6 @@ def _read(given: str) -> list[dict[str, Any]]:
         raise InvalidValue("messages", given, f"is neither JSON nor a file that can be read: {error}") from None
     except ValueError as error:
         raise InvalidValue("messages", given, f"is not JSON: {error}") from None
-    if not isinstance(messages, list) or not messages or not all(map(_is_message, messages)):
+    if not isinstance(messages, list) or not messages or not all(map(is_message, messages)):
         raise InvalidValue("messages", given, 'must be a list of {"role": ..., "content": ...}, at least one')
     return messages
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, dict) and isinstance(value.get("role"), str) and "content" in value

@@ -16,6 +16,7 @@ from mmtx.errors import UserError
 from mmtx.interop.family import Config, Family
 from mmtx.learner import Learner
 from mmtx.objectives.capabilities import Exports
+from mmtx.objectives.text_head import PREDICTED
 
 Named = Mapping[str, Tensor]
 
@@ -98,7 +99,8 @@ def _batch_of(learner: Learner, inputs: Named) -> Batch:
 
 
 def _fields(learner: Learner, name: str) -> Mapping[str, Field]:
-    return learner.model.tokenizer(name).spec.fields
+    fields = learner.model.tokenizer(name).spec.fields
+    return {key: field for key, field in fields.items() if key != PREDICTED}  # which no tokenizer reads
 
 
 def _has_length(learner: Learner, name: str) -> bool:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.text_head import TextHead
+from mmtx.objectives.written_part import written_part
 
 STREAM_SAMPLING = Sampling(temperature=0.8)
 """How examples continue a stream: greedy decoding soon repeats itself."""
@@ -94,29 +96,27 @@ class NextToken(Objective):
         return metrics
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        ids, lengths = batch[self.text]["ids"], batch.lengths[self.text].tolist()
-        texts_end = self.head.texts_end
-        prompt_length = 1 if texts_end else max(1, ids.shape[1] // 4)
+        ids, texts_end = batch[self.text]["ids"], self.head.texts_end
+        begins, stops = written_part(batch, self.text, texts_end)
         ends = self.head.vocabulary.ends if self.head.vocabulary else ()
-        prompt = batch.with_name(
-            self.text, {"ids": ids[:, :prompt_length]}, torch.full_like(batch.lengths[self.text], prompt_length)
-        )
+        prompt = batch.with_name(self.text, {"ids": ids[:, : int(begins.max())]}, begins)
         written = generate(
             model,
             lambda hidden: self.head.logits(model, hidden),
             prompt,
             self.text,
-            max_new_tokens=ids.shape[1] - prompt_length,
+            max_new_tokens=ids.shape[1] - int(begins.min()),
             sampling=GREEDY if texts_end else STREAM_SAMPLING,
             generator=torch.Generator(ids.device).manual_seed(0),
             end=ends,
         )
-        truth = [row[prompt_length:length] for row, length in zip(ids.tolist(), lengths, strict=True)]
-        shown = [] if texts_end else ids[:, :prompt_length].tolist()
+        parts = list(zip(ids.tolist(), begins.tolist(), stops.tolist(), strict=True))
+        truth = [row[begin:stop] for row, begin, stop in parts]
+        shown = [] if texts_end else [row[:begin] for row, begin, _ in parts]
         examples = []
         for index, (new, true) in enumerate(zip(written, truth, strict=True)):
             given = shown[index] if shown else []
-            right = new == [i for i in true if i not in ends] if true and texts_end else None
+            right = new == list(takewhile(lambda i: i not in ends, true)) if true and texts_end else None
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
 

@@ -15,6 +15,9 @@ from mmtx.nn.init import initialise
 from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy, linear_scores
 from mmtx.objectives.base import required_name, required_spec
 
+PREDICTED = "predicted"
+"""The field of a text that says which of its ids are predicted; without it, all but the first."""
+
 
 class TextHead(nn.Module):
     """Every token of a causal text predicts the one after it, given the true ones before (teacher forcing).
@@ -69,17 +72,24 @@ class TextHead(nn.Module):
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
         """The number of predictions in the batch."""
-        return (batch.lengths[self.text] - 1).clamp(min=0).sum()
+        chosen, lengths = batch[self.text].get(PREDICTED), (batch.lengths[self.text] - 1).clamp(min=0)
+        if chosen is None:
+            return lengths.sum()
+        return (chosen[:, 1:] & (torch.arange(chosen.shape[1] - 1, device=lengths.device) < lengths[:, None])).sum()
 
     def shift(self, batch: Batch) -> tuple[Batch, Int[Tensor, "B n"], Bool[Tensor, "B n"]]:
-        """The batch without each text's last id; the ids that follow; which of them are real."""
+        """The batch without each text's last id; the ids that follow; which of them are real, and to be predicted."""
         ids, full = batch[self.text]["ids"], batch.full.get(self.text, False)
         if ids.shape[1] < 2:  # no text has a next id; one token of padding stands for all
             ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
         host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
-        inputs = batch.with_name(self.text, {**batch[self.text], "ids": ids[:, :-1]}, lengths, full, host_lengths)
+        fields = {key: value for key, value in batch[self.text].items() if key != PREDICTED}
+        inputs = batch.with_name(self.text, {**fields, "ids": ids[:, :-1]}, lengths, full, host_lengths)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
+        chosen = batch[self.text].get(PREDICTED)
+        if chosen is not None and chosen.shape[1] > 1:
+            real = real & chosen[:, 1:]
         return inputs, ids[:, 1:], real
 
     def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:

@@ -13,6 +13,7 @@ from mmtx.config.schema import Config
 from mmtx.config.stored import with_overrides
 from mmtx.data.base import Source
 from mmtx.data.loaders import DataModule
+from mmtx.data.places import SPLITS
 from mmtx.errors import ConfigErrors, InvalidValue, UserError, nearest
 from mmtx.evaluate import evaluate_learner
 from mmtx.experiment import data_module
@@ -23,6 +24,7 @@ from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint, path_of
 from mmtx.run.fitted_source import source_for
+from mmtx.run.measured_data import not_augmented, not_divided
 from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
 from mmtx.run.reference import load_reference
@@ -34,9 +36,6 @@ DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 
 READ = ("data", "loader", "seed", "plugins")
 """Keys of a config that the command reads; the rest is the checkpoint's."""
-
-NO_AUGMENTATION = {"_target_": "torch.nn.Identity"}
-"""What ``data/augment=none`` is."""
 
 OF_A_VOCABULARY = re.compile(r"[./](\w+_)?vocabulary\b")
 """Keys of data, of any source or part of it."""
@@ -99,26 +98,30 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
     Raises:
         UserError: as `evaluate_run`.
     """
-    split = options["split"]
-    if split not in ("train", "val", "test"):
-        raise InvalidValue("split", split, "is none of train, val, test")
+    split, splits = options["split"], [*SPLITS, *(["all"] if predicts else [])]
+    if split not in splits:
+        raise InvalidValue("split", split, f"is none of {', '.join(splits)}")
     if options["checkpoint"] is not None:
         path = str(path_of(path) / "checkpoints" / f"{options['checkpoint']}.ckpt")
     file = newest_checkpoint(path)
     checkpoint = read_checkpoint(file)
     config = _config({**checkpoint["mmtx"]["config"], "plugins": named_plugins(file)}, overrides, options)
-    if split == "train":
-        config["data"] = _not_augmented(config["data"])
-    source = source_for(checkpoint, config)
+    if split in ("train", "all"):
+        config["data"] = not_augmented(config["data"])
+    if split == "all":
+        given = {override.key_or_group for override in read_all(overrides)}
+        config["data"] = not_divided(config["data"], checkpoint["mmtx"]["config"]["data"], "data", given)
+    learner, drop = load(file, config["plugins"]), _names("drop", options["drop"] or [])
+    names = learner.model.names if options["modality"] is None else _names("modality", options["modality"])
+    predicted = lacking(learner, ())
+    needed = [name for name in names if name not in (*predicted, *drop)]
+    source = source_for(checkpoint, config, needed if predicts else None)
     if options["modality"] == []:
         raise InvalidValue("modality", [], "is empty; choose at least one name")
-    if options["modality"] is None:
-        learner = load(file, config["plugins"])
-    else:
-        learner, fresh = load_set(file, _names("modality", options["modality"]), source.specs, config["plugins"])
+    if options["modality"] is not None:
+        learner, fresh = load_set(file, names, source.specs, config["plugins"])
         if fresh:
             print(f"mmtx: new to this checkpoint, with fresh weights: {', '.join(fresh)}", file=sys.stderr)
-    drop = _names("drop", options["drop"] or [])
     if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
         _check_names(learner, source, drop, lacking(learner, source.specs) if predicts else ())
     _check_times(learner, source)
@@ -148,16 +151,6 @@ def _config(saved: Config, overrides: Sequence[str], options: Collection[str]) -
     if found:
         raise ConfigErrors(found)
     return config
-
-
-def _not_augmented(node: Any) -> Any:
-    """The config of data whose training part is not augmented: augmentation is for training, not for measuring."""
-    if not isinstance(node, Mapping):
-        return node
-    return {
-        key: NO_AUGMENTATION if key == "augment" and isinstance(value, Mapping) else _not_augmented(value)
-        for key, value in node.items()
-    }
 
 
 def _check_names(learner: Learner, source: Source, drop: Sequence[str], predicted: Sequence[str]) -> None:

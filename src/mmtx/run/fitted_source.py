@@ -1,7 +1,7 @@
 """The dataset for a model that exists: it takes over what the model's run learned from its own data."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,19 @@ from mmtx.run.directory import is_run, newest_checkpoint, path_of
 from mmtx.run.init_parts import check_parts, rest_of
 
 
-def source_for(checkpoint: dict[str, Any], config: Config) -> Source:
+def source_for(checkpoint: dict[str, Any], config: Config, needed: Collection[str] | None = None) -> Source:
     """The dataset of a config, encoded as a checkpoint's model learned it.
 
     Args:
         checkpoint: as read.
         config: of its run, perhaps with other data.
+        needed: names that these have to have; None: all.
 
     Raises:
         UserError: the data do not fit what the model learned, all names together.
     """
     model = specs_of(checkpoint, config["plugins"])
-    source = construct_source(config, FittedState.from_run(model, checkpoint["mmtx"]["fitted"]))
+    source = construct_source(config, FittedState.from_run(model, checkpoint["mmtx"]["fitted"], needed))
     problems = [*_differences(model, source.specs), *_relearnt(checkpoint, config, source, list(model))]
     if problems:
         lines = [f"  - {problem}" for problem in problems]

@@ -67,8 +67,7 @@ def _fill(draft: TableDraft, predictor: Predictor) -> None:
 
 
 def _finish(draft: TableDraft, out: Path, predictor: Predictor, max_bad_share: float) -> None:
-    given = {"sample", "part", "path"}
-    check_skipped(sum(set(row) <= given for row in draft.rows()), _total(predictor), max_bad_share)
+    check_skipped(sum(set(row) <= set(predictor.given) for row in draft.rows()), _total(predictor), max_bad_share)
     write_table(out, predictor.columns, draft.rows())
     draft.file.unlink()
 

@@ -88,7 +88,10 @@ def test_the_command_draws_and_gives_the_command_of_the_run(tmp_path):
         (["lr", "-m", "seed=1,2"], "leave out -m"),
         (["lr", "run_dir=a"], "leave out run_dir"),
         (["lr", "backbone.dimm=3"], "backbone.dimm=3"),
-        (["batch_size", *SMALL, "trainer.accelerator=cpu"], "trainer.accelerator=cpu has no memory of its own"),
+        (
+            ["batch_size", *SMALL, "trainer.accelerator=cpu"],
+            "trainer.accelerator=cpu is a CPU here, which has no memory of its own",
+        ),
         (["batch_size", *SMALL, "highest=0"], "highest=0 must be at least 1"),
     ],
 )

@@ -6,7 +6,7 @@ from mmtx.data.manifest.files import is_file
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
-KINDS = ("picture", "sound", "text", "label", "labels", "number", "vector", "series")
+KINDS = ("picture", "sound", "text", "messages", "label", "labels", "number", "vector", "series")
 NUMBERS, CLASSES = "numbers", "classes"
 """Kinds that tokenizers and objectives read besides: numbers of the shape that the table gives them; and one class for
 each row or several, as the values are."""
@@ -56,6 +56,8 @@ def _kind(
     known = given.get(name, readers.get(name))
     if known not in (None, *KINDS) and (name in given or known not in (NUMBERS, CLASSES)):
         raise InvalidValue(f"kinds.{name}", known, f"is none of {', '.join(KINDS)}")
+    if known == "text" and name not in given and _are_messages(rows, columns):
+        return "messages"
     if known not in (None, CLASSES):
         return known
     values = [cell for row in range(min(len(rows), LOOKED_AT)) for cell in rows.cells(row, columns) if cell is not None]
@@ -64,6 +66,13 @@ def _kind(
         kinds = f"data.kinds.{name}=" + "|".join(KINDS)
         raise InvalidValue(f"columns.{name}", ",".join(columns), f"does not show its kind: set {kinds}")
     return kind
+
+
+def _are_messages(rows: Rows, columns: Sequence[str]) -> bool:
+    """Whether the first cell that there is holds a list of objects, which is no text."""
+    cells = (rows.cells(row, columns)[0] for row in range(min(len(rows), LOOKED_AT)))
+    first = next((cell for cell in cells if cell is not None), None)
+    return isinstance(first, list) and bool(first) and isinstance(first[0], dict)
 
 
 def _by_values(values: Sequence[object], num_columns: int, is_class: bool) -> str | None:

@@ -1,10 +1,11 @@
 """Which columns of a table each name is read from."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.manifest.column_kinds import UNREAD
+from mmtx.data.manifest.conversations import MessagesColumn
 from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
@@ -38,6 +39,20 @@ class ColumnKeys:
     separator: str = ";"
     fewest_classes: int = 2
     key: str | None = "columns.{}"
+
+    def without(self, names: Callable[[str], bool], there: Collection[str]) -> "ColumnKeys":
+        """The same for a table with columns `there`, which may lack some names, in all rows or in some."""
+        own = {name: [each] if isinstance(each, str) else each for name, each in self.columns.items()}
+        own |= {name: [name] for name in self.readers if name not in own}
+        gone = {name for name, columns in own.items() if names(name) and not set(columns) <= set(there)}
+        optional = dict.fromkeys([*self.optional, *filter(names, own)])
+        return replace(
+            self,
+            columns={name: each for name, each in self.columns.items() if name not in gone},
+            kinds={name: each for name, each in self.kinds.items() if name not in gone},
+            readers={name: each for name, each in self.readers.items() if name not in gone},
+            optional=[name for name in optional if name not in gone],
+        )
 
 
 def choose_columns(keys: ColumnKeys, rows: Rows, train: Rows) -> dict[str, tuple[str, ...]]:
@@ -102,6 +117,8 @@ def make_kinds(
             made[name] = SoundColumn(columns, sounds)
         elif kind == "text":
             made[name] = TextColumn(columns)
+        elif kind == "messages":
+            made[name] = MessagesColumn(columns)
         elif kind in ("label", "labels"):
             made[name] = ClassColumn(columns, several=kind == "labels", separator=separator)
         else:

@@ -10,8 +10,10 @@ from typing import Any
 import numpy
 import torch
 
+from mmtx.data.files.lists import Lists
 from mmtx.data.fitted import FittedState
 from mmtx.data.manifest.columns import ColumnKeys
+from mmtx.data.manifest.conversations import Conversations, MessagesColumn, NamedConversations
 from mmtx.data.manifest.encoded_texts import Texts
 from mmtx.data.manifest.files import FileColumn
 from mmtx.data.manifest.kind import Kind
@@ -63,6 +65,8 @@ class Making:
             return self._classes(name, kind)
         if isinstance(kind, NumberColumns):
             return self._numbers(name, kind, scaled)
+        if isinstance(kind, MessagesColumn):
+            return self._conversations(name, kind, deepcopy(self.texts.vocabulary))
         assert isinstance(kind, TextColumn)
         return self._text(name, kind, deepcopy(self.texts.vocabulary))
 
@@ -81,7 +85,11 @@ class Making:
         own = kind.shape(width, values.lengths[values.lengths > 0], f"{self.rows.file(0)}: {', '.join(kind.columns)}")
 
         def problem(saved: Any) -> str | None:
-            if saved == [own.steps, own.width] or (saved[0] is None and saved[1] == own.width):
+            if (
+                not values.lengths.any()
+                or saved == [own.steps, own.width]
+                or (saved[0] is None and saved[1] == own.width)
+            ):
                 return None
             return f"has {own} here, and the run had {Shape(*saved)}"
 
@@ -107,7 +115,17 @@ class Making:
             fit=lambda: texts.fit(vocabulary, train, others),
         )
         ids = texts.ids(vocabulary, max_length)
-        longest = int((ids.lengths == max_length).sum()) if max_length else 0
-        if longest:
-            print(f"{longest} texts of {name} reach data.max_length={max_length} ids, and end there", file=sys.stderr)
+        self._report_cut(name, ids)
         return NamedIds(ids, vocabulary, max_length)
+
+    def _conversations(self, name: str, kind: MessagesColumn, vocabulary: TextVocabulary) -> Name:
+        self.fitted.vocabulary(name, vocabulary, (), marks=False, fit=vocabulary.fit_chat)
+        ids = Conversations(self.rows, kind, self.texts.turns, self.key).ids(vocabulary, self.texts.max_length)
+        self._report_cut(name, ids)
+        return NamedConversations(ids, vocabulary, self.texts.max_length)
+
+    def _report_cut(self, name: str, ids: Lists) -> None:
+        most = self.texts.max_length
+        count = int((ids.lengths == most).sum()) if most else 0
+        if count:
+            print(f"{count} texts of {name} reach data.max_length={most} ids, and end there", file=sys.stderr)

@@ -21,8 +21,8 @@ class Manifest(TableSource):
     Args:
         path: of the table, a pattern, or several of them.
         columns: by name, the column, or several: entries of a vector, channels of a series, or classes of 0 and 1.
-        kinds: by name, where neither the set nor the values tell it: picture, sound, text, label, labels, number,
-            vector, series.
+        kinds: by name, where neither the set nor the values tell it: picture, sound, text, messages, label, labels,
+            number, vector, series.
         tokenizers: by name of the set, the kind of column that its tokenizer reads; None: any, as the values are.
         objectives: by name that is predicted, likewise.
         optional: names that a row may lack.
@@ -37,6 +37,7 @@ class Manifest(TableSource):
         vocabulary: of texts; each name of texts has its own.
         max_length: ids of a text, marks included; longer ones lose their end. null: the longest.
         shuffle_mb: of a table, that are shuffled, and held in memory, at a time.
+        turns: of conversations, that are predicted: those of the assistant, or all.
         The other keys are those of `PictureKeys` and `SoundKeys`.
     """
 
@@ -71,13 +72,14 @@ class Manifest(TableSource):
         max_seconds: float,
         trim_db: float | None,
         shuffle_mb: int,
+        turns: Literal["assistant", "all"] = "assistant",  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(
             columns=ColumnKeys(columns, kinds, {**objectives, **tokenizers}, optional, separator),
             splits=SplitKeys(
                 path, val_path, test_path, val_fraction, test_fraction, split_seed + 1, split_seed, column=split
             ),
-            texts=TextKeys(vocabulary, max_length),
+            texts=TextKeys(vocabulary, max_length, turns),
             pictures=PictureKeys(size, channels, fit, augment, max_pixels),
             sounds=SoundKeys(sample_rate_hz, resample, max_seconds, trim_db),
             scaled=tokenizers if standardise else (),

@@ -116,7 +116,7 @@ class NamedNumbers(Name):
 
     @property
     def spec(self) -> Spec:
-        longest = int(self._values.lengths.max()) // self._shape.width
+        longest = max(int(self._values.lengths.max()) // self._shape.width, 1)
         is_series = self._shape.steps is None
         return Spec({"values": Field(self._shape.of_field, torch.float32, max_length=longest if is_series else None)})
 

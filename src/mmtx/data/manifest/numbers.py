@@ -90,6 +90,8 @@ class NumberColumns(Kind):
         is_series = self.kind == "series" or (self.kind == "numbers" and (self.nested or len(steps) > 1))
         if is_series:
             return Shape(None, width)
+        if not len(steps):  # no row has any
+            return Shape(1, width)
         if len(steps) > 1:
             counts = f"{steps[0] * width} to {steps[-1] * width}"
             raise UserError(f"{where} has {counts} numbers a row: a vector has as many in each; kinds has series")

@@ -8,7 +8,7 @@ from mmtx.data.files.lists import Lists
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.scan import Scan
-from mmtx.data.manifest.splits import SPLITS
+from mmtx.data.places import SPLITS
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import nearest
 

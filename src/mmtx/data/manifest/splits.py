@@ -6,12 +6,11 @@ from dataclasses import dataclass
 import numpy
 import torch
 
+from mmtx.data.places import SPLITS
 from mmtx.data.stratified_split import hold_out_fraction
 from mmtx.data.tables.open_tables import SPELLINGS
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, check_fraction
-
-SPLITS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)

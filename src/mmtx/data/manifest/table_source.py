@@ -20,8 +20,9 @@ from mmtx.data.manifest.making import Making
 from mmtx.data.manifest.problems import problems_between
 from mmtx.data.manifest.row_split import RowSplit
 from mmtx.data.manifest.scan import Scan, scan
-from mmtx.data.manifest.splits import SPLITS, SplitKeys, divide
+from mmtx.data.manifest.splits import SplitKeys, divide
 from mmtx.data.manifest.texts import TextKeys
+from mmtx.data.places import SPLITS, Places
 from mmtx.data.sampler import Stream
 from mmtx.data.tables.open_tables import open_splits
 from mmtx.data.tables.parquet_rows import GroupCache
@@ -67,8 +68,9 @@ class TableSource(Source):
         check_at_least("shuffle_mb", shuffle_mb, 1)
         self._limit = shuffle_mb << 20
         tables, is_split = open_splits(splits.path, splits.val_path, splits.test_path, GroupCache(self._limit))
-        self._rows = JoinedRows(list(tables.values()))
+        self._rows, self._sizes = JoinedRows(list(tables.values())), [len(table) for table in tables.values()]
         by_column = splits.column_of(tables, is_split)
+        columns = columns.without(self.fitted.may_lack, tables["train"].columns)
         chosen = choose_columns(columns, self._rows, tables["train"])
         kinds = kinds_of(chosen, self._rows, columns.kinds, columns.readers)
         made = make_kinds(chosen, kinds, pictures, sounds, columns.separator)
@@ -106,6 +108,9 @@ class TableSource(Source):
         sizes = numpy.diff(numpy.searchsorted(self._items["train"], ends), prepend=0)
         costs = [block.bytes for block, size in zip(self._rows.blocks, sizes, strict=True) if size]
         return WindowOrder(sizes=sizes[sizes > 0].tolist(), costs=costs, limit=self._limit, seed=seed)
+
+    def places(self) -> Places:
+        return Places.of_rows(self._items, self._sizes)
 
     @property
     def _bytes(self) -> int:

@@ -1,6 +1,7 @@
 """Texts, as they are in the table."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from mmtx.data.files.cells import text_cell
 from mmtx.data.manifest.kind import Kind
@@ -15,10 +16,12 @@ class TextKeys:
     Args:
         vocabulary: of texts, not fitted.
         max_length: ids of a text, marks included; longer ones lose their end. None: the longest.
+        turns: of conversations, that are predicted.
     """
 
     vocabulary: TextVocabulary
     max_length: int | None
+    turns: Literal["assistant", "all"] = "assistant"
 
     def __post_init__(self) -> None:
         check_at_least("max_length", self.max_length, 3)  # two marks and an id

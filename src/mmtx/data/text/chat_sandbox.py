@@ -1,7 +1,10 @@
 """The sandbox of chat templates: the names and filters that `transformers` gives them, and no way to Python."""
 
 import json
+import re
 from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -18,8 +21,21 @@ from mmtx.errors import UserError
 
 def rendered(name: str, template: str, values: Mapping[str, Any]) -> str:
     """The text that a template makes of JSON. Raises UserError, with its name, where it cannot or will not."""
+    return rendered_spans(name, template, values)[0]
+
+
+def rendered_spans(name: str, template: str, values: Mapping[str, Any]) -> tuple[str, list[tuple[int, int]]]:
+    """The same, and where in it the text of each tag ``generation`` begins and ends.
+
+    As in `transformers`, a span begins behind what has been written when its tag is reached.
+    """
+    writing = _Writing()
+    token = _WRITING.set(writing)
     try:
-        return _compiled(template).render(values)
+        for block in _compiled(template).generate(values):
+            writing.length += len(block)
+            writing.blocks.append(block)
+        return "".join(writing.blocks), writing.spans
     except SecurityError as error:
         raise UserError(f"the chat template '{name}' reaches out of its sandbox, and is not run: {error}") from None
     except _Refused as error:
@@ -27,6 +43,25 @@ def rendered(name: str, template: str, values: Mapping[str, Any]) -> str:
     except Exception as error:  # whatever a program may raise
         reason = f"{type(error).__name__}: {error}"
         raise UserError(f"the chat template '{name}' cannot render these messages: {reason}") from None
+    finally:
+        _WRITING.reset(token)
+
+
+def marks_generation(template: str) -> bool:
+    """Whether a template tells what an assistant writes."""
+    return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
+
+
+@dataclass
+class _Writing:
+    """A text while it is written."""
+
+    length: int = 0
+    blocks: list[str] = field(default_factory=list)
+    spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+_WRITING: ContextVar[_Writing] = ContextVar("writing")
 
 
 class _Refused(TemplateError):
@@ -44,7 +79,9 @@ class _Generation(Extension):
         return nodes.CallBlock(self.call_method("_written"), [], [], body).set_lineno(line)
 
     def _written(self, caller: Any) -> str:
-        return caller()
+        text, writing = caller(), _WRITING.get()
+        writing.spans.append((writing.length, writing.length + len(text)))
+        return text
 
 
 class _Dict:

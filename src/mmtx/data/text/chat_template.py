@@ -64,15 +64,24 @@ class ChatTemplates:
         Raises:
             UserError: there is no such template, or it cannot or will not render this conversation.
         """
+        from mmtx.data.text.chat_sandbox import rendered
+
+        return rendered(*self.prepared(messages, name, add_generation_prompt=add_generation_prompt, **values))
+
+    def prepared(self, messages: Sequence[Message], name: str | None, **values: Any) -> tuple[str, str, dict[str, Any]]:
+        """The name of a template, the template, and all values that it reads; as `render`."""
         name = DEFAULT if name is None else name
         if name not in self.templates:
             known = ", ".join(sorted(self.templates))
             raise InvalidValue("template", name, f"is no chat template of this model, which has {known}")
-        from mmtx.data.text.chat_sandbox import rendered
-
         turns = [_as_template_reads(message) for message in messages]
-        given = {"messages": turns, "tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
-        return rendered(name, self.templates[name], {**given, **self.tokens, **values})
+        given = {"messages": turns, "tools": None, "documents": None}
+        return name, self.templates[name], {**given, **self.tokens, **values}
+
+
+def is_message(value: object) -> bool:
+    """Whether a value has a role and a content."""
+    return isinstance(value, dict) and isinstance(value.get("role"), str) and "content" in value
 
 
 def _as_template_reads(message: Message) -> dict[str, Any]:

@@ -54,17 +54,34 @@ class ExactTokenizer:
 
     def encode_spelt(self, text: str) -> list[int]:
         """Ids of a text whose special tokens are spelt: each is its own id. Raises UserError as `encode` does."""
+        return self.encode_spans(text, ())[0]
+
+    def encode_spans(self, text: str, spans: Iterable[tuple[int, int]]) -> tuple[list[int], list[bool]]:
+        """The same, and which ids stand for characters of some spans."""
         if self._is_sentence_pieces:
             raise UserError("special tokens cannot be spelt in texts of SentencePiece's own models")
         try:
             self._tokenizer.encode_special_tokens = False
-            return self._ids(text)
+            encoded = self._encoded(text)
         finally:
             self._tokenizer.encode_special_tokens = True
+        within = [False] * len(encoded.ids)
+        for first, stop in spans:
+            places = range(first, stop)  # some of which may be in no token
+            start, last = (
+                next((token for token in map(encoded.char_to_token, each) if token is not None), None)
+                for each in (places, reversed(places))
+            )
+            if start is not None and last is not None:
+                within[start : last + 1] = [True] * (last + 1 - start)
+        return encoded.ids, within
 
     def _ids(self, text: str) -> list[int]:
+        return self._encoded(text).ids
+
+    def _encoded(self, text: str) -> Any:
         try:
-            return self._tokenizer.encode(text, add_special_tokens=False).ids
+            return self._tokenizer.encode(text, add_special_tokens=False)
         except Exception as error:  # the library raises nothing narrower
             raise UserError(f"this tokenizer cannot write {text[:60]!r}: {error}") from None
 
@@ -125,7 +142,7 @@ class _BPEAlphabet:
         if model["type"] != "BPE" or model.get("unk_token") is not None:
             return None
         prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
-        pairs = cls(model["vocab"].keys(), prefix, suffix, bool(model.get("byte_fallback")))
+        pairs = cls(frozenset(model["vocab"]), prefix, suffix, bool(model.get("byte_fallback")))
         is_byte_level = '"ByteLevel"' in json.dumps(parts["pre_tokenizer"]) and not prefix + suffix
         has_all = is_byte_level and pairs.vocabulary >= {*ByteLevel.alphabet()}
         return None if has_all or (pairs.has_bytes and pairs.vocabulary >= _spelt(range(256))) else pairs

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mmtx.data.fitted import FittedState
+from mmtx.data.text.chat_spans import assistant_spans
 from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.exact_tokenizer import ExactTokenizer
 from mmtx.data.text.sentence_pieces import SentencePieces
@@ -21,15 +22,22 @@ class Pretrained(TextVocabulary):
 
     Args:
         path: folder or file: ``tokenizer.json``, ``vocab.json`` with ``merges.txt`` or, of characters, without,
-            ``vocab.txt``, or a SentencePiece model.
+            ``vocab.txt``, or a SentencePiece model. None: that of the run whose weights this one begins with.
         begin: the token that begins a text (``[CLS]``); None: none.
         end: the token that ends one.
         prefix: tokens in front of every text (Whisper: language, task).
         size: number of ids, where the model has more than the tokenizer; None: that of the tokenizer.
     """
 
-    def __init__(self, *, path: str, begin: str | None, end: str | None, prefix: list[str], size: int | None) -> None:
+    def __init__(
+        self, *, path: str | None, begin: str | None, end: str | None, prefix: list[str], size: int | None
+    ) -> None:
         self._problem: UserError | None = None
+        if path is None:
+            self._problem = UserError(
+                "data.vocabulary.path=null is that of init_from=RUN, which has none: name a folder"
+            )
+            return
         try:
             self._read(path, begin, end, prefix, size)
         except UserError as problem:
@@ -75,7 +83,9 @@ class Pretrained(TextVocabulary):
     def ends(self) -> Sequence[int]:
         return () if self.end is None else (self.end, *self._more_ends)
 
-    is_learned = False
+    @property
+    def is_learned(self) -> bool:
+        return self._problem is not None
 
     def fit(self, texts: Iterable[str], *, marks: bool, held_out: Iterable[str] = ()) -> None:
         if self._problem is not None:
@@ -91,6 +101,24 @@ class Pretrained(TextVocabulary):
         if self.chat is None:
             return super().encode_chat(messages, template)
         return self._texts.encode_spelt(self.chat.render(messages, template))
+
+    def encode_conversation(
+        self, messages: Sequence[Mapping[str, Any]], *, all_turns: bool
+    ) -> tuple[list[int], list[bool]]:
+        if self.chat is None:
+            return super().encode_conversation(messages, all_turns=all_turns)
+        if all_turns:
+            ids = self._texts.encode_spelt(self.chat.render(messages, add_generation_prompt=False))
+            return ids, [True] * len(ids)
+        return self._texts.encode_spans(*assistant_spans(self.chat, messages))
+
+    def fit_chat(self) -> None:
+        if self._problem is not None:
+            raise self._problem
+        if self.chat is None:
+            super().fit_chat()
+        if self.end is None and self.chat is not None:
+            self.end = self._end = self._tokenizer.token_to_id(self.chat.tokens.get("eos_token", ""))
 
     def decode(self, ids: list[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True)
@@ -114,6 +142,7 @@ class Pretrained(TextVocabulary):
     def load(self, state: dict[str, Any]) -> None:
         from tokenizers import Tokenizer
 
+        self._problem = None
         text = state["tokenizer"]
         tokenizer = SentencePieces.from_str(text) if SentencePieces.wrote(text) else Tokenizer.from_str(text)
         self._use(tokenizer, state["begin"], state["end"], list(state["prefix"]), state["size"])

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mmtx.batch import Sample, Spec
-from mmtx.data.base import ItemSource
+from mmtx.data.base import ItemSource, Source
 from mmtx.data.files.duplicates import first_copies
+from mmtx.data.places import Places
 from mmtx.data.specs import text_spec
 from mmtx.data.text.fit_once import encode_once, fit_once, text_key
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -63,6 +64,9 @@ class TextStream(ItemSource):
     @property
     def specs(self) -> Mapping[str, Spec]:
         return {"text": text_spec(self.vocabulary, self.context + 1)}
+
+    def places(self) -> Places:
+        return Source.places(self)  # windows of training overlap
 
     def sample(self, item: int, split: str) -> Sample:
         return {"text": {"ids": self._ids[split][item : item + self.context + 1].long()}}

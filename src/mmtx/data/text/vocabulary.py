@@ -11,6 +11,11 @@ from mmtx.public_names import public_name
 
 BEGIN, END = "<begin>", "<end>"
 
+NO_CHAT = (
+    "conversations need a vocabulary with a chat template: data/vocabulary=pretrained data.vocabulary.path=FOLDER, of "
+    "a public model, or init_from=RUN of one"
+)
+
 AROUND_TEXTS = ("marks", "begin", "end", "more_ends", "prefix", "size", "chat")
 """Keys of states about how a text begins and ends, rather than about what its ids stand for."""
 
@@ -57,6 +62,18 @@ class TextVocabulary(ABC):
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], template: str | None = None) -> list[int]:
         """Ids of a conversation, up to where its next turn begins. Raises `UserError` without a chat template."""
         raise UserError("the texts of this model have no chat template; give prompt=... instead of messages=...")
+
+    def encode_conversation(
+        self, messages: Sequence[Mapping[str, Any]], *, all_turns: bool
+    ) -> tuple[list[int], list[bool]]:
+        """Ids of a whole conversation, and which of them the assistant wrote, or `all_turns`. Raises `UserError` as
+        `encode_chat` does."""
+        raise UserError(NO_CHAT)
+
+    def fit_chat(self) -> None:
+        """Makes the vocabulary ready for conversations, which its chat template begins and ends. Raises `UserError`
+        without one."""
+        raise UserError(NO_CHAT)
 
     @abstractmethod
     def decode(self, ids: list[int]) -> str:

@@ -36,7 +36,9 @@ def tune_batch_size(config: Config, *, highest: int = 8192) -> str:
     short = shortened(config, NUM_STEPS, {})
     experiment = assemble(short, fitted_state_for(short))
     if experiment.training.device_type == "cpu":
-        problem = "has no memory of its own that a batch could fill: mmtx tune batch_size needs a GPU"
+        problem = (
+            "is a CPU here, which has no memory of its own that a batch could fill: mmtx tune batch_size needs a GPU"
+        )
         raise InvalidValue("trainer.accelerator", config["trainer"]["accelerator"], problem)
     found = largest(partial(fits, partial(_train, experiment)), highest)
     if found == 0:

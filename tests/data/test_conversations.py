@@ -1,0 +1,127 @@
+"""Conversations in a manifest: the same ids from any kind of table, and what is wrong with a row by its place."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tables import write_table
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+from mmtx.config.compose import compose
+from mmtx.data.base import Source
+from mmtx.errors import UserError
+from mmtx.experiment import construct_source
+
+TEMPLATE = (
+    "{% for m in messages %}{{ '<' + m.role[0] + '>' + m.content + '</>' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<a>' }}{% endif %}"
+)
+TALKS = [
+    [
+        {"role": "user", "content": "ab"[i % 2] * (i % 5 + 1)},
+        {"role": "assistant", "content": "c" * (i % 3 + 1)},
+        {"role": "user", "content": "d"},
+        {"role": "assistant", "content": "e"},
+    ]
+    for i in range(20)
+]
+ROWS = [{"talk": talk} for talk in TALKS]
+
+
+@pytest.fixture
+def vocabulary(tmp_path: Path) -> Path:
+    """One id for each letter."""
+    return letters(tmp_path / "letters")
+
+
+def letters(folder: Path) -> Path:
+    tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate("abcde")}, []))
+    tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
+    tokenizer.add_special_tokens(["<u>", "<a>", "</>"])
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    config = {"chat_template": TEMPLATE, "eos_token": "</>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def source_of(path: Path, vocabulary: Path, *more: str) -> Source:
+    words = ["data=manifest", f"data.path={path}", "data.columns={text: talk}", "modality=[text]"]
+    words += ["data/vocabulary=pretrained", f"data.vocabulary.path={vocabulary}", "objective=[next_token]"]
+    return construct_source(compose([*words, "data.val_fraction=0", "data.test_fraction=0", *more]))
+
+
+def expected(talk: list[dict[str, str]], turns: str = "assistant") -> tuple[str, list[bool]]:
+    """The text, a character for each id, and which are predicted."""
+    text, predicted = "", list[bool]()
+    for message in talk:
+        first = {"user": "U", "assistant": "A"}[message["role"]]
+        text += first + message["content"] + "/"
+        is_learnt = turns == "all" or first == "A"
+        predicted += [turns == "all", *[is_learnt] * (len(message["content"]) + 1)]
+    return text, predicted
+
+
+def as_text(ids: torch.Tensor) -> str:
+    return "".join("abcdeUA/"[i] for i in ids.tolist())
+
+
+@pytest.mark.parametrize("turns", ["assistant", "all"])
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "tar", "csv"])
+def test_ids_and_what_is_predicted_of_them(kind: str, turns: str, tmp_path: Path, vocabulary: Path) -> None:
+    more = ["data.kinds.text=messages"] if kind == "csv" else []  # JSON in a cell is a text, too
+    source = source_of(write_table(tmp_path / "table", kind, ROWS), vocabulary, f"data.turns={turns}", *more)
+    split = source.train()
+    assert len(split) == len(TALKS)
+    for index, talk in enumerate(TALKS):
+        fields = split[index]["text"]
+        assert (as_text(fields["ids"]), fields["predicted"].tolist()) == expected(talk, turns)
+
+
+def test_long_ones_lose_their_end(tmp_path: Path, vocabulary: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    split = source_of(write_table(tmp_path, "jsonl", ROWS), vocabulary, "data.max_length=9").train()
+    for index, talk in enumerate(TALKS):
+        assert as_text(split[index]["text"]["ids"]) == expected(talk)[0][:9]
+    assert "20 texts of text reach data.max_length=9 ids, and end there" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("talk", "message"),
+    [
+        ("hm", "line 2: talk is .* not a list of messages"),
+        ([], "line 2: talk is .*, not a list of messages"),
+        ([{"role": "user"}], 'line 2: talk has {"role": "user"} as message 1, not {"role": ..., "content": ...}'),
+        ([{"role": "user", "content": "a"}], "line 2: talk: has nothing that the assistant wrote; data.turns=all"),
+        (None, "line 2: talk is null, not a list of messages"),
+    ],
+)
+def test_a_bad_row_is_named(talk: Any, message: str, tmp_path: Path, vocabulary: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        source_of(write_table(tmp_path, "jsonl", [ROWS[0], {"talk": talk}, *ROWS]), vocabulary)
+
+
+def test_what_cannot_be_is_refused(tmp_path: Path, vocabulary: Path) -> None:
+    path = write_table(tmp_path, "jsonl", ROWS)
+    with pytest.raises(UserError, match="data.turns=user is not one of assistant, all"):
+        source_of(path, vocabulary, "data.turns=user")
+    with pytest.raises(UserError, match="conversations need a vocabulary with a chat template"):
+        source_of(path, vocabulary, "data/vocabulary=characters", "~data.vocabulary.path")
+    with pytest.raises(UserError, match="data.vocabulary.path=null is that of init_from=RUN, which has none"):
+        source_of(path, vocabulary, "data.vocabulary.path=null")
+
+
+def test_a_row_may_lack_its_conversation(tmp_path: Path, vocabulary: Path) -> None:
+    path = write_table(tmp_path, "jsonl", [*ROWS, {"talk": None}])
+    split = source_of(path, vocabulary, "data.optional=[text]").train()
+    assert "text" not in split[20] and as_text(split[19]["text"]["ids"]) == expected(TALKS[19])[0]
+
+
+def test_csv_holds_json(tmp_path: Path) -> None:
+    path = write_table(tmp_path, "csv", ROWS)
+    with open(path, newline="") as stream:
+        assert [json.loads(row["talk"]) for row in csv.DictReader(stream)] == TALKS
