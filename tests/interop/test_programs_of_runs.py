@@ -116,9 +116,10 @@ def test_a_run_of_numbers(tmp_path, monkeypatch, capsys):
 
 
 def test_texts_of_sound(tmp_path, monkeypatch):
-    """Greedy decoding of what the program gives of waveforms writes what the run does."""
+    """Greedy decoding of what the program gives of waveforms writes what the run does; both formats are read again."""
     experiment = experiment_of("ctc_digits", tmp_path, monkeypatch)
     learner, (batch,) = experiment.learner, batches_of(experiment)
+    export_program(learner, tmp_path / "model.pt2", "torch_export", [batch])
     export_program(learner, tmp_path / "model.onnx", "onnx", [batch])
     found = named(tmp_path / "model.onnx", inputs_of(learner, batch))
     objective, rows = learner.objective("ctc"), zip(found["log_probabilities"], found["length"].tolist(), strict=True)
