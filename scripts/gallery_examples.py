@@ -43,7 +43,7 @@ EXAMPLES = {
     "gpt_python": Example("next_token", "trainer.max_steps=200"),
     "gpt_shakespeare": Example("next_token", "data.path={data}/tinyshakespeare/input.txt trainer.max_steps=300"),
     "g2p": Example("seq2seq", "trainer.max_steps=600"),
-    "dt_cartpole": Example("target_return", f"{ACTS} trainer.max_steps=400"),
+    "dt_cartpole": Example("target_return", f"{ACTS} trainer.val_every_steps=2000"),
     "bc_cartpole": Example("episode", f"{ACTS} trainer.max_steps=400"),
     "dt_key_to_door": Example("episode"),
     "babyai": Example("episode", f"{ACTS} trainer.max_steps=500 data.num_episodes=2000"),

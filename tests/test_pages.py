@@ -3,9 +3,10 @@
 import re
 
 import pytest
-from pages import MARKS, PAGES, ROOT, commands, paste, small
+from pages import EXTRAS, MARKS, PAGES, ROOT, commands, paste, small
+from test_every_yaml import OPTIONS
 
-from mmtx.commands.main import main
+from mmtx.commands.main import COMMANDS, main
 
 PATH = [f"docs/{page}.md" for page in ("first_five_minutes", "own_data", "sweeps", "fine_tune", "predict", "onnx")]
 """A stranger's way, page after page in one folder."""
@@ -30,6 +31,23 @@ def test_marks_are_known_and_prompts_are_not_pasted(page):
     for command in commands(text):
         assert not command.mark or command.mark in MARKS
         assert command.mark != "run by" or (ROOT / command.value).is_file()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_command_stands_where_none_is_looked_for(page):
+    for language, block in re.findall(r"^```(\w*)[^\n]*\n(.*?)^```", PAGES[page], re.M | re.S):
+        assert language == "bash" or not re.search(r"^(mmtx|pip) ", block, re.M), block
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_named_within_sentences_is_there(page):
+    """Commands, groups of ``mmtx list``, recipes, and extras."""
+    for text in re.findall(r"`((?:mmtx|pip install) [^`\n]+)`", PAGES[page]):
+        program, first, *rest = text.split()
+        assert program == "pip" or first in COMMANDS or first.startswith("-"), text
+        assert first != "list" or all(word.isupper() or word in OPTIONS for word in rest), text
+        assert set(re.findall(r"experiment=(\w+)", text)) <= OPTIONS["experiment"].keys(), text
+        assert set(re.findall(r"mmtx\[(\w+)\]", text)) <= EXTRAS.keys(), text
 
 
 @pytest.mark.parametrize("page", PAGES)

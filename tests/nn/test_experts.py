@@ -46,10 +46,13 @@ def test_one_expert_is_the_dense_feed_forward_bit_for_bit(keys: dict[str, Any], 
     assert all(torch.equal(first, second) for first, second in zip(*found, strict=True))
 
 
+@pytest.mark.parametrize("exporting", [False, True])
 @pytest.mark.parametrize(
     "keys", [{}, SWIGLU, {"shared_expansion": 1.0}, {"router": router(top_k=3, normalise=False, scale=2.0)}]
 )
-def test_against_a_loop_over_tokens(keys: dict[str, Any]) -> None:
+def test_against_a_loop_over_tokens(keys: dict[str, Any], exporting: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As they are trained, and as they are recorded as a program."""
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: exporting)
     module, context = experts(**keys)(24), layer_context(length=7)
     context.valid[0, 5:] = False
     x = torch.randn(2, 7, 24)

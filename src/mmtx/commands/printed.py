@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,7 +32,9 @@ def print_results(run: RunDirectory) -> None:
         ]
         if shown:
             print("  ".join(shown))
-    steps = {sample: sample.stem.rpartition("_step")[2] for sample in run.samples.glob("*_step*")}
+    # a sound of the last step is ..._step000600_7.wav
+    found = {file: re.search(r"_step(\d+)", file.stem) for file in run.samples.glob("*_step*")}
+    steps = {file: int(step[1]) for file, step in found.items() if step}
     drawn = [sample for sample in steps if sample.suffix == ".png"] or list(steps)
     for sample in sorted(drawn):
         if steps[sample] == max(steps.values()):

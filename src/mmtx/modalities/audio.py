@@ -1,6 +1,7 @@
 """Audio: tokens of a spectrogram, or of the samples themselves."""
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -112,7 +113,8 @@ class Audio(Tokenizer):
     ) -> tuple[Float[Tensor, "B T M"], Int[Tensor, " B"]]:
         if "frames" in fields and not self.training:
             return fields["frames"], lengths
-        with torch.autocast(lengths.device.type, enabled=False):  # sound is float32, whatever the network is
+        # augmentation is in float32, as the spectrogram is, whatever the network is
+        with torch.autocast(lengths.device.type, enabled=False) if self.training else nullcontext():
             if "frames" in fields:
                 frames, num_frames = fields["frames"], lengths
             else:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue, check_at_least
@@ -66,14 +66,15 @@ class Experts(FeedForward):
         probabilities in nats, and ``squared_logsumexp`` of the router's logits, summed; ``tokens``, how many."""
         tokens, real = x.flatten(0, 1), context.valid.expand(x.shape[:2]).flatten()
         routing = self.router(tokens)
-        choices = SortedChoices.of(routing.chosen, real, self.num_experts)
-        of_choices = choices.undo(self._experts(choices.sort(tokens), choices.counts)).unflatten(
-            0, routing.chosen.shape
-        )
-        added = (of_choices * routing.weight[..., None].to(of_choices.dtype)).sum(1).view_as(x)
+        expert = torch.where(real[:, None], routing.chosen, self.num_experts)
+        counts = _counts(expert.flatten(), self.num_experts)
+        if torch.compiler.is_exporting():
+            added = self._of_every_expert(tokens, expert, routing.weight).view_as(x)
+        else:
+            added = self._of_chosen(tokens, expert, routing.weight, counts).view_as(x)
         if self.shared is not None:
             added = added + self.shared(x)
-        return added, self._statistics(routing, choices, x.shape[:2], context)
+        return added, self._statistics(routing, counts, x.shape[:2], context)
 
     @property
     def share_used(self) -> float:
@@ -91,11 +92,29 @@ class Experts(FeedForward):
     def waits(self, device: torch.device, dtype: torch.dtype) -> bool:
         return device.type == "cuda" and not has_single_kernel(device, dtype)
 
-    def _experts(self, x: Float[Tensor, "T D"], counts: Int[Tensor, " E"]) -> Float[Tensor, "T D"]:
-        return self.down(activated(self.activation, self.up(x, counts), self.gated), counts)
+    def _of_chosen(
+        self,
+        x: Float[Tensor, "T D"],
+        expert: Int[Tensor, "T k"],
+        weight: Float[Tensor, "T k"],
+        counts: Int[Tensor, " E"],
+    ) -> Float[Tensor, "T D"]:
+        choices = SortedChoices(expert)
+        hidden = activated(self.activation, self.up(choices.sort(x), counts), self.gated)
+        of_choices = choices.undo(self.down(hidden, counts)).unflatten(0, expert.shape)
+        return (of_choices * weight[..., None].to(of_choices.dtype)).sum(1)
+
+    def _of_every_expert(
+        self, x: Float[Tensor, "T D"], expert: Int[Tensor, "T k"], weight: Float[Tensor, "T k"]
+    ) -> Float[Tensor, "T D"]:
+        """The same for a program: ONNX has no stable sort, and no program has operations of mmtx. Every expert computes
+        every token, with weight 0 where it was not chosen."""
+        shares = weight.new_zeros(x.shape[0], self.num_experts + 1).scatter(1, expert, weight)[:, : self.num_experts]
+        hidden = activated(self.activation, self.up.of_every_group(x), self.gated)
+        return torch.einsum("etd,te->td", self.down.of_every_group(hidden), shares)
 
     def _statistics(
-        self, routing: Routing, choices: "SortedChoices", shape: torch.Size, context: LayerContext
+        self, routing: Routing, counts: Int[Tensor, " E"], shape: torch.Size, context: LayerContext
     ) -> dict[str, Tensor]:
         probability, real = routing.probability, context.valid.expand(shape)
         of_tokens = {
@@ -104,28 +123,25 @@ class Experts(FeedForward):
             "squared_logsumexp": routing.logits.logsumexp(-1).square(),
         }
         sums = {name: context.sum_over_tokens(value.unflatten(0, shape)) for name, value in of_tokens.items()}
-        return {**sums, "load": choices.counts, "tokens": real.sum()}
+        return {**sums, "load": counts, "tokens": real.sum()}
 
 
 class SortedChoices:
     """Choices sorted by their experts, those of padding last.
 
     Args:
-        by_expert: choices in their new order, counted token by token.
+        expert: the choices of each token; those of padding are above any expert.
+
+    Attributes:
         top_k: choices of a token.
-        counts: of each expert.
+        by_expert: choices in their new order, counted token by token.
+        places: of the choices in that order.
     """
 
-    def __init__(self, by_expert: Int[Tensor, " choices"], top_k: int, counts: Int[Tensor, " E"]) -> None:
-        self.by_expert, self.top_k, self.counts = by_expert, top_k, counts
-        self.places = by_expert.argsort()
-
-    @staticmethod
-    def of(chosen: Int[Tensor, "T k"], real: Bool[Tensor, " T"], num_experts: int) -> "SortedChoices":
-        expert = torch.where(real[:, None], chosen, num_experts).flatten()
-        counts = torch.zeros(num_experts + 1, dtype=torch.long, device=expert.device)
-        counts = counts.scatter_add(0, expert, torch.ones_like(expert))[:num_experts]
-        return SortedChoices(expert.argsort(stable=True), chosen.shape[1], counts)
+    def __init__(self, expert: Int[Tensor, "T k"]) -> None:
+        self.top_k = expert.shape[1]
+        self.by_expert = expert.flatten().argsort(stable=True)
+        self.places = self.by_expert.argsort()
 
     def sort(self, x: Float[Tensor, "T D"]) -> Float[Tensor, "choices D"]:
         """Tokens, once for each choice."""
@@ -151,6 +167,12 @@ class _Gathered(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         (back,) = ctx.saved_tensors
         return gradient.index_select(0, back).unflatten(0, (-1, ctx.top_k)).sum(1), None, None, None
+
+
+def _counts(expert: Int[Tensor, " choices"], num_experts: int) -> Int[Tensor, " E"]:
+    """How many choose each expert; those of padding are above any."""
+    counts = torch.zeros(num_experts + 1, dtype=torch.long, device=expert.device)
+    return counts.scatter_add(0, expert, torch.ones_like(expert))[:num_experts]
 
 
 def _made_router(make: Callable[[int, int], Router], dim: int, num_experts: int) -> Router:

@@ -55,6 +55,15 @@ def products_by_group(
     result: Tensor = _products(x, weight, bias, counts)
     return result
 
+    def of_every_group(self, x: Float[Tensor, "*E T in"]) -> Float[Tensor, "E T out"]:
+        """Every row by the map of every group.
+
+        Args:
+            x: the same rows for all groups, or rows of each.
+        """
+        y = x @ self.weight.mT
+        return y if self.bias is None else y + self.bias[:, None]
+
 
 def has_single_kernel(device: torch.device, dtype: torch.dtype) -> bool:
     """Whether a GPU computes all groups at once. Otherwise the host reads how many rows each group has."""
