@@ -39,6 +39,15 @@ class LinearByGroup(nn.Module):
         """
         return products_by_group(x, self.weight, self.bias, counts)
 
+    def of_every_group(self, x: Float[Tensor, "*E T in"]) -> Float[Tensor, "E T out"]:
+        """Every row by the map of every group.
+
+        Args:
+            x: the same rows for all groups, or rows of each.
+        """
+        y = x @ self.weight.mT
+        return y if self.bias is None else y + self.bias[:, None]
+
 
 def products_by_group(
     x: Float[Tensor, "T in"],
@@ -54,15 +63,6 @@ def products_by_group(
         return in_one_kernel(x, weight, bias, counts)
     result: Tensor = _products(x, weight, bias, counts)
     return result
-
-    def of_every_group(self, x: Float[Tensor, "*E T in"]) -> Float[Tensor, "E T out"]:
-        """Every row by the map of every group.
-
-        Args:
-            x: the same rows for all groups, or rows of each.
-        """
-        y = x @ self.weight.mT
-        return y if self.bias is None else y + self.bias[:, None]
 
 
 def has_single_kernel(device: torch.device, dtype: torch.dtype) -> bool:
