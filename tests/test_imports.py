@@ -37,9 +37,12 @@ OUTSIDE: dict[str, set[str]] = {
     "lightning": {"training", "run"},
     "wandb": {"run"},
     "huggingface_hub": {"hub"},
+    "torchao": {"nn"},
 }
 PLAIN = {"attention", "batch", "metric_directions", "errors", "nn", "tokens", "environment"}
 """Rooms that need torch and the annotations of its shapes, and nothing else that is not Python's own."""
+EXTRAS = {"torchao"}
+"""That they import where a key of a config names them, and not before."""
 
 
 def imported(source: str, package: str) -> set[str]:
@@ -70,7 +73,7 @@ def offences(source: str, room: str, package: str = "mmtx") -> list[str]:
             found.append(f"{name}; nothing imports it")
         elif top in OUTSIDE and room not in OUTSIDE[top]:
             found.append(f"{name}; only {', '.join(sorted(OUTSIDE[top]))} may import {top}")
-        elif room in PLAIN and top not in {"torch", "jaxtyping", *sys.stdlib_module_names}:
+        elif room in PLAIN and top not in {"torch", "jaxtyping", *EXTRAS, *sys.stdlib_module_names}:
             found.append(f"{name}; {room} needs torch and nothing else")
     return found
 
