@@ -171,7 +171,7 @@ def overrides_for(group, option, folder):
         return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
     if group == "backbone/rotary_scaling":
         own = "backbone.positions.rotary.scaling"
-        lengths = [] if option == "linear" else [f"{own}.trained_length=16"]
+        lengths = [] if option in ("linear", "rounded") else [f"{own}.trained_length=16"]
         return ["backbone/positions=rotary", f"{group}@{own}={option}", *lengths]
     if group == "data/augment":
         return [f"{group}={option}", *SIZES.get(option, [])]

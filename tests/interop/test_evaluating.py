@@ -15,7 +15,7 @@ from PIL import Image
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, clip, decision_transformer, saved, t5, vit  # noqa: E402
+from public import bert, clip, decision_transformer, saved, siglip, t5, vit  # noqa: E402
 from small_data import MARKS, small_tokenizer  # noqa: E402
 
 from mmtx.commands.main import main  # noqa: E402
@@ -81,6 +81,42 @@ def test_pictures_and_captions_find_each_other(capsys: Any) -> None:
     found = outputs.logits_per_image.argmax(1) == torch.arange(len(captions))
     assert metrics["train/image_to_text/recall@1"] == pytest.approx(found.double().mean().item())
     assert metrics["train/recall@5"] == 1
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip"])
+def test_classes_are_described(family: str, capsys: Any) -> None:
+    """Pictures of a table with classes, by two templates: vectors are averaged, and made of length 1 again, by hand."""
+    end, prompts = 256 + MARKS.index("[SEP]"), ["a photo of a {}", "{}!"]
+    text = {"vocab_size": 263, **({"eos_token_id": end} if family == "clip" else {"max_position_embeddings": 24})}
+    theirs = clip(text={**text, "max_position_embeddings": 24}) if family == "clip" else siglip(text=text)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(small_tokenizer(saved(theirs, Path("public"))) / "tokenizer.json")
+    )
+    classes, truth = sorted(NAMES.values()), torch.arange(12) % 3
+    pixels = numpy.random.default_rng(0).integers(0, 256, (len(truth), 8, 8, 3)).astype(numpy.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(f"{number}.png")
+    rows = "".join(f"{number}.png,{classes[code]}\n" for number, code in enumerate(truth))
+    Path("table.csv").write_text(f"image,label\n{rows}")
+    vectors = []
+    for name in classes:
+        ids = torch.full((len(prompts), 24), end if family == "clip" else theirs.config.text_config.pad_token_id)
+        for row, prompt in zip(ids, prompts, strict=True):
+            own = [*tokenizer(prompt.format(name), add_special_tokens=False).input_ids]
+            row[: len(own)] = torch.tensor(own)
+        vectors.append(F.normalize(theirs.get_text_features(input_ids=ids).pooler_output, dim=1).mean(0))
+    processor = {"clip": transformers.CLIPImageProcessor, "siglip": transformers.SiglipImageProcessor}[family]
+    sized = {"size": {"shortest_edge": 8}, "crop_size": 8} if family == "clip" else {"size": {"height": 8, "width": 8}}
+    pictures = processor(**sized)([*pixels], return_tensors="pt")["pixel_values"]
+    shown = F.normalize(theirs.get_image_features(pixel_values=pictures).pooler_output, dim=1)
+    logits = shown @ F.normalize(torch.stack(vectors), dim=1).T
+    wanted = (logits.argmax(1) == truth).double().mean().item()
+    loss = F.cross_entropy(logits * theirs.logit_scale.exp(), truth).item()
+    data = ["data.path=table.csv", "data.test_fraction=0", "data.columns={label: label}", "data.kinds={label: label}"]
+    metrics, _ = evaluated(capsys, *data, f"prompts={prompts}")
+    found = {name.rpartition("/")[2]: value for name, value in metrics.items()}
+    assert found["accuracy"] == pytest.approx(wanted)
+    assert found["loss"] == pytest.approx(loss, rel=1e-4)
 
 
 def test_classes_of_texts_go_by_name(capsys: Any) -> None:

@@ -183,6 +183,22 @@ def test_pieces(options: dict[str, Any], tmp_path: Path) -> None:
     assert vocabulary.byte_lengths()[1] == 0
 
 
+@pytest.mark.parametrize("config", ["tokenizer_config", "config"])
+def test_pieces_of_canonical_texts(config: str, tmp_path: Path) -> None:
+    """SigLIP's are in lower case and without punctuation; saved with a run, too."""
+    pieces(tmp_path, "spiece.model")
+    theirs = transformers.SiglipTokenizer(str(tmp_path / "spiece.model"))
+    named = {"tokenizer_class": "SiglipTokenizer"} if config == "tokenizer_config" else {"model_type": "siglip"}
+    (tmp_path / f"{config}.json").write_text(json.dumps(named))
+    vocabulary = Pretrained(path=str(tmp_path), begin=None, end="</s>", prefix=[], size=None)
+    again = Pretrained.__new__(Pretrained)
+    again.load(json.loads(json.dumps(vocabulary.state())))
+    assert vocabulary.size == theirs.vocab_size
+    for text in ("The LOWEST, things!", "  newer --\tlow?", "it's 12 (of 7)", "Ünknown 日本"):
+        ids = theirs(text, add_special_tokens=False)["input_ids"]
+        assert vocabulary.encode(text) == again.encode(text) == ids
+
+
 def test_sentinels_stand_behind_the_pieces_of_t5(tmp_path: Path) -> None:
     """And come out again with its weights."""
     theirs = pieces(saved(t5(vocab_size=200), tmp_path), "spiece.model")

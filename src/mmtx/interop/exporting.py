@@ -85,8 +85,8 @@ def _write_tokenizer(
     elif SentencePieces.wrote(tokenizer):
         pieces = SentencePieces.from_str(tokenizer)
         count = len(pieces.sentinels)
-        (target / ("spiece.model" if count else "tokenizer.model")).write_bytes(pieces.model)
-        config = {"extra_ids": count} if count else {}
+        (target / ("spiece.model" if count or pieces.canonical else "tokenizer.model")).write_bytes(pieces.model)
+        config = {"tokenizer_class": "SiglipTokenizer"} if pieces.canonical else {"extra_ids": count} if count else {}
     else:
         (target / "tokenizer.json").write_text(tokenizer, encoding="utf-8")
         before = json.loads(tokenizer)["pre_tokenizer"] or {}

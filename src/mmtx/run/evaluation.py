@@ -29,8 +29,11 @@ from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
+from mmtx.run.zero_shot import describe_classes
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
+PROMPTS: dict[str, Any] = {"prompts": None}
+"""Options that are for metrics alone."""
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 """All options of the command."""
 
@@ -122,8 +125,11 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
         learner, fresh = load_set(file, names, source.specs, config["plugins"])
         if fresh:
             print(f"mmtx: new to this checkpoint, with fresh weights: {', '.join(fresh)}", file=sys.stderr)
+    described: list[str] = []
+    if options.get("prompts") is not None:
+        described = [describe_classes(learner, source.specs, _names("prompts", options["prompts"]))]
     if "parts" not in checkpoint["mmtx"]["config"]["data"]:  # of a mixture, one part may be evaluated
-        _check_names(learner, source, drop, lacking(learner, source.specs) if predicts else ())
+        _check_names(learner, source, drop, lacking(learner, source.specs) if predicts else described)
     _check_times(learner, source)
     try:
         data = data_module(config, source, list(learner.specs))

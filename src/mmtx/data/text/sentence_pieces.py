@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import string
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -22,18 +23,19 @@ class SentencePieces:
     Args:
         model: the content of its file.
         sentinels: tokens after its pieces, which no text is encoded to.
+        canonical: texts are written in lower case and without punctuation, as SigLIP has them.
 
     Raises:
         UserError: the library is not installed.
         RuntimeError: the content is no model.
     """
 
-    def __init__(self, model: bytes, sentinels: Sequence[str]) -> None:
+    def __init__(self, model: bytes, sentinels: Sequence[str], *, canonical: bool = False) -> None:
         try:
             from sentencepiece import SentencePieceProcessor
         except ImportError:
             raise UserError("a model of SentencePiece needs its library: pip install 'mmtx[sentencepiece]'") from None
-        self.model, self.sentinels = model, list(sentinels)
+        self.model, self.sentinels, self.canonical = model, list(sentinels), canonical
         self._processor: Any = SentencePieceProcessor()
         self._processor.LoadFromSerializedProto(model)
         self._count = self._processor.get_piece_size()
@@ -42,7 +44,8 @@ class SentencePieces:
     def from_str(cls, text: str) -> SentencePieces:
         """The inverse of `to_str`."""
         state = json.loads(text)
-        return cls(base64.b64decode(state["sentencepiece"]), state["sentinels"])
+        canonical = state.get("canonical", False)
+        return cls(base64.b64decode(state["sentencepiece"]), state["sentinels"], canonical=canonical)
 
     @staticmethod
     def wrote(text: str) -> bool:
@@ -50,7 +53,8 @@ class SentencePieces:
         return text.startswith('{"sentencepiece"')
 
     def to_str(self) -> str:
-        return json.dumps({"sentencepiece": base64.b64encode(self.model).decode(), "sentinels": self.sentinels})
+        state = {"sentencepiece": base64.b64encode(self.model).decode(), "sentinels": self.sentinels}
+        return json.dumps(state | ({"canonical": True} if self.canonical else {}))
 
     def get_vocab_size(self) -> int:
         return self._count + len(self.sentinels)
@@ -67,7 +71,7 @@ class SentencePieces:
         return self.sentinels[number - self._count] if number < self.get_vocab_size() else None
 
     def encode(self, text: str, add_special_tokens: bool = False) -> Encoding:
-        return Encoding(self._processor.encode(text))
+        return Encoding(self._processor.encode(_canonical(text) if self.canonical else text))
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
         return self._processor.decode([i for i in ids if i < self._count and not self._processor.is_control(i)])
@@ -83,3 +87,12 @@ class SentencePieces:
         if self._processor.is_byte(number):
             return 1
         return len(self._processor.id_to_piece(number).replace("▁", " ").encode())
+
+
+def _canonical(text: str) -> str:
+    """Lower case without ASCII punctuation, one space between words: `canonicalize_text` of big_vision, by which SigLIP
+    was trained."""
+    return " ".join(text.lower().translate(_WITHOUT_PUNCTUATION).split())
+
+
+_WITHOUT_PUNCTUATION = str.maketrans("", "", string.punctuation)

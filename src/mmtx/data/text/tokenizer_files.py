@@ -71,11 +71,11 @@ KEYS: Keys = {
     ),
 }
 """Keys of ``tokenizer_config.json``."""
-OF_RESIDUES = "EsmTokenizer"
+OF_RESIDUES, CANONICAL = "EsmTokenizer", "SiglipTokenizer"
 CLASSES: Mapping[str, tuple[str, ...]] = {
     "vocab.json": ("GPT2Tokenizer", "WhisperTokenizer", "Wav2Vec2CTCTokenizer"),
     "vocab.txt": ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "RetriBertTokenizer", OF_RESIDUES),
-    "spiece.model": ("T5Tokenizer",),
+    "spiece.model": ("T5Tokenizer", CANONICAL),
     "tokenizer.model": (),
 }
 """Values of ``tokenizer_class`` by the file that is read; a ``tokenizer.json`` needs none."""
@@ -137,7 +137,7 @@ def _read(file: Path, read: Callable[[Path, dict[str, Any]], Any]) -> Any:
 def _class(file: Path, config: dict[str, Any]) -> str | None:
     """The class that files name, or the model beside them needs."""
     beside = _json(file.with_name("config.json"))
-    usual = OF_RESIDUES if beside.get("model_type") == "esm" else None
+    usual = {"esm": OF_RESIDUES, "siglip": CANONICAL}.get(str(beside.get("model_type")))
     return config.get("tokenizer_class") or beside.get("tokenizer_class") or usual
 
 
@@ -231,12 +231,16 @@ def _word_pieces(file: Path, config: dict[str, Any]) -> Any:
 
 
 def _pieces(file: Path, config: dict[str, Any]) -> SentencePieces:
-    """A SentencePiece model of any kind; for T5, with sentinels after its pieces."""
+    """A SentencePiece model of any kind; for T5, with sentinels after its pieces; for SigLIP, of canonical texts."""
     if file.name.endswith(".bpe.model"):
         raise UserError(f"{file}: its ids are shifted in the models that it comes with; save a tokenizer.json")
-    count = config.get("extra_ids", 100) if file.name == "spiece.model" else 0
+    canonical = _class(file, config) == CANONICAL
+    if canonical and not config.get("do_lower_case", True):
+        raise UserError(f"{file}: do_lower_case=False; SigLIP's texts are in lower case")
+    count = config.get("extra_ids", 100) if file.name == "spiece.model" and not canonical else 0
     added = _added(file.parent, config)
-    pieces = SentencePieces(file.read_bytes(), [f"<extra_id_{i}>" for i in reversed(range(count))])
+    sentinels = [f"<extra_id_{i}>" for i in reversed(range(count))]
+    pieces = SentencePieces(file.read_bytes(), sentinels, canonical=canonical)
     other = [token for number, token in added.items() if pieces.token_to_id(token.content) != number]
     if other:
         raise UserError(f"{file}: the added token {other[0].content!r} is no piece; save a tokenizer.json")
