@@ -117,9 +117,9 @@ def compare_gradients(ours: Any, theirs: Any) -> None:
         if "embed_ln.bias" in link.theirs:  # to which the first position is added
             pairs = [(grads[link.ours[0]], expected["embed_ln.bias"])]
         else:
-            ours = [grads[key] for key in link.ours]
-            constant = link.write([torch.zeros_like(grad) for grad in ours])
-            written = [value - less for value, less in zip(link.write(ours), constant, strict=True)]
+            own = [grads[key] for key in link.ours]
+            constant = link.write([torch.zeros_like(grad) for grad in own])  # a link may add one
+            written = [value - less for value, less in zip(link.write(own), constant, strict=True)]
             pairs = list(zip(written, map(expected.get, link.theirs), strict=True))
         for actual, wanted in pairs:
             assert wanted is not None

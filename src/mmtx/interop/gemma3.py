@@ -34,7 +34,8 @@ class Gemma3(Gemma):
     qk_norm = "head"
 
     def complete(self, config: Config, weights: Weights) -> Config:
-        """Raises UserError for rotary positions of other kinds of layers, or scaled ones where layers have a window."""
+        """As `Family.complete`. Raises UserError also for rotary positions of other kinds of layers, or where those of
+        layers with a window are scaled."""
         config = dict(config)
         both = dict(config.pop("rope_parameters", None) or {})
         full, local = (both.pop(kind, None) or {} for kind in (FULL, SLIDING))

@@ -125,10 +125,7 @@ class Backbone(nn.Module):
         )
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
-        for rotary, width in zip(self._rotaries, self._head_dims, strict=True):
-            if rotary is not None:
-                rotary.check_head_dims(dim, [width])
-        self._softcaps = [layer.mixes.softcap if isinstance(layer.mixes, Attention) else None for layer in self._layers]
+        self._check_rotaries()
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         if base_width is not None:
             self._scale_scores(base_width)
@@ -240,6 +237,15 @@ class Backbone(nn.Module):
     @property
     def _layers(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
+
+    @property
+    def _softcaps(self) -> list[float | None]:
+        return [layer.mixes.softcap if isinstance(layer.mixes, Attention) else None for layer in self._layers]
+
+    def _check_rotaries(self) -> None:
+        for rotary, width in zip(self._rotaries, self._head_dims, strict=True):
+            if rotary is not None:
+                rotary.check_head_dims(self.dim, [width])
 
     def _scale_scores(self, base_width: int) -> None:
         for layer in self._layers:
