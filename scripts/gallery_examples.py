@@ -36,6 +36,7 @@ EXAMPLES = {
     "vit_mnist": Example("classify", "data.path={data}/mnist trainer.max_steps=400"),
     "spell_digits": Example("attention_shares"),
     "caption_digits": Example("seq2seq"),
+    "vision_language": Example("seq2seq", "trainer.max_steps=400"),
     "whisper_digits": Example("seq2seq", "trainer.max_steps=300"),
     "ctc_digits": Example("ctc", "trainer.max_steps=600"),
     "whisper_fsdd": Example("seq2seq", "data.path={data}/fsdd trainer.max_steps=500"),
