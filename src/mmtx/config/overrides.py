@@ -95,7 +95,7 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return f"[{','.join(map(written, value))}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{key}:{written(child)}' for key, child in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {written(child)}' for key, child in value.items())}}}"
     if not isinstance(value, str):
         return json.dumps(value)
     in_list = f"key=[{value}]"
