@@ -59,12 +59,18 @@ def with_adapters(base: Learner, folder: Path | str) -> Learner:
         _check_whole(whole, theirs, str(place))
         state |= read(links, theirs | whole)
     lora, targets = _lora(base, described, updates)
-    learner = rebuild({**(base.config or {}), "freeze": ["*"], "lora": lora}, base.specs)
+    learner = rebuild({**(base.config or {}), "freeze": _frozen(base, links, whole), "lora": lora}, base.specs)
     learner.origin = base.origin
     learner.load_state_dict({**learner.state_dict(), **_renamed(state, learner)})
     for target, update in zip(targets, updates, strict=True):
         _copy(learner, target, update)
     return learner
+
+
+def _frozen(base: Learner, links: Sequence[Link], whole: Weights) -> list[str]:
+    """The parameters that stay: all but those that the file has as a whole, which learn besides the updates."""
+    learnt = {key for link in links if {*link.theirs} & {*whole} for key in link.ours}
+    return [name for name, _ in base.named_parameters() if name not in learnt] if learnt else ["*"]
 
 
 def _described(folder: Path) -> Config:
