@@ -54,12 +54,26 @@ def read_once(composed_once):
         yield
 
 
+WHOLE = {
+    *("interop", "run", "sweep", "report", "commands", "scripts", "generation", "earlier"),
+    *("test_check.py", "test_choices.py", "test_pages.py", "test_subsets.py"),
+}
+"""Tests of whole runs and whole models. The types of what these call are checked in the tests of the rooms that compute,
+and by every option and recipe (tests/test_every_yaml.py): to check each call again would take half of the time."""
+
+
 @pytest.fixture
 def unchecked(monkeypatch):
     """Without the type checks of each call, which take most of the time where calls are many and small."""
     import jaxtyping
 
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture(autouse=True)
+def unchecked_where_runs_are_whole(request):
+    if request.path.relative_to(Path(__file__).parent).parts[0] in WHOLE:
+        request.getfixturevalue("unchecked")
 
 
 @pytest.fixture

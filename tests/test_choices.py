@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import optuna
 import pytest
@@ -29,6 +29,7 @@ from mmtx.config.schema import GIVEN, top_level
 from mmtx.config.targets import argument_types, resolve
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import Experiment, assemble
+from mmtx.nn.roles import Role
 from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.sweep.failure_policy import FailurePolicy
@@ -43,15 +44,20 @@ TINY = [
 ]
 
 NO_GPU = {} if torch.cuda.is_available() else dict.fromkeys(("gpu", "cuda"), "finds no GPU")
-REFUSED = {("Training", "accelerator", value): reason for value, reason in NO_GPU.items()} | {
-    (
-        "Backbone",
-        "flex",
-        "True",
-    ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
-    ("Training", "profile", "True"): "traces 3 steps after the first 5, and this run has 2",
-    ("Checkpoints", "mode", "max"): "contradicts checkpoint.monitor=val/loss, which is better lower",
-}
+OF_NO_MATRIX = {("LoRA", "roles", str([role])): "matches no linear map" for role in get_args(Role) if role != "matrix"}
+REFUSED = (
+    {("Training", "accelerator", value): reason for value, reason in NO_GPU.items()}
+    | OF_NO_MATRIX
+    | {
+        (
+            "Backbone",
+            "flex",
+            "True",
+        ): "FlexAttention does not support backward on CPU; set backbone.flex=false",
+        ("Training", "profile", "True"): "traces 3 steps after the first 5, and this run has 2",
+        ("Checkpoints", "mode", "max"): "contradicts checkpoint.monitor=val/loss, which is better lower",
+    }
+)
 """What cannot be, here; and what is reported of it."""
 
 NEEDS: dict[tuple[str, str, str], list[str]] = {
@@ -64,6 +70,9 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
         "modality=[image]",
         "objective=[classify]",
         "data/augment=none",
+    ],
+    ("Image", "centred", "True"): [
+        *("data=mnist", "modality=[image]", "objective=[classify]", "data/augment=none", "backbone/positions=rotary"),
     ],
     ("", "towers", "True"): [f"data={NEEDS_DATA['contrastive']}", *LISTENS_AND_LOOKS, "encode=[audio]", "towers=true"],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],

@@ -138,7 +138,8 @@ def test_a_dense_decoder_becomes_one_with_experts(tmp_path: Path) -> None:
     router = {"_target_": "mmtx.nn.SoftmaxRouter", "_partial_": True, "top_k": 2, "normalise": True}
     router |= {"scale": 1.0, "num_groups": 1, "top_groups": 1}
     own = {"_target_": "mmtx.nn.Experts", "num_experts": 4, "router": router, "shared_expansion": None}
-    ours = rebuild(changed(imported, backbone__mlp={**imported.config["backbone"]["mlp"], **own}), imported.specs)
+    dense = {key: value for key, value in imported.config["backbone"]["mlp"].items() if key != "dropout"}
+    ours = rebuild(changed(imported, backbone__mlp={**dense, **own}), imported.specs)
     report = initialise_from(ours, str(tmp_path / "dense"), [], ours.config)
     halves = [f"model.backbone.blocks.{layer}.mlp" for layer in range(2)]
     assert report.upcycled == [f"{half}.{part}.weight" for half in halves for part in ("up", "down")]

@@ -22,8 +22,8 @@ def assert_same_losses(run: Path, whole: Path) -> None:
     assert losses(run) == pytest.approx(losses(whole), rel=1e-4), run.name
 
 
-FAST = ("router", "recurrent_mixer")
-"""Of which most is special: layers that count, that read in order, that pack. The others take as long."""
+FAST = ("router",)
+"""Of which most is special: layers that count. The others take as long."""
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_the_jobs_of_a_sweep_are_of_one_commit(hub: Hub, pushed: Address) -> Non
     assert downloads(hub) == 1
 
 
+@pytest.mark.slow
 def test_ranks_of_a_launcher_begin_with_the_commit_of_rank_0(hub: Hub, pushed: Address, tmp_path: Path) -> None:
     """Rank 1 has an endpoint of its own, where nobody answers a question about the branch."""
     nowhere = {"HF_ENDPOINT": f"{hub.url}/nowhere"}
