@@ -54,12 +54,13 @@ def read_once(composed_once):
         yield
 
 
-WHOLE = {
-    *("interop", "run", "sweep", "report", "commands", "scripts", "generation", "earlier"),
-    *("test_check.py", "test_choices.py", "test_pages.py", "test_subsets.py"),
+CHECKED = {
+    *("attention", "decoding", "modalities", "nn", "objectives"),
+    *("test_batch.py", "test_encoded.py", "test_encoder.py", "test_every_yaml.py", "test_learner.py", "test_model.py"),
+    *("test_token_order.py", "test_tokens.py"),
 }
-"""Tests of whole runs and whole models. The types of what these call are checked in the tests of the rooms that compute,
-and by every option and recipe (tests/test_every_yaml.py): to check each call again would take half of the time."""
+"""Tests in which the types and shapes of every call are checked: those of the rooms that compute, and of every recipe.
+To check the same calls again where runs, files and data are compared would take half of the time."""
 
 
 @pytest.fixture
@@ -71,8 +72,8 @@ def unchecked(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def unchecked_where_runs_are_whole(request):
-    if request.path.relative_to(Path(__file__).parent).parts[0] in WHOLE:
+def unchecked_elsewhere(request):
+    if request.path.relative_to(Path(__file__).parent).parts[0] not in CHECKED:
         request.getfixturevalue("unchecked")
 
 

@@ -206,7 +206,7 @@ def two_steps(overrides):
 
 
 @pytest.mark.parametrize(("group", "option"), list(cases()))
-def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch):
+def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch, unchecked):
     if option in ("mlflow", "tensorboard"):
         pytest.importorskip(option, reason="needs mmtx[loggers]")
     overrides = overrides_for(group, option, small_tokenizer(tmp_path))

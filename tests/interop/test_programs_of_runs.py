@@ -115,13 +115,24 @@ def test_a_run_of_numbers(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "['measurements.values', 'measurements.length']\n"
 
 
-def test_texts_of_sound(tmp_path, monkeypatch):
-    """Greedy decoding of what the program gives of waveforms writes what the run does; both formats are read again."""
+def found_by(learner, batch, folder, kind):
+    """What a program gives of a batch, by names."""
+    file = folder / f"model.{kind}"
+    export_program(learner, file, kind, [batch])
+    inputs = inputs_of(learner, batch)
+    if kind == "onnx":
+        return named(file, inputs)
+    described = json.loads(file.with_name(f"{file.name}.json").read_text())
+    outputs = torch.export.load(file).module()(*inputs.values())
+    return dict(zip([port["name"] for port in described["outputs"]], outputs, strict=True))
+
+
+@pytest.mark.parametrize("kind", ["torch_export", pytest.param("onnx", marks=pytest.mark.slow)])
+def test_texts_of_sound(kind, tmp_path, monkeypatch):
+    """Greedy decoding of what the program gives of waveforms writes what the run does."""
     experiment = experiment_of("ctc_digits", tmp_path, monkeypatch)
     learner, (batch,) = experiment.learner, batches_of(experiment)
-    export_program(learner, tmp_path / "model.pt2", "torch_export", [batch])
-    export_program(learner, tmp_path / "model.onnx", "onnx", [batch])
-    found = named(tmp_path / "model.onnx", inputs_of(learner, batch))
+    found = found_by(learner, batch, tmp_path, kind)
     objective, rows = learner.objective("ctc"), zip(found["log_probabilities"], found["length"].tolist(), strict=True)
     ids = [collapse(row[:length].argmax(-1).tolist(), objective.blank) for row, length in rows]
     assert [objective.vocabulary.decode(row) for row in ids] == objective.write(learner.model, batch)
@@ -148,12 +159,9 @@ def test_actions_by_names_that_python_reserves(tmp_path, monkeypatch):
     """``return`` is in the set; actions and returns may have unequal lengths."""
     experiment = experiment_of("dt_key_to_door", tmp_path, monkeypatch)
     learner, (batch,) = experiment.learner, batches_of(experiment)
-    export_program(learner, tmp_path / "model.pt2", "torch_export", [batch])
-    described = json.loads((tmp_path / "model.pt2.json").read_text())
-    inputs = inputs_of(learner, batch)
-    program = torch.export.load(tmp_path / "model.pt2").module()
-    assert [port["name"] for port in described["inputs"]] == list(inputs)
-    found = dict(zip([p["name"] for p in described["outputs"]], program(*inputs.values()), strict=True))
+    found = found_by(learner, batch, tmp_path, "torch_export")
+    described = json.loads((tmp_path / "model.torch_export.json").read_text())
+    assert [port["name"] for port in described["inputs"]] == list(inputs_of(learner, batch))
     expected = learner.objective("action").predictions(learner.model, batch)["probabilities"]
     for actual, steps in zip(found["probabilities"], expected, strict=True):
         torch.testing.assert_close(actual[: len(steps)].double(), torch.tensor(steps).double(), atol=1e-5, rtol=1e-5)

@@ -490,7 +490,7 @@ def changed_value(value: Any) -> Any:
 
 def once_changed() -> list[Any]:
     """Every key that their library writes, at another value. Slow are keys that a family shares with a relative before
-    it, and those of speech that change nothing at any value."""
+    it, and those that change nothing at any value."""
     cases: list[Any] = []
     for name, make in KEYS_OF.items():
         content = make().config.to_dict()
@@ -499,9 +499,7 @@ def once_changed() -> list[Any]:
         for key in sorted(keys):
             shared = any(own.get(key) == FAMILIES[relative].keys.get(key) for relative in relatives_before(name))
             known = FAMILIES[name].config_keys().get(key)
-            idle = (
-                isinstance(FAMILIES[name], SpeechEncoder) and known and known.status == "harmless" and not known.limit
-            )
+            idle = known is not None and known.status == "harmless" and not known.limit
             marks = [pytest.mark.slow] * bool(shared or idle)
             cases.append(pytest.param(make, {key: changed_value(content.get(key))}, id=f"{name}-{key}", marks=marks))
     return cases + [pytest.param(make, values, id=f"{i}") for i, (make, values) in enumerate(CHANGED)]
