@@ -8,11 +8,11 @@ import numpy
 import torch
 from torch import Tensor
 
-from mmtx.batch import Spec, Vocabulary
+from mmtx.batch import Spec
 from mmtx.data.files.cells import shown
 from mmtx.data.files.lists import Lists, ListWriter
 from mmtx.data.manifest.kind import Kind, is_missing
-from mmtx.data.manifest.names import Name
+from mmtx.data.manifest.names import NamedIds
 from mmtx.data.specs import conversation_spec
 from mmtx.data.tables.rows import Rows
 from mmtx.data.text.chat_template import is_message
@@ -82,7 +82,7 @@ class Conversations:
             yield row, None if is_missing(cells) else self._column.parse(cells[0])
 
 
-class NamedConversations(Name):
+class NamedConversations(NamedIds):
     """Conversations as ids.
 
     Args:
@@ -90,10 +90,6 @@ class NamedConversations(Name):
         vocabulary: that they are of.
         max_length: of any row that may come; None: the longest of these.
     """
-
-    def __init__(self, ids: Lists, vocabulary: Vocabulary, max_length: int | None) -> None:
-        self._ids, self._vocabulary = ids, vocabulary
-        self._max_length = max_length or max(int(ids.lengths.max()), 1)
 
     @property
     def spec(self) -> Spec:

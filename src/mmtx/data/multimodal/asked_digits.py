@@ -27,8 +27,8 @@ QUESTIONS: dict[str, Callable[[int], str]] = {
 class AskedDigits(ItemSource):
     """Names: ``image``, ``question``, ``text`` (its answer), ``label`` (of the digit).
 
-    Each picture is asked every question, so that an epoch has as many samples of each. Without pictures, who knows the
-    most frequent answers is right in 0.37 of the samples.
+    Each picture comes with every question, so that an epoch has as many samples of each. Without pictures, the most
+    frequent answers are right in 0.37 of the samples.
 
     Args:
         pictures: dataset of digits, with names ``image`` and ``label``.

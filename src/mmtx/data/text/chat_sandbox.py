@@ -48,7 +48,7 @@ def rendered_spans(name: str, template: str, values: Mapping[str, Any]) -> tuple
 
 
 def marks_generation(template: str) -> bool:
-    """Whether a template tells what an assistant writes."""
+    """Whether a template marks what an assistant writes."""
     return re.search(r"\{%-?\s*generation\s*-?%\}", template) is not None
 
 
