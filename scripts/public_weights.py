@@ -42,6 +42,7 @@ TITLES = {
     "qwen3_moe": "Qwen3-MoE",
     "olmoe": "OLMoE",
     "gpt_oss": "gpt-oss",
+    "mamba2": "Mamba 2",
 }
 INTRODUCTION = """# Keys of public files
 

@@ -127,6 +127,8 @@ def data_for(group, option):
 
 
 def overrides_for(group, option, folder):
+    if group in ("backbone", "backbone/attention") and option in RECURRENCES:
+        return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
     if group in ("checkpoint", "trainer", "optim", "backbone"):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):
@@ -167,8 +169,6 @@ def overrides_for(group, option, folder):
             *PRETRAINED * (option == "pretrained"),
             *[f"data.vocabulary.path={folder}"] * (option == "pretrained"),
         ]
-    if group == "backbone/attention" and option in RECURRENCES:
-        return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
     if group == "backbone/rotary_scaling":
         own = "backbone.positions.rotary.scaling"
         lengths = [] if option in ("linear", "rounded") else [f"{own}.trained_length=16"]

@@ -269,6 +269,25 @@ def gemma3(**changes: Any) -> Any:
     return disturbed(kind(transformers.Gemma3TextConfig(**{**GEMMA, "sliding_window_pattern": 2, **changes})))
 
 
+def mamba2(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.Mamba2ForCausalLM)
+    keys = {
+        "hidden_size": 24,
+        "num_hidden_layers": 2,
+        "num_heads": 6,
+        "head_dim": 8,
+        "state_size": 5,
+        "n_groups": 2,
+        "chunk_size": 4,
+        "vocab_size": VOCAB,
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": 0,
+        **changes,
+    }
+    return disturbed(kind(transformers.Mamba2Config(**keys)))
+
+
 ROTARY_DECODER = {
     "hidden_size": 24,
     "num_hidden_layers": 2,
@@ -588,6 +607,20 @@ CASES |= {
     ),
     "olmoe-headless": (olmoe, {"kind": transformers.OlmoeModel, "num_experts_per_tok": 4}, text_inputs),
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
+}
+CASES |= {
+    "mamba2": (mamba2, {}, text_inputs),
+    "mamba2-one-group": (
+        mamba2,
+        {"n_groups": 1, "num_heads": 5, "head_dim": 24, "hidden_size": 40, "expand": 3, "chunk_size": 256},
+        text_inputs,
+    ),
+    "mamba2-tied": (
+        mamba2,
+        {"tie_word_embeddings": True, "num_heads": 8, "head_dim": 6, "n_groups": 8, "num_hidden_layers": 3},
+        text_inputs,
+    ),
+    "mamba2-headless": (mamba2, {"kind": transformers.Mamba2Model, "num_hidden_layers": 3}, text_inputs),
 }
 CASES |= {
     "modernbert": (modernbert, {}, text_inputs),

@@ -19,6 +19,7 @@ from public import (  # noqa: E402
     gpt2,
     gpt_oss,
     llama,
+    mamba2,
     mistral,
     mixtral,
     olmo2,
@@ -56,6 +57,7 @@ DECODERS = {
     "qwen3-moe": lambda: qwen3_moe(mlp_only_layers=[0]),
     "gemma2": lambda: gemma2(attn_logit_softcapping=2.0),
     "gemma3": gemma3,
+    "mamba2": mamba2,
     "llama-dynamic": lambda: llama(max_position_embeddings=6, rope_parameters=DYNAMIC),
 }
 DYNAMIC = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 50.0}

@@ -31,6 +31,7 @@ from public import (  # noqa: E402
     gpt_oss,
     hubert,
     llama,
+    mamba2,
     mistral,
     mixtral,
     modernbert,
@@ -93,6 +94,7 @@ CONFIGS = {
     "gpt_oss": "GptOssConfig",
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
+    "mamba2": "Mamba2Config",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),
@@ -187,6 +189,7 @@ OLD: dict[str, dict[str, Any]] = {
         "quantization_config": {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]},
     },
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
+    "mamba2": {"rms_norm": True, "norm_before_gate": True, "time_step_rank": 256},
 }
 
 
@@ -300,6 +303,18 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         ),
         (gemma2, "config", {"query_pre_attn_scalar": 0}, r"attention\.scale=0\.0 must be above 0"),
         (gpt_oss, "config", {"experts_per_token": 3}, "experts_per_token=3"),
+        (mamba2, "config", {"conv_kernel": 3}, "conv_kernel=3 .*mmtx can 4"),
+        (mamba2, "config", {"use_bias": True}, "use_bias=True"),
+        (mamba2, "config", {"head_dim": 4}, "head_dim=4 .*mmtx can expand . hidden_size / num_heads"),
+        (mamba2, "config", {"time_step_limit": [0.0, 0.1]}, r"time_step_limit=\[0.0, 0.1\] .*mmtx can 0 and infinity"),
+        (mamba2, "config", {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon=1e-06"),
+        (mamba2, "config", {"n_groups": 4}, "attention.num_groups=4 does not divide num_heads=6"),
+        (
+            mamba2,
+            "config",
+            {"model_type": "mamba", "architectures": ["MambaForCausalLM"]},
+            "is a model of the family 'mamba'; mmtx reads .*mamba2",
+        ),
         (mixtral, "config", {"router_jitter_noise": 0.1}, "router_jitter_noise=0.1"),
         (mixtral, "config", {"num_experts_per_tok": 5}, "top_k=5 is more than the 4 experts"),
         (
@@ -465,6 +480,7 @@ KEYS_OF = {
     "dinov2_with_registers": dinov2_with_registers,
     "dinov3_vit": dinov3_vit,
     "gpt_oss": gpt_oss,
+    "mamba2": mamba2,
     "modernbert": modernbert,
     "esm": esm,
     "gemma2": gemma2,

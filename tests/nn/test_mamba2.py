@@ -13,19 +13,19 @@ from mmtx.errors import InvalidValue
 from mmtx.nn.mamba2 import Mamba2, by_chunks
 
 
-def made(chunk_size: int = 4) -> Mamba2:
-    mixer = Mamba2(12, 3, expansion=2.0, state_dim=5, chunk_size=chunk_size)
+def made(chunk_size: int = 4, num_groups: int = 1) -> Mamba2:
+    mixer = Mamba2(12, 4, expansion=2.0, state_dim=5, chunk_size=chunk_size, num_groups=num_groups)
     for name in ("skip", "norm.weight", "conv.conv.bias"):
         nn.init.normal_(mixer.get_parameter(name))
     return mixer
 
 
-def test_it_is_that_of_transformers() -> None:
+@pytest.mark.parametrize("num_groups", [1, 2, 4])
+def test_it_is_that_of_transformers(num_groups: int) -> None:
     mamba2 = pytest.importorskip("transformers.models.mamba2.modeling_mamba2")
-    config = mamba2.Mamba2Config(
-        hidden_size=12, expand=2, num_heads=3, head_dim=8, state_size=5, n_groups=1, chunk_size=4, num_hidden_layers=1
-    )
-    own, theirs = made(), mamba2.Mamba2Mixer(config, layer_idx=0).eval()
+    heads = {"num_heads": 4, "head_dim": 6, "n_groups": num_groups}
+    config = mamba2.Mamba2Config(hidden_size=12, expand=2, **heads, state_size=5, chunk_size=4, num_hidden_layers=1)
+    own, theirs = made(num_groups=num_groups), mamba2.Mamba2Mixer(config, layer_idx=0).eval()
     state = own.state_dict()
     names = {
         "in_proj.weight": "into.weight",
@@ -43,10 +43,11 @@ def test_it_is_that_of_transformers() -> None:
 
 
 def one_by_one(value: Tensor, keep: Tensor, write: Tensor, read: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-    outputs = []
+    """Of four heads in two groups, each of which writes and reads what is its own."""
+    outputs, groups = [], [0, 0, 1, 1]
     for t in range(value.shape[1]):
-        state = keep[:, t].exp()[..., None, None] * state + value[:, t, ..., None] * write[:, t, None, None]
-        outputs.append((state * read[:, t, None, None]).sum(-1))
+        state = keep[:, t].exp()[..., None, None] * state + value[:, t, ..., None] * write[:, t, groups, None]
+        outputs.append((state * read[:, t, groups, None]).sum(-1))
     return torch.stack(outputs, 1), state
 
 
@@ -54,11 +55,11 @@ def one_by_one(value: Tensor, keep: Tensor, write: Tensor, read: Tensor, state: 
 def test_chunks_are_the_recurrence(chunk_size: int) -> None:
     """Gradients too, from a state of zero and from another."""
     shapes = {
-        "value": (2, 11, 3, 4),
-        "keep": (2, 11, 3),
-        "write": (2, 11, 5),
-        "read": (2, 11, 5),
-        "state": (2, 3, 4, 5),
+        "value": (2, 11, 4, 3),
+        "keep": (2, 11, 4),
+        "write": (2, 11, 2, 5),
+        "read": (2, 11, 2, 5),
+        "state": (2, 4, 3, 5),
     }
     parts = {name: torch.randn(shape, dtype=torch.double) for name, shape in shapes.items()}
     parts["keep"] = -parts["keep"].abs()
@@ -85,6 +86,11 @@ def test_steps_and_rates_begin_where_published_also_in_a_stack() -> None:
     decay = backbone(attention=make).blocks[0].mixer.decay
     step, rate = torch.nn.functional.softplus(decay.bias), decay.log_rate.exp()
     assert step.min() >= 0.00099 and step.max() <= 0.101 and rate.min() >= 1 and rate.max() <= 16
+
+
+def test_groups_that_heads_cannot_share_are_refused() -> None:
+    with pytest.raises(InvalidValue, match=r"^attention.num_groups=3 does not divide num_heads=4"):
+        backbone(num_heads=4, attention=partial(Mamba2, expansion=2.0, state_dim=4, chunk_size=64, num_groups=3))
 
 
 def test_features_that_heads_cannot_share_are_refused() -> None:

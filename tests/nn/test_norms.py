@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from mmtx.nn.norms import LayerNorm, RMSNorm
+from mmtx.nn.norms import GroupedRMSNorm, LayerNorm, RMSNorm
 
 
 def test_rms_norm_equals_torch() -> None:
@@ -39,3 +40,11 @@ def test_layer_norm() -> None:
     expected = (x - x.mean(-1, keepdim=True)) / x.var(-1, correction=0, keepdim=True).sqrt()
     torch.testing.assert_close(with_bias(x), expected)
     torch.testing.assert_close(without(x), expected)
+
+
+@pytest.mark.parametrize("num_groups", [1, 3])
+def test_groups_are_normalised_each_by_itself(num_groups: int) -> None:
+    ours, x = GroupedRMSNorm(12, num_groups, eps=1e-5), torch.randn(2, 5, 12)
+    torch.nn.init.normal_(ours.weight)
+    groups = [part / (part.square().mean(-1, keepdim=True) + 1e-5).sqrt() for part in x.chunk(num_groups, -1)]
+    torch.testing.assert_close(ours(x), torch.cat(groups, -1) * ours.weight)

@@ -204,7 +204,7 @@ def _settled(config: Mapping[str, Any], key: str) -> Any:
 
 def _settled_half(half: Any, dim: int) -> Any:
     """A feed-forward half with the width that it is rounded to."""
-    return half if half is None else {**half, "expansion": hidden_width(half, dim) / dim}
+    return {**half, "expansion": hidden_width(half, dim) / dim} if half and "expansion" in half else half
 
 
 def _clocks(config: Mapping[str, Any]) -> Config:

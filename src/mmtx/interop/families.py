@@ -13,6 +13,7 @@ from mmtx.interop.gpt2 import GPT2
 from mmtx.interop.gpt_oss import GptOss
 from mmtx.interop.hubert import HuBERT
 from mmtx.interop.llama import Llama
+from mmtx.interop.mamba2 import Mamba2
 from mmtx.interop.mistral import Mistral
 from mmtx.interop.mixtral import Mixtral
 from mmtx.interop.modernbert import ModernBERT
@@ -34,5 +35,6 @@ EVERY = (
     *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
+    *(Mamba2(),),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -37,7 +37,7 @@ class Backbone(nn.Module):
         num_layers: blocks; an encoder may have none, so that what is attended to is what another has encoded before.
         num_heads: attention heads; divides `dim`.
         attention: ``attention(dim, num_heads)`` makes a block's mixer, and its cross-attention.
-        mlp: ``mlp(dim)`` makes a block's feed-forward half.
+        mlp: ``mlp(dim)`` makes a block's feed-forward half; `NoFeedForward`: it has none.
         norm: ``norm(dim)`` makes a normalisation.
         positions: the position scheme.
         input_norm: normalise the input (BERT, the decision transformer).
@@ -129,7 +129,7 @@ class Backbone(nn.Module):
         self.final_norm = norm(dim) if final_norm else nn.Identity()
         if base_width is not None:
             self._scale_scores(base_width)
-        initialise(self, std=init_std, residual_outputs=(3 if cross_attention else 2) * num_layers)
+        initialise(self, std=init_std, residual_outputs=sum(len(layer.halves) for layer in self._layers))
         self._recorded = RecordedPasses()
         self._modules_within: list[nn.Module] | None = None
         self._ragged_modes: set[bool] = set()  # whether in training: an evaluation leaves its graphs alone

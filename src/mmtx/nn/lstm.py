@@ -27,5 +27,9 @@ class LSTM(Recurrence):
 
     def recur(self, x: Float[Tensor, "samples n D"], state: State | None) -> tuple[Float[Tensor, "samples n D"], State]:
         before = tuple(part.transpose(0, 1).contiguous() for part in state) if state else None
-        mixed, after = self.lstm(x, before)
-        return mixed, tuple(part.transpose(0, 1) for part in after)
+        if x.device.type == "cpu":  # where torch's own has no bfloat16 without AVX-512
+            with torch.autocast("cpu", enabled=False):
+                mixed, after = self.lstm(x.to(self.lstm.weight_hh_l0.dtype), before)
+        else:
+            mixed, after = self.lstm(x, before)
+        return mixed.to(x.dtype), tuple(part.transpose(0, 1) for part in after)

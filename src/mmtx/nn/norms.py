@@ -42,3 +42,24 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
         return F.rms_norm(x.float(), self.weight.shape, eps=self.eps).to(x.dtype) * self.weight
+
+
+class GroupedRMSNorm(nn.Module):
+    """The same of each of several groups of features by itself, in float32 at least (Mamba 2, arXiv 2405.21060).
+
+    Args:
+        dim: features F of all groups.
+        num_groups: of adjacent features; divides `dim`.
+        eps: added to the mean of squares.
+    """
+
+    roles = {"weight": "gain"}
+
+    def __init__(self, dim: int, num_groups: int, *, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(dim))
+        self.num_groups, self.eps = num_groups, eps
+
+    def forward(self, x: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
+        groups = x.to(torch.promote_types(x.dtype, torch.float32)).unflatten(-1, (self.num_groups, -1))
+        return F.rms_norm(groups, groups.shape[-1:], eps=self.eps).flatten(-2) * self.weight
