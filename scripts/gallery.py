@@ -26,6 +26,8 @@ WITHOUT = {
     "_gpu": "it is made for a GPU",
     "vit_cifar10": "it is made for a GPU",
     "whisper_sentences": "it is made for a GPU, and its data do not come with mmtx",
+    **dict.fromkeys(("parity", "mqar", "sequential_digits"), "its samples are rows of numbers"),
+    "sequential_mnist": "it is made for a GPU",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""
 

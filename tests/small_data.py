@@ -192,6 +192,9 @@ def small_tokenizer(folder):
     return folder
 
 
+ALGORITHMIC = ("parity", "modular_sums", "reversal", "stack", "addition", "mqar", "list_ops")
+
+
 def shrink_data(name, folder, monkeypatch):
     """Overrides with which the dataset `name` reads small files in `folder`, without a download."""
     published = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST", "cifar10": "CIFAR10"}
@@ -234,7 +237,7 @@ def shrink_data(name, folder, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         place = "data.voices" if name == "av_digits" else "data"
         return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
-    if name == "driving":
+    if name in ("driving", *ALGORITHMIC):
         return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]
     if name == "babyai":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))

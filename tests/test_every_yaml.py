@@ -41,6 +41,9 @@ DATA_WITHOUT_PICTURES = {
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
+    **dict.fromkeys(("parity", "modular_sums", "list_ops"), ["modality=[text]", "objective=[classify]"]),
+    **dict.fromkeys(("reversal", "stack", "addition", "mqar"), ["modality=[text]", "objective=[next_token]"]),
+    "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
 LISTENS_AND_LOOKS = [
@@ -74,6 +77,7 @@ NEEDS = {
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "measurements": ["objective=[regression]"],
+        "pixels": ["objective=[classify]"],
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
     },
@@ -87,6 +91,7 @@ NEEDS_DATA = {
     "contrastive": "av_digits",
     "question": "asked_digits",
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
+    "pixels": "sequential_pictures",
 }
 """Options that the digits cannot be used with."""
 
@@ -255,9 +260,11 @@ def small_data_of(recipe, tmp_path, monkeypatch):
         own = [f"data.vocabulary.path={small_tokenizer(tmp_path)}"] * (file != "image_folder")
         return ["init_from=y", *shrink_data(file, tmp_path, monkeypatch), *own, *more]
     data = compose([f"experiment={recipe}", *given])["data"]
+    parts = {f"data.parts.{name}": part for name, part in data.get("parts", {}).items()}
+    parts |= {"data.pictures": data["pictures"]} if "pictures" in data else {}
     return [
         override.replace("data.", f"{path}.", 1)
-        for path, node in {"data": data, **{f"data.parts.{n}": p for n, p in data.get("parts", {}).items()}}.items()
+        for path, node in {"data": data, **parts}.items()
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if path == "data" or "max_digits" not in override  # parts keep what they predict
     ]

@@ -13,6 +13,7 @@ import pytest
 import torch
 from contracts import check_learns, learns
 from small_data import (
+    ALGORITHMIC,
     shrink_data,
     small_audio_manifest,
     small_episodes,
@@ -34,7 +35,10 @@ from mmtx.experiment import construct_source
 MARKED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
-GIVEN = (*PUBLISHED, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers", "asked_digits")
+GIVEN = (
+    *(*PUBLISHED, *ALGORITHMIC, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers"),
+    *("asked_digits", "sequential_pictures"),
+)
 """Datasets whose classes, words and letters are those of a published list, whatever part of them is read."""
 
 

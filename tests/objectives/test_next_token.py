@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ from builders import (
 from contracts import check_objective
 from torch import Tensor
 
-from mmtx.batch import Batch, Spec
+from mmtx.batch import Batch, Field, Spec
+from mmtx.data.specs import class_spec
 from mmtx.decoding.generate import generate
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
@@ -313,3 +315,59 @@ def test_an_example_of_a_conversation_is_its_first_answer() -> None:
     ids = batch["text"]["ids"].tolist()
     expected = [ENDING.decode(part) for part in (ids[0][2:4], ids[1][4:8], ids[2][1:3])]
     assert [example.truth for example in objective.examples(whole, talk)] == expected
+
+
+def asked(size: int = 6) -> tuple[dict[str, Spec], Batch]:
+    """Texts of numbers, of which two ids are predicted, and a class for each text but the last."""
+    text_of = text_spec(max_length=8, vocabulary=None)
+    predicted = Field((None,), torch.bool, max_length=8)
+    specs = {
+        "image": image_spec(),
+        "text": replace(text_of, fields={**text_of.fields, "predicted": predicted}),
+        "length": class_spec(("4", "8")),
+    }
+    batch = captions([8] * size)
+    chosen = torch.zeros(size, 8, dtype=torch.bool)
+    chosen[:, [3, 6]] = True
+    batch = batch.with_values("text", predicted=chosen)
+    return specs, batch.with_name("length", {"class": torch.arange(size) % 2}, torch.tensor([1] * (size - 1) + [0]))
+
+
+def test_each_slice_has_the_metrics_of_its_texts_alone() -> None:
+    specs, batch = asked()
+    whole = made_model()
+    objective = made(whole, specs=specs, slices=["length"])
+    check_objective(objective, whole, specs)
+    metrics = objective.metrics(objective(whole, batch))
+    for code, name in enumerate(("4", "8")):
+        own = batch.select(torch.tensor([index for index in range(5) if index % 2 == code]))
+        alone = objective.metrics(objective(whole, own))
+        for metric in ("accuracy", "exact_match"):
+            assert metrics[f"{metric}/length={name}"] == pytest.approx(alone[metric])
+    assert set(metrics) == {"loss", *objective.directions}
+    assert objective.train()(whole, batch).stats == {}, "a step of training has no slices"
+
+
+def test_exact_are_texts_whose_predicted_ids_all_are_the_best() -> None:
+    specs, batch = asked()
+    whole = made_model()
+    objective = made(whole, specs=specs)
+    logits = objective.head.logits(whole, whole(objective.head.shift(batch)[0]).tokens("text"))
+    best = logits.argmax(-1)
+    ids = batch["text"]["ids"].clone()
+    ids[0, [3, 6]] = best[0, [2, 5]]  # both
+    ids[1, 6] = best[1, 5]
+    ids[1, 3] = (best[1, 2] + 1) % ids.max()
+    changed = batch.with_values("text", ids=ids).select(slice(0, 2))
+    again = objective.head.logits(whole, whole(objective.head.shift(changed)[0]).tokens("text")).argmax(-1)
+    right = again.gather(1, torch.tensor([[2, 5], [2, 5]])) == ids[:2, [3, 6]]
+    assert objective.metrics(objective(whole, changed))["exact_match"] == right.all(1).float().mean()
+    assert objective.metrics(objective(whole, changed))["accuracy"] == right.float().mean()
+
+
+def test_an_answer_without_an_end_is_as_long_as_what_is_predicted() -> None:
+    specs, batch = asked(2)
+    whole = made_model()
+    for example in made(whole, specs=specs).examples(whole, batch):
+        assert len(example.predicted.split()) == len(example.truth.split()) == 4  # three are given, one is written
+        assert example.right == (example.predicted == example.truth)

@@ -17,7 +17,8 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
-from mmtx.objectives.text_head import TextHead
+from mmtx.objectives.slices import Slices
+from mmtx.objectives.text_head import PREDICTED, TextHead
 from mmtx.objectives.written_part import written_part
 
 STREAM_SAMPLING = Sampling(temperature=0.8)
@@ -28,6 +29,7 @@ class NextToken(Objective):
     """Every token of a causal text predicts the one after it.
 
     Args:
+        slices: names of the data with classes, for each of which accuracy and exact match are given as well.
         The other keys are those of `TextHead`.
     """
 
@@ -44,6 +46,7 @@ class NextToken(Objective):
         logit_scale: float,
         label_smoothing: float,
         softcap: float | None = None,  # absent in stored configs of earlier versions
+        slices: Sequence[str] = (),  # this too
     ) -> None:
         super().__init__(weight=weight)
         self.head = TextHead(
@@ -57,8 +60,11 @@ class NextToken(Objective):
         )
         self.text, self.writes, self.reads, vocabulary = text, text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
-        optional = ["exact_match"] * self.head.texts_end + ["bits_per_byte"] * (vocabulary is not None)
-        self.directions = known("perplexity", "accuracy", *optional)
+        self.is_whole = self.head.texts_end or PREDICTED in specs[text].fields
+        self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
+        shares = known("accuracy", *["exact_match"] * self.is_whole)
+        self.directions = self.slices.directions(shares) | known("perplexity")
+        self.directions |= known("bits_per_byte") if vocabulary is not None else {}
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
@@ -74,11 +80,11 @@ class NextToken(Objective):
         count = real.sum()
         if right is None:  # in training
             return Score(loss, count)
-        stats = {"accuracy": (right.sum(), count)}
-        if self.head.texts_end:
+        present, of_each = real.any(1), {"accuracy": (right.sum(1), real.sum(1))}
+        if self.is_whole:
             # greedy decoding gives the whole text exactly if every token is the best one after the true past
-            present = real.any(1)
-            stats["exact_match"] = ((present & (right | ~real).all(1)).sum(), present.sum())
+            of_each["exact_match"] = present & (right | ~real).all(1), present
+        stats = self.slices.sums(batch, of_each, present, training=self.training)
         if self.head.vocabulary is not None:
             stats["bytes"] = ((self.byte_lengths[targets] * real).sum(), count)
         return Score(loss, count, stats)
@@ -89,7 +95,7 @@ class NextToken(Objective):
         is_smoothed = self.head.label_smoothing > 0 and "accuracy" not in score.stats  # in training
         if not is_smoothed:
             metrics["perplexity"] = math.exp(min(loss, 700.0))
-        metrics |= {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}
+        metrics |= self.slices.metrics(score, _shares)
         if "bytes" in score.stats:
             num_bytes = max(float(score.stats["bytes"][0]), 1.0)
             metrics["bits_per_byte"] = float(score.loss_sum.detach()) / math.log(2) / num_bytes
@@ -106,7 +112,7 @@ class NextToken(Objective):
             prompt,
             self.text,
             max_new_tokens=ids.shape[1] - int(begins.min()),
-            sampling=GREEDY if texts_end else STREAM_SAMPLING,
+            sampling=GREEDY if self.is_whole else STREAM_SAMPLING,
             generator=torch.Generator(ids.device).manual_seed(0),
             end=ends,
         )
@@ -116,7 +122,9 @@ class NextToken(Objective):
         examples = []
         for index, (new, true) in enumerate(zip(written, truth, strict=True)):
             given = shown[index] if shown else []
-            right = new == list(takewhile(lambda i: i not in ends, true)) if true and texts_end else None
+            if self.is_whole and not texts_end:
+                new = new[: len(true)]  # nothing says where to end
+            right = new == list(takewhile(lambda i: i not in ends, true)) if true and self.is_whole else None
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
 
@@ -250,3 +258,7 @@ class NextToken(Objective):
             **options,
         )
         return new
+
+
+def _shares(score: Score) -> dict[str, float]:
+    return {name: score.ratio(name) for name in ("accuracy", "exact_match") if name in score.stats}

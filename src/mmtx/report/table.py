@@ -12,6 +12,7 @@ from mmtx.config.overrides import OF_A_SWEEP
 from mmtx.report.attribution import Attribution
 from mmtx.report.comparison import Comparison, Setting, rounded
 from mmtx.report.differences import differences
+from mmtx.report.slice_curves import SliceCurves
 
 Rows = list[list[str]]
 
@@ -43,6 +44,15 @@ def difference_table(comparison: Comparison) -> tuple[list[str], Rows]:
             over = f"the same {each.num_pairs} seeds" if each.num_pairs else "other seeds"
         rows.append([str(each.rank), setting.label, f"{each.mean:+.3g}", interval, over, each.verdict])
     return ["", "", "from the best", "95% interval", "over", ""], rows
+
+
+def slice_table(curves: SliceCurves) -> tuple[list[str], Rows]:
+    """Head and rows: of each setting, the metric of each slice."""
+    rows = []
+    for label, points in curves.curves.items():
+        of_number = dict(points)
+        rows.append([label, *(f"{of_number[n]:.4g}" if n in of_number else "" for n in curves.numbers)])
+    return ["", *(f"{curves.name}={number}" for number in curves.numbers)], rows
 
 
 def leftovers(comparison: Comparison) -> tuple[list[str], Rows]:

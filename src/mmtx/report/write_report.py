@@ -11,6 +11,7 @@ from mmtx.report.attribution import Attribution, attributions
 from mmtx.report.comparison import Comparison, compare
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
+from mmtx.report.slice_curves import slice_curves
 from mmtx.run.run_record import RunRecord, find_runs
 
 DIFFERENCES = "differences from the best; of many settings, one in twenty is more than seeds make by chance"
@@ -56,6 +57,8 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
         lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
     if len(comparison.settings) > 1:
         lines += ["", DIFFERENCES, table.as_text(*table.difference_table(comparison))]
+    for curves in slice_curves(comparison):
+        lines += ["", f"{curves.metric} by {curves.name}", table.as_text(*table.slice_table(curves))]
     for attribution in found:
         lines += ["", _named("sets of modalities", attribution)]
         lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
@@ -70,6 +73,7 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
 
 def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> str:
     from mmtx.report.plots import axis_plot, curve_plot
+    from mmtx.report.slice_plot import slice_plot
     from mmtx.report.subset_plot import subset_plot
 
     parts = []
@@ -85,6 +89,11 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         parts += [picture(subset_plot(attribution, comparison.metric), "metric of each set of modalities")]
         parts += [html_table(*table.gain_table(attribution), mark_first=False)] * _has(attribution)
         parts += [paragraph(_gains_explained(attribution))]
+    sliced = slice_curves(comparison)
+    if sliced:
+        names = dict.fromkeys(each.name for each in sliced)
+        parts += [heading(f"By {', '.join(names)}"), picture(slice_plot(sliced), "metrics against numbered slices")]
+        parts += [html_table(*table.slice_table(each), mark_first=False) for each in sliced]
     drawn = None if found and len(comparison.axes) == 1 else axis_plot(comparison)
     if drawn:
         parts += [heading(" and ".join(comparison.axes[:2]) if len(comparison.axes) < 3 else "What was varied")]

@@ -1,0 +1,1 @@
+"""Tasks whose samples a program makes, with exact answers, of any length."""

@@ -1,0 +1,158 @@
+"""Data that programs make: lengths, splits, and answers computed another way."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from contracts import check_source
+
+from mmtx.data.algorithmic.addition import Addition
+from mmtx.data.algorithmic.algorithmic import Algorithmic
+from mmtx.data.algorithmic.list_ops import ListOps
+from mmtx.data.algorithmic.modular_sums import ModularSums
+from mmtx.data.algorithmic.mqar import MQAR
+from mmtx.data.algorithmic.parity import Parity
+from mmtx.data.algorithmic.reversal import Reversal
+from mmtx.data.algorithmic.stack import Stack
+from mmtx.data.algorithmic.task import LabelledTask, Task, WrittenTask
+from mmtx.errors import UserError
+
+TASKS: dict[str, Task] = {
+    "parity": Parity(),
+    "modular_sums": ModularSums(modulus=5),
+    "reversal": Reversal(num_letters=3),
+    "stack": Stack(),
+    "addition": Addition(),
+    "list_ops": ListOps(max_depth=4, max_elements=4),
+    "mqar": MQAR(num_ids=64, tokens_per_pair=8),
+}
+LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20)}
+
+
+def made(name: str = "parity", **changes: Any) -> Algorithmic:
+    shortest, longest = LENGTHS.get(name, (1, 6))
+    keys = {"shortest": shortest, "longest": longest, "test_lengths": [longest, 25], "split_seed": 0}
+    sizes = {"num_train": 300, "num_val": 20, "num_test": 10}
+    return Algorithmic(task=TASKS[name], **{**keys, **sizes, **changes})
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_contract(name: str) -> None:
+    check_source(made(name))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_text_is_longer_than_declared_and_all_ids_occur(name: str) -> None:
+    """So the sizes of the vocabulary and of the context are those of the task, not bounds."""
+    source = made(name, test_lengths=[])
+    texts = [source.train()[index]["text"] for index in range(300)]
+    ids = source.specs["text"].fields["ids"]
+    assert max(len(text["ids"]) for text in texts) == ids.max_length
+    assert torch.cat([text["ids"] for text in texts]).unique().tolist() == list(range(ids.num_classes or 0))
+
+
+def test_training_has_every_length_and_the_test_as_many_of_each() -> None:
+    source = made()
+    lengths = [len(source.train()[index]["text"]["ids"]) for index in range(300)]
+    assert set(lengths) == set(range(1, 7)) and "length" not in source.train()[0]
+    test = source.test()
+    assert test is not None and source.specs["length"].class_names == ("6", "25")
+    assert [len(test[index]["text"]["ids"]) for index in range(20)] == [6] * 10 + [25] * 10
+    assert [int(test[index]["length"]["class"]) for index in range(20)] == [0] * 10 + [1] * 10
+    assert made(test_lengths=[]).test() is None
+
+
+def test_samples_follow_from_the_seed_the_split_and_the_index() -> None:
+    def texts(source: Algorithmic, split: str) -> list[str]:
+        samples = {"train": source.train(), "val": source.val()}[split]
+        assert samples is not None
+        return [str(samples[index]["text"]["ids"].tolist()) for index in range(20)]
+
+    long = {"shortest": 30, "longest": 30, "test_lengths": []}  # of which no two are the same by chance
+    one, again, other = made(**long), made(**long), made(**long, split_seed=1)
+    assert texts(one, "train") == texts(again, "train")
+    assert len({*texts(one, "train"), *texts(one, "val"), *texts(other, "train")}) == 60
+
+
+def drawn(task: LabelledTask | WrittenTask) -> Iterator[tuple[int, Any, Any]]:
+    generator = random.Random(1)
+    for length in [*range(1, 9)] * 10:
+        yield length, *task.example(generator, length)
+
+
+def test_parity_is_that_of_the_sum() -> None:
+    for length, bits, code in drawn(Parity()):
+        assert len(bits) == length and code == int(bits, 2).bit_count() % 2
+
+
+def test_modular_sums_go_round_as_a_clock() -> None:
+    for length, digits, code in drawn(ModularSums(modulus=7)):
+        clock = [*range(7)]
+        for digit in digits:
+            clock = clock[int(digit) :] + clock[: int(digit)]
+        assert len(digits) == length and clock[0] == code
+
+
+def test_reversal_and_addition() -> None:
+    for length, given, written in drawn(Reversal(num_letters=4)):
+        assert len(given) == length and all(given[-1 - i] == letter for i, letter in enumerate(written))
+    for length, given, written in drawn(Addition()):
+        one, other = (int(digits[::-1]) for digits in given.split("+"))
+        assert len(given) == 2 * length + 1 and len(written) == length + 1 and int(written[::-1]) == one + other
+
+
+def test_a_stack_is_what_rewriting_its_text_gives() -> None:
+    """Without a list: pushes become bits, and what stands before a pop goes with it, until none is left."""
+    for length, given, written in drawn(Stack()):
+        text = given.replace("a", "0").replace("b", "1")
+        while "-" in text:
+            place = text.index("-")
+            text = text[: max(place - 1, 0)] + text[place + 1 :]
+        assert len(given) == length and written == text[::-1]
+
+
+def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
+    task = Addition()
+    text = task.draw(random.Random(0), 3)["text"]
+    given, predicted = text["ids"][~text["predicted"]].tolist(), text["ids"][text["predicted"]].tolist()
+    assert given[0] == task.vocabulary.begin and task.vocabulary.decode(given)[-1] == "="
+    assert predicted[-1] == task.vocabulary.end and len(task.vocabulary.decode(predicted)) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "problem"),
+    [
+        ("parity", {"shortest": 0}, "shortest=0 must be at least 1"),
+        ("parity", {"longest": 2, "shortest": 3}, "longest=2 is less than shortest=3"),
+        ("parity", {"test_lengths": [5, 5]}, "test_lengths=.* each once"),
+        ("parity", {"test_lengths": [0]}, "test_lengths=.* at least 1"),
+        ("parity", {"num_test": 0}, "num_test=0 must be at least 1"),
+        ("list_ops", {"shortest": 3}, "a length of 3 is below that of the shortest list"),
+        ("list_ops", {"test_lengths": [2000]}, "task.max_depth=4 gave no list of 1001 to 2000 symbols"),
+        ("mqar", {"shortest": 7}, "a length of 7 has no pair, with task.tokens_per_pair=8"),
+        ("mqar", {"longest": 256}, "task.num_ids=64 has 31 keys, and a length of 256 has 32 pairs; nearest: 66"),
+    ],
+)
+def test_what_is_refused(name: str, changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        made(name, **changes)
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        (ModularSums, {"modulus": 11}),
+        (Reversal, {"num_letters": 1}),
+        (ListOps, {"max_depth": 0, "max_elements": 5}),
+        (ListOps, {"max_depth": 5, "max_elements": 1}),
+        (MQAR, {"num_ids": 3, "tokens_per_pair": 16}),
+        (MQAR, {"num_ids": 16, "tokens_per_pair": 3}),
+    ],
+)
+def test_what_a_task_refuses(task: Any, changes: dict[str, int]) -> None:
+    with pytest.raises(UserError, match="must"):
+        task(**changes)
