@@ -34,3 +34,11 @@ def test_files_that_a_page_names_are_there(page):
     named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / page).read_text())) - OWN
     gone = {name for name in named if not any(file.endswith(f"/{name}") for file in FILES)}
     assert not {name for name in gone if not name.startswith("my_lab/")}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/export.md"])
+def test_a_page_that_lists_the_recipes_has_all(page):
+    rows = [line for line in (ROOT / page).read_text().splitlines() if line.startswith("| `")]
+    assert {recipe.stem for recipe in (ROOT / "conf" / "experiment").glob("*.yaml")} <= set(
+        re.findall(r"`(\w+)`", "\n".join(rows))
+    )

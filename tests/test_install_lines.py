@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -31,6 +32,11 @@ def test_what_the_dockerfile_copies_is_there_and_not_ignored():
 def test_an_argument_of_the_build_is_one_that_the_dockerfile_has():
     given = set(re.findall(r"--build-arg (\w+)=", PAGE))
     assert given == set(re.findall(r"^ARG (\w+)", DOCKERFILE, re.M)) == {"TORCH_INDEX"}
+
+
+def test_the_page_has_every_extra():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, re.M)) == extras.keys()
 
 
 def test_the_wheel_of_the_page_is_the_one_that_is_built():
