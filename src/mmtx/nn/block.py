@@ -13,15 +13,17 @@ from mmtx.nn.attention import Attention
 from mmtx.nn.cache import LayerCache
 from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.layer_context import LayerContext
-from mmtx.nn.layer_statistics import Output, with_statistics
+from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
+from mmtx.nn.no_feed_forward import NoFeedForward
 
 NormPlace = Literal["before", "after", "branch", "both"]
 """Where the norms of a half f stand: x + f(norm(x)), norm(x + f(x)), x + norm(f(x)), or x + norm(f(norm(x)))."""
 
 
 class Block(nn.Module):
-    """A mixer, cross-attention if there is a memory, then feed-forward; each a half with a residual connection.
+    """A mixer, cross-attention if there is a memory, then feed-forward, if any; each a half with a residual connection.
+    That of the mixer may be missing.
 
     Parameters of a mixer that is attention are under ``attention``, of any other under ``mixer``; its norm under
     ``attention_norm``, and a second one, on the branch, under ``attention_branch_norm``.
@@ -43,16 +45,20 @@ class Block(nn.Module):
         drop_path: float,
         layer_scale: float | None,
         mixer_norm: bool = True,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.norm_place, self._mixes = norm_place, "attention" if isinstance(mixer, Attention) else "mixer"
-        for name, half in ((self._mixes, mixer), ("cross_attention", cross_attention), ("mlp", mlp)):
-            if half is not None:
-                self.add_module(f"{name}_norm", norm(dim) if half is not mixer or mixer_norm else nn.Identity())
-                self.add_module(name, half)
-                if norm_place == "both":
-                    self.add_module(f"{name}_branch_norm", norm(dim))
-                self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale))
+        self.residual = residual
+        there = {self._mixes: mixer, "cross_attention": cross_attention, "mlp": mlp}
+        self.halves = [name for name, half in there.items() if half is not None and not isinstance(half, NoFeedForward)]
+        for name in self.halves:
+            self.add_module(f"{name}_norm", norm(dim) if name != self._mixes or mixer_norm else nn.Identity())
+            self.add_module(name, there[name])
+            if norm_place == "both":
+                self.add_module(f"{name}_branch_norm", norm(dim))
+            self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale))
+        self.mlp = mlp  # also where it is none
 
     @property
     def mixes(self) -> Mixer:
@@ -91,19 +97,26 @@ class Block(nn.Module):
         mixes, packing = self._mixes, context.packing
         own = cache.mixer if cache is not None else None
         added, mixed = with_statistics(self.mixes(self._before(mixes, x), context, bias=bias, cache=own))
-        x = self._after(mixes, x, added, packing)
+        x = self._after(mixes, x if self.residual else torch.zeros_like(x), added, packing)
         if memory is not None:
             attend = self.cross_attention.cross_attend
             added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)
             x = self._after("cross_attention", x, added, packing)
-        before = self._before("mlp", x)
-        added, fed = with_statistics(
-            self.mlp(before, context) if isinstance(self.mlp, FeedForward) else self.mlp(before)
-        )
+        x, fed = self._fed_forward(x, context)
         if both := mixed.keys() & fed.keys():
             raise ValueError(f"mixer and feed-forward of a layer both have the statistic '{both.pop()}'")
-        x, statistics = self._after("mlp", x, added, packing), {**mixed, **fed}
+        statistics = {**mixed, **fed}
         return (x, statistics) if statistics else x
+
+    def _fed_forward(
+        self, x: Float[Tensor, "B N D"], context: LayerContext
+    ) -> tuple[Float[Tensor, "B N D"], Statistics]:
+        if "mlp" not in self.halves:
+            return x, {}
+        before = self._before("mlp", x)
+        output = self.mlp(before, context) if isinstance(self.mlp, FeedForward) else self.mlp(before)
+        added, fed = with_statistics(output)
+        return self._after("mlp", x, added, context.packing), fed
 
     def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
         return getattr(self, f"{half}_norm")(x) if self.norm_place in ("before", "both") else x
