@@ -50,10 +50,10 @@ class BothWays(Mixer):
 
 
 def _recurrence(make: Callable[[int, int], Mixer], dim: int, num_heads: int) -> Recurrence:
-    mixer = made_mixer(make, dim, num_heads, "mixer")
+    mixer = made_mixer(make, dim, num_heads, "attention.mixer")
     if not isinstance(mixer, Recurrence):
         problem = "has no state to carry along a sample"
-        raise InvalidValue("mixer", type(mixer).__name__, problem, "a class that inherits mmtx.nn.Recurrence")
+        raise InvalidValue("attention.mixer", type(mixer).__name__, problem, "a class that inherits mmtx.nn.Recurrence")
     return mixer
 
 

@@ -29,7 +29,7 @@ class WindowMLP(Recurrence):
 
     def __init__(self, dim: int, num_heads: int, *, window: int, expansion: float, direct: bool) -> None:
         super().__init__()
-        check_at_least("window", window, 1)
+        check_at_least("attention.window", window, 1)
         self.past, hidden = window - 1, hidden_width(dim, expansion, 1)
         self.hidden = nn.Linear(window * dim, hidden)
         self.out = nn.Linear(hidden, dim)
