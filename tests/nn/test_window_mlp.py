@@ -1,4 +1,4 @@
-"""The neural language model of 2003, against its equation. What every recurrence promises: tests/nn/test_recurrence.py."""
+"""The neural language model of 2003, against its equation. What each recurrence promises: test_recurrence.py."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ from mmtx.nn.recurrence import Recurrence
 
 
 class BothWays(Mixer):
-    """Two recurrences, of which one reads a sample from its first token on, the other from its last (Schuster and Paliwal
-    1997); a linear map reads both outputs. The encoder of the first translators with attention (Bahdanau et al. 2015,
-    arXiv 1409.0473).
+    """Two recurrences, of which one reads a sample from its first token on, the other from its last (Schuster and
+    Paliwal 1997); a linear map reads both outputs. The encoder of the first translators with attention was such a
+    mixer (Bahdanau et al. 2015, arXiv 1409.0473).
 
     Tokens are read as they stand in the set, padding left out.
 

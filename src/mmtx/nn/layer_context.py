@@ -49,7 +49,7 @@ class LayerContext:
 
     @property
     def lengths(self) -> Int[Tensor, " #samples"]:
-        """Real tokens of each sample, which stand first in its row of `samples` where a mixer needs the order of time."""
+        """Real tokens of each sample, which stand first in its row of `samples` if a mixer needs the order of time."""
         return (self.valid if self.packing is None else self.packing.real).sum(1)
 
     def sum_over_tokens(self, values: Shaped[Tensor, "B N *A"]) -> Num[Tensor, "*A"]:

@@ -61,7 +61,9 @@ def check_drop_path(drop_path: float, letters: list[str], kinds: Mapping[str, La
     check_fraction("drop_path", drop_path)
     without = [letter for letter in letters if not kinds[letter].residual]
     if drop_path and without:
-        raise InvalidValue("drop_path", drop_path, f"skips a mixer to its residual, which kinds.{without[0]} lacks", "0")
+        raise InvalidValue(
+            "drop_path", drop_path, f"skips a mixer to its residual, which kinds.{without[0]} lacks", "0"
+        )
 
 
 def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key: str) -> Mixer:

@@ -14,8 +14,8 @@ class WindowMLP(Recurrence):
     """``U tanh(d + H x) + W x + b``, of the last tokens side by side, x (Bengio et al. 2003, "A neural probabilistic
     language model", equation 1, whose softmax is the objective's). Where a sample has no token yet, x is zero.
 
-    With ``residual: false`` in its kind of layer, one layer without norms and feed-forward is that model. Its scores are
-    read through the D features of a token: U, W and b of the paper are those here times the head.
+    With ``residual: false`` in its kind of layer, one layer without norms and feed-forward is that model. Its scores
+    are read through the D features of a token: U, W and b of the paper are those here times the head.
 
     Args:
         dim: width D.

@@ -13,9 +13,9 @@ from mmtx.errors import InvalidValue, check_at_least
 class TextLines(TextPairs):
     """Name: ``text``, a line between the mark that begins a text and the one that ends it.
 
-    The file is UTF-8, plain or ``.gz``. Lines end at ``\\n`` or ``\\r\\n`` and are not changed; those of white space alone
-    are left out, and a line on stderr gives their number. Lines are split one by one: a text that the file has twice may
-    be in two splits.
+    The file is UTF-8, plain or ``.gz``. Lines end at ``\\n`` or ``\\r\\n`` and are not changed; those of white space
+    alone are left out, and a line on stderr gives their number. Lines are split one by one: a text that the file has
+    twice may be in two splits.
 
     Args:
         path: the file.
