@@ -220,6 +220,10 @@ def shrink_data(name, folder, monkeypatch):
     if name == "text_file":
         (folder / "text.txt").write_text("To be, or not to be, that is the question.\n" * 50)
         return [f"data.path={folder / 'text.txt'}", "data.context=16"]
+    if name == "names":
+        lines = [f"{first}{last}\n" for first in ("an", "ber", "cla", "di", "e") for last in ("na", "ra", "ta", "la")]
+        (folder / "names.txt").write_text("".join(lines))
+        return [f"data.path={folder / 'names.txt'}", "data.num_val=4", "data.num_test=4"]
     if name == "parallel_text":
         for side, words in (("source", ("one", "two", "three")), ("target", ("eins", "zwei", "drei"))):
             lines = [f"{words[i % 3]} {words[i // 3 % 3]}\n" for i in range(60)]

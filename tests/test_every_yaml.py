@@ -27,7 +27,7 @@ TWENTY_STEPS = [
 ]
 
 DATA_WITHOUT_PICTURES = {
-    **dict.fromkeys(("text_file", "python_docs"), ["modality=[text]", "objective=[next_token]"]),
+    **dict.fromkeys(("text_file", "python_docs", "names"), ["modality=[text]", "objective=[next_token]"]),
     **dict.fromkeys(("parallel_text", "g2p", "ciphers"), ["modality=[source,target]", "objective=[seq2seq]"]),
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
     **dict.fromkeys(
@@ -105,10 +105,10 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
-READ_FILES = ("gpt_shakespeare", "whisper_fsdd", "whisper_sentences", "audio_classification")
+READ_FILES = ("gpt_shakespeare", "names", "whisper_fsdd", "whisper_sentences", "audio_classification")
 """Recipes, by how they begin, that name no data of their own."""
 
-RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta")
+RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "window_mlp")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
 PARTS = ("data/pictures", "data/voices")
@@ -253,7 +253,7 @@ def option_of(node):
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
-    given += ["data.source=x", "data.target=y"] if recipe.startswith("translation") else []
+    given += ["data.source=x", "data.target=y"] if recipe.startswith("translat") else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
         file = option_of(compose([f"experiment={recipe}", *given])["data"])

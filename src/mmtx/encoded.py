@@ -22,7 +22,7 @@ from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.projector import Projector
-from mmtx.token_order import join, shared_order
+from mmtx.token_order import join, several_orders, shared_order
 from mmtx.tokens import HiddenStates, Tokens, TokenSet, split
 
 OFFERED = ("augmented", "draw", "panel")
@@ -96,7 +96,7 @@ class Encoded(Tokenizer):
         groups, clock_of, encoder = {self.name: tokens}, {self.name: self.name}, self.encoder
         if encoder.needs_time_order:
             try:
-                encoder.check_time_order(shared_order(groups, clock_of, {}))
+                encoder.check_time_order(shared_order(groups, clock_of, {}), several_orders(groups, clock_of, {}))
             except InvalidValue as error:
                 raise error.under(f"modality.{self.name}.encoder") from None
         place = place_of(

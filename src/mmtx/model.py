@@ -19,7 +19,7 @@ from mmtx.modalities.capabilities import Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_statistics import Statistics, add_statistics
-from mmtx.token_order import join, shared_order
+from mmtx.token_order import join, several_orders, shared_order
 from mmtx.tokens import Clock, HiddenStates, Tokens, TokenSet, pack, split
 
 
@@ -247,13 +247,14 @@ class MultimodalTransformer(nn.Module):
         clock_of = {key: self.clock_of[copy.name] for key, copy in placed.items()}
         lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
         if stack.needs_time_order:
-            self._check_time_order(stack, shared_order(groups, clock_of, self.clocks))
+            self._check_time_order(stack, groups, clock_of)
         needs = {"by_time": stack.needs_time_order, "indexed": stack.needs_index}
         return join(groups, place, clock_of, self.clocks, memory, lengths, **needs)
 
-    def _check_time_order(self, stack: Backbone, shared: str | None) -> None:
+    def _check_time_order(self, stack: Backbone, groups: Mapping[str, Tokens], clock_of: Mapping[str, str]) -> None:
+        orders = groups, clock_of, self.clocks
         try:
-            stack.check_time_order(shared)
+            stack.check_time_order(shared_order(*orders), several_orders(*orders))
         except InvalidValue as error:
             raise error.under("encoder" if stack is self.encoder else "backbone") from None
 

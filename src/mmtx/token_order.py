@@ -126,6 +126,19 @@ def shared_order(groups: Mapping[str, Tokens], clock_of: Mapping[str, str], cloc
     return None
 
 
+def several_orders(
+    groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
+) -> str | None:
+    """Which tokens of a sample may differ in order, and what to change; None: all attend to each other."""
+    if _pattern(groups, clock_of, clocks) is Pattern.FULL:
+        return None
+    for name, tokens in groups.items():
+        if tokens.timed or tokens.num_items > 1:
+            change = f"set modality.{name}.causal=false if it is a text, or leave it out of that stack"
+            return f"those of '{name}' differ in order; {change}"
+    return f"those of {', '.join(groups)} differ in order; give them one clock that is mutual, or a stack each"
+
+
 def _order_and_position(
     groups: Mapping[str, Tokens], clock_of: Mapping[str, str], clocks: Mapping[str, Clock]
 ) -> tuple[list[Tensor], list[Tensor]]:

@@ -34,6 +34,7 @@ from mmtx.experiment import construct_source
 
 MARKED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
+NONE_HELD = ["data.num_val=0", "data.num_test=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
 GIVEN = (
     *(*PUBLISHED, *ALGORITHMIC, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers"),
@@ -112,6 +113,9 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         return [*words, *ALL], [f"data.path={part}", *words[1:], *ALL]
     if option == "fsdd":
         return small_fsdd(folder / "whole"), small_fsdd(folder / "part", speakers=("ann",))
+    if option == "names":
+        some, few = write_lines(folder / "some", ["anna", "ben", "zoe"]), write_lines(folder / "few", ["anna", "ben"])
+        return [f"data.path={some}", *NONE_HELD], [f"data.path={few}", *NONE_HELD]
     if option == "ciphers":
         return ["data.num_train=200"], ["data.num_train=50"]
     if option == "diabetes":

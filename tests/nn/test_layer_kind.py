@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from builders import KINDS, attention, backbone, mlp
+import torch
+from builders import KINDS, attention, backbone, mlp, model, text, text_batch
 from torch import nn
 
 from mmtx.errors import InvalidValue
+from mmtx.nn.gru import GRU
 from mmtx.nn.layer_kind import LayerKind, letters_of, windows_of
+from mmtx.nn.no_feed_forward import NoFeedForward
 
 
 def windows(layers: str, window: int | None = 8, **kinds: LayerKind) -> list[int | None]:
@@ -64,6 +67,26 @@ def test_what_a_mixer_refuses_is_named_where_it_stands() -> None:
         backbone(kinds={"G": LayerKind(mixer=attention(num_kv_heads=3))})
     with pytest.raises(InvalidValue, match=r"^attention.num_kv_heads=3 does not divide num_heads=2"):
         backbone(attention=attention(num_kv_heads=3))
+
+
+def test_recurrences_without_residuals_norms_and_feed_forwards_are_layers_of_torch() -> None:
+    """As networks were stacked before residual connections."""
+    kinds = {"R": LayerKind(mixer=GRU, residual=False)}
+    bare = {"norm": nn.Identity, "mlp": NoFeedForward, "num_layers": 3}
+    body = backbone(layers="R", kinds=kinds, init_std=0.1, **bare)
+    theirs = nn.GRU(24, 24, num_layers=3, batch_first=True)
+    owns = [block.mixer.gru.state_dict() for block in body.blocks]
+    theirs.load_state_dict({k.replace("l0", f"l{i}"): v for i, own in enumerate(owns) for k, v in own.items()})
+    batch = text_batch([6, 6])
+    token_set = model({"text": text()}, body).tokenize(batch)
+    x = token_set.content + token_set.place
+    torch.testing.assert_close(body(x, token_set.connectivity), theirs(x)[0], atol=1e-5, rtol=1e-5)
+
+
+def test_no_mixer_is_skipped_that_has_no_residual() -> None:
+    kinds = {"G": LayerKind(), "R": LayerKind(residual=False)}
+    with pytest.raises(InvalidValue, match=r"drop_path=0.1 skips a mixer to its residual, which kinds.R lacks"):
+        backbone(layers="GR", kinds=kinds, drop_path=0.1)
 
 
 @pytest.mark.parametrize("made_by", ["attention", "kinds"])

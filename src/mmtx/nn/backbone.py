@@ -19,7 +19,15 @@ from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
 from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
-from mmtx.nn.layer_kind import LayerKind, letters_of, made_cross_attention, made_feed_forward, made_mixer, windows_of
+from mmtx.nn.layer_kind import (
+    LayerKind,
+    check_drop_path,
+    letters_of,
+    made_cross_attention,
+    made_feed_forward,
+    made_mixer,
+    windows_of,
+)
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
@@ -95,7 +103,6 @@ class Backbone(nn.Module):
         for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
             check_at_least(key, value, least)
         check_fraction("dropout", dropout)
-        check_fraction("drop_path", drop_path)
         if skip_first_norm and norm_place != "before":
             raise InvalidValue("skip_first_norm", True, f"is for norms before a half; norm_place={norm_place}", "false")
         self.dim, self.cross_attention, self.positions, self.init_std = dim, cross_attention, positions, init_std
@@ -104,6 +111,7 @@ class Backbone(nn.Module):
         self.input_norm, self.embed_dropout = norm(dim) if input_norm else nn.Identity(), nn.Dropout(dropout)
         self.position_bias = positions.bias(num_heads) if positions.bias else None
         letters = letters_of(layers, num_layers, kinds)
+        check_drop_path(drop_path, letters, kinds)
         self.windows = windows_of(letters, window, kinds)
         self.mixer_keys = [f"kinds.{letter}.mixer" if kinds[letter].mixer else "attention" for letter in letters]
         self.blocks = nn.ModuleList(
@@ -120,6 +128,7 @@ class Backbone(nn.Module):
                 drop_path=drop_path * layer / max(num_layers - 1, 1),
                 layer_scale=layer_scale,
                 mixer_norm=layer > 0 or not skip_first_norm,
+                residual=kinds[letter].residual,
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
@@ -228,11 +237,17 @@ class Backbone(nn.Module):
         key, dropout = next(iter(self._dropouts.items()))
         raise InvalidValue(f"{key}.dropout", dropout, f"{problem}; set it to 0, or loader.packing=false")
 
-    def check_time_order(self, shared: str | None) -> None:
-        """Raises InvalidValue where a mixer reads tokens one after the other, and some share an order."""
+    def check_time_order(self, shared: str | None, several: str | None) -> None:
+        """Raises InvalidValue where a mixer reads tokens one after the other, and cannot in their order.
+
+        Args:
+            shared: which of them may share an order, see `shared_order`.
+            several: which of them may differ in it, see `several_orders`.
+        """
         for key, mixer in self.mixers.items():
-            if mixer.needs_time_order and shared is not None:
-                raise InvalidValue(key, type(mixer).__name__, f"reads tokens one after the other, and {shared}")
+            problem, way = (several, "from both ends") if mixer.reads_ahead else (shared, "one after the other")
+            if mixer.needs_time_order and problem is not None:
+                raise InvalidValue(key, type(mixer).__name__, f"reads tokens {way}, and {problem}")
 
     @property
     def _layers(self) -> list[Block]:

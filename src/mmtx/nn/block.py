@@ -23,6 +23,7 @@ NormPlace = Literal["before", "after", "branch", "both"]
 
 class Block(nn.Module):
     """A mixer, cross-attention if there is a memory, then feed-forward, if any; each a half with a residual connection.
+    That of the mixer may be missing.
 
     Parameters of a mixer that is attention are under ``attention``, of any other under ``mixer``; its norm under
     ``attention_norm``, and a second one, on the branch, under ``attention_branch_norm``.
@@ -44,9 +45,11 @@ class Block(nn.Module):
         drop_path: float,
         layer_scale: float | None,
         mixer_norm: bool = True,
+        residual: bool = True,
     ) -> None:
         super().__init__()
         self.norm_place, self._mixes = norm_place, "attention" if isinstance(mixer, Attention) else "mixer"
+        self.residual = residual
         there = {self._mixes: mixer, "cross_attention": cross_attention, "mlp": mlp}
         self.halves = [name for name, half in there.items() if half is not None and not isinstance(half, NoFeedForward)]
         for name in self.halves:
@@ -94,7 +97,7 @@ class Block(nn.Module):
         mixes, packing = self._mixes, context.packing
         own = cache.mixer if cache is not None else None
         added, mixed = with_statistics(self.mixes(self._before(mixes, x), context, bias=bias, cache=own))
-        x = self._after(mixes, x, added, packing)
+        x = self._after(mixes, x if self.residual else torch.zeros_like(x), added, packing)
         if memory is not None:
             attend = self.cross_attention.cross_attend
             added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)

@@ -47,6 +47,11 @@ class LayerContext:
         first = torch.full_like(self.segment[:, :1], int(self.past) == 0, dtype=torch.bool)
         return torch.cat([first, changes], dim=1)
 
+    @property
+    def lengths(self) -> Int[Tensor, " #samples"]:
+        """Real tokens of each sample, which stand first in its row of `samples` if a mixer needs the order of time."""
+        return (self.valid if self.packing is None else self.packing.real).sum(1)
+
     def sum_over_tokens(self, values: Shaped[Tensor, "B N *A"]) -> Num[Tensor, "*A"]:
         """The sum of a value of each token over the real ones: of integers and flags exact, of others in float32 at
         least."""

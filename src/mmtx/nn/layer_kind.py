@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from mmtx.errors import InvalidValue, check_at_least
+from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.attention import Attention
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.rotary import Rotary
@@ -20,12 +20,15 @@ class LayerKind:
         mlp: ``mlp(dim)`` makes its feed-forward half; None: the stack's ``mlp`` does.
         window: reach of attention, in positions; true: the stack's ``window``; false: everything.
         rotary: its rotary positions (Gemma 3 has another base where layers have a window); None: the stack's.
+        residual: what the mixer gives is added to what it reads; false: it takes its place, as in networks before
+            residual connections.
     """
 
     mixer: Callable[[int, int], Mixer] | None = None
     mlp: Callable[[int], nn.Module] | None = None
     window: int | bool = False
     rotary: Rotary | None = None
+    residual: bool = True
 
 
 def letters_of(layers: str, num_layers: int, kinds: Mapping[str, LayerKind]) -> list[str]:
@@ -51,6 +54,16 @@ def windows_of(letters: list[str], window: int | None, kinds: Mapping[str, Layer
             check_at_least(f"kinds.{letter}.window", own, 1)
     reach = {letter: window if kind.window is True else kind.window or None for letter, kind in kinds.items()}
     return [reach[letter] for letter in letters]
+
+
+def check_drop_path(drop_path: float, letters: list[str], kinds: Mapping[str, LayerKind]) -> None:
+    """Raises InvalidValue where it is no chance, or a layer has no residual connection to skip its mixer by."""
+    check_fraction("drop_path", drop_path)
+    without = [letter for letter in letters if not kinds[letter].residual]
+    if drop_path and without:
+        raise InvalidValue(
+            "drop_path", drop_path, f"skips a mixer to its residual, which kinds.{without[0]} lacks", "0"
+        )
 
 
 def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key: str) -> Mixer:

@@ -17,13 +17,17 @@ class Mixer(nn.Module, ABC):
     Attributes:
         head_dim: width of the heads that rotary positions rotate; None: it rotates nothing.
         needs_time_order: it reads tokens one after the other, so that each depends on those before it. Its stack gets
-            them in the order of time, see `TimeOrder`; a set in which some share an order is refused.
+            them in the order of time, see `TimeOrder`; a set in which some share an order is refused, but for
+            `reads_ahead`.
+        reads_ahead: it reads them from the last to the first as well, so that each depends on those behind it too; a
+            set in which some differ in order is refused.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
     """
 
     head_dim: int | None = None
     needs_time_order: bool = False
+    reads_ahead: bool = False
     packs: bool = False
 
     @abstractmethod

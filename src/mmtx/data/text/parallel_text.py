@@ -136,7 +136,7 @@ def read_pairs(source_key: str, source: str | None, target_key: str, target: str
     if target is None:
         raise InvalidValue(target_key, None, f"is missing beside {source_key}={source}")
     files = {"source": f"data.{source_key}={source}", "target": f"data.{target_key}={target}"}
-    sources, targets = _read_lines(source_key, source), _read_lines(target_key, target)
+    sources, targets = read_lines(source_key, source), read_lines(target_key, target)
     if len(sources) != len(targets):
         raise UserError(
             f"{files['source']} has {len(sources)} lines and {files['target']} has {len(targets)}; "
@@ -156,7 +156,7 @@ def read_pairs(source_key: str, source: str | None, target_key: str, target: str
     return whole.select(filled)
 
 
-def _read_lines(key: str, path: str) -> list[str]:
+def read_lines(key: str, path: str) -> list[str]:
     """Lines of a file; other line ends of Unicode are part of a line."""
     file = Path(path).expanduser()
     if not file.is_file():
