@@ -14,6 +14,7 @@ from mmtx.config.stored import read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble
+from mmtx.nn.roles import counts_by_role
 from mmtx.process.kept_memory import keep_freed_memory
 from mmtx.process.launch import launch
 from mmtx.process.progress import show_progress
