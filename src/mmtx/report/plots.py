@@ -42,7 +42,7 @@ def curve_plot(comparison: Comparison) -> bytes | None:
         axes = figure.add_subplot(1, len(shown), place)
         _draw_curves(axes, comparison, name)
         axes.set(xlabel="step", ylabel=name)
-        _plain(axes)
+        plain(axes)
     handles, labels = figure.axes[0].get_legend_handles_labels()
     if handles:
         columns = 1 if max(map(len, labels)) > 40 else 2 * len(shown)
@@ -65,14 +65,14 @@ def _one_axis(comparison: Comparison, axis: str) -> bytes:
     if all(number(value) is not None for value in values):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        _draw_numbers(axes, comparison.settings, axis, values)
+        draw_numbers(axes, comparison.settings, axis, values)
         axes.set(xlabel=axis, ylabel=comparison.metric)
     else:
         figure = Figure(figsize=(6.4, 1.4 + 0.42 * len(values)), layout="constrained")
         axes = figure.add_subplot()
         _draw_categories(axes, comparison.settings, axis, values[::-1])
         axes.set(xlabel=comparison.metric, ylabel=axis)
-    _plain(axes)
+    plain(axes)
     return png(figure)
 
 
@@ -88,12 +88,12 @@ def _two_axes(comparison: Comparison) -> bytes:
     (other,) = [axis for axis in comparison.axes if axis != along]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for colour, value in zip(_colours(choices[other]), choices[other], strict=True):
+    for colour, value in zip(colours(choices[other]), choices[other], strict=True):
         chosen = [setting for setting in comparison.settings if setting.values[other] == value]
-        _draw_numbers(axes, chosen, along, choices[along], colour, f"{short(other)}={rounded(value)}")
+        draw_numbers(axes, chosen, along, choices[along], colour, f"{short(other)}={rounded(value)}")
     axes.set(xlabel=along, ylabel=comparison.metric)
     axes.legend(fontsize=8, frameon=False)
-    _plain(axes)
+    plain(axes)
     return png(figure)
 
 
@@ -140,11 +140,11 @@ def _many_axes(comparison: Comparison) -> bytes:
         axes.scatter(x[1:], y[1:], s=22, color=ACCENT, alpha=0.7, linewidths=0)
         axes.scatter(x[:1], y[:1], s=70, color="tab:orange", marker="*", label="best")
         axes.set(xlabel=axis, ylabel=comparison.metric if place % columns == 1 or columns == 1 else "")
-        _plain(axes)
+        plain(axes)
     return png(figure)
 
 
-def _draw_numbers(
+def draw_numbers(
     axes: Any,
     settings: Sequence[Setting],
     axis: str,
@@ -214,7 +214,7 @@ def _has_curve(comparison: Comparison, metric: str) -> bool:
 def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
     """A colour for each setting; unfinished runs are dotted and grey, with a cross where they ended."""
     labelled = len(comparison.settings) <= MOST_LABELS
-    colours = _colours([setting.label for setting in comparison.settings])
+    colours = colours([setting.label for setting in comparison.settings])
     for record, _ in comparison.unfinished:
         curve = record.curve(metric)
         if curve:
@@ -236,14 +236,14 @@ def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
         axes.set_yscale("log")
 
 
-def _colours(values: Sequence[str]) -> list[Any]:
+def colours(values: Sequence[str]) -> list[Any]:
     """A colour scale for numbers; distinct colours for a few names."""
     if len(values) <= MOST_LABELS and not all(number(value) is not None for value in values):
         return [colormaps["tab10"](i) for i in range(len(values))]
     return [colormaps["viridis"](0.9 * i / max(1, len(values) - 1)) for i in range(len(values))]
 
 
-def _plain(axes: Any) -> None:
+def plain(axes: Any) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="0.92", linewidth=0.8)
     axes.set_axisbelow(True)
