@@ -56,6 +56,7 @@ def test_small_runs_with_outliers_are_fitted_as_by_another_method():
     assert constants(found.law) == pytest.approx(constants(SMALL), rel=0.3)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_claims_to():
     """Of 12 sweeps with other noise, the true E is outside of at most three intervals: with 95% each, that fails once in
     4,000 times."""

@@ -6,13 +6,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from mmtx.report.crossing import COSTS, Crossing, cost
-from mmtx.report.plots import colours, plain, png
+from mmtx.report.plots import colours_of, plain, png
 from mmtx.report.tuning import Tuned
 
 
 def crossing_plot(found: Crossing, metric: str, measures: Sequence[str]) -> bytes:
-    """A column of panels for each task, a row for the metric and for each cost, and in each a dot for every model; tasks
-    have scales of their own, as their metrics and lengths differ."""
+    """A column of panels for each task, a row for the metric and for each cost, and in each a dot for every model;
+    tasks have scales of their own, as their metrics and lengths differ."""
     height = 1.1 + 0.24 * len(found.rows)
     size = (1.6 + 2.9 * len(found.columns), height * (1 + len(measures)))
     figure = Figure(figsize=size, layout="constrained")
@@ -31,7 +31,7 @@ def crossing_plot(found: Crossing, metric: str, measures: Sequence[str]) -> byte
 
 
 def _draw(axes: Any, found: Crossing, column: str, read: Callable[[Tuned], float | None]) -> None:
-    for place, (row, colour) in enumerate(zip(found.rows, colours(found.rows), strict=True)):
+    for place, (row, colour) in enumerate(zip(found.rows, colours_of(found.rows), strict=True)):
         each = found.cells.get((row, column))
         value = None if each is None else read(each)
         if value is not None:

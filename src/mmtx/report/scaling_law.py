@@ -1,5 +1,5 @@
-"""Loss by size and tokens, L(N, D) = E + A / N^alpha + B / D^beta, fitted to runs: the third approach of Hoffmann et al.
-2022 (arXiv 2203.15556), by the Huber loss of the difference of logarithms, from several starts."""
+"""Loss by size and tokens, L(N, D) = E + A / N^alpha + B / D^beta, fitted to runs: the third approach of Hoffmann et
+al. 2022 (arXiv 2203.15556), by the Huber loss of the difference of logarithms, from several starts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
@@ -16,7 +16,7 @@ HUBER = 1e-3
 STARTS = tuple(product((0.3, 0.6, 0.9), (0.2, 0.5, 1.0), (0.2, 0.5, 1.0)))
 """The share of the least loss that E is, alpha and beta."""
 
-NUM_RESAMPLES = 200
+NUM_RESAMPLES = 100
 LEVEL = 0.95
 NUM_CONSTANTS = 5
 

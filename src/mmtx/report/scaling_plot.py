@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mmtx.report.plots import colours, plain, png
+from mmtx.report.plots import colours_of, plain, png
 from mmtx.report.scaling import Scaling
 from mmtx.report.scaling_law import Law, Values
 
@@ -33,7 +33,7 @@ def scaling_plot(found: Scaling, law: Law, metric: str) -> bytes:
 def _draw(axes: Any, x: Values, by: Values, losses: Values, law: Any, name: str) -> None:
     curve = np.geomspace(x.min() / MARGIN, x.max() * MARGIN, NUM_POINTS)
     values = sorted(set(by))
-    for colour, value in zip(colours([f"{value}" for value in values]), values, strict=True):
+    for colour, value in zip(colours_of([f"{value}" for value in values]), values, strict=True):
         chosen = by == value
         axes.plot(x[chosen], losses[chosen], "o", color=colour, markersize=5, label=f"{name} = {value:,.0f}")
         axes.plot(curve, law(curve, value), color=colour, lw=1.2)

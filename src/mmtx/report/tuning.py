@@ -11,8 +11,8 @@ from mmtx.report.table import Rows, spread
 
 RATE = "optim.lr"
 NOTE = (
-    "vertex: of the parabola through the best rate and its neighbours, in logarithms of rates; a best rate at an end of "
-    "those tried may not be the best there is"
+    "vertex: of the parabola through the best rate and its neighbours, in logarithms of rates; a best rate at an end "
+    "of those tried may not be the best there is"
 )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from mmtx.report.comparison import Comparison, in_order, number, rounded, short
-from mmtx.report.plots import colours, draw_numbers, plain, png
+from mmtx.report.plots import colours_of, draw_numbers, plain, png
 from mmtx.report.tuning import RATE, Tuned
 
 MOST_LINES = 12
@@ -27,7 +27,7 @@ def tuning_plot(found: Sequence[Tuned], comparison: Comparison) -> bytes:
             (rest,) = [axis for axis in others if axis != across]
             shown = {f"{short(rest)}={rounded(each.others[rest])}": each for each in lines}
             axes.set_title(f"{across}={rounded(value)}", fontsize=10)
-        for colour, (label, each) in zip(colours([*shown]), shown.items(), strict=True):
+        for colour, (label, each) in zip(colours_of([*shown]), shown.items(), strict=True):
             draw_numbers(axes, each.settings, RATE, rates, colour, label)
             axes.plot(number(each.best.values[RATE]), each.best.mean, "*", color=colour, markersize=14)
         axes.set(xlabel=RATE, ylabel=comparison.metric if place == 1 else "")
