@@ -86,7 +86,8 @@ def test_models_by_tasks_at_their_best_rates_and_what_they_cost(tmp_path):
 def scaled(seeds=(0,), names=("",)):
     return [
         (
-            [f"backbone.dim={dim}", f"trainer.max_steps={steps}", f"seed={seed}"] + [f"backbone/mlp={name}"] * bool(name),
+            [f"backbone.dim={dim}", f"trainer.max_steps={steps}", f"seed={seed}"]
+            + [f"backbone/mlp={name}"] * bool(name),
             float(LAW.loss(12.0 * dim**2, 100.0 * steps)),
             {"step": steps, "train/tokens/text": 60.0, "train/tokens/image": 40.0},
             {"matrix": 11 * dim**2, "head": dim**2, "embedding": 7777, "position": 5},

@@ -142,7 +142,9 @@ def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> R
     directions = {name: way for name, way in read_json(run.directions).items() if way in ("min", "max", None)}
     overrides = tuple(job.get("overrides", ()))
     counts = read_json(run.environment).get("num_parameters")
-    sizes = {role: count for role, count in counts.items() if isinstance(count, int)} if isinstance(counts, dict) else {}
+    sizes = (
+        {role: count for role, count in counts.items() if isinstance(count, int)} if isinstance(counts, dict) else {}
+    )
     return RunRecord(path, _config(run), manifest, overrides, state, reason, rows, metrics, directions, sizes)
 
 
