@@ -58,8 +58,8 @@ def test_small_runs_with_outliers_are_fitted_as_by_another_method():
 
 @pytest.mark.slow
 def test_the_interval_covers_as_often_as_it_claims_to():
-    """Of 12 sweeps with other noise, the true E is outside of at most three intervals: with 95% each, that fails once in
-    4,000 times."""
+    """Of 12 sweeps with other noise, the true E is outside of at most three intervals: with 95% each, that fails once
+    in 4,000 times."""
     sizes, tokens = grid((6e3, 4e5), (6e4, 5e5), 5)
     fits = [fit(sizes, tokens, noisy(SMALL, sizes, tokens, 3e-3, seed)) for seed in range(12)]
     assert sum(low <= SMALL.E <= high for low, high in (found.interval(lambda law: law.E) for found in fits)) >= 9

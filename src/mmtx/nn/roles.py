@@ -86,7 +86,7 @@ def known_roles(module: nn.Module) -> dict[str, str]:
 
 
 def counts_by_role(module: nn.Module) -> dict[Role, int]:
-    """How many numbers the parameters of each role are, of roles that there are. Raises UserError as `roles_of` does."""
+    """How many numbers the parameters of each role have. Raises UserError as `roles_of` does."""
     counts = Counter[Role]()
     for name, role in roles_of(module).items():
         counts[role] += module.get_parameter(name).numel()

@@ -1,8 +1,6 @@
 """The callback that measures what a trained model costs to write with, and what memory its training took."""
 
-import resource
 import statistics
-import sys
 import time
 from typing import Any
 
@@ -13,6 +11,7 @@ from lightning.pytorch.callbacks import Callback
 from mmtx.batch import Batch
 from mmtx.learner import Learner
 from mmtx.objectives.capabilities import Continues
+from mmtx.process.peak_memory import peak_memory
 from mmtx.training.published_row import publish
 from mmtx.training.sharding import is_sharded
 
@@ -30,7 +29,8 @@ class Costs(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.is_global_zero:
             return
-        row = {"costs/memory_gib": peak_gib(pl_module.device)}
+        memory = peak_gib(pl_module.device)
+        row = {"costs/memory_gib": memory} if memory else {}
         batch = None if is_sharded(trainer) else _first(pl_module)
         learner = pl_module.learner
         if batch is not None:
@@ -62,11 +62,11 @@ def written_per_second(learner: Learner, batch: Batch) -> dict[str, float]:
 
 
 def peak_gib(device: torch.device) -> float:
-    """The most memory at a time: since the last row of the log, of a GPU; else of this process since it began."""
+    """The most memory at a time: since the last row of the log, of a GPU; else of this process since it began; 0
+    where the system does not say."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30
+    return peak_memory() / 2**30
 
 
 def _first(module: Any) -> Batch | None:
