@@ -1,5 +1,6 @@
 """What each parameter is for. Its initial values, weight decay, learning rate and optimiser follow from that."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Literal, TypeVar, cast, get_args
@@ -82,6 +83,14 @@ def roles_of(module: nn.Module) -> dict[str, Role]:
 def known_roles(module: nn.Module) -> dict[str, str]:
     """The same, unchecked, without parameters that have no role."""
     return _declared(module, _own_roles)
+
+
+def counts_by_role(module: nn.Module) -> dict[Role, int]:
+    """How many numbers the parameters of each role have. Raises UserError as `roles_of` does."""
+    counts = Counter[Role]()
+    for name, role in roles_of(module).items():
+        counts[role] += module.get_parameter(name).numel()
+    return dict(counts)
 
 
 def rows_of(module: nn.Module) -> dict[str, Rows]:

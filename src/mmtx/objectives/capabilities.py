@@ -120,6 +120,20 @@ class Generates(Protocol):
 
 
 @runtime_checkable
+class Continues(Protocol):
+    """Continues texts id by id, whatever is in them, so that its speed can be measured."""
+
+    def continued(self, model: MultimodalTransformer, batch: Batch) -> list[list[int]]:
+        """The ids that are written behind the first of each text, greedily, until all are as long as in the batch. None
+        ends its text.
+
+        Args:
+            model: in eval mode.
+            batch: as in `Objective.forward`.
+        """
+
+
+@runtime_checkable
 class Answers(Protocol):
     """Goes on from the ids of a conversation: ``mmtx generate RUN messages=``.
 

@@ -128,6 +128,11 @@ class NextToken(Objective):
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
 
+    def continued(self, model: MultimodalTransformer, batch: Batch) -> list[list[int]]:
+        ids, logits = batch[self.text]["ids"], lambda hidden: self.head.logits(model, hidden)
+        prompt = batch.with_name(self.text, {"ids": ids[:, :1]}, torch.ones_like(batch.lengths[self.text]))
+        return generate(model, logits, prompt, self.text, max_new_tokens=ids.shape[1] - 1)
+
     @property
     def columns(self) -> dict[str, Any]:
         has_bytes = {"bytes": int} if self.head.vocabulary is not None else {}

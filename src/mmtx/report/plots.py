@@ -65,7 +65,7 @@ def _one_axis(comparison: Comparison, axis: str) -> bytes:
     if all(number(value) is not None for value in values):
         figure = Figure(figsize=(6.4, 4.2), layout="constrained")
         axes = figure.add_subplot()
-        _draw_numbers(axes, comparison.settings, axis, values)
+        draw_numbers(axes, comparison.settings, axis, values)
         axes.set(xlabel=axis, ylabel=comparison.metric)
     else:
         figure = Figure(figsize=(6.4, 1.4 + 0.42 * len(values)), layout="constrained")
@@ -88,9 +88,9 @@ def _two_axes(comparison: Comparison) -> bytes:
     (other,) = [axis for axis in comparison.axes if axis != along]
     figure = Figure(figsize=(6.4, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for colour, value in zip(colours(choices[other]), choices[other], strict=True):
+    for colour, value in zip(colours_of(choices[other]), choices[other], strict=True):
         chosen = [setting for setting in comparison.settings if setting.values[other] == value]
-        _draw_numbers(axes, chosen, along, choices[along], colour, f"{short(other)}={rounded(value)}")
+        draw_numbers(axes, chosen, along, choices[along], colour, f"{short(other)}={rounded(value)}")
     axes.set(xlabel=along, ylabel=comparison.metric)
     axes.legend(fontsize=8, frameon=False)
     plain(axes)
@@ -144,7 +144,7 @@ def _many_axes(comparison: Comparison) -> bytes:
     return png(figure)
 
 
-def _draw_numbers(
+def draw_numbers(
     axes: Any,
     settings: Sequence[Setting],
     axis: str,
@@ -214,7 +214,7 @@ def _has_curve(comparison: Comparison, metric: str) -> bool:
 def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
     """A colour for each setting; unfinished runs are dotted and grey, with a cross where they ended."""
     labelled = len(comparison.settings) <= MOST_LABELS
-    each_colour = colours([setting.label for setting in comparison.settings])
+    colours = colours_of([setting.label for setting in comparison.settings])
     for record, _ in comparison.unfinished:
         curve = record.curve(metric)
         if curve:
@@ -236,7 +236,7 @@ def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
         axes.set_yscale("log")
 
 
-def colours(values: Sequence[str]) -> list[Any]:
+def colours_of(values: Sequence[str]) -> list[Any]:
     """A colour scale for numbers; distinct colours for a few names."""
     if len(values) <= MOST_LABELS and not all(number(value) is not None for value in values):
         return [colormaps["tab10"](i) for i in range(len(values))]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
-from mmtx.report.plots import colours, plain, png, scale
+from mmtx.report.plots import colours_of, plain, png, scale
 from mmtx.report.slice_curves import SliceCurves
 
 
@@ -13,7 +13,7 @@ def slice_plot(found: Sequence[SliceCurves]) -> bytes:
     figure = Figure(figsize=(5.4 * len(found), 4.2), layout="constrained")
     for place, each in enumerate(found, 1):
         axes = figure.add_subplot(1, len(found), place)
-        for colour, (label, points) in zip(colours([*each.curves]), each.curves.items(), strict=True):
+        for colour, (label, points) in zip(colours_of([*each.curves]), each.curves.items(), strict=True):
             if points:
                 axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, lw=1.5, label=label)
         scale(axes, [str(number) for number in each.numbers])

@@ -9,9 +9,13 @@ from mmtx.errors import UserError
 from mmtx.report import table
 from mmtx.report.attribution import Attribution, attributions
 from mmtx.report.comparison import Comparison, compare
+from mmtx.report.crossing import crossing_section
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
+from mmtx.report.scaling import scaling_sections
+from mmtx.report.section import Section
 from mmtx.report.slice_curves import slice_curves
+from mmtx.report.tuning import tuning_section
 from mmtx.run.run_record import RunRecord, find_runs
 
 DIFFERENCES = "differences from the best; of many settings, one in twenty is more than seeds make by chance"
@@ -40,18 +44,21 @@ def write_report(
     records = find_runs(paths)
     comparison = compare(records, metric, mode)
     found = attributions(comparison, empty)
+    sections = [*scaling_sections(comparison), *crossing_section(comparison), *tuning_section(comparison)]
     folder = Path(out).expanduser() if out else _common(paths)
     title = f"{_common(paths).name}: {_states(records)}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "report.html").write_text(_page(title, comparison, found), encoding="utf-8")
+        (folder / "report.html").write_text(_page(title, comparison, found, sections), encoding="utf-8")
         (folder / "report.csv").write_text(table.as_csv(comparison), encoding="utf-8")
     except OSError as error:
         raise UserError(f"out={folder} cannot be written: {error.strerror}; choose another out=DIR") from None
-    return "\n".join([title, *_text(comparison, found), f"report: {folder / 'report.html'}  {folder / 'report.csv'}"])
+    return "\n".join(
+        [title, *_text(comparison, found, sections), f"report: {folder / 'report.html'}  {folder / 'report.csv'}"]
+    )
 
 
-def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
+def _text(comparison: Comparison, found: Sequence[Attribution], sections: Sequence[Section]) -> list[str]:
     lines = []
     if comparison.settings:
         lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
@@ -63,6 +70,7 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
         lines += ["", _named("sets of modalities", attribution)]
         lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
         lines += [_gains_explained(attribution), *([table.as_text(*table.gain_table(attribution))] * _has(attribution))]
+    lines += [line for section in sections for line in section.lines()]
     if comparison.unfinished:
         lines += ["", "not ranked:", table.as_text(*table.leftovers(comparison))]
     best, typed = comparison.best_run, table.command(comparison)
@@ -71,7 +79,7 @@ def _text(comparison: Comparison, found: Sequence[Attribution]) -> list[str]:
     return [*lines, ""]
 
 
-def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> str:
+def _page(title: str, comparison: Comparison, found: Sequence[Attribution], sections: Sequence[Section]) -> str:
     from mmtx.report.plots import axis_plot, curve_plot
     from mmtx.report.slice_plot import slice_plot
     from mmtx.report.subset_plot import subset_plot
@@ -94,7 +102,9 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution]) -> s
         names = dict.fromkeys(each.name for each in sliced)
         parts += [heading(f"By {', '.join(names)}"), picture(slice_plot(sliced), "metrics against numbered slices")]
         parts += [html_table(*table.slice_table(each), mark_first=False) for each in sliced]
-    drawn = None if found and len(comparison.axes) == 1 else axis_plot(comparison)
+    parts += [part for section in sections for part in section.html()]
+    is_drawn = bool(sections) or (bool(found) and len(comparison.axes) == 1)
+    drawn = None if is_drawn else axis_plot(comparison)
     if drawn:
         parts += [heading(" and ".join(comparison.axes[:2]) if len(comparison.axes) < 3 else "What was varied")]
         parts += [picture(drawn, f"{comparison.metric} along {', '.join(comparison.axes)}")]

@@ -6,7 +6,7 @@ import platform
 import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -117,10 +117,10 @@ class RunDirectory:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace")  # which JSON reads as what it was
         os.replace(partial, file)
 
-    def note_samples(self, counts: dict[str, int]) -> None:
-        """Adds the number of samples of each split to what is known of the run."""
+    def note(self, key: str, counts: Mapping[str, int]) -> None:
+        """Adds counts to what is known of the run: ``num_samples`` of each split, ``num_parameters`` of each role."""
         known = json.loads(self.environment.read_text(encoding="utf-8")) if self.environment.is_file() else {}
-        self.write_json(self.environment, {**known, "num_samples": counts})
+        self.write_json(self.environment, {**known, key: dict(counts)})
 
     def state(self) -> str | None:
         """The last state that was set; None: there was never any."""

@@ -14,6 +14,7 @@ from mmtx.config.stored import read_config
 from mmtx.data.worker import end_workers
 from mmtx.errors import ProcessDied, UserError
 from mmtx.experiment import Experiment, assemble
+from mmtx.nn.roles import counts_by_role
 from mmtx.process.kept_memory import keep_freed_memory
 from mmtx.process.launch import launch
 from mmtx.process.progress import show_progress
@@ -64,6 +65,7 @@ def start(experiment: Experiment, run: RunDirectory, checkpoint: Checkpoint | No
     with run.lock(), obeyed(Obey.LATER):
         run.set_status("running")
         run.write_json(run.directions, dict(experiment.directions))
+        run.note("num_parameters", counts_by_role(experiment.learner))
         if experiment.training.num_devices == 1 or here.by is not None:
             return execute(experiment, run, checkpoint)
         try:
@@ -95,7 +97,7 @@ def execute(experiment: Experiment, run: RunDirectory, checkpoint: Checkpoint | 
                 metrics = fit(experiment, run, checkpoint.content if checkpoint is not None else None)
             if launch().is_main:
                 run.write_json(run.metrics, finite(metrics))
-                run.note_samples(experiment.data.num_samples())
+                run.note("num_samples", experiment.data.num_samples())
                 run.set_status("finished")
             return 0
         except RuntimeError as error:

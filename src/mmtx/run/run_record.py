@@ -17,6 +17,7 @@ from mmtx.process.stopping import track
 from mmtx.run.directory import RunDirectory
 
 MANIFEST = "sweep.json"
+TOKENS = "train/tokens/"
 SILENT_SECONDS = 120.0
 """A run whose process is not on this machine may be on another: it is given up after so long without a line."""
 
@@ -35,6 +36,7 @@ class RunRecord:
         rows: of metrics.jsonl, in order; what is not JSON is left out.
         metrics: the last value of each metric.
         directions: which way each metric is better; empty of a run that began before this was written down.
+        num_parameters: of each role; empty of a run that began before this was written down.
     """
 
     path: Path
@@ -46,11 +48,20 @@ class RunRecord:
     rows: tuple[dict[str, Any], ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)
     directions: dict[str, Direction | None] = field(default_factory=dict)
+    num_parameters: dict[str, int] = field(default_factory=dict)
 
     @property
     def num_steps(self) -> int:
         """How far it came."""
         return max((row["step"] for row in self.rows), default=0)
+
+    @property
+    def num_tokens(self) -> float:
+        """Real tokens of all steps, of all names of the set: the steps, times the mean over logged ones, which is exact
+        where every step has as many."""
+        logged = {row["step"]: row for row in self.rows if any(name.startswith(TOKENS) for name in row)}
+        of_step = [sum(v for name, v in row.items() if name.startswith(TOKENS)) for row in logged.values()]
+        return self.num_steps * sum(of_step) / len(of_step) if of_step else 0.0
 
     def curve(self, metric: str) -> list[tuple[int, float]]:
         """(step, value) by step; what was logged again after a resume replaces what was logged before."""
@@ -130,7 +141,11 @@ def _read(path: Path, manifest: dict[str, Any] | None, job: dict[str, Any]) -> R
     state, reason = _state(run, job)
     directions = {name: way for name, way in read_json(run.directions).items() if way in ("min", "max", None)}
     overrides = tuple(job.get("overrides", ()))
-    return RunRecord(path, _config(run), manifest, overrides, state, reason, rows, metrics, directions)
+    counts = read_json(run.environment).get("num_parameters")
+    sizes = (
+        {role: count for role, count in counts.items() if isinstance(count, int)} if isinstance(counts, dict) else {}
+    )
+    return RunRecord(path, _config(run), manifest, overrides, state, reason, rows, metrics, directions, sizes)
 
 
 def _config(run: RunDirectory) -> dict[str, Any]:

@@ -5,10 +5,11 @@ from mmtx.data.base import Source
 from mmtx.errors import InvalidValue
 from mmtx.evaluate import stage_directions, under
 from mmtx.learner import Learner
-from mmtx.metric_directions import Direction, check_directions, known
+from mmtx.metric_directions import KNOWN, Direction, check_directions, known
 
 OF_STEPS = ("lr", "epoch", "grad_norm", "fill", "tokens_per_second", "skipped_steps", "loss_spikes")
 OF_DEVICES = ("mfu", "memory_gib", "data_wait")
+OF_COSTS = {"costs": "memory_gib", "costs/written": "tokens_per_second"}
 OF_NAMES = ("grad_norm", "tokens", "tokens_per_second")
 
 
@@ -34,5 +35,6 @@ def metric_directions(learner: Learner, source: Source) -> dict[str, Direction |
 
 def _of_training(learner: Learner) -> dict[str, Direction | None]:
     of_steps = {f"train/{key}": direction for key, direction in known(*OF_STEPS, *OF_DEVICES).items()}
+    of_steps |= {f"{under}/{name}": KNOWN[name] for under, name in OF_COSTS.items()}
     of_names = known(*OF_NAMES).items()
     return of_steps | {f"train/{key}/{name}": way for key, way in of_names for name in learner.model.names}

@@ -1,0 +1,112 @@
+"""The best learning rate of every combination of the other axes, and whether the rates that were tried enclose it."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from mmtx.report.comparison import Comparison, Setting, number, rounded, short
+from mmtx.report.section import Section
+from mmtx.report.table import Rows, spread
+
+RATE = "optim.lr"
+NOTE = (
+    "vertex: of the parabola through the best rate and its neighbours, in logarithms of rates; a best rate at an end "
+    "of those tried may not be the best there is"
+)
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """One combination of the axes other than the learning rate.
+
+    Attributes:
+        others: the values of these axes.
+        settings: of it, by rising rates.
+        best: of these.
+    """
+
+    others: dict[str, str]
+    settings: tuple[Setting, ...]
+    best: Setting
+
+    @property
+    def label(self) -> str:
+        return " ".join(f"{short(axis)}={rounded(value)}" for axis, value in self.others.items()) or "all runs"
+
+    @property
+    def end(self) -> str:
+        """The end of the rates that the best one is at: lowest or highest; empty where others enclose it."""
+        if self.best is self.settings[0]:
+            return "lowest"
+        return "highest" if self.best is self.settings[-1] else ""
+
+    @property
+    def vertex(self) -> float | None:
+        """The rate where a parabola through the best and its neighbours is best; None at an end."""
+        if self.end:
+            return None
+        place = next(place for place, setting in enumerate(self.settings) if setting is self.best)
+        three = self.settings[place - 1 : place + 2]
+        (x0, y0), (x1, y1), (x2, y2) = ((math.log(rate_of(setting)), setting.mean) for setting in three)
+        left, right = (x1 - x0) * (y1 - y2), (x1 - x2) * (y1 - y0)
+        return math.exp(x1 - ((x1 - x0) * left - (x1 - x2) * right) / (2 * (left - right))) if left != right else None
+
+
+def rate_of(setting: Setting) -> float:
+    return number(setting.values[RATE]) or 0.0
+
+
+def tuned(comparison: Comparison) -> list[Tuned]:
+    """Every combination of the other axes, in the order of the runs; where no rate is swept, each setting by itself."""
+    grouped: dict[tuple[tuple[str, str], ...], list[Setting]] = {}
+    for setting in comparison.settings:  # the best first
+        others = tuple((axis, value) for axis, value in setting.values.items() if axis != RATE)
+        grouped.setdefault(others, []).append(setting)
+    order = {tuple(axis_values(of_run, comparison)): place for place, of_run in enumerate(comparison.values[::-1])}
+    found = [
+        Tuned(dict(others), tuple(sorted(settings, key=rate_of) if has_rates(comparison) else settings), settings[0])
+        for others, settings in grouped.items()
+    ]
+    return sorted(found, key=lambda each: -order[tuple(each.others.items())])
+
+
+def axis_values(of_run: dict[str, str], comparison: Comparison) -> Iterator[tuple[str, str]]:
+    """The axes but the rate, with their values in one run."""
+    return ((axis, of_run.get(axis, "")) for axis in comparison.axes if axis != RATE)
+
+
+def has_rates(comparison: Comparison) -> bool:
+    """Whether numbers of the learning rate were swept beside something else."""
+    rates = {setting.values.get(RATE, "") for setting in comparison.settings}
+    return len(comparison.axes) > 1 and len(rates) > 1 and all((number(rate) or 0.0) > 0 for rate in rates)
+
+
+def tuning_section(comparison: Comparison) -> Iterator[Section]:
+    """One section where several rates were tried for each of several combinations; otherwise none."""
+    if not has_rates(comparison):
+        return
+    found = tuned(comparison)
+    if any(len(each.settings) > 2 for each in found):
+        from mmtx.report.tuning_plot import tuning_plot
+
+        table = tuning_table(found, comparison)
+        yield Section("the best learning rate", (table,), NOTE, partial(tuning_plot, found, comparison))
+
+
+def tuning_table(found: list[Tuned], comparison: Comparison) -> tuple[list[str], Rows]:
+    """Head and rows: the best rate of each combination, and what it reaches."""
+    others = [axis for axis in comparison.axes if axis != RATE]
+    rows = [
+        [
+            *(rounded(each.others[axis]) for axis in others),
+            rounded(each.best.values[RATE]),
+            "" if each.vertex is None else f"{each.vertex:.2g}",
+            spread(each.best.scores),
+            str(len(each.best.scores)),
+            f"{rounded(each.settings[0].values[RATE])} to {rounded(each.settings[-1].values[RATE])}",
+            f"at the {each.end} rate tried" if each.end else "",
+        ]
+        for each in found
+    ]
+    return [*others, RATE, "vertex", comparison.metric, "n", "tried", ""], rows
