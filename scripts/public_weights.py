@@ -42,6 +42,8 @@ TITLES = {
     "qwen3_moe": "Qwen3-MoE",
     "olmoe": "OLMoE",
     "gpt_oss": "gpt-oss",
+    "smolvlm": "SmolVLM",
+    "idefics3": "Idefics 3, and the first SmolVLM",
 }
 INTRODUCTION = """# Keys of public files
 

@@ -93,6 +93,8 @@ CONFIGS = {
     "gpt_oss": "GptOssConfig",
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
+    "smolvlm": "SmolVLMConfig",
+    "idefics3": "Idefics3Config",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),

@@ -22,6 +22,7 @@ from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
 from mmtx.interop.qwen3_moe import Qwen3MoE
 from mmtx.interop.siglip import SigLIP
+from mmtx.interop.smolvlm import Idefics3, SmolVLM
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.wav2vec2 import Wav2Vec2
@@ -34,5 +35,6 @@ EVERY = (
     *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
+    *(SmolVLM(), Idefics3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

@@ -32,11 +32,14 @@ class Fit:
         side: pixels that the shorter side (both, with `stretch`) is resized to before the centre crop; null: the size
             itself.
         resample: one of Pillow's filters: nearest, bilinear, bicubic, lanczos, box, hamming.
+        longest: pixels that the longer side is resized to before all else, the other one to an even number (Idefics 3);
+            null: it stays.
     """
 
     stretch: bool = False
     side: int | None = None
     resample: str = "bicubic"
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         if self.resample.upper() not in Image.Resampling.__members__:
@@ -46,6 +49,8 @@ class Fit:
     def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resizes and crops a picture to `size`, height and width."""
         method, (height, width) = Image.Resampling[self.resample.upper()], size
+        if self.longest is not None:
+            picture = picture.resize(_even(picture, self.longest), method)
         if self.side is None:
             if self.stretch:
                 return picture.resize((width, height), method)
@@ -58,6 +63,16 @@ class Fit:
         """Width and height; the longer one is rounded down, as torchvision does."""
         short = min(picture.size)
         return (side, side) if self.stretch else (side * picture.width // short, side * picture.height // short)
+
+
+def _even(picture: Image.Image, longest: int) -> tuple[int, int]:
+    """Width and height of a picture whose longer side is so long; the other is rounded down, and up to an even one."""
+    width, height = picture.size
+    if width >= height:
+        short = int(longest / (width / height))
+        return longest, max(1, short + short % 2)
+    short = int(longest * (width / height))
+    return max(1, short + short % 2), longest
 
 
 FILL = Fit()
