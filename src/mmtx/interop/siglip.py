@@ -98,6 +98,7 @@ class SigLIP(Family):
             "encode": ["image"],
             "towers": True,
             "modality.image.patch_size": vision["patch_size"],
+            "modality.image.cut": vision["image_size"] % vision["patch_size"] > 0,
             "modality.text.causal": False,
             "modality.text.context": text["max_position_embeddings"],
             "modality.text.fill": text["pad_token_id"] if pad is None else pad,

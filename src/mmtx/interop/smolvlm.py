@@ -116,6 +116,7 @@ class SmolVLM(Family):
             **picture_values(prepared, size, channels),
             f"{PROJECTOR}.causal": True,
             "modality.image.patch_size": vision["patch_size"],
+            "modality.image.cut": vision["image_size"] % vision["patch_size"] > 0,
             "modality.text.context": decoder.values["data.context"],
             "modality.before.context": decoder.values["data.context"],
             "type_embeddings": False,

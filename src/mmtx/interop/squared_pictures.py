@@ -1,4 +1,4 @@
-"""The preprocessing of SmolVLM and Idefics 3: pictures are stretched to a square, or cut into squares, which mmtx refuses."""
+"""The preprocessing of SmolVLM and Idefics 3: a picture is stretched to one square. Several squares are refused."""
 
 from collections.abc import Mapping
 from dataclasses import replace

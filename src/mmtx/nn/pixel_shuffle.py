@@ -18,9 +18,7 @@ class PixelShuffle(Projector):
 
     keeps_tokens = False
 
-    def __init__(
-        self, *, from_dim: int, dim: int, extent: tuple[int, ...], factor: int, causal: bool = False
-    ) -> None:
+    def __init__(self, *, from_dim: int, dim: int, extent: tuple[int, ...], factor: int, causal: bool = False) -> None:
         check_at_least("factor", factor, 1)
         if len(extent) != 2 or any(size % factor for size in extent):
             grid = " x ".join(map(str, extent))
