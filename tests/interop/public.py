@@ -112,6 +112,14 @@ def siglip(**changes: Any) -> Any:
     return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
 
 
+def siglip2(**changes: Any) -> Any:
+    text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 11, "projection_size": 30}
+    vision = {"hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3, "num_hidden_layers": 2}
+    vision |= {"patch_size": 4, "num_patches": 9}
+    text, vision = text | changes.pop("text", {}), vision | changes.pop("vision", {})
+    return disturbed(transformers.Siglip2Model(transformers.Siglip2Config(text_config=text, vision_config=vision)))
+
+
 def smolvlm(**changes: Any) -> Any:
     kind = changes.pop("kind", transformers.SmolVLMForConditionalGeneration)
     text = {**ROTARY_DECODER, "model_type": "llama", "max_position_embeddings": 40, "pad_token_id": None}
@@ -345,6 +353,16 @@ def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
     ids[[0, 1, 1, 2], [10, 4, 7, 0]] = 5
     return {"input_ids": ids, "pixel_values": pixels}, None
+
+
+def native_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    """Pictures of several shapes, one of them that of the table, padded; as many texts."""
+    config = model.config.vision_config
+    shapes = torch.tensor([[2, 5], [3, 3], [6, 1]])
+    mask = (torch.arange(12) < shapes.prod(1)[:, None]).long()
+    values = torch.randn(3, 12, config.num_channels * config.patch_size**2) * mask[..., None]
+    pictures = {"pixel_values": values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+    return {"input_ids": padded([11, 11, 11])[0], **pictures}, None
 
 
 def picture_in_text_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
@@ -616,6 +634,16 @@ CASES |= {
     "qwen3-moe-headless": (qwen3_moe, {"kind": transformers.Qwen3MoeModel, "mlp_only_layers": [0]}, text_inputs),
 }
 CASES |= {
+    "siglip2": (siglip2, {}, native_inputs),
+    "siglip2-grey": (
+        siglip2,
+        {
+            "text": {"num_hidden_layers": 1, "hidden_act": "gelu"},
+            "vision": {"num_channels": 1, "num_patches": 25, "layer_norm_eps": 1e-3, "num_attention_heads": 5},
+        },
+        native_inputs,
+    ),
+    "siglip-cut": (siglip, {"vision": {"image_size": 11}}, pair_inputs),
     "smolvlm": (smolvlm, {}, picture_in_text_inputs),
     "smolvlm-tied": (
         smolvlm,

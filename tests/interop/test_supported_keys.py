@@ -78,6 +78,7 @@ CONFIGS = {
     "dinov3_vit": "DINOv3ViTConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
+    "siglip2": "Siglip2Config",
     "modernbert": "ModernBertConfig",
     "esm": "EsmConfig",
     "hubert": "HubertConfig",

@@ -78,8 +78,8 @@ class Image(Tokenizer):
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
         self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
-        self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
-        self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
+        self.register_buffer("mean", per_channel("mean", mean, channels), persistent=False)
+        self.register_buffer("std", per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
         self.projection = nn.Linear(channels * patch_size**2, dim)
@@ -154,7 +154,8 @@ class Image(Tokenizer):
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def _per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:
+def per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:
+    """A value for each channel. Raises InvalidValue where there are others than one, or one for each."""
     values = [float(value)] * channels if isinstance(value, int | float) else [float(v) for v in value]
     if len(values) != channels:
         raise InvalidValue(key, value, f"has {len(values)} values for {channels} channels")

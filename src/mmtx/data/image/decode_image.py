@@ -4,6 +4,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
@@ -78,8 +79,15 @@ def _even(picture: Image.Image, longest: int) -> tuple[int, int]:
 FILL = Fit()
 
 
+@runtime_checkable
+class Fits(Protocol):
+    """Brings a picture to the size that a model reads."""
+
+    def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image: ...
+
+
 def decode_image(
-    file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
+    file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fits = FILL
 ) -> UInt8[Tensor, "C height width"]:
     """The first picture of a file, upright, at `size`.
 
@@ -105,7 +113,7 @@ def decode_image(
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
                     fitted = numpy.array(fit.apply(picture, size))
-                    return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
+                    return torch.from_numpy(fitted.reshape(*fitted.shape[:2], channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # raised for the header too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
