@@ -26,7 +26,8 @@ TITLES = {
     "dinov2_with_registers": "DINOv2 with registers",
     "dinov3_vit": "DINOv3",
     "clip": "CLIP",
-    "siglip": "SigLIP",
+    "siglip": "SigLIP, and SigLIP 2 of one size",
+    "siglip2": "SigLIP 2 NaFlex",
     "modernbert": "ModernBERT",
     "esm": "ESM-2",
     "hubert": "HuBERT",
@@ -43,6 +44,8 @@ TITLES = {
     "olmoe": "OLMoE",
     "gpt_oss": "gpt-oss",
     "mamba2": "Mamba 2",
+    "smolvlm": "SmolVLM",
+    "idefics3": "Idefics 3, and the first SmolVLM",
 }
 INTRODUCTION = """# Keys of public files
 

@@ -100,9 +100,31 @@ def test_equals_a_composition_by_hand() -> None:
 
 
 @pytest.mark.parametrize("projector", PROJECTORS)
-def test_packing_and_other_samples_change_nothing(projector: str) -> None:
+def test_causal_tokens_are_items_of_their_own(projector: str) -> None:
+    """By the rule's own loops each attends to those before it; what is behind one changes nothing of it."""
+    made = encoded(image(dim=WIDTH, patch_size=2), partial(PROJECTORS[projector], causal=True))
+    check_tokenizer(made)
+    whole, count = model({"image": made, "text": text()}).double(), made.max_tokens
+    token_set = whole.tokenize(merge(image_batch([1, 1]), text_batch([3, 2])))
+    allowed = token_set.connectivity.reference()[0, : count + 3, : count + 3]
+    assert allowed.equal(torch.ones_like(allowed).tril())
+    content = token_set.content.clone()
+    content[:, count - 1] += 1
+    changed = (whole.run(token_set.with_content(content)).hidden - whole.run(token_set).hidden).abs().amax(2) > 0
+    assert not changed[:, : count - 1].any() and changed[:, count - 1 : count + 2].all()
+
+
+def test_moments_are_no_items_of_one_token() -> None:
+    with pytest.raises(InvalidValue, match="takes a sample of 'image' as one"):
+        encoded(image(pictures_spec(), dim=WIDTH), partial(LinearProjector, causal=True))
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_packing_and_other_samples_change_nothing(projector: str, causal: bool) -> None:
     batch = merge(image_batch([1, 1, 0, 1]), text_batch([5, 3, 4, 0]))
-    tokenizers = {"image": encoded(image(dim=WIDTH, patch_size=2), PROJECTORS[projector]), "text": text()}
+    chosen = partial(PROJECTORS[projector], causal=causal)
+    tokenizers = {"image": encoded(image(dim=WIDTH, patch_size=2), chosen), "text": text()}
     whole = model(tokenizers).double()
     found = whole(batch)
     packed = whole(batch.packed())

@@ -7,6 +7,12 @@ A picture of four patches, its encoder three times as wide as the decoder that r
             --projector-->  four vectors of 64      in the set, before the question:  I0 I1 I2 I3 Q0 Q1 Q2
 
 For the model it is a tokenizer like any other, so that packing, cached decoding and absent names are as ever.
+
+They are of one item, whose tokens attend to each other; where the projector is `causal`, each is an item of its own::
+
+    token           I0  I1  I2  I3  Q0  Q1  Q2
+    time             0   0   0   0   1   2   3
+    time, causal     0   1   2   3   4   5   6
 """
 
 import math
@@ -55,7 +61,8 @@ class Encoded(Tokenizer):
         self.type_embedding = nn.Parameter(torch.zeros(encoder.dim)) if type_embedding else None
         self.num_prefix = tokenizer.num_summaries + tokenizer.num_registers
         self.coded = tuple(f"tokenizer.{key}" for key in tokenizer.coded)
-        if not projector.keeps_tokens and tokenizer.max_tokens - self.num_prefix != math.prod(tokenizer.extent):
+        as_one = projector.causal or not projector.keeps_tokens
+        if as_one and tokenizer.max_tokens - self.num_prefix != math.prod(tokenizer.extent):
             problem = f"takes a sample of '{name}' as one, and it has a moment of its own for each of several"
             raise InvalidValue(f"modality.{name}.projector", type(projector).__name__, problem)
         for offered in OFFERED:
@@ -72,7 +79,7 @@ class Encoded(Tokenizer):
 
     @property
     def num_times(self) -> int:
-        return self.tokenizer.num_times
+        return self.max_tokens if self.projector.causal else self.tokenizer.num_times
 
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         own = self.tokenizer.num_tokens(lengths)
@@ -89,7 +96,7 @@ class Encoded(Tokenizer):
             lengths=self.projector.num_tokens(own),
             num_summaries=0,
             num_registers=0,
-            **(self._same_places(tokens) if self.projector.keeps_tokens else self._new_places(tokens)),
+            **self._places(tokens),
         )
 
     def _set_of(self, tokens: Tokens) -> TokenSet:
@@ -107,6 +114,14 @@ class Encoded(Tokenizer):
     def _encoded(self, token_set: TokenSet) -> HiddenStates:
         hidden = self.encoder(token_set.content + token_set.place, token_set.connectivity)
         return split(hidden, token_set.connectivity, token_set.spans)
+
+    def _places(self, tokens: Tokens) -> dict[str, Any]:
+        places = self._same_places(tokens) if self.projector.keeps_tokens else self._new_places(tokens)
+        if not self.projector.causal:
+            return places
+        count = len(places["coordinates"])
+        time = torch.arange(count, device=tokens.content.device)[None]
+        return {**places, "time": time, "num_items": count, "consecutive": True}
 
     def _same_places(self, tokens: Tokens) -> dict[str, Any]:
         num_prefix = self.num_prefix

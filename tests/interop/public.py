@@ -112,6 +112,26 @@ def siglip(**changes: Any) -> Any:
     return disturbed(transformers.SiglipModel(transformers.SiglipConfig(text_config=text, vision_config=vision)))
 
 
+def siglip2(**changes: Any) -> Any:
+    text = {**TOWER, "vocab_size": VOCAB, "max_position_embeddings": 11, "projection_size": 30}
+    vision = {"hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3, "num_hidden_layers": 2}
+    vision |= {"patch_size": 4, "num_patches": 9}
+    text, vision = text | changes.pop("text", {}), vision | changes.pop("vision", {})
+    return disturbed(transformers.Siglip2Model(transformers.Siglip2Config(text_config=text, vision_config=vision)))
+
+
+def smolvlm(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.SmolVLMForConditionalGeneration)
+    text = {**ROTARY_DECODER, "model_type": "llama", "max_position_embeddings": 40, "pad_token_id": None}
+    vision = {**PICTURES, "hidden_size": 30, "intermediate_size": 41, "num_attention_heads": 3, "image_size": 16}
+    parts = {"text_config": text | changes.pop("text", {}), "vision_config": vision | changes.pop("vision", {})}
+    return disturbed(kind(kind.config_class(**{**parts, "image_token_id": 5, **changes})))
+
+
+def idefics3(**changes: Any) -> Any:
+    return smolvlm(**{"kind": transformers.Idefics3ForConditionalGeneration, **changes})
+
+
 def modernbert(**changes: Any) -> Any:
     kind = changes.pop("kind", transformers.ModernBertForMaskedLM)
     marks = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
@@ -352,6 +372,30 @@ def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
     ids[[0, 1, 1, 2], [10, 4, 7, 0]] = 5
     return {"input_ids": ids, "pixel_values": pixels}, None
+
+
+def native_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    """Pictures of several shapes, one of them that of the table, padded; as many texts."""
+    config = model.config.vision_config
+    shapes = torch.tensor([[2, 5], [3, 3], [6, 1]])
+    mask = (torch.arange(12) < shapes.prod(1)[:, None]).long()
+    values = torch.randn(3, 12, config.num_channels * config.patch_size**2) * mask[..., None]
+    pictures = {"pixel_values": values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
+    return {"input_ids": padded([11, 11, 11])[0], **pictures}, None
+
+
+def picture_in_text_inputs(model: Any) -> tuple[dict[str, Tensor], Tensor]:
+    """Texts with a picture in them: in the middle, in front, at the end, and two that are padded."""
+    config = model.config
+    side = config.vision_config.image_size // config.vision_config.patch_size // config.scale_factor
+    begins, lengths = [3, 0, 2, 5], [side**2 + more for more in (5, 3, 2, 5)]
+    ids, mask = padded(lengths)
+    ids[ids == config.image_token_id] += 1
+    for row, begin in enumerate(begins):
+        ids[row, begin : begin + side**2] = config.image_token_id
+    size = config.vision_config.image_size
+    pixels = torch.randn(len(ids), 1, config.vision_config.num_channels, size, size)
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values": pixels}, mask.bool()
 
 
 def whisper_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
@@ -621,6 +665,38 @@ CASES |= {
         text_inputs,
     ),
     "mamba2-headless": (mamba2, {"kind": transformers.Mamba2Model, "num_hidden_layers": 3}, text_inputs),
+    "siglip2": (siglip2, {}, native_inputs),
+    "siglip2-grey": (
+        siglip2,
+        {
+            "text": {"num_hidden_layers": 1, "hidden_act": "gelu"},
+            "vision": {"num_channels": 1, "num_patches": 25, "layer_norm_eps": 1e-3, "num_attention_heads": 5},
+        },
+        native_inputs,
+    ),
+    "siglip-cut": (siglip, {"vision": {"image_size": 11}}, pair_inputs),
+    "smolvlm": (smolvlm, {}, picture_in_text_inputs),
+    "smolvlm-tied": (
+        smolvlm,
+        {
+            "text": {"num_key_value_heads": 1, "rope_parameters": LLAMA3, "num_hidden_layers": 1, "head_dim": 10},
+            "vision": {"num_channels": 1, "layer_norm_eps": 1e-3, "num_hidden_layers": 3, "hidden_act": "gelu"},
+            "tie_word_embeddings": True,
+            "scale_factor": 1,
+        },
+        picture_in_text_inputs,
+    ),
+    "smolvlm-biases": (
+        smolvlm,
+        {
+            "text": {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu", "rms_norm_eps": 1e-3},
+            "vision": {"image_size": 24},
+            "scale_factor": 3,
+        },
+        picture_in_text_inputs,
+    ),
+    "smolvlm-headless": (smolvlm, {"kind": transformers.SmolVLMModel}, picture_in_text_inputs),
+    "idefics3": (idefics3, {}, picture_in_text_inputs),
 }
 CASES |= {
     "modernbert": (modernbert, {}, text_inputs),

@@ -79,6 +79,7 @@ CONFIGS = {
     "dinov3_vit": "DINOv3ViTConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
+    "siglip2": "Siglip2Config",
     "modernbert": "ModernBertConfig",
     "esm": "EsmConfig",
     "hubert": "HubertConfig",
@@ -95,6 +96,8 @@ CONFIGS = {
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
     "mamba2": "Mamba2Config",
+    "smolvlm": "SmolVLMConfig",
+    "idefics3": "Idefics3Config",
 }
 DUMPED: dict[str, Any] = {  # what version 4 wrote of every model
     **dict.fromkeys(("pruned_heads", "bad_words_ids", "prefix", "task_specific_params", "problem_type")),

@@ -8,6 +8,7 @@ from mmtx.data.text.chat_template import is_message
 from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import InvalidValue
 from mmtx.generation.own import rest_as_batch
+from mmtx.generation.picture_in_text import with_picture
 from mmtx.generation.trained import Trained
 from mmtx.objectives.capabilities import Answers
 
@@ -29,18 +30,23 @@ def chat(
         objective: that writes.
         messages: a JSON list of {"role": ..., "content": ...}, or a file of one
         template: the name of the chat template, where the model has several; null: default
-        image: a picture file that the conversation is about, where the set has pictures
+        image: a picture file that the conversation is about, or has at {"type": "image"}, where the set has pictures
         index: or a sample, counted from 0, of the run's test (or validation) data
         options: of the objective.
 
     Raises:
-        UserError: these are no messages, there is no chat template, or it refuses them.
+        UserError: these are no messages, there is no chat template, or it refuses them; or the picture is not theirs.
     """
     vocabulary = trained.learner.specs[objective.writes].vocabulary
     if not isinstance(vocabulary, TextVocabulary):
         raise InvalidValue("messages", messages, f"cannot be written: '{objective.writes}' has no vocabulary")
     ids = vocabulary.encode_chat(_read(messages), template)
-    batch = rest_as_batch(trained, objective.writes, image, index)
+    if vocabulary.picture is not None:
+        if index is not None:
+            raise InvalidValue("index", index, "is of models whose picture stands before the text; give image=FILE")
+        batch, ids = with_picture(trained, objective.writes, vocabulary.picture, ids, image)
+    else:
+        batch = rest_as_batch(trained, objective.writes, image, index)
     return objective.answer(trained.learner.model, batch, trained.generator(), ids, **options)
 
 

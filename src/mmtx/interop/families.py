@@ -23,6 +23,8 @@ from mmtx.interop.qwen2 import Qwen2
 from mmtx.interop.qwen3 import Qwen3
 from mmtx.interop.qwen3_moe import Qwen3MoE
 from mmtx.interop.siglip import SigLIP
+from mmtx.interop.siglip2 import SigLIP2
+from mmtx.interop.smolvlm import Idefics3, SmolVLM
 from mmtx.interop.t5 import T5
 from mmtx.interop.vit import ViT
 from mmtx.interop.wav2vec2 import Wav2Vec2
@@ -30,11 +32,12 @@ from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), CLIP(), SigLIP()),
+    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), CLIP(), SigLIP(), SigLIP2()),
     *(ModernBERT(), ESM()),
     *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),
     *(Mixtral(), Qwen3MoE(), OLMoE(), GptOss()),
-    *(Mamba2(),),
+    Mamba2(),
+    *(SmolVLM(), Idefics3()),
 )
 FAMILIES: dict[str, Family] = {family.name: family for family in EVERY}

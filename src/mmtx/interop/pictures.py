@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
+from mmtx.encoded import Encoded
 from mmtx.errors import UserError
 from mmtx.interop.family import Config, at
 from mmtx.interop.image_preprocessing import Preprocessing, write_preprocessor
@@ -67,16 +68,17 @@ def picture_size(specs: Mapping[str, Spec]) -> Config:
 def picture_batch(learner: Learner, pixel_values: Tensor) -> Batch:
     """A batch of normalised pictures."""
     tokenizer = learner.model.tokenizer("image")
+    tokenizer = tokenizer.tokenizer if isinstance(tokenizer, Encoded) else tokenizer
     assert isinstance(tokenizer, Image)
     pixels = (pixel_values * tokenizer.std + tokenizer.mean) * tokenizer.scale  # pixels as in files
     present = torch.ones(pixels.shape[0], dtype=torch.long, device=pixels.device)
     return Batch({"image": {"pixels": pixels}}, {"image": present}, {"image": True})
 
 
-def patch_link(theirs: str, dim: int, channels: int, patch: int) -> Link:
-    """The linear map of patches, which is a convolution there."""
+def patch_link(theirs: str, dim: int, channels: int, patch: int, ours: str = IMAGE) -> Link:
+    """The linear map of patches, which is a convolution there; `ours`: the tokenizer."""
     shape = (dim, channels, patch, patch)
-    return reshaped(f"{IMAGE}.projection.weight", theirs, (dim, channels * patch**2), shape)
+    return reshaped(f"{ours}.projection.weight", theirs, (dim, channels * patch**2), shape)
 
 
 def read_positions(theirs: Several) -> Several:

@@ -88,14 +88,19 @@ class RotaryDecoder(Family):
     activation_key: ClassVar[str] = "hidden_act"
 
     def complete(self, config: Config, weights: Weights) -> Config:
-        config = with_one_spelling(super().complete(config, weights))
+        config = self.settled(config)
         is_body = config["architectures"] == [self.body]
+        tied = is_body or tie(weights, "model.embed_tokens.weight", config["tie_word_embeddings"])
+        return {**config, "tie_word_embeddings": tied}
+
+    def settled(self, config: Config) -> Config:
+        """The config with all missing keys, but for whether the head is tied, which the weights decide."""
+        config = with_one_spelling(super().complete(config, {}))
         heads = config["num_attention_heads"]
         return {
             **config,
             "head_dim": config["head_dim"] or config["hidden_size"] // heads,
             "num_key_value_heads": config["num_key_value_heads"] or heads,
-            "tie_word_embeddings": is_body or tie(weights, "model.embed_tokens.weight", config["tie_word_embeddings"]),
         }
 
     def describe(self, config: Config, files: Files) -> Described:

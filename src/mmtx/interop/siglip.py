@@ -72,32 +72,54 @@ class SigLIP(Family):
     same: ClassVar[Mapping[str, str]] = {}
     unused = r"position_ids$"
     text_inputs = ("input_ids",)
-    added = {"image": (POSITIONS,), "text": ("model.position_embeddings.text.table.weight",)}
+    added: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "image": (POSITIONS,),
+        "text": ("model.position_embeddings.text.table.weight",),
+    }
+    modality = "image"
+    """Its choice of pictures."""
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
         text, vision = (tower_config(config, part, keys) for part, keys in self.parts.items())
-        vision |= {"patch_size": square_patch(vision, self.name), "image_size": square_side(vision)}
+        vision = self.settled_pictures(vision)
         text["projection_size"] = text.get("projection_size") or text["hidden_size"]
         if text["projection_size"] != vision["hidden_size"]:
             problem = f"text_config.projection_size={text['projection_size']}"
             raise UserError(f"{problem} is not the width of the pictures, {vision['hidden_size']}")
         return {**config, "text_config": text, "vision_config": vision}
 
+    def settled_pictures(self, vision: Config) -> Config:
+        """The tower of pictures with sides as numbers. Raises UserError where pictures or patches are not square."""
+        return {**vision, "patch_size": square_patch(vision, self.name), "image_size": square_side(vision)}
+
+    def read_pictures(self, vision: Config, files: Files) -> tuple[dict[str, Any], Spec]:
+        """How pictures are read, as `{path: value}`; and what data would declare of them."""
+        size, channels = (vision["image_size"],) * 2, vision["num_channels"]
+        usual = {"image_processor_type": "SiglipImageProcessor", "size": vision["image_size"]}
+        given = files.side_files.get("preprocessor_config") or usual
+        values = {
+            **picture_values(read_preprocessor(given, size, channels), size, channels),
+            "modality.image.patch_size": vision["patch_size"],
+            "modality.image.cut": vision["image_size"] % vision["patch_size"] > 0,
+        }
+        return values, picture_spec(size, channels)
+
+    def write_pictures(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
+        """The inverse of `read_pictures`, as far as it is in the config of the tower."""
+        return {**picture_size(specs), "patch_size": at(ours, "modality.image.patch_size")}
+
     def describe(self, config: Config, files: Files) -> Described:
         text, vision = config["text_config"], config["vision_config"]
-        size, channels = (vision["image_size"],) * 2, vision["num_channels"]
-        prepared = {"image_processor_type": "SiglipImageProcessor", "size": vision["image_size"]}
-        given = files.side_files.get("preprocessor_config") or prepared
+        pictures, picture = self.read_pictures(vision, files)
         pad = files.mark("pad_token", "")
         values = {
             **tower_values(text, "backbone"),
             **tower_values(vision, "encoder"),
-            **picture_values(read_preprocessor(given, size, channels), size, channels),
+            **pictures,
             **{f"objective.contrastive.first_pool.{key}": value for key, value in _probe(vision).items()},
             "encode": ["image"],
             "towers": True,
-            "modality.image.patch_size": vision["patch_size"],
             "modality.text.causal": False,
             "modality.text.context": text["max_position_embeddings"],
             "modality.text.fill": text["pad_token_id"] if pad is None else pad,
@@ -106,13 +128,14 @@ class SigLIP(Family):
             "objective.contrastive.projected": ["text"],
             "objective.contrastive.projection_bias": True,
         }
-        choices = ["data=manifest", "modality=[image,text]", "backbone=transformer", "objective=[contrastive]"]
+        names = f"modality=[{self.modality},text]"
+        choices = ["data=manifest", names, "backbone=transformer", "objective=[contrastive]"]
         choices += [f"objective/pool@objective.contrastive.{key}" for key in ("first_pool=probe", "second_pool=last")]
         choices.append("objective/pair_loss@objective.contrastive.loss=sigmoid")
         end = files.mark("eos_token", "</s>")
         vocabulary = files.vocabulary(size=text["vocab_size"], begin=None, end=end)
         ids = Field((None,), torch.long, text["vocab_size"], text["max_position_embeddings"])
-        specs = {"image": picture_spec(size, channels), "text": Spec({"ids": ids}, vocabulary=vocabulary)}
+        specs = {"image": picture, "text": Spec({"ids": ids}, vocabulary=vocabulary)}
         return Described(choices, values, specs)
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
@@ -124,8 +147,7 @@ class SigLIP(Family):
             "pad_token_id": at(ours, "modality.text.fill"),
             "projection_size": at(ours, "objective.contrastive.size"),
         }
-        vision = config_of_tower(ours, "encoder") | picture_size(specs)
-        vision["patch_size"] = at(ours, "modality.image.patch_size")
+        vision = config_of_tower(ours, "encoder") | self.write_pictures(ours, specs)
         return self.complete({"text_config": text, "vision_config": vision, "architectures": [*self.kinds]}, {})
 
     def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
@@ -136,32 +158,43 @@ class SigLIP(Family):
 
     def links(self, config: Config) -> list[Link]:
         text, vision = config["text_config"], config["vision_config"]
-        dim, patch, channels = (vision[key] for key in ("hidden_size", "patch_size", "num_channels"))
-        patches = "vision_model.embeddings.patch_embedding"
         tables = {
-            POSITIONS.removesuffix(".weight"): "vision_model.embeddings.position_embedding",
             "model.tokenizers.text.embedding": "text_model.embeddings.token_embedding",
             "model.position_embeddings.text.table": "text_model.embeddings.position_embedding",
         }
         return [
-            patch_link(f"{patches}.weight", dim, channels, patch),
-            same(f"{IMAGE}.projection.bias", f"{patches}.bias"),
+            *self.picture_links(vision),
             *(same(f"{ours}.weight", f"{theirs}.weight") for ours, theirs in tables.items()),
             *both("model.encoder.final_norm", "vision_model.post_layernorm"),
             *tower_links("model.encoder", "vision_model", vision["num_hidden_layers"]),
             *both("model.backbone.final_norm", "text_model.final_layer_norm"),
             *tower_links("model.backbone", "text_model", text["num_hidden_layers"]),
-            *_probe_links(dim),
+            *_probe_links(vision["hidden_size"]),
             *both("objectives.contrastive.projections.text", "text_model.head"),
             same("objectives.contrastive.log_scale", "logit_scale"),
             same("objectives.contrastive.loss.bias", "logit_bias"),
         ]
 
+    def picture_links(self, vision: Config) -> list[Link]:
+        """Of patches and their positions."""
+        dim, patch, channels = (vision[key] for key in ("hidden_size", "patch_size", "num_channels"))
+        embeddings = "vision_model.embeddings"
+        return [
+            patch_link(f"{embeddings}.patch_embedding.weight", dim, channels, patch),
+            same(f"{IMAGE}.projection.bias", f"{embeddings}.patch_embedding.bias"),
+            same(POSITIONS, f"{embeddings}.position_embedding.weight"),
+        ]
+
+    def example_pictures(self, vision: Config) -> dict[str, Tensor]:
+        return {"pixel_values": torch.zeros(2, vision["num_channels"], *(vision["image_size"],) * 2)}
+
+    def batch_of_pictures(self, learner: Learner, **inputs: Any) -> Batch:
+        return picture_batch(learner, inputs["pixel_values"])
+
     def example(self, config: Config) -> dict[str, Tensor]:
         text, vision = config["text_config"], config["vision_config"]
         ids = torch.zeros(2, text["max_position_embeddings"], dtype=torch.long)
-        pixels = torch.zeros(2, vision["num_channels"], *(vision["image_size"],) * 2)
-        return {"input_ids": ids, "pixel_values": pixels}
+        return {"input_ids": ids, **self.example_pictures(vision)}
 
     def batch(self, learner: Learner, config: Config, **inputs: Any) -> Batch:
         """Pictures, and texts, which are filled to all places.
@@ -173,7 +206,8 @@ class SigLIP(Family):
         if mask is not None and not mask.all():
             raise UserError("attention_mask: texts of a siglip are filled to all places, and all are attended to")
         lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
-        return picture_batch(learner, inputs["pixel_values"]).with_name("text", {"ids": ids}, lengths, True)
+        pictures = {key: value for key, value in inputs.items() if key not in ("input_ids", "attention_mask")}
+        return self.batch_of_pictures(learner, **pictures).with_name("text", {"ids": ids}, lengths, True)
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         contrastive = learner.objective("contrastive")

@@ -22,7 +22,7 @@ class Image(Tokenizer):
     ragged axis of steps in front, every step has a picture, and ``times``, ``(steps,)``, is read where samples have it.
 
     Args:
-        patch_size: side of a patch in pixels; divides height and width.
+        patch_size: side of a patch in pixels; divides height and width, but with `cut`.
         summary: a learned token in front that summarises the picture (CLS).
         num_registers: learned scratch tokens (Darcet et al. 2023, arXiv 2309.16588).
         mean: subtracted from pixels in 0..1, one value or one per channel.
@@ -30,6 +30,7 @@ class Image(Tokenizer):
         augment: of pictures in training; None: as they are.
         centred: rows and columns count from the middle in halves of a patch, so that the middle of patch r of R is
             ``2r + 1 - R``; the tokens in front, which have no place, stand in the middle (DINOv3).
+        cut: pixels beyond the last whole patch, on the right and below, are left out, as a convolution leaves them.
     """
 
     roles = {"projection.weight": "input", "readouts": "token"}
@@ -50,8 +51,9 @@ class Image(Tokenizer):
         num_registers: int,
         mean: float | list[float],
         std: float | list[float],
-        augment: PictureAugment | None = None,  # this and the next are absent in stored configs of earlier versions
+        augment: PictureAugment | None = None,  # this and the next two are absent in stored configs of earlier versions
         centred: bool = False,
+        cut: bool = False,
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "pixels", "image")
@@ -69,15 +71,15 @@ class Image(Tokenizer):
             given = spec.fields["pixels"].shape
             raise ValueError(f"a tokenizer 'image' reads pixels of shape (C, height, width); the data's are {given}")
         channels, height, width = shape
-        if patch_size < 1 or height % patch_size or width % patch_size:
+        if not 1 <= patch_size <= min(height, width) or not cut and (height % patch_size or width % patch_size):
             fits = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
             near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))
             raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
         self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
-        self.register_buffer("mean", _per_channel("mean", mean, channels), persistent=False)
-        self.register_buffer("std", _per_channel("std", std, channels), persistent=False)
+        self.register_buffer("mean", per_channel("mean", mean, channels), persistent=False)
+        self.register_buffer("std", per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
         self.projection = nn.Linear(channels * patch_size**2, dim)
@@ -147,11 +149,13 @@ class Image(Tokenizer):
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
         """The patches row by row, each laid out channel by channel like a convolution's weight."""
         p = self.patch_size
+        pixels = pixels[..., : self.rows * p, : self.columns * p]
         grid = pixels.unflatten(3, (self.columns, p)).unflatten(2, (self.rows, p))  # B C rows p columns p
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
 
 
-def _per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:
+def per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:
+    """A value for each channel. Raises InvalidValue where there are others than one, or one for each."""
     values = [float(value)] * channels if isinstance(value, int | float) else [float(v) for v in value]
     if len(values) != channels:
         raise InvalidValue(key, value, f"has {len(values)} values for {channels} channels")

@@ -13,16 +13,18 @@ class PixelShuffle(Projector):
 
     Args:
         factor: patches on the side of a square.
+        causal: each token attends to itself and to those before it, as in SmolVLM; false: they attend to each other.
     """
 
     keeps_tokens = False
 
-    def __init__(self, *, from_dim: int, dim: int, extent: tuple[int, ...], factor: int) -> None:
+    def __init__(self, *, from_dim: int, dim: int, extent: tuple[int, ...], factor: int, causal: bool = False) -> None:
         check_at_least("factor", factor, 1)
         if len(extent) != 2 or any(size % factor for size in extent):
             grid = " x ".join(map(str, extent))
             raise InvalidValue("factor", factor, f"does not divide patches of {grid}; it takes rows and columns")
-        super().__init__(from_dim=from_dim, dim=dim, extent=(extent[0] // factor, extent[1] // factor))
+        own = (extent[0] // factor, extent[1] // factor)
+        super().__init__(from_dim=from_dim, dim=dim, extent=own, causal=causal)
         self.factor = factor
         self.out = nn.Linear(from_dim * factor**2, dim, bias=False)
 

@@ -25,19 +25,28 @@ class Resampler(Projector):
         num_queries: tokens that a sample becomes, however long it is.
         num_layers: of attention and feed-forward.
         num_heads: of the attention.
+        causal: each token attends to itself and to those before it, in the decoder; false: they attend to each other.
     """
 
     keeps_tokens = False
     roles = {"queries": "token"}
 
     def __init__(
-        self, *, from_dim: int, dim: int, extent: tuple[int, ...], num_queries: int, num_layers: int, num_heads: int
+        self,
+        *,
+        from_dim: int,
+        dim: int,
+        extent: tuple[int, ...],
+        num_queries: int,
+        num_layers: int,
+        num_heads: int,
+        causal: bool = False,
     ) -> None:
         for key, value in (("num_queries", num_queries), ("num_layers", num_layers), ("num_heads", num_heads)):
             check_at_least(key, value, 1)
         if dim % num_heads:
             raise InvalidValue("num_heads", num_heads, f"does not divide the width of the set, {dim}")
-        super().__init__(from_dim=from_dim, dim=dim, extent=(num_queries,))
+        super().__init__(from_dim=from_dim, dim=dim, extent=(num_queries,), causal=causal)
         self.into = nn.Linear(from_dim, dim)
         self.queries = nn.Parameter(torch.randn(num_queries, dim) * 0.02)
         self.layers = nn.ModuleList(_Layer(dim, num_heads) for _ in range(num_layers))

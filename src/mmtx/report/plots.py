@@ -221,7 +221,7 @@ def _draw_curves(axes: Any, comparison: Comparison, metric: str) -> None:
             axes.plot(*zip(*curve, strict=True), color="0.6", lw=1, ls=":", zorder=1)
             marker = "x" if record.state in ("failed", "interrupted", "pruned") else ">"
             axes.plot(*curve[-1], marker, color="0.35", markersize=5, zorder=4)
-    for rank, (setting, colour) in reversed(list(enumerate(zip(comparison.settings, each_colour, strict=True)))):
+    for rank, (setting, colour) in reversed(list(enumerate(zip(comparison.settings, colours, strict=True)))):
         label = setting.label if labelled else "best: " + setting.label if rank == 0 else None
         for run in setting.runs:
             curve = run.curve(metric)

@@ -4,6 +4,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
@@ -32,11 +33,14 @@ class Fit:
         side: pixels that the shorter side (both, with `stretch`) is resized to before the centre crop; null: the size
             itself.
         resample: one of Pillow's filters: nearest, bilinear, bicubic, lanczos, box, hamming.
+        longest: pixels that the longer side is resized to before all else, the other one to an even number (Idefics 3);
+            null: it stays.
     """
 
     stretch: bool = False
     side: int | None = None
     resample: str = "bicubic"
+    longest: int | None = None
 
     def __post_init__(self) -> None:
         if self.resample.upper() not in Image.Resampling.__members__:
@@ -46,6 +50,8 @@ class Fit:
     def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resizes and crops a picture to `size`, height and width."""
         method, (height, width) = Image.Resampling[self.resample.upper()], size
+        if self.longest is not None:
+            picture = picture.resize(_even(picture, self.longest), method)
         if self.side is None:
             if self.stretch:
                 return picture.resize((width, height), method)
@@ -60,11 +66,28 @@ class Fit:
         return (side, side) if self.stretch else (side * picture.width // short, side * picture.height // short)
 
 
+def _even(picture: Image.Image, longest: int) -> tuple[int, int]:
+    """Width and height of a picture whose longer side is so long; the other is rounded down, and up to an even one."""
+    width, height = picture.size
+    if width >= height:
+        short = int(longest / (width / height))
+        return longest, max(1, short + short % 2)
+    short = int(longest * (width / height))
+    return max(1, short + short % 2), longest
+
+
 FILL = Fit()
 
 
+@runtime_checkable
+class Fits(Protocol):
+    """Brings a picture to the size that a model reads."""
+
+    def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image: ...
+
+
 def decode_image(
-    file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
+    file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fits = FILL
 ) -> UInt8[Tensor, "C height width"]:
     """The first picture of a file, upright, at `size`.
 
@@ -90,7 +113,7 @@ def decode_image(
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
                     fitted = numpy.array(fit.apply(picture, size))
-                    return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
+                    return torch.from_numpy(fitted.reshape(*fitted.shape[:2], channels)).permute(2, 0, 1)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # raised for the header too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None

@@ -14,6 +14,7 @@ from mmtx.data.files.cells import shown
 from mmtx.data.files.file_bytes import FileBytes
 from mmtx.data.image.decode_image import Fit, decode_image
 from mmtx.data.image.image_folder import MOST_PIXELS
+from mmtx.data.image.native_fit import NativeFit
 from mmtx.data.manifest.kind import FileContent, Kind
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, UserError, check_at_least, check_within
@@ -66,7 +67,7 @@ class PictureKeys:
     """What all pictures share, checked before any is read.
 
     Args:
-        size: side of the square in pixels.
+        size: side of the square in pixels; pictures that keep their shape have no such.
         channels: 1 for grey or 3 for RGB.
         fit: how a picture is brought to it.
         augment: applied to training pictures.
@@ -78,7 +79,7 @@ class PictureKeys:
 
     size: int
     channels: int
-    fit: Fit
+    fit: Fit | NativeFit
     augment: Callable[[Tensor], Tensor] | None
     max_pixels: int
 
@@ -86,7 +87,7 @@ class PictureKeys:
         check_at_least("size", self.size, 1)
         if self.channels not in (1, 3):
             raise InvalidValue("channels", self.channels, "must be 1 (grey) or 3 (RGB)")
-        if self.fit.side is not None and self.fit.side < self.size:
+        if isinstance(self.fit, Fit) and self.fit.side is not None and self.fit.side < self.size:
             raise InvalidValue("fit.side", self.fit.side, f"leaves less than size={self.size}", str(self.size))
         check_within("max_pixels", self.max_pixels, 1, MOST_PIXELS)
 
@@ -100,12 +101,15 @@ class PictureColumn(FileColumn):
 
     @property
     def spec(self) -> Spec:
+        if isinstance(self.keys.fit, NativeFit):
+            return self.keys.fit.spec(self.keys.channels)
         return Spec({"pixels": Field((self.keys.channels, self.keys.size, self.keys.size), torch.uint8)})
 
     def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
         keys, size = self.keys, (self.keys.size, self.keys.size)
         pixels = decode_image(file, size=size, channels=keys.channels, max_pixels=keys.max_pixels, fit=keys.fit)
-        return {"pixels": keys.augment(pixels) if keys.augment and split == "train" else pixels}
+        pixels = keys.augment(pixels) if keys.augment and split == "train" else pixels
+        return keys.fit.fields(pixels) if isinstance(keys.fit, NativeFit) else {"pixels": pixels}
 
 
 class SoundColumn(FileColumn):

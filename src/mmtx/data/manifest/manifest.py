@@ -7,6 +7,7 @@ from torch import Tensor
 
 from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.image.decode_image import Fit
+from mmtx.data.image.native_fit import NativeFit
 from mmtx.data.manifest.columns import ColumnKeys
 from mmtx.data.manifest.files import PictureKeys
 from mmtx.data.manifest.splits import SplitKeys
@@ -64,7 +65,7 @@ class Manifest(TableSource):
         max_length: int | None,
         size: int,
         channels: Literal[1, 3],
-        fit: Fit,
+        fit: Fit | NativeFit,
         augment: Callable[[Tensor], Tensor] | None,
         max_pixels: int,
         sample_rate_hz: int,

@@ -9,6 +9,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.text.chat_spans import assistant_spans
 from mmtx.data.text.chat_template import ChatTemplates
 from mmtx.data.text.exact_tokenizer import ExactTokenizer
+from mmtx.data.text.picture_marks import PictureMarks
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.data.text.tokenizer_files import find_chat, find_tokenizer
 from mmtx.data.text.vocabulary import TextVocabulary
@@ -100,7 +101,7 @@ class Pretrained(TextVocabulary):
     def encode_chat(self, messages: Sequence[Mapping[str, Any]], template: str | None = None) -> list[int]:
         if self.chat is None:
             return super().encode_chat(messages, template)
-        return self._texts.encode_spelt(self.chat.render(messages, template))
+        return self._texts.encode_spelt(self._spelt(self.chat.render(messages, template)))
 
     def encode_conversation(
         self, messages: Sequence[Mapping[str, Any]], *, all_turns: bool
@@ -111,6 +112,9 @@ class Pretrained(TextVocabulary):
             ids = self._texts.encode_spelt(self.chat.render(messages, add_generation_prompt=False))
             return ids, [True] * len(ids)
         return self._texts.encode_spans(*assistant_spans(self.chat, messages))
+
+    def _spelt(self, rendered: str) -> str:
+        return rendered if self.picture is None else self.picture.spell(rendered)
 
     def fit_chat(self) -> None:
         if self._problem is not None:
@@ -137,6 +141,7 @@ class Pretrained(TextVocabulary):
             "marks": self._marks,
             **({"more_ends": [*self._more_ends]} if self._more_ends else {}),
             **({"chat": self.chat.state()} if self.chat is not None else {}),
+            **({"picture": self.picture.state()} if self.picture is not None else {}),
         }
 
     def load(self, state: dict[str, Any]) -> None:
@@ -149,6 +154,7 @@ class Pretrained(TextVocabulary):
         self._use_marks(state["marks"])
         self._more_ends = tuple(state.get("more_ends", ()))
         self.chat = ChatTemplates(**state["chat"]) if "chat" in state else None
+        self.picture = PictureMarks(**state["picture"]) if "picture" in state else None
 
     _more_ends: tuple[int, ...]
     chat: ChatTemplates | None
@@ -206,9 +212,11 @@ class Numbers(TextVocabulary):
         return [len(str(i)) + 1 for i in range(self.size)]
 
     def state(self) -> dict[str, Any]:
-        more = {"more_ends": [*self._more_ends]} if self._more_ends else {}
+        more: dict[str, Any] = {"more_ends": [*self._more_ends]} if self._more_ends else {}
+        more |= {"picture": self.picture.state()} if self.picture is not None else {}
         return {"size": self.size, "begin": self.begin, "end": self.end, **more}
 
     def load(self, state: dict[str, Any]) -> None:
         self.size, self.begin, self.end = state["size"], state["begin"], state["end"]
+        self.picture = PictureMarks(**state["picture"]) if "picture" in state else None
         self._more_ends = tuple(state.get("more_ends", ()))

@@ -6,6 +6,7 @@ from itertools import chain
 from typing import Any
 
 from mmtx.batch import Vocabulary
+from mmtx.data.text.picture_marks import PictureMarks
 from mmtx.errors import UserError
 from mmtx.public_names import public_name
 
@@ -27,11 +28,13 @@ class TextVocabulary(ABC):
         size: number of ids.
         begin: id of the mark that begins a text; None where texts are windows of a stream.
         end: id of the mark that ends a text; None likewise.
+        picture: how a text has a picture that stands within it; None: it has none.
     """
 
     size: int
     begin: int | None = None
     end: int | None = None
+    picture: PictureMarks | None = None
 
     @property
     def ends(self) -> Sequence[int]:
