@@ -75,7 +75,7 @@ def paste(command: Command, folder: Path, monkeypatch) -> str:
         return ""
     if words[:1] != ["mmtx"]:
         shell = command.text.replace("python -", f"{shlex.quote(sys.executable)} -", 1)
-        done = subprocess.run(["bash", "-ec", shell], cwd=folder, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(["bash", "-ec", shell], cwd=folder, capture_output=True, text=True, timeout=180)
     else:
         sized = small(words[2:], folder, monkeypatch) if words[1] in ("train", "check") else words[2:]
         done = mmtx(words[1], *sized, cwd=folder)
