@@ -37,8 +37,8 @@ class Option(NamedTuple):
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The options that a function, or a dataclass, takes. Where a parameter is a dataclass, they are its fields, with the
-    parameter's default as their defaults."""
+    """The options that a function, or a dataclass, takes. Where a parameter is a dataclass, they are its fields, whose
+    defaults are those of the parameter's default."""
     lines, types = _lines(function), argument_types(function)
     found: dict[str, Option] = {}
     for name, parameter in _parameters(function).items():

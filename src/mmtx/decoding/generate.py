@@ -51,8 +51,8 @@ def generate(
     """Continues one text of the set.
 
     Beyond the context, the oldest ids are cropped and all is recomputed for each token, so that the result is the same
-    with and without the cache. A GPU is not waited for but where there is a grammar: whether all texts have ended is read a
-    token later.
+    with and without the cache. Whether all texts have ended is read a token later, so that a GPU is not waited for, but
+    where there is a grammar.
 
     Args:
         model: in eval mode.

@@ -67,11 +67,10 @@ class Grammar:
         """Ids of the shortest text, without its end."""
         return self._left[self.start]
 
-    def follow(self, state: int, new: int) -> int | None:
-        """The state behind an id; None: it ends the text, or nothing can follow it."""
+    def follow(self, state: int, new: int, room: int) -> int | None:
+        """The state behind an id; None: it ends the text, or nothing can follow it where so many more may be written."""
         after = self._next[state].get(new)
-        is_over = after is None or not (self._next[after] or self.ends)
-        return None if is_over else after
+        return after if after is not None and bool(self.may_follow(after, room).any()) else None
 
     def may_follow(self, state: int, room: int) -> Bool[Tensor, " V"]:
         """The ids that may come next where so many may be written: each of them leaves room for a whole text."""
@@ -104,12 +103,14 @@ class Followed:
     ) -> None:
         first = grammar.may_follow(grammar.start, max_new_tokens).nonzero()[:, 0].tolist()
         if first and set(first) <= set(suppress_first):
-            raise UserError("no text of this grammar can be written: each begins with ids that suppress_first rules out")
+            raise UserError(
+                "no text of this grammar can be written: each begins with ids that suppress_first rules out"
+            )
         if grammar.shortest > max_new_tokens:
             problem = f"is too few for this grammar, whose shortest text has {grammar.shortest:.0f} ids"
             raise InvalidValue("max_new_tokens", max_new_tokens, problem, f"{grammar.shortest:.0f}")
         self._grammar, self._starts, self._limit = grammar, list(starts), max_new_tokens
-        self._states: list[int | None] = [grammar.start] * len(self._starts)
+        self._states: list[int | None] = [grammar.start if first else None] * len(self._starts)
         self._written = [0] * len(self._starts)
 
     def filtered(self, scores: Float[Tensor, "B V"], column: int) -> Float[Tensor, "B V"]:
@@ -125,8 +126,8 @@ class Followed:
         """Takes the ids of a column; gives the texts that are over."""
         for row, (state, chosen) in enumerate(zip(self._states, new.tolist(), strict=True)):
             if state is not None and column >= self._starts[row]:
-                self._states[row] = self._grammar.follow(state, chosen)
                 self._written[row] += 1
+                self._states[row] = self._grammar.follow(state, chosen, self._limit - self._written[row])
         return torch.tensor([state is None for state in self._states], device=new.device)
 
     def lengths(self) -> list[int]:

@@ -34,9 +34,9 @@ def check_guidance(scales: Mapping[str, float], names: list[str], text: str) -> 
 class Guided:
     """A `TextDecoder` whose scores are guided by names of the set.
 
-    With c the log-probabilities given the whole set, and u those without one name, they are ``u + s (c - u)``, which is c
-    where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each leaves out its own
-    alone, as training has: ``c + sum over names of (s - 1) (c - u)``.
+    With c the log-probabilities given the whole set, and u those without one name, they are ``u + s (c - u)``, and c
+    where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its own
+    name alone: ``c + sum over names of (s - 1) (c - u)``.
 
     The sets without a name are further rows of one batch, which goes on with the ids that are drawn for the whole one.
 

@@ -25,7 +25,9 @@ class Steering:
 
     def __post_init__(self) -> None:
         if self.grammar is not None and self.schema is not None:
-            raise InvalidValue("schema", self.schema, f"cannot be given beside grammar={self.grammar}; give one of them")
+            raise InvalidValue(
+                "schema", self.schema, f"cannot be given beside grammar={self.grammar}; give one of them"
+            )
 
     def automaton(self, vocabulary: Vocabulary, never: Sequence[int] = ()) -> Grammar | None:
         """The grammar over the ids of a vocabulary; None: there is none.
@@ -42,7 +44,9 @@ class Steering:
         assert given is not None
         if not isinstance(vocabulary, Spells):
             kind = type(vocabulary).__name__.lower()
-            raise InvalidValue(key, given, f"needs ids that spell bytes: characters, bytes or byte-level BPE, not {kind}")
+            raise InvalidValue(
+                key, given, f"needs ids that spell bytes: characters, bytes or byte-level BPE, not {kind}"
+            )
         spellings = [b"" if i in never else spelling for i, spelling in enumerate(vocabulary.spellings())]
         pattern = given if key == "grammar" else schema_pattern(given)
         ends = [end for end in vocabulary.ends if end not in never]
@@ -55,7 +59,7 @@ FREE = Steering()
 def refuse_beside_beams(beam_size: int, sampling: Sampling, steering: Steering) -> None:
     """Raises InvalidValue for options that beam search, which draws nothing and follows no grammar, would not use."""
     for given, default in ((sampling, GREEDY), (steering, FREE)):
-        for key in (field.name for field in fields(given)):
+        for key in (each.name for each in fields(given)):
             if getattr(given, key) != getattr(default, key):
                 problem = f"cannot be used in beam search (beam_size={beam_size}), which takes the most probable texts"
                 raise InvalidValue(key, getattr(given, key), problem, "beam_size=1")

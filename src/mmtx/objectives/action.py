@@ -80,7 +80,8 @@ class Action(Objective):
             otherwise = f"false, or '{action}' in the data divided by {field.largest:g}"
             raise InvalidValue("squash", squash, problem, otherwise)
         size = field.num_classes if self.field == "class" else field.shape[1]
-        self.sampling = Sampling(temperature)
+        drawn = Sampling(temperature)
+        self.sampling = drawn if self.field == "class" else None
         self.directions = known("accuracy") if self.is_discrete else {}
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
@@ -176,7 +177,7 @@ class Action(Objective):
             generators: one for each sample, on the CPU, where classes are drawn.
         """
         predicted = self.predict(states, num_steps)[:, -1]
-        if not (self.is_discrete and self.sampling.temperature):
+        if self.sampling is None or not self.sampling.temperature:
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
