@@ -80,6 +80,9 @@ class Letters:
     def decode(self, ids: list[int]) -> str:
         return "".join(self.letters[i] for i in ids if i < len(self.letters))
 
+    def spellings(self) -> list[bytes]:
+        return [letter.encode() for letter in self.letters] + [b""] * (self.size - len(self.letters))
+
     def byte_lengths(self) -> list[int]:
         return [1] * len(self.letters) + [0] * (self.size - len(self.letters))
 

@@ -32,6 +32,14 @@ class Vocabulary(Protocol):
     def state(self) -> dict[str, Any]: ...
 
 
+@runtime_checkable
+class Spells(Protocol):
+    """A vocabulary whose ids each stand for the same bytes wherever they stand, so that a grammar can be followed."""
+
+    def spellings(self) -> list[bytes]:
+        """The UTF-8 of each id, of which a character may need several ids; empty for marks."""
+
+
 @dataclass(frozen=True)
 class Field:
     """Shape and type of one field of one sample.

@@ -54,6 +54,18 @@ def test_what_is_written_is_read_again(kind, marks):
         assert sum(lengths[i] for i in ids) == len(again.encode()) + last_space, name
 
 
+@pytest.mark.parametrize("marks", [False, True])
+@pytest.mark.parametrize("kind", ["characters", "bytes", "bpe"])
+def test_ids_spell_the_text(kind, marks):
+    vocabulary = make(kind)
+    vocabulary.fit(TEXTS.values(), marks=marks)
+    spellings = vocabulary.spellings()
+    for name, text in TEXTS.items():
+        assert b"".join(spellings[i] for i in vocabulary.encode(text)) == text.encode(), name
+    assert [len(each) for each in spellings] == vocabulary.byte_lengths()
+    assert len(set(spellings) - {b""}) == vocabulary.size - 2 * marks
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_marks_are_ids_of_their_own(kind):
     vocabulary = make(kind)

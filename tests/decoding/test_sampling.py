@@ -1,4 +1,4 @@
-"""Temperature, top-k and top-p, by their definitions."""
+"""Drawing of ids: through temperature, top-k and top-p, by their definitions."""
 
 from __future__ import annotations
 
@@ -79,6 +79,13 @@ def test_top_p_and_top_k_keep_the_best_at_least() -> None:
         ({"temperature": -1.0}, "temperature=-1.0 must be at least 0"),
         ({"temperature": float("nan")}, "temperature=nan must be at least 0"),
         ({"top_k": 0}, "top_k=0 must be at least 1"),
+        ({"top_k": 3, "temperature": 0.0}, "top_k=3 changes nothing beside temperature=0, which takes the best"),
+        ({"min_p": 0.1, "temperature": 0.0}, "min_p=0.1 changes nothing beside temperature=0"),
+        ({"min_p": 0.0}, r"min_p=0.0 must lie in \(0, 1\]"),
+        ({"repetition_penalty": 0.0}, "repetition_penalty=0.0 must be above 0, and finite"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty=inf must be above 0, and finite"),
+        ({"frequency_penalty": 2.5}, r"frequency_penalty=2.5 must lie in -2.0..2.0; nearest: 2.0"),
+        ({"presence_penalty": math.nan}, r"presence_penalty=nan must lie in -2.0..2.0"),
         ({"top_p": 0.0}, r"top_p=0.0 must lie in \(0, 1\]"),
         ({"top_p": 1.5}, r"top_p=1.5 must lie in \(0, 1\]"),
     ],

@@ -87,7 +87,7 @@ def test_options_that_do_not_go_together_are_refused(options: dict[str, Any], me
         (generate_own, "episodes", ""),
         (generate_own, "beam_size", ""),
         (generate_own, "max_new_token", "; did you mean 'max_new_tokens'?"),
-        (translate, "temperature", ""),
+        (translate, "episodes", ""),
         (play_episodes, "prompt", ""),
     ],
 )
@@ -120,11 +120,14 @@ def test_every_option_has_a_type_and_a_line() -> None:
 def test_what_objectives_of_mmtx_offer() -> None:
     """Of each function, options of its own and of the methods that it calls, whichever objective has them."""
     options = {way.function: set(way.options) for way in known_ways()}
-    of_search = {"max_new_tokens", "beam_size", "length_penalty"}
+    filters = {"temperature", "top_k", "top_p", "min_p"}
+    penalties = {"repetition_penalty", "frequency_penalty", "presence_penalty"}
+    of_text = {"max_new_tokens", *filters, *penalties, "guidance", "grammar", "schema"}
+    of_search = {"beam_size", "length_penalty"}
     assert options == {
-        play_episodes: {"part", "episodes", "target_return", "out"},
-        transcribe: {"audio", "resample", "overlap_seconds", *of_search},
-        generate_own: {"prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"},
-        chat: {"messages", "template", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"},
-        translate: {"prompt", "image", "index", *of_search},
+        play_episodes: {"part", "episodes", "target_return", "out", *filters},
+        transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
+        generate_own: {"prompt", "image", "index", *of_text},
+        chat: {"messages", "template", "image", "index", *of_text},
+        translate: {"prompt", "image", "index", *of_text, *of_search},
     }

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields, is_dataclass, replace
 from typing import Any, NamedTuple
 
 from mmtx.config.construct import as_annotated
@@ -36,15 +37,40 @@ class Option(NamedTuple):
 
 
 def options_of(function: Callable[..., Any]) -> dict[str, Option]:
-    """The options that a function, or a dataclass, takes."""
+    """The options that a function, or a dataclass, takes. Where a parameter is a dataclass, they are its fields, whose
+    defaults are those of the parameter's default."""
+    lines, types = _lines(function), argument_types(function)
+    found: dict[str, Option] = {}
+    for name, parameter in _parameters(function).items():
+        if is_dataclass(types[name]):
+            own, inner = _lines(types[name]), argument_types(types[name])
+            keys = [field.name for field in fields(types[name])]
+            found |= {key: Option(inner[key], getattr(parameter.default, key), own.get(key, "")) for key in keys}
+        else:
+            found[name] = Option(types[name], parameter.default, lines.get(name, ""))
+    return found
+
+
+def grouped(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options, by the names of the parameters that take them: those that are fields of one dataclass are in it. Others
+    stay as they are."""
+    types, rest = argument_types(function), dict(given)
+    for name, parameter in _parameters(function).items():
+        if is_dataclass(types[name]):
+            keys = [field.name for field in fields(types[name]) if field.name in rest]
+            rest[name] = replace(parameter.default, **{key: rest.pop(key) for key in keys})
+    return rest
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    parameters = inspect.signature(function).parameters.items()
+    return {name: each for name, each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+
+
+def _lines(function: Callable[..., Any]) -> dict[str, str]:
+    """Of each argument, its line of the docstring."""
     section = (inspect.getdoc(function) or "").partition("Args:\n")[2]
-    lines = {name: " ".join(text.split()) for name, text in ARGUMENT.findall(section)}
-    types = argument_types(function)
-    return {
-        name: Option(types[name], parameter.default, lines.get(name, ""))
-        for name, parameter in inspect.signature(function).parameters.items()
-        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
-    }
+    return {name: " ".join(text.split()) for name, text in ARGUMENT.findall(section)}
 
 
 def checked(given: Mapping[str, Any], options: Mapping[str, Option]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.decoding.sampling import suppressed
+from mmtx.decoding.filters import suppressed
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer

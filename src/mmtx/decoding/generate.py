@@ -1,9 +1,11 @@
 """Continuing a text of the set, greedily or by sampling."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import reduce
 from itertools import takewhile
 from operator import or_
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -11,7 +13,10 @@ from torch import Tensor
 
 from mmtx.batch import Batch
 from mmtx.decoding.cpu_layout import column_major
-from mmtx.decoding.sampling import GREEDY, Sampling, suppressed
+from mmtx.decoding.filters import suppressed
+from mmtx.decoding.grammar import Followed, Grammar
+from mmtx.decoding.guided import Guided, check_guidance
+from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import check_within
 from mmtx.model import MultimodalTransformer
@@ -39,12 +44,15 @@ def generate(
     generator: torch.Generator | None = None,
     end: int | Sequence[int] | None = None,
     suppress_first: Sequence[int] = (),
+    guidance: Mapping[str, float] = MappingProxyType({}),
+    grammar: Grammar | None = None,
     cache: bool = True,
 ) -> list[list[int]]:
     """Continues one text of the set.
 
     Beyond the context, the oldest ids are cropped and all is recomputed for each token, so that the result is the same
-    with and without the cache. A GPU is not waited for: whether all texts have ended is read a token later.
+    with and without the cache. Whether all texts have ended is read a token later, so that a GPU is not waited for, but
+    where there is a grammar.
 
     Args:
         model: in eval mode.
@@ -56,36 +64,53 @@ def generate(
         generator: source of randomness, on the device of the model.
         end: id that ends a text, or several of which each does; it is not part of the result.
         suppress_first: ids that no continuation begins with.
+        guidance: ``{name: scale}``, see `Guided`; a scale of 1 is off.
+        grammar: of the new ids, over the ends given here.
         cache: keep keys and values of earlier tokens.
 
     Returns:
         The new ids of each sample.
     """
+    check_guidance(guidance, model.names, text)
     prompt, lengths = batch[text]["ids"], batch.lengths[text]
     ends = () if end is None else (end,) if isinstance(end, int) else tuple(end)
     starts = lengths.tolist()
     shortest, longest = min(starts, default=0), max(starts, default=0)
     if shortest < 1:
         raise ValueError(f"the prompts under '{text}' must have at least 1 token")
-    decoder = TextDecoder(model, logits, batch, text, start=shortest, stop=longest + max_new_tokens, cache=cache)
+    scales = {name: scale for name, scale in guidance.items() if scale != 1}
+    room: Any = {"start": shortest, "stop": longest + max_new_tokens, "cache": cache}
+    decoder = (
+        Guided(model, logits, batch, text, scales=scales, **room)
+        if scales
+        else TextDecoder(model, logits, batch, text, **room)
+    )
+    followed = Followed(grammar, starts, max_new_tokens, suppress_first) if grammar is not None else None
     ended, all_ended = torch.zeros(len(prompt), dtype=torch.bool, device=prompt.device), _AllEnded()
     with column_major(model, products=max_new_tokens if cache else 0, vectors=len(prompt)):
         for column in track(range(shortest, longest + max_new_tokens), "writing, token"):
             scores = decoder.scores()
             if column in starts:
                 scores = suppressed(scores, suppress_first, lengths == column)
+            if sampling.penalises:
+                scores = sampling.penalised(scores, decoder.written, lengths)
+            if followed is not None:
+                scores = followed.filtered(scores, column)
             new = sampling.draw(scores, generator)
             if ends:
                 new = torch.where(ended, ends[0], new)
             if column < longest:  # longer prompts go on as they are
                 new = torch.where(column < lengths, prompt[:, column], new)
             decoder.append(new)
+            if followed is not None:
+                ended = ended | followed.advance(new, column)
             if ends:
                 ended = ended | _is_over(new, column, lengths, max_new_tokens, ends)
-                if all_ended(ended):
-                    break
-    written = decoder.written.tolist()
-    return [_until(row[start : start + max_new_tokens], ends) for row, start in zip(written, starts, strict=True)]
+            if (ends or followed is not None) and all_ended(ended):
+                break
+    counts = followed.lengths() if followed is not None else [max_new_tokens] * len(starts)
+    rows = zip(decoder.written.tolist(), starts, counts, strict=True)
+    return [_until(row[start : start + count], ends) for row, start, count in rows]
 
 
 class _AllEnded:

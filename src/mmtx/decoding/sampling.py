@@ -1,49 +1,92 @@
-"""Drawing the next id from its scores: temperature, top-k and top-p."""
+"""Drawing the next id from its scores, through a list of filters."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from mmtx.errors import InvalidValue, check_at_least
-from mmtx.process.device_copies import sent
+from mmtx.decoding.filters import less_for_each_draw, min_p, sharpened, top_k, top_p, without_repetition
+from mmtx.errors import InvalidValue, check_at_least, check_within
+
+MOST_PENALTY = 2.0
+"""Of frequency and presence, either way, as in the API that defines them."""
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next id is drawn from its scores.
+    """How the next id is drawn from its scores: penalties, temperature, top-k, top-p and min-p, in this order, then the
+    draw. What may come next at all (`Grammar`) is decided between penalties and temperature.
 
     Args:
-        temperature: divides the scores; 0 takes the best.
-        top_k: keep the k best.
-        top_p: keep the smallest set whose probability reaches p (Holtzman et al. 2019, arXiv 1904.09751).
+        temperature: divides the scores; 0 takes the best id each time
+        top_k: keep the k best ids
+        top_p: keep the smallest set of ids whose probability reaches p
+        min_p: keep ids at least as probable as this share of the best one
+        repetition_penalty: divides positive and multiplies negative scores of ids that stand in the text; 1: none
+        frequency_penalty: subtracted from an id's score for each time that it was written, -2 to 2
+        presence_penalty: subtracted from the score of every id that was written, -2 to 2
     """
 
     temperature: float = 1.0
     top_k: int | None = None
     top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
 
     def __post_init__(self) -> None:
         check_temperature(self.temperature)
         check_at_least("top_k", self.top_k, 1)
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise InvalidValue("top_p", self.top_p, "must lie in (0, 1]")
+        for key in ("top_p", "min_p"):
+            share = getattr(self, key)
+            if share is not None and not 0 < share <= 1:
+                raise InvalidValue(key, share, "must lie in (0, 1]")
+        for key in ("top_k", "top_p", "min_p"):
+            if self.temperature == 0 and getattr(self, key) is not None:
+                problem = "changes nothing beside temperature=0, which takes the best each time"
+                raise InvalidValue(key, getattr(self, key), problem, "null, or a temperature above 0")
+        if not 0 < self.repetition_penalty < math.inf:
+            raise InvalidValue("repetition_penalty", self.repetition_penalty, "must be above 0, and finite")
+        for key in ("frequency_penalty", "presence_penalty"):
+            check_within(key, getattr(self, key), -MOST_PENALTY, MOST_PENALTY)
 
-    def draw(self, logits: Float[Tensor, "B V"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
+    @property
+    def penalises(self) -> bool:
+        """Whether scores depend on what is written."""
+        return self.repetition_penalty != 1 or self.frequency_penalty != 0 or self.presence_penalty != 0
+
+    def penalised(
+        self, scores: Float[Tensor, "B V"], written: Int[Tensor, "B n"], starts: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B V"]:
+        """Scores after the penalties.
+
+        Args:
+            written: the text so far.
+            starts: the column of each text from which on ids were drawn.
+        """
+        if self.repetition_penalty != 1:
+            scores = without_repetition(scores, written, self.repetition_penalty)
+        if self.frequency_penalty or self.presence_penalty:
+            frequency, presence = self.frequency_penalty, self.presence_penalty
+            scores = less_for_each_draw(scores.float(), written, starts, frequency=frequency, presence=presence)
+        return scores
+
+    def filtered(self, scores: Float[Tensor, "*B V"]) -> Float[Tensor, "*B V"]:
+        """Scores that are drawn from, up to a constant in each row; -inf for what is never drawn. The temperature is
+        above 0."""
+        scores = sharpened(scores, self.temperature)
+        for keep, limit in ((top_k, self.top_k), (top_p, self.top_p), (min_p, self.min_p)):
+            scores = scores if limit is None else keep(scores, limit)
+        return scores
+
+    def draw(self, scores: Float[Tensor, "B V"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
+        """An id for each row, of scores after the penalties."""
         if self.temperature == 0:
-            return logits.argmax(-1)
-        logits = sharpened(logits, self.temperature)
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            logits = logits.masked_fill(logits < logits.topk(self.top_k).values[:, -1:], float("-inf"))
-        probability = logits.softmax(-1)
-        if self.top_p is not None:
-            ranked, index = probability.sort(-1, descending=True)
-            beyond = ranked.cumsum(-1) - ranked >= self.top_p
-            beyond[..., 0] = False  # the best always stays, even where float32 has no number as small as top_p
-            probability = probability.masked_fill(beyond.scatter(-1, index, beyond), 0.0)
+            return scores.argmax(-1)
+        probability = self.filtered(scores).softmax(-1)
         waits = torch.empty_like(probability).exponential_(generator=generator)
         return (probability / waits).argmax(-1)  # as torch.multinomial draws, which waits for a GPU to check its input
 
@@ -58,18 +101,4 @@ def check_temperature(temperature: float) -> None:
         raise InvalidValue("temperature", temperature, problem, "0, which takes the best each time")
 
 
-def sharpened(logits: Float[Tensor, "*B V"], temperature: float) -> Float[Tensor, "*B V"]:
-    """Scores over a temperature above 0, up to a constant in each row: the best are 0, so that none overflows."""
-    logits = logits.float()
-    return (logits - logits.amax(-1, keepdim=True)) / temperature
-
-
-def suppressed(scores: Float[Tensor, "B V"], ids: Sequence[int], rows: Bool[Tensor, " B"]) -> Float[Tensor, "B V"]:
-    """Scores with which some rows never draw some ids."""
-    if not ids:
-        return scores
-    without = scores.index_fill(-1, sent(torch.tensor(ids), scores.device), float("-inf"))
-    return torch.where(rows[:, None], without, scores)
-
-
-GREEDY = Sampling(temperature=0.0)
+GREEDY, SAMPLED = Sampling(temperature=0.0), Sampling()

@@ -1,8 +1,11 @@
 """Episodes in the environment of the run's data."""
 
+import copy
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +17,7 @@ from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import Acts
+from mmtx.objectives.capabilities import Acts, Draws
 from mmtx.run.metrics_log import finite
 
 
@@ -25,6 +28,10 @@ def play_episodes(
     part: str | None = None,
     episodes: int = 10,
     target_return: float | list[float] | None = None,
+    temperature: float | None = None,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    min_p: float | None = None,
     out: str | None = None,
 ) -> str:
     """Episodes in the environment of the run's data, as lines of JSON, and one that sums them up (objective=[action]).
@@ -35,6 +42,10 @@ def play_episodes(
         part: of a mixture: where to act, needed where several parts have an environment
         episodes: how many, for each target return
         target_return: one or several: target_return=[500,100]; null: those of the run's objective
+        temperature: of actions that are drawn; 0 takes the best; null: as trained
+        top_k: keep the k best actions
+        top_p: keep the smallest set of actions whose probability reaches p
+        min_p: keep actions at least as probable as this share of the best one
         out: a .gif file, for a film of the first episode
 
     Raises:
@@ -42,6 +53,7 @@ def play_episodes(
     """
     check_within("episodes", episodes, 1, FIRST_DATA_SEED)
     seeds, (source, objective) = _seeds(trained.seed, episodes), _stage(trained, part)
+    objective = _drawing(objective, {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p})
     targets = _targets(trained.learner, objective, source, target_return)
     film = None if out is None else _film_file(out, source, seeds[0])
     filmed = int(film is not None)
@@ -82,6 +94,19 @@ def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts]:
         choices = " or ".join(f"part={part}" for part in there)
         raise UserError(f"{path} can act in several parts of its data: give {choices}")
     return there[given] if given is not None else next(iter(there.values()))
+
+
+def _drawing(objective: Acts, options: Mapping[str, Any]) -> Acts:
+    """The objective, drawing its actions as options have it that are not None. Raises InvalidValue if it draws none."""
+    given = {key: value for key, value in options.items() if value is not None}
+    if not given:
+        return objective
+    if not isinstance(objective, Draws) or objective.sampling is None:
+        key, value = next(iter(given.items()))
+        raise InvalidValue(key, value, "cannot be used: the actions of this model are not drawn from scores of classes")
+    drawing = copy.copy(objective)
+    drawing.sampling = replace(objective.sampling, **given)
+    return drawing
 
 
 def _lack(source: Source) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import mmtx.objectives
-from mmtx.config.options import REQUIRED, Option, checked, options_of
+from mmtx.config.options import REQUIRED, Option, checked, grouped, options_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
+from mmtx.generation.learnt_without import check_learnt_without
 from mmtx.generation.own import generate_own
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
 from mmtx.generation.trained import Trained
@@ -59,7 +60,8 @@ class Way(NamedTuple):
     def call(self, trained: Trained, options: Mapping[str, Any]) -> str:
         """Generates with options that are checked, and with those common ones that the method takes."""
         common = {key: getattr(trained, key) for key in options_of(self.method).keys() & options_of(Trained).keys()}
-        return self.function(trained, self.objective, **common, **options)
+        check_learnt_without(trained, self.objective, options.get("guidance", {}))
+        return self.function(trained, self.objective, **common, **grouped(self.method, options))
 
 
 def generate(path: str, learner: Learner, given: Mapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.sampling import check_temperature, sharpened
+from mmtx.decoding.sampling import Sampling
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
@@ -59,7 +59,6 @@ class Action(Objective):
         super().__init__(weight=weight)
         for key, episodes in (("val_episodes", val_episodes), ("test_episodes", test_episodes)):
             check_at_least(key, episodes, 1)
-        check_temperature(temperature)
         if target_returns is not None and not target_returns:
             raise InvalidValue("target_returns", target_returns, "is empty", "null, for the best of the data")
         self.num_episodes, self.target_returns = {"val": val_episodes, "test": test_episodes}, target_returns
@@ -81,7 +80,8 @@ class Action(Objective):
             otherwise = f"false, or '{action}' in the data divided by {field.largest:g}"
             raise InvalidValue("squash", squash, problem, otherwise)
         size = field.num_classes if self.field == "class" else field.shape[1]
-        self.temperature = temperature
+        drawn = Sampling(temperature)
+        self.sampling = drawn if self.field == "class" else None
         self.directions = known("accuracy") if self.is_discrete else {}
         self.labels, self.reads = (action,), (read,)
         self.action, self.read, self.squash = action, read, squash
@@ -177,11 +177,11 @@ class Action(Objective):
             generators: one for each sample, on the CPU, where classes are drawn.
         """
         predicted = self.predict(states, num_steps)[:, -1]
-        if not (self.is_discrete and self.temperature):
+        if self.sampling is None or not self.sampling.temperature:
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
-        return (sharpened(predicted.cpu(), self.temperature) + gumbel).argmax(-1)
+        return (self.sampling.filtered(predicted.cpu()) + gumbel).argmax(-1)
 
     def _real(self, batch: Batch) -> Bool[Tensor, "B steps"]:
         steps = batch[self.action][self.field].shape[1]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
@@ -167,6 +168,17 @@ class Acts(Actor, Protocol):
 
     num_episodes: Mapping[str, int]
     target_returns: Sequence[float] | None
+
+
+@runtime_checkable
+class Draws(Acts, Protocol):
+    """Acts by drawing from scores, as options of ``mmtx generate`` may have it.
+
+    Attributes:
+        sampling: how it draws; None: its actions are no classes.
+    """
+
+    sampling: Sampling | None
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.decoding.generate import check_max_new_tokens, generate
-from mmtx.decoding.sampling import GREEDY, Sampling
+from mmtx.decoding.sampling import GREEDY, SAMPLED, Sampling
+from mmtx.decoding.steering import FREE, Steering
 from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
@@ -167,9 +168,8 @@ class NextToken(Objective):
         *,
         prompt: str | None = None,
         max_new_tokens: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        sampling: Sampling = SAMPLED,
+        steering: Steering = FREE,
         cache: bool = True,
     ) -> str:
         """A text that goes on, given whatever else is in the set (objective=[next_token]).
@@ -180,21 +180,20 @@ class NextToken(Objective):
             generator: draws the ids.
             prompt: the text to continue; needed where the text is a stream
             max_new_tokens: upper limit
-            temperature: divides the scores; 0 takes the best id each time
-            top_k: keep the k best ids
-            top_p: keep the smallest set of ids whose probability reaches p
+            sampling: draws the ids; its fields are options.
+            steering: guidance and grammar, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
             UserError: an option cannot be, or one that is needed is not given.
         """
         check_max_new_tokens(max_new_tokens)
-        sampling, vocabulary = Sampling(temperature, top_k, top_p), self._vocabulary
+        vocabulary = self._vocabulary
         start = [vocabulary.begin] if vocabulary.begin is not None else []
         ids = start + vocabulary.encode(prompt or "")
         if not ids:
             raise UserError('this model continues text and needs something to begin with: prompt="..."')
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
         new = self._continued(model, batch, generator, ids, **options)
         return vocabulary.decode(ids + new)
 
@@ -206,9 +205,8 @@ class NextToken(Objective):
         ids: Sequence[int],
         *,
         max_new_tokens: int = 200,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
+        sampling: Sampling = SAMPLED,
+        steering: Steering = FREE,
         cache: bool = True,
     ) -> str:
         """What is written after the ids of a conversation, without them (objective=[next_token]).
@@ -219,9 +217,8 @@ class NextToken(Objective):
             generator: draws the ids.
             ids: of the conversation.
             max_new_tokens: upper limit
-            temperature: divides the scores; 0 takes the best id each time
-            top_k: keep the k best ids
-            top_p: keep the smallest set of ids whose probability reaches p
+            sampling: draws the ids; its fields are options.
+            steering: guidance and grammar, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
@@ -230,8 +227,7 @@ class NextToken(Objective):
         check_max_new_tokens(max_new_tokens)
         if not ids:
             raise UserError("the chat template made no text of these messages")
-        sampling = Sampling(temperature, top_k, top_p)
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
         return self._vocabulary.decode(self._continued(model, batch, generator, [*ids], **options))
 
     @property
@@ -247,6 +243,8 @@ class NextToken(Objective):
         batch: Batch,
         generator: torch.Generator,
         ids: list[int],
+        *,
+        steering: Steering,
         **options: Any,
     ) -> list[int]:
         """The ids that follow."""
@@ -260,6 +258,8 @@ class NextToken(Objective):
             self.text,
             generator=generator,
             end=self._vocabulary.ends,
+            guidance=steering.guidance,
+            grammar=steering.automaton(self._vocabulary),
             **options,
         )
         return new

@@ -12,6 +12,8 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.beam_search import beam_search, check_search
 from mmtx.decoding.generate import check_max_new_tokens, generate
+from mmtx.decoding.sampling import GREEDY, Sampling
+from mmtx.decoding.steering import FREE, Steering, refuse_beside_beams
 from mmtx.decoding.text_decoder import Logits
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
@@ -151,6 +153,9 @@ class Seq2Seq(Objective):
         max_new_tokens: int | None = None,
         beam_size: int | None = None,
         length_penalty: float | None = None,
+        sampling: Sampling = GREEDY,
+        steering: Steering = FREE,
+        seed: int = 0,
         cache: bool = True,
     ) -> list[str]:
         """The text of each sample, decoded from its begin id and the rest of the set.
@@ -161,6 +166,9 @@ class Seq2Seq(Objective):
             max_new_tokens: upper limit; null: the model's context
             beam_size: hypotheses of beam search; null: as trained
             length_penalty: above 0 longer texts gain; null: as trained
+            sampling: draws the ids where nothing is searched for; its fields are options.
+            steering: guidance and grammar, whose fields are options too.
+            seed: of what is drawn.
             cache: keep keys and values of earlier tokens
         """
         beam_size = self.beam_size if beam_size is None else beam_size
@@ -175,8 +183,12 @@ class Seq2Seq(Objective):
         logits = self._logits(model)
         options: Any = {"max_new_tokens": limit, "end": self.end, "suppress_first": self.suppress_first, "cache": cache}
         if beam_size == 1:
+            options |= {"sampling": sampling, "guidance": steering.guidance}
+            options |= {"generator": torch.Generator(device).manual_seed(seed)}
+            options |= {"grammar": steering.automaton(self.vocabulary, self.suppress)}
             written = generate(model, logits, prompt, self.text, **options)
         else:
+            refuse_beside_beams(beam_size, sampling, steering)
             options |= {"beam_size": beam_size, "length_penalty": length_penalty}
             written = [found.ids for found in beam_search(model, logits, prompt, self.text, **options)]
         return [self.vocabulary.decode(ids) for ids in written]

@@ -58,6 +58,9 @@ class BPE(TextVocabulary):
     def byte_lengths(self) -> list[int]:
         return [self._texts.byte_length(i) for i in range(self.size)]
 
+    def spellings(self) -> list[bytes]:
+        return [self._texts.spelling(i) for i in range(self.size)]
+
     def state(self) -> dict[str, Any]:
         return {"tokenizer": self._tokenizer.to_str()}
 

@@ -101,6 +101,21 @@ class ExactTokenizer:
             return 0 if added.special else len(token.encode())
         return self._spelling.byte_length(token)
 
+    def spelling(self, number: int) -> bytes:
+        """The bytes that an id stands for; none for special tokens.
+
+        Raises:
+            UserError: tokens do not stand for the same bytes everywhere, as they do in byte-level BPE.
+        """
+        if self._is_sentence_pieces or not self._spelling.is_byte_level:
+            raise UserError(
+                "a grammar needs ids that spell the same bytes everywhere: characters, bytes, byte-level BPE"
+            )
+        token, added = self._tokenizer.id_to_token(number) or "", self._added.get(number)
+        if added is not None:
+            return b"" if added.special else token.encode()
+        return bytes(_BYTES[letter] for letter in token)
+
     def last(self) -> tuple[str, int]:
         """The token of the largest id that a text can become, and the id."""
         if self._is_sentence_pieces:
@@ -188,6 +203,15 @@ class _Spelling:
         return len(token.removeprefix(self.prefix).replace(self.space, " ").encode())
 
 
+def _bytes() -> dict[str, int]:
+    """The byte behind each character of byte-level BPE, by GPT-2's table: printable Latin-1 stands for itself; the others,
+    in their order, are the characters from 256 on."""
+    own = {*range(33, 127), *range(161, 173), *range(174, 256)}
+    others = [byte for byte in range(256) if byte not in own]
+    return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(others)}
+
+
+_BYTES = _bytes()
 _BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 

@@ -131,6 +131,9 @@ class Pretrained(TextVocabulary):
         """For byte-level tokens one for each character; for others, those of their spelling."""
         return [self._texts.byte_length(i) for i in range(self.size)]
 
+    def spellings(self) -> list[bytes]:
+        return [self._texts.spelling(i) for i in range(self.size)]
+
     def state(self) -> dict[str, Any]:
         return {
             "tokenizer": self._tokenizer.to_str(),

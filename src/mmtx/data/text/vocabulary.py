@@ -165,6 +165,10 @@ class Characters(Symbols):
     def decode(self, ids: list[int]) -> str:
         return "".join(self.symbols[i] for i in ids if i < len(self.symbols))
 
+    def spellings(self) -> list[bytes]:
+        spelt = [symbol.encode("utf-8", "surrogatepass") for symbol in self.symbols]
+        return spelt + [b""] * (self.size - len(spelt))
+
 
 class Words(Symbols):
     """One id for each word of the texts, split at white space. Meant for phonemes (``HH AH L OW``).
@@ -208,6 +212,9 @@ class Bytes(TextVocabulary):
 
     def byte_lengths(self) -> list[int]:
         return [1] * 256 + [0] * (self.size - 256)
+
+    def spellings(self) -> list[bytes]:
+        return [bytes([i]) for i in range(256)] + [b""] * (self.size - 256)
 
     def state(self) -> dict[str, Any]:
         return {"marks": self.begin is not None}

@@ -1,0 +1,80 @@
+"""Guidance: scores of a text, led away from those that it would have without some names of the set."""
+
+import math
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.decoding.text_decoder import Logits, TextDecoder
+from mmtx.errors import InvalidValue, some
+from mmtx.model import MultimodalTransformer
+
+
+def check_guidance(scales: Mapping[str, float], names: list[str], text: str) -> None:
+    """Raises InvalidValue for names that a text cannot be guided by, and scales that are none.
+
+    Args:
+        scales: of names.
+        names: of the set.
+        text: that is written.
+    """
+    for name, scale in scales.items():
+        key = f"guidance.{name}"
+        others = [each for each in names if each != text]
+        if name not in others:
+            known = f"which has {some(others)} beside it" if others else f"which has nothing beside '{text}'"
+            raise InvalidValue(key, scale, f"names nothing that '{text}' is written from in this set, {known}")
+        if not isinstance(scale, int | float) or isinstance(scale, bool) or not 0 <= scale < math.inf:
+            raise InvalidValue(key, scale, "must be a number, at least 0, and finite; 1 is off")
+
+
+class Guided:
+    """A `TextDecoder` whose scores are guided by names of the set.
+
+    With c the log-probabilities given the whole set, and u those without one name, they are ``u + s (c - u)``, and c
+    where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its own
+    name alone: ``c + sum over names of (s - 1) (c - u)``.
+
+    The sets without a name are further rows of one batch, which goes on with the ids that are drawn for the whole one.
+
+    Args:
+        scales: of each name, none of them 1.
+        The others are those of `TextDecoder`.
+    """
+
+    def __init__(
+        self,
+        model: MultimodalTransformer,
+        logits: Logits,
+        batch: Batch,
+        text: str,
+        *,
+        scales: Mapping[str, float],
+        start: int,
+        stop: int,
+        cache: bool,
+    ) -> None:
+        self._scales, self._count = list(scales.values()), len(batch)
+        rows = torch.arange(self._count * (1 + len(scales)), device=batch.lengths[text].device)
+        part = rows // self._count
+        lacks = {name: part == number for number, name in enumerate(scales, start=1)}
+        whole = batch.select(rows % self._count).without(lacks)
+        self._decoder = TextDecoder(model, logits, whole, text, start=start, stop=stop, cache=cache)
+
+    @property
+    def written(self) -> Int[Tensor, "B n"]:
+        """The text so far."""
+        return self._decoder.written[: self._count]
+
+    def scores(self) -> Float[Tensor, "B V"]:
+        """Log-probabilities of the id that follows, guided; an id that is never written keeps -inf."""
+        parts = self._decoder.scores().float().log_softmax(-1).unflatten(0, (-1, self._count))
+        given, without = parts[0], parts[1:]
+        further = sum((scale - 1) * (given - other) for scale, other in zip(self._scales, without, strict=True))
+        return torch.where(given.isinf(), given, given + further)
+
+    def append(self, ids: Int[Tensor, " B"]) -> None:
+        self._decoder.append(ids.repeat(1 + len(self._scales)))
