@@ -22,6 +22,7 @@ from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_stri
 
 import mmtx  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
+from mmtx.config.compose import compose  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
 from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
 from mmtx.decoding.generate import generate  # noqa: E402
@@ -29,6 +30,7 @@ from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.picture_in_text import in_their_order, split_batch  # noqa: E402
 from mmtx.interop.squared_pictures import SQUARED, read_squared  # noqa: E402
+from mmtx.run.import_export import shape_of  # noqa: E402
 
 FAMILY = FAMILIES["smolvlm"]
 IDLE = {"dtype", "return_dict", "rope_parameters", "text_config", "vision_config"}
@@ -207,6 +209,15 @@ def test_the_preprocessing_comes_out_as_it_went_in(tiny: tuple[Any, Path], tmp_p
     assert mmtx.from_pretrained(tmp_path / "again").config["data"]["fit"] == ours.config["data"]["fit"]
 
 
+def test_the_line_that_import_prints_gives_the_same_shape(tiny: tuple[Any, Path]) -> None:
+    ours = mmtx.from_pretrained(tiny[1])
+    chosen = ["data=manifest", "modality=[before,image,text]", "objective=[next_token]"]
+    again = compose([*chosen, *shape_of(ours)])
+    assert again["modality"]["image"]["encoder"] == ours.config["modality"]["image"]["encoder"]
+    assert again["modality"]["image"]["projector"] == ours.config["modality"]["image"]["projector"]
+    assert again["backbone"] == ours.config["backbone"] and again["data"]["fit"] == ours.config["data"]["fit"]
+
+
 TEMPLATE = """\
 {{ '<|begin|>' }}{% for message in messages %}{{ message.role | capitalize }}
 {%- if message.content is string %}{{ ': ' + message.content }}
@@ -251,6 +262,7 @@ def test_the_next_turn_about_a_picture_is_theirs(
     pixels = torch.tensor(numpy.array(processor(shown)["pixel_values"])).float()
     written = model.generate(input_ids=ids, pixel_values=pixels, do_sample=False, max_new_tokens=9, pad_token_id=0)
     expected = theirs.decode(written[0, ids.shape[1] :], skip_special_tokens=True) + "\n"
+    assert expected.strip()
     given = [f"messages={json.dumps(ASKED)}", f"image={tmp_path / 'picture.png'}"]
     assert answered(run, capsys, *given) == expected
     assert main(["export", str(run), str(tmp_path / "again")]) == 0
