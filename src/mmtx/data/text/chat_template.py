@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue
 
 DEFAULT = "default"
 REASONING = ("reasoning_content", "thinking", "reasoning")
@@ -34,11 +34,7 @@ class ChatTemplates:
     @classmethod
     def of(cls, folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> "ChatTemplates | None":
         """Those of the files of a tokenizer: ``chat_template.jinja`` and ``additional_chat_templates/``, or
-        ``chat_template.json``, as processors of pictures had it, or else of its config; None where there are none.
-
-        Raises:
-            UserError: a file cannot be read.
-        """
+        ``chat_template.json``, as processors of pictures had it, or else of its config; None where there are none."""
         files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
         if (folder / "chat_template.jinja").is_file():
             files[DEFAULT] = folder / "chat_template.jinja"
@@ -98,12 +94,7 @@ def _as_template_reads(message: Message) -> dict[str, Any]:
 
 def _of_processor(file: Path) -> dict[str, str]:
     """Templates of a file of JSON, which a folder may lack."""
-    if not file.is_file():
-        return {}
-    try:
-        return _named(json.loads(file.read_text(encoding="utf-8"))["chat_template"])
-    except (OSError, ValueError, LookupError, TypeError) as error:
-        raise UserError(f"{file} holds no chat template: {type(error).__name__}: {error}") from None
+    return _named(json.loads(file.read_text(encoding="utf-8"))["chat_template"]) if file.is_file() else {}
 
 
 def _named(stored: Any) -> dict[str, str]:
