@@ -54,6 +54,10 @@ LISTENS_AND_LOOKS = [
 SENSORS = ("camera", "radar", "map", "vehicle", "speed")
 OBEYS = ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"]
 TRANSLATES = ["modality=[source,target]", "objective=[seq2seq]", "objective.seq2seq.text=target", "encode=[source]"]
+NATIVE = [
+    *("modality=[native_image,text]", "objective=[next_token]", "data/fit=native", "data.fit.patch_size=2"),
+    *("data.fit.max_patches=12", "modality.image.patch_size=2", "modality.image.side=3"),
+]
 NEEDS = {
     "objective": {
         "classify": ["modality=[image]"],
@@ -73,6 +77,8 @@ NEEDS = {
         "source": TRANSLATES,
         "target": TRANSLATES,
         "question": ["modality=[question,text]", "objective=[seq2seq]"],
+        "before": ["modality=[before,text]", "objective=[next_token]", "+data.columns.before=text"],
+        "native_image": NATIVE,
         **dict.fromkeys(("return", "reward", "state", "action"), ACTS),
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
@@ -90,6 +96,7 @@ NEEDS_DATA = {
     **dict.fromkeys(SENSORS, "driving"),
     "contrastive": "av_digits",
     "question": "asked_digits",
+    **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "pixels": "sequential_pictures",
 }
@@ -124,6 +131,8 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 def data_for(group, option):
     if group == "objective/pair_loss":
         return NEEDS_DATA["contrastive"]
+    if group == "data/fit":
+        return "manifest"
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
         return "fsdd" if option == "centred_8khz" else "audio_manifest"
     if group in PARTS:
@@ -178,6 +187,10 @@ def overrides_for(group, option, folder):
         own = "backbone.positions.rotary.scaling"
         lengths = [] if option in ("linear", "rounded") else [f"{own}.trained_length=16"]
         return ["backbone/positions=rotary", f"{group}@{own}={option}", *lengths]
+    if group == "data/fit":
+        return (
+            NATIVE if option == "native" else [f"{group}={option}", "modality=[image,text]", "objective=[next_token]"]
+        )
     if group == "data/augment":
         return [f"{group}={option}", *SIZES.get(option, [])]
     return [f"{group}={option}"]

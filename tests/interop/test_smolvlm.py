@@ -14,21 +14,25 @@ from PIL import Image
 transformers = pytest.importorskip("transformers")
 
 from public import VOCAB, picture_in_text_inputs, saved, smolvlm  # noqa: E402
-from test_chat import answered, chatty  # noqa: E402
+from test_chat import answered  # noqa: E402
 from test_generation import scores, sharp, theirs_written  # noqa: E402
 from test_supported_keys import changed_value, edited  # noqa: E402
+from tokenizer_kinds import written  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 from transformers.models.smolvlm.processing_smolvlm import get_image_prompt_string  # noqa: E402
 
 import mmtx  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
+from mmtx.config.compose import compose  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
 from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
+from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
 from mmtx.decoding.generate import generate  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.picture_in_text import in_their_order, split_batch  # noqa: E402
 from mmtx.interop.squared_pictures import SQUARED, read_squared  # noqa: E402
+from mmtx.run.import_export import shape_of  # noqa: E402
 
 FAMILY = FAMILIES["smolvlm"]
 IDLE = {"dtype", "return_dict", "rope_parameters", "text_config", "vision_config"}
@@ -207,6 +211,15 @@ def test_the_preprocessing_comes_out_as_it_went_in(tiny: tuple[Any, Path], tmp_p
     assert mmtx.from_pretrained(tmp_path / "again").config["data"]["fit"] == ours.config["data"]["fit"]
 
 
+def test_the_line_that_import_prints_gives_the_same_shape(tiny: tuple[Any, Path]) -> None:
+    ours = mmtx.from_pretrained(tiny[1])
+    chosen = ["data=manifest", "modality=[before,image,text]", "objective=[next_token]"]
+    again = compose([*chosen, *shape_of(ours)])
+    assert again["modality"]["image"]["encoder"] == ours.config["modality"]["image"]["encoder"]
+    assert again["modality"]["image"]["projector"] == ours.config["modality"]["image"]["projector"]
+    assert again["backbone"] == ours.config["backbone"] and again["data"]["fit"] == ours.config["data"]["fit"]
+
+
 TEMPLATE = """\
 {{ '<|begin|>' }}{% for message in messages %}{{ message.role | capitalize }}
 {%- if message.content is string %}{{ ': ' + message.content }}
@@ -221,7 +234,8 @@ MARKS = ("<fake_token_around_image>", "<global-img>", "<image>")
 def chatting(tmp_path_factory: Any) -> tuple[Path, Path]:
     """A model with tokenizer, chat template and processor; and a run of it."""
     torch.manual_seed(0)
-    folder = chatty("llama3", tmp_path_factory.mktemp("chatting"), TEMPLATE)
+    folder = written("llama3", tmp_path_factory.mktemp("chatting"))
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": TEMPLATE}))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     tokenizer.add_special_tokens([*MARKS])
     tokenizer.save(str(folder / "tokenizer.json"))
@@ -242,7 +256,7 @@ def test_the_next_turn_about_a_picture_is_theirs(
     shown = Image.fromarray(numpy.random.default_rng(0).integers(0, 255, (23, 31, 3), dtype=numpy.uint8))
     shown.save(tmp_path / "picture.png")
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    rendered = theirs.apply_chat_template(ASKED, add_generation_prompt=True, tokenize=False)
+    rendered = theirs.apply_chat_template(ASKED, chat_template=TEMPLATE, add_generation_prompt=True, tokenize=False)
     around, whole, token = MARKS
     spelt = get_image_prompt_string(0, 0, 4, around, token, whole)
     ids = theirs(rendered.replace(token, spelt), add_special_tokens=False, return_tensors="pt")["input_ids"]
@@ -251,6 +265,7 @@ def test_the_next_turn_about_a_picture_is_theirs(
     pixels = torch.tensor(numpy.array(processor(shown)["pixel_values"])).float()
     written = model.generate(input_ids=ids, pixel_values=pixels, do_sample=False, max_new_tokens=9, pad_token_id=0)
     expected = theirs.decode(written[0, ids.shape[1] :], skip_special_tokens=True) + "\n"
+    assert expected.strip()
     given = [f"messages={json.dumps(ASKED)}", f"image={tmp_path / 'picture.png'}"]
     assert answered(run, capsys, *given) == expected
     assert main(["export", str(run), str(tmp_path / "again")]) == 0
@@ -267,9 +282,15 @@ def test_a_picture_and_its_place_belong_together(
     assert "messages have a picture" in answered(run, capsys, f"messages={json.dumps(ASKED)}")
     image = f"image={tmp_path / 'picture.png'}"
     assert "has no place in these messages" in answered(run, capsys, f"messages={json.dumps(plain)}", image)
+    with pytest.raises(UserError, match="has a picture in it: such a conversation can be gone on with"):
+        Pretrained(path=str(folder), begin=None, end=None, prefix=[], size=None).encode_conversation(
+            ASKED, all_turns=True
+        )
     assert "a text has 2 pictures" in answered(run, capsys, f"messages={json.dumps(ASKED * 2)}", image)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
-    ids = theirs.apply_chat_template(plain, add_generation_prompt=True, return_tensors="pt")["input_ids"]
+    ids = theirs.apply_chat_template(plain, chat_template=TEMPLATE, add_generation_prompt=True, return_tensors="pt")[
+        "input_ids"
+    ]
     model = transformers.SmolVLMForConditionalGeneration.from_pretrained(folder).eval()
     written = model.generate(input_ids=ids, do_sample=False, max_new_tokens=9, pad_token_id=0)[0, ids.shape[1] :]
     expected = theirs.decode(written, skip_special_tokens=True) + "\n"

@@ -136,7 +136,7 @@ class SmolVLM(Family):
         if marks is None:
             raise KeyError("vocabulary with an id for pictures")
         own = {"text_config": text, "vision_config": vision, "tie_word_embeddings": text["tie_word_embeddings"]}
-        weights = {} if own["tie_word_embeddings"] else {"lm_head.weight": torch.empty(0)}
+        weights = {} if own["tie_word_embeddings"] else {"lm_head.weight": torch.empty(0)}  # there is a head
         given = {**self.to_same(ours), **own, "image_token_id": marks.number, "architectures": [self.kinds[0]]}
         return self.complete(given, weights)
 
@@ -209,5 +209,5 @@ def _check_positions(vision: Config) -> None:
     if not torch.equal(torch.bucketize(places, boundaries, right=True), torch.arange(side)):
         raise UserError(
             f"image_size={vision['image_size']}, patch_size={vision['patch_size']}: of {side} patches on a side, this "
-            f"family rounds some to the position of their neighbour; mmtx can 16, 24, 26, 27, 28, 30, 32"
+            f"family rounds some to the position of their neighbour; mmtx can 27 and 32, among others"
         )

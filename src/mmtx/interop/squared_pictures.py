@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmtx.batch import Spec
-from mmtx.data.files.supported_keys import Keys, every, harmless, used
+from mmtx.data.files.supported_keys import Keys, every, harmless, only, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config
 from mmtx.interop.image_preprocessing import PREPROCESSOR, Preprocessing, read_preprocessor
@@ -28,9 +28,8 @@ SQUARED: Keys = {
     "size": used("`longest_edge`, `data.fit.longest` here"),
     "max_image_size": used("`longest_edge` is the side of the square, which is the model's"),
     "do_pad": harmless("all pictures are of one size"),
-    "do_center_crop": PREPROCESSOR["do_pad"],
-    "crop_size": PREPROCESSOR["pad_size"],
-    "pad_size": PREPROCESSOR["pad_size"],
+    "do_center_crop": only(False, note="another way to size"),
+    **every("crop_size pad_size", only(note="another way to size")),
 }
 """Of their ``preprocessor_config.json``."""
 

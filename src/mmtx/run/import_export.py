@@ -1,7 +1,7 @@
 """Runs from public models, and public models from runs."""
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 from mmtx.config.compose import compose
 from mmtx.config.groups import group_options
 from mmtx.config.overrides import written
+from mmtx.config.schema import OWN_ENCODER
 from mmtx.errors import InvalidValue
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
@@ -149,6 +150,10 @@ def export(run: Path | str, path: Path | str, form: str, license: str | None = N
     return about
 
 
+OF_TOKENIZERS = ("patch_size", "cut", "side", "mean", "std", "embedding_scale")
+"""Keys of tokenizers that follow a model."""
+
+
 def shape_of(learner: Learner) -> list[str]:
     """The overrides that give another run stacks of the same shape: all that differs from the family's own choice;
     pictures and sound prepared, and ids embedded and scored, as the model's were."""
@@ -166,14 +171,15 @@ def shape_of(learner: Learner) -> list[str]:
         words.append(f"encode={written(learner.config['encode'])}")
         words += [f"encoder.{key}={written(value)}" for key, value in _leaves(learner.config["encoder"]).items()]
     for name, node in learner.config["modality"].items():
-        keys = [key for key in ("patch_size", "mean", "std", "embedding_scale") if node.get(key) is not None]
+        keys = [key for key in OF_TOKENIZERS if node.get(key) not in (None, False)]
         words += [f"modality.{name}.{key}={written(node[key])}" for key in keys]
-        words += _of_samples(name, node)
+        words += _of_samples(name, node) + _own_encoder(name, node)
     for name, node in learner.config["objective"].items():
         words += [f"objective.{name}.softcap={written(node['softcap'])}"] if node.get("softcap") is not None else []
     if not learner.config["type_embeddings"]:
         words.append("type_embeddings=false")
     fit = learner.config["data"].get("fit") or {}
+    words += ["data/fit=native"] if fit.get("_target_") == "mmtx.data.NativeFit" else []
     words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
     return words
 
@@ -194,11 +200,31 @@ def _of_samples(name: str, node: Mapping[str, Any]) -> list[str]:
     return choices + [f"modality.{name}.{key}={written(value)}" for key, value in unusual.items()]
 
 
+def _own_encoder(name: str, node: Mapping[str, Any]) -> list[str]:
+    """The overrides of the encoder that a name has to itself, and of its projector; none for any other."""
+    words = []
+    for key, group in zip(OWN_ENCODER, ("backbone", "modality/projector"), strict=True):
+        if node.get(key):
+            leaves, path = _leaves(node[key]), f"modality.{name}.{key}"
+            of_class = [f"+{group}@{path}={option}" for option in group_options(group)]
+            option, usual = _nearest(of_class, leaves, lambda config, key=key: config["modality"][name][key])
+            words += [option, *(f"{path}.{k}={written(v)}" for k, v in leaves.items() if usual.get(k, v) != v)]
+            words += [f"+{path}.{k}={written(v)}" for k, v in leaves.items() if k not in usual]
+    return words
+
+
 def _nearest_backbone(family: str, leaves: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The choice that is called like a family, else the one that differs least from these values; and its own."""
     options, own = group_options("backbone"), FAMILIES[family].backbone or family
     choices = [f"backbone={option}" for option in ([own] if own in options else options)]
-    usual = {choice: _leaves(compose([choice])["backbone"]) for choice in choices}
+    return _nearest(choices, leaves, lambda config: config["backbone"])
+
+
+def _nearest(
+    choices: Sequence[str], leaves: Mapping[str, Any], part: Callable[[Mapping[str, Any]], Mapping[str, Any]]
+) -> tuple[str, dict[str, Any]]:
+    """The choice whose part of the config differs least from these values; and its own."""
+    usual = {choice: _leaves(part(compose([choice]))) for choice in choices}
     nearest = max(choices, key=lambda choice: sum(leaves.get(key) == value for key, value in usual[choice].items()))
     return nearest, usual[nearest]
 

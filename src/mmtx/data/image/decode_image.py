@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mmtx.data.files.file_bytes import FileBytes, open_bytes
 from mmtx.data.image.png_chunks import needed_chunks
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue, UserError, check_at_least
 
 GREY_STEPS = {"1": 255, "L;2": 85, "L;4": 17}
 """A step of grey in 8 bits, for the modes in which PNG stores fewer."""
@@ -43,6 +43,7 @@ class Fit:
     longest: int | None = None
 
     def __post_init__(self) -> None:
+        check_at_least("longest", self.longest, 1)
         if self.resample.upper() not in Image.Resampling.__members__:
             names = ", ".join(name.lower() for name in Image.Resampling.__members__)
             raise InvalidValue("resample", self.resample, f"is none of {names}")

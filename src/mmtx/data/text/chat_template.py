@@ -4,6 +4,7 @@ A template is a program from a file that was downloaded. It runs in a sandbox (`
 and is never run when a model is read, only when a conversation is rendered.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,13 +33,13 @@ class ChatTemplates:
 
     @classmethod
     def of(cls, folder: Path, config: Mapping[str, Any], tokens: Mapping[str, str]) -> "ChatTemplates | None":
-        """Those of the files of a tokenizer: ``chat_template.jinja`` and ``additional_chat_templates/``, or else of its
-        config; None where there are none."""
+        """Those of the files of a tokenizer: ``chat_template.jinja`` and ``additional_chat_templates/``, or
+        ``chat_template.json``, as processors of pictures had it, or else of its config; None where there are none."""
         files = {file.stem: file for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))}
         if (folder / "chat_template.jinja").is_file():
             files[DEFAULT] = folder / "chat_template.jinja"
         templates = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-        found = templates or _named(config.get("chat_template"))
+        found = templates or _of_processor(folder / "chat_template.json") or _named(config.get("chat_template"))
         return cls(found, dict(tokens)) if found else None
 
     def state(self) -> dict[str, Any]:
@@ -89,6 +90,11 @@ def _as_template_reads(message: Message) -> dict[str, Any]:
     turn = {key: value for key, value in message.items() if value is not None}
     thought = next((turn[key] for key in REASONING if key in turn), None)
     return turn if thought is None else {"thinking": thought, **turn, "reasoning_content": thought}
+
+
+def _of_processor(file: Path) -> dict[str, str]:
+    """Templates of a file of JSON, which a folder may lack."""
+    return _named(json.loads(file.read_text(encoding="utf-8"))["chat_template"]) if file.is_file() else {}
 
 
 def _named(stored: Any) -> dict[str, str]:

@@ -41,11 +41,23 @@ class PictureMarks:
             return cls(number)
         return cls(number, TOKEN, f"{AROUND}{WHOLE}{TOKEN}{AROUND}")
 
+    @classmethod
+    def found(cls, tokenizer: Any) -> PictureMarks | None:
+        """Those of a tokenizer that has all of them; None for any other."""
+        number = tokenizer.token_to_id(TOKEN)
+        marks = None if number is None else cls.of(number, tokenizer)
+        return marks if marks is not None and marks.token is not None else None
+
+    def refuse(self, ids: Sequence[int]) -> None:
+        """Raises UserError for a text that has a picture, of which only the text would be read."""
+        if self.number in ids:
+            raise UserError("has a picture in it: such a conversation can be gone on with, and is not read from tables")
+
     def state(self) -> dict[str, Any]:
         return asdict(self)
 
     def spell(self, rendered: str) -> str:
-        """The text with the marks around its picture. Raises UserError where no token of a picture is known."""
+        """The text with the marks around its picture; as it is where no token of a picture is known."""
         if self.token is None or self.spelt is None:
             return rendered
         return rendered.replace(self.token, self.spelt)

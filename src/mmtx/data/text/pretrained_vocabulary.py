@@ -59,7 +59,7 @@ class Pretrained(TextVocabulary):
 
         marks = [None if token is None else number(key, token) for key, token in (("begin", begin), ("end", end))]
         self._use(tokenizer, marks[0], marks[1], [number("prefix", token) for token in prefix], size)
-        self.chat = find_chat(path)
+        self.chat, self.picture = find_chat(path), PictureMarks.found(tokenizer)
 
     @classmethod
     def of(
@@ -110,8 +110,12 @@ class Pretrained(TextVocabulary):
             return super().encode_conversation(messages, all_turns=all_turns)
         if all_turns:
             ids = self._texts.encode_spelt(self.chat.render(messages, add_generation_prompt=False))
-            return ids, [True] * len(ids)
-        return self._texts.encode_spans(*assistant_spans(self.chat, messages))
+            predicted = [True] * len(ids)
+        else:
+            ids, predicted = self._texts.encode_spans(*assistant_spans(self.chat, messages))
+        if self.picture is not None:
+            self.picture.refuse(ids)
+        return ids, predicted
 
     def _spelt(self, rendered: str) -> str:
         return rendered if self.picture is None else self.picture.spell(rendered)

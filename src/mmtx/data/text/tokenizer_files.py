@@ -8,6 +8,7 @@ from typing import Any
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
 from mmtx.data.text.character_tokenizer import DELIMITER, character_tokenizer
 from mmtx.data.text.chat_template import ChatTemplates
+from mmtx.data.text.picture_marks import AROUND, WHOLE
 from mmtx.data.text.residues import residues
 from mmtx.data.text.sentence_pieces import SentencePieces
 from mmtx.errors import UserError
@@ -40,9 +41,11 @@ KEYS: Keys = {
     "dropout": only(0, note="pieces that are drawn at random"),
     "errors": only("replace", note="bytes that are no UTF-8"),
     **every(
-        "boi_token eoi_token image_token audio_token boa_token eoa_token video_token",
+        "boi_token eoi_token image_token audio_token boa_token eoa_token video_token end_of_utterance_token",
         harmless("spellings of special tokens; a text that spells one is encoded as text"),
     ),
+    "fake_image_token": only(AROUND, note="before and after a picture"),
+    "global_image_token": only(WHOLE, note="before a picture as a whole"),
     "word_delimiter_token": used("characters: what stands for a space"),
     "replace_word_delimiter_char": only(" ", note="characters: what is written for it"),
     "target_lang": only(note="vocabularies of several languages"),
@@ -59,7 +62,8 @@ KEYS: Keys = {
     "clean_up_tokenization_spaces": harmless("spaces before punctuation; a text is written as its tokens have them"),
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output": only(False, note="the same"),
     "chat_template": used(
-        "what `mmtx generate RUN messages=` writes of a conversation; `chat_template.jinja` goes before"
+        "what `mmtx generate RUN messages=` writes of a conversation; `chat_template.jinja` and `chat_template.json` "
+        "go before"
     ),
     **every("response_template chat_control_tokens use_default_system_prompt", harmless("chats")),
     **every("language task predict_timestamps normalizer_file normalize", harmless("of calls of Whisper's tokenizer")),
