@@ -66,6 +66,11 @@ from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
 
+
+def classes_of_sounds() -> Any:
+    return hubert(**CASES["hubert-classes-over-channels"][1])
+
+
 CONFIGS = {
     "gpt2": "GPT2Config",
     "bert": "BertConfig",
@@ -368,6 +373,13 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (wav2vec2, "config", {"feat_extract_norm": "batch"}, "feat_extract_norm=batch is neither group nor layer"),
         (wav2vec2, "config", {"num_feat_extract_layers": 7}, "num_feat_extract_layers=7"),
         (wav2vec2, "config", {"conv_kernel": [10, 3]}, r"stem.kernels=\[10, 3\] must have a number .* 3 convolutions"),
+        (
+            classes_of_sounds,
+            "config",
+            {"use_weighted_layer_sum": True},
+            "with do_stable_layer_norm=true: .* in transformers 4",
+        ),
+        (classes_of_sounds, "config", {"problem_type": "multi_label_classification"}, "problem_type=multi_label"),
         (wav2vec2, "config", {"pad_token_id": None}, "pad_token_id=null: it is the blank"),
         (wav2vec2, "config", {"pad_token_id": 29}, r"blank=29 must lie in 0\.\.28"),
         (wav2vec2, "preprocessor_config", {"feature_extractor_type": "SpeechT5FeatureExtractor"}, "SpeechT5"),
