@@ -61,15 +61,11 @@ from mmtx.interop.dinov2 import SelfDistilled  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
-from mmtx.interop.speech_encoder import WAVEFORM, SpeechEncoder  # noqa: E402
+from mmtx.interop.speech_encoder import SpeechEncoder  # noqa: E402
+from mmtx.interop.speech_keys import WAVEFORM  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
-
-
-def classes_of_sounds() -> Any:
-    return hubert(**CASES["hubert-classes-over-channels"][1])
-
 
 CONFIGS = {
     "gpt2": "GPT2Config",
@@ -193,6 +189,10 @@ OLD: dict[str, dict[str, Any]] = {
     },
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
 }
+
+
+def classes_of_sounds() -> Any:
+    return hubert(**CASES["hubert-classes-over-channels"][1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)

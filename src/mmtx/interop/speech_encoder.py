@@ -34,8 +34,8 @@ BLOCK = {
 
 
 class SpeechEncoder(Family):
-    """A model of waveforms with a head for CTC, for classes, or without one. A family names its weights, and its `kinds`
-    in this order: the body, the one for CTC, the one for classes."""
+    """A model of waveforms with a head for CTC, for classes, or none. A family names its weights; its first three
+    kinds are the body, the one for CTC, and the one for classes."""
 
     backbone = "wav2vec2"
     generation = SILENT
