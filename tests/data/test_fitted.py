@@ -34,7 +34,17 @@ from mmtx.experiment import construct_source
 MARKED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
-GIVEN = (*PUBLISHED, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers", "asked_digits")
+GIVEN = (
+    *PUBLISHED,
+    "digits",
+    "spoken_digits",
+    "babyai",
+    "driving",
+    "several_digits",
+    "ciphers",
+    "asked_digits",
+    "asked_voices",
+)
 """Datasets whose classes, words and letters are those of a published list, whatever part of them is read."""
 
 

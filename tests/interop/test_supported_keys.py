@@ -719,6 +719,22 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
     torch.testing.assert_close((pixels - mean) / std, expected)
 
 
+@pytest.mark.parametrize(("channels", "resample"), [(3, 2), (1, 3)])
+def test_pixels_of_dinov3_are_resized_as_numbers(channels: int, resample: int, tmp_path: Path) -> None:
+    """Its own processor's, of a picture of another shape: a step of a byte is 0.017 here."""
+    pytest.importorskip("torchvision")
+    shape = (20, 30, channels) if channels > 1 else (20, 30)
+    shown = Image.fromarray(numpy.random.default_rng(0).integers(0, 255, shape, dtype=numpy.uint8))
+    shown.save(tmp_path / "picture.png")
+    settings = {"size": {"height": 12, "width": 8}, "resample": resample, "image_mean": 0.4, "image_std": 0.23}
+    theirs = transformers.DINOv3ViTImageProcessor(**settings)
+    (expected,) = theirs(shown, return_tensors="pt").pixel_values
+    read = read_preprocessor(theirs.to_dict(), (12, 8), channels)
+    fit = Fit(**{key: value for key, value in read.fit.items() if key != "_target_"})
+    pixels = decode_image(tmp_path / "picture.png", size=(12, 8), channels=channels, max_pixels=1000, fit=fit)
+    torch.testing.assert_close((pixels - read.mean[0]) / read.std[0], expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mmtx.batch import Sample
-from mmtx.data.image.decode_image import decode_image
+from mmtx.batch import Field, Sample
+from mmtx.data.image.decode_image import Fit, decode_image
 from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
@@ -35,8 +35,7 @@ def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index
             raise InvalidValue("index", index, "is a sample of the data; give it, or image=FILE")
         if len(names) > 1:
             raise UserError(f"image={image} gives a picture; this set needs {', '.join(names)}: use index=N")
-        shape = trained.learner.specs[names[0]].fields["pixels"].shape
-        return {names[0]: {"pixels": read_picture(image, shape)}}
+        return {names[0]: {"pixels": read_picture(image, trained.learner.specs[names[0]].fields["pixels"])}}
     source, number = trained.source(), index or 0
     split = source.test() or source.val() or source.train()
     if not 0 <= number < len(split):
@@ -44,9 +43,10 @@ def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index
     return {name: fields for name, fields in split[number].items() if name in names}
 
 
-def read_picture(file: str, shape: tuple[int | None, ...]) -> Tensor:
-    """A picture file as uint8 ``(C, height, width)`` of the given shape, its middle cut out and resized."""
+def read_picture(file: str, pixels: Field) -> Tensor:
+    """A picture file as a field of pixels ``(C, height, width)``, its middle cut out and resized."""
     if not Path(file).is_file():
         raise InvalidValue("image", file, "is not a file")
-    channels, height, width = (size or 1 for size in shape)
-    return decode_image(Path(file), size=(height, width), channels=channels, max_pixels=MOST_PIXELS)
+    channels, height, width = (size or 1 for size in pixels.shape)
+    fit = Fit(floats=pixels.dtype.is_floating_point)
+    return decode_image(Path(file), size=(height, width), channels=channels, max_pixels=MOST_PIXELS, fit=fit)

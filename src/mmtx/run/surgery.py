@@ -40,8 +40,8 @@ def operate(
             rows begin as the mean of all others, in the embedding and in the head.
         context: the longest text. A table of positions is cut, or drawn out linearly where it becomes longer.
         size: height and width of pictures in pixels. A table of positions is resampled bicubically.
-        add: names that come into the set, before those that are there, each with a run or a public model: the stack that
-            has the name in it becomes the name's own encoder. What is written without the name stays as it was.
+        add: names that come into the set, before those that are there, each with a run or a public model, whose stack
+            for the name becomes its own encoder. What is computed without the name stays as it was.
         projector: behind such an encoder, of ``modality/projector``; it begins as drawn.
 
     Raises:

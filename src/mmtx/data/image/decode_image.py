@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
@@ -32,11 +32,19 @@ class Fit:
         side: pixels that the shorter side (both, with `stretch`) is resized to before the centre crop; null: the size
             itself.
         resample: one of Pillow's filters: nearest, bilinear, bicubic, lanczos, box, hamming.
+        floats: pixels are float32 in 0..1, and keep what resizing gives between two of 256 steps (DINOv3); otherwise
+            they are bytes.
     """
 
     stretch: bool = False
     side: int | None = None
     resample: str = "bicubic"
+    floats: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the pixels."""
+        return torch.float32 if self.floats else torch.uint8
 
     def __post_init__(self) -> None:
         if self.resample.upper() not in Image.Resampling.__members__:
@@ -54,6 +62,14 @@ class Fit:
         left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
         return resized.crop((left, top, left + width, top + height))
 
+    def pixels(
+        self, picture: Image.Image, size: tuple[int, int]
+    ) -> UInt8[Tensor, "C height width"] | Float32[Tensor, "C height width"]:
+        """The pixels of a picture of 8 bits, resized and cropped to `size`."""
+        bands = [self.apply(band.convert("F") if self.floats else band, size) for band in picture.split()]
+        stacked = torch.from_numpy(numpy.stack([numpy.array(band) for band in bands]))
+        return stacked / 255 if self.floats else stacked
+
     def _size_before_crop(self, picture: Image.Image, side: int) -> tuple[int, int]:
         """Width and height; the longer one is rounded down, as torchvision does."""
         short = min(picture.size)
@@ -65,7 +81,7 @@ FILL = Fit()
 
 def decode_image(
     file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fit = FILL
-) -> UInt8[Tensor, "C height width"]:
+) -> UInt8[Tensor, "C height width"] | Float32[Tensor, "C height width"]:
     """The first picture of a file, upright, at `size`.
 
     Everything but 8 bits of grey or RGB is converted: the orientation of EXIF is applied; transparency (also of
@@ -89,8 +105,7 @@ def decode_image(
                 if image.width * image.height <= max_pixels:
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
-                    fitted = numpy.array(fit.apply(picture, size))
-                    return torch.from_numpy(fitted.reshape(*size, channels)).permute(2, 0, 1)
+                    return fit.pixels(picture, size)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # raised for the header too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None
