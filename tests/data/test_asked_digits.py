@@ -4,8 +4,8 @@ import torch
 from contracts import check_source
 
 from mmtx.batch import Field, Spec
-from mmtx.data.image.digits import NAMES, Digits
 from mmtx.data.base import Samples, Source
+from mmtx.data.image.digits import NAMES, Digits
 from mmtx.data.multimodal.asked_digits import AskedDigits
 from mmtx.data.multimodal.asked_voices import AskedVoices
 from mmtx.data.text.vocabulary import Characters
