@@ -104,7 +104,7 @@ def test_in_and_out(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "magnitudes"),
-    [("llama", True), ("dinov2", False), ("dinov2-headless", True), ("bert-pretraining", True)],
+    [("llama", True), ("dinov2", False), ("dinov2-registers", True), ("bert-pretraining", True)],
 )
 def test_what_was_learnt_here(name: str, magnitudes: bool, tmp_path: Path) -> None:
     """One update of queries, keys and values together is three there; all but updates is the public model's."""
