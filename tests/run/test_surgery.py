@@ -114,8 +114,11 @@ def test_names_that_come_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     saved(vit(hidden_size=30, num_attention_heads=3, num_channels=1), tmp_path / "vit")
     assert main(["import", "llama", "run", "add={image: vit}", "projector=linear"]) == 0, capsys.readouterr().err
     printed = capsys.readouterr().out
-    assert "add.image=vit" in printed and "  new: model.tokenizers.image.projector.out.weight" in printed
-    assert printed.count("  new: ") == 1 and "to train on" not in printed
+    assert "add.image=vit" in printed and "to train on" not in printed
+    new = [line.removeprefix("  new: ").split(", ") for line in printed.splitlines() if line.startswith("  new: ")]
+    types = ["model.type_embeddings.image", "model.tokenizers.image.type_embedding"]  # zeros
+    projector = [f"model.tokenizers.image.projector.out.{part}" for part in ("weight", "bias")]
+    assert new == [types[:1], [types[1], *projector]]
     before, after = mmtx.from_pretrained("llama"), mmtx.load("run")
     assert after.model.names == ["image", "text"]
     ids, mask = padded([9, 4])
