@@ -237,9 +237,9 @@ def shrink_data(name, folder, monkeypatch):
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]
-    if name in ("synthesised", "av_digits"):
+    if name in ("synthesised", "av_digits", "asked_voices"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
-        place = "data.voices" if name == "av_digits" else "data"
+        place = "data" if name == "synthesised" else "data.voices"
         return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
     if name in ("driving", *ALGORITHMIC):
         return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]

@@ -36,7 +36,10 @@ DATA_WITHOUT_PICTURES = {
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
     "manifest": ["modality=[image,text]", "objective=[next_token]"],
     "labelled_text": ["modality=[text]", "objective=[classify]"],
-    "fsdd": ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
+    **dict.fromkeys(
+        ("fsdd", "asked_voices"),
+        ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
+    ),
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],

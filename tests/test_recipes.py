@@ -143,6 +143,20 @@ def test_caption_digits(tmp_path):
     assert reached(tmp_path, "experiment=caption_digits", seconds=300)["test/exact_match"] >= 0.9
 
 
+@pytest.mark.parametrize(
+    ("recipe", "name", "least"), [("vision_language", "image", 0.9), ("speech_language", "audio", 0.7)]
+)
+def test_answers_need_what_is_asked_about(recipe, name, least, tmp_path):
+    """At least 30 points of exact match better than its twin, which reads the question alone."""
+    found = {}
+    for names, more in ((f"{name},question,text", []), ("question,text", ["optim.stages=[]"])):
+        (tmp_path / names).mkdir()
+        words = [f"experiment={recipe}", f"modality=[{names}]", *more]
+        found[names] = reached(tmp_path / names, *words, seconds=900)["test/exact_match"]
+    with_it, without = found.values()
+    assert with_it >= max(least, without + 0.3)
+
+
 def test_clip_digits(tmp_path):
     metrics = reached(tmp_path, "experiment=clip_digits", seconds=300)
     assert min(metrics[f"test/{way}/recall@1"] for way in ("image_to_audio", "audio_to_image")) >= 0.8

@@ -1,10 +1,13 @@
-"""Pictures of digits with questions about them."""
+"""Pictures and recordings of digits with questions about them."""
 
 import torch
 from contracts import check_source
 
+from mmtx.batch import Field, Spec
+from mmtx.data.base import Samples, Source
 from mmtx.data.image.digits import NAMES, Digits
 from mmtx.data.multimodal.asked_digits import AskedDigits
+from mmtx.data.multimodal.asked_voices import AskedVoices
 from mmtx.data.text.vocabulary import Characters
 
 
@@ -15,6 +18,54 @@ def source():
 
 def test_contract():
     check_source(source())
+
+
+class Voices(Source):
+    """Two clips of each digit, and who speaks."""
+
+    def __init__(self):
+        self.specs_of_clips = {
+            "audio": Spec({"waveform": Field((None,), torch.float32, max_length=30)}, sample_rate_hz=8000),
+            "text": Spec({"ids": Field((None,), torch.long, 7, 5)}),
+            "label": Spec({"class": Field((), torch.long, 10)}, class_names=NAMES),
+            "speaker": Spec({"class": Field((), torch.long, 2)}, class_names=("ann", "bob")),
+        }
+
+    @property
+    def specs(self):
+        return self.specs_of_clips
+
+    def train(self):
+        def clip(i):
+            return {
+                "audio": {"waveform": torch.full((10 + i,), i / 20)},
+                "text": {"ids": torch.tensor([i % 7])},
+                "label": {"class": torch.tensor(i // 2)},
+                "speaker": {"class": torch.tensor(i % 2)},
+            }
+
+        return Samples(20, clip)
+
+    def val(self):
+        return None
+
+    def test(self):
+        return None
+
+
+def test_every_recording_is_asked_every_question():
+    """Its own text gives way to the answer; sound, digit and speaker stay."""
+    made = AskedVoices(voices=Voices(), vocabulary=Characters())
+    check_source(made)
+    vocabulary, train = made.specs["text"].vocabulary, made.train()
+    assert [*made.specs] == ["audio", "text", "label", "speaker", "question"] and len(train) == 60
+    for i, sample in enumerate(train[i] for i in range(60)):
+        digit = i // 6
+        answers = [NAMES[digit], "yes" if digit % 2 == 0 else "no", "yes" if digit >= 5 else "no"]
+        assert vocabulary.decode(sample["text"]["ids"].tolist()) == answers[i % 3]
+        assert len(sample["audio"]["waveform"]) == 10 + i // 3
+        assert (int(sample["label"]["class"]), int(sample["speaker"]["class"])) == (digit, i // 3 % 2)
+    assert made.val() is None and made.test() is None
 
 
 def test_every_picture_is_asked_every_question():

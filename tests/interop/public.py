@@ -518,6 +518,30 @@ CASES |= {
         {**OVER_CHANNELS, "feat_proj_layer_norm": False, "mask_feature_prob": 0.1, "num_attention_heads": 3},
         sound_inputs,
     ),
+    "wav2vec2-classes": (
+        wav2vec2,
+        {
+            "kind": transformers.Wav2Vec2ForSequenceClassification,
+            "use_weighted_layer_sum": True,
+            "num_labels": 5,
+            "classifier_proj_size": 11,
+        },
+        sound_inputs,
+    ),
+    "hubert-classes": (
+        hubert,
+        {"kind": transformers.HubertForSequenceClassification, "num_labels": 3, "classifier_proj_size": 30},
+        sound_inputs,
+    ),
+    "hubert-classes-over-channels": (
+        hubert,
+        {
+            **OVER_CHANNELS,
+            "kind": transformers.HubertForSequenceClassification,
+            "classifier_proj_size": 24,
+        },
+        sound_inputs,
+    ),
     "hubert-headless": (hubert, {"kind": transformers.HubertModel, "feat_extract_norm": "layer"}, sound_inputs),
 }
 CASES |= {

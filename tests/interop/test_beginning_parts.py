@@ -10,12 +10,16 @@ import torch
 
 transformers = pytest.importorskip("transformers")
 
-from public import llama, saved, siglip, vit  # noqa: E402
+from public import hubert, llama, padded, saved, siglip, vit, whisper  # noqa: E402
 
+import mmtx  # noqa: E402
+from mmtx.batch import Batch  # noqa: E402
 from mmtx.config.compose import compose  # noqa: E402
 from mmtx.encoded import Encoded  # noqa: E402
 from mmtx.errors import InvalidValue  # noqa: E402
-from mmtx.experiment import assemble  # noqa: E402
+from mmtx.experiment import assemble, rebuild  # noqa: E402
+from mmtx.interop.family import text_batch  # noqa: E402
+from mmtx.run.added_name import add_name  # noqa: E402
 from mmtx.run.init_parts import begin  # noqa: E402
 
 ENCODER = {"dim": 24, "num_layers": 2, "num_heads": 2, "mlp.expansion": 1.5, "mlp.multiple_of": 1}
@@ -65,6 +69,47 @@ def test_each_part_is_its_family(folders: dict[str, Path]) -> None:
     blocks = [key for key in learner.state_dict() if key.startswith("model.backbone.blocks.")]
     assert {*blocks} <= {*text.matched}
     assert not any("tokenizers.image" in key for key in (*text.matched, *text.new))
+
+
+def of_whisper(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Spectrograms ``(B, frames, mels)``, and what the encoder of transformers makes of them."""
+    theirs = transformers.WhisperModel.from_pretrained(folder).eval()
+    frames = torch.randn(2, 100, 80)
+    return frames, theirs.encoder(frames.transpose(1, 2)).last_hidden_state
+
+
+def of_hubert(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples ``(B, S, 1)``, and what the encoder of transformers makes of them."""
+    samples = torch.randn(2, 400, 1)
+    return samples, transformers.HubertModel.from_pretrained(folder).eval()(samples[..., 0]).last_hidden_state
+
+
+@pytest.mark.parametrize(("make", "hidden"), [(whisper, of_whisper), (hubert, of_hubert)])
+def test_a_sound_is_answered_by_text(make: Any, hidden: Any, folders: dict[str, Path], tmp_path: Path) -> None:
+    """Through the composition, each part gives the hidden states of its own family."""
+    sound = saved(make(), tmp_path)
+    texts = mmtx.from_pretrained(folders["llama"])
+    config, specs = dict(texts.config), dict(texts.specs)
+    add_name("audio", mmtx.from_pretrained(sound), "mlp", config, specs)
+    learner = rebuild(config, specs)
+    config["init_from"] = {"audio": str(sound), "text": str(folders["llama"])}
+    audio, text = begin(learner, config)
+    projector = [f"model.tokenizers.audio.projector.{m}.{k}" for m in ("up", "out") for k in ("weight", "bias")]
+    assert [key for key in audio.new if not key.endswith(".type_embedding")] == projector
+    assert text.new == ["model.type_embeddings.audio"] and not audio.set_otherwise and not audio.left
+    encoded = learner.model.tokenizer("audio")
+    assert isinstance(encoded, Encoded)
+    frames, expected = hidden(sound)
+    lengths = torch.full((2,), frames.shape[1])
+    found = encoded._encoded(encoded._set_of(encoded.tokenizer({"frames": frames}, lengths, True)))
+    torch.testing.assert_close(found.tokens("audio"), expected, atol=1e-5, rtol=1e-5)
+    ids, mask = padded([9, 4])
+    theirs = transformers.LlamaModel.from_pretrained(folders["llama"]).eval()
+    alone = learner.model(text_batch("text", ids, mask)).tokens("text")[mask.bool()]
+    expected = theirs(ids, attention_mask=mask).last_hidden_state[mask.bool()]
+    torch.testing.assert_close(alone, expected, atol=1e-5, rtol=1e-5)
+    both = Batch({"audio": {"frames": frames}, "text": {"ids": ids}}, {"audio": lengths, "text": mask.sum(1)}, {})
+    assert not torch.allclose(learner.model(both).tokens("text")[mask.bool()], alone)
 
 
 def test_a_tower_is_taken_by_its_name(folders: dict[str, Path]) -> None:

@@ -17,6 +17,7 @@ peft = pytest.importorskip("peft")
 from public import (  # noqa: E402  # noqa: E402
     CASES,
     clip,
+    dinov2,
     gpt2,
     llama,
     pair_inputs,
@@ -42,6 +43,11 @@ from mmtx.interop.peft_write import write_adapters  # noqa: E402
 from mmtx.nn.low_rank_update import LowRank, merge_updates, updates_of  # noqa: E402
 from mmtx.run.init_from import initialise_from  # noqa: E402
 
+
+def swiglu_dinov2() -> Any:
+    return dinov2(**CASES["dinov2-headless"][1])
+
+
 DORA = {"use_dora": True, "rank_pattern": {"up_proj": 3}, "alpha_pattern": {"q_proj": 5}}
 ADAPTED = {
     "llama": (llama, text_inputs, ["q_proj", "v_proj", "up_proj"], DORA),
@@ -49,6 +55,7 @@ ADAPTED = {
     "vit": (vit, vit_inputs, ["q_proj", "fc2"], {"use_dora": True, "modules_to_save": ["classifier"]}),
     "t5": (t5, t5_inputs, "all-linear", {}),
     "whisper": (whisper, whisper_inputs, r".*(k|v)_proj$|.*fc1", {}),
+    "dinov2": (swiglu_dinov2, vit_inputs, "all-linear", {"use_dora": True}),
     "clip": (clip, pair_inputs, "all-linear", {"exclude_modules": ["visual_projection"]}),
 }
 
@@ -95,7 +102,10 @@ def test_in_and_out(name: str, tmp_path: Path) -> None:
     close(mmtx.interop.forward(ours, **inputs), expected, real)
 
 
-@pytest.mark.parametrize(("name", "magnitudes"), [("llama", True), ("dinov2", False), ("bert-pretraining", True)])
+@pytest.mark.parametrize(
+    ("name", "magnitudes"),
+    [("llama", True), ("dinov2", False), ("dinov2-registers", True), ("bert-pretraining", True)],
+)
 def test_what_was_learnt_here(name: str, magnitudes: bool, tmp_path: Path) -> None:
     """One update of queries, keys and values together is three there; all but updates is the public model's."""
     make, changes, make_inputs = CASES[name]

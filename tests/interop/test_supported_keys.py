@@ -62,7 +62,8 @@ from mmtx.interop.dinov2 import SelfDistilled  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
 from mmtx.interop.image_preprocessing import PREPROCESSOR, read_preprocessor  # noqa: E402
 from mmtx.interop.rotary_decoder import RotaryDecoder  # noqa: E402
-from mmtx.interop.speech_encoder import WAVEFORM, SpeechEncoder  # noqa: E402
+from mmtx.interop.speech_encoder import SpeechEncoder  # noqa: E402
+from mmtx.interop.speech_keys import WAVEFORM  # noqa: E402
 from mmtx.interop.timm_vit import PRETRAINED, from_timm  # noqa: E402
 from mmtx.interop.whisper import SOUND  # noqa: E402
 from mmtx.interop.whisper_prompt import decoder_prompt  # noqa: E402
@@ -194,6 +195,10 @@ OLD: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"rope_theta": 1e6, "rope_scaling": None, "num_experts": 128, "max_window_layers": 28},
     "mamba2": {"rms_norm": True, "norm_before_gate": True, "time_step_rank": 256},
 }
+
+
+def classes_of_sounds() -> Any:
+    return hubert(**CASES["hubert-classes-over-channels"][1])
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -386,6 +391,13 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (wav2vec2, "config", {"feat_extract_norm": "batch"}, "feat_extract_norm=batch is neither group nor layer"),
         (wav2vec2, "config", {"num_feat_extract_layers": 7}, "num_feat_extract_layers=7"),
         (wav2vec2, "config", {"conv_kernel": [10, 3]}, r"stem.kernels=\[10, 3\] must have a number .* 3 convolutions"),
+        (
+            classes_of_sounds,
+            "config",
+            {"use_weighted_layer_sum": True},
+            "with do_stable_layer_norm=true: .* in transformers 4",
+        ),
+        (classes_of_sounds, "config", {"problem_type": "multi_label_classification"}, "problem_type=multi_label"),
         (wav2vec2, "config", {"pad_token_id": None}, "pad_token_id=null: it is the blank"),
         (wav2vec2, "config", {"pad_token_id": 29}, r"blank=29 must lie in 0\.\.28"),
         (wav2vec2, "preprocessor_config", {"feature_extractor_type": "SpeechT5FeatureExtractor"}, "SpeechT5"),
@@ -724,6 +736,22 @@ def test_what_timm_takes_for_granted(cfg: dict[str, Any], tmp_path: Path) -> Non
     pixels = decode_image(tmp_path / "picture.png", size=sides, channels=3, max_pixels=1000, fit=fit) / 255
     mean, std = (torch.tensor(values)[:, None, None] for values in (read.mean, read.std))
     torch.testing.assert_close((pixels - mean) / std, expected)
+
+
+@pytest.mark.parametrize(("channels", "resample"), [(3, 2), (1, 3)])
+def test_pixels_of_dinov3_are_resized_as_numbers(channels: int, resample: int, tmp_path: Path) -> None:
+    """Its own processor's, of a picture of another shape: a step of a byte is 0.017 here."""
+    pytest.importorskip("torchvision")
+    shape = (20, 30, channels) if channels > 1 else (20, 30)
+    shown = Image.fromarray(numpy.random.default_rng(0).integers(0, 255, shape, dtype=numpy.uint8))
+    shown.save(tmp_path / "picture.png")
+    settings = {"size": {"height": 12, "width": 8}, "resample": resample, "image_mean": 0.4, "image_std": 0.23}
+    theirs = transformers.DINOv3ViTImageProcessor(**settings)
+    (expected,) = theirs(shown, return_tensors="pt").pixel_values
+    read = read_preprocessor(theirs.to_dict(), (12, 8), channels)
+    fit = Fit(**{key: value for key, value in read.fit.items() if key != "_target_"})
+    pixels = decode_image(tmp_path / "picture.png", size=(12, 8), channels=channels, max_pixels=1000, fit=fit)
+    torch.testing.assert_close((pixels - read.mean[0]) / read.std[0], expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

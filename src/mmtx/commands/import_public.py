@@ -5,7 +5,8 @@ import shlex
 from mmtx.commands.arguments import Paths, parse, refuse
 
 HELP = """\
-usage: mmtx import PATH OUT [adapters=FOLDER] [drop=[NAME]] [tokens=[...]|N] [context=N] [size=N] [key=value ...]
+usage: mmtx import PATH OUT [adapters=FOLDER] [drop=[NAME]] [tokens=[...]|N] [context=N] [size=N]
+                   [add={NAME: PATH}] [projector=NAME] [key=value ...]
 
 PATH is a folder with config.json and weights (safetensors, pytorch_model.bin, CTranslate2's model.bin of Whisper), a
 file of weights (openai-whisper's .pt, a state of timm's ViT), or on a hub, hub://owner/name@revision. OUT becomes a run
@@ -18,9 +19,10 @@ for a state of timm, which lacks it. What was exported with --format mmtx become
                    the others
   context=N        the longest text; a table of positions is cut, or drawn out linearly
   size=N           height and width of pictures; a table of positions is resampled bicubically
+  add={NAME: PATH} brings names into the set; the model at PATH becomes the name's own encoder
+  projector=NAME   what follows such an encoder: linear, mlp, pixel_shuffle or resampler; it begins as drawn
 
-The last four also change a run of mmtx (PATH is its directory), and print what became of every weight. Names are added
-in training: init_from=OUT modality=[...].
+All but the first also change a run of mmtx (PATH is its directory), and print what became of every weight.
 """
 
 PATHS = Paths(2, 2, "name a public model and the run directory that it becomes: mmtx import PATH OUT")
@@ -48,15 +50,15 @@ def run(arguments: list[str]) -> int:
     if adapters is not None:
         learner = with_adapters(learner, str(adapters))
     if changes:
-        learner, report = operate(learner, **changes)
-        print(report)
+        learner, reports = operate(learner, **changes)
+        print(*reports, sep="\n")
     directory = save_as_run(learner, out)
     assert learner.config is not None
     print(f"{learner.config['name']}: {learner.num_parameters:,} parameters")
     left_out = (learner.origin or {}).get("left_out", [])
     if left_out:
         print(f"left out: {', '.join(dict.fromkeys(key.split('.')[0] for key in left_out))}, which mmtx does not have")
-    if not is_own:
+    if not is_own and "add" not in changes:
         begin = f"init_from={written(out if changes else path)}"
         print(f"to train on: {shlex.join([begin, *shape_of(learner)])}")
     print(f"run directory: {directory.path}")

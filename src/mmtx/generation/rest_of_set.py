@@ -7,7 +7,7 @@ from torch import Tensor
 
 from mmtx.batch import Sample
 from mmtx.config.construct import construct_as
-from mmtx.data.image.decode_image import FILL, Fit, decode_image
+from mmtx.data.image.decode_image import Fit, decode_image
 from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
@@ -45,10 +45,11 @@ def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index
 
 
 def read_picture(learner: Learner, name: str, file: str) -> Tensor:
-    """A picture file as the name of the set has pictures, uint8 ``(C, height, width)``, fitted as those of the data."""
+    """A picture file as the name of the set has pictures, ``(C, height, width)``, fitted as those of the data."""
     if not Path(file).is_file():
         raise InvalidValue("image", file, "is not a file")
-    channels, height, width = (size or 1 for size in learner.specs[name].fields["pixels"].shape)
+    pixels = learner.specs[name].fields["pixels"]
+    channels, height, width = (size or 1 for size in pixels.shape)
     node = ((learner.config or {}).get("data") or {}).get("fit")
-    fit = construct_as(Fit, node) if node else FILL
+    fit = construct_as(Fit, node) if node else Fit(floats=pixels.dtype.is_floating_point)
     return decode_image(Path(file), size=(height, width), channels=channels, max_pixels=MOST_PIXELS, fit=fit)

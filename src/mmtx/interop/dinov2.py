@@ -15,7 +15,7 @@ from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, SILENT, encoder_dec
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.image_preprocessing import PREPROCESSOR, prepared_size, read_preprocessor
-from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, idle, same
+from mmtx.interop.links import PARTS, Link, Several, Weights, both, encoder_block, idle, same, stacked
 from mmtx.interop.pictures import (
     IMAGE,
     POSITIONS,
@@ -78,7 +78,7 @@ class SelfDistilled(Family):
         "backbone.layer_scale": "layerscale_value",
     }
     added = {"image": (f"{IMAGE}.readouts", POSITIONS)}
-    modules = ATTENTION_MODULES
+    modules = (*ATTENTION_MODULES, (r"\.mlp\.weights_out\.", ".mlp.down_proj."))
 
     def __init_subclass__(cls) -> None:
         cls.prefix = f"{cls.name}."
@@ -185,6 +185,10 @@ class SelfDistilled(Family):
             both("objectives.classify.head", "classifier") if config["architectures"] == [self.kinds[1]] else []
         )
 
+    def module_links(self, config: Config) -> list[Link]:
+        """Gate and value are two maps at run time."""
+        return [_apart(link) if ".mlp.weights_in." in link.theirs[0] else link for link in self.links(config)]
+
     def example(self, config: Config) -> dict[str, Tensor]:
         return {"pixel_values": torch.zeros(2, config["num_channels"], *sides(config))}
 
@@ -233,6 +237,10 @@ def _write_positions(ours: Several) -> Several:
     readouts, table = ours
     positions = torch.cat([torch.zeros_like(table[:1]), table])[None]
     return [positions, readouts[None, :1].contiguous(), readouts[None, 1:].contiguous()]
+
+
+def _apart(link: Link) -> Link:
+    return stacked(link.ours[0], [link.theirs[0].replace("weights_in", name) for name in ("gate_proj", "up_proj")])
 
 
 def _hidden(dim: int, ratio: int | float, gated: bool) -> int:

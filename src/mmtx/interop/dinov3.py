@@ -14,7 +14,7 @@ from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SILENT, encoder_
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.image_preprocessing import DINOV3 as COLOURS
-from mmtx.interop.image_preprocessing import PREPROCESSOR, prepared_size, read_preprocessor
+from mmtx.interop.image_preprocessing import FLOATS, PREPROCESSOR, prepared_size, read_preprocessor
 from mmtx.interop.links import Link, Several, Weights, both, idle, same, stacked
 from mmtx.interop.pictures import (
     IMAGE,
@@ -103,9 +103,10 @@ class DINOv3(Family):
         given = files.side_files.get("preprocessor_config") or _prepared(config)
         size, channels, patch = prepared_size(given, sides(config)), config["num_channels"], config["patch_size"]
         biases = [name for name in MAPS if config[f"{name}_bias"]] + (["out"] if config["proj_bias"] else [])
+        prepared = read_preprocessor(given, size, channels)
         values = self.from_same(config) | {
             **feed_forward(config["hidden_act"], config["intermediate_size"], config["hidden_size"]),
-            **picture_values(read_preprocessor(given, size, channels), size, channels),
+            **picture_values(prepared, size, channels),
             "backbone.attention.bias": biases,
             f"{ROTARY}.base": float(config["rope_theta"]),
             f"{ROTARY}.axes": ["row", "column"],
@@ -115,7 +116,8 @@ class DINOv3(Family):
         }
         choices = ["data=image_folder", "modality=[image]", "backbone=vit", "backbone/positions=rotary"]
         choices += ["objective=[classify]", "objective/pool@objective.classify.pool=summary"]
-        specs = {"image": picture_spec(size, channels), "label": label_spec(config, None)}
+        floats = prepared.fit.get("floats", False)
+        specs = {"image": picture_spec(size, channels, floats), "label": label_spec(config, None)}
         return Described(choices, values, specs)
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
@@ -132,7 +134,8 @@ class DINOv3(Family):
         }
 
     def side_files(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:
-        return picture_side_files("DINOv3ViTImageProcessor", ours, specs)
+        floats = (ours.get("data", {}).get("fit") or {}).get("floats", False)
+        return picture_side_files(FLOATS if floats else "ViTImageProcessor", ours, specs)
 
     def links(self, config: Config) -> list[Link]:
         dim, patch, channels = (config[key] for key in ("hidden_size", "patch_size", "num_channels"))
@@ -165,7 +168,7 @@ class DINOv3(Family):
 def _prepared(config: Config) -> Config:
     """The preprocessing of a folder that does not describe it."""
     grey = {} if config["num_channels"] == len(COLOURS["image_mean"]) else {"image_mean": 0.5, "image_std": 0.5}
-    return {"image_processor_type": "DINOv3ViTImageProcessor", "size": [*sides(config)], **grey}
+    return {"image_processor_type": FLOATS, "size": [*sides(config)], **grey}
 
 
 def _write_readouts(ours: Several) -> Several:

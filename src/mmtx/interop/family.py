@@ -217,6 +217,10 @@ class Family(ABC):
     def links(self, config: Config) -> list[Link]:
         """The mapping between our weights and theirs."""
 
+    def module_links(self, config: Config) -> list[Link]:
+        """The mapping to the weights of modules of `transformers`, where one weight of a file is several there."""
+        return self.links(config)
+
     @abstractmethod
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         """The family's outputs for its inputs."""

@@ -7,15 +7,16 @@ from mmtx.batch import Spec
 from mmtx.data.files.supported_keys import Keys, only, used
 from mmtx.errors import UserError
 from mmtx.interop.family import Config, at
-from mmtx.interop.speech_encoder import SPEECH_KEYS, SpeechEncoder
+from mmtx.interop.speech_encoder import SpeechEncoder
+from mmtx.interop.speech_keys import SPEECH_KEYS
 
 
 class HuBERT(SpeechEncoder):
-    """HuBERT with a head for CTC or without one."""
+    """HuBERT with a head for CTC, for classes, or without one."""
 
     name = "hubert"
     body = "HubertModel"
-    kinds = ("HubertModel", "HubertForCTC")
+    kinds = ("HubertModel", "HubertForCTC", "HubertForSequenceClassification")
     keys: ClassVar[Keys] = {
         **SPEECH_KEYS,
         "feat_proj_layer_norm": used("normalisation before the linear map", True),

@@ -20,12 +20,14 @@ CLIP: Config = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 DINOV3: Config = {"size": 224, "resample": 2, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+FLOATS = "DINOv3ViTImageProcessor"
+"""The type that resizes numbers; others resize bytes."""
 DEFAULTS: dict[str, Config] = {
     **dict.fromkeys(("ViTImageProcessor", "ViTFeatureExtractor"), {}),
     **dict.fromkeys(("DeiTImageProcessor", "DeiTFeatureExtractor"), DEIT),
     **dict.fromkeys(("BitImageProcessor", "CLIPImageProcessor", "CLIPFeatureExtractor"), CLIP),
     "SiglipImageProcessor": {"size": 224, "resample": 3},
-    "DINOv3ViTImageProcessor": DINOV3,
+    FLOATS: DINOV3,
 }
 """Of each type, where they are not those of ViT."""
 TYPES = tuple(DEFAULTS)
@@ -104,11 +106,16 @@ def prepared_size(config: Mapping[str, Any], size: tuple[int, int]) -> tuple[int
 
 def _whole(config: Mapping[str, Any]) -> Config:
     """A config with the defaults of its type. Raises UserError where mmtx does not know the type."""
+    return DEFAULTS[_type(config)] | {key: value for key, value in config.items() if value is not None}
+
+
+def _type(config: Mapping[str, Any]) -> str:
+    """One of `TYPES`. Raises UserError where mmtx does not know it."""
     kind = str(config.get("image_processor_type") or config.get("feature_extractor_type") or TYPES[0])
-    known = DEFAULTS.get(kind.removesuffix("Fast").removesuffix("Pil"))
-    if known is None:
+    known = kind.removesuffix("Fast").removesuffix("Pil")
+    if known not in DEFAULTS:
         raise UserError(f"pictures are prepared by {kind}; mmtx prepares them as {', '.join(TYPES)} do")
-    return known | {key: value for key, value in config.items() if value is not None}
+    return known
 
 
 def _per_channel(key: str, given: Any, channels: int) -> list[float]:
@@ -119,12 +126,13 @@ def _per_channel(key: str, given: Any, channels: int) -> list[float]:
 
 
 def _fit(config: Mapping[str, Any], size: tuple[int, int]) -> Config:
+    floats = _type(config) == FLOATS
     if not config.get("do_resize", True):
         if config.get("do_center_crop"):
             raise UserError(
                 "do_resize=False, do_center_crop=True: mmtx cuts the middle out of pictures that it resized"
             )
-        return fit(stretch=True, side=None, resample="bilinear")
+        return fit(stretch=True, side=None, resample="bilinear", floats=floats)
     whole = config.get("size", size)
     stretch = not (isinstance(whole, Mapping) and set(whole) == {"shortest_edge"})
     resized = _sides(whole if stretch else whole["shortest_edge"], "size")
@@ -141,11 +149,12 @@ def _fit(config: Mapping[str, Any], size: tuple[int, int]) -> Config:
     if resample not in range(len(RESAMPLING)):
         raise UserError(f"resample={resample} is none of Pillow's 0..{len(RESAMPLING) - 1}")
     side = resized[0] if cuts and (resized != last or not stretch) else None
-    return fit(stretch=stretch, side=side, resample=RESAMPLING[resample])
+    return fit(stretch=stretch, side=side, resample=RESAMPLING[resample], floats=floats)
 
 
-def fit(*, stretch: bool, side: int | None, resample: str) -> Config:
-    return {"_target_": "mmtx.data.Fit", "stretch": stretch, "side": side, "resample": resample}
+def fit(*, stretch: bool, side: int | None, resample: str, floats: bool = False) -> Config:
+    node = {"_target_": "mmtx.data.Fit", "stretch": stretch, "side": side, "resample": resample}
+    return node | ({"floats": True} if floats else {})
 
 
 def _sides(size: Any, key: str) -> tuple[int, int]:

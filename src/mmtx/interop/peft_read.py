@@ -51,7 +51,7 @@ def with_adapters(base: Learner, folder: Path | str) -> Learner:
     place = Path(folder).expanduser()
     described, weights = _described(place), _weights(place)
     family, config = family_of(base)
-    links = family.links(config)
+    links = family.module_links(config)
     state, rest = base.state_dict(), (base.origin or {}).get("rest")
     updates, whole = _sorted(family, links, {key: value.shape for key, value in state.items()}, weights, str(place))
     if whole:

@@ -32,7 +32,7 @@ def write_adapters(learner: Learner, folder: Path | str) -> None:
     updated = {f"{name}.weight": module for name, module in learner.named_modules() if updates_of(module)}
     if not updated:
         raise UserError(f"this model has no low-rank updates (lora); {MERGED}")
-    links = family.links(config)
+    links = family.module_links(config)
     state = {key: value for key, value in learner.state_dict().items() if ".parametrizations." not in key}
     check_all_linked(family, links, state)
     found = places(links, {key: original_of(module).shape for key, module in updated.items()}, updated)

@@ -46,8 +46,8 @@ def picture_values(prepared: Preprocessing, size: tuple[int, int], channels: int
     }
 
 
-def picture_spec(size: tuple[int, int], channels: int) -> Spec:
-    return Spec({"pixels": Field((channels, *size), torch.uint8)})
+def picture_spec(size: tuple[int, int], channels: int, floats: bool = False) -> Spec:
+    return Spec({"pixels": Field((channels, *size), torch.float32 if floats else torch.uint8)})
 
 
 def picture_side_files(kind: str, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> dict[str, Config]:

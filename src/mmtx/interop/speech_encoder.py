@@ -1,4 +1,5 @@
-"""What wav2vec 2.0 and HuBERT share in `transformers`: convolutions over samples, an encoder, and a head for CTC."""
+"""What wav2vec 2.0 and HuBERT share in `transformers`: convolutions over samples, an encoder, and a head for CTC or for
+classes."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +8,22 @@ import torch
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec, Vocabulary
-from mmtx.data.files.supported_keys import Key, Keys, every, harmless, only, used
 from mmtx.errors import UserError
-from mmtx.interop.class_labels import label_spec
-from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, SILENT, encoder_decoder
+from mmtx.interop.class_labels import check_classes, label_spec, labels_of
+from mmtx.interop.common_keys import SILENT
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation, activation_name, feed_forward, hidden_width
 from mmtx.interop.links import PARTS, Link, Weights, both, idle, same, stacked
+from mmtx.interop.speech_keys import MASKS, RATE, WAVEFORM
 from mmtx.learner import Learner
+from mmtx.objectives.classify import Classify
 from mmtx.objectives.ctc import CTC
 
-STEM, RATE = "model.tokenizers.audio.stem", 16_000
+STEM = "model.tokenizers.audio.stem"
 MAX_SECONDS = 30.0
 """The longest sound that data declare; the family sets no limit."""
+HEADS = ("lm_head.weight", "classifier.weight")
+"""A weight of the head for CTC, and of that for classes."""
 BLOCK = {
     "attention.out": "attention.out_proj",
     "attention_norm": "layer_norm",
@@ -27,80 +31,11 @@ BLOCK = {
     "mlp.down": "feed_forward.output_dense",
     "mlp_norm": "final_layer_norm",
 }
-MASKS = {
-    f"{ours}_{part}": f"mask_{theirs}_{name}"
-    for ours, theirs in (("time", "time"), ("feature", "feature"))
-    for part, name in (("share", "prob"), ("length", "length"), ("least", "min_masks"))
-}
-"""``{argument of SpanMasks: key}``."""
-
-WAVEFORM: Keys = {
-    "feature_extractor_type": only("Wav2Vec2FeatureExtractor", note="sound in another form"),
-    "feature_size": only(1, note="numbers for each sample"),
-    "sampling_rate": used("samples a second", RATE),
-    "do_normalize": used("each clip has mean 0 and variance 1", True),
-    **every("padding_value padding_side return_attention_mask", harmless("mmtx masks padding")),
-    **every("processor_class image_processor_type", harmless("where it came from")),
-}
-"""Of ``preprocessor_config.json``."""
-
-SPEECH_KEYS: Keys = {
-    **NO_CLASSES,
-    **DECODER_FLAGS,
-    **encoder_decoder(False),
-    "vocab_size": used("rows of the head for CTC", 32),
-    "hidden_size": used("width", 768),
-    "num_hidden_layers": used("layers", 12),
-    "num_attention_heads": used("heads", 12),
-    "intermediate_size": used("width of the feed-forward half", 3072),
-    "hidden_act": used("activation", "gelu"),
-    "hidden_dropout": used("dropout", 0.1),
-    "activation_dropout": used("dropout within the feed-forward half", 0.1),
-    "attention_dropout": used("dropout of attention", 0.1),
-    "feat_proj_dropout": used("dropout of tokens before their positions", 0.0),
-    "final_dropout": used("dropout before the head for CTC", 0.1),
-    "layerdrop": harmless("layers left out in training; mmtx trains all (`backbone.drop_path` leaves out halves)"),
-    "initializer_range": used("new weights", 0.02),
-    "layer_norm_eps": used("normalisation", 1e-5),
-    "do_stable_layer_norm": used("normalisation before each half, not after its sum", False),
-    "feat_extract_norm": used("`group`: of the first convolution over time, or `layer`: of all over channels", "group"),
-    "feat_extract_activation": used("activation of the convolutions", "gelu"),
-    "conv_dim": used("channels of each convolution", [512] * 7),
-    "conv_stride": used("stride of each", [5, 2, 2, 2, 2, 2, 2]),
-    "conv_kernel": used("samples, or frames, that each reads", [10, 3, 3, 3, 3, 2, 2]),
-    "conv_bias": used("biases of the convolutions", False),
-    "num_feat_extract_layers": Key(
-        "harmless",
-        "number of convolutions",
-        "as long as `conv_dim`",
-        lambda value, content: value in (None, len(content["conv_dim"])),
-    ),
-    "num_conv_pos_embeddings": used("tokens that the convolution of positions reads", 128),
-    "num_conv_pos_embedding_groups": used("of its features", 16),
-    "apply_spec_augment": used("whether tokens are masked in training", True),
-    "mask_time_prob": used("share of the tokens that are masked", 0.05),
-    "mask_time_length": used("tokens of a mask", 10),
-    "mask_time_min_masks": used("the fewest masks of a sample", 2),
-    "mask_feature_prob": used("share of the features that are masked", 0.0),
-    "mask_feature_length": used("features of a mask", 10),
-    "mask_feature_min_masks": used("the fewest of these", 0),
-    "pad_token_id": used("the blank of CTC", 0),
-    **every(
-        "ctc_loss_reduction ctc_zero_infinity", harmless("sums of losses; mmtx counts each id, and leaves out inf")
-    ),
-    **every("use_weighted_layer_sum classifier_proj_size", harmless("a head for classes, which is refused")),
-    **every(
-        "feat_extract_dropout freeze_feat_extract_train mask_channel_length mask_channel_min_space mask_channel_other "
-        "mask_channel_prob mask_channel_selection mask_time_min_space mask_time_other mask_time_selection "
-        "no_mask_channel_overlap no_mask_time_overlap",
-        harmless("of fairseq; `transformers` reads none of them"),
-    ),
-}
-"""Of ``config.json``."""
 
 
 class SpeechEncoder(Family):
-    """A model of waveforms with a head for CTC or without one. A family names its weights."""
+    """A model of waveforms with a head for CTC, for classes, or none. A family names its weights; its first three
+    kinds are the body, the one for CTC, and the one for classes."""
 
     backbone = "wav2vec2"
     generation = SILENT
@@ -136,14 +71,23 @@ class SpeechEncoder(Family):
 
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
-        has_head = "lm_head.weight" in weights
-        if not has_head and config["architectures"] == [self.kinds[1]]:
-            raise UserError(f"this {self.kinds[1]} lacks its head: lm_head.weight is missing")
+        kind = self._kind_of(config["architectures"][0], weights)
+        if kind == self.kinds[2]:
+            config["num_labels"] = len(weights["classifier.weight"])
+            check_classes({**config, "architectures": [kind]}, config["num_labels"])
+            _check_sum(config)
         if config["feat_extract_norm"] not in ("group", "layer"):
             raise UserError(f"feat_extract_norm={config['feat_extract_norm']} is neither group nor layer")
-        if has_head and config["pad_token_id"] is None:
+        if kind == self.kinds[1] and config["pad_token_id"] is None:
             raise UserError("pad_token_id=null: it is the blank of CTC; give its id")
-        return {**config, "architectures": [self.kinds[int(has_head)]]}
+        return {**config, "architectures": [kind]}
+
+    def _kind_of(self, declared: str, weights: Weights) -> str:
+        """The kind whose head is there. Raises UserError where the declared one lacks its own."""
+        heads = dict(zip(self.kinds[1:3], HEADS, strict=True))
+        if heads.get(declared, declared) not in (declared, *weights):
+            raise UserError(f"this {declared} lacks its head: {heads[declared]} is missing")
+        return next((kind for kind, head in heads.items() if head in weights), self.kinds[0])
 
     def describe(self, config: Config, files: Files) -> Described:
         prepared = {"sampling_rate": RATE, "do_normalize": True, **files.side_files.get("preprocessor_config", {})}
@@ -154,6 +98,7 @@ class SpeechEncoder(Family):
             "backbone.input_norm": not stable,
             "backbone.norm_place": "before" if stable else "after",
             "backbone.final_norm": stable,
+            "backbone.layer_sum": config["architectures"] == [self.kinds[2]] and config["use_weighted_layer_sum"],
             "modality.audio.spectrogram.sample_rate_hz": rate,
             "modality.audio.spectrogram.normalise": prepared["do_normalize"],
             "modality.audio.stem.layer_norms": config["feat_extract_norm"] == "layer",
@@ -171,7 +116,9 @@ class SpeechEncoder(Family):
             "modality/stem@modality.audio.stem=waveform",
         ]
         if config["architectures"] != [self.kinds[1]]:
-            specs["label"] = label_spec(config, None)
+            has_head = config["architectures"] == [self.kinds[2]]
+            specs["label"] = label_spec(config, config["num_labels"] if has_head else None)
+            values |= {"objective.classify.pooler": _pooler(config["classifier_proj_size"])} if has_head else {}
             return Described([*choices, "objective=[classify]"], values, specs)
         size, blank = config["vocab_size"], config["pad_token_id"]
         vocabulary = files.vocabulary(size=size, begin=blank, end=blank)  # marks that no text of CTC has
@@ -180,7 +127,8 @@ class SpeechEncoder(Family):
         return Described([*choices, "objective=[ctc]"], values, specs)
 
     def config(self, ours: Mapping[str, Any], specs: Mapping[str, Spec]) -> Config:
-        stem, has_head = at(ours, "modality.audio.stem"), "ctc" in at(ours, "objective")
+        stem, objectives = at(ours, "modality.audio.stem"), at(ours, "objective")
+        pooler, sums = objectives.get("classify", {}).get("pooler"), at(ours, "backbone").get("layer_sum", False)
         config = self.to_same(ours) | {
             "hidden_act": activation_name(at(ours, "backbone.mlp.activation")),
             "intermediate_size": hidden_width(at(ours, "backbone.mlp"), at(ours, "backbone.dim")),
@@ -188,10 +136,18 @@ class SpeechEncoder(Family):
             "feat_extract_norm": "layer" if stem["layer_norms"] else "group",
             "feat_extract_activation": activation_name(stem["activation"]),
             "num_feat_extract_layers": len(stem["kernels"]),
-            "architectures": [self.kinds[int(has_head)]],
+            "architectures": [self.kinds[1 if "ctc" in objectives else 2 if pooler else 0]],
             **_written_masks(stem["masks"]),
         }
-        if not has_head:
+        if pooler:
+            head = {"use_weighted_layer_sum": sums, "classifier_proj_size": at(pooler, "out_features")}
+            _check_sum(config | head)
+            return {**config, **head, **labels_of(specs)}
+        if sums:
+            raise UserError(
+                "backbone.layer_sum=true: it has that for a head for classes alone, objective.classify.pooler"
+            )
+        if "ctc" not in objectives:
             return config
         objective, count = at(ours, "objective.ctc"), specs["text"].fields["ids"].num_classes or 0
         own = objective.get("blank")
@@ -225,7 +181,9 @@ class SpeechEncoder(Family):
             links += [same(f"{block}.attention.biases.{part}", f"{name}.bias") for part, name in maps.items()]
             for ours, theirs in BLOCK.items():
                 links += both(f"{block}.{ours}", f"{there}.{theirs}")
-        return links + (both("objectives.ctc.head", "lm_head") if config["architectures"] == [self.kinds[1]] else [])
+        if config["architectures"] == [self.kinds[1]]:
+            links += both("objectives.ctc.head", "lm_head")
+        return links + (_class_links(config) if config["architectures"] == [self.kinds[2]] else [])
 
     def example(self, config: Config) -> dict[str, Tensor]:
         return {"input_values": torch.zeros(2, RATE)}
@@ -233,8 +191,12 @@ class SpeechEncoder(Family):
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
         """Of samples that are prepared already, with ``attention_mask`` where their lengths differ."""
         states = learner.model(_sound_batch(inputs["input_values"], inputs.get("attention_mask")))
-        if config["architectures"] != [self.kinds[1]]:
+        if config["architectures"] == [self.kinds[0]]:
             return {"last_hidden_state": states.tokens("audio")}
+        if config["architectures"] == [self.kinds[2]]:
+            classify = learner.objective("classify")
+            assert isinstance(classify, Classify)
+            return {"logits": classify.head(classify.pooled(states))}
         objective = learner.objective("ctc")
         assert isinstance(objective, CTC)
         return {"logits": objective.head(objective.dropout(states.tokens("audio")))}
@@ -258,6 +220,27 @@ def _stem_links(prefix: str, config: Config) -> list[Link]:
         links.append(same(f"{STEM}.positions.{ours}", f"{there}.parametrizations.weight.original{number}"))
     links.append(same(f"{STEM}.positions.bias", f"{there}.bias"))
     return links + _mask_links(f"{prefix}masked_spec_embed", config)
+
+
+def _check_sum(config: Config) -> None:
+    """Raises UserError where it is not known what a head for classes reads."""
+    if config["use_weighted_layer_sum"] and config["do_stable_layer_norm"]:
+        raise UserError(
+            "use_weighted_layer_sum=true with do_stable_layer_norm=true: the last of the layers that are summed is "
+            "normalised in transformers 4, and not in transformers 5; mmtx reads either of the two keys alone"
+        )
+
+
+def _class_links(config: Config) -> list[Link]:
+    """Links of the head for classes, whose first linear map of all tokens is one of their mean."""
+    links = [*both("objectives.classify.pooler", "projector"), *both("objectives.classify.head", "classifier")]
+    sums = [same("model.backbone.layer_sum.weights", "layer_weights")] if config["use_weighted_layer_sum"] else []
+    return links + sums
+
+
+def _pooler(width: int) -> dict[str, Any]:
+    """The config node of a linear map to that width."""
+    return {"_target_": "torch.nn.Linear", "_partial_": True, "out_features": width}
 
 
 def _mask_links(theirs: str, config: Config) -> list[Link]:

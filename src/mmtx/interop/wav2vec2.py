@@ -3,15 +3,16 @@
 from typing import ClassVar
 
 from mmtx.data.files.supported_keys import Keys, every, harmless, only
-from mmtx.interop.speech_encoder import SPEECH_KEYS, SpeechEncoder
+from mmtx.interop.speech_encoder import SpeechEncoder
+from mmtx.interop.speech_keys import SPEECH_KEYS
 
 
 class Wav2Vec2(SpeechEncoder):
-    """Wav2vec 2.0 with a head for CTC or without one; of pre-training, without its quantizer."""
+    """Wav2vec 2.0 with a head for CTC, for classes, or without one; of pre-training, without its quantizer."""
 
     name = "wav2vec2"
     body = "Wav2Vec2Model"
-    kinds = ("Wav2Vec2Model", "Wav2Vec2ForCTC", "Wav2Vec2ForPreTraining")
+    kinds = ("Wav2Vec2Model", "Wav2Vec2ForCTC", "Wav2Vec2ForSequenceClassification", "Wav2Vec2ForPreTraining")
     left_out = r"^(quantizer|project_q|project_hid)\."
     keys: ClassVar[Keys] = {
         **SPEECH_KEYS,

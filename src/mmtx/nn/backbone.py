@@ -29,6 +29,7 @@ from mmtx.nn.layer_kind import (
     windows_of,
 )
 from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
+from mmtx.nn.layer_sum import LayerSum
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
@@ -54,6 +55,7 @@ class Backbone(nn.Module):
         final_norm: normalise the output of the last block.
         skip_first_norm: the first mixer reads what comes in without a norm of its own, as it is normalised already
             (ModernBERT, with `input_norm`).
+        layer_sum: the output is a learned mean over the depth, see `LayerSum`.
         dropout: of the embedding and of the output of each half.
         drop_path: chance of skipping a half of a block for a whole sample (Huang et al. 2016, arXiv 1603.09382),
             rising linearly from 0 in the first block to this value in the last; a stack of one block has none.
@@ -96,8 +98,9 @@ class Backbone(nn.Module):
         activation_checkpointing: Recomputation,
         compile: bool,
         flex: bool,
-        base_width: int | None = None,  # this and the next are absent in stored configs of earlier versions
+        base_width: int | None = None,  # this and those behind it are absent in stored configs of earlier versions
         skip_first_norm: bool = False,
+        layer_sum: bool = False,
     ) -> None:
         super().__init__()
         for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
@@ -136,6 +139,7 @@ class Backbone(nn.Module):
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
         self._check_rotaries()
         self.final_norm = norm(dim) if final_norm else nn.Identity()
+        self.layer_sum = LayerSum(num_layers + 1) if layer_sum else None
         if base_width is not None:
             self._scale_scores(base_width)
         initialise(self, std=init_std, residual_outputs=sum(len(layer.halves) for layer in self._layers))
@@ -350,11 +354,14 @@ def _run(
         is_compiled = torch.compiler.is_compiling() or call is not _call
         call = recomputed(call, stack.activation_checkpointing, is_compiled)
     x = stack.embed_dropout(stack.input_norm(x.to(next(stack.parameters()).dtype)))  # positions come in float32
+    read: list[Tensor] = []
     for layer, block in enumerate(stack.blocks):
         own = cache.layers[layer] if cache is not None else None
+        read.append(x)
         x, found = with_statistics(call(block, x, contexts[layer], bias=biases[layer], memory=memory, cache=own))
         statistics |= {f"{name}/{layer}": value for name, value in found.items()}
-    return stack.final_norm(x), statistics
+    x = stack.final_norm(x)
+    return (x if stack.layer_sum is None else stack.layer_sum([*read, x])), statistics
 
 
 def _call(block: Block, *args: Any, **kwargs: Any) -> Output:

@@ -28,7 +28,7 @@ class Classify(Objective):
             bool for each class.
         pool: from tokens to one vector.
         pooler: a linear map and tanh before the head (as in BERT); or ``pooler(dim)`` makes another module, such as a
-            `Transform` (ModernBERT).
+            `Transform` (ModernBERT), or a linear map to another width (wav2vec 2.0).
         label_smoothing: share of the target spread over all classes, in training (Szegedy et al. 2015).
         mixup: in training, each sample's tokens are mixed with another's, and so is its target (Zhang et al. 2017,
             arXiv 1710.09412); shares are drawn from Beta(mixup, mixup); 0: no. Mixing patches after their linear
@@ -76,7 +76,7 @@ class Classify(Objective):
         dim = pool.width(model.backbone.dim)
         self.pooler = _made_pooler(pooler, dim)
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(dim, len(self.names))
+        self.head = nn.Linear(getattr(self.pooler, "out_features", dim), len(self.names))
         for part in (self.pooler, self.head):
             initialise(part, std=model.backbone.init_std)
 

@@ -1,29 +1,21 @@
 """The key ``init_from``: the weights of another run, or of a public model, taken over at the start."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmtx.batch import Spec
 from mmtx.config.overrides import written
 from mmtx.config.schema import Config, stack_node
-from mmtx.data.text.vocabulary import same_ids
 from mmtx.errors import InvalidValue
-from mmtx.interop import from_pretrained
 from mmtx.learner import Learner
 from mmtx.nn.backbone import Backbone
-from mmtx.nn.linear_by_group import LinearByGroup
-from mmtx.nn.low_rank_update import measure_magnitudes, merge_updates, original_of
-from mmtx.nn.positions import Learned
-from mmtx.nn.quantised import quantised, store, stored_parts
-from mmtx.run.checkpoint_content import load
-from mmtx.run.directory import is_run
+from mmtx.nn.low_rank_update import measure_magnitudes
+from mmtx.nn.quantised import store
+from mmtx.run.offer import Offer, in_floats, offer_of, read_other
+from mmtx.run.weight_shapes import coded, of_experts, resampled, shared_rows, tables
 
 UPDATED = ".parametrizations.weight.original"
 """How the weight of a linear map is called that has a low-rank update."""
@@ -72,20 +64,6 @@ class Report:
         return "\n".join(lines)
 
 
-class Offer(NamedTuple):
-    """The weights of another learner, by the names that they have in this one.
-
-    Attributes:
-        weights: their values.
-        coded: of those with a row for each code of a name of the data, its spec.
-        tables: of those that are learned positions, the extent.
-    """
-
-    weights: Mapping[str, Tensor]
-    coded: Mapping[str, Spec]
-    tables: Mapping[str, tuple[int, ...]]
-
-
 def initialise_from(learner: Learner, place: str, plugins: list[str], config: Config | None = None) -> Report:
     """Takes over, in place, every weight that another learner has by the same name and shape.
 
@@ -103,15 +81,7 @@ def initialise_from(learner: Learner, place: str, plugins: list[str], config: Co
         UserError: it cannot be read.
         InvalidValue: nothing of its backbone fits.
     """
-    return take_all(learner, read_other(place, plugins), Report(place), config)
-
-
-def take_all(learner: Learner, other: Learner, report: Report, config: Config | None = None) -> Report:
-    """The same from another learner, which has no low-rank updates.
-
-    Raises:
-        InvalidValue: nothing of its backbone fits.
-    """
+    other, report = read_other(place, plugins), Report(place)
     take(learner, lambda key: True, offer_of(other), report)
     if config is not None and other.config is not None:
         report.set_otherwise.extend(set_otherwise(_in_common(config, other.config), _in_common(other.config, config)))
@@ -131,7 +101,7 @@ def take(learner: Learner, may_take: Callable[[str], bool], offer: Offer, report
     """
     theirs, taken = offer.weights, set()
     values, in_fewer_bits = in_floats(learner)
-    codes, of_experts, tables = coded(learner), _of_experts(learner), _tables(learner)
+    codes, experts, grids = coded(learner), of_experts(learner), tables(learner)
     for key, value in values.items():
         if not may_take(key):
             continue
@@ -139,7 +109,7 @@ def take(learner: Learner, may_take: Callable[[str], bool], offer: Offer, report
         name = _counterpart(own, value, theirs, is_coded=own in codes)
         rows = None
         if name is not None and own in codes and name in offer.coded:
-            rows = _shared_rows(learner.specs[codes[own]], offer.coded[name])
+            rows = shared_rows(learner.specs[codes[own]], offer.coded[name])
         if name is not None and rows and theirs[name].shape[1:] == value.shape[1:]:
             mine, others = zip(*rows, strict=True)
             value[list(mine)] = theirs[name][list(others)]
@@ -147,11 +117,11 @@ def take(learner: Learner, may_take: Callable[[str], bool], offer: Offer, report
         elif name is not None and rows is None and theirs[name].shape == value.shape:
             value.copy_(theirs[name])
             report.matched.append(key)
-        elif name is not None and own in of_experts and theirs[name].shape == value.shape[1:]:
+        elif name is not None and own in experts and theirs[name].shape == value.shape[1:]:
             value.copy_(theirs[name].expand_as(value))
             report.upcycled.append(key)
-        elif name is not None and name in offer.tables and key in tables and theirs[name].shape[1] == value.shape[1]:
-            value.copy_(_resampled(theirs[name], offer.tables[name], tables[key]))
+        elif name is not None and name in offer.tables and key in grids and theirs[name].shape[1] == value.shape[1]:
+            value.copy_(resampled(theirs[name], offer.tables[name], grids[key]))
             report.resampled.append(key)
         else:
             if key.startswith("model.type_embeddings.") or key.endswith(".type_embedding"):
@@ -164,41 +134,6 @@ def take(learner: Learner, may_take: Callable[[str], bool], offer: Offer, report
             store(linear, values[key])
     measure_magnitudes(learner)
     report.left.extend(key for key in theirs if key not in taken)
-
-
-def read_other(place: str, plugins: list[str]) -> Learner:
-    """The learner of a run, or of a public model, with low-rank updates added to its weights."""
-    other = copy.deepcopy(load(place, plugins) if is_run(place) else from_pretrained(place))
-    merge_updates(other)
-    return other
-
-
-def in_floats(learner: Learner) -> tuple[dict[str, Tensor], dict[str, nn.Module]]:
-    """The state of a learner, with its weights in fewer bits as they were before; and the maps that those are of."""
-    state, found = dict(learner.state_dict()), dict[str, nn.Module]()
-    for name, module in learner.named_modules():
-        if quantised(module) is not None:
-            for part in stored_parts(module):
-                del state[f"{name}.parametrizations.weight.{part}"]
-            state[f"{name}.weight"], found[f"{name}.weight"] = original_of(module), module
-    return state, found
-
-
-def offer_of(other: Learner, renamed: Callable[[str], str | None] = lambda key: key) -> Offer:
-    """What another learner offers.
-
-    Args:
-        other: as `read_other` gives it.
-        renamed: from its names of weights to ours; None: it is not offered.
-    """
-    made = (other.origin or {}).get("made", ())  # of no public weights
-    found = {key: renamed(key) for key in other.state_dict() if key not in made}
-
-    def by_our_names(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {ours: values[key] for key, ours in found.items() if ours is not None and key in values}
-
-    specs = {key: other.specs[name] for key, name in coded(other).items()}
-    return Offer(by_our_names(other.state_dict()), by_our_names(specs), by_our_names(_tables(other)))
 
 
 def check_any_fits(report: Report, want: Backbone, have: Backbone, prefix: str, key: str) -> None:
@@ -253,40 +188,6 @@ def _shown(node: Any) -> str:
     return target.rpartition(".")[2] if isinstance(target, str) else written(node)
 
 
-def coded(learner: Learner) -> dict[str, str]:
-    """The weights that have a row for each code of a name of the data, with that name."""
-    tokenizers = {
-        f"model.tokenizers.{name}.{key}": name
-        for name in learner.model.names
-        for key in learner.model.tokenizer(name).coded
-    }
-    objectives = {
-        f"objectives.{name}.{key}": of
-        for name in learner.objectives
-        for key, of in learner.objective(name).coded.items()
-    }
-    return {**tokenizers, **objectives}
-
-
-def _of_experts(learner: Learner) -> set[str]:
-    """The weights that have one for each expert in the place of a dense feed-forward's."""
-    modules = (name for name, module in learner.named_modules() if isinstance(module, LinearByGroup))
-    return {f"{name}.{key}" for name in modules for key in ("weight", "bias")}
-
-
-def _shared_rows(own: Spec, other: Spec) -> list[tuple[int, int]] | None:
-    """The codes of classes that both know, as each counts them; None where all codes mean the same, as far as there are
-    names to compare."""
-    if own.vocabulary is not None and other.vocabulary is not None:
-        return None if same_ids(own.vocabulary, other.vocabulary) else []
-    if own.vocabulary is not None or other.vocabulary is not None:
-        return []
-    if own.class_names == other.class_names:
-        return None
-    places = {label: code for code, label in enumerate(other.class_names or ())}
-    return [(code, places[label]) for code, label in enumerate(own.class_names or ()) if label in places]
-
-
 def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_coded: bool) -> str | None:
     """The same name there; of an objective's weights, the only one that is called so in any objective. Where rows go by
     their names, there may be more or fewer."""
@@ -298,27 +199,3 @@ def _counterpart(key: str, value: Tensor, theirs: Mapping[str, Tensor], *, is_co
     alike = [k for k, v in theirs.items() if k.startswith("objectives.") and k.split(".", 2)[2] == rest]
     first = 1 if is_coded else 0
     return alike[0] if len(alike) == 1 and theirs[alike[0]].shape[first:] == value.shape[first:] else None
-
-
-def _tables(learner: Learner) -> dict[str, tuple[int, ...]]:
-    """Learned positions of names, those within their own encoders included, and their extents."""
-    learned = {name: module for name, module in learner.named_modules() if isinstance(module, Learned)}
-    of_names = {
-        name: module.extent
-        for name, module in learned.items()
-        if name.startswith("model.position_embeddings.") or name.endswith(".positions")
-    }
-    return {f"{name}.table.weight": extent for name, extent in of_names.items()}
-
-
-def _resampled(table: Float[Tensor, "old D"], old: tuple[int, ...], new: tuple[int, ...]) -> Float[Tensor, "new D"]:
-    """Grids bicubically; lines are cut where they become shorter, and drawn out linearly where longer."""
-    if len(old) != len(new):
-        raise InvalidValue("init_from", list(old), f"is a grid of positions that cannot become {list(new)}")
-    if len(old) == 1 and new[0] <= old[0]:
-        return table[: new[0]]
-    grid = table.T.unflatten(1, old)[None]
-    if len(old) == 1:
-        return F.interpolate(grid, size=new[0], mode="linear", align_corners=True)[0].T
-    resized = F.interpolate(grid, size=new, mode="bicubic", align_corners=False, antialias=True)
-    return resized[0].flatten(1).T

@@ -6,17 +6,8 @@ from mmtx.config.schema import OWN_ENCODER, Config, stack_node, tokenizer_node
 from mmtx.encoded import Encoded
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
-from mmtx.run.init_from import (
-    Offer,
-    Report,
-    check_any_fits,
-    in_floats,
-    initialise_from,
-    offer_of,
-    read_other,
-    set_otherwise,
-    take,
-)
+from mmtx.run.init_from import Report, check_any_fits, initialise_from, set_otherwise, take
+from mmtx.run.offer import Offer, in_floats, offer_of, read_other
 
 
 def begin(learner: Learner, config: Config) -> list[Report]:
@@ -34,7 +25,10 @@ def begin(learner: Learner, config: Config) -> list[Report]:
     if isinstance(places, str):
         return [initialise_from(learner, places, plugins, config)]
     check_parts(places, config)
-    return [_begin_part(learner, name, place, config) for name, place in places.items()]
+    return [
+        begin_part(learner, name, read_other(place, config["plugins"]), Report(place, f"init_from.{name}"), config)
+        for name, place in places.items()
+    ]
 
 
 def check_parts(places: Mapping[str, str], config: Config) -> None:
@@ -58,11 +52,15 @@ def _has_encoder(node: Config) -> bool:
     return all(node.get(key) for key in OWN_ENCODER)
 
 
-def _begin_part(learner: Learner, name: str, place: str, config: Config) -> Report:
-    other, report = read_other(place, config["plugins"]), Report(place, f"init_from.{name}")
+def begin_part(learner: Learner, name: str, other: Learner, report: Report, config: Config) -> Report:
+    """Takes over one part, in place: see `begin`.
+
+    Raises:
+        InvalidValue: it does not fit.
+    """
     model, own = learner.model, learner.model.tokenizer(name)
     if isinstance(own, Encoded):
-        there = _name_there(name, other)
+        there = name_there(name, other)
         prefix, offer = f"model.tokenizers.{name}.", offer_of(other, _into_encoder(name, there, other))
         stack, theirs = own.encoder, other.model.stack_of(there)
 
@@ -85,10 +83,16 @@ def _begin_part(learner: Learner, name: str, place: str, config: Config) -> Repo
     return report
 
 
-def _name_there(name: str, other: Learner) -> str:
+def name_there(name: str, other: Learner) -> str:
     """What a name is called in another model: the same, or its only one."""
     names = other.model.names
     return name if name in names or len(names) > 1 else names[0]
+
+
+def stack_of_name(config: Config, name: str) -> Config:
+    """The config of the stack that a name's tokens go through first: its own encoder, or what attends over its set."""
+    own = config["modality"][name].get("encoder")
+    return own or stack_node(config, "encoder" if name in config["encode"] else "backbone")
 
 
 def _into_encoder(name: str, there: str, other: Learner) -> Callable[[str], str | None]:
@@ -114,8 +118,7 @@ def _compare(report: Report, name: str, config: Config, there: str, other: Learn
     """Notes keys by which the other computes in another way."""
     if other.config is None or there not in other.config["modality"]:
         return
-    node, its = config["modality"][name], other.config["modality"][there]
-    stack = its.get("encoder") or stack_node(other.config, "encoder" if there in other.config["encode"] else "backbone")
+    node, its, stack = config["modality"][name], other.config["modality"][there], stack_of_name(other.config, there)
     ours = {"modality": {name: tokenizer_node(node)}, "encoder": node["encoder"]}
     theirs = {"modality": {name: tokenizer_node(its)}, "encoder": {**stack, "kinds": node["encoder"]["kinds"]}}
     report.set_otherwise.extend(set_otherwise(ours, theirs))

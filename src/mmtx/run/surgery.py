@@ -1,4 +1,4 @@
-"""Changes of a model that leave what it has learnt: more ids, other sizes, fewer names."""
+"""Changes of a model that leave what it has learnt: more ids, other sizes, fewer names, more names."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,11 @@ from mmtx.experiment import rebuild
 from mmtx.learner import Learner
 from mmtx.modalities import Image, Text
 from mmtx.nn.low_rank_update import merge_updates
-from mmtx.run.init_from import Report, coded, take_all
+from mmtx.run.added_name import add_name
+from mmtx.run.init_from import Report, check_any_fits, take
+from mmtx.run.init_parts import begin_part
+from mmtx.run.offer import offer_of, read_other
+from mmtx.run.weight_shapes import coded
 
 
 def operate(
@@ -24,8 +28,10 @@ def operate(
     tokens: list[str] | int | None = None,
     context: int | None = None,
     size: int | None = None,
-) -> tuple[Learner, Report]:
-    """Another learner with the weights of one, and what became of them.
+    add: dict[str, str] | None = None,
+    projector: str = "mlp",
+) -> tuple[Learner, list[Report]]:
+    """Another learner with the weights of one, and what became of them; and of those of each name that is added.
 
     Args:
         learner: that was loaded or imported; its low-rank updates become part of the weights.
@@ -34,6 +40,9 @@ def operate(
             rows begin as the mean of all others, in the embedding and in the head.
         context: the longest text. A table of positions is cut, or drawn out linearly where it becomes longer.
         size: height and width of pictures in pixels. A table of positions is resampled bicubically.
+        add: names that come into the set, before those that are there, each with a run or a public model, whose stack
+            for the name becomes its own encoder. What is computed without the name stays as it was.
+        projector: behind such an encoder, of ``modality/projector``; it begins as drawn.
 
     Raises:
         UserError: it cannot be changed so.
@@ -50,11 +59,17 @@ def operate(
         _lengthen(learner, context, config, specs)
     if size is not None:
         _resize(learner, size, config, specs)
-    made = rebuild(config, specs)
-    report = take_all(made, other, Report("the model", key=""))
+    parts = {name: read_other(place, []) for name, place in (add or {}).items()}
+    for name, part in reversed(parts.items()):
+        add_name(name, part, projector, config, specs)
+    made, report = rebuild(config, specs), Report("the model", key="")
+    added = tuple(f"model.tokenizers.{name}." for name in parts)
+    take(made, lambda key: not key.startswith(added), offer_of(other), report)
+    check_any_fits(report, made.model.backbone, other.model.backbone, "model.backbone.", "backbone")
     if tokens:
         _fill_rows(made, other, report)
-    return made, report
+    places = {name: Report(place, f"add.{name}") for name, place in (add or {}).items()}
+    return made, [report, *(begin_part(made, name, part, places[name], config) for name, part in parts.items())]
 
 
 def _drop(names: Sequence[str], config: dict[str, Any], specs: dict[str, Spec]) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float32, UInt8
 from PIL import Image, ImageOps
 from PIL.PngImagePlugin import PngImageFile
 from torch import Tensor
@@ -35,12 +35,20 @@ class Fit:
         resample: one of Pillow's filters: nearest, bilinear, bicubic, lanczos, box, hamming.
         longest: pixels that the longer side is resized to before all else, the other one to an even number (Idefics 3);
             null: it stays.
+        floats: pixels are float32 in 0..1, and keep what resizing gives between two of 256 steps (DINOv3); otherwise
+            they are bytes.
     """
 
     stretch: bool = False
     side: int | None = None
     resample: str = "bicubic"
     longest: int | None = None
+    floats: bool = False
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the pixels."""
+        return torch.float32 if self.floats else torch.uint8
 
     def __post_init__(self) -> None:
         check_at_least("longest", self.longest, 1)
@@ -60,6 +68,15 @@ class Fit:
         resized = picture.resize(self._size_before_crop(picture, self.side), method)
         left, top = round((resized.width - width) / 2), round((resized.height - height) / 2)
         return resized.crop((left, top, left + width, top + height))
+
+    def pixels(
+        self, picture: Image.Image, size: tuple[int, int]
+    ) -> UInt8[Tensor, "C height width"] | Float32[Tensor, "C height width"]:
+        """The pixels of a picture of 8 bits, resized and cropped to `size`."""
+        if not self.floats:
+            return as_bytes(self.apply(picture, size))
+        bands = [self.apply(band.convert("F"), size) for band in picture.split()]
+        return torch.from_numpy(numpy.stack([numpy.array(band) for band in bands])) / 255
 
     def _size_before_crop(self, picture: Image.Image, side: int) -> tuple[int, int]:
         """Width and height; the longer one is rounded down, as torchvision does."""
@@ -84,12 +101,19 @@ FILL = Fit()
 class Fits(Protocol):
     """Brings a picture to the size that a model reads."""
 
-    def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image: ...
+    def pixels(
+        self, picture: Image.Image, size: tuple[int, int]
+    ) -> UInt8[Tensor, "C height width"] | Float32[Tensor, "C height width"]: ...
+
+
+def as_bytes(picture: Image.Image) -> UInt8[Tensor, "C height width"]:
+    """The pixels of a picture of 8 bits."""
+    return torch.from_numpy(numpy.array(picture).reshape(picture.height, picture.width, -1)).permute(2, 0, 1)
 
 
 def decode_image(
     file: Path | FileBytes, *, size: tuple[int, int], channels: int, max_pixels: int, fit: Fits = FILL
-) -> UInt8[Tensor, "C height width"]:
+) -> UInt8[Tensor, "C height width"] | Float32[Tensor, "C height width"]:
     """The first picture of a file, upright, at `size`.
 
     Everything but 8 bits of grey or RGB is converted: the orientation of EXIF is applied; transparency (also of
@@ -113,8 +137,7 @@ def decode_image(
                 if image.width * image.height <= max_pixels:
                     stored = str(image.tile[0].args) if isinstance(image, PngImageFile) else ""
                     picture = _eight_bits(_upright(image), stored).convert("RGB" if channels == 3 else "L")
-                    fitted = numpy.array(fit.apply(picture, size))
-                    return torch.from_numpy(fitted.reshape(*fitted.shape[:2], channels)).permute(2, 0, 1)
+                    return fit.pixels(picture, size)
                 count = f"{image.width} x {image.height} = {image.width * image.height} pixels"
     except Image.DecompressionBombError as error:  # raised for the header too
         raise UserError(f"{file}: {error}; data.max_pixels={max_pixels}: shrink it, or take it out") from None

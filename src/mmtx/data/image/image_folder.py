@@ -50,7 +50,7 @@ class ImageFolder(ItemSource):
         size: side of the square in pixels.
         fit: how a picture is brought to it.
         channels: 1 for grey or 3 for RGB.
-        augment: applied to training pictures, uint8 ``(channels, size, size)``.
+        augment: applied to training pictures, ``(channels, size, size)``.
         val_fraction: validation share; 0: none.
         test_fraction: test share; 0: none.
         split_seed: of the choice.
@@ -107,7 +107,7 @@ class ImageFolder(ItemSource):
     @property
     def specs(self) -> Mapping[str, Spec]:
         return {
-            "image": Spec({"pixels": Field(self._shape, torch.uint8)}),
+            "image": Spec({"pixels": Field(self._shape, self._fit.dtype)}),
             "label": class_spec(self._class_names),
         }
 

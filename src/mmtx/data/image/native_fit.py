@@ -9,6 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
+from mmtx.data.image.decode_image import as_bytes
 from mmtx.errors import InvalidValue, check_at_least
 
 NEAR, LARGEST_SCALE = 1e-5, 100.0
@@ -41,6 +42,10 @@ class NativeFit:
         rows, columns = self.grid(height, width)
         resized = (columns * self.patch_size, rows * self.patch_size)
         return picture.resize(resized, Image.Resampling[self.resample.upper()])
+
+    def pixels(self, picture: Image.Image, size: tuple[int, int]) -> UInt8[Tensor, "C height width"]:
+        """The pixels of a picture of 8 bits, resized; `size` is not of these pictures."""
+        return as_bytes(self.apply(picture, size))
 
     def grid(self, height: int, width: int) -> tuple[int, int]:
         """Rows and columns of patches: of the largest scale, up to `NEAR`, that gives no more than there may be.

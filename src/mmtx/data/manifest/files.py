@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
@@ -103,7 +102,7 @@ class PictureColumn(FileColumn):
     def spec(self) -> Spec:
         if isinstance(self.keys.fit, NativeFit):
             return self.keys.fit.spec(self.keys.channels)
-        return Spec({"pixels": Field((self.keys.channels, self.keys.size, self.keys.size), torch.uint8)})
+        return Spec({"pixels": Field((self.keys.channels, self.keys.size, self.keys.size), self.keys.fit.dtype)})
 
     def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
         keys, size = self.keys, (self.keys.size, self.keys.size)
