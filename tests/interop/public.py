@@ -377,7 +377,7 @@ def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
 def native_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     """Pictures of several shapes, one of them that of the table, padded; as many texts."""
     config = model.config.vision_config
-    shapes = torch.tensor([[2, 5], [3, 3], [6, 1]])
+    shapes = torch.tensor([[2, 5], [3, 3], [6, 2]])
     mask = (torch.arange(12) < shapes.prod(1)[:, None]).long()
     values = torch.randn(3, 12, config.num_channels * config.patch_size**2) * mask[..., None]
     pictures = {"pixel_values": values, "pixel_attention_mask": mask, "spatial_shapes": shapes}
