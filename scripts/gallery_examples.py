@@ -37,7 +37,7 @@ EXAMPLES = {
     "spell_digits": Example("attention_shares"),
     "caption_digits": Example("seq2seq"),
     "vision_language": Example("seq2seq", "trainer.max_steps=400"),
-    "speech_language": Example("seq2seq", "trainer.max_steps=300"),
+    "speech_language": Example("seq2seq"),
     "whisper_digits": Example("seq2seq", "trainer.max_steps=300"),
     "ctc_digits": Example("ctc", "trainer.max_steps=600"),
     "whisper_fsdd": Example("seq2seq", "data.path={data}/fsdd trainer.max_steps=500"),

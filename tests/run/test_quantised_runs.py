@@ -1,9 +1,13 @@
-"""A run over frozen weights in fewer bits goes on, bit for bit, wherever it was killed."""
+"""A run over frozen weights in fewer bits goes on, bit for bit, wherever it was killed; and is compiled."""
 
 import pytest
 import torch
 from test_resume import WORDS, assert_same_run, play
 from whole_checkpoint import whole_checkpoint
+
+from mmtx.batch import fake_batch
+from mmtx.config.compose import compose
+from mmtx.experiment import assemble
 
 pytest.importorskip("torchao")
 
@@ -23,3 +27,25 @@ def test_killed_and_resumed_is_the_same_run(bits, tmp_path):
     assert_same_run(tmp_path / "run", tmp_path / "whole")
     state = whole_checkpoint(tmp_path / "run" / "checkpoints" / "last.ckpt")["state_dict"]
     assert any(".original" in key and value.dtype in (torch.uint8, torch.int8) for key, value in state.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", ["nf4", "int8"])
+def test_compiled_by_inductor_it_learns_the_same(bits, unchecked):
+    """Loss and gradients of one batch."""
+    sizes = ["backbone.dim=16", "backbone.num_layers=1", "backbone.num_heads=2", "modality.image.patch_size=4"]
+    words = ["data=digits", "modality=[image,text]", "objective=[next_token]", "logger=[]", *sizes]
+    found = []
+    for compiled in ("false", "true"):
+        torch.manual_seed(0)
+        more = ["lora=attention", f"lora.quantised={bits}", f"backbone.compile={compiled}"]
+        learner = assemble(compose([*words, *more])).learner.train()
+        for name, parameter in learner.named_parameters():
+            if name.endswith(".up"):
+                torch.nn.init.normal_(parameter)
+        batch = fake_batch(learner.specs, 4)
+        (score,) = learner(batch).values()
+        (score.loss_sum / score.count).backward()
+        found.append([score.loss_sum.detach(), *(p.grad for p in learner.parameters() if p.grad is not None)])
+    assert len(found[0]) > 5
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-4)
