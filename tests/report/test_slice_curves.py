@@ -3,7 +3,7 @@
 import pytest
 from run_directories import write_run, write_sweep
 
-from mmtx.report.comparison import compare
+from mmtx.report.comparison import compare, short
 from mmtx.report.slice_curves import slice_curves
 from mmtx.report.write_report import write_report
 from mmtx.run.run_record import find_runs
@@ -40,3 +40,7 @@ def test_they_are_printed_and_drawn(sweep):
     assert "test/accuracy by length" in printed and "length=8  length=40" in printed
     page = (sweep / "report.html").read_text()
     assert "By length" in page and page.count("data:image/png") == 2  # over mixers, and against length
+
+
+def test_a_setting_that_is_a_class_has_a_label_that_a_legend_shows():
+    assert [short(axis) for axis in ("optim.lr", "backbone/mlp", "backbone.mlp._target_")] == ["lr", "mlp", "mlp"]
