@@ -3,7 +3,7 @@
 import pytest
 from run_directories import write_run, write_sweep
 
-from mmtx.report.comparison import compare
+from mmtx.report.comparison import compare, short
 from mmtx.report.slice_curves import slice_curves
 from mmtx.report.write_report import write_report
 from mmtx.run.run_record import find_runs
@@ -15,11 +15,11 @@ ACCURACIES = {"lstm": (1.0, 0.9), "s4d": (0.6, 0.5)}
 def sweep(tmp_path):
     """Two mixers with two seeds, of which one run of the second lacks the longest slice."""
     jobs = []
-    for mixer, (short, long) in ACCURACIES.items():
+    for mixer, (near, far) in ACCURACIES.items():
         for seed in (1, 2):
-            name, row = f"{mixer},{seed}", {"step": 10, "val/loss": 1 - short, "test/accuracy/length=8": short}
+            name, row = f"{mixer},{seed}", {"step": 10, "val/loss": 1 - near, "test/accuracy/length=8": near}
             if (mixer, seed) != ("s4d", 2):
-                row["test/accuracy/length=40"] = long - seed / 10
+                row["test/accuracy/length=40"] = far - seed / 10
             row |= {"test/accuracy/speaker=ann": 0.1, "test/accuracy/speaker=bob": 0.2, "test/loss/length=8": 0.3}
             write_run(tmp_path / "s" / name, [row], "finished", config={"seed": seed})
             jobs.append((name, [f"backbone/attention={mixer}", f"seed={seed}"], "finished", None))
@@ -40,3 +40,7 @@ def test_they_are_printed_and_drawn(sweep):
     assert "test/accuracy by length" in printed and "length=8  length=40" in printed
     page = (sweep / "report.html").read_text()
     assert "By length" in page and page.count("data:image/png") == 2  # over mixers, and against length
+
+
+def test_a_setting_that_is_a_class_has_a_label_that_a_legend_shows():
+    assert [short(axis) for axis in ("optim.lr", "backbone/mlp", "backbone.mlp._target_")] == ["lr", "mlp", "mlp"]

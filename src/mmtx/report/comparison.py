@@ -128,8 +128,9 @@ def compare(records: Sequence[RunRecord], metric: Any, mode: Any) -> Comparison:
 
 
 def short(axis: str) -> str:
-    """``optim.lr`` -> ``lr``; ``backbone/mlp`` -> ``mlp``."""
-    return axis.replace("/", ".").rpartition(".")[2]
+    """``optim.lr`` -> ``lr``; ``backbone/mlp`` and ``backbone.mlp._target_`` -> ``mlp``: matplotlib leaves what begins
+    with an underscore out of legends."""
+    return axis.replace("/", ".").removesuffix("._target_").rpartition(".")[2]
 
 
 def rounded(value: str) -> str:
