@@ -40,6 +40,7 @@ def test_mixers_of_the_board_have_equally_many_parameters(task):
     mixers = values_of("why_transformers", "backbone.layers")
     assert len(mixers) >= 5
     fixed = ["sweep=why_transformers", f"experiment={task}", "optim.lr=1e-3"]
+    fixed += ["data.max_chars=20000"] * (task == "gpt_python")
     sizes = {mixer: size(with_sweep_files([*fixed, f"backbone.layers={mixer}"])) for mixer in mixers}
     assert max(sizes.values()) < 1.05 * min(sizes.values()), sizes
     assert min(sizes.values()) > 90_000, sizes

@@ -4,7 +4,6 @@ import json
 
 import pytest
 import torch
-from run_cli import TINY
 
 from mmtx.batch import fake_batch
 from mmtx.config.compose import compose
@@ -13,7 +12,8 @@ from mmtx.run.directory import RunDirectory
 from mmtx.run.job import execute, prepare
 from mmtx.training import costs
 
-SMALL = [*TINY, "logger=[]", "callbacks=[costs]"]
+SMALL = ["backbone.dim=32", "backbone.num_layers=1", "backbone.num_heads=2", "logger=[]", "callbacks=[costs]"]
+SMALL += ["trainer.max_epochs=null", "trainer.max_steps=2", "trainer.val_every_steps=2"]
 WRITES = ["experiment=gpt_python", "data.context=12", "data.max_chars=4000"]
 
 
