@@ -44,7 +44,7 @@ def generate(
     generator: torch.Generator | None = None,
     end: int | Sequence[int] | None = None,
     suppress_first: Sequence[int] = (),
-    guidance: Mapping[str, float] = MappingProxyType({}),
+    guidance: Mapping[str, float | int] = MappingProxyType({}),
     grammar: Grammar | None = None,
     cache: bool = True,
 ) -> list[list[int]]:

@@ -68,7 +68,7 @@ class Grammar:
         return self._left[self.start]
 
     def follow(self, state: int, new: int, room: int) -> int | None:
-        """The state behind an id; None: it ends the text, or nothing can follow it where so many more may be written."""
+        """The state behind an id; None: it ends the text, or nothing can follow it with so many ids still to write."""
         after = self._next[state].get(new)
         return after if after is not None and bool(self.may_follow(after, room).any()) else None
 
@@ -86,8 +86,8 @@ class Grammar:
 
 
 class Followed:
-    """The texts of a batch on their way through the automaton of a grammar, each in a state of its own. The host follows
-    them, so it waits for a GPU in each step.
+    """The texts of a batch on their way through the automaton of a grammar, each in a state of its own. The host
+    follows them, so it waits for a GPU in each step.
 
     Args:
         starts: the column where each text begins.
@@ -160,7 +160,7 @@ def _ids_left(steps: Mapping[int, Mapping[int, int]], final: frozenset[int]) -> 
         for after in set(following.values()):
             before[after].add(state)
     left = dict.fromkeys(steps, math.inf)
-    newest, distance = set(final), 0
+    newest, distance = set(final), 0.0
     while newest:
         left.update(dict.fromkeys(newest, distance))
         newest = {state for each in newest for state in before[each] if left[state] == math.inf}
