@@ -144,8 +144,8 @@ def _automaton(
 ) -> tuple[int, Mapping[int, Mapping[int, int]], frozenset[int]]:
     """The first state; the state behind each id of each state; the states in which a text is whole.
 
-    A mark closes each text, so that none is whole before it: outlines-core 0.2.14 lacks the ids that lead on from a whole
-    text to one that is not (``b`` in ``a(bc)?``).
+    A mark closes each text, so that none is whole before it: outlines-core 0.2.14 lacks the ids that lead on from a
+    whole text to one that is not (``b`` in ``a(bc)?``).
     """
     spelt: dict[bytes, list[int]] = {}
     for number, spelling in enumerate(spellings):
