@@ -45,7 +45,7 @@ def prompts(lengths: list[int]) -> Batch:
     return batch_of({"text": {"ids": ids}}, {"text": lengths})
 
 
-@pytest.mark.parametrize("pattern", ["a+b?", "(ab|c)*", "(a|ab)(c|bc)", "a{2,3}|b", "[^a]b", "c?"])
+@pytest.mark.parametrize("pattern", ["a+b?", "(ab|c)*", "(a|ab)(c|bc)", "a{2,3}|b", "[^a]b", "c?", "a(bc)?"])
 @pytest.mark.parametrize("ends", [[END], []], ids=["an end", "a stream"])
 def test_every_text_that_the_pattern_matches_and_no_other(pattern: str, ends: list[int]) -> None:
     """All sequences of up to four ids, several of which may spell the same."""
@@ -180,6 +180,7 @@ def test_a_schema_gives_json(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"grammar": "a("}, r"grammar=a\( cannot be followed: Failed to build DFA"),
+        ({"grammar": "a)(b"}, r"grammar=a\)\(b cannot be followed: Failed to build DFA"),
         ({"grammar": r"(?=a)b"}, "cannot be followed"),
         ({"grammar": "ax"}, r"grammar=ax cannot be followed: The vocabulary .* \[\"x\"\]"),
         ({"grammar": "a*x"}, "grammar=a\\*x cannot be spelt by the ids"),

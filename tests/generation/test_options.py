@@ -43,8 +43,8 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"temperature": None}, "temperature=null is not a number$"),
-        ({"temperature": 10**400}, "temperature=1000.* is not a number$"),
+        ({"repetition_penalty": None}, "repetition_penalty=null is not a number$"),
+        ({"repetition_penalty": 10**400}, "repetition_penalty=1000.* is not a number$"),
         ({"overlap_seconds": None, "audio": "a.wav"}, "overlap_seconds=null is not a number$"),
         ({"seed": None}, "seed=null is not an integer$"),
         ({"seed": 2**64}, "seed=18446744073709551616 must lie in 0..18446744073709551615"),

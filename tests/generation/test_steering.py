@@ -52,6 +52,7 @@ def test_a_caption_follows_a_grammar(captions, generate):
     [
         (["guidance={text: 2}"], "guidance.text=2 names nothing that 'text' is written from"),
         (["guidance=2"], "guidance=2 is not a mapping"),
+        (["guidance={image: much}"], "guidance.image=much must be a number"),
         (["grammar=a", "beam_size=2"], "grammar=a cannot be used in beam search .*; nearest: beam_size=1"),
         (["temperature=0.5", "beam_size=2"], "temperature=0.5 cannot be used in beam search"),
         (["top_p=0.5"], "top_p=0.5 changes nothing beside temperature=0"),

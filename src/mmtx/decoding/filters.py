@@ -62,8 +62,8 @@ def top_k(scores: Float[Tensor, "*B V"], k: int) -> Float[Tensor, "*B V"]:
 
 
 def top_p(scores: Float[Tensor, "*B V"], p: float) -> Float[Tensor, "*B V"]:
-    """The smallest set whose probability reaches p, the best at least (Holtzman et al. 2019, arXiv 1904.09751). Which of
-    equal ones at its edge stay is left to torch's order."""
+    """The smallest set whose probability reaches p, the best at least (Holtzman et al. 2019, arXiv 1904.09751). Which
+    of equal ones at its edge stay is left to torch's order."""
     rising, index = scores.sort(-1)
     beyond = rising.softmax(-1).cumsum(-1) <= 1 - p
     beyond[..., -1] = False  # even where float32 has no number as small as p

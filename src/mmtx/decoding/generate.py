@@ -44,7 +44,7 @@ def generate(
     generator: torch.Generator | None = None,
     end: int | Sequence[int] | None = None,
     suppress_first: Sequence[int] = (),
-    guidance: Mapping[str, float] = MappingProxyType({}),
+    guidance: Mapping[str, float | int] = MappingProxyType({}),
     grammar: Grammar | None = None,
     cache: bool = True,
 ) -> list[list[int]]:
@@ -80,7 +80,7 @@ def generate(
         raise ValueError(f"the prompts under '{text}' must have at least 1 token")
     scales = {name: scale for name, scale in guidance.items() if scale != 1}
     room: Any = {"start": shortest, "stop": longest + max_new_tokens, "cache": cache}
-    decoder = (
+    decoder: Guided | TextDecoder = (
         Guided(model, logits, batch, text, scales=scales, **room)
         if scales
         else TextDecoder(model, logits, batch, text, **room)

@@ -33,6 +33,10 @@ def schema_pattern(file: str) -> str:
     return pattern
 
 
+MARK = "\U0010ffff"
+"""Closes a text within the automaton; a noncharacter of Unicode, which no text holds."""
+
+
 class Grammar:
     """A regular language over the ids of a vocabulary, as an automaton whose steps are ids.
 
@@ -68,7 +72,7 @@ class Grammar:
         return self._left[self.start]
 
     def follow(self, state: int, new: int, room: int) -> int | None:
-        """The state behind an id; None: it ends the text, or nothing can follow it where so many more may be written."""
+        """The state behind an id; None: it ends the text, or nothing can follow it with so many ids still to write."""
         after = self._next[state].get(new)
         return after if after is not None and bool(self.may_follow(after, room).any()) else None
 
@@ -86,8 +90,8 @@ class Grammar:
 
 
 class Followed:
-    """The texts of a batch on their way through the automaton of a grammar, each in a state of its own. The host follows
-    them, so it waits for a GPU in each step.
+    """The texts of a batch on their way through the automaton of a grammar, each in a state of its own. The host
+    follows them, so it waits for a GPU in each step.
 
     Args:
         starts: the column where each text begins.
@@ -138,19 +142,39 @@ class Followed:
 def _automaton(
     library: Any, pattern: str, spellings: Sequence[bytes]
 ) -> tuple[int, Mapping[int, Mapping[int, int]], frozenset[int]]:
-    """The first state; the state behind each id of each state; the states in which a text is whole."""
+    """The first state; the state behind each id of each state; the states in which a text is whole.
+
+    A mark closes each text, so that none is whole before it: outlines-core 0.2.14 lacks the ids that lead on from a
+    whole text to one that is not (``b`` in ``a(bc)?``).
+    """
     spelt: dict[bytes, list[int]] = {}
     for number, spelling in enumerate(spellings):
         spelt.setdefault(spelling, []).append(number)
     spelt.pop(b"", None)
-    no_id = len(spellings)  # for the library's own end, as ours may be several, or none
-    index = library.Index(pattern, library.Vocabulary(no_id, spelt))
+    mark, no_id = len(spellings), len(spellings) + 1
+    spelt[MARK.encode()] = [mark]
+    _check_syntax(library, pattern)
+    closed = f"(?:{pattern}){MARK}"
+    try:
+        index = library.Index(closed, library.Vocabulary(no_id, spelt))
+    except ValueError as error:
+        raise ValueError(str(error).replace(closed, pattern)) from None
+    transitions = index.get_transitions()
     steps = {
-        state: {number: after for number, after in following.items() if number != no_id}
-        for state, following in index.get_transitions().items()
+        state: {number: after for number, after in following.items() if number < mark}
+        for state, following in transitions.items()
     }
-    final = frozenset(index.get_final_states())
-    return index.get_initial_state(), {**dict.fromkeys(final, {}), **steps}, final
+    final = frozenset(state for state, following in transitions.items() if mark in following)
+    return index.get_initial_state(), steps, final
+
+
+def _check_syntax(library: Any, pattern: str) -> None:
+    """Raises ValueError for what is no expression by itself, but might be one between the parentheses of another."""
+    try:
+        library.Index(pattern, library.Vocabulary(1, {b"a": [0]}))
+    except ValueError as error:
+        if "vocabulary" not in str(error):
+            raise
 
 
 def _ids_left(steps: Mapping[int, Mapping[int, int]], final: frozenset[int]) -> dict[int, float]:
@@ -160,7 +184,7 @@ def _ids_left(steps: Mapping[int, Mapping[int, int]], final: frozenset[int]) -> 
         for after in set(following.values()):
             before[after].add(state)
     left = dict.fromkeys(steps, math.inf)
-    newest, distance = set(final), 0
+    newest, distance = set(final), 0.0
     while newest:
         left.update(dict.fromkeys(newest, distance))
         newest = {state for each in newest for state in before[each] if left[state] == math.inf}

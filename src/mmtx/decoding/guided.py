@@ -13,7 +13,7 @@ from mmtx.errors import InvalidValue, some
 from mmtx.model import MultimodalTransformer
 
 
-def check_guidance(scales: Mapping[str, float], names: list[str], text: str) -> None:
+def check_guidance(scales: Mapping[str, float | int], names: list[str], text: str) -> None:
     """Raises InvalidValue for names that a text cannot be guided by, and scales that are none.
 
     Args:
@@ -35,8 +35,8 @@ class Guided:
     """A `TextDecoder` whose scores are guided by names of the set.
 
     With c the log-probabilities given the whole set, and u those without one name, they are ``u + s (c - u)``, and c
-    where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its own
-    name alone: ``c + sum over names of (s - 1) (c - u)``.
+    where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its
+    own name alone: ``c + sum over names of (s - 1) (c - u)``.
 
     The sets without a name are further rows of one batch, which goes on with the ids that are drawn for the whole one.
 
@@ -52,7 +52,7 @@ class Guided:
         batch: Batch,
         text: str,
         *,
-        scales: Mapping[str, float],
+        scales: Mapping[str, float | int],
         start: int,
         stop: int,
         cache: bool,

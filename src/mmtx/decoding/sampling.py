@@ -78,9 +78,11 @@ class Sampling:
         """Scores that are drawn from, up to a constant in each row; -inf for what is never drawn. The temperature is
         above 0."""
         scores = sharpened(scores, self.temperature)
-        for keep, limit in ((top_k, self.top_k), (top_p, self.top_p), (min_p, self.min_p)):
-            scores = scores if limit is None else keep(scores, limit)
-        return scores
+        if self.top_k is not None:
+            scores = top_k(scores, self.top_k)
+        if self.top_p is not None:
+            scores = top_p(scores, self.top_p)
+        return min_p(scores, self.min_p) if self.min_p is not None else scores
 
     def draw(self, scores: Float[Tensor, "B V"], generator: torch.Generator | None) -> Int[Tensor, " B"]:
         """An id for each row, of scores after the penalties."""

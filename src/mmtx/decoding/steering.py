@@ -19,7 +19,7 @@ class Steering:
         schema: or a file with a JSON schema, to which it conforms
     """
 
-    guidance: Mapping[str, float] = field(default_factory=dict)
+    guidance: Mapping[str, float | int] = field(default_factory=dict)
     grammar: str | None = None
     schema: str | None = None
 

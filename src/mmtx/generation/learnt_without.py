@@ -10,7 +10,7 @@ from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.directory import newest_checkpoint
 
 
-def check_learnt_without(trained: Trained, objective: Any, scales: Mapping[str, float]) -> None:
+def check_learnt_without(trained: Trained, objective: Any, scales: Mapping[str, float | int]) -> None:
     """Raises InvalidValue for a name of `guidance` that the training never left out: what a model computes without it
     would mean nothing."""
     if not scales:

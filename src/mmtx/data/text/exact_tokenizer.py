@@ -204,8 +204,8 @@ class _Spelling:
 
 
 def _bytes() -> dict[str, int]:
-    """The byte behind each character of byte-level BPE, by GPT-2's table: printable Latin-1 stands for itself; the others,
-    in their order, are the characters from 256 on."""
+    """The byte behind each character of byte-level BPE, by GPT-2's table: printable Latin-1 stands for itself; the
+    others, in their order, are the characters from 256 on."""
     own = {*range(33, 127), *range(161, 173), *range(174, 256)}
     others = [byte for byte in range(256) if byte not in own]
     return {chr(byte): byte for byte in own} | {chr(256 + i): byte for i, byte in enumerate(others)}
