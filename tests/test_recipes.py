@@ -66,7 +66,7 @@ def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
     assert metrics["val/loss"] <= 1.88
 
 
-def test_a_transformer_knows_names_better_than_the_model_of_2003(tmp_path):
+def test_names_by_a_transformer_and_by_the_model_of_2003(tmp_path):
     losses = {}
     for recipe in ("names", "names_2003"):
         (tmp_path / recipe).mkdir()
