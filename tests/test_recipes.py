@@ -66,6 +66,15 @@ def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
     assert metrics["val/loss"] <= 1.88
 
 
+def test_names_by_a_transformer_and_by_the_model_of_2003(tmp_path):
+    losses = {}
+    for recipe in ("names", "names_2003"):
+        (tmp_path / recipe).mkdir()
+        words = [f"experiment={recipe}", f"data.path={data('names', 'names.txt')}"]
+        losses[recipe] = reached(tmp_path / recipe, *words, seconds=600)["val/loss"]
+    assert losses["names"] <= 2.06 and losses["names_2003"] <= 2.21
+
+
 def test_whisper_digits(tmp_path):
     """Synthesis included."""
     cache = {**TWO_CORES, "XDG_CACHE_HOME": str(tmp_path)}
