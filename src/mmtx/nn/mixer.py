@@ -20,11 +20,13 @@ class Mixer(nn.Module, ABC):
             them in the order of time, see `TimeOrder`; a set in which some share an order is refused.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
+        exports: a program of any number of tokens can be recorded of it (`mmtx export --format onnx`).
     """
 
     head_dim: int | None = None
     needs_time_order: bool = False
     packs: bool = False
+    exports: bool = True
 
     @abstractmethod
     def forward(
