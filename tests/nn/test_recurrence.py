@@ -11,14 +11,18 @@ import pytest
 import torch
 import yaml
 from builders import KINDS, POSITIONS, backbone, image, image_batch, merge, model, text, text_batch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mmtx.config.targets import resolve
 from mmtx.decoding.text_decoder import TextDecoder
 from mmtx.errors import InvalidValue
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.layer_kind import LayerKind
+from mmtx.nn.low_rank import LoRA
+from mmtx.nn.low_rank_update import updates_of
+from mmtx.nn.recomputation import Recomputation
 from mmtx.nn.recurrence import Recurrence
+from mmtx.nn.roles import roles_of
 
 FILES = sorted((Path(__file__).parents[2] / "conf/backbone/attention").glob("*.yaml"))
 EXACT: dict[str, Any] = {"atol": 1e-10, "rtol": 1e-10}
@@ -112,6 +116,30 @@ def test_a_text_is_written_the_same_with_its_cache_and_without(mixer: str) -> No
                 decoder.append(scores[-1].argmax(-1) % 11)
         written.append(torch.stack(scores))
     torch.testing.assert_close(written[0], written[1], **EXACT)
+
+
+@each_mixer
+@pytest.mark.parametrize("how", ["selective", "blocks"])
+def test_what_is_computed_again_is_the_same(mixer: str, how: Recomputation) -> None:
+    whole, batch = made(mixer).train(), text_batch([3, 8, 1])
+    expected = states_and_gradients(whole, batch)
+    whole.backbone.activation_checkpointing = how
+    torch.testing.assert_close(states_and_gradients(whole, batch), expected, **EXACT)
+
+
+@each_mixer
+def test_low_rank_updates_are_of_all_its_matrices(mixer: str) -> None:
+    """By their roles; torch's own recurrences have no linear maps, and are refused by name."""
+    whole, updates = made(mixer, layers="S"), partial(LoRA, rank=2, alpha=1.0, roles=["matrix"])
+    if mixer in ("lstm", "gru"):
+        with pytest.raises(InvalidValue, match=rf"targets=model.\* matches .*mixer.{mixer}, whose matrices cannot"):
+            updates(targets=["model.*"]).add(nn.ModuleDict({"model": whole}))
+        return
+    matrices = {name for name, role in roles_of(whole.backbone).items() if role == "matrix"}
+    updates(targets=["*"]).add(whole.backbone)
+    updated = {name for name, module in whole.backbone.named_modules() if updates_of(module)}
+    assert {f"{name}.weight" for name in updated} == matrices
+    assert {name.rpartition(".")[2] for name in updated if ".mixer." in name} <= {"into", "out"}
 
 
 @each_mixer

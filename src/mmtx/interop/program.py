@@ -81,7 +81,15 @@ def _prepare(learner: Learner) -> None:
             parameter.data = parameter.data.float()
     for stack in learner.modules():
         if isinstance(stack, Backbone):
+            _check_mixers(stack)
             stack.is_compiled = stack.flex = False
+
+
+def _check_mixers(stack: Backbone) -> None:
+    for key, mixer in stack.mixers.items():
+        if not mixer.exports:
+            problem = "cannot be recorded: a program would have a step of it for each token, and so one length"
+            raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d and mamba2 can")
 
 
 class _Computed(nn.Module):

@@ -14,6 +14,8 @@ class GRU(Recurrence):
         num_heads: unused.
     """
 
+    exports = False
+
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.gru = nn.GRU(dim, dim, batch_first=True)

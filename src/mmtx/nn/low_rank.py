@@ -89,6 +89,7 @@ class LoRA:
     def _chosen(self, module: nn.Module) -> list[Target]:
         """A map as a whole where its name matches, else those of the matrices in it whose names do."""
         roles = known_roles(module)
+        self._check_recurrences(module)
         possible = [t for t in targets_of(module) if self.roles is None or roles.get(t.weight) in self.roles]
         for pattern in self.targets:
             if not any(fnmatchcase(target.name, pattern) for target in possible):
@@ -97,6 +98,15 @@ class LoRA:
         wholes = {target.weight for target in matching if target.rows == ALL}
         self._check_dropout([target.name for target in matching if roles.get(target.weight) == "head"])
         return [target for target in matching if target.rows == ALL or target.weight not in wholes]
+
+    def _check_recurrences(self, module: nn.Module) -> None:
+        """What reads its own weights, of which torch's recurrences make no product with one, can have no updates."""
+        names = [name for name, child in module.named_modules() if isinstance(child, nn.RNNBase)]
+        for pattern in self.targets if self.roles is None or "matrix" in self.roles else ():
+            for name in names:
+                if fnmatchcase(name, pattern):
+                    problem = f"matches {name}, whose matrices cannot have updates, as they are no linear maps"
+                    raise InvalidValue("targets", pattern, problem, "patterns of the other maps")
 
     def _check_dropout(self, heads: Sequence[str]) -> None:
         """Losses read the weights of heads themselves, and no features."""

@@ -16,6 +16,7 @@ class LSTM(Recurrence):
         num_heads: unused.
     """
 
+    exports = False
     roles = {"lstm.bias_ih_l0": "state"}  # which stays as it begins; the other bias begins at zero
 
     def __init__(self, dim: int, num_heads: int) -> None:

@@ -23,12 +23,14 @@ class Mixer(nn.Module, ABC):
             set in which some differ in order is refused.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
+        exports: a program of any number of tokens can be recorded of it (`mmtx export --format onnx`).
     """
 
     head_dim: int | None = None
     needs_time_order: bool = False
     reads_ahead: bool = False
     packs: bool = False
+    exports: bool = True
 
     @abstractmethod
     def forward(
