@@ -11,6 +11,7 @@ from torch import Tensor
 from mmtx.batch import Spec, Vocabulary
 from mmtx.data.files.supported_keys import Keys, every, harmless, only, refusals, refuse, used
 from mmtx.data.text.picture_marks import PictureMarks
+from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import UserError
 from mmtx.interop.common_keys import DECODER_FLAGS, NO_CLASSES, encoder_decoder
 from mmtx.interop.family import Config, Described, Family, Files, at, head_outputs, one_id
@@ -124,7 +125,7 @@ class SmolVLM(Family):
         choices = ["data=manifest", "modality=[before,image,text]", "backbone=llama", "objective=[next_token]"]
         choices += [f"+backbone@{ENCODER}=transformer", f"+modality/projector@{PROJECTOR}=pixel_shuffle"]
         spec = decoder.specs["text"]
-        if spec.vocabulary is not None:
+        if isinstance(spec.vocabulary, TextVocabulary):
             spec.vocabulary.picture = _marks(config, files)
         return Described(choices, values, {"before": spec, "image": picture_spec(size, channels), "text": spec})
 

@@ -30,7 +30,7 @@ class LSTM(Recurrence):
         before = tuple(part.transpose(0, 1).contiguous() for part in state) if state else None
         if x.device.type == "cpu":  # where torch's own has no bfloat16 without AVX-512
             with torch.autocast("cpu", enabled=False):
-                mixed, after = self.lstm(x.to(self.lstm.weight_hh_l0.dtype), before)
+                mixed, after = self.lstm(x.to(next(self.lstm.parameters()).dtype), before)
         else:
             mixed, after = self.lstm(x, before)
         return mixed.to(x.dtype), tuple(part.transpose(0, 1) for part in after)

@@ -85,9 +85,9 @@ def known_roles(module: nn.Module) -> dict[str, str]:
     return _declared(module, _own_roles)
 
 
-def counts_by_role(module: nn.Module) -> dict[Role, int]:
+def counts_by_role(module: nn.Module) -> dict[str, int]:
     """How many numbers the parameters of each role have. Raises UserError as `roles_of` does."""
-    counts = Counter[Role]()
+    counts = Counter[str]()
     for name, role in roles_of(module).items():
         counts[role] += module.get_parameter(name).numel()
     return dict(counts)

@@ -29,7 +29,7 @@ def tuning_plot(found: Sequence[Tuned], comparison: Comparison) -> bytes:
             axes.set_title(f"{across}={rounded(value)}", fontsize=10)
         for colour, (label, each) in zip(colours_of([*shown]), shown.items(), strict=True):
             draw_numbers(axes, each.settings, RATE, rates, colour, label)
-            axes.plot(number(each.best.values[RATE]), each.best.mean, "*", color=colour, markersize=14)
+            axes.plot(float(each.best.values[RATE]), each.best.mean, "*", color=colour, markersize=14)
         axes.set(xlabel=RATE, ylabel=comparison.metric if place == 1 else "")
         axes.legend(fontsize=8, frameon=False)
         plain(axes)

@@ -207,10 +207,15 @@ def _own_encoder(name: str, node: Mapping[str, Any]) -> list[str]:
         if node.get(key):
             leaves, path = _leaves(node[key]), f"modality.{name}.{key}"
             of_class = [f"+{group}@{path}={option}" for option in group_options(group)]
-            option, usual = _nearest(of_class, leaves, lambda config, key=key: config["modality"][name][key])
+            option, usual = _nearest(of_class, leaves, partial(_of_name, name, key))
             words += [option, *(f"{path}.{k}={written(v)}" for k, v in leaves.items() if usual.get(k, v) != v)]
             words += [f"+{path}.{k}={written(v)}" for k, v in leaves.items() if k not in usual]
     return words
+
+
+def _of_name(name: str, key: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    node: Mapping[str, Any] = config["modality"][name][key]
+    return node
 
 
 def _nearest_backbone(family: str, leaves: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

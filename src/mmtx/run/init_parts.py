@@ -1,6 +1,7 @@
 """The weights that a run begins with: those of one model, or parts of several (``init_from={image: A, text: B}``)."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from mmtx.config.schema import OWN_ENCODER, Config, stack_node, tokenizer_node
 from mmtx.encoded import Encoded
@@ -89,7 +90,7 @@ def name_there(name: str, other: Learner) -> str:
     return name if name in names or len(names) > 1 else names[0]
 
 
-def stack_of_name(config: Config, name: str) -> Config:
+def stack_of_name(config: Mapping[str, Any], name: str) -> Config:
     """The config of the stack that a name's tokens go through first: its own encoder, or what attends over its set."""
     own = config["modality"][name].get("encoder")
     return own or stack_node(config, "encoder" if name in config["encode"] else "backbone")
