@@ -6,14 +6,20 @@ import pytest
 
 from mmtx.commands.main import main
 
-FEW = ["trainer.max_steps=2", "trainer.val_every_steps=2", "trainer.num_threads=1", "loader.batch_size=8"]
+FEW = ["trainer.max_steps=2", "trainer.val_every_steps=2", "loader.batch_size=8"]
 
 
 @pytest.fixture(scope="module")
 def captions(tmp_path_factory):
     """Of digits, in which pictures are left out at times."""
     run = tmp_path_factory.mktemp("captions") / "run"
-    words = ["experiment=caption_digits", "modality_dropout={image: 0.1}", *FEW, "backbone.dim=32", "backbone.depth=1"]
+    words = [
+        "experiment=caption_digits",
+        "modality_dropout={image: 0.1}",
+        *FEW,
+        "backbone.dim=32",
+        "backbone.num_layers=1",
+    ]
     assert main(["train", *words, f"run_dir={run}"]) == 0
     return run
 

@@ -164,7 +164,8 @@ def _automaton(
         state: {number: after for number, after in following.items() if number < mark}
         for state, following in transitions.items()
     }
-    final = frozenset(state for state, following in transitions.items() if mark in following)
+    closes = set(index.get_final_states())  # others may be reached by the mark as any character of the text
+    final = frozenset(state for state, following in transitions.items() if following.get(mark) in closes)
     return index.get_initial_state(), steps, final
 
 
