@@ -59,7 +59,8 @@ def test_the_help_of_generate_lists_what_a_run_takes(finished, capsys):
     own = capsys.readouterr().out
     options = {line.split("=")[0].strip() for line in own.splitlines() if line.startswith("  ")}
     assert options == {
-        *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p"),
+        *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
+        *("repetition_penalty", "frequency_penalty", "presence_penalty", "guidance", "grammar", "schema"),
         *("device", "precision", "seed", "cache", "plugins"),
     }
     assert re.search(r"\n  temperature=1.0 +a number +divides the scores", own)

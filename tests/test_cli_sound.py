@@ -100,7 +100,7 @@ def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(encoder_decoder):
             "prompt=two",
             "prompt=two is no option of run, which takes audio, resample, overlap_seconds, max_new_tokens, beam_size, ",
         ),
-        ("temperature=hot", "temperature=hot is no option of run, which takes audio"),
+        ("temperature=hot", "temperature=hot is not a number"),
         ("length_penalty=hot", "length_penalty=hot is not a number or null"),
         ("cache=maybe", "cache=maybe is not true or false"),
         ("index=0 beam_size=0", "beam_size=0 must be at least 1"),

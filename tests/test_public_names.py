@@ -111,7 +111,7 @@ def test_patterns_of_windows_that_are_kinds_of_layers():
         "encoder": {},
     }
     now = compose(["backbone=gpt2"])["backbone"]["kinds"]  # what a new run stores
-    assert now == {letter: {**kind, "rotary": None} for letter, kind in kinds.items()}
+    assert now == {letter: {**kind, "rotary": None, "residual": True} for letter, kind in kinds.items()}
 
 
 def test_what_was_stepped_by_adamw_alone_still_is():

@@ -183,7 +183,7 @@ def test_a_environment_that_reports_success(door):
         ("seed=2147483640", "must lie in 0.."),
         ("out=film.mp4", "out=film.mp4 must end in .gif"),
         ("out=nowhere/film.gif", "is not there"),
-        ("prompt=hello", "prompt=hello is no option of run, which takes part, episodes, target_return, out, seed"),
+        ("prompt=hello", "prompt=hello is no option of run, which takes part, episodes, target_return, temperature"),
         ("episode=3", "did you mean 'episodes'?"),
     ],
 )

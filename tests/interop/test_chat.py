@@ -19,6 +19,7 @@ import mmtx  # noqa: E402
 from mmtx.batch import Batch  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
 from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
+from mmtx.decoding.sampling import GREEDY  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 
 TEMPLATE = """\
@@ -148,7 +149,7 @@ def test_a_gemma(tmp_path: Path) -> None:
     ids = theirs.apply_chat_template(MESSAGES, add_generation_prompt=True, return_tensors="pt")["input_ids"]
     assert vocabulary.encode_chat(MESSAGES) == ids[0].tolist()
     new = model.generate(ids, do_sample=False, max_new_tokens=9)[0, ids.shape[1] :]
-    options = {"max_new_tokens": 9, "temperature": 0.0}
+    options = {"max_new_tokens": 9, "sampling": GREEDY}
     written = learner.objective("next_token").answer(
         learner.model, Batch({}, {}), torch.Generator(), ids[0].tolist(), **options
     )

@@ -41,6 +41,7 @@ import mmtx  # noqa: E402
 from mmtx.batch import Batch  # noqa: E402
 from mmtx.decoding.beam_search import beam_search  # noqa: E402
 from mmtx.decoding.generate import generate  # noqa: E402
+from mmtx.decoding.sampling import GREEDY  # noqa: E402
 from mmtx.interop.family import text_batch  # noqa: E402
 from mmtx.interop.whisper import with_features  # noqa: E402
 
@@ -147,7 +148,7 @@ def test_any_of_several_ids_ends_a_text(make: Any, has_tokenizer: bool, tmp_path
         vocabulary = each.specs["text"].vocabulary
         assert {*vocabulary.ends} == {*ends}
         assert vocabulary.end == ends[has_tokenizer]
-        given = {"prompt": vocabulary.decode([5, 7]), "max_new_tokens": 12, "temperature": 0.0}
+        given = {"prompt": vocabulary.decode([5, 7]), "max_new_tokens": 12, "sampling": GREEDY}
         text = each.objective("next_token").generate(each.model, Batch({}, {}), torch.Generator(), **given)
         assert vocabulary.encode(text) == expected[: len(expected) - 1]
 

@@ -139,7 +139,7 @@ def test_low_rank_updates_are_of_all_its_matrices(mixer: str) -> None:
     updates(targets=["*"]).add(whole.backbone)
     updated = {name for name, module in whole.backbone.named_modules() if updates_of(module)}
     assert {f"{name}.weight" for name in updated} == matrices
-    assert {name.rpartition(".")[2] for name in updated if ".mixer." in name} <= {"into", "out"}
+    assert {name.rpartition(".")[2] for name in updated if ".mixer." in name} <= {"into", "hidden", "out"}
 
 
 @each_mixer

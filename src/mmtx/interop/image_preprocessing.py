@@ -154,7 +154,7 @@ def _fit(config: Mapping[str, Any], size: tuple[int, int]) -> Config:
 
 def fit(*, stretch: bool, side: int | None, resample: str, floats: bool = False) -> Config:
     node = {"_target_": "mmtx.data.Fit", "stretch": stretch, "side": side, "resample": resample}
-    return node | ({"floats": True} if floats else {})
+    return {**node, "floats": floats}
 
 
 def _sides(size: Any, key: str) -> tuple[int, int]:

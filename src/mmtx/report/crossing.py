@@ -1,12 +1,10 @@
 """What each of some models reaches on each of some tasks, and what it costs: a sweep over two axes of names."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 from mmtx.report.comparison import Comparison, in_order, number
-from mmtx.report.section import Section
 from mmtx.report.table import Rows, spread
 from mmtx.report.tuning import RATE, Tuned, tuned
 from mmtx.run.run_record import RunRecord
@@ -19,7 +17,6 @@ COSTS = {
 """What is shown beside the metric, where runs have it."""
 
 MARK = {"lowest": " <", "highest": " >", "": ""}
-NOTE = "< and >: at the lowest and highest learning rate that was tried, where a better one may lie beyond"
 
 
 @dataclass(frozen=True)
@@ -50,18 +47,6 @@ def crossing(comparison: Comparison) -> Crossing | None:
     across, down = axes
     columns, rows = (in_order([each.others[axis] for each in found]) for axis in axes)
     return Crossing(across, down, columns, rows, {(each.others[down], each.others[across]): each for each in found})
-
-
-def crossing_section(comparison: Comparison) -> Iterator[Section]:
-    """One section where there is a crossing."""
-    found = crossing(comparison)
-    if found is not None:
-        from mmtx.report.crossing_plot import crossing_plot
-
-        measures = [name for name in COSTS if any(cost(each, name) for each in found.cells.values())]
-        tables = (metric_table(found, comparison.metric), *(cost_table(found, name) for name in measures))
-        draw = partial(crossing_plot, found, comparison.metric, measures)
-        yield Section(f"{comparison.metric} of each {found.down} on each {found.across}", tables, NOTE, draw)
 
 
 def metric_table(found: Crossing, metric: str) -> tuple[list[str], Rows]:

@@ -1,14 +1,12 @@
 """The law of loss by size and tokens in a sweep over both."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 
 from mmtx.report.comparison import Comparison, number
-from mmtx.report.scaling_law import NUM_CONSTANTS, Fit, Values, constants, fit
-from mmtx.report.section import Section
+from mmtx.report.scaling_law import NUM_CONSTANTS, Fit, Values, constants
 from mmtx.report.table import Rows
 from mmtx.report.tuning import Tuned, tuned
 from mmtx.run.run_record import RunRecord
@@ -69,24 +67,6 @@ def _is_enough(found: Scaling) -> bool:
     varied = min(len(set(found.sizes)), len(set(found.tokens))) >= LEAST_VALUES
     positive = min(found.sizes.min(), found.tokens.min(), found.losses.min()) > 0
     return varied and positive and len(found.losses) > NUM_CONSTANTS + 1
-
-
-def scaling_sections(comparison: Comparison) -> Iterator[Section]:
-    """A section for each law."""
-    for found in scalings(comparison):
-        from mmtx.report.scaling_plot import scaling_plot
-
-        law = fit(found.sizes, found.tokens, found.losses)
-        low, high = law.interval(lambda each: each.size_exponent)
-        note = (
-            f"N: parameters without embeddings and positions; D: tokens trained on; {len(found.losses)} runs, with 95% "
-            f"intervals by a bootstrap of residuals; for the least loss, N grows with compute (N times D) to the power "
-            f"{law.law.size_exponent:.2f} ({low:.2f} to {high:.2f})"
-        )
-        heading = f"{comparison.metric} = E + A / N^alpha + B / D^beta"
-        heading += f" ({found.title})" if found.title else ""
-        draw = partial(scaling_plot, found, law.law, comparison.metric)
-        yield Section(heading, (constant_table(law), size_table(found, law, comparison.metric)), note, draw)
 
 
 def constant_table(law: Fit) -> tuple[list[str], Rows]:

@@ -3,17 +3,11 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 
 from mmtx.report.comparison import Comparison, Setting, number, rounded, short
-from mmtx.report.section import Section
 from mmtx.report.table import Rows, spread
 
 RATE = "optim.lr"
-NOTE = (
-    "vertex: of the parabola through the best rate and its neighbours, in logarithms of rates; a best rate at an end "
-    "of those tried may not be the best there is"
-)
 
 
 @dataclass(frozen=True)
@@ -80,18 +74,6 @@ def has_rates(comparison: Comparison) -> bool:
     """Whether numbers of the learning rate were swept beside something else."""
     rates = {setting.values.get(RATE, "") for setting in comparison.settings}
     return len(comparison.axes) > 1 and len(rates) > 1 and all((number(rate) or 0.0) > 0 for rate in rates)
-
-
-def tuning_section(comparison: Comparison) -> Iterator[Section]:
-    """One section where several rates were tried for each of several combinations; otherwise none."""
-    if not has_rates(comparison):
-        return
-    found = tuned(comparison)
-    if any(len(each.settings) > 2 for each in found):
-        from mmtx.report.tuning_plot import tuning_plot
-
-        table = tuning_table(found, comparison)
-        yield Section("the best learning rate", (table,), NOTE, partial(tuning_plot, found, comparison))
 
 
 def tuning_table(found: list[Tuned], comparison: Comparison) -> tuple[list[str], Rows]:

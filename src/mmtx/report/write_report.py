@@ -9,13 +9,11 @@ from mmtx.errors import UserError
 from mmtx.report import table
 from mmtx.report.attribution import Attribution, attributions
 from mmtx.report.comparison import Comparison, compare
-from mmtx.report.crossing import crossing_section
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
-from mmtx.report.scaling import scaling_sections
 from mmtx.report.section import Section
+from mmtx.report.sections import sections_of
 from mmtx.report.slice_curves import slice_curves
-from mmtx.report.tuning import tuning_section
 from mmtx.run.run_record import RunRecord, find_runs
 
 DIFFERENCES = "differences from the best; of many settings, one in twenty is more than seeds make by chance"
@@ -44,7 +42,7 @@ def write_report(
     records = find_runs(paths)
     comparison = compare(records, metric, mode)
     found = attributions(comparison, empty)
-    sections = [*scaling_sections(comparison), *crossing_section(comparison), *tuning_section(comparison)]
+    sections = [*sections_of(comparison)]
     folder = Path(out).expanduser() if out else _common(paths)
     title = f"{_common(paths).name}: {_states(records)}"
     try:
