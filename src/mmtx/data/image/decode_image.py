@@ -24,6 +24,13 @@ CAMERA_JPEG = "MPO"
 """Pillow's name for a JPEG followed by more pictures, as telephones write it; the first is read."""
 
 
+def check_filter(resample: str) -> None:
+    """Raises InvalidValue for what is none of Pillow's filters."""
+    if resample.upper() not in Image.Resampling.__members__:
+        names = ", ".join(name.lower() for name in Image.Resampling.__members__)
+        raise InvalidValue("resample", resample, f"is none of {names}")
+
+
 @dataclass(frozen=True)
 class Fit:
     """How a picture of any shape is brought to the size that a model reads.
@@ -52,9 +59,7 @@ class Fit:
 
     def __post_init__(self) -> None:
         check_at_least("longest", self.longest, 1)
-        if self.resample.upper() not in Image.Resampling.__members__:
-            names = ", ".join(name.lower() for name in Image.Resampling.__members__)
-            raise InvalidValue("resample", self.resample, f"is none of {names}")
+        check_filter(self.resample)
 
     def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resizes and crops a picture to `size`, height and width."""

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from mmtx.batch import Field, Spec
-from mmtx.data.image.decode_image import as_bytes
+from mmtx.data.image.decode_image import as_bytes, check_filter
 from mmtx.errors import InvalidValue, check_at_least
 
 NEAR, LARGEST_SCALE = 1e-5, 100.0
@@ -32,9 +32,7 @@ class NativeFit:
     def __post_init__(self) -> None:
         check_at_least("patch_size", self.patch_size, 1)
         check_at_least("max_patches", self.max_patches, 1)
-        if self.resample.upper() not in Image.Resampling.__members__:
-            names = ", ".join(name.lower() for name in Image.Resampling.__members__)
-            raise InvalidValue("resample", self.resample, f"is none of {names}")
+        check_filter(self.resample)
 
     def apply(self, picture: Image.Image, size: tuple[int, int]) -> Image.Image:
         """Resizes a picture to whole patches; `size` is not of these pictures."""

@@ -1,4 +1,4 @@
-"""Questions about digits that are seen or heard, and answers."""
+"""Questions about digits, in pictures or sounds, and answers."""
 
 from collections.abc import Callable, Mapping
 

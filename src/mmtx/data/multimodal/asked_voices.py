@@ -10,7 +10,7 @@ class AskedVoices(Asked):
     have it.
 
     Each recording comes with every question, so that an epoch has as many samples of each; the answer to the first is
-    what is said. Without sound, the most frequent answers are right in 0.37 of the samples.
+    its transcript. Without sound, the most frequent answers are right in 0.37 of the samples.
 
     Args:
         voices: dataset of digits, with names ``audio`` and ``label``.
