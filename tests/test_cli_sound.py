@@ -116,6 +116,7 @@ def test_what_cannot_be_transcribed_is_named(encoder_decoder, option, message):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_one_override_makes_a_translation_a_prefix_lm(tmp_path):
     for side, words in (("de", ("eins", "zwei", "drei")), ("en", ("one", "two", "three"))):
         (tmp_path / f"{side}.txt").write_text("".join(f"{words[i % 3]} {words[i // 3 % 3]}\n" for i in range(60)))

@@ -57,6 +57,7 @@ def test_links_between_files_lead_somewhere(page):
         assert re.match("https?://", link) or ((ROOT / page).parent / link).exists(), link
 
 
+@pytest.mark.slow
 def test_a_stranger_gets_there_by_pasting(tmp_path, monkeypatch):
     for page in PATH:
         for command in commands(PAGES[page]):

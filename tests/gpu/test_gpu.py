@@ -129,7 +129,9 @@ def test_a_run_knows_how_well_its_gpu_is_used(tmp_path, monkeypatch):
     assert "by time of the device\n" in Path("run", "profile", "table.txt").read_text()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=[pytest.mark.slow] * (family != "text")) for family in FAMILIES]
+)
 def test_the_same_on_a_cpu(family, tmp_path, monkeypatch, unchecked):
     check({"family": family, **PLAIN, "packed": True, "windowed": True}, "cpu", tmp_path, monkeypatch)
 

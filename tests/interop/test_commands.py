@@ -139,10 +139,13 @@ def symbolic(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
-SLOW = [pytest.param(name, marks=pytest.mark.slow) for name in ("bert-classes", "t5-1.1", "vit-classes", "clip")]
+SLOW = [
+    pytest.param(name, marks=pytest.mark.slow)
+    for name in ("bert-classes", "t5-1.1", "vit-classes", "clip", "whisper-80")
+]
 
 
-@pytest.mark.parametrize("name", ["gpt2", "whisper-80", *SLOW])
+@pytest.mark.parametrize("name", ["gpt2", *SLOW])
 def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
     """A program gives what the model gives, for another number of samples too, and for texts of another length."""
     make, changes, _ = CASES[name]
@@ -156,7 +159,7 @@ def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", "vit-classes"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("vit-classes", marks=pytest.mark.slow)])
 def test_onnx(name: str, tmp_path: Path, symbolic: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Another run time computes the same from the file alone, for inputs of another shape too."""
     runtime = pytest.importorskip("onnxruntime")

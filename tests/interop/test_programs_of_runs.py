@@ -142,7 +142,8 @@ def found_by(learner, batch, folder, kind):
     return dict(zip([port["name"] for port in described["outputs"]], outputs, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["torch_export", pytest.param("onnx", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["torch_export", "onnx"])
 def test_texts_of_sound(kind, tmp_path, monkeypatch):
     """Greedy decoding of what the program gives of waveforms writes what the run does."""
     experiment = experiment_of("ctc_digits", tmp_path, monkeypatch)
@@ -170,6 +171,7 @@ def test_texts_from_an_encoder(tmp_path, monkeypatch):
     assert [objective.vocabulary.decode(row) for row in rows] == written
 
 
+@pytest.mark.slow
 def test_actions_by_names_that_python_reserves(tmp_path, monkeypatch):
     """``return`` is in the set; actions and returns may have unequal lengths."""
     experiment = experiment_of("dt_key_to_door", tmp_path, monkeypatch)

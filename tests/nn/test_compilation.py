@@ -159,6 +159,7 @@ def test_lengths_lead_to_no_new_graph(sizes: list[list[int]], packed: bool, expe
     assert counts == expected
 
 
+@pytest.mark.slow
 def test_evaluation_has_one_more_graph_and_writing_none() -> None:
     body, batches = gpt(True, num_layers=1), texts()
     loss_and_gradients(body, batches[0])
@@ -172,6 +173,7 @@ def test_evaluation_has_one_more_graph_and_writing_none() -> None:
     assert num_graphs() == 2
 
 
+@pytest.mark.slow
 def test_several_ranks_compile_block_by_block(monkeypatch: pytest.MonkeyPatch) -> None:
     """Blocks that are alike share a graph, whatever the lengths."""
     monkeypatch.setattr(mmtx.nn.compilation, "ranks_are_connected", lambda: True)
@@ -192,6 +194,7 @@ def test_an_evaluation_leaves_the_graph_of_training_alone() -> None:
     assert num_graphs() == before
 
 
+@pytest.mark.slow
 def test_attention_is_seen_in_a_compiled_stack() -> None:
     """Whose graphs would not run the hooks of its blocks."""
     body = gpt(True).eval()

@@ -22,13 +22,8 @@ def assert_same_losses(run: Path, whole: Path) -> None:
     assert losses(run) == pytest.approx(losses(whole), rel=1e-4), run.name
 
 
-FAST = ("router",)
-"""Of which most is special: layers that count. The others take as long."""
-
-
-@pytest.mark.parametrize(
-    "package", [pytest.param(name, marks=[] if name in FAST else pytest.mark.slow) for name in PLUGINS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("package", PLUGINS)
 def test_a_package_is_the_same_run_everywhere(package: str, tmp_path: Path) -> None:
     words, folder = train(package), unpack(package, tmp_path)
     elsewhere = {

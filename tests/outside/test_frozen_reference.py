@@ -76,6 +76,7 @@ def test_it_is_evaluated_as_in_training(folder):
         assert trained[name] == pytest.approx(value, rel=1e-5), name
 
 
+@pytest.mark.slow
 def test_on_two_ranks_it_is_whole(folder):
     """Also where weights are shards."""
     shards = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=fsdp2", *half_of("frozen_reference")]

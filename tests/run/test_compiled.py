@@ -6,6 +6,7 @@ from test_resume import WORDS, assert_same_run, lines, play
 TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu", "loader.batch_size=4", "trainer.max_steps=4"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_eagerly_and_back(tmp_path):
     """Bit for bit, as `kills` has the operations of a graph computed one by one."""
     cases = [

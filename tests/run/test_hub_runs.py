@@ -232,6 +232,7 @@ def test_what_cannot_be_pushed_is_one_line(arguments, problem, capsys, tmp_path,
     assert problem in message and message.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_the_real_command_line(hub: Hub, trained: Path, tmp_path: Path) -> None:
     """A process of its own, which reads HF_ENDPOINT and HF_TOKEN."""
     words = ["push", trained, "lab/digits", "--private", "--license", "mit"]

@@ -15,6 +15,7 @@ KILLS = [("step.before_update", 5), ("ckpt.half", 1), ("ckpt.renamed", 1), ("val
 """Within a step, while a checkpoint is written, before it counts, and in a validation."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", ["nf4", pytest.param("int8", marks=pytest.mark.slow)])
 def test_killed_and_resumed_is_the_same_run(bits, tmp_path):
     words = [*WORDS, "lora=attention", f"lora.quantised={bits}", "lora.rank=2"]

@@ -22,6 +22,7 @@ def test_a_comparison_runs(name, unchecked):
     assert rows and all(re.search(r"\d", row.value) for row in rows)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_compared_with_its_runs(monkeypatch):
     def forked(words, folder, threads):
         done = mmtx(*words, cwd=folder)

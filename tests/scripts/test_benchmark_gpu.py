@@ -39,7 +39,9 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("name", benchmark_gpu.PARTS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name == "windows")) for name in benchmark_gpu.PARTS]
+)
 def test_a_part_runs(name, unchecked, capsys):
     assert benchmark_gpu.main([name, "--device", "cpu", "--tiny"]) == 0
     _, header, _, *rows = [row for row in capsys.readouterr().out.splitlines() if row]

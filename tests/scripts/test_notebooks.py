@@ -8,6 +8,7 @@ import pytest
 from run_cli import mmtx, text_of
 
 NAMES = sorted(file.stem for file in notebooks.FOLDER.glob("*.ipynb"))
+LONG = ("which_modalities_help",)
 FEW = {"STEPS": 2, "CLIPS": 20, "TESTS": 20}
 
 
@@ -26,7 +27,7 @@ def shell(tmp_path):
     return run
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in NAMES])
 def test_a_notebook_runs(name, shell, tmp_path, monkeypatch):
     if importlib.util.find_spec("espeakng_loader") is None and name == "which_modalities_help":
         pytest.skip("needs mmtx[speech]")

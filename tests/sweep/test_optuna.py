@@ -137,6 +137,7 @@ sys.exit(search(empty_sweep({folder!r}), [4.0, 3.0, 2.0, 1.0, 1.0], "cpu:2", sec
 """
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(tmp_path):
     path = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
     script = LAUNCHER.format(path=path, folder=str(tmp_path))

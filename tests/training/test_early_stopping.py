@@ -87,6 +87,7 @@ def test_two_ranks_stop_together(tmp_path):
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "finished"
 
 
+@pytest.mark.slow
 def test_two_ranks_stop_together_by_lightnings_own(tmp_path):
     """Whose decision is the sum of all ranks', each of which reads the same metrics."""
     stock = {"_target_": "lightning.pytorch.callbacks.EarlyStopping", "monitor": "val/loss", "patience": "2"}

@@ -75,7 +75,9 @@ def test_accumulation_changes_nothing_for_objectives_with_unequal_counts(whole_o
     "words",
     [
         ["trainer.strategy=ddp", "loader.batch_size=8"],
-        ["trainer.strategy=ddp", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
+        pytest.param(
+            ["trainer.strategy=ddp", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"], marks=pytest.mark.slow
+        ),
         ["trainer.strategy=fsdp2", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
     ],
     ids=["ddp", "ddp-accumulated", "fsdp2-accumulated"],
@@ -112,7 +114,7 @@ def one_that_listens(tmp_path_factory):
     return train_here(folder, *CAPTIONED, "loader.batch_size=16"), folder
 
 
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+@pytest.mark.parametrize("strategy", [pytest.param("ddp", marks=pytest.mark.slow), "fsdp2"])
 def test_two_processes_with_an_encoder_equal_one(strategy, one_that_listens, tmp_path):
     """In what they learn, and in the texts that they write: of unequal lengths, each rank its own."""
     one, folder = one_that_listens
