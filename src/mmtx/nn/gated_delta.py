@@ -79,6 +79,7 @@ def unit(x: Heads) -> Heads:
     return x * torch.rsqrt(x.square().sum(-1, keepdim=True) + 1e-6)
 
 
+@torch.compiler.disable  # torch 2.14 expects another layout of its gradients than they have
 def by_chunks(
     q: Heads, k: Heads, v: Heads, keep: Gates, share: Gates, state: Matrices | None, chunk_size: int
 ) -> tuple[Heads, Matrices]:
