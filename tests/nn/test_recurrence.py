@@ -12,7 +12,6 @@ import torch
 import yaml
 from builders import KINDS, POSITIONS, backbone, image, image_batch, merge, model, text, text_batch
 from torch import Tensor, nn
-from torch._dynamo.utils import counters
 
 from mmtx.config.targets import resolve
 from mmtx.decoding.text_decoder import TextDecoder
@@ -44,11 +43,9 @@ MIXERS = recurrences()
 each_mixer = pytest.mark.parametrize("mixer", MIXERS)
 
 
-def made(
-    mixer: str, names: tuple[str, ...] = ("text",), layers: str = "SSG", compile: bool = False
-) -> MultimodalTransformer:
-    kinds, positions = {**KINDS, "S": LayerKind(mixer=MIXERS[mixer])}, POSITIONS["rotary"]
-    body = backbone(num_layers=3, layers=layers, kinds=kinds, positions=positions, init_std=0.1, compile=compile)
+def made(mixer: str, names: tuple[str, ...] = ("text",), layers: str = "SSG") -> MultimodalTransformer:
+    kinds = {**KINDS, "S": LayerKind(mixer=MIXERS[mixer])}
+    body = backbone(num_layers=3, layers=layers, kinds=kinds, positions=POSITIONS["rotary"], init_std=0.1)
     return model({name: text() for name in names}, body).double()
 
 
@@ -128,22 +125,6 @@ def test_what_is_computed_again_is_the_same(mixer: str, how: Recomputation) -> N
     expected = states_and_gradients(whole, batch)
     whole.backbone.activation_checkpointing = how
     torch.testing.assert_close(states_and_gradients(whole, batch), expected, **EXACT)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("unchecked")
-@each_mixer
-def test_compiled_is_eager(mixer: str) -> None:
-    """By the compiler of a CPU; gradients too, for two lengths. As one graph, but for torch's own recurrences."""
-    plain, compiled = made(mixer).float(), made(mixer, compile=True).float()
-    torch._dynamo.reset()
-    counters.clear()
-    for lengths in ([6, 5, 7], [8, 4, 3]):
-        of_plain, of_compiled = (states_and_gradients(whole, text_batch(lengths)) for whole in (plain, compiled))
-        torch.testing.assert_close(of_compiled, of_plain, atol=1e-5, rtol=1e-5)
-    interrupted = sum(counters["graph_break"].values()) > 0
-    assert interrupted == (mixer in ("lstm", "gru"))
-    torch._dynamo.reset()
 
 
 @each_mixer
