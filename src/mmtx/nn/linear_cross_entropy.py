@@ -59,8 +59,8 @@ def linear_cross_entropy(
     The scores of all tokens, their logarithms and gradients would take more memory than all else of a step. So they are
     computed chunk by chunk of tokens, and where something learns, their gradients with them, in the forward pass: what
     the loss is multiplied by is a factor of all (Hsu et al. 2024, arXiv 2410.10989). Tokens that are `IGNORED` are left
-    out on a CPU where few others remain: of 4,096 tokens of width 64 and 1,024 ids, of which every 16th predicts, loss and
-    gradients take 9 ms of a core in place of 94. On a GPU they are computed, as to leave them out would be to wait for it.
+    out on a CPU where few others remain: of 4,096 tokens of width 64 and 1,024 ids, of which every 16th predicts, loss
+    and gradients take 9 ms of a core in place of 94. On a GPU they are computed, as to leave them out would be to wait.
 
     With their gradients, 2,048 tokens of width 256 and 8,192 ids take 0.74 of the time and 56 MiB in place of 204, on
     one CPU core in float32; 1,024 tokens of width 768 and 50,304 ids 319 MiB in place of 605, of which 294 are the
