@@ -6,11 +6,12 @@ import inspect
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
-from builders import label_spec, series_spec
+from builders import KINDS, label_spec, series_spec
 from torch import Tensor
 from toy_environment import (
     ALL,
@@ -38,6 +39,9 @@ from mmtx.decoding.rollouts import roll_out
 from mmtx.decoding.step_decoder import StepDecoder
 from mmtx.environment import Outcome
 from mmtx.errors import UserError
+from mmtx.nn.layer_kind import LayerKind
+from mmtx.nn.mamba2 import Mamba2
+from mmtx.nn.min_gru import MinGRU
 from mmtx.tokens import HiddenStates, TokenSet
 
 
@@ -217,6 +221,22 @@ def test_the_cache_changes_nothing(names: tuple[str, ...], specs: dict[str, Spec
     targets = TARGETS if "return" in names else None
     cached, environment, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme)
     plain, other, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme, cache=False)
+    assert cached == plain
+    assert all(a.equal(b) for a, b in zip(environment.taken, other.taken, strict=True))
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [partial(Mamba2, expansion=2.0, state_dim=4, chunk_size=4), partial(MinGRU, expansion=1.0)],
+    ids=["mamba2", "min_gru"],
+)
+@pytest.mark.parametrize("specs", [SPECS, LONG], ids=["cropped", "whole"])
+def test_the_cache_changes_nothing_in_a_hybrid(mixer: Any, specs: dict[str, Spec]) -> None:
+    """Whose recurrent layer keeps a state, and begins anew where a step has left the window."""
+    stack = {"layers": "SG", "kinds": {**KINDS, "S": LayerKind(mixer=mixer)}}
+    names = ("return", "state", "action")
+    cached, environment, _ = rolled(names=names, specs=specs, stack=stack)
+    plain, other, _ = rolled(names=names, specs=specs, stack=stack, cache=False)
     assert cached == plain
     assert all(a.equal(b) for a, b in zip(environment.taken, other.taken, strict=True))
 

@@ -92,6 +92,19 @@ def test_eigenvalues_are_as_small_as_they_may_be(negative: bool, least: float) -
     torch.testing.assert_close(after[0, 0].diagonal(), torch.tensor([least, 1, 1, 1]))
 
 
+def test_without_decay_a_state_lasts() -> None:
+    """As with rates of zero, over 200 tokens; with others it does not."""
+    own, decaying = (GatedDelta(8, 2, negative=True, chunk_size=16, decays=keep).double() for keep in (False, True))
+    state = own.state_dict()
+    into = torch.cat([state.pop("into.weight"), torch.randn(2, 8, dtype=torch.double)])
+    rate = {"decay.bias": torch.zeros(2), "decay.log_rate": torch.full((2,), -torch.inf)}
+    decaying.load_state_dict({**state, "into.weight": into, **rate})
+    x, context = torch.randn(2, 200, 8, dtype=torch.double), layer_context(length=200)
+    torch.testing.assert_close(own(x, context), decaying(x, context), atol=1e-12, rtol=1e-12)
+    torch.nn.init.zeros_(decaying.decay.log_rate)
+    assert (own(x, context) - decaying(x, context)).abs().max() > 1e-3
+
+
 def test_heads_that_do_not_divide_the_width_are_refused() -> None:
     make: Any = partial(GatedDelta, negative=False, chunk_size=64)
     with pytest.raises(InvalidValue, match=r"^dim=24 is not a multiple of num_heads=5"):

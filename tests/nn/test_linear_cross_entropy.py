@@ -137,6 +137,20 @@ def test_a_frozen_weight_and_ignored_tokens_alone() -> None:
     assert all(not gradient.any() for gradient in torch.autograd.grad(nothing.loss, [hidden, weight, bias]))
 
 
+@pytest.mark.parametrize("few", [0, 1, TOKENS // 4 - 1, TOKENS // 4])
+@pytest.mark.parametrize("size", [0, 2**22], ids=["chunks", "whole"])
+def test_scores_of_few_are_those_of_few(few: int, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of less than a quarter of the tokens: the others have no scores, and the numbers are the same."""
+    monkeypatch.setattr(module, "WHOLE", size)
+    inputs, _ = drawn(torch.float64)
+    target = torch.full((2, TOKENS // 2), IGNORED)
+    target.view(-1)[:: TOKENS // max(few, 1)][:few] = torch.arange(few)
+    with Largest() as largest:
+        found = losses_and_gradients(ours, inputs, target, 0.1)
+    torch.testing.assert_close(found, losses_and_gradients(plain, inputs, target, 0.1), atol=1e-12, rtol=1e-12)
+    assert (largest.elements < TOKENS * IDS) == (few < TOKENS / 4)
+
+
 @pytest.mark.usefixtures("small", "unchecked")
 def test_compiles_as_one_graph() -> None:
     inputs, target = drawn(torch.float32)

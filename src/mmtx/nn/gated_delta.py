@@ -28,34 +28,45 @@ class GatedDelta(Recurrence):
         negative: shares are up to 2 instead of 1, so that eigenvalues along a key, ``keep (1 - share)``, are in
             (-1, 1) instead of (0, 1), as counting parities needs (Grazzi et al. 2024, arXiv 2411.12537).
         chunk_size: tokens that are computed at once; between chunks, states go on. No number changes.
+        decays: whether the state does; without it, ``keep`` is 1, as in the delta rule of Schlag et al. (2021, arXiv
+            2102.11174), so that a state may last for any number of tokens.
     """
 
     writes_residual = ("out.weight",)
 
-    def __init__(self, dim: int, num_heads: int, *, negative: bool, chunk_size: int) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_heads: int,
+        *,
+        negative: bool,
+        chunk_size: int,
+        decays: bool = True,  # absent in stored configs of earlier versions
+    ) -> None:
         super().__init__()
         check_at_least("attention.chunk_size", chunk_size, 1)
         if dim % num_heads:
             raise InvalidValue("dim", dim, f"is not a multiple of num_heads={num_heads}")
         self.num_heads, self.largest_share, self.chunk_size = num_heads, 2.0 if negative else 1.0, chunk_size
-        rows = {"query": dim, "key": dim, "value": dim, "gate": dim, "share": num_heads, "step": num_heads}
+        rows = {"query": dim, "key": dim, "value": dim, "gate": dim, "share": num_heads}
+        if decays:
+            rows["step"] = num_heads
         self.into = nn.Linear(dim, sum(rows.values()), bias=False)
         self.stored_together = {"into.weight": rows}
-        self.widths = [3 * dim, dim, num_heads, num_heads]
+        self.widths = [3 * dim, dim, *[num_heads] * (2 if decays else 1)]
         self.conv = CausalConv(3 * dim, bias=False)
-        self.decay = Decay(num_heads)
+        self.decay = Decay(num_heads) if decays else None
         self.norm = nn.RMSNorm(dim // num_heads, eps=1e-6)
         self.out = nn.Linear(dim, dim, bias=False)
 
     def recur(self, x: Float[Tensor, "samples n D"], state: State | None) -> tuple[Float[Tensor, "samples n D"], State]:
-        convolved, gate, share, step = self.into(x).split(self.widths, dim=-1)
+        convolved, gate, share, *step = self.into(x).split(self.widths, dim=-1)
         before, seen = state or (None, None)
         convolved, seen = self.conv(convolved, seen)
         q, k, v = (self._heads(part) for part in convolved.chunk(3, dim=-1))
         shares = self.largest_share * precise(share).sigmoid()
-        y, after = by_chunks(
-            unit(q) * q.shape[-1] ** -0.5, unit(k), v, self.decay(step)[1], shares, before, self.chunk_size
-        )
+        keep = torch.zeros_like(shares) if self.decay is None else self.decay(*step)[1]
+        y, after = by_chunks(unit(q) * q.shape[-1] ** -0.5, unit(k), v, keep, shares, before, self.chunk_size)
         gated = self.norm(precise(y)) * F.silu(self._heads(gate))
         return self.out(gated.flatten(2).to(x.dtype)), (after, seen)
 

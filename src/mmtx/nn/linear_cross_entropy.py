@@ -22,6 +22,9 @@ WHOLE = 2**22
 ON_CPU = 256
 """Tokens of a chunk on a CPU, whose scores stay in its cache."""
 
+FEW = 1 / 4
+"""Share of the tokens under which those that predict are gathered on a CPU; about as many cost more than they save."""
+
 SHARE = 1 / 32
 """Of a GPU's memory that the scores of a chunk may take, the larger the faster: each chunk adds to the gradient of the
 weight, which takes the same time for any number of tokens."""
@@ -55,8 +58,9 @@ def linear_cross_entropy(
 
     The scores of all tokens, their logarithms and gradients would take more memory than all else of a step. So they are
     computed chunk by chunk of tokens, and where something learns, their gradients with them, in the forward pass: what
-    the loss is multiplied by is a factor of all (Hsu et al. 2024, arXiv 2410.10989). Tokens that are `IGNORED` are
-    computed too, as to leave them out would be to wait for the device.
+    the loss is multiplied by is a factor of all (Hsu et al. 2024, arXiv 2410.10989). Tokens that are `IGNORED` are left
+    out on a CPU where few others remain: of 4,096 tokens of width 64 and 1,024 ids, of which every 16th predicts, loss
+    and gradients take 9 ms of a core in place of 94. On a GPU they are computed, as to leave them out would be to wait.
 
     With their gradients, 2,048 tokens of width 256 and 8,192 ids take 0.74 of the time and 56 MiB in place of 204, on
     one CPU core in float32; 1,024 tokens of width 768 and 50,304 ids 319 MiB in place of 605, of which 294 are the
@@ -70,6 +74,12 @@ def linear_cross_entropy(
         compile: compile what is computed of the scores where something learns, so that the scores of a chunk are read
             twice and their gradients written once, which eagerly takes a dozen passes over them.
     """
+    predicts = _few_that_predict(target)
+    if predicts is not None:
+        keys: dict[str, Any] = {"label_smoothing": label_smoothing, "softcap": softcap, "find_right": find_right}
+        of_few = linear_cross_entropy(hidden[predicts], weight, bias, target[predicts], compile=compile, **keys)
+        right = None if of_few.right is None else torch.zeros_like(predicts).masked_scatter(predicts, of_few.right)
+        return Predictions(of_few.loss, right)
     options, learns = (label_smoothing, softcap, find_right), torch.is_grad_enabled()
     if target.numel() <= ON_CPU or target.numel() * len(weight) <= WHOLE:
         whole = compiled(_whole) if compile and learns else _whole
@@ -77,6 +87,14 @@ def linear_cross_entropy(
     flat = hidden.flatten(0, -2), weight, bias, target.flatten()
     loss, right = _Learning.apply(*flat, *options, compile) if learns else _by_chunks(*flat, *options)
     return Predictions(loss, None if right is None else right.view_as(target))
+
+
+def _few_that_predict(target: Int[Tensor, "*n"]) -> Bool[Tensor, "*n"] | None:
+    """Which tokens predict, where they are to be gathered: their number is read, and is no size of a graph."""
+    if target.device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    predicts = target != IGNORED
+    return predicts if predicts.sum() < FEW * target.numel() else None
 
 
 def _whole(
