@@ -7,7 +7,7 @@ QUANTILE = 1.96
 """Of a normal distribution: 95% lie within as many standard deviations."""
 
 
-def draw_example_curves(curves: Mapping[str, Sequence[Sequence[float]]], errors: Sequence[float], path: Path) -> None:
+def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], errors: Sequence[float], path: Path) -> None:
     """The model's curve with a band of 95%, and a broken line for each other estimator.
 
     Args:
