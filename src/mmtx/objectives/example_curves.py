@@ -6,6 +6,9 @@ from pathlib import Path
 QUANTILE = 1.96
 """Of a normal distribution: 95% lie within as many standard deviations."""
 
+FAR = 1.5
+"""Times the highest of the model's values, beyond which other estimators are cut off."""
+
 
 def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], errors: Sequence[float], path: Path) -> None:
     """The model's curve with a band of 95%, and a broken line for each other estimator.
@@ -31,6 +34,8 @@ def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], error
         if len(errors) == len(values):
             ends = [[v + side * QUANTILE * e for v, e in zip(values, errors, strict=True)] for side in (-1, 1)]
             axes.fill_between(numbers, *ends, color="black", alpha=0.15, linewidth=0)
+        highest = max(1.0, FAR * max(values))  # least squares on as many examples as dims has no mean error at all
+        axes.set_ylim(top=min(axes.get_ylim()[1], highest))
     axes.set(xlabel="examples", ylabel=metric.replace("_", " "))
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)

@@ -12,6 +12,9 @@ from mmtx.report.slice_curves import SliceCurves
 QUANTILE = 1.96
 """Of a normal distribution: 95% lie within as many standard deviations."""
 
+FAR = 1.5
+"""Times the highest of the settings' values, beyond which other estimators are cut off, or 1, if that is higher."""
+
 
 def slice_plot(found: Sequence[SliceCurves]) -> bytes:
     """A panel for each metric, with a curve for each setting, a band of 95% where its runs have standard errors, and a
@@ -25,6 +28,9 @@ def slice_plot(found: Sequence[SliceCurves]) -> bytes:
                 _band(axes, points, each.errors.get(label, {}), colour)
         for colour, (label, points) in enumerate(each.lines.items()):
             axes.plot(*zip(*points, strict=True), "--", color=colormaps["Set1"](colour % 9), lw=1.1, label=label)
+        if each.lines:
+            highest = max(1.0, FAR * max(value for points in each.curves.values() for _, value in points))
+            axes.set_ylim(top=min(axes.get_ylim()[1], highest))
         scale(axes, [str(number) for number in each.numbers])
         axes.set(xlabel=each.name, ylabel=each.metric)
         plain(axes)
