@@ -7,7 +7,11 @@ QUANTILE = 1.96
 """Of a normal distribution: 95% lie within as many standard deviations."""
 
 FAR = 1.5
-"""Times the highest of the model's values, beyond which other estimators are cut off."""
+"""Times the highest of the model's values, or 1 where that is higher: beyond it other estimators are cut off, as least
+squares on as many examples as dims, whose error has no mean."""
+
+MARGIN = 0.05
+"""Of the height, above and below."""
 
 
 def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], errors: Sequence[float], path: Path) -> None:
@@ -34,8 +38,9 @@ def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], error
         if len(errors) == len(values):
             ends = [[v + side * QUANTILE * e for v, e in zip(values, errors, strict=True)] for side in (-1, 1)]
             axes.fill_between(numbers, *ends, color="black", alpha=0.15, linewidth=0)
-        highest = max(1.0, FAR * max(values))  # least squares on as many examples as dims has no mean error at all
-        axes.set_ylim(top=min(axes.get_ylim()[1], highest))
+        every = [value for points in curves.values() for _, value in points]
+        low, high = min(every), min(max(every), max(1.0, FAR * max(values)))
+        axes.set_ylim(low - MARGIN * (high - low), high + MARGIN * (high - low))
     axes.set(xlabel="examples", ylabel=metric.replace("_", " "))
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)

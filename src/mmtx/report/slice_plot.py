@@ -14,6 +14,8 @@ QUANTILE = 1.96
 
 FAR = 1.5
 """Times the highest of the settings' values, beyond which other estimators are cut off, or 1, if that is higher."""
+MARGIN = 0.05
+"""Of the height, above and below."""
 
 
 def slice_plot(found: Sequence[SliceCurves]) -> bytes:
@@ -29,8 +31,7 @@ def slice_plot(found: Sequence[SliceCurves]) -> bytes:
         for colour, (label, points) in enumerate(each.lines.items()):
             axes.plot(*zip(*points, strict=True), "--", color=colormaps["Set1"](colour % 9), lw=1.1, label=label)
         if each.lines:
-            highest = max(1.0, FAR * max(value for points in each.curves.values() for _, value in points))
-            axes.set_ylim(top=min(axes.get_ylim()[1], highest))
+            axes.set_ylim(*_limits(each))
         scale(axes, [str(number) for number in each.numbers])
         axes.set(xlabel=each.name, ylabel=each.metric)
         plain(axes)
@@ -38,6 +39,14 @@ def slice_plot(found: Sequence[SliceCurves]) -> bytes:
     if len(labels) > 1:
         figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return png(figure)
+
+
+def _limits(found: SliceCurves) -> tuple[float, float]:
+    """Of the height, for all settings, and for other estimators as far as they are near."""
+    own = [value for points in found.curves.values() for _, value in points]
+    every = own + [value for points in found.lines.values() for _, value in points]
+    low, high = min(every), min(max(every), max(1.0, FAR * max(own)))
+    return low - MARGIN * (high - low), high + MARGIN * (high - low)
 
 
 def _band(axes: Any, points: Sequence[tuple[int, float]], errors: dict[int, float], colour: Any) -> None:
