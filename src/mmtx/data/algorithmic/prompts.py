@@ -30,6 +30,7 @@ class PromptSource(Source):
         for key, size, least in (("num_train", num_train, 1), ("num_val", num_val, 0), ("num_test", num_test, 0)):
             check_at_least(key, size, least)
         self.sizes = {TRAIN: num_train, VAL: num_val, TEST: num_test}
+        self._evaluated = {split: EvaluatedPrompts(self, split) for split in (VAL, TEST)}
 
     @abstractmethod
     def draw(self, split: int, index: int) -> Sample:
@@ -43,10 +44,10 @@ class PromptSource(Source):
         return Prompts(self, TRAIN)
 
     def val(self) -> Split | None:
-        return EvaluatedPrompts(self, VAL) if self.sizes[VAL] else None
+        return self._evaluated[VAL] if self.sizes[VAL] else None
 
     def test(self) -> Split | None:
-        return EvaluatedPrompts(self, TEST) if self.sizes[TEST] else None
+        return self._evaluated[TEST] if self.sizes[TEST] else None
 
 
 class Prompts:
