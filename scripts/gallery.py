@@ -26,7 +26,9 @@ WITHOUT = {
     "_gpu": "it is made for a GPU",
     "vit_cifar10": "it is made for a GPU",
     "whisper_sentences": "it is made for a GPU, and its data do not come with mmtx",
-    **dict.fromkeys(("parity", "mqar", "sequential_digits"), "its samples are rows of numbers"),
+    **dict.fromkeys(
+        ("parity", "mqar", "sequential_digits", "icl_regression", "few_shot_digits"), "its samples are rows of numbers"
+    ),
     "sequential_mnist": "it is made for a GPU",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""

@@ -45,8 +45,11 @@ DATA_WITHOUT_PICTURES = {
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
     **dict.fromkeys(("parity", "modular_sums", "list_ops"), ["modality=[text]", "objective=[classify]"]),
-    **dict.fromkeys(("reversal", "stack", "addition", "mqar"), ["modality=[text]", "objective=[next_token]"]),
+    **dict.fromkeys(
+        ("reversal", "stack", "addition", "mqar", "induction"), ["modality=[text]", "objective=[next_token]"]
+    ),
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
+    **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
 LISTENS_AND_LOOKS = [
@@ -72,6 +75,7 @@ NEEDS = {
         "contrastive": LISTENS_AND_LOOKS[:-1],
         "regression": ["modality=[measurements]"],
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
+        "in_context": ["modality=[x,y]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -87,6 +91,7 @@ NEEDS = {
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "measurements": ["objective=[regression]"],
         "pixels": ["objective=[classify]"],
+        **dict.fromkeys(("x", "y"), ["modality=[x,y]", "objective=[in_context]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
     },
@@ -102,6 +107,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "pixels": "sequential_pictures",
+    **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
 }
 """Options that the digits cannot be used with."""
 

@@ -12,6 +12,7 @@ from contracts import check_source
 
 from mmtx.data.algorithmic.addition import Addition
 from mmtx.data.algorithmic.algorithmic import Algorithmic
+from mmtx.data.algorithmic.induction import Induction
 from mmtx.data.algorithmic.list_ops import ListOps
 from mmtx.data.algorithmic.modular_sums import ModularSums
 from mmtx.data.algorithmic.mqar import MQAR
@@ -29,8 +30,9 @@ TASKS: dict[str, Task] = {
     "addition": Addition(),
     "list_ops": ListOps(max_depth=4, max_elements=4),
     "mqar": MQAR(num_ids=64, tokens_per_pair=8),
+    "induction": Induction(num_ids=16),
 }
-LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20)}
+LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12)}
 
 
 def made(name: str = "parity", **changes: Any) -> Algorithmic:
@@ -115,6 +117,16 @@ def test_a_stack_is_what_rewriting_its_text_gives() -> None:
         assert len(given) == length and written == text[::-1]
 
 
+def test_what_follows_in_a_repeated_segment_is_known_from_its_first_occurrence() -> None:
+    for length in (4, 5, 12, 31):
+        text = Induction(num_ids=16).draw(random.Random(length), length)["text"]
+        ids, predicted = text["ids"].tolist(), text["predicted"].tolist()
+        assert len(ids) == len(predicted) == length and sum(predicted) == length // 2 - 1
+        for place in (place for place, one in enumerate(predicted) if one):
+            before = [other for other in range(place - 1) if ids[other] == ids[place - 1]]
+            assert len(before) == 1 and ids[before[0] + 1] == ids[place]
+
+
 def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
     task = Addition()
     text = task.draw(random.Random(0), 3)["text"]
@@ -134,6 +146,8 @@ def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
         ("list_ops", {"shortest": 3}, "a length of 3 is below that of the shortest list"),
         ("list_ops", {"test_lengths": [2000]}, "task.max_depth=4 gave no list of 1001 to 2000 symbols"),
         ("mqar", {"shortest": 7}, "a length of 7 has no pair, with task.tokens_per_pair=8"),
+        ("induction", {"shortest": 3}, "a length of 3 has no segment of two ids; the shortest is 4"),
+        ("induction", {"longest": 33}, "task.num_ids=16 is less than a text of 33 needs.*; nearest: 17"),
         ("mqar", {"longest": 256}, "task.num_ids=64 has 31 keys, and a length of 256 has 32 pairs; nearest: 66"),
     ],
 )
@@ -149,6 +163,7 @@ def test_what_is_refused(name: str, changes: dict[str, Any], problem: str) -> No
         (Reversal, {"num_letters": 1}),
         (ListOps, {"max_depth": 0, "max_elements": 5}),
         (ListOps, {"max_depth": 5, "max_elements": 1}),
+        (Induction, {"num_ids": 2}),
         (MQAR, {"num_ids": 3, "tokens_per_pair": 16}),
         (MQAR, {"num_ids": 16, "tokens_per_pair": 3}),
     ],

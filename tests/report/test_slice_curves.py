@@ -3,6 +3,7 @@
 import pytest
 from run_directories import write_run, write_sweep
 
+from mmtx.report.beside import beside
 from mmtx.report.comparison import compare, short
 from mmtx.report.slice_curves import slice_curves
 from mmtx.report.write_report import write_report
@@ -40,6 +41,47 @@ def test_they_are_printed_and_drawn(sweep):
     assert "test/accuracy by length" in printed and "length=8  length=40" in printed
     page = (sweep / "report.html").read_text()
     assert "By length" in page and page.count("data:image/png") == 2  # over mixers, and against length
+
+
+@pytest.fixture
+def pools(tmp_path):
+    """A sweep over tasks in a pool, whose runs have what two estimators reach; ridge is the same in all."""
+    jobs = []
+    for tasks, (model, pool) in {"16": (0.4, 0.4), "4": (0.35, 0.3), "1024": (0.62, 0.5)}.items():
+        row = {"step": 10, "val/loss": model, "val/squared_error": model, "val/squared_error/of=pool": pool}
+        row["val/squared_error/of=ridge"] = 0.6
+        for number in (1, 2):
+            row[f"val/squared_error/examples={number}"] = model / number
+            row[f"val/squared_error/standard_error/examples={number}"] = 0.01
+            row |= {
+                f"val/squared_error/of={own}/examples={number}": v / number
+                for own, v in (("pool", pool), ("ridge", 0.6))
+            }
+        write_run(tmp_path / "p" / tasks, [row], "finished", config={"seed": 0})
+        jobs.append((tasks, [f"data.tasks={tasks}"], "finished", None))
+    return write_sweep(tmp_path / "p", jobs, ["experiment=icl_regression"])
+
+
+def test_other_estimators_are_lines_once_where_all_settings_share_them(pools):
+    (curves,) = slice_curves(compare(find_runs([pools]), None, None))
+    assert curves.metric == "val/squared_error" and curves.numbers == (1, 2)
+    assert curves.curves["tasks=4"] == [(1, 0.35), (2, 0.175)] and curves.errors["tasks=4"] == {1: 0.01, 2: 0.01}
+    assert {*curves.lines} == {"ridge", *(f"pool, tasks={tasks}" for tasks in (4, 16, 1024))}
+    assert curves.lines["ridge"] == [(1, 0.6), (2, 0.3)]
+
+
+def test_a_sweep_over_numbers_is_drawn_beside_other_estimators(pools):
+    (found,) = beside(compare(find_runs([pools]), None, None))
+    assert (found.axis, found.values) == ("data.tasks", ["4", "16", "1024"])
+    assert found.curves == {"model": [0.35, 0.4, 0.62], "pool": [0.3, 0.4, 0.5], "ridge": [0.6, 0.6, 0.6]}
+    printed = write_report([str(pools)])
+    assert "val/squared_error by data.tasks, beside other estimators" in printed
+    page = (pools / "report.html").read_text()
+    assert page.count("data:image/png") == 2  # against examples, and along the axis
+
+
+def test_runs_that_are_no_sweep_over_a_number_have_no_such_section(sweep):
+    assert beside(compare(find_runs([sweep]), None, None)) == []
 
 
 def test_a_setting_that_is_a_class_has_a_label_that_a_legend_shows():

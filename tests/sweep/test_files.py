@@ -44,3 +44,11 @@ def test_mixers_of_the_board_have_equally_many_parameters(task):
     sizes = {mixer: size(with_sweep_files([*fixed, f"backbone.layers={mixer}"])) for mixer in mixers}
     assert max(sizes.values()) < 1.05 * min(sizes.values()), sizes
     assert min(sizes.values()) > 90_000, sizes
+
+
+def test_pools_of_tasks_are_all_learnt_from() -> None:
+    """As many tasks as the sweep says, by each job."""
+    jobs = expand_sweep(with_sweep_files(["sweep=icl_pool"]))
+    with Composer() as composer:
+        pools = [composer.compose(job)["data"]["tasks"] for job in jobs]
+    assert pools == [1, 4, 16, 64, 256, 1024, 4096]

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from functools import partial
 
+from mmtx.report.beside import beside, beside_table
 from mmtx.report.comparison import Comparison
 from mmtx.report.crossing import COSTS, cost, cost_table, crossing, metric_table
 from mmtx.report.scaling import constant_table, scalings, size_table
@@ -11,6 +12,7 @@ from mmtx.report.section import Section
 from mmtx.report.tuning import has_rates, tuned, tuning_table
 
 BY_ENDS = "< and >: at the lowest and highest learning rate that was tried, where a better one may lie beyond"
+BY_ESTIMATORS = "columns after the model: what other estimators reach on the same samples"
 BY_RATE = (
     "vertex: of the parabola through the best rate and its neighbours, in logarithms of rates; a best rate at an end "
     "of those tried may not be the best there is"
@@ -21,6 +23,7 @@ def sections_of(comparison: Comparison) -> Iterator[Section]:
     """Those that a comparison has, in the order of the page."""
     yield from scaling_sections(comparison)
     yield from crossing_section(comparison)
+    yield from beside_sections(comparison)
     yield from tuning_section(comparison)
 
 
@@ -52,6 +55,15 @@ def crossing_section(comparison: Comparison) -> Iterator[Section]:
         tables = (metric_table(found, comparison.metric), *(cost_table(found, name) for name in measures))
         draw = partial(crossing_plot, found, comparison.metric, measures)
         yield Section(f"{comparison.metric} of each {found.down} on each {found.across}", tables, BY_ENDS, draw)
+
+
+def beside_sections(comparison: Comparison) -> Iterator[Section]:
+    """A section for each metric that other estimators have too, along the axis of a sweep."""
+    for found in beside(comparison):
+        from mmtx.report.beside_plot import beside_plot
+
+        heading = f"{found.metric} by {found.axis}, beside other estimators"
+        yield Section(heading, (beside_table(found),), BY_ESTIMATORS, partial(beside_plot, found))
 
 
 def tuning_section(comparison: Comparison) -> Iterator[Section]:

@@ -47,9 +47,9 @@ def difference_table(comparison: Comparison) -> tuple[list[str], Rows]:
 
 
 def slice_table(curves: SliceCurves) -> tuple[list[str], Rows]:
-    """Head and rows: of each setting, the metric of each slice."""
+    """Head and rows: of each setting and each other estimator, the metric of each slice."""
     rows = []
-    for label, points in curves.curves.items():
+    for label, points in (*curves.curves.items(), *curves.lines.items()):
         of_number = dict(points)
         rows.append([label, *(f"{of_number[n]:.4g}" if n in of_number else "" for n in curves.numbers)])
     return ["", *(f"{curves.name}={number}" for number in curves.numbers)], rows
