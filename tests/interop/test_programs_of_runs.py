@@ -19,6 +19,7 @@ from mmtx.data.collate import collate
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.interop.interface import inputs_of
+from mmtx.interop.program_formats import TorchExport
 from mmtx.objectives.base import Objective
 from mmtx.objectives.ctc import collapse
 from mmtx.run.import_export import to_program
@@ -221,20 +222,16 @@ def test_a_program_that_computes_something_else_is_not_left(tmp_path, monkeypatc
     assert not list(tmp_path.glob("model*"))
 
 
-def test_a_program_that_does_not_run_at_other_sizes_is_not_left(tmp_path, monkeypatch):
-    """The host chooses by the number of samples, which is recorded as a condition: three in the example."""
+def test_a_program_that_does_not_run_is_not_left(tmp_path, monkeypatch):
+    """As one that was recorded for other sizes: torch refuses its inputs."""
     learner = experiment_of("regress_diabetes", tmp_path, monkeypatch).learner
-    real = type(learner.objective("regression")).outputs
 
-    def outputs(self, model, batch):
-        values = real(self, model, batch)["values"]
-        return {"values": values if len(values) % 3 == 0 else -values}
+    def refuse(inputs):
+        raise AssertionError("Guard failed: size != 1\nwhere")
 
-    monkeypatch.setattr(type(learner.objective("regression")), "outputs", outputs)
-    problem = (
-        r"does not run, as the run does, on measurements.values \(2, 10\), .*: Guard failed: .* nothing is written"
-    )
-    with pytest.raises(UserError, match=problem):
+    monkeypatch.setattr(TorchExport, "open", lambda self, file: refuse)
+    sizes = r"measurements.values \(2, 10\), measurements.length \(2,\)"
+    with pytest.raises(UserError, match=f"does not run, as the run does, on {sizes}: Guard failed: size != 1; nothing"):
         to_program(learner, tmp_path / "model.pt2", "torch_export")
     assert not list(tmp_path.glob("model*"))
 
