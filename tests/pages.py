@@ -14,8 +14,8 @@ from test_every_yaml import small_data_of
 ROOT = Path(__file__).parents[1]
 PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
 MARKS = ("needs", "run by", "takes", "fails")
-"""What may stand above a block, ``<!-- needs: a GPU -->``: what it needs that a test has not, the test that runs it, how
-long its runs take (they are checked, each job of a sweep, and not trained), or a part of the error that it shows."""
+"""What may stand above a block, ``<!-- needs: a GPU -->``: what it needs that a test has not, the test that runs it,
+how long it takes (its runs are checked, each job of a sweep, not trained), or a part of the error that it shows."""
 
 BLOCK = re.compile(r"(?:^<!-- ([^:\n]+): (.+?) -->\n+)?^```bash\n(.*?)^```", re.M | re.S)
 COMMAND = re.compile(r"(?:[^\n]*<<'END'\n.*?\nEND$)|(?:(?:[^\n]*\\\n)*[^\n]+)", re.M | re.S)
