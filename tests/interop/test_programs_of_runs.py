@@ -230,9 +230,10 @@ def test_a_program_that_does_not_run_is_not_left(tmp_path, monkeypatch):
         raise AssertionError("Guard failed: size != 1\nwhere")
 
     monkeypatch.setattr(TorchExport, "open", lambda self, file: refuse)
-    sizes = r"measurements.values \(2, 10\), measurements.length \(2,\)"
+    sizes = r"measurements.values \(2, 7, 20\), measurements.length \(2,\)"
     with pytest.raises(UserError, match=f"does not run, as the run does, on {sizes}: Guard failed: size != 1; nothing"):
         to_program(learner, tmp_path / "model.pt2", "torch_export")
+    assert torch.is_grad_enabled()
     assert not list(tmp_path.glob("model*"))
 
 
