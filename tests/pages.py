@@ -13,9 +13,9 @@ from test_every_yaml import small_data_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
-MARKS = ("needs", "run by", "fails")
-"""What may stand above a block, ``<!-- needs: a GPU -->``: what it needs that a test has not, the test that runs it, or
-a part of the error that it shows."""
+MARKS = ("needs", "run by", "takes", "fails")
+"""What may stand above a block, ``<!-- needs: a GPU -->``: what it needs that a test has not, the test that runs it,
+how long it takes (its runs are checked, each job of a sweep, not trained), or a part of the error that it shows."""
 
 BLOCK = re.compile(r"(?:^<!-- ([^:\n]+): (.+?) -->\n+)?^```bash\n(.*?)^```", re.M | re.S)
 COMMAND = re.compile(r"(?:[^\n]*<<'END'\n.*?\nEND$)|(?:(?:[^\n]*\\\n)*[^\n]+)", re.M | re.S)
@@ -78,7 +78,7 @@ def paste(command: Command, folder: Path, monkeypatch) -> str:
         done = subprocess.run(["bash", "-ec", shell], cwd=folder, capture_output=True, text=True, timeout=180)
     else:
         sized = small(words[2:], folder, monkeypatch) if words[1] in ("train", "check") else words[2:]
-        done = mmtx(words[1], *sized, cwd=folder)
+        done = mmtx("check" if command.mark == "takes" else words[1], *sized, cwd=folder)
     expected = 2 if command.mark == "fails" else 0
     assert done.returncode == expected and (not expected or command.value in done.stderr), (
         f"{command.text}\n{text_of(done)}"

@@ -3,6 +3,8 @@
 import csv
 import json
 import re
+from dataclasses import replace
+from functools import partial
 
 import numpy
 import pytest
@@ -17,6 +19,7 @@ from mmtx.data.collate import collate
 from mmtx.errors import UserError
 from mmtx.experiment import assemble
 from mmtx.interop.interface import inputs_of
+from mmtx.interop.program_formats import TorchExport
 from mmtx.objectives.base import Objective
 from mmtx.objectives.ctc import collapse
 from mmtx.run.import_export import to_program
@@ -130,29 +133,36 @@ def test_a_run_of_numbers(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == "['measurements.values', 'measurements.length']\n"
 
 
-def found_by(learner, batch, folder, kind):
-    """What a program gives of a batch, by names."""
+def program_of(learner, batch, folder, kind):
+    """A program that was written, as ``program(inputs)``, by names."""
     file = folder / f"model.{kind}"
     export_program(learner, file, kind, [batch])
-    inputs = inputs_of(learner, batch)
     if kind == "onnx":
-        return named(file, inputs)
+        return partial(named, file)
     described = json.loads(file.with_name(f"{file.name}.json").read_text())
-    outputs = torch.export.load(file).module()(*inputs.values())
-    return dict(zip([port["name"] for port in described["outputs"]], outputs, strict=True))
+    module, names = torch.export.load(file).module(), [port["name"] for port in described["outputs"]]
+    return lambda inputs: dict(zip(names, module(*inputs.values()), strict=True))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["torch_export", "onnx"])
 def test_texts_of_sound(kind, tmp_path, monkeypatch):
-    """Greedy decoding of what the program gives of waveforms writes what the run does."""
+    """Greedy decoding of what the program gives of waveforms writes what the run does; also of less than a frame."""
     experiment = experiment_of("ctc_digits", tmp_path, monkeypatch)
     learner, (batch,) = experiment.learner, batches_of(experiment)
-    found = found_by(learner, batch, tmp_path, kind)
+    program = program_of(learner, batch, tmp_path, kind)
+    found = program(inputs_of(learner, batch))
     objective, rows = learner.objective("ctc"), zip(found["log_probabilities"], found["length"].tolist(), strict=True)
     ids = [collapse(row[:length].argmax(-1).tolist(), objective.blank) for row, length in rows]
     assert [objective.vocabulary.decode(row) for row in ids] == objective.write(learner.model, batch)
     assert any(ids)
+    for samples in (1, learner.model.tokenizer("audio").spectrogram.hop_length - 1):
+        waveform, lengths = batch["audio"]["waveform"][:, :samples], batch.lengths["audio"].clamp(max=samples)
+        short = replace(batch.with_values("audio", waveform=waveform), lengths={**batch.lengths, "audio": lengths})
+        with torch.no_grad():
+            expected = objective.outputs(learner.model, short)["log_probabilities"]
+        given = program(inputs_of(learner, short))["log_probabilities"]
+        torch.testing.assert_close(given[:, :1], expected, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -176,7 +186,7 @@ def test_actions_by_names_that_python_reserves(tmp_path, monkeypatch):
     """``return`` is in the set; actions and returns may have unequal lengths."""
     experiment = experiment_of("dt_key_to_door", tmp_path, monkeypatch)
     learner, (batch,) = experiment.learner, batches_of(experiment)
-    found = found_by(learner, batch, tmp_path, "torch_export")
+    found = program_of(learner, batch, tmp_path, "torch_export")(inputs_of(learner, batch))
     described = json.loads((tmp_path / "model.torch_export.json").read_text())
     assert [port["name"] for port in described["inputs"]] == list(inputs_of(learner, batch))
     expected = learner.objective("action").predictions(learner.model, batch)["probabilities"]
@@ -211,6 +221,21 @@ def test_a_program_that_computes_something_else_is_not_left(tmp_path, monkeypatc
     monkeypatch.setattr(type(learner.objective("regression")), "outputs", outputs)
     with pytest.raises(UserError, match="something else: 'values' differs by .* nothing is written"):
         to_program(learner, tmp_path / "model.pt2", "torch_export")
+    assert not list(tmp_path.glob("model*"))
+
+
+def test_a_program_that_does_not_run_is_not_left(tmp_path, monkeypatch):
+    """As one that was recorded for other sizes: torch refuses its inputs."""
+    learner = experiment_of("regress_diabetes", tmp_path, monkeypatch).learner
+
+    def refuse(inputs):
+        raise AssertionError("Guard failed: size != 1\nwhere")
+
+    monkeypatch.setattr(TorchExport, "open", lambda self, file: refuse)
+    sizes = r"measurements.values \(2, 7, 20\), measurements.length \(2,\)"
+    with pytest.raises(UserError, match=f"does not run, as the run does, on {sizes}: Guard failed: size != 1; nothing"):
+        to_program(learner, tmp_path / "model.pt2", "torch_export")
+    assert torch.is_grad_enabled()
     assert not list(tmp_path.glob("model*"))
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from mmtx.errors import UserError
 from mmtx.interop.interface import Named
 from mmtx.interop.program import Program
-from mmtx.interop.program_formats import ProgramFormat
+from mmtx.interop.program_formats import ProgramFormat, Run
 from mmtx.learner import Learner
 
 TOLERANCE = 1e-4
@@ -33,13 +33,13 @@ def write_program(
         cases: inputs, and the outputs of the learner for them.
 
     Raises:
-        UserError: the program gives other numbers.
+        UserError: the program gives other numbers, or none.
     """
     described = description(program, learner)
     form.save(program, described, file)
     run, greatest = form.open(file), 0.0
     for inputs, expected in cases:
-        actual = run([inputs[port.name] for port in program.inputs])
+        actual = _outputs(run, {port.name: inputs[port.name] for port in program.inputs})
         for (name, value), other in zip(expected.items(), actual, strict=True):
             difference = _difference(value, other)
             if not difference <= TOLERANCE:
@@ -61,6 +61,15 @@ def description(program: Program, learner: Learner) -> dict[str, Any]:
     }
     ports = {"inputs": [asdict(port) for port in program.inputs], "outputs": [asdict(port) for port in program.outputs]}
     return {"mmtx": version("mmtx"), **ports, **{key: value for key, value in own.items() if value}}
+
+
+def _outputs(run: Run, inputs: Named) -> list[Tensor]:
+    try:
+        return run(list(inputs.values()))
+    except Exception as error:  # of a runtime: sizes for which the program was not recorded
+        sizes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in inputs.items())
+        problem = f"the program does not run, as the run does, on {sizes}: {str(error).strip().splitlines()[0]}"
+        raise UserError(f"{problem}; nothing is written") from error
 
 
 def _difference(expected: Tensor, actual: Tensor) -> float:

@@ -62,6 +62,8 @@ class Audio(Tokenizer):
         if self.padded_length is not None and self.padded_length < longest:
             raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")
         self.spectrogram, self.augment, self.stem = spectrogram, augment, stem(spectrogram.n_mels, dim)
+        tokens = self.num_tokens(torch.arange(1, longest + 1))
+        self.length_of_two_tokens = min(int((tokens < 2).sum()) + 1, longest)
         longest = self.padded_length or int(longest / augment.slowest) + 1
         self.max_frames = int(spectrogram.num_frames(torch.tensor([longest])))
 
@@ -136,7 +138,14 @@ class Audio(Tokenizer):
             waveform = waveform.masked_fill(beyond, 0.0)
             waveform, lengths = self.augment.waveform(waveform, lengths)
         if self.padded_length is None:
-            return waveform, lengths
+            return (self._of_two_tokens(waveform) if torch.compiler.is_exporting() else waveform), lengths
         beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
         waveform = F.pad(waveform.masked_fill(beyond, 0.0), (0, self.padded_length - waveform.shape[1]))
         return waveform, torch.where(lengths > 0, self.padded_length, 0)
+
+    def _of_two_tokens(self, waveform: Float[Tensor, "B S"]) -> Float[Tensor, "B S2"]:
+        """Waveforms long enough for two tokens, by more behind the ends of clips, which is not read. A program is
+        recorded for sizes that are not 1, and a single frame or token would be one."""
+        longest = waveform.shape[1]
+        index = torch.arange(torch.sym_max(longest, self.length_of_two_tokens), device=waveform.device)
+        return waveform.index_select(1, index.clamp(max=longest - 1))

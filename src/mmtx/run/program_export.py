@@ -52,14 +52,16 @@ def run_cases(learner: Learner, batches: Sequence[Batch]) -> Iterator[tuple[Name
     for batch in (*batches, fake_batch({name: learner.specs[name] for name in names}, 2, seed=1)):
         whole = completed(batch, learner, [name for name in names if name not in batch])
         with torch.no_grad():
-            yield inputs_of(learner, whole), outputs_of(learner, whole)
+            outputs = outputs_of(learner, whole)
+        yield inputs_of(learner, whole), outputs  # outside, or whoever stops here would go on without gradients
 
 
 def _cases(learner: Learner, interface: Interface) -> Iterator[tuple[Named, Named]]:
     """Inputs and outputs for more samples than the example has."""
     inputs = {name: torch.cat([value, value[:1]]) for name, value in interface.example.items()}
     with torch.no_grad():
-        yield inputs, interface.compute(learner, inputs)
+        outputs = interface.compute(learner, inputs)
+    yield inputs, outputs
 
 
 def batches_of(place: Path | str) -> list[Batch]:
