@@ -211,13 +211,16 @@ def test_a_picture_that_does_not_fit_its_row(
             "talk: has a picture in it, before which .*: data.columns.before=talk data.kinds.before=",
         ),
         ("data.kinds.text=before_picture", "kinds.*=before_picture is the beginning of conversations, and no text is"),
-        ("data.columns.more=picture", "kinds=before_picture needs one name of pictures; the data have image, more"),
+        (
+            "data.columns.more=picture data.optional=[image,more]",
+            "kinds=before_picture needs one name of pictures; the data have image, more",
+        ),
         ("data.turns=all", "has its picture in a turn that is predicted.*; data.turns=assistant"),
     ],
 )
 def test_keys_that_a_picture_needs(override: str, message: str, tmp_path: Path, with_pictures: Path) -> None:
     with pytest.raises(UserError, match=message):
-        shown_source(write_table(tmp_path, "parquet", SHOWN), with_pictures, override)
+        shown_source(write_table(tmp_path, "parquet", SHOWN), with_pictures, *override.split())
 
 
 def test_a_vocabulary_without_pictures(tmp_path: Path, vocabulary: Path) -> None:
