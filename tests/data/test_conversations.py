@@ -226,3 +226,13 @@ def test_keys_that_a_picture_needs(override: str, message: str, tmp_path: Path, 
 def test_a_vocabulary_without_pictures(tmp_path: Path, vocabulary: Path) -> None:
     with pytest.raises(UserError, match="kinds=before_picture needs a vocabulary with an id for pictures"):
         shown_source(write_table(tmp_path, "parquet", SHOWN), vocabulary)
+
+
+def test_a_picture_before_the_whole_conversation(tmp_path: Path, vocabulary: Path) -> None:
+    rows = [{"talk": talk, "picture": png(i)} for i, talk in enumerate(TALKS)]
+    words = ["data.columns={image: picture, text: talk}", "modality=[image,text]", "data.size=8"]
+    split = source_of(write_table(tmp_path, "parquet", rows), vocabulary, *words).train()
+    for index, talk in enumerate(TALKS):
+        sample = split[index]
+        assert (as_text(sample["text"]["ids"]), sample["text"]["predicted"].tolist()) == expected(talk)
+        assert sample["image"]["pixels"].shape == (3, 8, 8)

@@ -45,8 +45,9 @@ def test_at_first_all_layers_count_alike() -> None:
     torch.testing.assert_close(LayerSum(5)(states), torch.stack(states).mean(0))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchecked")
-@pytest.mark.parametrize("checkpointing", ["none", pytest.param("blocks", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("checkpointing", ["none", "blocks"])
 def test_compiled_it_learns_the_same(checkpointing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mmtx.nn.compilation.BACKEND", "aot_eager")
     found = []
