@@ -111,9 +111,10 @@ class Conversations:
         return ids_once(vocabulary, None if self._key is None else [*self._key, *own], write)
 
     def _encoded(self, vocabulary: TextVocabulary) -> Iterator[Parts]:
-        pictures = itertools.repeat(None) if self._pictures is None else self._pictures.there(self._rows)
-        cells = self._rows.scan(self._column.columns)
-        for row, (own, has_picture) in enumerate(zip(cells, pictures, strict=False)):
+        there: Iterator[bool | None] = (
+            itertools.repeat(None) if self._pictures is None else self._pictures.there(self._rows)
+        )
+        for row, (own, has_picture) in enumerate(zip(self._rows.scan(self._column.columns), there, strict=False)):
             try:
                 yield ([], []) if is_missing(own) else self._parts(vocabulary, self._column.parse(own[0]), has_picture)
             except UserError as error:
