@@ -96,6 +96,7 @@ def ragged_pictures() -> float:
     )
     processor = transformers.Siglip2ImageProcessorPil(patch_size=4, max_num_patches=20)
     processor.save_pretrained("public")
+    Path("public/tokenizer_config.json").write_text(json.dumps({"eos_token": "[SEP]"}))
     generator = numpy.random.default_rng(0)
     shown = [Image.fromarray(generator.integers(0, 256, (*size, 3)).astype(numpy.uint8)) for size in sizes]
     for number, picture in enumerate(shown):
@@ -104,7 +105,7 @@ def ragged_pictures() -> float:
     Path("table.jsonl").write_text("\n".join(rows))
     ids = torch.zeros(len(CAPTIONS), 11, dtype=torch.long)
     for row, caption in zip(ids, CAPTIONS, strict=True):
-        own = tokenizer(caption, add_special_tokens=False).input_ids
+        own = tokenizer(f"{caption}[SEP]", add_special_tokens=False).input_ids
         row[: len(own)] = torch.tensor(own)
     loss: float = theirs(input_ids=ids, **processor(shown, return_tensors="pt"), return_loss=True).loss.item()
     return loss
@@ -122,13 +123,17 @@ def test_pictures_that_keep_their_shape_are_learnt(capsys: Any, monkeypatch: pyt
     monkeypatch.setenv("WANDB_MODE", "disabled")
     expected = ragged_pictures()
     assert main(["import", "public", "run"]) == 0
-    words = [*shape_of(mmtx.load("run")), "data.path=table.jsonl", "data.test_fraction=0", "data.val_fraction=0"]
+    imported = mmtx.load("run")
+    pool = imported.config["objective"]["contrastive"]["first_pool"]
+    words = [*shape_of(imported), "data.path=table.jsonl", "data.test_fraction=0", "data.val_fraction=0"]
     words += ["data=manifest", "modality=[native_image,text]", "init_from=run", "data/vocabulary=pretrained"]
     words += ["objective=[contrastive]", "objective.contrastive.second=text", "objective.contrastive.size=30"]
-    words += [f"objective/pool@objective.contrastive.{pool}" for pool in ("first_pool=probe", "second_pool=last")]
+    words += [f"objective/pool@objective.contrastive.{each}" for each in ("first_pool=probe", "second_pool=last")]
+    words += [f"objective.contrastive.first_pool.{key}={pool[key]}" for key in ("dim", "num_heads", "expansion", "eps")]
     words += ["objective/pair_loss@objective.contrastive.loss=sigmoid", "objective.contrastive.projected=[text]"]
     words += ["objective.contrastive.projection_bias=true", "log_every_steps=1", "trainer.max_steps=4"]
     words += ["loader.batch_size=4", "logger=[]", "callbacks=[]", "optim.warmup_steps=0"]
+    words += [f"modality.text.{key}" for key in ("causal=false", "fill=0", "context=11")]
     assert main(["train", *words, "run_dir=tuned"]) == 0
     losses = [json.loads(row).get("train/loss") for row in Path("tuned/metrics.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(expected, rel=1e-4) and losses[3] < losses[0]
