@@ -137,7 +137,7 @@ def test_pictures_that_keep_their_shape_are_learnt(capsys: Any, monkeypatch: pyt
     assert main(["train", *words, "run_dir=tuned"]) == 0
     losses = [json.loads(row).get("train/loss") for row in Path("tuned/metrics.jsonl").read_text().splitlines()]
     assert losses[0] == pytest.approx(expected, rel=1e-4) and losses[3] < losses[0]
-    assert main(["predict", "tuned", "predicted.jsonl", "split=train"]) == 0
+    assert main(["predict", "tuned", "out=predicted.jsonl", "split=train"]) == 0
     assert len(Path("predicted.jsonl").read_text().splitlines()) == len(CAPTIONS)
 
 
