@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+import torch
+
+import mmtx
+from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.encoded import Encoded
 from mmtx.errors import ConfigErrors
@@ -38,3 +43,23 @@ def test_a_config_gives_a_name_its_own_encoder() -> None:
 def test_what_is_wrong_is_named_by_its_key(override: str, finding: str) -> None:
     with pytest.raises(ConfigErrors, match=finding):
         assemble(compose([*COMPOSED, override]))
+
+
+@pytest.mark.slow
+def test_frozen_parts_stay_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In runs that begin with parts of another: the encoder where all else learns; all but updates under LoRA."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    words = [*COMPOSED, "trainer.max_steps=2", "callbacks=[]"]
+    assert main(["train", *words, "run_dir=parts"]) == 0
+    begin = [*words, "init_from={image: parts, text: parts}"]
+    assert main(["train", *begin, "freeze=[image.encoder]", "run_dir=frozen"]) == 0
+    assert main(["train", *begin, "freeze=['*']", "lora=attention", "run_dir=updated"]) == 0
+    parts, frozen, updated = (mmtx.load(name).state_dict() for name in ("parts", "frozen", "updated"))
+    own = {key for key in parts if key.startswith("model.tokenizers.image.") and ".projector." not in key}
+    assert own and all(torch.equal(frozen[key], parts[key]) for key in own)
+    learnt = {key for key, value in parts.items() if not torch.equal(frozen[key], value)}
+    assert learnt and not learnt & own
+    kept = {key.replace(".parametrizations.weight.original", ".weight"): value for key, value in updated.items()}
+    assert all(torch.equal(kept[key], value) for key, value in parts.items())
+    assert any(".up" in key and value.any() for key, value in updated.items())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tables import write_table
+from tables import png, write_table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from mmtx.config.compose import compose
 from mmtx.data.base import Source
+from mmtx.data.text.picture_marks import AROUND, TOKEN, WHOLE
 from mmtx.errors import UserError
 from mmtx.experiment import construct_source
 
@@ -39,13 +42,13 @@ def vocabulary(tmp_path: Path) -> Path:
     return letters(tmp_path / "letters")
 
 
-def letters(folder: Path) -> Path:
+def letters(folder: Path, marks: Sequence[str] = (), template: str = TEMPLATE) -> Path:
     tokenizer = Tokenizer(models.BPE({letter: i for i, letter in enumerate("abcde")}, []))
     tokenizer.pre_tokenizer, tokenizer.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
-    tokenizer.add_special_tokens(["<u>", "<a>", "</>"])
+    tokenizer.add_special_tokens(["<u>", "<a>", "</>", *marks])
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
-    config = {"chat_template": TEMPLATE, "eos_token": "</>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    config = {"chat_template": template, "eos_token": "</>", "tokenizer_class": "PreTrainedTokenizerFast"}
     (folder / "tokenizer_config.json").write_text(json.dumps(config))
     return folder
 
@@ -68,7 +71,7 @@ def expected(talk: list[dict[str, str]], turns: str = "assistant") -> tuple[str,
 
 
 def as_text(ids: torch.Tensor) -> str:
-    return "".join("abcdeUA/"[i] for i in ids.tolist())
+    return "".join("abcdeUA/SWI"[int(i)] for i in ids)
 
 
 @pytest.mark.parametrize("turns", ["assistant", "all"])
@@ -125,3 +128,111 @@ def test_csv_holds_json(tmp_path: Path) -> None:
     path = write_table(tmp_path, "csv", ROWS)
     with open(path, newline="") as stream:
         assert [json.loads(row["talk"]) for row in csv.DictReader(stream)] == TALKS
+
+
+PARTS = (
+    "{% for m in messages %}{{ '<' + m.role[0] + '>' }}{% if m.content is string %}{{ m.content }}{% else %}"
+    "{% for part in m.content %}{{ '<image>' if 'image' in part.values() else part.text }}{% endfor %}{% endif %}"
+    "{{ '</>' }}{% endfor %}{% if add_generation_prompt %}{{ '<a>' }}{% endif %}"
+)
+IMAGE = {"type": "image"}
+
+
+def asked(*content: dict[str, Any], answer: str = "c") -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(content)}, {"role": "assistant", "content": [letter(answer)]}]
+
+
+def letter(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "image": None}  # columns of parts are filled with nulls
+
+
+SHOWN = [
+    {"talk": asked(letter("ab"), IMAGE, letter("d")), "picture": png(0)},
+    {"talk": asked(IMAGE, letter("e"), answer="cc"), "picture": png(1)},
+    {"talk": asked(letter("ab")), "picture": None},
+]
+
+
+@pytest.fixture
+def with_pictures(tmp_path: Path) -> Path:
+    return letters(tmp_path / "shown", [AROUND, WHOLE, TOKEN], PARTS)
+
+
+def shown_source(path: Path, vocabulary: Path, *more: str) -> Source:
+    words = ["data.columns={before: talk, image: picture, text: talk}", "data.kinds.before=before_picture"]
+    words += ["modality=[before,image,text]", "data.size=8", "data.optional=[image]"]
+    return source_of(path, vocabulary, *words, *more)
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet"])
+def test_a_picture_within_a_conversation(kind: str, tmp_path: Path, with_pictures: Path) -> None:
+    """Between its marks; what is before them is a name of its own, and only the assistant's turns are predicted."""
+    split = shown_source(write_table(tmp_path, kind, SHOWN), with_pictures).train()
+    for row, (before, after) in enumerate([("UabSW", "Sd/Ac/"), ("USW", "Se/Acc/"), ("", "Uab/Ac/")]):
+        sample = split[row]
+        assert as_text(sample["before"]["ids"] if before else torch.tensor([])) == before
+        assert as_text(sample["text"]["ids"]) == after and ("image" in sample) == bool(before)
+        start = after.index("A") + 1
+        assert sample["text"]["predicted"].tolist() == [i >= start for i in range(len(after))]
+
+
+def test_a_list_of_one_picture(tmp_path: Path, with_pictures: Path) -> None:
+    (tmp_path / "0.png").write_bytes(png(0))
+    rows = [{"talk": SHOWN[0]["talk"], "picture": each} for each in (["0.png"], "0.png")]
+    split = shown_source(write_table(tmp_path, "jsonl", rows), with_pictures).train()
+    assert torch.equal(split[0]["image"]["pixels"], split[1]["image"]["pixels"])
+    path = write_table(tmp_path, "jsonl", [*rows, {"talk": SHOWN[0]["talk"], "picture": ["0.png", "0.png"]}])
+    with pytest.raises(UserError, match="line 3: picture is a list of 2 files; a row has one, or null"):
+        shown_source(path, with_pictures)
+
+
+@pytest.mark.parametrize(
+    ("talk", "picture", "message"),
+    [
+        (asked(letter("a")), png(0), 'talk: has no place for the picture of its row: {"type": "image"} in a content'),
+        (asked(IMAGE), None, 'talk: has a place for a picture, {"type": "image"}, and its row has none'),
+        (asked(IMAGE, IMAGE), png(0), "talk: a text has 2 pictures; this model takes one"),
+        (asked(letter("a")) + asked(IMAGE), png(0), "talk: has its picture in a turn that is predicted, or after one"),
+    ],
+)
+def test_a_picture_that_does_not_fit_its_row(
+    talk: Any, picture: bytes | None, message: str, tmp_path: Path, with_pictures: Path
+) -> None:
+    path = write_table(tmp_path, "parquet", [*SHOWN, {"talk": talk, "picture": picture}])
+    with pytest.raises(UserError, match="row 4: " + re.escape(message)):
+        shown_source(path, with_pictures)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "~data.kinds.before",
+            "talk: has a picture in it, before which .*: data.columns.before=talk data.kinds.before=",
+        ),
+        ("data.kinds.text=before_picture", "kinds.*=before_picture is the beginning of conversations, and no text is"),
+        (
+            "data.columns.more=picture data.optional=[image,more]",
+            "kinds=before_picture needs one name of pictures; the data have image, more",
+        ),
+        ("data.turns=all", "has its picture in a turn that is predicted.*; data.turns=assistant"),
+    ],
+)
+def test_keys_that_a_picture_needs(override: str, message: str, tmp_path: Path, with_pictures: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        shown_source(write_table(tmp_path, "parquet", SHOWN), with_pictures, *override.split())
+
+
+def test_a_vocabulary_without_pictures(tmp_path: Path, vocabulary: Path) -> None:
+    with pytest.raises(UserError, match="kinds=before_picture needs a vocabulary with an id for pictures"):
+        shown_source(write_table(tmp_path, "parquet", SHOWN), vocabulary)
+
+
+def test_a_picture_before_the_whole_conversation(tmp_path: Path, vocabulary: Path) -> None:
+    rows = [{"talk": talk, "picture": png(i)} for i, talk in enumerate(TALKS)]
+    words = ["data.columns={image: picture, text: talk}", "modality=[image,text]", "data.size=8"]
+    split = source_of(write_table(tmp_path, "parquet", rows), vocabulary, *words).train()
+    for index, talk in enumerate(TALKS):
+        sample = split[index]
+        assert (as_text(sample["text"]["ids"]), sample["text"]["predicted"].tolist()) == expected(talk)
+        assert sample["image"]["pixels"].shape == (3, 8, 8)

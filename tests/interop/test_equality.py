@@ -53,7 +53,7 @@ def compared(ours: Any, theirs: Any, real: Tensor | None) -> list[tuple[str, Ten
 def test_outputs_and_gradients(name: str, attention: str, tmp_path: Path) -> None:
     make, changes, make_inputs = CASES[name]
     theirs = make(**changes)
-    if attention == "sdpa" and theirs.config.model_type in ("t5", "gpt_oss", "gemma2"):
+    if attention == "sdpa" and theirs.config.model_type in ("t5", "gpt_oss", "gemma2", "mamba2"):
         attention = "eager"
     theirs.set_attn_implementation(attention)
     ours = mmtx.from_pretrained(saved(theirs, tmp_path))

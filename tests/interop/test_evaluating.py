@@ -15,10 +15,12 @@ from PIL import Image
 
 transformers = pytest.importorskip("transformers")
 
-from public import bert, clip, decision_transformer, saved, siglip, t5, vit  # noqa: E402
+from public import bert, clip, decision_transformer, saved, siglip, siglip2, t5, vit  # noqa: E402
 from small_data import MARKS, small_tokenizer  # noqa: E402
 
+import mmtx  # noqa: E402
 from mmtx.commands.main import main  # noqa: E402
+from mmtx.run.import_export import shape_of  # noqa: E402
 
 NAMES = {0: "zebra", 1: "ant", 2: "bee"}
 BY_NAME = {"num_labels": 3, "id2label": NAMES, "label2id": {name: i for i, name in NAMES.items()}}
@@ -81,6 +83,62 @@ def test_pictures_and_captions_find_each_other(capsys: Any) -> None:
     found = outputs.logits_per_image.argmax(1) == torch.arange(len(captions))
     assert metrics["train/image_to_text/recall@1"] == pytest.approx(found.double().mean().item())
     assert metrics["train/recall@5"] == 1
+
+
+CAPTIONS = ["a cat", "two dogs", "an owl", "bees"]
+
+
+def ragged_pictures() -> float:
+    """A SigLIP 2 NaFlex as ``public``, ``table.jsonl`` of pictures of any shape with captions, and their loss there."""
+    theirs, sizes = siglip2(text={"vocab_size": 263, "pad_token_id": 0}), [(23, 31), (60, 7), (9, 9), (12, 40)]
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(small_tokenizer(saved(theirs, Path("public"))) / "tokenizer.json")
+    )
+    processor = transformers.Siglip2ImageProcessorPil(patch_size=4, max_num_patches=20)
+    processor.save_pretrained("public")
+    Path("public/tokenizer_config.json").write_text(json.dumps({"eos_token": "[SEP]"}))
+    generator = numpy.random.default_rng(0)
+    shown = [Image.fromarray(generator.integers(0, 256, (*size, 3)).astype(numpy.uint8)) for size in sizes]
+    for number, picture in enumerate(shown):
+        picture.save(f"{number}.png")
+    rows = [json.dumps({"image": f"{number}.png", "text": text}) for number, text in enumerate(CAPTIONS)]
+    Path("table.jsonl").write_text("\n".join(rows))
+    ids = torch.zeros(len(CAPTIONS), 11, dtype=torch.long)
+    for row, caption in zip(ids, CAPTIONS, strict=True):
+        own = tokenizer(f"{caption}[SEP]", add_special_tokens=False).input_ids
+        row[: len(own)] = torch.tensor(own)
+    loss: float = theirs(input_ids=ids, **processor(shown, return_tensors="pt"), return_loss=True).loss.item()
+    return loss
+
+
+def test_pictures_keep_their_shape(capsys: Any) -> None:
+    expected = ragged_pictures()
+    metrics, _ = evaluated(capsys, "data.path=table.jsonl", "data.test_fraction=0")
+    assert metrics["train/loss"] == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_pictures_that_keep_their_shape_are_learnt(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the loss of the model on; and each row is predicted."""
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    expected = ragged_pictures()
+    assert main(["import", "public", "run"]) == 0
+    imported = mmtx.load("run")
+    pool = imported.config["objective"]["contrastive"]["first_pool"]
+    words = [*shape_of(imported), "data.path=table.jsonl", "data.test_fraction=0", "data.val_fraction=0"]
+    words += ["data=manifest", "modality=[native_image,text]", "init_from=run", "data/vocabulary=pretrained"]
+    words += ["objective=[contrastive]", "objective.contrastive.second=text", "objective.contrastive.size=30"]
+    words += [f"objective/pool@objective.contrastive.{each}" for each in ("first_pool=probe", "second_pool=last")]
+    words += [f"objective.contrastive.first_pool.{key}={pool[key]}" for key in ("dim", "num_heads", "expansion", "eps")]
+    words += ["objective/pair_loss@objective.contrastive.loss=sigmoid", "objective.contrastive.projected=[text]"]
+    words += ["objective.contrastive.projection_bias=true", "log_every_steps=1", "trainer.max_steps=4"]
+    words += ["loader.batch_size=4", "logger=[]", "callbacks=[]", "optim.warmup_steps=0"]
+    words += [f"modality.text.{key}" for key in ("causal=false", "fill=0", "context=11")]
+    assert main(["train", *words, "run_dir=tuned"]) == 0
+    losses = [json.loads(row).get("train/loss") for row in Path("tuned/metrics.jsonl").read_text().splitlines()]
+    assert losses[0] == pytest.approx(expected, rel=1e-4) and losses[3] < losses[0]
+    assert main(["predict", "tuned", "out=predicted.jsonl", "split=train"]) == 0
+    assert len(Path("predicted.jsonl").read_text().splitlines()) == len(CAPTIONS)
 
 
 @pytest.mark.parametrize("family", ["clip", "siglip"])

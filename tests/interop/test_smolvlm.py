@@ -10,6 +10,7 @@ import numpy
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 transformers = pytest.importorskip("transformers")
 
@@ -26,7 +27,6 @@ from mmtx.commands.main import main  # noqa: E402
 from mmtx.config.compose import compose  # noqa: E402
 from mmtx.data.files.supported_keys import refusals  # noqa: E402
 from mmtx.data.image.decode_image import Fit, decode_image  # noqa: E402
-from mmtx.data.text.pretrained_vocabulary import Pretrained  # noqa: E402
 from mmtx.decoding.generate import generate  # noqa: E402
 from mmtx.errors import UserError  # noqa: E402
 from mmtx.interop.families import FAMILIES  # noqa: E402
@@ -282,10 +282,6 @@ def test_a_picture_and_its_place_belong_together(
     assert "messages have a picture" in answered(run, capsys, f"messages={json.dumps(ASKED)}")
     image = f"image={tmp_path / 'picture.png'}"
     assert "has no place in these messages" in answered(run, capsys, f"messages={json.dumps(plain)}", image)
-    with pytest.raises(UserError, match="has a picture in it: such a conversation can be gone on with"):
-        Pretrained(path=str(folder), begin=None, end=None, prefix=[], size=None).encode_conversation(
-            ASKED, all_turns=True
-        )
     assert "a text has 2 pictures" in answered(run, capsys, f"messages={json.dumps(ASKED * 2)}", image)
     theirs = transformers.AutoTokenizer.from_pretrained(folder)
     ids = theirs.apply_chat_template(plain, chat_template=TEMPLATE, add_generation_prompt=True, return_tensors="pt")[
@@ -295,3 +291,54 @@ def test_a_picture_and_its_place_belong_together(
     written = model.generate(input_ids=ids, do_sample=False, max_new_tokens=9, pad_token_id=0)[0, ids.shape[1] :]
     expected = theirs.decode(written, skip_special_tokens=True) + "\n"
     assert answered(run, capsys, f"messages={json.dumps(plain)}") == expected
+
+
+ANSWERS = ["zero", "one", "two"]
+COLUMNS = ["data.columns={before: messages, image: images, text: messages}", "data.kinds.before=before_picture"]
+
+
+def test_fine_tuned_on_conversations_about_pictures(
+    chatting: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first loss is that of `transformers` over what the assistant wrote, of texts with their marks and pixels; the
+    run goes on with a conversation, and is exported."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    folder, run = chatting
+    talks = [[*ASKED, {"role": "assistant", "content": answer}] for answer in ANSWERS]
+    for number in range(len(talks)):
+        Image.fromarray(load_digits().images[number].astype(numpy.uint8) * 15).save(f"{number}.png")
+    rows = [json.dumps({"messages": talk, "images": [f"{number}.png"]}) for number, talk in enumerate(talks)]
+    Path("talks.jsonl").write_text("\n".join(rows))
+    words = [f"init_from={run}", "data=manifest", "data.path=talks.jsonl", *COLUMNS, "data/vocabulary=pretrained"]
+    words += ["modality=[before,image,text]", "objective=[next_token]", *shape_of(mmtx.load(run)), "data.size=16"]
+    words += ["objective.next_token.tied=false", "data.val_fraction=0", "data.test_fraction=0", "trainer.max_steps=1"]
+    words += ["loader.batch_size=3", "log_every_steps=1", "logger=[]", "callbacks=[]", "run_dir=tuned"]
+    assert main(["train", *words]) == 0
+    first = json.loads(Path("tuned/metrics.jsonl").read_text().splitlines()[0])
+    assert first["train/loss"] == pytest.approx(loss_of_transformers(folder, talks), rel=1e-4)
+    given = [f"messages={json.dumps(ASKED)}", "image=0.png"]
+    answer = answered(tmp_path / "tuned", capsys, *given)
+    assert main(["export", "tuned", "again"]) == 0
+    assert main(["import", "again", "second"]) == 0
+    assert answered(tmp_path / "second", capsys, *given) == answer != ""
+
+
+def loss_of_transformers(folder: Path, talks: list[list[dict[str, Any]]]) -> float:
+    """Over what stands behind ``Assistant:`` in each conversation about the picture of its number."""
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    processor = transformers.SmolVLMImageProcessorPil.from_pretrained(folder)
+    model = transformers.SmolVLMForConditionalGeneration.from_pretrained(folder).eval()
+    around, whole, token = MARKS
+    losses = []
+    for number, talk in enumerate(talks):
+        rendered = theirs.apply_chat_template(talk, chat_template=TEMPLATE, tokenize=False)
+        text = rendered.replace(token, get_image_prompt_string(0, 0, 4, around, token, whole))
+        encoded = theirs(text, add_special_tokens=False, return_tensors="pt", return_offsets_mapping=True)
+        start = text.index("Assistant:") + len("Assistant:")
+        labels = encoded["input_ids"].masked_fill(encoded["offset_mapping"][..., 0] < start, -100)
+        pixels = torch.tensor(numpy.array(processor(Image.open(f"{number}.png"))["pixel_values"])).float()
+        logits = model(input_ids=encoded["input_ids"], pixel_values=pixels).logits[0, :-1]
+        each = torch.nn.functional.cross_entropy(logits, labels[0, 1:], reduction="none")
+        losses += each[labels[0, 1:] != -100].tolist()
+    return sum(losses) / len(losses)

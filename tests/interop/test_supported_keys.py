@@ -315,6 +315,7 @@ def test_an_unknown_key_is_an_error_that_names_it(make: Any, file: str, tmp_path
         (mamba2, "config", {"use_bias": True}, "use_bias=True"),
         (mamba2, "config", {"head_dim": 4}, "head_dim=4 .*mmtx can expand . hidden_size / num_heads"),
         (mamba2, "config", {"time_step_limit": [0.0, 0.1]}, r"time_step_limit=\[0.0, 0.1\] .*mmtx can 0 and infinity"),
+        (mamba2, "config", {"rescale_prenorm_residual": True}, "rescale_prenorm_residual=True"),
         (mamba2, "config", {"layer_norm_epsilon": 1e-6}, "layer_norm_epsilon=1e-06"),
         (mamba2, "config", {"n_groups": 4}, "attention.num_groups=4 does not divide num_heads=6"),
         (

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy
 import pytest
 import torch
 import torch.nn.functional as F
 from builders import backbone, model
 from contracts import check_tokenizer
+from PIL import Image
 
 from mmtx.batch import Field, Spec
 from mmtx.data.collate import collate
@@ -27,6 +29,17 @@ def native(channels: int = 3, **changes: Any) -> NativeImage:
 
 def test_contract() -> None:
     check_tokenizer(native())
+
+
+@pytest.mark.parametrize("grid", [(7, 1), (1, 7), (40, 1), (1, 1), (3, 4)], ids=str)
+def test_positions_are_those_that_pillow_resizes(grid: tuple[int, int]) -> None:
+    """Pictures of one column too, whose rows torch's `interpolate` makes all alike."""
+    made = native()
+    found = made.positions(torch.tensor([grid]), grid[0] * grid[1])[0]
+    for channel, plane in enumerate(made.table.detach().T.unflatten(1, (5, 5))):
+        resized = Image.fromarray(plane.numpy()).resize(grid[::-1], Image.Resampling.BILINEAR)
+        expected = torch.tensor(numpy.array(resized)).flatten()
+        torch.testing.assert_close(found[:, channel].detach(), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("side", [5, 16])

@@ -69,11 +69,11 @@ class Mamba2(Family):
         "use_bias": only(False, note="biases of the other linear maps"),
         "hidden_act": only("silu", "swish", note="activation behind the convolution"),
         "time_step_limit": Key("harmless", "bounds of a step", "0 and infinity", _bounds_nothing),
-        **every("time_step_min time_step_max time_step_floor rescale_prenorm_residual", harmless("new weights")),
+        **every("time_step_min time_step_max time_step_floor", harmless("new weights")),
+        "rescale_prenorm_residual": only(False, note="`transformers` divides the weights of a file each time it loads"),
         **every("time_step_rank norm_before_gate", harmless("of other versions; this one does not read it")),
         "rms_norm": only(True, note="whether the mixer's output is normalised"),
         "residual_in_fp32": harmless("precision of the residual stream in half-precision training"),
-        "layer_types": harmless("all layers are of one kind"),
     }
     generation: ClassVar[Keys] = {
         **WRITING,

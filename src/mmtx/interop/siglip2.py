@@ -22,7 +22,10 @@ from mmtx.learner import Learner
 
 NATIVE_VISION: Keys = {
     **{key: entry for key, entry in VISION.items() if key != "image_size"},
-    "num_patches": used("of the table of positions, which is square", 256),
+    "num_patches": used(
+        "of the table of positions, which is square; a picture one patch wide gets rows of it, where torch repeats one",
+        256,
+    ),
 }
 
 

@@ -84,8 +84,9 @@ class NativeImage(Tokenizer):
     def positions(self, grid: Int[Tensor, "B 2"], count: int) -> Float[Tensor, "B n D"]:
         """The table, resized to the grid of each picture: of its first `count` patches, row by row.
 
-        As products with the weights of each patch, no size is read on the host. torch's `interpolate` with antialias
-        gives all rows of a picture of one column the values of the first, so that `transformers` differs there."""
+        As products with the weights of each patch, no size is read on the host. They are what Pillow makes of the
+        table. `transformers` differs for a picture of one column alone: torch's `interpolate` with antialias gives all
+        its rows the values of the first."""
         rows, columns = grid.clamp(min=1)[:, :, None].unbind(1)
         place = torch.arange(count, device=grid.device)
         over_rows = _weights(place // columns, rows, self.side)

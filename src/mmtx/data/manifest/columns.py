@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.manifest.column_kinds import UNREAD
-from mmtx.data.manifest.conversations import MessagesColumn
+from mmtx.data.manifest.conversations import BeforePictureColumn, MessagesColumn
 from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
@@ -119,6 +119,8 @@ def make_kinds(
             made[name] = TextColumn(columns)
         elif kind == "messages":
             made[name] = MessagesColumn(columns)
+        elif kind == "before_picture":
+            made[name] = BeforePictureColumn(columns)
         elif kind in ("label", "labels"):
             made[name] = ClassColumn(columns, several=kind == "labels", separator=separator)
         else:

@@ -1,7 +1,9 @@
 """Conversations: lists of messages, as ids by the chat template of their vocabulary."""
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Literal
 
 import numpy
@@ -21,6 +23,10 @@ from mmtx.data.text.vocabulary import TextVocabulary
 from mmtx.errors import UserError
 from mmtx.process.stopping import track
 
+Parts = tuple[list[int], list[int]]
+"""The ids of a conversation before its picture; and those that follow, or all, each doubled, and one more where it is
+predicted."""
+
 
 class MessagesColumn(Kind):
     """A list of ``{"role": ..., "content": ...}`` of each row, or JSON of one."""
@@ -39,47 +45,104 @@ class MessagesColumn(Kind):
         return cell
 
 
+class BeforePictureColumn(MessagesColumn):
+    """The same list, of which the name has what stands before the picture, and another name what follows it."""
+
+
+@dataclass(frozen=True)
+class PictureWithin:
+    """The pictures that stand within conversations.
+
+    Attributes:
+        columns: that they are read from.
+        optional: a row may lack its picture.
+    """
+
+    columns: tuple[str, ...]
+    optional: bool
+
+    def there(self, rows: Rows) -> Iterator[bool]:
+        """Whether each row has one."""
+        if not self.optional:
+            return itertools.repeat(True, len(rows))
+        return (not is_missing(cells) for cells in rows.scan(self.columns))
+
+
 class Conversations:
-    """The conversations of one name, and their ids.
+    """The conversations of one column, and their ids.
 
     Args:
         rows: of the table.
         column: that holds them.
         turns: whose ids are predicted.
         key: of the files that they come from, as JSON; None: nothing is kept of them.
+        pictures: that stand in them; None: none does.
     """
 
     def __init__(
-        self, rows: Rows, column: MessagesColumn, turns: Literal["assistant", "all"], key: Sequence[object] | None
+        self,
+        rows: Rows,
+        column: MessagesColumn,
+        turns: Literal["assistant", "all"],
+        key: Sequence[object] | None,
+        pictures: PictureWithin | None = None,
     ) -> None:
-        self._rows, self._column, self._turns, self._key = rows, column, turns, key
+        self._rows, self._column, self._turns, self._key, self._pictures = rows, column, turns, key, pictures
 
     def ids(self, vocabulary: TextVocabulary, max_length: int | None) -> Lists:
-        """The ids of every row, each doubled, and one more where it is predicted; none where it has no conversation.
+        """The ids of every row that follow its picture, or all, each doubled, and one more where it is predicted; none
+        where it has no conversation.
 
         Raises:
-            UserError: one cannot be rendered, or has nothing to predict; with its row.
+            UserError: one cannot be rendered, or has nothing to predict, or not the picture of its row; with its row.
         """
+        return self._once(vocabulary, max_length, (after[:max_length] for _, after in self._encoded(vocabulary)))
 
+    def ids_before(self, vocabulary: TextVocabulary) -> Lists:
+        """The ids of every row that stand before its picture; none where it has no picture. Raises `UserError` too."""
+        return self._once(vocabulary, "before", (before for before, _ in self._encoded(vocabulary)))
+
+    def _once(self, vocabulary: TextVocabulary, part: str | int | None, ids: Iterator[list[int]]) -> Lists:
         def write(writer: ListWriter) -> None:
-            for row, messages in track(self._all(), "encoding conversations", len(self._rows)):
-                writer.append([] if messages is None else self._encoded(vocabulary, row, messages)[:max_length])
+            for each in track(ids, "encoding conversations", len(self._rows)):
+                writer.append(each)
 
-        key = None if self._key is None else [*self._key, self._column.columns, self._turns, max_length]
-        return ids_once(vocabulary, key, write)
+        own = [self._column.columns, self._turns, part, self._pictures and astuple(self._pictures)]
+        return ids_once(vocabulary, None if self._key is None else [*self._key, *own], write)
 
-    def _encoded(self, vocabulary: TextVocabulary, row: int, messages: Sequence[Mapping[str, Any]]) -> list[int]:
-        try:
-            ids, predicted = vocabulary.encode_conversation(messages, all_turns=self._turns == "all")
-            if not any(predicted):
-                raise UserError("has nothing that the assistant wrote; data.turns=all predicts every turn")
-        except UserError as error:
-            raise UserError(f"{self._rows.where(row)}: {self._column.columns[0]}: {error}") from None
-        return [2 * number + one for number, one in zip(ids, predicted, strict=True)]
+    def _encoded(self, vocabulary: TextVocabulary) -> Iterator[Parts]:
+        there: Iterator[bool | None] = (
+            itertools.repeat(None) if self._pictures is None else self._pictures.there(self._rows)
+        )
+        for row, (own, has_picture) in enumerate(zip(self._rows.scan(self._column.columns), there, strict=False)):
+            try:
+                yield ([], []) if is_missing(own) else self._parts(vocabulary, self._column.parse(own[0]), has_picture)
+            except UserError as error:
+                raise UserError(f"{self._rows.where(row)}: {self._column.columns[0]}: {error}") from None
 
-    def _all(self) -> Iterator[tuple[int, list[Mapping[str, Any]] | None]]:
-        for row, cells in enumerate(self._rows.scan(self._column.columns)):
-            yield row, None if is_missing(cells) else self._column.parse(cells[0])
+    def _parts(
+        self, vocabulary: TextVocabulary, messages: Sequence[Mapping[str, Any]], has_picture: bool | None
+    ) -> Parts:
+        ids, predicted = vocabulary.encode_conversation(messages, all_turns=self._turns == "all")
+        before, after = ([], ids) if vocabulary.picture is None else vocabulary.picture.around(ids)
+        start = len(ids) - len(after)
+        self._check_picture(start > 0, has_picture)
+        if start and any(predicted[: start + 1]):
+            hint = "; data.turns=assistant" if self._turns == "all" else ""
+            raise UserError(f"has its picture in a turn that is predicted, or after one, which cannot be learnt{hint}")
+        if not any(predicted):
+            raise UserError("has nothing that the assistant wrote; data.turns=all predicts every turn")
+        return before, [2 * number + one for number, one in zip(after, predicted[start:], strict=True)]
+
+    def _check_picture(self, has_place: bool, has_picture: bool | None) -> None:
+        if has_place and has_picture is None:
+            column = self._column.columns[0]
+            keys = f"data.columns.before={column} data.kinds.before=before_picture, modality=[before,image,text]"
+            raise UserError(f"has a picture in it, before which the text is a name of its own: {keys}")
+        if has_place and not has_picture:
+            raise UserError('has a place for a picture, {"type": "image"}, and its row has none')
+        if has_picture and not has_place:
+            raise UserError('has no place for the picture of its row: {"type": "image"} in a content')
 
 
 class NamedConversations(NamedIds):

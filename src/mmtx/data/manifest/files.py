@@ -21,9 +21,12 @@ from mmtx.errors import InvalidValue, UserError, check_at_least, check_within
 
 class FileColumn(Kind):
     """A file of each row: its path from the folder of the table, its bytes, or both, as `datasets` writes them:
-    ``{"bytes": ..., "path": ...}``."""
+    ``{"bytes": ..., "path": ...}``; or a list of one of these."""
 
     def parse(self, cell: object) -> str | bytes:
+        cell = only_file(cell)
+        if isinstance(cell, list):
+            raise ValueError(f"is a list of {len(cell)} files; a row has one, or null")
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
         if cell is None:
@@ -139,6 +142,11 @@ def read_fields(column: FileColumn, rows: Rows, row: int, cell: object, split: s
             raise ValueError(column.problem(file, error)) from None
     except ValueError as error:
         raise UserError(located(rows.where(row), str(error))) from None
+
+
+def only_file(cell: object) -> object:
+    """The one file of a cell that lists files; any other cell as it is."""
+    return cell[0] if isinstance(cell, list) and len(cell) == 1 else cell
 
 
 def is_file(path: Path) -> bool:

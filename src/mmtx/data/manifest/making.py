@@ -13,9 +13,15 @@ import torch
 from mmtx.data.files.lists import Lists
 from mmtx.data.fitted import FittedState
 from mmtx.data.manifest.columns import ColumnKeys
-from mmtx.data.manifest.conversations import Conversations, MessagesColumn, NamedConversations
+from mmtx.data.manifest.conversations import (
+    BeforePictureColumn,
+    Conversations,
+    MessagesColumn,
+    NamedConversations,
+    PictureWithin,
+)
 from mmtx.data.manifest.encoded_texts import Texts
-from mmtx.data.manifest.files import FileColumn
+from mmtx.data.manifest.files import FileColumn, PictureColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.names import Name, NamedClasses, NamedFiles, NamedIds, NamedNumbers
@@ -26,7 +32,7 @@ from mmtx.data.manifest.standard import moments
 from mmtx.data.manifest.texts import TextColumn, TextKeys
 from mmtx.data.tables.rows import Rows
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import UserError
+from mmtx.errors import InvalidValue, UserError
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ class Making:
         items: rows of each split.
         key: of the files, under which ids are kept; None: they are not.
         columns: that names are read from.
+        kinds: how each name is read from them.
         texts: of all names of texts.
     """
 
@@ -51,20 +58,24 @@ class Making:
     items: Mapping[str, numpy.ndarray]
     key: Sequence[object] | None
     columns: ColumnKeys
+    kinds: Mapping[str, Kind]
     texts: TextKeys
 
-    def name(self, name: str, kind: Kind, scaled: bool) -> Name:
-        """A name of the data, read from columns of a kind. `scaled`: its numbers have mean 0 and deviation 1.
+    def name(self, name: str, scaled: bool) -> Name:
+        """A name of the data. `scaled`: its numbers have mean 0 and deviation 1.
 
         Raises:
             UserError: what the run has fitted does not go with these data.
         """
+        kind = self.kinds[name]
         if isinstance(kind, FileColumn):
             return NamedFiles(self.rows, kind, name in self.columns.optional)
         if isinstance(kind, ClassColumn):
             return self._classes(name, kind)
         if isinstance(kind, NumberColumns):
             return self._numbers(name, kind, scaled)
+        if isinstance(kind, BeforePictureColumn):
+            return self._before_picture(name, kind, deepcopy(self.texts.vocabulary))
         if isinstance(kind, MessagesColumn):
             return self._conversations(name, kind, deepcopy(self.texts.vocabulary))
         assert isinstance(kind, TextColumn)
@@ -119,10 +130,34 @@ class Making:
         return NamedIds(ids, vocabulary, max_length)
 
     def _conversations(self, name: str, kind: MessagesColumn, vocabulary: TextVocabulary) -> Name:
-        self.fitted.vocabulary(name, vocabulary, (), marks=False, fit=vocabulary.fit_chat)
-        ids = Conversations(self.rows, kind, self.texts.turns, self.key).ids(vocabulary, self.texts.max_length)
+        ids = self._encoder(name, kind, vocabulary).ids(vocabulary, self.texts.max_length)
         self._report_cut(name, ids)
         return NamedConversations(ids, vocabulary, self.texts.max_length)
+
+    def _before_picture(self, name: str, kind: BeforePictureColumn, vocabulary: TextVocabulary) -> Name:
+        return NamedIds(self._encoder(name, kind, vocabulary).ids_before(vocabulary), vocabulary, None)
+
+    def _encoder(self, name: str, kind: MessagesColumn, vocabulary: TextVocabulary) -> Conversations:
+        """Raises InvalidValue for the beginning of conversations whose pictures are none, or whose rest is not read."""
+        self.fitted.vocabulary(name, vocabulary, (), marks=False, fit=vocabulary.fit_chat)
+        readers = {type(each): each for each in self.kinds.values() if each.columns == kind.columns}
+        if BeforePictureColumn not in readers:
+            return Conversations(self.rows, kind, self.texts.turns, self.key)
+        if MessagesColumn not in readers:
+            problem = f"is the beginning of conversations, and no text is read from {kind.columns[0]}"
+            raise InvalidValue(f"kinds.{name}", "before_picture", problem)
+        if vocabulary.picture is None:
+            problem = "needs a vocabulary with an id for pictures, as SmolVLM's"
+            raise InvalidValue("kinds", "before_picture", problem)
+        return Conversations(self.rows, kind, self.texts.turns, self.key, self._pictures())
+
+    def _pictures(self) -> PictureWithin:
+        """Raises InvalidValue where the data have not one name of pictures."""
+        names = [name for name, kind in self.kinds.items() if isinstance(kind, PictureColumn)]
+        if len(names) != 1:
+            problem = f"needs one name of pictures; the data have {', '.join(names) or 'none'}"
+            raise InvalidValue("kinds", "before_picture", problem)
+        return PictureWithin(self.kinds[names[0]].columns, names[0] in self.columns.optional)
 
     def _report_cut(self, name: str, ids: Lists) -> None:
         most = self.texts.max_length

@@ -14,7 +14,7 @@ import numpy
 from mmtx.data.files.cells import double_spellings
 from mmtx.data.files.lists import Lists, ListWriter
 from mmtx.data.manifest.file_groups import FileGroups
-from mmtx.data.manifest.files import FileColumn, located
+from mmtx.data.manifest.files import FileColumn, located, only_file
 from mmtx.data.manifest.kind import Kind, is_missing
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.numbers import NumberColumns
@@ -193,5 +193,5 @@ def _holds_bytes(rows: Rows, kind: Kind) -> bool:
     """Whether files lie in the table itself."""
     if not isinstance(kind, FileColumn) or not len(rows):
         return False
-    cell = rows.cells(0, kind.columns)[0]
+    cell = only_file(rows.cells(0, kind.columns)[0])
     return isinstance(cell.get("bytes") if isinstance(cell, dict) else cell, bytes)

@@ -82,10 +82,8 @@ class TableSource(Source):
             [*problems_between(self._rows, made, found, given)], some(str(table.file(0)) for table in tables.values())
         )
         self._items = _divided(found, given, made, splits, draws_test=not (is_split or by_column))
-        making = Making(self.fitted, self._rows, found, given, self._items, key, columns, texts)
-        self._names = {
-            name: making.name(name, kind, name in scaled) for name, kind in made.items() if kinds[name] != UNREAD
-        }
+        making = Making(self.fitted, self._rows, found, given, self._items, key, columns, made, texts)
+        self._names = {name: making.name(name, name in scaled) for name in made if kinds[name] != UNREAD}
 
     @property
     def specs(self) -> Mapping[str, Spec]:

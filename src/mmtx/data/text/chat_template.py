@@ -86,10 +86,16 @@ def is_message(value: object) -> bool:
 
 
 def _as_template_reads(message: Message) -> dict[str, Any]:
-    """A message without keys that are null, which templates take for text."""
-    turn = {key: value for key, value in message.items() if value is not None}
+    """A message, and each part of its content, without keys that are null, which templates take for text."""
+    turn = _without_nulls(message)
+    if isinstance(turn.get("content"), list):
+        turn["content"] = [_without_nulls(part) if isinstance(part, dict) else part for part in turn["content"]]
     thought = next((turn[key] for key in REASONING if key in turn), None)
     return turn if thought is None else {"thinking": thought, **turn, "reasoning_content": thought}
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _of_processor(file: Path) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,11 +48,6 @@ class PictureMarks:
         marks = None if number is None else cls.of(number, tokenizer)
         return marks if marks is not None and marks.token is not None else None
 
-    def refuse(self, ids: Sequence[int]) -> None:
-        """Raises UserError for a text that has a picture, of which only the text would be read."""
-        if self.number in ids:
-            raise UserError("has a picture in it: such a conversation can be gone on with, and is not read from tables")
-
     def state(self) -> dict[str, Any]:
         return asdict(self)
 
@@ -61,6 +56,11 @@ class PictureMarks:
         if self.token is None or self.spelt is None:
             return rendered
         return rendered.replace(self.token, self.spelt)
+
+    def spell_spans(self, rendered: str, spans: Iterable[tuple[int, int]]) -> tuple[str, list[tuple[int, int]]]:
+        """The same, and where in it spans of the rendered text are, each ``(first, stop)``."""
+        moved = [(len(self.spell(rendered[:first])), len(self.spell(rendered[:stop]))) for first, stop in spans]
+        return self.spell(rendered), moved
 
     def around(self, ids: Sequence[int]) -> tuple[list[int], list[int]]:
         """What stands before the picture, and what follows it; of a text without one, all follows.

@@ -109,13 +109,12 @@ class Pretrained(TextVocabulary):
         if self.chat is None:
             return super().encode_conversation(messages, all_turns=all_turns)
         if all_turns:
-            ids = self._texts.encode_spelt(self.chat.render(messages, add_generation_prompt=False))
-            predicted = [True] * len(ids)
-        else:
-            ids, predicted = self._texts.encode_spans(*assistant_spans(self.chat, messages))
+            ids = self._texts.encode_spelt(self._spelt(self.chat.render(messages, add_generation_prompt=False)))
+            return ids, [True] * len(ids)
+        text, spans = assistant_spans(self.chat, messages)
         if self.picture is not None:
-            self.picture.refuse(ids)
-        return ids, predicted
+            text, spans = self.picture.spell_spans(text, spans)
+        return self._texts.encode_spans(text, spans)
 
     def _spelt(self, rendered: str) -> str:
         return rendered if self.picture is None else self.picture.spell(rendered)
