@@ -137,3 +137,14 @@ def test_it_goes_on_to_its_end_and_no_further(run, stopped):
     assert on["code"] == 0 and "continues from step 5 of 8" in on["output"], on["output"]
     assert yaml.safe_load(run.config.read_text())["loader"]["num_workers"] == 1
     assert again["code"] == 0 and "is finished" in again["output"], again["output"]
+
+
+def test_a_job_that_was_stopped_before_it_began_is_begun(run, tmp_path):
+    """Its launcher has written its config, and why it ended; nothing else is there."""
+    job = RunDirectory(tmp_path / "job")
+    job.path.mkdir()
+    shutil.copy(run.config, job.config)
+    job.set_status("interrupted", "stopped before there was anything to save")
+    assert resume(job.path) == 0
+    assert job.state() == "finished" and job.last.is_file()
+    assert "python" in json.loads(job.environment.read_text())

@@ -52,7 +52,7 @@ class RunDirectory:
             self.samples.mkdir(exist_ok=True)
         except OSError as error:
             raise UserError(f"run_dir={self.path} cannot be made: {error.strerror}; choose another run_dir") from None
-        if self.status.exists():
+        if self.has_begun:
             again = f"`mmtx resume {shlex.quote(str(self.path))}` goes on with it"
             way = "it is finished" if self.state() == "finished" else again
             raise UserError(f"run_dir={self.path} already holds a run: {way}; for another, choose another run_dir")
@@ -103,6 +103,11 @@ class RunDirectory:
         """The step of the newest checkpoint that the run has ever written."""
         file = self.path / ".checkpointed"
         return int(json.loads(file.read_text())["step"]) if file.exists() else None
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether what is known before the first step was written. Without it, a status is why a job did not begin."""
+        return self.status.exists() and self.environment.exists()
 
     def write_config(self, config: dict[str, Any]) -> None:
         """What repeats the run, without its secrets."""

@@ -21,7 +21,7 @@ from mmtx.run.checkpoint_file import CheckpointError
 from mmtx.run.directory import RunDirectory
 from mmtx.run.fit import keep_global_batch
 from mmtx.run.fitted_source import fitted_state_for
-from mmtx.run.job import start
+from mmtx.run.job import begin, start
 
 FREE = (
     *("backbone.compile", "callbacks", "checkpoint", "loader.max_bad_share", "loader.num_workers"),
@@ -88,6 +88,8 @@ def _resume(run: RunDirectory, overrides: Sequence[str]) -> int:
             raise UserError(f"{checkpoint.path} belongs to another experiment; start a new run, or put back:{lines}")
         keep_global_batch(experiment, saved["samples_per_step"])
         print(f"continues from step {saved['step']} of {experiment.total_steps}", flush=True)
+    if not run.has_begun:
+        return begin(experiment, run)
     if overrides:
         run.write_config(config)
     return start(experiment, run, checkpoint)
