@@ -36,11 +36,11 @@ def draw_example_curves(curves: Mapping[str, Sequence[tuple[int, float]]], error
         numbers, values = zip(*model, strict=True)
         axes.plot(numbers, values, "o-", color="black", markersize=4, linewidth=1.5, label="model")
         if len(errors) == len(values):
-            ends = [[v + side * QUANTILE * e for v, e in zip(values, errors, strict=True)] for side in (-1, 1)]
-            axes.fill_between(numbers, *ends, color="black", alpha=0.15, linewidth=0)
+            low, high = ([v + side * QUANTILE * e for v, e in zip(values, errors, strict=True)] for side in (-1, 1))
+            axes.fill_between(numbers, low, high, color="black", alpha=0.15, linewidth=0)
         every = [value for points in curves.values() for _, value in points]
-        low, high = min(every), min(max(every), max(1.0, FAR * max(values)))
-        axes.set_ylim(low - MARGIN * (high - low), high + MARGIN * (high - low))
+        least, most = min(every), min(max(every), max(1.0, FAR * max(values)))
+        axes.set_ylim(least - MARGIN * (most - least), most + MARGIN * (most - least))
     axes.set(xlabel="examples", ylabel=metric.replace("_", " "))
     axes.legend(frameon=False, fontsize=9)
     figure.savefig(path, dpi=110)
