@@ -38,7 +38,7 @@ NONE_HELD = ["data.num_val=0", "data.num_test=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
 GIVEN = (
     *(*PUBLISHED, *ALGORITHMIC, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers"),
-    *("asked_digits", "asked_voices", "sequential_pictures"),
+    *("asked_digits", "asked_voices", "sequential_pictures", "linear_regression", "few_shot"),
 )
 """Datasets whose classes, words and letters are those of a published list, whatever part of them is read."""
 
