@@ -33,6 +33,7 @@ def encoder_decoder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_both_objectives_are_logged_and_drawn(encoder_decoder):
     metrics = json.loads((encoder_decoder / "run" / "metrics.json").read_text())
     for stage in ("val", "test"):

@@ -46,7 +46,7 @@ def test_a_package_of_the_users_trains(tmp_path):
     assert refused.returncode == 2 and "plugins=[my_lab]" in refused.stderr
 
 
-@pytest.mark.parametrize("packing", ["false", "true"])
+@pytest.mark.parametrize("packing", [pytest.param("false", marks=pytest.mark.slow), "true"])
 def test_an_objective_with_copies_trains(tmp_path, packing):
     write_package(tmp_path)
     chosen = ["plugins=[my_lab]", "data=weather", "modality=[pressure]", "objective=[denoise]"]

@@ -71,6 +71,7 @@ for sys.platform, system in {systems!r}.items():
 """
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported():
     """On macOS, and then, with more that is missing, on Windows."""
     environment = {**os.environ, "PYTHONPATH": str(Path(mmtx.__file__).parents[1])}

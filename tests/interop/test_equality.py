@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,16 @@ def seed() -> None:
     torch.manual_seed(0)
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
+
+
+def first_of_each(names: Iterable[str]) -> list[Any]:
+    """Names of `CASES`, of which those behind the first of a family are slow tests."""
+    found, families = [], set()
+    for name in names:
+        make, _, _ = CASES[name]
+        found.append(pytest.param(name, marks=[pytest.mark.slow] * (make in families)))
+        families.add(make)
+    return found
 
 
 def close(actual: Tensor, expected: Tensor, tolerance: float) -> None:
@@ -128,7 +139,7 @@ def compare_gradients(ours: Any, theirs: Any) -> None:
     assert checked >= 20
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", first_of_each(CASES))
 def test_there_and_back(name: str, tmp_path: Path) -> None:
     """Written and read again, it is the same to the bit; and `transformers` reads what was written."""
     make, changes, make_inputs = CASES[name]
@@ -155,7 +166,7 @@ def _but_place(config: Any) -> Any:
     return json.dumps({key: value for key, value in config.items() if key != "data"}, sort_keys=True)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if "headless" not in name])
+@pytest.mark.parametrize("name", first_of_each(name for name in CASES if "headless" not in name))
 def test_a_learner_of_unknown_origin_is_recognised(name: str, tmp_path: Path) -> None:
     make, changes, _ = CASES[name]
     ours = mmtx.from_pretrained(saved(make(**changes), tmp_path / "public"))

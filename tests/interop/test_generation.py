@@ -222,6 +222,7 @@ def test_the_prompt_of_a_decoder_is_not_part_of_the_text(tmp_path: Path) -> None
     ]
 
 
+@pytest.mark.slow
 def test_openai_whisper_never_writes_some_ids(tmp_path: Path) -> None:
     """What its own library does unless a call has it otherwise."""
     library = pytest.importorskip("whisper")

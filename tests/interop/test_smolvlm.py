@@ -211,6 +211,7 @@ def test_the_preprocessing_comes_out_as_it_went_in(tiny: tuple[Any, Path], tmp_p
     assert mmtx.from_pretrained(tmp_path / "again").config["data"]["fit"] == ours.config["data"]["fit"]
 
 
+@pytest.mark.slow
 def test_the_line_that_import_prints_gives_the_same_shape(tiny: tuple[Any, Path]) -> None:
     ours = mmtx.from_pretrained(tiny[1])
     chosen = ["data=manifest", "modality=[before,image,text]", "objective=[next_token]"]

@@ -184,6 +184,7 @@ def test_several_ranks_compile_block_by_block(monkeypatch: pytest.MonkeyPatch) -
     assert (num_graphs(), num_breaks()) == (1, 0)
 
 
+@pytest.mark.slow
 def test_an_evaluation_leaves_the_graph_of_training_alone() -> None:
     """Its padded batches have a graph for all sizes, and full ones of training go on with that of their own."""
     body, full = gpt(True, num_layers=1), text_batch([8] * 3)

@@ -36,6 +36,7 @@ def stopped(folder, name):
     return run
 
 
+@pytest.mark.slow
 def test_the_reference_is_the_model_at_the_start(folder):
     checkpoints = folder / "run" / "checkpoints"
     start = torch.load(checkpoints / "reference.ckpt", weights_only=True)
@@ -48,6 +49,7 @@ def test_the_reference_is_the_model_at_the_start(folder):
     assert not any("reference" in name for name in last["average"])
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_bit_for_bit(folder):
     run = stopped(folder, "again")
     done = mmtx("resume", "again", *LAB, cwd=folder)
@@ -57,6 +59,7 @@ def test_a_run_goes_on_bit_for_bit(folder):
     assert all(one["state_dict"][name].equal(value) for name, value in other["state_dict"].items())
 
 
+@pytest.mark.slow
 def test_without_its_reference_it_is_loaded_and_not_trained(folder):
     run = stopped(folder, "bare")
     (run / "checkpoints/reference.ckpt").rename(run / "reference.ckpt")
@@ -68,6 +71,7 @@ def test_without_its_reference_it_is_loaded_and_not_trained(folder):
     assert done.returncode == 2 and "is not the one that this run has written" in done.stderr, text_of(done)
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_as_in_training(folder):
     done = mmtx("evaluate", "run", *LAB, cwd=folder)
     assert done.returncode == 0, text_of(done)

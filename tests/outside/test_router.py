@@ -85,6 +85,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("run", ["ddp", "fsdp2"])
 def test_micro_batches_on_two_ranks_are_one_batch(lab: Path, run: str) -> None:
     assert all(0.25 <= share <= 1 for share in logged(lab / run, "train/busiest"))
@@ -92,11 +93,13 @@ def test_micro_batches_on_two_ranks_are_one_batch(lab: Path, run: str) -> None:
         assert logged(lab / run, metric) == pytest.approx(logged(lab / "one", metric), rel=1e-3), metric
 
 
+@pytest.mark.slow
 def test_an_objective_that_predicts_nothing_shows_nothing(lab: Path) -> None:
     shown = {file.name.partition("_step")[0] for file in (lab / "one" / "samples").iterdir()}
     assert "next_token" in shown and "balance" not in shown
 
 
+@pytest.mark.slow
 def test_without_layers_that_count_it_is_refused(lab: Path) -> None:
     refused = (lab / "refused.txt").read_text()
     assert "objective.balance uses statistics of layers, and no layer counts anything; choose a backbone.mlp" in refused

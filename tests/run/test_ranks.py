@@ -19,6 +19,7 @@ def children(pid):
     return [int(word) for file in Path(f"/proc/{pid}/task").glob("*/children") for word in file.read_text().split()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [0.0, pytest.param(3.0, marks=pytest.mark.slow)])
 def test_ranks_that_start_are_interrupted(seconds, tmp_path):
     command = [str(Path(sys.executable).parent / "mmtx"), "train", "run_dir=run", "experiment=vit_digits", *TWO_RANKS]

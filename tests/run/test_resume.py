@@ -227,6 +227,7 @@ def test_stopped_and_resumed_is_the_same_run(name, stopped):
     assert_resumed(name, STOPS, stopped)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", QUIET_STOPS)
 def test_a_step_that_nobody_has_read_is_the_same_run(name, quiet_stopped):
     stopped = assert_resumed(name, QUIET_STOPS, quiet_stopped)

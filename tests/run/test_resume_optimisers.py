@@ -4,7 +4,9 @@ import pytest
 from test_resume import WORDS, assert_same_run, play
 
 
-@pytest.mark.parametrize("optim", ["muon", "schedule_free", "stages"])
+@pytest.mark.parametrize(
+    "optim", ["muon", *(pytest.param(name, marks=pytest.mark.slow) for name in ("schedule_free", "stages"))]
+)
 def test_stopped_and_resumed_is_the_same_run(optim, tmp_path):
     words = [word for word in WORDS if not word.startswith("optim.ema_decay")]
     words += ["optim.stages=[{steps: 7, train: [text]}]"] if optim == "stages" else [f"optim={optim}"]

@@ -42,6 +42,7 @@ def run_id(run):
     return json.loads((run / "wandb.json").read_text())["id"]
 
 
+@pytest.mark.slow
 def test_a_sweep_is_uploaded_once(tmp_path, server, capfd):
     sweep, rows = tmp_path / "sweep", curve(0.5)
     ends = {"whole": "finished", "pruned": "pruned", "resumed": "finished", "killed": "failed", "lost": "finished"}

@@ -90,6 +90,7 @@ def test_without_a_network_nothing_changes_but_one_warning(tmp_path):
     assert read_wandb_file(file).rows == rows(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_server_that_never_answers_holds_nobody_up(tmp_path, silent_server, monkeypatch, capfd):
     for name, value in {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": silent_server}.items():
         monkeypatch.setenv(name, value)
@@ -289,6 +290,7 @@ def test_what_hangs_is_given_up(tmp_path, capsys, monkeypatch):
     assert "no answer" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_agent_of_wandb_drives_training(tmp_path, server):
     """The command line that W&B's own agent makes of our example, run as the agent runs it.
 

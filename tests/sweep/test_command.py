@@ -34,6 +34,7 @@ def test_a_job_is_a_new_interpreter(tmp_path, monkeypatch):
     assert "step 3/3" in (tmp_path / "sweep" / job["name"] / "log.txt").read_text()
 
 
+@pytest.mark.slow
 def test_a_rank_is_killed_and_the_sweep_survives(tmp_path):
     """Two jobs of two ranks each: one rank of the first is killed. The second ends as it does alone; `resume` repeats
     the first and nothing else."""

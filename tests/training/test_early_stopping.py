@@ -64,6 +64,7 @@ STOPS = {
 }
 
 
+@pytest.mark.slow
 def test_it_stops_at_the_same_step_when_it_was_stopped_before(tmp_path):
     cases = [{"words": [*WORDS, "callbacks=[samples,early_stopping]", "run_dir=whole"]}]
     for name, point in STOPS.items():
