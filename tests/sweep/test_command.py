@@ -5,6 +5,7 @@ import os
 import signal
 import time
 
+import pytest
 from run_cli import TINY, mmtx, start, text_of
 from test_ranks import children
 
