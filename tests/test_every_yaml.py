@@ -124,7 +124,7 @@ PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 READ_FILES = ("gpt_shakespeare", "names", "whisper_fsdd", "whisper_sentences", "audio_classification")
 """Recipes, by how they begin, that name no data of their own."""
 
-RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "window_mlp")
+RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
 PARTS = ("data/pictures", "data/voices")

@@ -474,3 +474,13 @@ def test_a_folder_that_is_gone_is_named():
 
 def test_a_python_program_composes_by_the_same_rules():
     assert compose([*BASE, "hint='run #2'", "name=12:30"])["name"] == "12:30"
+
+
+def test_a_list_of_defaults_in_the_wrong_order_has_a_message(tmp_path, monkeypatch):
+    """Hydra has none where the override before is a list."""
+    recipe = "# @package _global_\ndefaults:\n  - override /modality: [text]\n  - /data: digits\n"
+    (tmp_path / "conf/experiment").mkdir(parents=True)
+    (tmp_path / "conf/experiment/mine.yaml").write_text(recipe)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigErrors, match="wrong order: its `override` entries stand behind all others"):
+        compose(["experiment=mine"])

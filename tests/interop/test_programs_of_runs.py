@@ -77,7 +77,7 @@ def test_every_recipe(recipe, tmp_path, monkeypatch):
     if recipe not in REFUSED:
         check_programs(experiment, tmp_path, "onnx", "torch_export")
         return
-    with pytest.raises(UserError, match=f"{REFUSED[recipe]} .*; min_lstm, min_gru, s4d and mamba2 can"):
+    with pytest.raises(UserError, match=f"{REFUSED[recipe]} .*; min_lstm, min_gru, s4d, mamba2 and short_conv can"):
         export_program(experiment.learner, tmp_path / "onnx", "onnx", batches_of(experiment))
 
 

@@ -89,7 +89,7 @@ def _check_mixers(stack: Backbone) -> None:
     for key, mixer in stack.mixers.items():
         if not mixer.exports:
             problem = "cannot be recorded: a program would have a step of it for each token, and so one length"
-            raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d and mamba2 can")
+            raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d, mamba2 and short_conv can")
 
 
 class _Computed(nn.Module):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class CausalConv(nn.Module):
-    """Of each feature alone, over its token and those before it; then SiLU.
+    """Of each feature alone, over its token and those before it.
 
     Args:
         features: F.
@@ -32,4 +32,4 @@ class CausalConv(nn.Module):
             before: the last tokens before these; None: zeros.
         """
         x = F.pad(x, (0, 0, self.past, 0)) if before is None else torch.cat([before, x], dim=1)
-        return F.silu(self.conv(x.transpose(1, 2))).transpose(1, 2), x[:, -self.past :]
+        return self.conv(x.transpose(1, 2)).transpose(1, 2), x[:, -self.past :]

@@ -63,6 +63,7 @@ class GatedDelta(Recurrence):
         convolved, gate, share, *step = self.into(x).split(self.widths, dim=-1)
         before, seen = state or (None, None)
         convolved, seen = self.conv(convolved, seen)
+        convolved = F.silu(convolved)
         q, k, v = (self._heads(part) for part in convolved.chunk(3, dim=-1))
         shares = self.largest_share * precise(share).sigmoid()
         keep = torch.zeros_like(shares) if self.decay is None else self.decay(*step)[1]

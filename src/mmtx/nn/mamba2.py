@@ -67,6 +67,7 @@ class Mamba2(Recurrence):
         gate, convolved, step = self.into(x).split([self.widths[0], sum(self.widths), self.num_heads], dim=-1)
         before, seen = state or (None, None)
         convolved, seen = self.conv(convolved, seen)
+        convolved = F.silu(convolved)
         value, write, read = precise(convolved).split(self.widths, dim=-1)
         value = value.unflatten(-1, (self.num_heads, -1))
         write, read = (part.unflatten(-1, (self.num_groups, -1)) for part in (write, read))
