@@ -118,6 +118,16 @@ class MaskedDiffusion(Objective):
     def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
         return self.head(self.reads[0]).tied_vectors(model)
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of all ids at each id, ``(B, n, ids)``, or ``logits.NAME`` of several names. What is masked is given
+        as the mask's id, or as the one behind the last where that is none."""
+        for name in self.reads:
+            head = self.head(name)
+            masked = head.ids(batch) == (head.vocab_size if head.mask is None else head.mask)
+            batch = batch.with_values(name, **head.hidden_ids(batch, masked), masked=masked)
+        logits = self.logits(model, batch)
+        return {"logits" if self.writes else f"logits.{name}": each.float() for name, each in logits.items()}
+
     @property
     def columns(self) -> dict[str, Any]:
         return {"predicted": str, "truth": str, "nats": float, "ids": int, "masked_ids": int, "right_ids": int}
