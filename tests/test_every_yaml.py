@@ -122,7 +122,15 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
-READ_FILES = ("gpt_shakespeare", "diffuse_", "infill_", "names", "whisper_fsdd", "whisper_sentences", "audio_classification")
+READ_FILES = (
+    "gpt_shakespeare",
+    "diffuse_",
+    "infill_",
+    "names",
+    "whisper_fsdd",
+    "whisper_sentences",
+    "audio_classification",
+)
 """Recipes, by how they begin, that name no data of their own."""
 
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "window_mlp")

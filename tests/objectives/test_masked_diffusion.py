@@ -362,6 +362,7 @@ def test_blocks_are_those_of_the_training() -> None:
         ({"whole": model({"text": text(SMALL["text"])})}, "is causal, and all of it is to be written in any order"),
         ({"mask": 4}, r"mask=4 must be an id of 0\.\.3"),
         ({"block_size": 0}, "block_size=0 must be at least 1"),
+        ({"whole": model({"text": text(causal=False)})}, "text has ids that share a time, and no positions tell"),
         ({"names": []}, "must name one or several texts"),
         ({"names": ["text", "text"]}, "each once"),
     ],

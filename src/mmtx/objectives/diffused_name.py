@@ -73,6 +73,11 @@ class DiffusedName(IdHead):
             nn.init.normal_(self.mask_vector, std=model.backbone.init_std)
 
     @property
+    def is_text(self) -> bool:
+        """Whether it has the field ``ids``, rather than classes of steps, whose times are their sample's."""
+        return self.field == "ids"
+
+    @property
     def texts_end(self) -> bool:
         """Whether texts have an end id, rather than being windows of a stream."""
         return self.vocabulary is not None and self.vocabulary.end is not None

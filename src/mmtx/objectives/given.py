@@ -40,14 +40,14 @@ class Given:
         """The batch with each name's ids and, as its field ``masked``, which of them are to be written.
 
         Args:
-            batch: one sample, without the only name that is written, or with all of several.
+            batch: one sample, without the only text that is written, or with all that there is.
             heads: of the names.
             device: of the model.
 
         Raises:
             InvalidValue: there is no room, no gap or no such name; what is given does not go with so many names.
         """
-        if len(heads) > 1:
+        if all(name in batch for name in heads):
             return self._of_sample(batch, heads)
         ((name, head),) = heads.items()
         if self.write and [*self.write] != [name]:
@@ -60,7 +60,7 @@ class Given:
     def _of_sample(self, batch: Batch, heads: Mapping[str, DiffusedName]) -> Batch:
         for key in ("prompt", "infill", "length"):
             if getattr(self, key) is not None:
-                raise InvalidValue(key, getattr(self, key), f"is of one text, and this run writes {some(heads)}")
+                raise InvalidValue(key, getattr(self, key), f"is of a text; this run writes {some(heads)} of a sample")
         if unknown := [name for name in self.write if name not in heads]:
             raise InvalidValue("write", unknown[0], f"is none of what this run writes: {some(heads)}")
         for name, head in heads.items():

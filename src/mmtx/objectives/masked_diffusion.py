@@ -21,7 +21,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.diffused_name import DiffusedName
 from mmtx.objectives.given import NOTHING, Given
-from mmtx.objectives.masks import draw_masks
+from mmtx.objectives.masks import blocks_of, draw_masks
 from mmtx.objectives.rewriting import rewritten
 
 EXAMPLE_PASSES = 16
@@ -67,10 +67,11 @@ class MaskedDiffusion(Objective):
         if mask is not None and len(names) > 1:
             raise InvalidValue("mask", mask, f"is an id of one vocabulary; there are {len(names)} names", "null")
         self.reads, self.block_size = tuple(names), block_size
-        self.writes = names[0] if len(names) == 1 else None
         heads = {name: DiffusedName(specs=specs, model=model, name=name, tied=tied, mask=mask) for name in names}
-        _check_blocks(names, block_size, model)
+        for name in names:
+            _check_order(name, block_size, model)
         self.heads = nn.ModuleDict(heads)
+        self.writes = names[0] if len(names) == 1 and heads[names[0]].is_text else None  # others begin with a sample
         self.coded = {f"heads.{name}.projection.weight": name for name in names if not tied}
         self.has_bytes = all(head.vocabulary is not None for head in heads.values())
         self.directions = self.directions | (known("bits_per_byte") if self.has_bytes else {})
@@ -84,7 +85,8 @@ class MaskedDiffusion(Objective):
         """The batch with two more fields of each name: which ids are ``masked``, and ``weights`` of their losses."""
         may_be = [self.head(name).may_be_masked(batch) for name in self.reads]
         columns = [part.shape[1] for part in may_be]
-        masks = draw_masks(torch.cat(may_be, dim=1), _widths(columns, self.block_size), generator)
+        blocks = blocks_of(columns, self.block_size, may_be[0].device)
+        masks = draw_masks(torch.cat(may_be, dim=1), blocks, generator)
         split = zip(self.reads, masks.masked.split(columns, 1), masks.weights.split(columns, 1), strict=True)
         for name, masked, weights in split:
             batch = batch.with_values(name, masked=masked, weights=weights)
@@ -119,14 +121,14 @@ class MaskedDiffusion(Objective):
         return self.head(self.reads[0]).tied_vectors(model)
 
     def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
-        """``logits`` of all ids at each id, ``(B, n, ids)``, or ``logits.NAME`` of several names. What is masked is given
-        as the mask's id, or as the one behind the last where that is none."""
+        """``logits`` of all ids at each id, ``(B, n, ids)``, or ``logits.NAME`` of several names. What is masked is
+        given as the mask's id, or as the one behind the last where that is none."""
         for name in self.reads:
             head = self.head(name)
             masked = head.ids(batch) == (head.vocab_size if head.mask is None else head.mask)
             batch = batch.with_values(name, **head.hidden_ids(batch, masked), masked=masked)
         logits = self.logits(model, batch)
-        return {"logits" if self.writes else f"logits.{name}": each.float() for name, each in logits.items()}
+        return {"logits" if len(self.reads) == 1 else f"logits.{name}": each.float() for name, each in logits.items()}
 
     @property
     def columns(self) -> dict[str, Any]:
@@ -192,7 +194,7 @@ class MaskedDiffusion(Objective):
         written = self._written(model, canvas, generator, unmasking, guidance)
         texts = {name: heads[name].texts(ids, canvas.lengths[name])[0] for name, ids in written.items()}
         chosen = given.write or self.reads
-        return texts[chosen[0]] if len(heads) == 1 else "\n".join(f"{name}: {texts[name]}" for name in chosen)
+        return texts[chosen[0]] if len(self.reads) == 1 else "\n".join(f"{name}: {texts[name]}" for name in chosen)
 
     def _written(
         self,
@@ -207,9 +209,10 @@ class MaskedDiffusion(Objective):
             problem = f"is for a model that knows no blocks; this one learnt those of {self.block_size}"
             raise InvalidValue("block_size", how.block_size, problem, "null")
         heads = {name: self.head(name) for name in self.reads}
-        widths = _widths([head.ids(batch).shape[1] for head in heads.values()], how.block_size or self.block_size)
+        columns = [head.ids(batch).shape[1] for head in heads.values()]
+        block = blocks_of(columns, how.block_size or self.block_size, generator.device).of
         logits: Any = partial(self.logits, model)
-        return rewritten(logits, heads, batch, widths, how=how, generator=generator, guidance=guidance)
+        return rewritten(logits, heads, batch, block, how=how, generator=generator, guidance=guidance)
 
     def _texts(self, batch: Batch, ids: Mapping[str, Int[Tensor, "B n"]]) -> list[str | None]:
         """Of each sample, the texts of all names; None where it has none of them."""
@@ -264,21 +267,19 @@ class MaskedDiffusion(Objective):
         return copies
 
 
-def _widths(columns: Sequence[int], block_size: int | None) -> list[int]:
-    """Those of blocks: of one with all names, or of several of each name."""
-    if block_size is None:
-        return [sum(columns)]
-    return [min(block_size, n - start) for n in columns for start in range(0, n, block_size)]
-
-
-def _check_blocks(names: Sequence[str], block_size: int | None, model: MultimodalTransformer) -> None:
-    """Raises InvalidValue for a name whose tokens cannot be laid in blocks, and for a causal one without blocks."""
-    for name in names:
-        tokenizer, clock = model.tokenizer(name), model.clock_of.get(name)
-        if block_size is None and isinstance(tokenizer, Ids) and tokenizer.causal:
-            change = f"modality.{name}.causal=false, or objective.masked_diffusion.block_size"
-            raise InvalidValue("names", name, "is causal, and all of it is to be written in any order", change)
-        shares = [other for other in model.names if other != name and model.clock_of[other] == clock]
-        if block_size is not None and shares:
-            problem = f"lays '{name}' out by blocks on a clock of its own, which it shares with {shares[0]}"
-            raise InvalidValue("block_size", block_size, problem, "null")
+def _check_order(name: str, block_size: int | None, model: MultimodalTransformer) -> None:
+    """Raises InvalidValue for a name whose tokens cannot be laid in blocks, or without them are causal; and where
+    tokens share a time, and no positions tell them apart."""
+    tokenizer, stack = model.tokenizer(name), model.backbone
+    if block_size is None and not isinstance(tokenizer, Ids):
+        return  # of a series each id has a time of its own
+    if block_size is None and isinstance(tokenizer, Ids) and tokenizer.causal:
+        change = f"modality.{name}.causal=false, or objective.masked_diffusion.block_size"
+        raise InvalidValue("names", name, "is causal, and all of it is to be written in any order", change)
+    shares = [other for other in model.names if other != name and model.clock_of[other] == model.clock_of[name]]
+    if block_size is not None and shares:
+        problem = f"lays '{name}' out by blocks on a clock of its own, which it shares with {shares[0]}"
+        raise InvalidValue("block_size", block_size, problem, "null")
+    if stack.positions.absolute is None and stack.positions.bias is None and stack.rotary_axes <= {"time"}:
+        problem = "has ids that share a time, and no positions tell them apart"
+        raise InvalidValue("names", name, problem, "backbone.positions.rotary.axes=[index]")

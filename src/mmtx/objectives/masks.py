@@ -4,8 +4,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+class Blocks(NamedTuple):
+    """Attributes:
+    of: each column, rising from 0.
+    count: of blocks.
+    """
+
+    of: Int[Tensor, " n"]
+    count: int
 
 
 class Masks(NamedTuple):
@@ -18,7 +28,22 @@ class Masks(NamedTuple):
     weights: Float[Tensor, "B n"]
 
 
-def draw_masks(may_be: Bool[Tensor, "B n"], widths: Sequence[int], generator: torch.Generator) -> Masks:
+def blocks_of(columns: Sequence[int], size: int | None, device: torch.device) -> Blocks:
+    """Blocks of `size` ids of each name, one name after the other; None: one of all names.
+
+    Args:
+        columns: of each name, side by side.
+    """
+    if size is None:
+        return Blocks(torch.zeros(sum(columns), dtype=torch.long, device=device), 1)
+    parts, count = [], 0
+    for width in columns:
+        parts.append(count + torch.arange(width, device=device) // size)
+        count += -(-width // size)
+    return Blocks(torch.cat(parts), count)
+
+
+def draw_masks(may_be: Bool[Tensor, "B n"], blocks: Blocks, generator: torch.Generator) -> Masks:
     """Masks so many ids of each block, any number being as likely, and any of them.
 
     With k of a block's L ids masked, the loss of each of them counts L / k times. The mean over k in 1..L and over the
@@ -27,18 +52,17 @@ def draw_masks(may_be: Bool[Tensor, "B n"], widths: Sequence[int], generator: to
 
     Args:
         may_be: which ids may be masked; the others are given.
-        widths: of the blocks, in columns.
+        blocks: over its columns.
         generator: on the device.
     """
-    block = torch.repeat_interleave(torch.tensor(widths)).to(may_be.device).expand(may_be.shape)
-    first = torch.tensor([sum(widths[:i]) for i in range(len(widths))], device=may_be.device)
-    size = torch.zeros(len(may_be), len(widths), device=may_be.device).scatter_add_(1, block, may_be.float())
+    of = blocks.of.expand(may_be.shape)
+    size = torch.zeros(len(may_be), blocks.count, device=may_be.device).scatter_add_(1, of, may_be.float())
     count = (1 + (_stratified(size, generator) * size).floor()).minimum(size)
     key = torch.rand(may_be.shape, generator=generator, device=may_be.device).masked_fill(~may_be, 1.0)
-    rank = (2 * block + key.double()).argsort(1).argsort(1) - first[block]  # in its block: where k go, those below k
-    masked = may_be & (rank < count.gather(1, block))
+    rank = (2 * of + key.double()).argsort(1).argsort(1) - torch.searchsorted(blocks.of, blocks.of)  # in its block
+    masked = may_be & (rank < count.gather(1, of))
     weights = size.to(torch.get_default_dtype()) / count.clamp(min=1)
-    return Masks(masked, weights.gather(1, block) * masked)
+    return Masks(masked, weights.gather(1, of) * masked)
 
 
 def _stratified(like: Float[Tensor, "B blocks"], generator: torch.Generator) -> Float[Tensor, "B blocks"]:

@@ -17,7 +17,7 @@ def rewritten(
     logits: Callable[[Batch], Mapping[str, Tensor]],
     heads: Mapping[str, DiffusedName],
     batch: Batch,
-    widths: Sequence[int],
+    block: Int[Tensor, " N"],
     *,
     how: Unmasking,
     generator: torch.Generator,
@@ -29,7 +29,7 @@ def rewritten(
         logits: from a batch to scores of all ids at each token of each name.
         heads: of the names.
         batch: with the field ``masked`` of each.
-        widths: of the blocks that are written one after the other, over the columns of all names.
+        block: of each column, over all names; they are written one after the other.
         how: they are written.
         generator: source of randomness.
         guidance: ``{name: scale}``, see `guided`.
@@ -48,7 +48,6 @@ def rewritten(
 
     ids = torch.cat([*given.values()], dim=1)
     masked = torch.cat([batch[name]["masked"] for name in heads], dim=1)
-    block = torch.repeat_interleave(torch.tensor(widths)).to(ids.device)
     new = unmask(scores, ids, masked, block, how=how, generator=generator)
     return dict(zip(heads, new.split(columns, 1), strict=True))
 
