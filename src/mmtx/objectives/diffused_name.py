@@ -66,6 +66,7 @@ class DiffusedName(IdHead):
             raise InvalidValue("mask", mask, f"must be an id of 0..{num_ids - 1}", "null")
         super().__init__(specs=specs, model=model, name=name, num_ids=num_ids, tied=tied, logit_scale=1.0, never=mask)
         self.field, self.mask, self.max_length = field, mask, specs[name].max_length
+        self.class_names = specs[name].class_names
         lengths = self.vocabulary.byte_lengths() if self.vocabulary else [0] * num_ids
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
         self.mask_vector = None if mask is not None else nn.Parameter(torch.empty(model.backbone.dim))
@@ -110,6 +111,10 @@ class DiffusedName(IdHead):
         content, start = token_set.content, token_set.spans[key].content_start
         where = F.pad(masked, (start, content.shape[1] - start - masked.shape[1]))[..., None]
         return token_set.with_content(torch.where(where, self.mask_vector.to(content.dtype), content))
+
+    def decode(self, ids: list[int]) -> str:
+        """Ids as text, or as the names of their classes; as numbers where they have none."""
+        return " ".join(self.class_names[i] for i in ids) if self.class_names else super().decode(ids)
 
     def texts(self, ids: Int[Tensor, "B n"], lengths: Int[Tensor, " B"]) -> list[str]:
         """Ids as texts, each up to the first that ends it."""
