@@ -121,7 +121,7 @@ def _by_chunks(
     hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, weights: Tensor | None, *options: Any
 ) -> Predictions:
     size = _chunk(hidden, len(weight), EAGER)
-    of_each = [None] * -(-len(hidden) // size) if weights is None else weights.split(size)
+    of_each: Sequence[Tensor | None] = [None] * -(-len(hidden) // size) if weights is None else weights.split(size)
     chunks = zip(hidden.split(size), target.split(size), of_each, strict=True)
     return _joined([_whole(part, weight, bias, targets, own, *options) for part, targets, own in chunks])
 

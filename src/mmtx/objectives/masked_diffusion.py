@@ -47,8 +47,6 @@ class MaskedDiffusion(Objective):
         tied: score ids by a text's own embedding instead of a linear map
     """
 
-    directions = known("perplexity", "accuracy")
-
     def __init__(
         self,
         *,
@@ -74,7 +72,7 @@ class MaskedDiffusion(Objective):
         self.writes = names[0] if len(names) == 1 and heads[names[0]].is_text else None  # others begin with a sample
         self.coded = {f"heads.{name}.projection.weight": name for name in names if not tied}
         self.has_bytes = all(head.vocabulary is not None for head in heads.values())
-        self.directions = self.directions | (known("bits_per_byte") if self.has_bytes else {})
+        self.directions = known("perplexity", "accuracy", *["bits_per_byte"] * self.has_bytes)
 
     def head(self, name: str) -> DiffusedName:
         head = self.heads[name]
@@ -226,7 +224,9 @@ class MaskedDiffusion(Objective):
         return ["; ".join(row) if row else None for row in texts]
 
     def _score(self, model: MultimodalTransformer, hidden: Mapping[str, Float[Tensor, "B n D"]], batch: Batch) -> Score:
-        losses, right, masked = [], [], []
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
+        masked: list[Tensor] = []
         for name in self.reads:
             head, fields = self.head(name), batch[name]
             options: dict[str, Any] = {"weights": fields["weights"], "find_right": not self.training}
