@@ -71,6 +71,7 @@ NEEDS = {
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
+        "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
         "regression": ["modality=[measurements]"],
@@ -121,7 +122,15 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
-READ_FILES = ("gpt_shakespeare", "names", "whisper_fsdd", "whisper_sentences", "audio_classification")
+READ_FILES = (
+    "gpt_shakespeare",
+    "diffuse_",
+    "infill_",
+    "names",
+    "whisper_fsdd",
+    "whisper_sentences",
+    "audio_classification",
+)
 """Recipes, by how they begin, that name no data of their own."""
 
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")

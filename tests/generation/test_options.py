@@ -15,6 +15,8 @@ from mmtx.generation.own import generate_own
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
+from mmtx.objectives.masked_diffusion import MaskedDiffusion
+from mmtx.objectives.next_token import NextToken
 
 LEARNER = Learner.__new__(Learner)
 object.__setattr__(LEARNER, "objectives", {"classify": None})
@@ -95,10 +97,10 @@ def test_an_option_that_a_run_does_not_take_lists_those_that_it_takes(
     function: Any, option: str, hint: str, model: Any
 ) -> None:
     model(function)
-    (way,) = [way for way in known_ways() if way.function is function]
+    options = (key for way in known_ways() if way.function is function for key in way.options)
     with pytest.raises(UserError) as error:
         generate("run", LEARNER, {option: 1})
-    taken = ", ".join([*way.options, *COMMON])
+    taken = ", ".join(dict.fromkeys([*options, *COMMON]))
     assert str(error.value) == f"{option}=1 is no option of run, which takes {taken}{hint}"
 
 
@@ -119,15 +121,17 @@ def test_every_option_has_a_type_and_a_line() -> None:
 
 def test_what_objectives_of_mmtx_offer() -> None:
     """Of each function, options of its own and of the methods that it calls, whichever objective has them."""
-    options = {way.function: set(way.options) for way in known_ways()}
+    options = {way.method if way.function is generate_own else way.function: set(way.options) for way in known_ways()}
     filters = {"temperature", "top_k", "top_p", "min_p"}
     penalties = {"repetition_penalty", "frequency_penalty", "presence_penalty"}
     of_text = {"max_new_tokens", *filters, *penalties, "guidance", "grammar", "schema"}
     of_search = {"beam_size", "length_penalty"}
+    given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
-        generate_own: {"prompt", "image", "index", *of_text},
+        NextToken.generate: {"prompt", "image", "index", *of_text},
+        MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
         chat: {"messages", "template", "image", "index", *of_text},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }

@@ -105,11 +105,33 @@ def test_scores_within_a_cap(size: int, monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(*gradients)
 
 
-def test_gradients_within_a_cap_are_the_same_in_their_place() -> None:
+@pytest.mark.parametrize("ignored", [10, 30], ids=["chunks", "few that predict"])
+@pytest.mark.parametrize("size", [0, 2**22], ids=["chunks", "whole"])
+def test_weights_of_tokens(size: int, ignored: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "WHOLE", size)
+    monkeypatch.setattr(module, "ON_CPU", 8)
+    (hidden, weight, bias), target = drawn(torch.float64)
+    target.flatten()[:ignored] = IGNORED
+    weights = torch.rand(target.shape, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    scores = (hidden @ weight.T + bias).flatten(0, 1)
+    each = F.cross_entropy(scores, target.flatten(), reduction="none", label_smoothing=0.1)
+    expected = (each * weights.flatten()).sum()
+    compute = partial(linear_cross_entropy, hidden, weight, bias, target, weights=weights, label_smoothing=0.1)
+    found = compute().loss
+    torch.testing.assert_close(found, expected)
+    gradients = [torch.autograd.grad(loss, [hidden, weight, bias]) for loss in (found, expected)]
+    torch.testing.assert_close(*gradients)
+    with torch.no_grad():
+        torch.testing.assert_close(compute().loss, expected)
+
+
+@pytest.mark.parametrize("weights", [None, torch.rand(9)], ids=["equal", "weighted"])
+def test_gradients_within_a_cap_are_the_same_in_their_place(weights: Tensor | None) -> None:
     scores, target = torch.randn(9, 5).tanh(), torch.arange(9) % 5
     target[4] = IGNORED
     found, expected = (
-        compute(scores.clone(), target, 0.1, 1.0, True) for compute in (module._in_their_place, module._with_gradients)
+        compute(scores.clone(), target, weights, 0.1, 1.0, True)
+        for compute in (module._in_their_place, module._with_gradients)
     )
     torch.testing.assert_close(found, expected)
 

@@ -13,13 +13,13 @@ from mmtx.errors import InvalidValue, some
 from mmtx.model import MultimodalTransformer
 
 
-def check_guidance(scales: Mapping[str, float | int], names: list[str], text: str) -> None:
+def check_guidance(scales: Mapping[str, float | int], names: list[str], text: str | None) -> None:
     """Raises InvalidValue for names that a text cannot be guided by, and scales that are none.
 
     Args:
         scales: of names.
         names: of the set.
-        text: that is written.
+        text: that is written; None: any of them may be.
     """
     for name, scale in scales.items():
         key = f"guidance.{name}"
@@ -31,12 +31,31 @@ def check_guidance(scales: Mapping[str, float | int], names: list[str], text: st
             raise InvalidValue(key, scale, "must be a number, at least 0, and finite; 1 is off")
 
 
-class Guided:
-    """A `TextDecoder` whose scores are guided by names of the set.
+def with_and_without(batch: Batch, scales: Mapping[str, float | int]) -> Batch:
+    """The samples, and behind them, for each name of `scales`, the same ones without it."""
+    count, device = len(batch), next(iter(batch.lengths.values())).device
+    rows = torch.arange(count * (1 + len(scales)), device=device)
+    part = rows // count
+    lacks = {name: part == number for number, name in enumerate(scales, start=1)}
+    return batch.select(rows % count).without(lacks)
+
+
+def guided(scores: Float[Tensor, "rows *n V"], scales: Mapping[str, float | int]) -> Float[Tensor, "B *n V"]:
+    """Log-probabilities that are led away from those without each name, from scores of `with_and_without`; an id that
+    is never written keeps -inf.
 
     With c the log-probabilities given the whole set, and u those without one name, they are ``u + s (c - u)``, and c
     where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its
     own name alone: ``c + sum over names of (s - 1) (c - u)``.
+    """
+    parts = scores.float().log_softmax(-1).unflatten(0, (1 + len(scales), -1))
+    given, without = parts[0], parts[1:]
+    further = sum((scale - 1) * (given - other) for scale, other in zip(scales.values(), without, strict=True))
+    return torch.where(given.isinf(), given, given + further)
+
+
+class Guided:
+    """A `TextDecoder` whose scores are guided by names of the set, see `guided`.
 
     The sets without a name are further rows of one batch, which goes on with the ids that are drawn for the whole one.
 
@@ -57,11 +76,8 @@ class Guided:
         stop: int,
         cache: bool,
     ) -> None:
-        self._scales, self._count = list(scales.values()), len(batch)
-        rows = torch.arange(self._count * (1 + len(scales)), device=batch.lengths[text].device)
-        part = rows // self._count
-        lacks = {name: part == number for number, name in enumerate(scales, start=1)}
-        whole = batch.select(rows % self._count).without(lacks)
+        self._scales, self._count = scales, len(batch)
+        whole = with_and_without(batch, scales)
         self._decoder = TextDecoder(model, logits, whole, text, start=start, stop=stop, cache=cache)
 
     @property
@@ -70,11 +86,8 @@ class Guided:
         return self._decoder.written[: self._count]
 
     def scores(self) -> Float[Tensor, "B V"]:
-        """Log-probabilities of the id that follows, guided; an id that is never written keeps -inf."""
-        parts = self._decoder.scores().float().log_softmax(-1).unflatten(0, (-1, self._count))
-        given, without = parts[0], parts[1:]
-        further = sum((scale - 1) * (given - other) for scale, other in zip(self._scales, without, strict=True))
-        return torch.where(given.isinf(), given, given + further)
+        """Log-probabilities of the id that follows, guided."""
+        return guided(self._decoder.scores(), self._scales)
 
     def append(self, ids: Int[Tensor, " B"]) -> None:
         self._decoder.append(ids.repeat(1 + len(self._scales)))

@@ -215,7 +215,12 @@ class Backbone(nn.Module):
     @property
     def needs_index(self) -> bool:
         """Positions read the index of a token."""
-        return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
+        return "index" in self.rotary_axes
+
+    @property
+    def rotary_axes(self) -> set[str]:
+        """What rotary positions of any layer read."""
+        return {axis for rotary in self._rotaries if rotary is not None for axis in rotary.axes}
 
     def new_cache(self, capacity: int) -> Cache | None:
         """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -49,6 +49,7 @@ def linear_cross_entropy(
     bias: Float[Tensor, " V"] | None,
     target: Int[Tensor, "*n"],
     *,
+    weights: Float[Tensor, "*n"] | None = None,
     label_smoothing: float = 0.0,
     softcap: float | None = None,
     find_right: bool = False,
@@ -68,6 +69,7 @@ def linear_cross_entropy(
 
     Args:
         target: the id of each token, or `IGNORED`.
+        weights: that the loss of each token is multiplied by, without gradients; None: 1.
         label_smoothing: share of the target spread over all ids.
         softcap: scores s become ``softcap · tanh(s / softcap)``.
         find_right: whether `Predictions.right` is wanted.
@@ -77,14 +79,15 @@ def linear_cross_entropy(
     predicts = _few_that_predict(target)
     if predicts is not None:
         keys: dict[str, Any] = {"label_smoothing": label_smoothing, "softcap": softcap, "find_right": find_right}
-        of_few = linear_cross_entropy(hidden[predicts], weight, bias, target[predicts], compile=compile, **keys)
+        keys |= {"compile": compile, "weights": None if weights is None else weights[predicts]}
+        of_few = linear_cross_entropy(hidden[predicts], weight, bias, target[predicts], **keys)
         right = None if of_few.right is None else torch.zeros_like(predicts).masked_scatter(predicts, of_few.right)
         return Predictions(of_few.loss, right)
     options, learns = (label_smoothing, softcap, find_right), torch.is_grad_enabled()
     if target.numel() <= ON_CPU or target.numel() * len(weight) <= WHOLE:
         whole = compiled(_whole) if compile and learns else _whole
-        return whole(hidden, weight, bias, target, *options)
-    flat = hidden.flatten(0, -2), weight, bias, target.flatten()
+        return whole(hidden, weight, bias, target, weights, *options)
+    flat = hidden.flatten(0, -2), weight, bias, target.flatten(), None if weights is None else weights.flatten()
     loss, right = _Learning.apply(*flat, *options, compile) if learns else _by_chunks(*flat, *options)
     return Predictions(loss, None if right is None else right.view_as(target))
 
@@ -102,20 +105,25 @@ def _whole(
     weight: Float[Tensor, "V D"],
     bias: Float[Tensor, " V"] | None,
     target: Int[Tensor, "*n"],
+    weights: Float[Tensor, "*n"] | None,
     label_smoothing: float,
     softcap: float | None,
     find_right: bool,
 ) -> Predictions:
     scores = linear_scores(hidden, weight, bias, softcap)
-    exact = scores.flatten(0, -2).to(_exact(scores.dtype))
-    loss = F.cross_entropy(exact, target.flatten(), reduction="sum", label_smoothing=label_smoothing)
+    exact, reduction = scores.flatten(0, -2).to(_exact(scores.dtype)), "sum" if weights is None else "none"
+    loss = F.cross_entropy(exact, target.flatten(), reduction=reduction, label_smoothing=label_smoothing)
+    loss = loss if weights is None else (loss * weights.flatten()).sum()
     return Predictions(loss, scores.argmax(-1) == target if find_right else None)
 
 
-def _by_chunks(hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, *options: Any) -> Predictions:
+def _by_chunks(
+    hidden: Tensor, weight: Tensor, bias: Tensor | None, target: Tensor, weights: Tensor | None, *options: Any
+) -> Predictions:
     size = _chunk(hidden, len(weight), EAGER)
-    chunks = zip(hidden.split(size), target.split(size), strict=True)
-    return _joined([_whole(part, weight, bias, targets, *options) for part, targets in chunks])
+    of_each: Sequence[Tensor | None] = [None] * -(-len(hidden) // size) if weights is None else weights.split(size)
+    chunks = zip(hidden.split(size), target.split(size), of_each, strict=True)
+    return _joined([_whole(part, weight, bias, targets, own, *options) for part, targets, own in chunks])
 
 
 class _Learning(torch.autograd.Function):
@@ -128,6 +136,7 @@ class _Learning(torch.autograd.Function):
         weight: Float[Tensor, "V D"],
         bias: Float[Tensor, " V"] | None,
         target: Int[Tensor, " n"],
+        weights: Float[Tensor, " n"] | None,
         label_smoothing: float,
         softcap: float | None,
         find_right: bool,
@@ -149,8 +158,8 @@ class _Learning(torch.autograd.Function):
                 part, targets = hidden[rows].to(dtype), target[rows]
                 scores = linear_scores(part, cast, bias, softcap)
                 right = scores.argmax(-1) == targets if find_right else None
-                has_bias = gradients[2] is not None
-                loss, by_scores, by_bias = with_gradients(scores, targets, label_smoothing, softcap, has_bias)
+                own, has_bias = None if weights is None else weights[rows], gradients[2] is not None
+                loss, by_scores, by_bias = with_gradients(scores, targets, own, label_smoothing, softcap, has_bias)
                 _add_gradients(gradients, rows, by_scores.to(dtype), by_bias, part, cast)
                 parts.append(Predictions(loss, right))
         ctx.save_for_backward(*gradients)
@@ -162,25 +171,26 @@ class _Learning(torch.autograd.Function):
     def backward(ctx: Any, by_loss: Float[Tensor, ""], _: Any) -> tuple[Tensor | None, ...]:
         return (
             *(None if gradient is None else gradient * by_loss for gradient in ctx.saved_tensors),
-            *(None,) * 5,
+            *(None,) * 6,
         )
 
 
 def _with_gradients(
     scores: Float[Tensor, "n V"],
     target: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"] | None,
     label_smoothing: float,
     softcap: float | None,
     has_bias: bool,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
     """The loss and its gradients: by the scores before a cap, without one probabilities less targets; by a bias."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
-    loss, index = _summed(log_p, target, label_smoothing), target.clamp(min=0)[:, None]
+    loss, index = _summed(log_p, target, weights, label_smoothing), target.clamp(min=0)[:, None]
     by_scores = log_p.exp_()
     if label_smoothing:
         by_scores -= label_smoothing / scores.shape[1]
     by_scores.scatter_add_(1, index, torch.full_like(index, label_smoothing - 1, dtype=by_scores.dtype))
-    by_scores.mul_((target != IGNORED)[:, None])
+    by_scores.mul_(_factors(target, weights)[:, None])
     if softcap is not None:
         by_scores.mul_(1 - (scores.to(by_scores.dtype) / softcap) ** 2)
     return loss, by_scores, by_scores.sum(0) if has_bias else None
@@ -189,30 +199,39 @@ def _with_gradients(
 def _in_their_place(
     scores: Float[Tensor, "n V"],
     target: Int[Tensor, " n"],
+    weights: Float[Tensor, " n"] | None,
     label_smoothing: float,
     softcap: float | None,
     has_bias: bool,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, "n V"], Float[Tensor, " V"] | None]:
     """`_with_gradients` as a compiler likes it: number by number, the gradients written over the scores."""
     log_p = scores.log_softmax(-1, dtype=_exact(scores.dtype))
-    loss, p = _summed(log_p, target, label_smoothing), log_p.exp()
+    loss, p = _summed(log_p, target, weights, label_smoothing), log_p.exp()
     if label_smoothing:
         p = p - label_smoothing / scores.shape[1]
     ids = torch.arange(scores.shape[1], device=scores.device, dtype=torch.int32)
     is_target = ids == target.int()[:, None]  # which is no id where it is ignored
-    real = (target != IGNORED).to(p.dtype)[:, None]
-    by_scores = torch.where(is_target, p - (1 - label_smoothing), p * real)
+    by_scores = torch.where(is_target, p - (1 - label_smoothing), p) * _factors(target, weights).to(p.dtype)[:, None]
     if softcap is not None:
         by_scores = by_scores * (1 - (scores.to(p.dtype) / softcap) ** 2)
     return loss, scores.copy_(by_scores), by_scores.sum(0) if has_bias else None
 
 
-def _summed(log_p: Float[Tensor, "n V"], target: Int[Tensor, " n"], label_smoothing: float) -> Float[Tensor, ""]:
+def _summed(
+    log_p: Float[Tensor, "n V"], target: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None, label_smoothing: float
+) -> Float[Tensor, ""]:
     """The loss of log-probabilities."""
     each = (label_smoothing - 1) * log_p.gather(1, target.clamp(min=0)[:, None])[:, 0]
     if label_smoothing:
         each = each - label_smoothing / log_p.shape[1] * log_p.sum(1)
+    each = each if weights is None else each * weights
     return torch.where(target != IGNORED, each, 0).sum()
+
+
+def _factors(target: Int[Tensor, " n"], weights: Float[Tensor, " n"] | None) -> Shaped[Tensor, " n"]:
+    """What the gradient of each token is multiplied by: 0 where it is ignored."""
+    predicts = target != IGNORED
+    return predicts if weights is None else predicts * weights
 
 
 def _add_gradients(

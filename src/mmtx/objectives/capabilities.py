@@ -107,10 +107,10 @@ class Generates(Protocol):
     Options as in `Writes`; the first line of the docstring describes it in the command's help.
 
     Attributes:
-        writes: the name that it generates, which is no input then.
+        writes: the name that it generates, which is no input then; None: of several, and a sample of all is given.
     """
 
-    writes: str
+    writes: str | None
 
     def generate(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any) -> str:
         """Args:

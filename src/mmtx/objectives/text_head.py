@@ -1,40 +1,35 @@
 """The head of objectives that predict the next id of a causal text."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from mmtx.batch import Batch, Spec, Vocabulary
+from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue, check_fraction
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.init import initialise
-from mmtx.nn.linear_cross_entropy import IGNORED, Predictions, linear_cross_entropy, linear_scores
-from mmtx.objectives.base import required_name, required_spec
+from mmtx.nn.linear_cross_entropy import Predictions
+from mmtx.objectives.base import required_name
+from mmtx.objectives.id_head import IdHead
 
 PREDICTED = "predicted"
 """The field of a text that says which of its ids are predicted; without it, all but the first."""
 
 
-class TextHead(nn.Module):
+class TextHead(IdHead):
     """Every token of a causal text predicts the one after it, given the true ones before (teacher forcing).
 
     A text of n + 1 ids gives n predictions: the set holds ids 0 to n - 1.
 
     Args:
-        specs: what the data declares.
-        model: whose set holds the text.
         text: name whose tokens predict.
-        tied: score ids by the text's own embedding instead of a linear map of its own.
-        logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
         label_smoothing: share of the target spread over all ids, in training (Szegedy et al. 2015).
-        softcap: scores s become ``softcap · tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); None: as they are.
+        The others are those of `IdHead`.
     """
-
-    roles = {"projection.weight": "head"}
 
     def __init__(
         self,
@@ -47,7 +42,6 @@ class TextHead(nn.Module):
         label_smoothing: float,
         softcap: float | None = None,
     ) -> None:
-        super().__init__()
         required_name(text, model.names, "modality of the set", "text")
         tokenizer = model.tokenizer(text)
         if text in model.encoded:
@@ -55,15 +49,16 @@ class TextHead(nn.Module):
         if not isinstance(tokenizer, Ids) or not tokenizer.causal:
             raise InvalidValue("text", text, "must name a causal text", f"set modality.{text}.causal=true")
         check_fraction("label_smoothing", label_smoothing)
-        if softcap is not None and softcap <= 0:
-            raise InvalidValue("softcap", softcap, "must be above 0")
-        self.text, self.label_smoothing, self.softcap = text, label_smoothing, softcap
-        self.logit_scale = logit_scale / model.backbone.width_ratio if tied else logit_scale
-        self.vocabulary: Vocabulary | None = required_spec(text, specs, "text").vocabulary
-        self.vocab_size, self.context = tokenizer.vocab_size, tokenizer.context
-        self.projection = None if tied else nn.Linear(model.backbone.dim, tokenizer.vocab_size, bias=False)
-        if self.projection is not None:
-            initialise(self.projection, std=model.backbone.init_std)
+        super().__init__(
+            specs=specs,
+            model=model,
+            name=text,
+            num_ids=tokenizer.vocab_size,
+            tied=tied,
+            logit_scale=logit_scale,
+            softcap=softcap,
+        )
+        self.text, self.label_smoothing, self.context = text, label_smoothing, tokenizer.context
 
     @property
     def texts_end(self) -> bool:
@@ -92,10 +87,6 @@ class TextHead(nn.Module):
             real = real & chosen[:, 1:]
         return inputs, ids[:, 1:], real
 
-    def logits(self, model: MultimodalTransformer, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... V"]:
-        """Scores of the next id."""
-        return linear_scores(self._scaled(hidden), self._weight(model), None, self.softcap)
-
     def loss(
         self,
         model: MultimodalTransformer,
@@ -104,35 +95,6 @@ class TextHead(nn.Module):
         real: Bool[Tensor, "B n"],
     ) -> Predictions:
         """Cross-entropy, summed over real targets; in evaluation, also which of them have the best score."""
-        return linear_cross_entropy(
-            self._scaled(hidden),
-            self._weight(model),
-            None,
-            targets.masked_fill(~real, IGNORED),
-            label_smoothing=self.label_smoothing if self.training else 0.0,
-            softcap=self.softcap,
-            find_right=not self.training,
-            compile=model.backbone.is_compiled,
-        )
-
-    def _scaled(self, hidden: Float[Tensor, "... D"]) -> Float[Tensor, "... D"]:
-        return hidden if self.logit_scale == 1 else hidden * self.logit_scale
-
-    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
-        """The text's own, where they score ids."""
-        if self.projection is not None:
-            return None
-        tokenizer = model.tokenizer(self.text)
-        assert isinstance(tokenizer, Ids)
-        return tokenizer.id_vectors
-
-    def _weight(self, model: MultimodalTransformer) -> Float[Tensor, "V D"]:
-        tied = self.tied_vectors(model)
-        if tied is not None:
-            return tied
-        assert self.projection is not None
-        return self.projection.weight
-
-    def decode(self, ids: list[int]) -> str:
-        """Ids as text; as numbers where there is no vocabulary."""
-        return self.vocabulary.decode(ids) if self.vocabulary else " ".join(map(str, ids))
+        smoothing = self.label_smoothing if self.training else 0.0
+        options: dict[str, Any] = {"label_smoothing": smoothing, "find_right": not self.training}
+        return self.cross_entropy(model, hidden, targets, real, **options)
