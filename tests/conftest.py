@@ -36,21 +36,18 @@ def composed_once():
 @pytest.fixture(scope="session", autouse=True)
 def read_once(composed_once):
     """Each packaged file of yaml is read once: what is composed of it anew takes a copy."""
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    from hydra._internal.config_repository import ConfigRepository
 
-    from mmtx.config.folders import config_directory
-
-    known, real, packaged = {}, FileConfigSource.load_config, config_directory().resolve()
+    known, real = {}, ConfigRepository.load_config
 
     def load_config(self, config_path):
-        if Path(self.path).resolve() != packaged:
+        if any(source.provider == "user" for source in self.get_sources()):
             return real(self, config_path)
-        key = (self.provider, self.path, config_path)
-        if key not in known:
-            known[key] = pickle.dumps(real(self, config_path))
-        return pickle.loads(known[key])
+        if config_path not in known:
+            known[config_path] = pickle.dumps(real(self, config_path))
+        return pickle.loads(known[config_path])
 
-    with mock.patch.object(FileConfigSource, "load_config", load_config):
+    with mock.patch.object(ConfigRepository, "load_config", load_config):
         yield
 
 
