@@ -35,19 +35,9 @@ def composed_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def read_once(composed_once):
-    """Each packaged file of yaml is read once: what is composed of it anew takes a copy."""
-    from hydra._internal.config_repository import ConfigRepository
+    import packaged_files
 
-    known, real = {}, ConfigRepository.load_config
-
-    def load_config(self, config_path):
-        if any(source.provider == "user" for source in self.get_sources()):
-            return real(self, config_path)
-        if config_path not in known:
-            known[config_path] = pickle.dumps(real(self, config_path))
-        return pickle.loads(known[config_path])
-
-    with mock.patch.object(ConfigRepository, "load_config", load_config):
+    with packaged_files.read_once():
         yield
 
 
@@ -70,6 +60,9 @@ def unchecked(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def unchecked_elsewhere(request):
+    import typechecks
+
+    typechecks.seen.clear()
     if request.path.relative_to(Path(__file__).parent).parts[0] not in CHECKED:
         request.getfixturevalue("unchecked")
 

@@ -188,6 +188,7 @@ def test_onnx_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_program_of_unequal_axes_is_refused(tmp_path: Path, symbolic: None) -> None:
     """Times of any number, of as many states as the example has."""
     ours = mmtx.from_pretrained(saved(CASES["decision-transformer"][0](), tmp_path / "public"))
