@@ -1,6 +1,7 @@
 """What every command imports, with Hydra set up and the usual files read: commands of tests are forked from a process
 that has imported this. It must not start a thread."""
 
+import gc
 import importlib
 
 import packaged_files
@@ -17,3 +18,4 @@ from mmtx.config.compose import compose  # noqa: E402
 FILES = packaged_files.read_once()
 FILES.__enter__()
 compose(["data=digits"])
+gc.freeze()  # what is here stays: to look through it again would copy its memory into every fork
