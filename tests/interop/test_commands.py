@@ -159,7 +159,8 @@ def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", pytest.param("vit-classes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "vit-classes"])
 def test_onnx(name: str, tmp_path: Path, symbolic: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Another run time computes the same from the file alone, for inputs of another shape too."""
     runtime = pytest.importorskip("onnxruntime")
