@@ -1,5 +1,6 @@
 """Puts this directory on the path, and that of `kills`, so that tests in folders share `builders` and `contracts`."""
 
+import gc
 import pickle
 import sys
 from pathlib import Path
@@ -8,6 +9,12 @@ from unittest import mock
 import pytest
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "run")]
+
+
+def pytest_collection_finish():
+    """Modules and tests stay to the end: collections of garbage leave a million objects out, and are fewer."""
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,22 +42,9 @@ def composed_once():
 
 @pytest.fixture(scope="session", autouse=True)
 def read_once(composed_once):
-    """Each packaged file of yaml is read once: what is composed of it anew takes a copy."""
-    from hydra._internal.core_plugins.file_config_source import FileConfigSource
+    import packaged_files
 
-    from mmtx.config.folders import config_directory
-
-    known, real, packaged = {}, FileConfigSource.load_config, config_directory().resolve()
-
-    def load_config(self, config_path):
-        if Path(self.path).resolve() != packaged:
-            return real(self, config_path)
-        key = (self.provider, self.path, config_path)
-        if key not in known:
-            known[key] = pickle.dumps(real(self, config_path))
-        return pickle.loads(known[key])
-
-    with mock.patch.object(FileConfigSource, "load_config", load_config):
+    with packaged_files.read_once():
         yield
 
 
@@ -73,6 +67,9 @@ def unchecked(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def unchecked_elsewhere(request):
+    import typechecks
+
+    typechecks.seen.clear()
     if request.path.relative_to(Path(__file__).parent).parts[0] not in CHECKED:
         request.getfixturevalue("unchecked")
 

@@ -19,22 +19,10 @@ COMMAND = str(Path(sys.executable).parent / "mmtx")
 ENVIRONMENT = {"WANDB_MODE": "disabled", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 _forkserver = multiprocessing.get_context("forkserver")
-_forkserver.set_forkserver_preload(
-    [
-        "hydra.core.override_parser.overrides_parser",
-        "lightning.pytorch",
-        "matplotlib.pyplot",
-        "sklearn.datasets",
-        "sklearn.model_selection",
-        "torch._dynamo",
-        "wandb",
-        "mmtx.commands.main",
-        "mmtx.experiment",
-        "mmtx.run.job",
-        "mmtx.sweep.run_sweep",
-        "mmtx.training.lightning_module",
-    ]
-)
+_forkserver.set_forkserver_preload(["preloaded"])
+HERE = Path(__file__).parent
+PATH = os.pathsep.join(filter(None, [str(HERE), str(HERE / "run"), os.environ.get("PYTHONPATH")]))
+"""Of the server alone, so that it finds what it imports first."""
 
 
 def mmtx(*arguments, cwd, timeout=180, env=None, interpreter=False):
@@ -65,7 +53,7 @@ def start(*arguments, cwd, env=None, streams=(os.devnull, os.devnull)):
 def fork(function, *arguments):
     """A process that calls a function. The server, which the first call starts, must not have more threads than one."""
     process = _forkserver.Process(target=function, args=arguments)
-    with mock.patch.dict(os.environ, ENVIRONMENT):
+    with mock.patch.dict(os.environ, {**ENVIRONMENT, "PYTHONPATH": PATH}):
         process.start()
     return process
 

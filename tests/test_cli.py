@@ -149,7 +149,7 @@ def test_generate_continues_a_text_past_its_context(tmp_path):
 
 def test_several_objectives_are_logged_by_name(tmp_path):
     chosen = ["experiment=spell_digits", "objective=[classify,next_token]", "trainer.max_steps=2", "run_dir=run"]
-    done = mmtx("train", *chosen, *TINY, cwd=tmp_path)
+    done = mmtx("train", *chosen, *TINY, "callbacks=[]", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert {"test/loss", "test/classify/accuracy", "test/next_token/exact_match", "train/classify/loss"} <= set(metrics)
@@ -158,7 +158,7 @@ def test_several_objectives_are_logged_by_name(tmp_path):
 
 def test_a_sweep_runs_every_combination_in_a_process_of_its_own(tmp_path):
     words = ["experiment=spell_digits", "modality=[image],[image,text]", "objective=[classify]", "trainer.max_steps=1"]
-    done = mmtx("train", "-m", *words, "run_dir=sweep", *TINY, cwd=tmp_path)
+    done = mmtx("train", "-m", *words, "run_dir=sweep", *TINY, "callbacks=[]", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     runs = sorted(file.parent for file in (tmp_path / "sweep").glob("*/config.yaml"))
     assert len(runs) == 2
@@ -168,7 +168,7 @@ def test_a_sweep_runs_every_combination_in_a_process_of_its_own(tmp_path):
 
 
 def test_a_sweep_with_a_mistake_starts_nothing(tmp_path):
-    done = mmtx("train", "-m", "backbone.dim=32,33", "run_dir=sweep", *TINY[1:], cwd=tmp_path)
+    done = mmtx("train", "-m", "backbone.dim=32,33", "run_dir=sweep", *TINY[1:], "callbacks=[]", cwd=tmp_path)
     assert done.returncode == 2 and "backbone.dim=33" in done.stderr
     assert not (tmp_path / "sweep").exists()
 
@@ -183,7 +183,7 @@ def test_a_run_directory_is_never_overwritten(finished, tmp_path):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_ends(number, code, tmp_path):
-    words = ["data=digits", "modality=[image]", "objective=[classify]", "logger=[]", *TINY]
+    words = ["data=digits", "modality=[image]", "objective=[classify]", "logger=[]", "callbacks=[]", *TINY]
     process = start("train", "run_dir=run", *words, "trainer.max_epochs=10000", cwd=tmp_path)
     try:
         log = tmp_path / "run" / "metrics.jsonl"

@@ -10,6 +10,8 @@ from run_cli import TINY, mmtx, text_of
 from small_data import small_fsdd, write_sound
 from torchaudio.functional import resample
 
+from mmtx.commands.main import main
+
 SMALL = [option for option in TINY if not option.startswith("data/augment")]
 
 
@@ -107,14 +109,13 @@ def test_a_folder_and_a_manifest_give_a_line_of_json_per_file(encoder_decoder):
         ("index=0 beam_size=0", "beam_size=0 must be at least 1"),
     ],
 )
-def test_what_cannot_be_transcribed_is_named(encoder_decoder, option, message):
+def test_what_cannot_be_transcribed_is_named(encoder_decoder, option, message, monkeypatch, capsys):
     soundfile.write(encoder_decoder / "wide.wav", numpy.zeros(1600), 16000)
     (encoder_decoder / "empty").mkdir(exist_ok=True)
     (encoder_decoder / "list.csv").write_text("path,text\ngone.wav,two\n")
-    done = mmtx("generate", "run", *option.split(), cwd=encoder_decoder)
-    assert done.returncode == 2, text_of(done)
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
+    monkeypatch.chdir(encoder_decoder)
+    assert main(["generate", "run", *option.split()]) == 2
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.slow

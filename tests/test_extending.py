@@ -24,7 +24,7 @@ def write_package(folder):
 def test_a_package_of_the_users_trains(tmp_path):
     write_package(tmp_path)
     chosen = ["plugins=[my_lab]", "data=weather", "modality=[pressure]", "objective=[rain]"]
-    done = mmtx("train", *chosen, "trainer.max_steps=20", "run_dir=run", cwd=tmp_path)
+    done = mmtx("train", *chosen, "trainer.max_steps=4", "callbacks=[]", "run_dir=run", cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     assert "val/accuracy" in done.stdout
     for place, more in (("run", []), ("run/checkpoints/last.ckpt", []), ("run", ["plugins=[my_lab]"])):
@@ -50,7 +50,7 @@ def test_a_package_of_the_users_trains(tmp_path):
 def test_an_objective_with_copies_trains(tmp_path, packing):
     write_package(tmp_path)
     chosen = ["plugins=[my_lab]", "data=weather", "modality=[pressure]", "objective=[denoise]"]
-    steps = ["trainer.max_steps=20", f"loader.packing={packing}", "run_dir=run"]
+    steps = ["trainer.max_steps=4", "callbacks=[]", f"loader.packing={packing}", "run_dir=run"]
     done = mmtx("train", *chosen, *steps, cwd=tmp_path)
     assert done.returncode == 0, text_of(done)
     assert "val/loss" in done.stdout

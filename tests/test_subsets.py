@@ -23,7 +23,11 @@ from mmtx.run.checkpoint_content import contents, load
 from mmtx.run.checkpoint_file import write_checkpoint
 from mmtx.run.subset import load_set, take
 
-SUBSETS = [list(chosen) for size in range(1, 5) for chosen in combinations(NAMES, size)]
+SUBSETS = [
+    pytest.param(list(chosen), marks=[pytest.mark.slow] * (size == 3), id="+".join(chosen))
+    for size in range(1, 5)
+    for chosen in combinations(NAMES, size)
+]
 NEEDS = {"next_token": "text", "seq2seq": "text", "ctc": "audio", "action": "state"}
 """``{objective: name}`` without which it makes no sense."""
 
@@ -60,7 +64,7 @@ def train_a_step(experiment: Experiment) -> None:
     optimizer.step()
 
 
-@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+@pytest.mark.parametrize("names", SUBSETS)
 def test_every_subset_is_trained_saved_loaded_and_evaluated(names: list[str], tmp_path: Path) -> None:
     """With every objective that makes sense for it; half of them packed."""
     objectives = ["classify", *(objective for objective, name in NEEDS.items() if name in names)]

@@ -22,7 +22,7 @@ def padded_text(length: int) -> Connectivity:
 
 
 @pytest.mark.parametrize("length", LENGTHS)
-@pytest.mark.parametrize("window", [None, 50])
+@pytest.mark.parametrize("window", [pytest.param(None, marks=pytest.mark.slow), 50])
 def test_whole_blocks_may_be_asked_of(length: int, window: int | None) -> None:
     """Of all places of all blocks, with queries that begin anywhere; there is no index beyond a tensor's end."""
     connectivity = padded_text(length)

@@ -8,8 +8,6 @@ import os
 import pickle
 import random
 import struct
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -345,16 +343,6 @@ def test_real_mnist():
     assert [len(source.train()), len(source.val()), len(source.test())] == [55_000, 5_000, 10_000]
     assert [int(source.test()[i]["label"]["class"]) for i in range(5)] == [7, 2, 1, 0, 4]
     assert source.specs["image"].fields["pixels"].shape == (1, 28, 28)
-
-
-def test_importing_the_datasets_imports_no_dataset_library():
-    code = (
-        "import sys; from mmtx.data.image import digits, mnist, fashion_mnist, cifar10, image_folder;"
-        "assert not {'torchvision', 'sklearn', 'lightning', 'hydra'} & set(sys.modules)"
-    )
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
 
 
 # --- one image file ---------------------------------------------------------------------------------------------------

@@ -92,6 +92,13 @@ def replaying() -> Iterator[list[Replayed]]:
         yield steps
 
 
+def first_scores(whole: MultimodalTransformer, batch: Batch) -> Tensor:
+    """What the first id is drawn from."""
+    logits = Recorder(whole)
+    generate(whole, logits, batch, "text", max_new_tokens=1, cache=False)
+    return logits.scores[0]
+
+
 def assert_cache_changes_nothing(
     whole: MultimodalTransformer, batch: Batch, name: str = "text", max_new_tokens: int = CONTEXT + 3
 ) -> Tensor:
@@ -142,7 +149,7 @@ def test_a_caption_of_a_picture(changes: dict[str, Any]) -> None:
     batch = merge(image_batch([1, 0]), prompts(2))
     first, second = assert_cache_changes_nothing(whole, batch)
     batch["image"]["pixels"][:1] = 255 - batch["image"]["pixels"][:1]
-    other, same = assert_cache_changes_nothing(whole, batch)
+    other, same = first_scores(whole, batch)
     assert not torch.allclose(other, first, atol=1e-3), "the picture changes the scores"
     assert same.equal(second)
 

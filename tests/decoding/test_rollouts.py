@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -210,13 +211,18 @@ LONG = {name: replace(spec, fields=with_length(spec, MAX_STEPS)) for name, spec 
 LONG["mission"] = SPECS["mission"]
 
 
-@pytest.mark.parametrize(
-    "names",
-    [ALL, ("return", "state", "action"), ("state", "action"), ("state", "mission", "action"), ("state",)],
-    ids="-".join,
-)
-@pytest.mark.parametrize("specs", [SPECS, LONG], ids=["cropped", "whole"])
-@pytest.mark.parametrize("scheme", ["learned", "rotary", "alibi"])
+def sets_and_schemes() -> list[Any]:
+    """Every pair of two of the three; the rest is slow."""
+    sets = [ALL, ("return", "state", "action"), ("state", "action"), ("state", "mission", "action"), ("state",)]
+    cases: list[Any] = []
+    for (i, names), (j, scheme) in itertools.product(enumerate(sets), enumerate(("learned", "rotary", "alibi"))):
+        for k, (size, specs) in enumerate({"cropped": SPECS, "whole": LONG}.items()):
+            marks = [pytest.mark.slow] * ((i + j + k) % 2)
+            cases.append(pytest.param(names, specs, scheme, id=f"{scheme}-{size}-{'-'.join(names)}", marks=marks))
+    return cases
+
+
+@pytest.mark.parametrize(("names", "specs", "scheme"), sets_and_schemes())
 def test_the_cache_changes_nothing(names: tuple[str, ...], specs: dict[str, Spec], scheme: str) -> None:
     targets = TARGETS if "return" in names else None
     cached, environment, _ = rolled(targets=targets, names=names, specs=specs, scheme=scheme)

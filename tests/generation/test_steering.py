@@ -15,6 +15,7 @@ def captions(tmp_path_factory):
     run = tmp_path_factory.mktemp("captions") / "run"
     words = [
         "experiment=caption_digits",
+        "callbacks=[]",
         "modality_dropout={image: 0.1}",
         *FEW,
         "backbone.dim=32",

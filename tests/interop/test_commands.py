@@ -159,7 +159,8 @@ def test_programs(name: str, tmp_path: Path, symbolic: None) -> None:
         torch.testing.assert_close(actual, expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["gpt2", pytest.param("vit-classes", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "vit-classes"])
 def test_onnx(name: str, tmp_path: Path, symbolic: None, capfd: pytest.CaptureFixture[str]) -> None:
     """Another run time computes the same from the file alone, for inputs of another shape too."""
     runtime = pytest.importorskip("onnxruntime")
@@ -188,6 +189,7 @@ def test_onnx_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert not (tmp_path / "model.onnx").exists()
 
 
+@pytest.mark.slow
 def test_a_program_of_unequal_axes_is_refused(tmp_path: Path, symbolic: None) -> None:
     """Times of any number, of as many states as the example has."""
     ours = mmtx.from_pretrained(saved(CASES["decision-transformer"][0](), tmp_path / "public"))

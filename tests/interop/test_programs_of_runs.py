@@ -194,6 +194,7 @@ def test_actions_by_names_that_python_reserves(tmp_path, monkeypatch):
         torch.testing.assert_close(actual[: len(steps)].double(), torch.tensor(steps).double(), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_name_may_be_absent(tmp_path, monkeypatch):
     """Whatever stands in the fields of a name whose length is 0 is not read."""
     experiment = experiment_of("spell_digits", tmp_path, monkeypatch)

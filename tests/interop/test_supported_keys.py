@@ -607,12 +607,17 @@ PARTS = {"clip": clip, "siglip": siglip}
 
 
 def parts_once_changed() -> list[Any]:
-    """Every key of both towers, at another value."""
-    cases = []
+    """Every key of both towers, at another value. Slow are keys that the family before has in the same tower."""
+    cases: list[Any] = []
+    before: list[Any] = []
     for name, make in PARTS.items():
+        keys = FAMILIES[name].parts
         for part, content in make().config.to_dict().items():
-            if part in ("text_config", "vision_config"):
-                cases += [pytest.param(make, part, key, id=f"{name}-{part}-{key}") for key in sorted(content)]
+            for key in sorted(content) if part in keys else ():
+                shared = any(other[part].get(key) == keys[part].get(key) for other in before)
+                marks = [pytest.mark.slow] * shared
+                cases.append(pytest.param(make, part, key, id=f"{name}-{part}-{key}", marks=marks))
+        before.append(keys)
     return cases
 
 

@@ -127,7 +127,7 @@ def test_states_come_back(kind: str, tmp_path: Path) -> None:
         assert again.decode(again.encode(text)) == text
 
 
-@pytest.mark.parametrize("name", ["gpt2", "multilingual"])
+@pytest.mark.parametrize("name", [pytest.param("gpt2", marks=pytest.mark.slow), "multilingual"])
 def test_whisper(name: str) -> None:
     """From its ranks, all of them; the same ids as tiktoken gives."""
     encoding = pytest.importorskip("whisper.tokenizer").get_encoding(name)

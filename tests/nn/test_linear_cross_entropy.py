@@ -183,8 +183,16 @@ def test_compiles_as_one_graph() -> None:
 
 
 @pytest.mark.usefixtures("small", "unchecked")
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("whole", [False, True], ids=["chunks", "whole"])
+@pytest.mark.parametrize(
+    ("dtype", "whole"),
+    [
+        (torch.float32, False),
+        (torch.bfloat16, True),
+        pytest.param(torch.bfloat16, False, marks=pytest.mark.slow),
+        pytest.param(torch.float32, True, marks=pytest.mark.slow),
+    ],
+    ids=["chunks", "whole-bfloat16", "chunks-bfloat16", "whole"],
+)
 def test_compiled_it_is_the_same_in_two_graphs(
     dtype: torch.dtype, whole: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,25 +23,16 @@ def interrupted(number=15):
 
 MOMENTS = {
     "before there is a directory": (ACTS, {"at": "start.assemble"}, {"code": 143, "state": None}),
-    "as a run is recorded": (ACTS, {"at": "status", "do": "hang_up"}, interrupted(1)),
     "before it is set up": (ACTS, {"at": "start.train", "do": "interrupt"}, interrupted(2)),
     "while it acts in validation": (ACTS, {"at": "act.step", "nth": 3, "at_most": 1}, interrupted()),
-    "between training and test": (ACTS, {"at": "end.acting", "do": "hang_up"}, interrupted(1)),
     "as its end is recorded": (ACTS, {"at": "status", "nth": 3}, {"code": 0, "state": "finished"}),
     "while it is evaluated": (
-        ["evaluate", "5"],
+        ["evaluate", "3"],
         {"at": "act.step", "nth": 3, "at_most": 1},
         {"code": 143, "state": None},
     ),
-    "while samples are made": (WORDS, {"at": "data.sample", "nth": 13, "at_most": 1}, interrupted()),
     "while samples are written": (WRITES, {"at": "write.token", "nth": 2, "at_most": 1}, interrupted()),
-    "while the first of two ranks is started": (
-        [*ACTS, *TWO],
-        {"at": "ranks.start", "do": "interrupt"},
-        interrupted(2),
-    ),
     "when two ranks are started": ([*ACTS, *TWO], {"at": "ranks.wait", "do": "hang_up"}, interrupted(1)),
-    "while one of two ranks acts": ([*ACTS, *TWO], {"at": "act.step", "nth": 3, "at_most": 1}, interrupted()),
     "while one acts, to the other, which waits": (
         [*ACTS, *TWO],
         {"at": "act.step", "nth": 3, "do": "term_rank_1", "at_most": 1},
@@ -49,6 +40,15 @@ MOMENTS = {
     ),
 }
 MORE_MOMENTS = {
+    "as a run is recorded": (ACTS, {"at": "status", "do": "hang_up"}, interrupted(1)),
+    "between training and test": (ACTS, {"at": "end.acting", "do": "hang_up"}, interrupted(1)),
+    "while samples are made": (WORDS, {"at": "data.sample", "nth": 13, "at_most": 1}, interrupted()),
+    "while the first of two ranks is started": (
+        [*ACTS, *TWO],
+        {"at": "ranks.start", "do": "interrupt"},
+        interrupted(2),
+    ),
+    "while one of two ranks acts": ([*ACTS, *TWO], {"at": "act.step", "nth": 3, "at_most": 1}, interrupted()),
     "twice, while one batch lasts": (WORDS, {"at": "val.step", "do": "term_twice"}, interrupted()),
     "twice, on two ranks": ([*WORDS, *TWO_RANKS], {"at": "val.step", "do": "term_parent_twice"}, interrupted()),
     "while pictures are drawn": (WRITES, {"at": "draw"}, interrupted()),

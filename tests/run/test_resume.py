@@ -88,20 +88,20 @@ TWO_RANKS = ["trainer.devices=2", "trainer.accelerator=cpu", "trainer.accumulate
 
 STOPS = {
     "in a step": ({"at": "step.after_backward", "nth": 8}, -9),
-    "before the first checkpoint": ({"at": "step.before_update", "nth": 2}, -9),
     "between a save and the validation behind it": (
         {"at": "val.step", "nth": 1, "more": ["checkpoint.every_steps=5"]},
         -9,
     ),
     "half of a checkpoint": ({"at": "ckpt.half", "nth": 900}, -9),
-    "written, without any name": ({"at": "ckpt.before_link", "nth": 3}, -9),
     "with workers": ({"at": "step.before_update", "nth": 7, "more": WORKERS}, -9),
     "requested in a step": ({"at": "step.start", "nth": 4, "do": "term"}, 143),
-    "requested in the last step": ({"at": "step.start", "nth": 10, "do": "term"}, 143),
     "not a number": ({"at": "step.after_backward", "nth": 6, "do": "nan"}, 2),
 }
 BY_CLOCK = ["checkpoint.every_steps=null", "checkpoint.every_minutes=0.0001"]
 MORE_STOPS = {
+    "before the first checkpoint": ({"at": "step.before_update", "nth": 2}, -9),
+    "written, without any name": ({"at": "ckpt.before_link", "nth": 3}, -9),
+    "requested in the last step": ({"at": "step.start", "nth": 10, "do": "term"}, 143),
     "saved by the clock": ({"at": "step.before_update", "nth": 8, "more": BY_CLOCK}, -9),
     "before the update": ({"at": "step.before_update", "nth": 9}, -9),
     "in validation": ({"at": "val.step", "nth": 2}, -9),

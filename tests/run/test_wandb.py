@@ -173,6 +173,7 @@ def lose(folder, environment, end):
     end.send(time.monotonic() - start)
 
 
+@pytest.mark.slow
 def test_a_network_lost_on_the_way_holds_nobody_up(tmp_path):
     serving = "from wandb_server import Server; s = Server(); print(s.url, flush=True); s.serve_forever()"
     command = [sys.executable, "-c", serving]

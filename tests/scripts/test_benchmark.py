@@ -16,7 +16,17 @@ from run_cli import mmtx, text_of
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 
-@pytest.mark.parametrize("name", [name for name in benchmark.NAMES if name != "sweeps"])
+QUICK = ("trajectories", "trainer", "generation", "packing")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK))
+        for name in benchmark.NAMES
+        if name != "sweeps"
+    ],
+)
 def test_a_comparison_runs(name, unchecked):
     rows = benchmark.rows_of(name, Effort(quick=True, threads=1))
     assert rows and all(re.search(r"\d", row.value) for row in rows)

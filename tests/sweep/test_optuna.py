@@ -115,7 +115,9 @@ def test_slots_side_by_side_do_not_wait_for_each_other(tmp_path):
     "pruner",
     [
         optuna.pruners.MedianPruner(n_startup_trials=1),
-        optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2),
+        pytest.param(
+            optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2), marks=pytest.mark.slow
+        ),
     ],
     ids=["median", "asha"],
 )

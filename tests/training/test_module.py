@@ -78,7 +78,10 @@ def test_accumulation_changes_nothing_for_objectives_with_unequal_counts(whole_o
         pytest.param(
             ["trainer.strategy=ddp", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"], marks=pytest.mark.slow
         ),
-        ["trainer.strategy=fsdp2", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
+        pytest.param(
+            ["trainer.strategy=fsdp2", "loader.batch_size=4", "trainer.accumulate_grad_batches=2"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["ddp", "ddp-accumulated", "fsdp2-accumulated"],
 )

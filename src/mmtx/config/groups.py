@@ -34,8 +34,9 @@ def describe_options() -> dict[str, dict[str, str]]:
     """``{group: {option: its file's first comment}}``, the user's own included."""
     described: dict[str, dict[str, str]] = {}
     with HydraSession() as loader:
-        for group in _all_groups(loader, ""):
-            lines = {option: first_comment(f"{group}/{option}") for option in loader.get_group_options(group)}
+        files = loader.repository  # the loader itself would set up its sources anew for each group
+        for group in _all_groups(files, ""):
+            lines = {option: first_comment(f"{group}/{option}") for option in files.get_group_options(group)}
             if lines:
                 described[group] = lines
     return described
@@ -63,9 +64,11 @@ def first_comment(path: str) -> str:
     return ""
 
 
-def _all_groups(loader: Any, parent: str) -> Iterator[str]:
-    for name in loader.list_groups(parent):
+def _all_groups(files: Any, parent: str) -> Iterator[str]:
+    from hydra.core.object_type import ObjectType
+
+    for name in files.get_group_options(parent, ObjectType.GROUP):
         path = f"{parent}/{name}" if parent else name
         if path != "hydra":
             yield path
-            yield from _all_groups(loader, path)
+            yield from _all_groups(files, path)
