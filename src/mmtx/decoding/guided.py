@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import InvalidValue, some
 from mmtx.model import MultimodalTransformer
@@ -56,13 +57,16 @@ class Guided:
         start: int,
         stop: int,
         cache: bool,
+        streaming: Streaming = WHOLE,
     ) -> None:
         self._scales, self._count = list(scales.values()), len(batch)
         rows = torch.arange(self._count * (1 + len(scales)), device=batch.lengths[text].device)
         part = rows // self._count
         lacks = {name: part == number for number, name in enumerate(scales, start=1)}
         whole = batch.select(rows % self._count).without(lacks)
-        self._decoder = TextDecoder(model, logits, whole, text, start=start, stop=stop, cache=cache)
+        self._decoder = TextDecoder(
+            model, logits, whole, text, start=start, stop=stop, cache=cache, streaming=streaming
+        )
 
     @property
     def written(self) -> Int[Tensor, "B n"]:

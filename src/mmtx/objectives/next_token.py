@@ -13,6 +13,7 @@ from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, SAMPLED, Sampling
 from mmtx.decoding.steering import FREE, Steering
+from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
@@ -170,6 +171,7 @@ class NextToken(Objective):
         max_new_tokens: int = 200,
         sampling: Sampling = SAMPLED,
         steering: Steering = FREE,
+        streaming: Streaming = WHOLE,
         cache: bool = True,
     ) -> str:
         """A text that goes on, given whatever else is in the set (objective=[next_token]).
@@ -182,6 +184,7 @@ class NextToken(Objective):
             max_new_tokens: upper limit
             sampling: draws the ids; its fields are options.
             steering: guidance and grammar, whose fields are options too.
+            streaming: on a cache of bounded size, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
@@ -193,7 +196,8 @@ class NextToken(Objective):
         ids = start + vocabulary.encode(prompt or "")
         if not ids:
             raise UserError('this model continues text and needs something to begin with: prompt="..."')
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering}
+        options |= {"streaming": streaming, "cache": cache}
         new = self._continued(model, batch, generator, ids, **options)
         return vocabulary.decode(ids + new)
 
@@ -207,6 +211,7 @@ class NextToken(Objective):
         max_new_tokens: int = 200,
         sampling: Sampling = SAMPLED,
         steering: Steering = FREE,
+        streaming: Streaming = WHOLE,
         cache: bool = True,
     ) -> str:
         """What is written after the ids of a conversation, without them (objective=[next_token]).
@@ -219,6 +224,7 @@ class NextToken(Objective):
             max_new_tokens: upper limit
             sampling: draws the ids; its fields are options.
             steering: guidance and grammar, whose fields are options too.
+            streaming: on a cache of bounded size, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
@@ -227,7 +233,8 @@ class NextToken(Objective):
         check_max_new_tokens(max_new_tokens)
         if not ids:
             raise UserError("the chat template made no text of these messages")
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering}
+        options |= {"streaming": streaming, "cache": cache}
         return self._vocabulary.decode(self._continued(model, batch, generator, [*ids], **options))
 
     @property
