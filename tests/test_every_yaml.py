@@ -76,6 +76,7 @@ NEEDS = {
         "regression": ["modality=[measurements]"],
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
         "in_context": ["modality=[x,y]"],
+        "streamed": ["modality=[image,text]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -121,7 +122,14 @@ FINETUNE = {
 
 PRETRAINED = ["data.vocabulary.begin='[CLS]'", "data.vocabulary.end='[SEP]'"]
 
-READ_FILES = ("gpt_shakespeare", "names", "whisper_fsdd", "whisper_sentences", "audio_classification")
+READ_FILES = (
+    "gpt_shakespeare",
+    "stream_shakespeare",
+    "names",
+    "whisper_fsdd",
+    "whisper_sentences",
+    "audio_classification",
+)
 """Recipes, by how they begin, that name no data of their own."""
 
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "window_mlp")

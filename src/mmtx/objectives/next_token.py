@@ -6,7 +6,7 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
@@ -17,6 +17,7 @@ from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
+from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.slices import Slices
@@ -78,8 +79,12 @@ class NextToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        loss, right = self.head.loss(model, model(inputs).tokens(self.text), targets, real)
-        count = real.sum()
+        return self._score(batch, self.head.loss(model, model(inputs).tokens(self.text), targets, real), targets, real)
+
+    def _score(
+        self, batch: Batch, predictions: Predictions, targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
+    ) -> Score:
+        (loss, right), count = predictions, real.sum()
         if right is None:  # in training
             return Score(loss, count)
         present, of_each = real.any(1), {"accuracy": (right.sum(1), real.sum(1))}
