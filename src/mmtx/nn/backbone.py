@@ -120,6 +120,9 @@ class Backbone(nn.Module):
         letters = letters_of(layers, num_layers, kinds)
         check_drop_path(drop_path, letters, kinds)
         self.windows = windows_of(letters, window, kinds)
+        if positions.random_range is not None and any(self.windows):
+            problem = "spreads positions, by which windows are measured"
+            raise InvalidValue("positions.random_range", positions.random_range, problem, "null, or layers=G")
         self.mixer_keys = [f"kinds.{letter}.mixer" if kinds[letter].mixer else "attention" for letter in letters]
         self.blocks = nn.ModuleList(
             Block(
