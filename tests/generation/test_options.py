@@ -123,11 +123,11 @@ def test_what_objectives_of_mmtx_offer() -> None:
     filters = {"temperature", "top_k", "top_p", "min_p"}
     penalties = {"repetition_penalty", "frequency_penalty", "presence_penalty"}
     of_text = {"max_new_tokens", *filters, *penalties, "guidance", "grammar", "schema"}
-    of_search = {"beam_size", "length_penalty"}
+    of_search, of_stream = {"beam_size", "length_penalty"}, {"cache_size", "keep_first"}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
-        generate_own: {"prompt", "image", "index", *of_text},
-        chat: {"messages", "template", "image", "index", *of_text},
+        generate_own: {"prompt", "image", "index", *of_text, *of_stream},
+        chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }
