@@ -25,7 +25,7 @@ class Streamed(NextToken):
 
     Of such texts there is also the loss by place. With a context of 128, ``loss/place=128`` is the mean over the first
     128 predictions, ``loss/place=256`` over the 128 behind them, ``loss/place=512`` over the 256 behind those. Beside
-    it ``loss/of=without_first/place=256`` is that with as large a cache of the newest tokens alone.
+    it ``loss/of=without_first``, by place too, is that with as large a cache of the newest tokens alone.
 
     Args:
         cache_size: tokens in the cache; null: as many as the context.
@@ -65,10 +65,9 @@ class Streamed(NextToken):
         self.ways = {LOSS: Streaming(size, keep_first)} | ({WITHOUT_FIRST: Streaming(size, 0)} if keep_first else {})
         self.streams, most = (text,), (specs[text].max_length - 1) // context
         self.places = [context << number for number in range(most.bit_length() + 1)]
-        self.directions = {
-            **self.directions,
-            **{f"{metric}/place={place}": KNOWN["loss"] for metric in self.ways for place in self.places},
-        }
+        endings = ["", *(f"/place={place}" for place in self.places)]
+        own = {f"{metric}{ending}": KNOWN["loss"] for metric in self.ways for ending in endings}
+        self.directions = {**self.directions, **own}
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
@@ -85,11 +84,13 @@ class Streamed(NextToken):
 
     def metrics(self, score: Score) -> dict[str, float]:
         metrics = super().metrics(score)
-        for metric in self.ways:
-            losses, counts = score.stats.get(f"{metric}/place", ((), ()))
-            for place, loss, count in zip(self.places, losses, counts, strict=False):
+        for metric in (metric for metric in self.ways if f"{metric}/place" in score.stats):
+            losses, counts = score.stats[f"{metric}/place"]
+            for place, loss, count in zip(self.places, losses.tolist(), counts.tolist(), strict=True):
                 if count:
-                    metrics[f"{metric}/place={place}"] = float(loss / count)
+                    metrics[f"{metric}/place={place}"] = loss / count
+            if metric != LOSS and counts.any():
+                metrics[metric] = float(losses.sum() / counts.sum())
         return metrics
 
     def _parts(
