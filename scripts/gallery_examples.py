@@ -44,6 +44,7 @@ EXAMPLES = {
     "audio_classification": Example("classify", "data.path={data}/fsdd trainer.max_steps=300"),
     "gpt_python": Example("next_token", "trainer.max_steps=200"),
     "gpt_shakespeare": Example("next_token", "data.path={data}/tinyshakespeare/input.txt trainer.max_steps=300"),
+    "stream_shakespeare": Example("streamed", "data.path={data}/tinyshakespeare/input.txt"),
     "g2p": Example("seq2seq", "trainer.max_steps=600"),
     "dt_cartpole": Example("target_return", f"{ACTS} trainer.val_every_steps=2000"),
     "bc_cartpole": Example("episode", f"{ACTS} trainer.max_steps=400"),

@@ -61,11 +61,22 @@ def test_the_help_of_generate_lists_what_a_run_takes(finished, capsys):
     assert options == {
         *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
         *("repetition_penalty", "frequency_penalty", "presence_penalty", "guidance", "grammar", "schema"),
-        *("device", "precision", "seed", "cache", "plugins"),
+        *("device", "precision", "seed", "cache", "cache_size", "keep_first", "plugins"),
     }
     assert re.search(r"\n  temperature=1.0 +a number +divides the scores", own)
     assert all(f"\n  {option}=" in every for option in (*options, "audio", "beam_size", "target_return", "out"))
     assert main(["generate", "nowhere", "--help"]) == 2 and "nowhere" in capsys.readouterr().err
+
+
+def test_a_text_streams_on_a_small_cache(finished, capsys):
+    """Which its prompt fills already."""
+    words = ["generate", str(finished[1]), "index=0", "prompt=seven", "max_new_tokens=30"]
+    assert main([*words, "cache_size=3", "keep_first=1"]) == 0
+    assert capsys.readouterr().out.startswith("seven")
+    assert main([*words, "cache_size=99"]) == 2
+    assert "cache_size=99 is more than the context of 'text', modality.text.context; nearest: at most" in (
+        capsys.readouterr().err
+    )
 
 
 def test_the_run_directory_is_printed_first_and_last(finished):

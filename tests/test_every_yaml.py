@@ -78,6 +78,7 @@ NEEDS = {
         "regression": ["modality=[measurements]"],
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
         "in_context": ["modality=[x,y]"],
+        "streamed": ["modality=[image,text]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -127,6 +128,7 @@ READ_FILES = (
     "gpt_shakespeare",
     "diffuse_",
     "infill_",
+    "stream_shakespeare",
     "names",
     "whisper_fsdd",
     "whisper_sentences",

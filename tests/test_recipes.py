@@ -66,6 +66,14 @@ def test_gpt_shakespeare_at_nanogpts_cpu_settings(tmp_path):
     assert metrics["val/loss"] <= 1.88
 
 
+def test_stream_shakespeare(tmp_path):
+    """Flat to 64 times the context."""
+    words = ["experiment=stream_shakespeare", f"data.path={data('tinyshakespeare', 'input.txt')}"]
+    metrics = reached(tmp_path, *words, seconds=600)
+    losses = [metrics[f"test/loss/place={64 << number}"] for number in range(7)]
+    assert metrics["val/loss"] <= 1.85 and max(losses[1:]) - min(losses[1:]) <= 0.1
+
+
 def test_names_by_a_transformer_and_by_the_model_of_2003(tmp_path):
     losses = {}
     for recipe in ("names", "names_2003"):

@@ -77,6 +77,8 @@ def _of_texts(learner: Learner, specs: Mapping[str, Spec]) -> Iterator[str]:
     written = [{part.text for part in each.modules() if isinstance(part, TextHead)} for each in objectives]
     for name in (name for name in learner.model.names if name in specs):
         tokenizer, longest = learner.model.tokenizer(name), specs[name].max_length
+        if objectives and all(name in objective.streams for objective in objectives):
+            continue
         least = longest - 1 if written and all(name in texts for texts in written) else longest
         if isinstance(tokenizer, Ids) and tokenizer.context < least:
             key = f"modality.{name}.context"

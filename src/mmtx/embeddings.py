@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer
-from mmtx.nn.positions import Learned
+from mmtx.nn.positions import Learned, Positions
 from mmtx.tokens import Clock, Tokens
+
+RANDOM_RANGE = "backbone.positions.random_range"
 
 
 def make_type_embeddings(names: Iterable[str], dims: Mapping[str, int], std: float) -> nn.ParameterDict:
@@ -23,18 +25,55 @@ def make_type_embeddings(names: Iterable[str], dims: Mapping[str, int], std: flo
 
 
 def make_position_embeddings(
-    tokenizers: Mapping[str, Tokenizer], absolute: Mapping[str, Any], dims: Mapping[str, int]
+    tokenizers: Mapping[str, Tokenizer], positions: Mapping[str, Positions], dims: Mapping[str, int]
 ) -> Any:
-    """Of each name that has coordinates, where its stack adds positions: ``absolute[name](extent, dim)``.
+    """Of each name that has coordinates, where its stack adds positions: ``absolute(extent, dim)``. Of tokens on one
+    axis whose positions are drawn, the extent is what they are drawn from.
+
+    Args:
+        tokenizers: of the whole set.
+        positions: of each name's stack.
+        dims: width of each name.
 
     Raises:
-        InvalidValue: coordinates count from the middle, which only rotations and biases read.
+        InvalidValue: coordinates count from the middle, which only rotations and biases read; or a sample may have more
+            tokens than positions are drawn from, or times of its own.
     """
-    chosen = {name: make for name, make in absolute.items() if make is not None and tokenizers[name].extent}
+    _check_random_ranges(tokenizers, positions)
+    absolute = {name: each.absolute for name, each in positions.items() if tokenizers[name].extent}
+    chosen = {name: make for name, make in absolute.items() if make is not None}
     for name in (name for name in chosen if tokenizers[name].centred):
         problem = "counts places from the middle, for which there are no absolute positions"
         raise InvalidValue(f"modality.{name}.centred", True, problem, "backbone/positions=rotary")
-    return nn.ModuleDict({name: make(tokenizers[name].extent, dims[name]) for name, make in chosen.items()})
+    return nn.ModuleDict(
+        {name: make(_extent(tokenizers[name], positions[name]), dims[name]) for name, make in chosen.items()}
+    )
+
+
+def _extent(tokenizer: Tokenizer, positions: Positions) -> tuple[int, ...]:
+    most = positions.random_range
+    return (most,) if most is not None and len(tokenizer.extent) == 1 else tokenizer.extent
+
+
+def _check_random_ranges(tokenizers: Mapping[str, Tokenizer], positions: Mapping[str, Positions]) -> None:
+    for most in {each.random_range for each in positions.values()} - {None}:
+        own = {name: each for name, each in tokenizers.items() if positions[name].random_range == most}
+        timed = [name for name, tokenizer in own.items() if "times" in tokenizer.spec.fields]
+        if timed:
+            raise InvalidValue(
+                RANDOM_RANGE, most, f"cannot be: samples have times of their own in '{timed[0]}'", "null"
+            )
+        longest = sum(tokenizer.max_tokens for tokenizer in own.values())
+        if longest > most:
+            problem = f"is less than the {longest} tokens that a sample of {', '.join(own)} may have"
+            raise InvalidValue(RANDOM_RANGE, most, problem)
+
+
+def random_places(groups: Iterable[Tokens], random_range: int) -> Int[Tensor, " N"]:
+    """What positions 0, 1, 2, ... of a set become: as many as it has tokens, drawn by the device's global generator."""
+    sizes = [(tokens.content.shape[1], tokens.content.device) for tokens in groups]
+    count, device = sum(size for size, _ in sizes), sizes[0][1]
+    return torch.randperm(random_range, device=device)[:count].sort().values
 
 
 def make_clock_embeddings(
@@ -67,13 +106,17 @@ def place_of(
     type_embedding: Float[Tensor, " D"] | None,
     positions: nn.Module | None,
     times: nn.Module | None,
+    spread: Int[Tensor, " N"] | None = None,
 ) -> Float[Tensor, "#B n D"]:
-    """The sum of type, position and time embeddings. Prefix tokens have no coordinates, so no position.
+    """The sum of type, position and time embeddings. Prefix tokens have no coordinates, so no position. Coordinates
+    0, 1, 2, ... of tokens on one axis are those of `spread`, where that is given.
 
     Raises:
         UserError: there are more tokens than positions that have been learned.
     """
     coordinates, num_prefix = tokens.coordinates, tokens.num_prefix_tokens
+    if spread is not None and coordinates.shape[1] == 1:
+        coordinates = spread[coordinates]
     place = torch.zeros(1, coordinates.shape[0], dim, device=coordinates.device)
     if positions is not None:
         most = tokens.num_items * math.prod(positions.extent) if isinstance(positions, Learned) else None

@@ -56,6 +56,9 @@ class Encoded(Tokenizer):
     ) -> None:
         super().__init__(spec=tokenizer.spec, dim=projector.dim, clock=tokenizer.clock)
         self.name, self.tokenizer, self.encoder, self.projector = name, tokenizer, encoder, projector
+        if encoder.positions.random_range is not None:
+            problem = "is of sets, not of the encoder of one name"
+            raise InvalidValue("encoder.positions.random_range", encoder.positions.random_range, problem, "null")
         absolute = encoder.positions.absolute
         self.positions = absolute(tokenizer.extent, encoder.dim) if absolute and tokenizer.extent else None
         self.type_embedding = nn.Parameter(torch.zeros(encoder.dim)) if type_embedding else None

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,7 +13,13 @@ from torch import Tensor, nn
 from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.copies import Copy, in_place
-from mmtx.embeddings import make_clock_embeddings, make_position_embeddings, make_type_embeddings, place_of
+from mmtx.embeddings import (
+    make_clock_embeddings,
+    make_position_embeddings,
+    make_type_embeddings,
+    place_of,
+    random_places,
+)
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.capabilities import Shares
@@ -67,8 +74,8 @@ class MultimodalTransformer(nn.Module):
         # before the stacks: the norm of all gradients is summed in the order of parameters, and runs resume to the bit
         self.type_embeddings = make_type_embeddings(tokenizers if type_embeddings else (), dims, backbone.init_std)
         self.backbone, self.encoder, self.clocks, self.towers = backbone, encoder, dict(clocks), towers
-        absolute = {name: self.stack_of(name).positions.absolute for name in tokenizers}
-        self.position_embeddings = make_position_embeddings(tokenizers, absolute, dims)
+        positions = {name: self.stack_of(name).positions for name in tokenizers}
+        self.position_embeddings = make_position_embeddings(tokenizers, positions, dims)
         self.clock_embeddings = make_clock_embeddings(tokenizers, self.clock_of, self.clocks, dims)
         self._shared: dict[Any, Any] | None = None
         self._statistics: Statistics = {}
@@ -238,18 +245,21 @@ class MultimodalTransformer(nn.Module):
 
     def _join(self, batch: Batch, placed: Mapping[str, Copy], memory: TokenSet | None, stack: Backbone) -> TokenSet:
         placed = {key: copy for key, copy in placed.items() if copy.name in batch}
-        groups, place = {}, {}
+        groups = {}
         for key, copy in placed.items():
             name, fields = copy.name, {**batch[copy.name], **copy.values}
             tokens = self.tokenizer(name)(fields, batch.lengths[name], batch.full.get(name, False))
             groups[key] = copy.of(tokens)
-            place[key] = self._place(name, groups[key])
+        random_range = stack.positions.random_range if self.training else None
+        spread = None if random_range is None else random_places(groups.values(), random_range)
+        place = {key: self._place(placed[key].name, tokens, spread) for key, tokens in groups.items()}
         clock_of = {key: self.clock_of[copy.name] for key, copy in placed.items()}
         lengths = self._host_lengths(batch, placed, groups) if batch.is_packed else None
         if stack.needs_time_order:
             self._check_time_order(stack, groups, clock_of)
         needs = {"by_time": stack.needs_time_order, "indexed": stack.needs_index}
-        return join(groups, place, clock_of, self.clocks, memory, lengths, **needs)
+        joined = join(groups, place, clock_of, self.clocks, memory, lengths, **needs)
+        return joined if spread is None else replace(joined, connectivity=joined.connectivity.spread(spread))
 
     def _check_time_order(self, stack: Backbone, groups: Mapping[str, Tokens], clock_of: Mapping[str, str]) -> None:
         orders = groups, clock_of, self.clocks
@@ -267,7 +277,7 @@ class MultimodalTransformer(nn.Module):
             counts.append(tokens.lengths.cpu() if exact else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
         return tuple(torch.stack(counts).sum(0).tolist())
 
-    def _place(self, name: str, tokens: Tokens) -> Float[Tensor, "#B n D"]:
+    def _place(self, name: str, tokens: Tokens, spread: Int[Tensor, " N"] | None) -> Float[Tensor, "#B n D"]:
         types, positions, times = (
             dict(found) for found in (self.type_embeddings, self.position_embeddings, self.clock_embeddings)
         )
@@ -278,6 +288,7 @@ class MultimodalTransformer(nn.Module):
             type_embedding=types.get(name),
             positions=positions.get(name),
             times=times.get(self.clock_of[name]),
+            spread=spread,
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 from contracts import check_source
 
+from mmtx.batch import Sample
 from mmtx.data.algorithmic.addition import Addition
 from mmtx.data.algorithmic.algorithmic import Algorithmic
 from mmtx.data.algorithmic.induction import Induction
@@ -127,6 +129,22 @@ def test_what_follows_in_a_repeated_segment_is_known_from_its_first_occurrence()
             assert len(before) == 1 and ids[before[0] + 1] == ids[place]
 
 
+def test_a_curriculum_begins_with_the_shortest_and_is_not_drawn_again() -> None:
+    source, plain = made(longest=9, growing=90), made(longest=9)
+    drawn = [draw.index for draw in itertools.islice(source.order(300, 0).stream(0), 400)]
+    assert drawn[:90] == list(range(90)) and min(drawn[90:]) >= 90
+    lengths = [len(source.train()[index]["text"]["ids"]) for index in range(90)]
+    for block in range(9):  # of ten samples each, whose longest length is one more
+        assert max(lengths[10 * block : 10 * block + 10]) <= 1 + block
+    assert max(lengths[80:]) > 5
+    assert all(_same(source.train()[index], plain.train()[index]) for index in (90, 200, 299))
+    assert all(_same(source.val()[index], plain.val()[index]) for index in (0, 19))
+
+
+def _same(one: Sample, other: Sample) -> bool:
+    return one["text"]["ids"].equal(other["text"]["ids"])
+
+
 def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
     task = Addition()
     text = task.draw(random.Random(0), 3)["text"]
@@ -142,6 +160,7 @@ def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
         ("parity", {"longest": 2, "shortest": 3}, "longest=2 is less than shortest=3"),
         ("parity", {"test_lengths": [5, 5]}, "test_lengths=.* each once"),
         ("parity", {"test_lengths": [0]}, "test_lengths=.* at least 1"),
+        ("parity", {"growing": 300}, "growing=300 must be at least 0, and less than num_train=300"),
         ("parity", {"num_test": 0}, "num_test=0 must be at least 1"),
         ("list_ops", {"shortest": 3}, "a length of 3 is below that of the shortest list"),
         ("list_ops", {"test_lengths": [2000]}, "task.max_depth=4 gave no list of 1001 to 2000 symbols"),

@@ -14,9 +14,9 @@ from mmtx.data.text.vocabulary import Bytes, Characters
 from mmtx.errors import InvalidValue, UserError
 
 
-def stream(text="abcdefghij" * 30, vocabulary=None, context=8, val_fraction=0.1):
-    vocabulary = vocabulary or Characters()
-    return TextStream(text=text, vocabulary=vocabulary, context=context, val_fraction=val_fraction, where="this text")
+def stream(text="abcdefghij" * 30, vocabulary=None, context=8, val_fraction=0.1, test_context=None):
+    sizes = {"context": context, "val_fraction": val_fraction, "test_context": test_context}
+    return TextStream(text=text, vocabulary=vocabulary or Characters(), where="this text", **sizes)
 
 
 def text_file(path, vocabulary=None, context=4, val_fraction=0.2):
@@ -52,6 +52,18 @@ def test_validation_predicts_every_id_but_the_first_once(length):
     windows = [source.vocabulary.decode(val[i]["text"]["ids"].tolist()) for i in range(len(val))]
     assert "".join(window[1:] for window in windows) == "".join(chr(200 + i) for i in range(1, length))
     assert all(len(window) <= 5 for window in windows)
+
+
+def test_the_test_is_the_validation_in_longer_windows():
+    source = stream("x" * 90 + "abcdefghij", context=4, val_fraction=0.1, test_context=6)
+    test = source.test()
+    windows = [source.vocabulary.decode(test[i]["text"]["ids"].tolist()) for i in range(len(test))]
+    assert windows == ["abcdefg", "ghij"]
+    assert source.specs["text"].max_length == 7
+    check_source(source)
+    assert stream().test() is None
+    with pytest.raises(InvalidValue, match=r"^test_context=4 must be more than context=4; nearest: null$"):
+        stream(context=4, test_context=4)
 
 
 def test_a_stream_too_short_is_refused_with_what_it_needs():

@@ -125,13 +125,14 @@ def test_what_objectives_of_mmtx_offer() -> None:
     filters = {"temperature", "top_k", "top_p", "min_p"}
     penalties = {"repetition_penalty", "frequency_penalty", "presence_penalty"}
     of_text = {"max_new_tokens", *filters, *penalties, "guidance", "grammar", "schema"}
+    of_stream = {"cache_size", "keep_first"}
     of_search = {"beam_size", "length_penalty"}
     given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
-        NextToken.generate: {"prompt", "image", "index", *of_text},
+        NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
-        chat: {"messages", "template", "image", "index", *of_text},
+        chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }

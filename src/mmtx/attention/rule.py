@@ -139,6 +139,11 @@ class Connectivity:
         """The tokens of each row in the order of time, of which the host knows the pattern."""
         return replace(self._map(time_order.lay), pattern=pattern, time_order=time_order)
 
+    def spread(self, places: Int[Tensor, " N"]) -> Connectivity:
+        """The same tokens farther apart: positions 0, 1, 2, ... are these, which rise."""
+        index = None if self.index is None else places[self.index]
+        return replace(self, position=places[self.position], index=index, consecutive=False)
+
     def select(self, index: Int[Tensor, " rows"]) -> Connectivity:
         """Some rows, in any order, any number of times."""
         return self._map(lambda values: values if values.shape[0] == 1 else values[index])

@@ -17,8 +17,9 @@ from mmtx.decoding.filters import suppressed
 from mmtx.decoding.grammar import Followed, Grammar
 from mmtx.decoding.guided import Guided, check_guidance
 from mmtx.decoding.sampling import GREEDY, Sampling
+from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.decoding.text_decoder import Logits, TextDecoder
-from mmtx.errors import check_within
+from mmtx.errors import InvalidValue, check_within
 from mmtx.model import MultimodalTransformer
 from mmtx.process.device_copies import HostCopy
 from mmtx.process.stopping import track
@@ -47,12 +48,13 @@ def generate(
     guidance: Mapping[str, float | int] = MappingProxyType({}),
     grammar: Grammar | None = None,
     cache: bool = True,
+    streaming: Streaming = WHOLE,
 ) -> list[list[int]]:
     """Continues one text of the set.
 
     Beyond the context, the oldest ids are cropped and all is recomputed for each token, so that the result is the same
-    with and without the cache. Whether all texts have ended is read a token later, so that a GPU is not waited for, but
-    where there is a grammar.
+    with and without the cache; or the text streams. Whether all texts have ended is read a token later, so that a GPU
+    is not waited for, but where there is a grammar.
 
     Args:
         model: in eval mode.
@@ -67,11 +69,14 @@ def generate(
         guidance: ``{name: scale}``, see `Guided`; a scale of 1 is off.
         grammar: of the new ids, over the ends given here.
         cache: keep keys and values of earlier tokens.
+        streaming: go on beyond the context with a cache of bounded size.
 
     Returns:
         The new ids of each sample.
     """
     check_guidance(guidance, model.names, text)
+    if streaming.cache_size is not None and not cache:
+        raise InvalidValue("cache_size", streaming.cache_size, "needs a cache", "cache=true, or cache_size=null")
     prompt, lengths = batch[text]["ids"], batch.lengths[text]
     ends = () if end is None else (end,) if isinstance(end, int) else tuple(end)
     starts = lengths.tolist()
@@ -79,7 +84,7 @@ def generate(
     if shortest < 1:
         raise ValueError(f"the prompts under '{text}' must have at least 1 token")
     scales = {name: scale for name, scale in guidance.items() if scale != 1}
-    room: Any = {"start": shortest, "stop": longest + max_new_tokens, "cache": cache}
+    room: Any = {"start": shortest, "stop": longest + max_new_tokens, "cache": cache, "streaming": streaming}
     decoder: Guided | TextDecoder = (
         Guided(model, logits, batch, text, scales=scales, **room)
         if scales

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.decoding.text_decoder import Logits, TextDecoder
 from mmtx.errors import InvalidValue, some
 from mmtx.model import MultimodalTransformer
@@ -75,10 +76,13 @@ class Guided:
         start: int,
         stop: int,
         cache: bool,
+        streaming: Streaming = WHOLE,
     ) -> None:
         self._scales, self._count = scales, len(batch)
         whole = with_and_without(batch, scales)
-        self._decoder = TextDecoder(model, logits, whole, text, start=start, stop=stop, cache=cache)
+        self._decoder = TextDecoder(
+            model, logits, whole, text, start=start, stop=stop, cache=cache, streaming=streaming
+        )
 
     @property
     def written(self) -> Int[Tensor, "B n"]:

@@ -10,6 +10,8 @@ from mmtx.attention.memory_rule import Memory
 from mmtx.batch import Batch
 from mmtx.decoding.prompt_lookup import PromptLookup
 from mmtx.decoding.replayed import Replayed, can_replay
+from mmtx.decoding.streaming import WHOLE, Stream, Streaming
+from mmtx.decoding.text_in_set import cache_can_grow, with_text
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.cache import Cache
@@ -33,6 +35,10 @@ class TextDecoder:
         stop: columns that may be written in all.
         cache: keep what layers need of earlier tokens, as long as nothing is cropped, and if all mixers can: one that
             reads tokens one after the other cannot read over padding before the text.
+        streaming: beyond what such a cache holds.
+
+    Raises:
+        InvalidValue: this text cannot stream.
     """
 
     def __init__(
@@ -45,23 +51,25 @@ class TextDecoder:
         start: int,
         stop: int,
         cache: bool,
+        streaming: Streaming = WHOLE,
     ) -> None:
         self._written = [batch[text]["ids"][:, :start]]  # side by side
-        self._length = start
+        self._length, self._num_read = start, 0  # of the columns; those that the stream has read
         self._rows: Int[Tensor, " rows"] | None = None  # of the batch, once some are selected
         self._model, self._logits, self._batch, self._text = model, logits, batch, text
         tokenizer = model.tokenizer(text)
         assert isinstance(tokenizer, Ids)
         self._tokenizer, self._context = tokenizer, tokenizer.context
         room = min(stop - 1, self._context)
+        self._stream = Stream(model, batch, text, streaming) if streaming.cache_size is not None else None
         self._cached: _Cached | None = None
         self._lookup: PromptLookup | None = None
         self._draft: list[int] = []  # ids that may come next
         self._scores: list[Tensor] = []  # of the next id, and of the ids that follow each of the draft
-        if cache and start <= room and _cache_can_grow(model, text):
+        if cache and self._stream is None and start <= room and cache_can_grow(model, text):
             given = self.written
             blank = given.new_zeros(len(given), room - start)
-            whole = model.tokenize(_with_text(batch, text, torch.cat([given, blank], dim=1)))
+            whole = model.tokenize(with_text(batch, text, torch.cat([given, blank], dim=1)))
             reads_on = not model.backbone.needs_time_order or whole.connectivity.is_sequence
             empty = model.backbone.new_cache(len(whole.connectivity)) if reads_on else None
             self._cached = _Cached(model, tokenizer, whole, room, empty) if empty is not None else None
@@ -95,11 +103,15 @@ class TextDecoder:
         """Goes on with some rows, in any order, any number of times."""
         self._written, self._rows = [self.written[index]], index if self._rows is None else self._rows[index]
         self._lookup, self._draft, self._scores = None, [], []
-        if self._cached is not None:
-            self._cached.select(index)
+        for kept in (kept for kept in (self._cached, self._stream) if kept is not None):
+            kept.select(index)
 
     def _compute(self) -> Float[Tensor, "B k V"]:
         """Scores of the next id, and of those that follow each id of a new draft."""
+        if self._stream is not None:
+            new, self._num_read = self._length - self._num_read, self._length
+            ids = self._written[-1][:, -1:] if new == 1 else self.written[:, -new:]
+            return self._logits(self._stream.extend(ids)[:, -1:])
         left = self._cached.room - self._length if self._cached is not None else -1
         if self._cached is not None and left >= 0:
             self._draft = self._lookup.draft(left) if self._lookup is not None else []
@@ -107,7 +119,7 @@ class TextDecoder:
         cropped = self.written[:, -self._context :]
         batch = self._batch if self._rows is None else self._batch.select(self._rows)
         with self._model.sharing():  # no later step uses this one's hidden states, so none are kept
-            states = self._model(_with_text(batch, self._text, cropped))
+            states = self._model(with_text(batch, self._text, cropped))
         return self._logits(states.tokens(self._text)[:, -1:])
 
 
@@ -160,16 +172,3 @@ class _Cached:
         if self._memory is not None:
             self._memory = self._memory.select(index)
         self._cache.select(index)
-
-
-def _cache_can_grow(model: MultimodalTransformer, text: str) -> bool:
-    """Whether new tokens come last in the set, and no earlier token attends to them."""
-    tokenizer, names = model.tokenizer(text), model.decoded
-    clocks = [model.clock_of[name] for name in names]
-    comes_last = names[-1] == text and clocks.count(clocks[-1]) == 1
-    return comes_last and isinstance(tokenizer, Ids) and tokenizer.causal
-
-
-def _with_text(batch: Batch, text: str, ids: Int[Tensor, "B n"]) -> Batch:
-    lengths = torch.full((len(ids),), ids.shape[1], device=ids.device)
-    return batch.with_name(text, {**batch[text], "ids": ids}, lengths, full=True)

@@ -27,7 +27,7 @@ class KeyValueCache(MixerCache):
         bias: of queries, keys and values side by side; None until a first call has computed it.
     """
 
-    rewinds = replays = True
+    rewinds = replays = streams = True
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self._filled = capacity + -capacity % KEYS, 0
@@ -39,6 +39,11 @@ class KeyValueCache(MixerCache):
         """Keeps some rows, in any order, any number of times; as many as before stay in the same buffer."""
         if self._keys is not None and self._values is not None:
             self._keys, self._values = (self._selected(buffer, index) for buffer in (self._keys, self._values))
+
+    def drop(self, place: int) -> None:
+        for buffer in (buffer for buffer in (self._keys, self._values) if buffer is not None):
+            buffer[:, :, place : self._filled - 1] = buffer[:, :, place + 1 : self._filled].clone()
+        self._filled -= 1
 
     def extend(
         self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int | Int[Tensor, " 1"]
@@ -148,9 +153,11 @@ class Attention(Mixer):
         parts = self.qkv(x, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._queries(parts[0]), *self._keys_and_values(parts[1], parts[2])
         if context.rotary is not None:
-            q, k = rotate(q, context.rotary), rotate(k, context.rotary)
+            q, k = rotate(q, context.rotary), k if context.key_rotary is not None else rotate(k, context.rotary)
         if cache is not None:
             k, v = cache.extend(k, v, context.past)
+        if context.key_rotary is not None:
+            k = rotate(k, context.key_rotary)
         return self._attend(q, k, v, context.rendering, bias)
 
     def cross_attend(

@@ -1,6 +1,6 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -34,7 +34,11 @@ from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
+from mmtx.nn.rotary import Rotary, RotaryTable
 from mmtx.nn.width import width_ratio
+
+Turn = tuple[Rotary | None, int | None]
+"""The rotary positions of a layer, and the width of its heads."""
 
 
 class Backbone(nn.Module):
@@ -116,6 +120,9 @@ class Backbone(nn.Module):
         letters = letters_of(layers, num_layers, kinds)
         check_drop_path(drop_path, letters, kinds)
         self.windows = windows_of(letters, window, kinds)
+        if positions.random_range is not None and any(self.windows):
+            problem = "spreads positions, by which windows are measured"
+            raise InvalidValue("positions.random_range", positions.random_range, problem, "null, or layers=G")
         self.mixer_keys = [f"kinds.{letter}.mixer" if kinds[letter].mixer else "attention" for letter in letters]
         self.blocks = nn.ModuleList(
             Block(
@@ -167,7 +174,7 @@ class Backbone(nn.Module):
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
-        contexts = self._contexts(connectivity, memory, past)
+        contexts = self._contexts(connectivity, memory, past, turns_keys=cache is not None and cache.by_place)
         biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
         if connectivity.padded or connectivity.packing is not None:
@@ -222,11 +229,15 @@ class Backbone(nn.Module):
         """What rotary positions of any layer read."""
         return {axis for rotary in self._rotaries if rotary is not None for axis in rotary.axes}
 
-    def new_cache(self, capacity: int) -> Cache | None:
-        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
+    def new_cache(self, capacity: int, *, by_place: bool = False) -> Cache | None:
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token.
+
+        Args:
+            by_place: tokens may be dropped, see `Cache`.
+        """
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
         own = [cache for cache in caches if cache is not None]
-        return Cache(own) if len(own) == len(caches) else None
+        return Cache(own, by_place=by_place) if len(own) == len(caches) else None
 
     def check_packing(self, device_type: str) -> None:
         """Raises InvalidValue where a mixer cannot keep the samples of a packed row apart, or where their scores are
@@ -276,7 +287,7 @@ class Backbone(nn.Module):
             layer.scale_scores(base_width)
 
     def _contexts(
-        self, connectivity: Connectivity, memory: Memory | None, past: int | Int[Tensor, " 1"]
+        self, connectivity: Connectivity, memory: Memory | None, past: int | Int[Tensor, " 1"], *, turns_keys: bool
     ) -> list[LayerContext]:
         """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
@@ -292,10 +303,8 @@ class Backbone(nn.Module):
         kernels = list(zip(self.windows, self._softcaps, strict=True))
         turns = list(zip(self._rotaries, self._head_dims, strict=True))
         renderings = {(window, cap): render(window, softcap=cap) for window, cap in dict.fromkeys(kernels)}
-        tables = {
-            (rotary, width): rotary.table(position, width, index) if rotary and width else None
-            for rotary, width in dict.fromkeys(turns)
-        }
+        tables = _tables(turns, position, index)
+        of_keys = _tables(turns, connectivity.position, connectivity.index) if turns_keys else {}
         known = partial(
             LayerContext,
             valid=connectivity.query_valid,
@@ -305,7 +314,10 @@ class Backbone(nn.Module):
             past=past,
         )
         needs = list(zip(kernels, turns, strict=True))
-        made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
+        made = {
+            need: known(rendering=renderings[need[0]], rotary=tables[need[1]], key_rotary=of_keys.get(need[1]))
+            for need in set(needs)
+        }
         return [made[need] for need in needs]
 
     def _biases(self, connectivity: Connectivity, contexts: list[LayerContext]) -> list[Bias]:
@@ -342,6 +354,18 @@ class Backbone(nn.Module):
         """Of queries, keys and values."""
         mixed = torch.is_autocast_enabled(device.type)
         return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
+
+
+def _tables(
+    turns: Sequence[tuple[Rotary | None, int | None]],
+    position: Int[Tensor, "#B N 3"],
+    index: Int[Tensor, "#B N"] | None,
+) -> dict[tuple[Rotary | None, int | None], RotaryTable | None]:
+    """The angles of tokens for all kinds of rotary positions, and widths of heads, that layers have."""
+    return {
+        (rotary, width): rotary.table(position, width, index) if rotary and width else None
+        for rotary, width in dict.fromkeys(turns)
+    }
 
 
 def _run(

@@ -16,14 +16,19 @@ class MixerCache(ABC):
         rewinds: it can go on behind any earlier token, given by ``LayerContext.past``; otherwise only behind the last.
         replays: so that kernels can be recorded once and started again, ``LayerContext.past`` may also be a tensor of
             the device, for one new token; it then works on the same memory in every call.
+        streams: it goes on in bounded memory when tokens are dropped from it (`drop`).
     """
 
     rewinds: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    streams: ClassVar[bool] = False
 
     @abstractmethod
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Keeps some rows, in any order, any number of times."""
+
+    def drop(self, place: int) -> None:  # noqa: B027
+        """Drops the token at a place; those behind it move up. What has only a state keeps that."""
 
 
 @dataclass
@@ -50,11 +55,14 @@ class Cache:
 
     Attributes:
         layers: in their order.
-        length: tokens of each row that have been computed; may be set to less where the cache `rewinds`.
+        length: tokens of each row that have been computed, and not dropped; may be set to less where the cache
+            `rewinds`.
+        by_place: positions are places in the cache, which change as tokens are dropped: keys are kept unturned, and
+            turned whenever they are attended to.
     """
 
-    def __init__(self, mixers: Sequence[MixerCache]) -> None:
-        self.layers, self.length = [LayerCache(mixer) for mixer in mixers], 0
+    def __init__(self, mixers: Sequence[MixerCache], *, by_place: bool = False) -> None:
+        self.layers, self.length, self.by_place = [LayerCache(mixer) for mixer in mixers], 0, by_place
 
     @property
     def rewinds(self) -> bool:
@@ -63,6 +71,16 @@ class Cache:
     @property
     def replays(self) -> bool:
         return all(layer.mixer.replays for layer in self.layers)
+
+    @property
+    def streams(self) -> bool:
+        return all(layer.mixer.streams for layer in self.layers)
+
+    def drop(self, place: int) -> None:
+        """Drops the token at a place of each row; those behind it move up."""
+        for layer in self.layers:
+            layer.mixer.drop(place)
+        self.length -= 1
 
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Keeps some rows, in any order, any number of times."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from mmtx.attention.kernels import Rendering
 from mmtx.attention.packing import Packing
-from mmtx.nn.rotary import RotaryTable
+from mmtx.nn.rotary import KeyTable, RotaryTable
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class LayerContext:
         valid: a token is real.
         segment: which sample of its row a token belongs to.
         rotary: angles of the tokens, for heads as wide as those of the layer; None: nothing is rotated.
+        key_rotary: angles of these tokens and all before them, where a cache keeps keys unturned; None: it keeps them
+            turned, or nothing is rotated.
         memory_rendering: of the rule between the tokens and a memory; None: there is none.
         packing: where the tokens of a packed row come from; None where rows are samples.
         past: tokens of each sample before these, of which a cache holds what is needed; where only the device knows
@@ -36,6 +38,7 @@ class LayerContext:
     valid: Bool[Tensor, "#B N"]
     segment: Int[Tensor, "#B N"]
     rotary: RotaryTable | None = None
+    key_rotary: KeyTable | None = None
     memory_rendering: Rendering | None = None
     packing: Packing | None = None
     past: int | Int[Tensor, " 1"] = 0

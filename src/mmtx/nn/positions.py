@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.nn.rotary import Rotary
 
 
@@ -24,11 +24,18 @@ class Positions:
         absolute: ``absolute(extent, dim)`` makes the embedding added to tokens, one per modality.
         rotary: rotates queries and keys.
         bias: ``bias(num_heads)`` makes the bias added to attention scores, shared by all layers.
+        random_range: in training, positions 0, 1, 2, ... are a random rising subset of those below it, drawn anew for
+            each batch, so that those of longer texts are known (Ruoss et al. 2023, arXiv 2305.16843); in evaluation
+            they stay. At least the number of tokens of the longest sample; None: they always stay.
     """
 
     absolute: Callable[[tuple[int, ...], int], nn.Module] | None
     rotary: Rotary | None
     bias: Callable[[int], nn.Module] | None
+    random_range: int | None = None  # absent in stored configs of earlier versions
+
+    def __post_init__(self) -> None:
+        check_at_least("random_range", self.random_range, 1)
 
 
 class Learned(nn.Module):

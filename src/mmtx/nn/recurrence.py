@@ -16,7 +16,9 @@ State = tuple[Tensor, ...]
 
 
 class StateCache(MixerCache):
-    """The state behind the last token."""
+    """The state behind the last token, which no dropped token leaves."""
+
+    streams = True
 
     def __init__(self) -> None:
         self.state: State = ()

@@ -17,6 +17,9 @@ AXES = ("time", "row", "column", "index")
 RotaryTable = tuple[Float[Tensor, "#B 1 N half"], Float[Tensor, "#B 1 N half"]]
 """Cosines and sines of the angle of each pair of the part of a head's width that turns."""
 
+KeyTable = tuple[Float[Tensor, "#B 1 M half"], Float[Tensor, "#B 1 M half"]]
+"""The same of other tokens: the keys of a cache."""
+
 
 class InterleavedTable(NamedTuple):
     """A `RotaryTable` of pairs that stand side by side."""

@@ -115,6 +115,9 @@ class Objective(nn.Module, ABC):
     reads: tuple[str, ...] = ()
     """Names of the set whose hidden states it needs; empty where those of any name will do."""
 
+    streams: tuple[str, ...] = ()
+    """Names of texts that may be longer than their context in evaluations, where it streams them."""
+
     def __init__(self, *, weight: float) -> None:
         super().__init__()
         self.coded: dict[str, str] = {}

@@ -6,16 +6,18 @@ from itertools import takewhile
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec, Vocabulary
 from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, SAMPLED, Sampling
 from mmtx.decoding.steering import FREE, Steering
+from mmtx.decoding.streaming import WHOLE, Streaming
 from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
+from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.slices import Slices
@@ -77,8 +79,12 @@ class NextToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        loss, right = self.head.loss(model, model(inputs).tokens(self.text), targets, real)
-        count = real.sum()
+        return self._score(batch, self.head.loss(model, model(inputs).tokens(self.text), targets, real), targets, real)
+
+    def _score(
+        self, batch: Batch, predictions: Predictions, targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
+    ) -> Score:
+        (loss, right), count = predictions, real.sum()
         if right is None:  # in training
             return Score(loss, count)
         present, of_each = real.any(1), {"accuracy": (right.sum(1), real.sum(1))}
@@ -170,6 +176,7 @@ class NextToken(Objective):
         max_new_tokens: int = 200,
         sampling: Sampling = SAMPLED,
         steering: Steering = FREE,
+        streaming: Streaming = WHOLE,
         cache: bool = True,
     ) -> str:
         """A text that goes on, given whatever else is in the set (objective=[next_token]).
@@ -182,6 +189,7 @@ class NextToken(Objective):
             max_new_tokens: upper limit
             sampling: draws the ids; its fields are options.
             steering: guidance and grammar, whose fields are options too.
+            streaming: on a cache of bounded size, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
@@ -193,7 +201,8 @@ class NextToken(Objective):
         ids = start + vocabulary.encode(prompt or "")
         if not ids:
             raise UserError('this model continues text and needs something to begin with: prompt="..."')
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering}
+        options |= {"streaming": streaming, "cache": cache}
         new = self._continued(model, batch, generator, ids, **options)
         return vocabulary.decode(ids + new)
 
@@ -207,6 +216,7 @@ class NextToken(Objective):
         max_new_tokens: int = 200,
         sampling: Sampling = SAMPLED,
         steering: Steering = FREE,
+        streaming: Streaming = WHOLE,
         cache: bool = True,
     ) -> str:
         """What is written after the ids of a conversation, without them (objective=[next_token]).
@@ -219,6 +229,7 @@ class NextToken(Objective):
             max_new_tokens: upper limit
             sampling: draws the ids; its fields are options.
             steering: guidance and grammar, whose fields are options too.
+            streaming: on a cache of bounded size, whose fields are options too.
             cache: keep keys and values of earlier tokens
 
         Raises:
@@ -227,7 +238,8 @@ class NextToken(Objective):
         check_max_new_tokens(max_new_tokens)
         if not ids:
             raise UserError("the chat template made no text of these messages")
-        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering, "cache": cache}
+        options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering}
+        options |= {"streaming": streaming, "cache": cache}
         return self._vocabulary.decode(self._continued(model, batch, generator, [*ids], **options))
 
     @property

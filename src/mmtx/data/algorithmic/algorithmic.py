@@ -6,8 +6,10 @@ from collections.abc import Mapping
 import torch
 
 from mmtx.batch import Sample, Spec
+from mmtx.data.algorithmic.growing_order import GrowingOrder
 from mmtx.data.algorithmic.task import Task
 from mmtx.data.base import ItemSource
+from mmtx.data.sampler import Stream
 from mmtx.data.specs import class_spec
 from mmtx.errors import InvalidValue, check_at_least
 
@@ -28,6 +30,8 @@ class Algorithmic(ItemSource):
         num_val: validation samples; 0: none.
         num_test: test samples of each length.
         split_seed: of what is drawn.
+        growing: training samples, the first, over which the longest length grows evenly from `shortest`: a curriculum;
+            0: none.
     """
 
     def __init__(
@@ -41,6 +45,7 @@ class Algorithmic(ItemSource):
         num_val: int,
         num_test: int,
         split_seed: int,
+        growing: int = 0,  # absent in stored configs of earlier versions
     ) -> None:
         check_at_least("shortest", shortest, 1)
         if longest < shortest:
@@ -49,6 +54,9 @@ class Algorithmic(ItemSource):
             raise InvalidValue("test_lengths", test_lengths, "must be lengths of at least 1, each once")
         for key, size, least in (("train", num_train, 1), ("val", num_val, 0), ("test", num_test, 1)):
             check_at_least(f"num_{key}", size, least)
+        if not 0 <= growing < num_train:
+            raise InvalidValue("growing", growing, f"must be at least 0, and less than num_train={num_train}")
+        self.growing = growing
         self.task, self.seed, self.test_lengths = task, split_seed, test_lengths
         self.shortest, self.longest, self.num_test = shortest, longest, num_test
         sizes = {"train": num_train, "val": num_val, "test": num_test * len(test_lengths)}
@@ -61,9 +69,15 @@ class Algorithmic(ItemSource):
         length = {"length": class_spec(tuple(map(str, self.test_lengths)))} if self.test_lengths else {}
         return {**self.task.specs(max(self.longest, *self.test_lengths, self.shortest)), **length}
 
+    def order(self, num_samples: int, seed: int) -> Stream:
+        return GrowingOrder(num_samples, self.growing, seed) if self.growing else super().order(num_samples, seed)
+
     def sample(self, item: int, split: str) -> Sample:
         drawn = random.Random(f"{self.seed} {split} {item}")
         if split != "test":
-            return self.task.draw(drawn, drawn.randint(self.shortest, self.longest))
+            longest = self.longest
+            if split == "train" and item < self.growing:
+                longest = self.shortest + (longest - self.shortest + 1) * item // self.growing
+            return self.task.draw(drawn, drawn.randint(self.shortest, longest))
         code = item // self.num_test
         return {**self.task.draw(drawn, self.test_lengths[code]), "length": {"class": torch.tensor(code)}}

@@ -20,7 +20,8 @@ KEPT_CHARS = 10_000_000
 
 class TextStream(ItemSource):
     """Name: ``text``. In training, a window starts at every offset; in validation, windows follow each other, so that
-    every id but the first is predicted exactly once.
+    every id but the first is predicted exactly once. The test, if there is one, is the same held-out text in longer
+    windows.
 
     Args:
         text: the whole text.
@@ -28,10 +29,22 @@ class TextStream(ItemSource):
         context: number of ids that a window predicts.
         val_fraction: share at the end of the text that is held out.
         where: the text's name in an error.
+        test_context: number of ids that a window of the test predicts, more than `context`; None: no test.
     """
 
-    def __init__(self, *, text: str, vocabulary: TextVocabulary, context: int, val_fraction: float, where: str) -> None:
+    def __init__(
+        self,
+        *,
+        text: str,
+        vocabulary: TextVocabulary,
+        context: int,
+        val_fraction: float,
+        where: str,
+        test_context: int | None = None,
+    ) -> None:
         check_at_least("context", context, 1)
+        if test_context is not None and test_context <= context:
+            raise InvalidValue("test_context", test_context, f"must be more than context={context}", "null")
         if not 0 < val_fraction < 1:
             raise InvalidValue("val_fraction", val_fraction, "must lie between 0 and 1")
         cut = int(len(text) * (1 - val_fraction))
@@ -50,7 +63,8 @@ class TextStream(ItemSource):
             held_out=[parts[1]],
             fit=lambda: fit_once(vocabulary, whole, fit),
         )
-        self.vocabulary, self.context = vocabulary, context
+        self.vocabulary = vocabulary
+        self.contexts = {"train": context, "val": context, "test": test_context or context}
         train, val = (encode_once(vocabulary, *each) for each in zip(parts, keys, strict=True))
         for part, ids, least in (("training", train, context + 1), ("validation", val, 2)):
             if len(ids) < least:
@@ -58,18 +72,20 @@ class TextStream(ItemSource):
                     f"{where} gives {len(ids)} ids for {part}; a window needs {least} (data.context={context}): "
                     f"give more text or a smaller data.context"
                 )
-        self._ids = {"train": train, "val": val}
+        self._ids = {"train": train, "val": val, "test": val}
         self.items = {"train": range(len(train) - context), "val": range(0, len(val) - 1, context)}
+        if test_context is not None:
+            self.items["test"] = range(0, len(val) - 1, test_context)
 
     @property
     def specs(self) -> Mapping[str, Spec]:
-        return {"text": text_spec(self.vocabulary, self.context + 1)}
+        return {"text": text_spec(self.vocabulary, max(self.contexts.values()) + 1)}
 
     def places(self) -> Places:
         return Source.places(self)  # windows of training overlap
 
     def sample(self, item: int, split: str) -> Sample:
-        return {"text": {"ids": self._ids[split][item : item + self.context + 1].long()}}
+        return {"text": {"ids": self._ids[split][item : item + self.contexts[split] + 1].long()}}
 
 
 class TextFile(TextStream):
@@ -82,15 +98,29 @@ class TextFile(TextStream):
         vocabulary: how text becomes ids.
         context: number of ids that a window predicts.
         val_fraction: share at the end of the text that is held out.
+        test_context: number of ids that a window of the test predicts, more than `context`: the held-out text again;
+            None: no test.
     """
 
     def __init__(
-        self, *, path: str | Sequence[str], vocabulary: TextVocabulary, context: int, val_fraction: float
+        self,
+        *,
+        path: str | Sequence[str],
+        vocabulary: TextVocabulary,
+        context: int,
+        val_fraction: float,
+        test_context: int | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         paths = [path] if isinstance(path, str) else list(path)
         text = "".join(read_text(file) for file in _once([file for entry in paths for file in _files(entry)]))
-        where = f"data.path={path}"
-        super().__init__(text=text, vocabulary=vocabulary, context=context, val_fraction=val_fraction, where=where)
+        super().__init__(
+            text=text,
+            vocabulary=vocabulary,
+            context=context,
+            val_fraction=val_fraction,
+            where=f"data.path={path}",
+            test_context=test_context,
+        )
 
 
 def read_text(file: Path) -> str:
