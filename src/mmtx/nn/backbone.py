@@ -28,8 +28,9 @@ from mmtx.nn.layer_kind import (
     made_mixer,
     windows_of,
 )
-from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
+from mmtx.nn.layer_statistics import Output, Statistics, add_statistics, with_statistics
 from mmtx.nn.layer_sum import LayerSum
+from mmtx.nn.memory_tokens import MemoryTokens
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
@@ -70,6 +71,8 @@ class Backbone(nn.Module):
             nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
+        memory_tokens: ``memory_tokens(dim)`` makes what is carried from segment to segment of a sample; None: samples are
+            not cut into segments.
     """
 
     draws_weights = True
@@ -101,6 +104,7 @@ class Backbone(nn.Module):
         base_width: int | None = None,  # this and those behind it are absent in stored configs of earlier versions
         skip_first_norm: bool = False,
         layer_sum: bool = False,
+        memory_tokens: Callable[[int], MemoryTokens] | None = None,
     ) -> None:
         super().__init__()
         for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
@@ -142,6 +146,10 @@ class Backbone(nn.Module):
         self.layer_sum = LayerSum(num_layers + 1) if layer_sum else None
         if base_width is not None:
             self._scale_scores(base_width)
+        self.memory_tokens = memory_tokens(dim) if memory_tokens is not None else None
+        if self.memory_tokens is not None and cross_attention:
+            problem = "cuts texts that attend to what is encoded, which stays whole"
+            raise InvalidValue("memory_tokens.segment", self.memory_tokens.segment, problem, "encode=[]")
         initialise(self, std=init_std, residual_outputs=sum(len(layer.halves) for layer in self._layers))
         self._recorded = RecordedPasses()
         self._modules_within: list[nn.Module] | None = None
@@ -165,6 +173,18 @@ class Backbone(nn.Module):
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
+        if self.memory_tokens is not None:
+            return self.memory_tokens(partial(self._forward, statistics=statistics), x, connectivity)
+        return self._forward(x, connectivity, cache, memory, statistics)
+
+    def _forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        connectivity: Connectivity,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        statistics: Statistics | None = None,
+    ) -> Float[Tensor, "B N D"]:
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
         contexts = self._contexts(connectivity, memory, past)
@@ -180,7 +200,7 @@ class Backbone(nn.Module):
             run = compiled(run, tuned=True)
         x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden))
         if statistics is not None:
-            statistics |= dict(found)
+            add_statistics(statistics, found)
         if cache is not None and column is None:
             cache.length += x.shape[1]
         return x
@@ -209,8 +229,8 @@ class Backbone(nn.Module):
 
     @property
     def needs_time_order(self) -> bool:
-        """A mixer needs its tokens in the order of time."""
-        return any(layer.mixes.needs_time_order for layer in self._layers)
+        """A mixer needs its tokens in the order of time, or segments of it are computed."""
+        return self.memory_tokens is not None or any(layer.mixes.needs_time_order for layer in self._layers)
 
     @property
     def needs_index(self) -> bool:
@@ -218,7 +238,10 @@ class Backbone(nn.Module):
         return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
 
     def new_cache(self, capacity: int) -> Cache | None:
-        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token."""
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where what is
+        carried from segment to segment would have to be kept."""
+        if self.memory_tokens is not None:
+            return None
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
         own = [cache for cache in caches if cache is not None]
         return Cache(own) if len(own) == len(caches) else None
@@ -248,6 +271,9 @@ class Backbone(nn.Module):
             shared: which of them may share an order, see `shared_order`.
             several: which of them may differ in it, see `several_orders`.
         """
+        if self.memory_tokens is not None and shared is not None:
+            segment = self.memory_tokens.segment
+            raise InvalidValue("memory_tokens.segment", segment, f"cuts the order of time, and {shared}")
         for key, mixer in self.mixers.items():
             problem, way = (several, "from both ends") if mixer.reads_ahead else (shared, "one after the other")
             if mixer.needs_time_order and problem is not None:
