@@ -22,6 +22,7 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import (
     LayerKind,
     check_drop_path,
+    check_mixer,
     letters_of,
     made_cross_attention,
     made_feed_forward,
@@ -139,6 +140,8 @@ class Backbone(nn.Module):
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
+        for layer, window, key in zip(self._layers, self.windows, self.mixer_keys, strict=True):
+            check_mixer(layer.mixes, window, key)
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
         self._check_rotaries()
@@ -324,9 +327,12 @@ class Backbone(nn.Module):
             memory_rendering=MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None,
             packing=connectivity.packing,
             past=past,
+            position=position if any(layer.mixes.needs_window for layer in self._layers) else None,
         )
         needs = list(zip(kernels, turns, strict=True))
-        made = {need: known(rendering=renderings[need[0]], rotary=tables[need[1]]) for need in set(needs)}
+        made = {
+            need: known(rendering=renderings[need[0]], rotary=tables[need[1]], window=need[0][0]) for need in set(needs)
+        }
         return [made[need] for need in needs]
 
     def _biases(self, connectivity: Connectivity, contexts: list[LayerContext]) -> list[Bias]:

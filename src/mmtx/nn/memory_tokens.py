@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.packing import Packing
@@ -91,11 +91,7 @@ class MemoryTokens(nn.Module):
 
 def _in_rows(connectivity: Connectivity, packing: Packing) -> Connectivity:
     """Of packed tokens, each sample in a row of its own again."""
-
-    def rows(values: Shaped[Tensor, "1 N *A"]) -> Shaped[Tensor, "samples n *A"]:
-        flat = values.new_zeros(packing.real.numel(), *values.shape[2:])
-        return flat.index_copy(0, packing.index, values[0]).unflatten(0, packing.real.shape)
-
+    rows = packing.rows
     return Connectivity(
         order=rows(connectivity.order),
         position=rows(connectivity.position),
