@@ -22,8 +22,8 @@ EXACT: dict[str, Any] = {"atol": 1e-10, "rtol": 1e-10}
 WINDOW = 2
 
 
-def remembering(neighbours: int | None = 2, size: int = 100) -> Any:
-    return attention(memory=partial(NeighbourMemory, neighbours=neighbours, size=size))
+def remembering(count: int | None = 2, size: int = 100) -> Any:
+    return attention(neighbours=partial(NeighbourMemory, count=count, size=size))
 
 
 def whole(**keys: Any) -> MultimodalTransformer:
@@ -33,8 +33,8 @@ def whole(**keys: Any) -> MultimodalTransformer:
     return model({"text": text()}, backbone(**own)).double()
 
 
-def memory(neighbours: int | None, size: int, num_heads: int = 4) -> NeighbourMemory:
-    made = NeighbourMemory(num_heads, neighbours=neighbours, size=size).double()
+def memory(count: int | None, size: int, num_heads: int = 4) -> NeighbourMemory:
+    made = NeighbourMemory(num_heads, count=count, size=size).double()
     torch.nn.init.normal_(made.gate)
     torch.nn.init.uniform_(made.scale, 1.0, 20.0)
     return made
@@ -58,7 +58,7 @@ def by_hand(made: NeighbourMemory, local: Tensor, q: Tensor, k: Tensor, v: Tenso
                     key, query = k[b, h // group, j], q[b, h, i]
                     cosine = sum(x * y for x, y in zip(key, query, strict=True)) / key.norm() / query.norm()
                     scored.append((float(cosine * made.scale[h]), j))
-                nearest = sorted(scored, reverse=True)[: made.neighbours]
+                nearest = sorted(scored, reverse=True)[: made.count]
                 if nearest:
                     total = sum(math.exp(score) for score, _ in nearest)
                     found = sum(math.exp(score) / total * v[b, h // group, j] for score, j in nearest)
@@ -67,12 +67,12 @@ def by_hand(made: NeighbourMemory, local: Tensor, q: Tensor, k: Tensor, v: Tenso
     return out
 
 
-@pytest.mark.parametrize(("neighbours", "size"), [(None, 100), (100, 100), (3, 100), (2, 4), (1, 1), (None, 3)])
-def test_memory_is_that_of_a_loop(neighbours: int | None, size: int) -> None:
+@pytest.mark.parametrize(("count", "size"), [(None, 100), (100, 100), (3, 100), (2, 4), (1, 1), (None, 3)])
+def test_memory_is_that_of_a_loop(count: int | None, size: int) -> None:
     torch.manual_seed(0)
     local, q = (torch.randn(2, 4, 9, 6, dtype=torch.double) for _ in range(2))
     k, v = (torch.randn(2, 2, 9, 6, dtype=torch.double) for _ in range(2))
-    made = memory(neighbours, size)
+    made = memory(count, size)
     torch.testing.assert_close(made(local, q, k, v, known(9)), by_hand(made, local, q, k, v), **EXACT)
 
 
@@ -100,7 +100,7 @@ def test_no_gradient_goes_into_the_memory() -> None:
 
 
 def test_packed_padded_and_alone_are_the_same() -> None:
-    made, lengths = whole(neighbours=2), [3, 8, 0, 1, 5]
+    made, lengths = whole(count=2), [3, 8, 0, 1, 5]
     batch, found = text_batch(lengths), []
     for each in (batch, batch.packed()):
         made.zero_grad()
@@ -132,13 +132,13 @@ def test_what_it_cannot_be_is_refused() -> None:
     body = {"layers": "M", "kinds": {"M": LayerKind(mixer=remembering())}}
     with pytest.raises(InvalidValue, match=r"kinds.M.mixer=Attention has a memory of .* and no window; .*window=64"):
         backbone(**body)
-    with pytest.raises(InvalidValue, match=r"kinds.M.mixer=Attention reads tokens one after the other, .* 'image' share"):
+    with pytest.raises(InvalidValue, match=r"kinds.M.mixer=Attention reads tokens one after .* 'image' share"):
         seen = backbone(layers="M", kinds={"M": LayerKind(mixer=remembering(), window=2)})
         model({"image": image()}, seen).tokenize(image_batch([1]))
-    with pytest.raises(InvalidValue, match=r"attention.memory=NeighbourMemory is of earlier tokens"):
+    with pytest.raises(InvalidValue, match=r"attention.neighbours=NeighbourMemory is of earlier tokens"):
         backbone(cross_attention=True, attention=remembering(), window=2, layers="L")
-    for keys in ({"neighbours": 0}, {"size": 0}):
+    for keys in ({"count": 0}, {"size": 0}):
         (key,) = keys
-        with pytest.raises(InvalidValue, match=rf"memory.{key}=0 must be at least 1"):
+        with pytest.raises(InvalidValue, match=rf"neighbours.{key}=0 must be at least 1"):
             remembering(**keys)(24, 2)
     assert isinstance(remembering()(24, 2), Attention)

@@ -81,7 +81,8 @@ class Attention(Mixer):
         sinks: a learned score of each head joins the softmax and takes its share, so that a head may attend to nothing
             (gpt-oss, arXiv 2508.10925; at its initial value of 0, Miller 2023, "Attention is off by one").
         softcap: scores s of the own set become ``softcap · tanh(s / softcap)`` (Gemma 2); None: as they are.
-        memory: ``memory(num_heads)`` makes what finds keys that the window of the layer has left behind; None: nothing.
+        neighbours: ``neighbours(num_heads)`` makes what finds keys that the window of the layer has left behind;
+            None: nothing.
     """
 
     roles = {"biases.*": "bias", "sinks": "bias"}
@@ -104,7 +105,7 @@ class Attention(Mixer):
         clip: float | None = None,  # absent in stored configs of earlier versions
         sinks: bool = False,  # absent in stored configs of earlier versions
         softcap: float | None = None,  # absent in stored configs of earlier versions
-        memory: Callable[[int], NeighbourMemory] | None = None,  # this too
+        neighbours: Callable[[int], NeighbourMemory] | None = None,  # this too
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -137,8 +138,8 @@ class Attention(Mixer):
         self.query_norm = qk_norm(query_width) if qk_norm else None
         self.key_norm = qk_norm(key_width) if qk_norm else None
         self.sinks = nn.Parameter(torch.zeros(num_heads)) if sinks else None
-        self.memory = memory(num_heads) if memory is not None else None
-        self.needs_time_order = self.needs_window = self.memory is not None
+        self.neighbours = neighbours(num_heads) if neighbours is not None else None
+        self.needs_time_order = self.needs_window = self.neighbours is not None
 
     def forward(
         self,
@@ -158,7 +159,7 @@ class Attention(Mixer):
         if cache is not None:
             k, v = cache.extend(k, v, context.past)
         attended = self._attend(q, k, v, context.rendering, bias)
-        return self._joined(attended if self.memory is None else self.memory(attended, *plain, context))
+        return self._joined(attended if self.neighbours is None else self.neighbours(attended, *plain, context))
 
     def cross_attend(
         self,
@@ -181,8 +182,8 @@ class Attention(Mixer):
         return self._joined(self._attend(q, *kv, context.memory_rendering, None))
 
     def new_cache(self, capacity: int) -> KeyValueCache | None:
-        """None where a memory needs keys that are not rotated, too: all is computed again then."""
-        return KeyValueCache(capacity) if self.memory is None else None
+        """None where `neighbours` need keys that are not rotated, too: all is computed again then."""
+        return KeyValueCache(capacity) if self.neighbours is None else None
 
     def scale_scores(self, base_width: int) -> None:
         """Divides scores by the width of heads instead of its root where it grows with the model: queries and keys

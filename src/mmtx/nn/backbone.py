@@ -72,8 +72,8 @@ class Backbone(nn.Module):
             nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
-        memory_tokens: ``memory_tokens(dim)`` makes what is carried from segment to segment of a sample; None: samples are
-            not cut into segments.
+        memory_tokens: ``memory_tokens(dim)`` makes what is carried from segment to segment of a sample; None: samples
+            are not cut.
     """
 
     draws_weights = True
@@ -241,8 +241,8 @@ class Backbone(nn.Module):
         return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
 
     def new_cache(self, capacity: int) -> Cache | None:
-        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where what is
-        carried from segment to segment would have to be kept."""
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where samples
+        are cut into segments."""
         if self.memory_tokens is not None:
             return None
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]

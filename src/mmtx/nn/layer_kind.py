@@ -102,7 +102,7 @@ def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads:
     if attention.softcap is not None:
         problem = "is not for scores of a memory, which encode makes"
         raise InvalidValue("attention.softcap", attention.softcap, problem, "null")
-    if attention.memory is not None:
+    if attention.neighbours is not None:
         problem = "is of earlier tokens, and what encode makes has none; make it the mixer of a kind of layer"
-        raise InvalidValue("attention.memory", type(attention.memory).__name__, problem, "null")
+        raise InvalidValue("attention.neighbours", type(attention.neighbours).__name__, problem, "null")
     return attention

@@ -50,9 +50,7 @@ class MemoryTokens(nn.Module):
         if num_tokens:
             self.read, self.write = (nn.Parameter(0.02 * torch.randn(num_tokens, dim)) for _ in range(2))
 
-    def forward(
-        self, stack: Stack, x: Float[Tensor, "B N D"], connectivity: Connectivity
-    ) -> Float[Tensor, "B N D"]:
+    def forward(self, stack: Stack, x: Float[Tensor, "B N D"], connectivity: Connectivity) -> Float[Tensor, "B N D"]:
         """Hidden states of the tokens, without those of memory.
 
         Args:
@@ -81,9 +79,7 @@ class MemoryTokens(nn.Module):
             columns = torch.arange(start, min(start + self.segment, x.shape[1]), device=x.device)
             yield x[:, columns], replace(connectivity.arranged(columns), pattern=connectivity.pattern)
 
-    def _between(
-        self, memory: Float[Tensor, "B M D"], tokens: Float[Tensor, "B m D"]
-    ) -> Float[Tensor, "B MmM D"]:
+    def _between(self, memory: Float[Tensor, "B M D"], tokens: Float[Tensor, "B m D"]) -> Float[Tensor, "B MmM D"]:
         if not self.num_tokens:
             return tokens
         return torch.cat([memory + self.read, tokens, memory + self.write], dim=1)

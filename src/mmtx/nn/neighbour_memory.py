@@ -1,7 +1,7 @@
 """A memory of earlier keys and values, of which each query takes the nearest (Wu et al. 2022, arXiv 2203.08913).
 
-Axes: B rows of the batch, S samples, N tokens of a row, n of the longest sample, H query heads, G key and value heads, E
-width of a head.
+Axes: B rows of the batch, S samples, N tokens of a row, n of the longest sample, H query heads, G key and value heads,
+E width of a head.
 """
 
 import torch
@@ -20,24 +20,24 @@ SCALE = 10.0
 class NeighbourMemory(nn.Module):
     """What a query finds among the keys of its sample that its window has left behind, mixed with what it attends to.
 
-    Of those in the memory, a query attends to the `neighbours` that are nearest by cosine, found exactly, and a learned
-    gate b of each head mixes both: ``sigmoid(b) · memory + (1 - sigmoid(b)) · local``. A query before which the memory is
-    empty has its local attention alone. Keys are not rotated: they are found by content, however far away. Nothing in
-    the memory gets a gradient.
+    Of those in the memory, a query attends to the `count` that are nearest by cosine, found exactly, and a learned
+    gate b of each head mixes both: ``sigmoid(b) · memory + (1 - sigmoid(b)) · local``. A query before which the memory
+    is empty has its local attention alone. Keys are not rotated: they are found by content, however far away. Nothing
+    in the memory gets a gradient.
 
     Args:
         num_heads: query heads H.
-        neighbours: keys that a query attends to; None: to all there are.
+        count: keys that a query attends to; None: to all there are.
         size: positions that are held before the window; what is older is forgotten.
     """
 
     roles = {"gate": "bias", "scale": "gain"}
 
-    def __init__(self, num_heads: int, *, neighbours: int | None, size: int) -> None:
+    def __init__(self, num_heads: int, *, count: int | None, size: int) -> None:
         super().__init__()
-        for key, value in (("neighbours", neighbours), ("size", size)):
-            check_at_least(f"attention.memory.{key}", value, 1)
-        self.neighbours, self.size = neighbours, size
+        for key, value in (("count", count), ("size", size)):
+            check_at_least(f"attention.neighbours.{key}", value, 1)
+        self.count, self.size = count, size
         self.gate = nn.Parameter(torch.zeros(num_heads))
         self.scale = nn.Parameter(torch.full((num_heads,), SCALE))
 
@@ -60,7 +60,7 @@ class NeighbourMemory(nn.Module):
         return torch.lerp(local, found, share.to(local.dtype))
 
     def _held(self, context: LayerContext) -> Bool[Tensor, "#S n n"]:
-        """Which keys are in the memory of each query: real ones of its sample, whose tokens are in the order of time."""
+        """Which keys are in the memory of each query: real ones of its sample, which is in the order of time."""
         assert context.position is not None and context.window is not None
         packing, time = context.packing, context.position[..., 0]
         time, real = (time, context.valid) if packing is None else (packing.rows(time), packing.real)
@@ -69,9 +69,9 @@ class NeighbourMemory(nn.Module):
         return behind & real[:, None] & (distance >= context.window) & (distance < context.window + self.size)
 
     def _weights(self, scores: Float[Tensor, "S H n n"]) -> Float[Tensor, "S H n n"]:
-        if self.neighbours is None or self.neighbours >= scores.shape[-1]:
+        if self.count is None or self.count >= scores.shape[-1]:
             return scores.softmax(-1)
-        nearest = scores.topk(self.neighbours, dim=-1)
+        nearest = scores.topk(self.count, dim=-1)
         return torch.zeros_like(scores).scatter(-1, nearest.indices, nearest.values.softmax(-1))
 
 

@@ -25,8 +25,8 @@ def answer_of(truth: Sequence[int], scored: Sequence[bool], ends: Collection[int
 
 
 def ends_with(written: Sequence[int], answer: Sequence[int]) -> bool:
-    """Whether a text ends with an answer, whatever stands before. An answer begins with a mark that occurs nowhere else:
-    so it is the whole answer of the text."""
+    """Whether a text ends with an answer, whatever stands before. An answer begins with a mark that occurs nowhere
+    else: so it is the whole answer of the text."""
     return list(written[len(written) - len(answer) :]) == list(answer)
 
 

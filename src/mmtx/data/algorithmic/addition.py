@@ -13,8 +13,9 @@ class Addition(WrittenTask):
 
     A length is that of either number; zeros may lead, and the sum has a digit more: ``12+34=460``.
 
-    With `hints`, a letter before each digit names its place (Zhou et al. 2023, arXiv 2310.16028). They follow each other
-    in the alphabet from one that is drawn, so that letters of long numbers occur in short ones too: ``d9e5+d2e4=d1e0f1``.
+    With `hints`, a letter before each digit names its place (Zhou et al. 2023, arXiv 2310.16028). Letters follow each
+    other in the alphabet from one that is drawn, so that those of long numbers occur in short ones too:
+    ``d9e5+d2e4=d1e0f1``.
 
     With a `scratchpad`, what is written by hand comes before the sum: of each place its hint, its two digits, the carry
     that comes in, and their sum, of which the first digit is the carry to the next place: ``d92011`` is 9 + 2 + 0 = 11.

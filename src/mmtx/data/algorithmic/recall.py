@@ -11,8 +11,8 @@ from mmtx.errors import InvalidValue, UserError, check_at_least
 
 
 class Recall(Task):
-    """Name: ``text``, with ``ids`` and ``predicted``: pairs of a key and a value, ids without meaning, and all keys once
-    more in another order, at each of which its value is predicted.
+    """Name: ``text``, with ``ids`` and ``predicted``: pairs of a key and a value, ids without meaning, and all keys
+    once more in another order, at each of which its value is predicted.
 
         k1 v1 k2 v2 | x x x x x x x x | k2 v2 k1 v1      predicted: v2, v1
 
