@@ -90,6 +90,9 @@ def _check_stack(stack: Backbone) -> None:
         problem = "cannot be recorded: a program would have a fixed number of segments, and so one length"
         raise UserError(f"memory_tokens.segment={stack.memory_tokens.segment} {problem}")
     for key, mixer in stack.mixers.items():
+        if mixer.needs_window:
+            problem = "cannot be recorded: how many keys are in its memory follows from the length"
+            raise UserError(f"{key}={type(mixer).__name__} {problem}")
         if not mixer.exports:
             problem = "cannot be recorded: a program would have a step of it for each token, and so one length"
             raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d and mamba2 can")

@@ -241,8 +241,8 @@ class Backbone(nn.Module):
         return any("index" in rotary.axes for rotary in self._rotaries if rotary is not None)
 
     def new_cache(self, capacity: int) -> Cache | None:
-        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where samples
-        are cut into segments."""
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where
+        samples are cut into segments."""
         if self.memory_tokens is not None:
             return None
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
