@@ -57,12 +57,12 @@ def by_hand(made: NeighbourMemory, local: Tensor, q: Tensor, k: Tensor, v: Tenso
                 for j in held:
                     key, query = k[b, h // group, j], q[b, h, i]
                     cosine = sum(x * y for x, y in zip(key, query, strict=True)) / key.norm() / query.norm()
-                    scored.append((float(cosine * made.scale[h]), j))
+                    scored.append((float(cosine * made.scale[h].detach()), j))
                 nearest = sorted(scored, reverse=True)[: made.count]
                 if nearest:
                     total = sum(math.exp(score) for score, _ in nearest)
                     found = sum(math.exp(score) / total * v[b, h // group, j] for score, j in nearest)
-                    share = 1 / (1 + math.exp(-float(made.gate[h])))
+                    share = 1 / (1 + math.exp(-float(made.gate[h].detach())))
                     out[b, h, i] = share * found + (1 - share) * local[b, h, i]
     return out
 
