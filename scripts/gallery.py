@@ -27,7 +27,8 @@ WITHOUT = {
     "vit_cifar10": "it is made for a GPU",
     "whisper_sentences": "it is made for a GPU, and its data do not come with mmtx",
     **dict.fromkeys(
-        ("parity", "mqar", "sequential_digits", "icl_regression", "few_shot_digits"), "its samples are rows of numbers"
+        ("parity", "mqar", "sequential_digits", "icl_regression", "few_shot_digits", "recall_memory"),
+        "its samples are rows of numbers",
     ),
     "sequential_mnist": "it is made for a GPU",
 }

@@ -192,7 +192,7 @@ def small_tokenizer(folder):
     return folder
 
 
-ALGORITHMIC = ("parity", "modular_sums", "reversal", "stack", "addition", "mqar", "list_ops", "induction")
+ALGORITHMIC = ("parity", "modular_sums", "reversal", "stack", "addition", "mqar", "list_ops", "induction", "recall")
 PROMPTS = ("linear_regression", "few_shot")
 
 

@@ -60,6 +60,8 @@ REFUSED = (
 )
 """What cannot be, here; and what is reported of it."""
 
+ADDS = ["data=addition", "modality=[text]", "objective=[next_token]", "data.longest=4", "data.test_lengths=[4]"]
+
 NEEDS: dict[tuple[str, str, str], list[str]] = {
     ("BabyAI", "pixels", "True"): [
         *("data=babyai", "modality=[view_pixels,action]", "objective=[action]", "objective.action.read=view"),
@@ -75,6 +77,8 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
         *("data=mnist", "modality=[image]", "objective=[classify]", "data/augment=none", "backbone/positions=rotary"),
     ],
     ("", "towers", "True"): [f"data={NEEDS_DATA['contrastive']}", *LISTENS_AND_LOOKS, "encode=[audio]", "towers=true"],
+    ("Addition", "hints", "True"): ADDS,
+    ("Addition", "scratchpad", "True"): [*ADDS, "data.task.hints=true"],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }
 """Overrides with which a value can be, where those of its option do not go with it."""

@@ -47,7 +47,7 @@ DATA_WITHOUT_PICTURES = {
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
     **dict.fromkeys(("parity", "modular_sums", "list_ops"), ["modality=[text]", "objective=[classify]"]),
     **dict.fromkeys(
-        ("reversal", "stack", "addition", "mqar", "induction"), ["modality=[text]", "objective=[next_token]"]
+        ("reversal", "stack", "addition", "mqar", "induction", "recall"), ["modality=[text]", "objective=[next_token]"]
     ),
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
@@ -139,6 +139,13 @@ READ_FILES = (
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
+REMEMBERS = {
+    ("backbone", "neighbours"): ["backbone.num_layers=4"],
+    ("backbone/attention", "neighbours"): ["backbone.layers=L", "backbone.window=2"],
+    ("backbone/memory_tokens", "carried"): ["backbone.memory_tokens.segment=2"],
+}
+"""Memories of earlier tokens, which a picture's have none of."""
+
 PARTS = ("data/pictures", "data/voices")
 """Groups of data that other data are made of."""
 
@@ -164,6 +171,8 @@ def data_for(group, option):
 def overrides_for(group, option, folder):
     if group in ("backbone", "backbone/attention") and option in RECURRENCES:
         return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
+    if (own := REMEMBERS.get((group, option))) is not None:
+        return [f"{group}={option}", "modality=[text]", "objective=[next_token]", *own]
     if group in ("checkpoint", "trainer", "optim", "backbone"):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):

@@ -19,6 +19,7 @@ from mmtx.data.algorithmic.list_ops import ListOps
 from mmtx.data.algorithmic.modular_sums import ModularSums
 from mmtx.data.algorithmic.mqar import MQAR
 from mmtx.data.algorithmic.parity import Parity
+from mmtx.data.algorithmic.recall import Recall
 from mmtx.data.algorithmic.reversal import Reversal
 from mmtx.data.algorithmic.stack import Stack
 from mmtx.data.algorithmic.task import LabelledTask, Task, WrittenTask
@@ -30,11 +31,14 @@ TASKS: dict[str, Task] = {
     "reversal": Reversal(num_letters=3),
     "stack": Stack(),
     "addition": Addition(),
+    "addition_with_hints": Addition(hints=True),
+    "addition_on_a_scratchpad": Addition(hints=True, scratchpad=True),
+    "recall": Recall(num_ids=12, num_pairs=2),
     "list_ops": ListOps(max_depth=4, max_elements=4),
     "mqar": MQAR(num_ids=64, tokens_per_pair=8),
     "induction": Induction(num_ids=16),
 }
-LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12)}
+LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12), "recall": (8, 20)}
 
 
 def made(name: str = "parity", **changes: Any) -> Algorithmic:
@@ -109,6 +113,45 @@ def test_reversal_and_addition() -> None:
         assert len(given) == 2 * length + 1 and len(written) == length + 1 and int(written[::-1]) == one + other
 
 
+def number_of(digits: str, places: str) -> int:
+    """Of digits by the letters of their places."""
+    return sum(int(digit) * 10 ** (ord(place) - ord(places[0])) for digit, place in zip(digits, places, strict=True))
+
+
+def test_hints_name_the_place_of_each_digit_and_a_scratchpad_has_a_line_for_each() -> None:
+    firsts = set()
+    for length, given, written in drawn(Addition(hints=True, scratchpad=True)):
+        (one, other), (scratch, answer) = given.split("+"), written.split(">")
+        places = one[::2]
+        assert places == other[::2] == answer[:-2:2] == scratch[::6] and [*places] == sorted(places)
+        numbers = [number_of(text[1::2], text[::2]) for text in (one, other, answer)]
+        assert numbers[0] + numbers[1] == numbers[2] and len(places) == length
+        firsts.add(places[0])
+        for place, line in enumerate(scratch[i : i + 6] for i in range(0, len(scratch), 6)):
+            below = 10**place
+            carry = (numbers[0] % below + numbers[1] % below) // below
+            digits = [number // below % 10 for number in numbers[:2]]
+            assert [*map(int, line[1:4])] == [*digits, carry] and int(line[4:]) == sum(digits) + carry
+    assert len(firsts) > 10
+
+
+def test_the_answer_is_scored_and_the_scratch_before_it_predicted_alone() -> None:
+    task = Addition(hints=True, scratchpad=True)
+    text = task.draw(random.Random(0), 3)["text"]
+    predicted, scored = (task.vocabulary.decode(text["ids"][text[key]].tolist()) for key in ("predicted", "scored"))
+    assert predicted.endswith(scored) and scored[0] == ">" and len(scored) == 9 and len(predicted) == 18 + 9
+
+
+def test_values_are_recalled_over_any_distance() -> None:
+    for length in (8, 9, 40):
+        text = Recall(num_ids=12, num_pairs=2).draw(random.Random(length), length)["text"]
+        ids, places = text["ids"].tolist(), text["predicted"].nonzero()[:, 0].tolist()
+        pairs = {ids[0]: ids[1], ids[2]: ids[3]}
+        assert len(ids) == length and places == [length - 3, length - 1] and {*ids[4:-4]} <= {8, 9, 10, 11}
+        assert pairs == {ids[place - 1]: ids[place] for place in places}
+        assert {*pairs} <= {0, 1, 2, 3} and {*pairs.values()} <= {4, 5, 6, 7}
+
+
 def test_a_stack_is_what_rewriting_its_text_gives() -> None:
     """Without a list: pushes become bits, and what stands before a pop goes with it, until none is left."""
     for length, given, written in drawn(Stack()):
@@ -166,6 +209,8 @@ def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
         ("list_ops", {"test_lengths": [2000]}, "task.max_depth=4 gave no list of 1001 to 2000 symbols"),
         ("mqar", {"shortest": 7}, "a length of 7 has no pair, with task.tokens_per_pair=8"),
         ("induction", {"shortest": 3}, "a length of 3 has no segment of two ids; the shortest is 4"),
+        ("recall", {"shortest": 7}, "a length of 7 is less than pairs and queries take, .* the shortest is 8"),
+        ("addition_with_hints", {"test_lengths": [26]}, "task.hints=True has 26 .*, and numbers of 26 digits need 27"),
         ("induction", {"longest": 33}, "task.num_ids=16 is less than a text of 33 needs.*; nearest: 17"),
         ("mqar", {"longest": 256}, "task.num_ids=64 has 31 keys, and a length of 256 has 32 pairs; nearest: 66"),
     ],
@@ -190,3 +235,10 @@ def test_what_is_refused(name: str, changes: dict[str, Any], problem: str) -> No
 def test_what_a_task_refuses(task: Any, changes: dict[str, int]) -> None:
     with pytest.raises(UserError, match="must"):
         task(**changes)
+
+
+def test_a_scratchpad_needs_hints_and_every_pair_a_key() -> None:
+    with pytest.raises(UserError, match=r"task.scratchpad=True names its lines by letters; nearest: task.hints=true"):
+        Addition(scratchpad=True)
+    with pytest.raises(UserError, match=r"num_ids=11 has 3 keys, fewer than num_pairs=4; nearest: 12"):
+        Recall(num_ids=11, num_pairs=4)

@@ -79,10 +79,13 @@ class Packing:
 
     def unpack(self, hidden: Float[Tensor, "1 N D"]) -> Float[Tensor, "samples n D"]:
         """Undoes `pack`; zeros where there is no token."""
-        rows = hidden.new_zeros(self.real.numel(), hidden.shape[2]).index_copy(0, self.index, hidden[0])
-        if self.is_empty:
-            rows = rows * 0.0
-        return rows.unflatten(0, self.real.shape)
+        rows = self.rows(hidden)
+        return rows * 0.0 if self.is_empty else rows
+
+    def rows(self, values: Shaped[Tensor, "1 N *A"]) -> Shaped[Tensor, "samples n *A"]:
+        """The same of values without gradients, such as integers."""
+        flat = values.new_zeros(self.real.numel(), *values.shape[2:])
+        return flat.index_copy(0, self.index, values[0]).unflatten(0, self.real.shape)
 
 
 def grouped(keys: tuple[int | tuple[int, int], ...]) -> list[tuple[int, ...]]:

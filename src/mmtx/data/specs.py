@@ -27,3 +27,9 @@ def conversation_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
     """Texts of which only some ids are predicted, as ``predicted`` says."""
     text = text_spec(vocabulary, max_length)
     return replace(text, fields={**text.fields, "predicted": Field((None,), torch.bool, max_length=max_length)})
+
+
+def scratched_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
+    """Texts of which only some ids are predicted, and of these only some scored, as ``scored`` says."""
+    text = conversation_spec(vocabulary, max_length)
+    return replace(text, fields={**text.fields, "scored": Field((None,), torch.bool, max_length=max_length)})

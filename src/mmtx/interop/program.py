@@ -81,12 +81,18 @@ def _prepare(learner: Learner) -> None:
             parameter.data = parameter.data.float()
     for stack in learner.modules():
         if isinstance(stack, Backbone):
-            _check_mixers(stack)
+            _check_stack(stack)
             stack.is_compiled = stack.flex = False
 
 
-def _check_mixers(stack: Backbone) -> None:
+def _check_stack(stack: Backbone) -> None:
+    if stack.memory_tokens is not None:
+        problem = "cannot be recorded: a program would have a fixed number of segments, and so one length"
+        raise UserError(f"memory_tokens.segment={stack.memory_tokens.segment} {problem}")
     for key, mixer in stack.mixers.items():
+        if mixer.needs_window:
+            problem = "cannot be recorded: how many keys are in its memory follows from the length"
+            raise UserError(f"{key}={type(mixer).__name__} {problem}")
         if not mixer.exports:
             problem = "cannot be recorded: a program would have a step of it for each token, and so one length"
             raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d, mamba2 and short_conv can")

@@ -12,6 +12,7 @@ from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.cache import LayerCache, MixerCache
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.mixer import Mixer
+from mmtx.nn.neighbour_memory import NeighbourMemory
 from mmtx.nn.rotary import rotate
 from mmtx.nn.stacked_linear import StackedLinear
 
@@ -85,6 +86,8 @@ class Attention(Mixer):
         sinks: a learned score of each head joins the softmax and takes its share, so that a head may attend to nothing
             (gpt-oss, arXiv 2508.10925; at its initial value of 0, Miller 2023, "Attention is off by one").
         softcap: scores s of the own set become ``softcap · tanh(s / softcap)`` (Gemma 2); None: as they are.
+        neighbours: ``neighbours(num_heads)`` makes what finds keys that the window of the layer has left behind;
+            None: nothing.
     """
 
     roles = {"biases.*": "bias", "sinks": "bias"}
@@ -107,6 +110,7 @@ class Attention(Mixer):
         clip: float | None = None,  # absent in stored configs of earlier versions
         sinks: bool = False,  # absent in stored configs of earlier versions
         softcap: float | None = None,  # absent in stored configs of earlier versions
+        neighbours: Callable[[int], NeighbourMemory] | None = None,  # this too
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -139,6 +143,8 @@ class Attention(Mixer):
         self.query_norm = qk_norm(query_width) if qk_norm else None
         self.key_norm = qk_norm(key_width) if qk_norm else None
         self.sinks = nn.Parameter(torch.zeros(num_heads)) if sinks else None
+        self.neighbours = neighbours(num_heads) if neighbours is not None else None
+        self.needs_time_order = self.needs_window = self.neighbours is not None
 
     def forward(
         self,
@@ -152,13 +158,15 @@ class Attention(Mixer):
         assert cache is None or isinstance(cache, KeyValueCache)
         parts = self.qkv(x, self._bias(cache)).split(self.widths, dim=-1)
         q, k, v = self._queries(parts[0]), *self._keys_and_values(parts[1], parts[2])
+        plain = q, k, v
         if context.rotary is not None:
             q, k = rotate(q, context.rotary), k if context.key_rotary is not None else rotate(k, context.rotary)
         if cache is not None:
             k, v = cache.extend(k, v, context.past)
         if context.key_rotary is not None:
             k = rotate(k, context.key_rotary)
-        return self._attend(q, k, v, context.rendering, bias)
+        attended = self._attend(q, k, v, context.rendering, bias)
+        return self._joined(attended if self.neighbours is None else self.neighbours(attended, *plain, context))
 
     def cross_attend(
         self,
@@ -178,10 +186,11 @@ class Attention(Mixer):
             kv = self._keys_and_values(*both.split(self.widths[1:], dim=-1))
             if cache is not None:
                 cache.memory = kv
-        return self._attend(q, *kv, context.memory_rendering, None)
+        return self._joined(self._attend(q, *kv, context.memory_rendering, None))
 
-    def new_cache(self, capacity: int) -> KeyValueCache:
-        return KeyValueCache(capacity)
+    def new_cache(self, capacity: int) -> KeyValueCache | None:
+        """None where `neighbours` need keys that are not rotated, too: all is computed again then."""
+        return KeyValueCache(capacity) if self.neighbours is None else None
 
     def scale_scores(self, base_width: int) -> None:
         """Divides scores by the width of heads instead of its root where it grows with the model: queries and keys
@@ -195,10 +204,12 @@ class Attention(Mixer):
             ratio = self.dim / base_width
             self.scale = (self.head_dim * ratio) ** -0.5 if self.scale is None else self.scale / ratio
 
-    def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Float[Tensor, "B N D"]:
+    def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Queries:
         dropout = self.dropout if self.training else 0.0
-        attended = rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout, sinks=self.sinks)
-        return self.out(attended.transpose(1, 2).flatten(2))
+        return rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout, sinks=self.sinks)
+
+    def _joined(self, heads: Queries) -> Float[Tensor, "B N D"]:
+        return self.out(heads.transpose(1, 2).flatten(2))
 
     def _queries(self, q: Float[Tensor, "B N width"]) -> Queries:
         return self._clipped(self._normalised(q, self.query_norm))

@@ -22,14 +22,16 @@ from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.layer_kind import (
     LayerKind,
     check_drop_path,
+    check_mixer,
     letters_of,
     made_cross_attention,
     made_feed_forward,
     made_mixer,
     windows_of,
 )
-from mmtx.nn.layer_statistics import Output, Statistics, with_statistics
+from mmtx.nn.layer_statistics import Output, Statistics, add_statistics, with_statistics
 from mmtx.nn.layer_sum import LayerSum
+from mmtx.nn.memory_tokens import MemoryTokens
 from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
@@ -74,6 +76,8 @@ class Backbone(nn.Module):
             nor where attention is computed in parts, in a loop (`PerSegment` and `Blocked`, on a CPU).
         flex: render connectivity by FlexAttention (long packed rows on a GPU).
         base_width: the `dim` at which rates were tuned, see `mmtx.nn.width`; None: at this one.
+        memory_tokens: ``memory_tokens(dim)`` makes what is carried from segment to segment of a sample; None: samples
+            are not cut.
     """
 
     draws_weights = True
@@ -105,6 +109,7 @@ class Backbone(nn.Module):
         base_width: int | None = None,  # this and those behind it are absent in stored configs of earlier versions
         skip_first_norm: bool = False,
         layer_sum: bool = False,
+        memory_tokens: Callable[[int], MemoryTokens] | None = None,
     ) -> None:
         super().__init__()
         for key, value, least in (("dim", dim, 1), ("num_layers", num_layers, 0), ("num_heads", num_heads, 1)):
@@ -142,6 +147,8 @@ class Backbone(nn.Module):
             )
             for layer, (letter, key) in enumerate(zip(letters, self.mixer_keys, strict=True))
         )
+        for layer, window, key in zip(self._layers, self.windows, self.mixer_keys, strict=True):
+            check_mixer(layer.mixes, window, key)
         self._head_dims = [layer.mixes.head_dim for layer in self._layers]
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
         self._check_rotaries()
@@ -149,6 +156,10 @@ class Backbone(nn.Module):
         self.layer_sum = LayerSum(num_layers + 1) if layer_sum else None
         if base_width is not None:
             self._scale_scores(base_width)
+        self.memory_tokens = memory_tokens(dim) if memory_tokens is not None else None
+        if self.memory_tokens is not None and cross_attention:
+            problem = "cuts texts that attend to what is encoded, which stays whole"
+            raise InvalidValue("memory_tokens.segment", self.memory_tokens.segment, problem, "encode=[]")
         initialise(self, std=init_std, residual_outputs=sum(len(layer.halves) for layer in self._layers))
         self._recorded = RecordedPasses()
         self._modules_within: list[nn.Module] | None = None
@@ -172,6 +183,18 @@ class Backbone(nn.Module):
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
+        if self.memory_tokens is not None:
+            return self.memory_tokens(partial(self._forward, statistics=statistics), x, connectivity)
+        return self._forward(x, connectivity, cache, memory, statistics)
+
+    def _forward(
+        self,
+        x: Float[Tensor, "B N D"],
+        connectivity: Connectivity,
+        cache: Cache | None = None,
+        memory: Memory | None = None,
+        statistics: Statistics | None = None,
+    ) -> Float[Tensor, "B N D"]:
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
         contexts = self._contexts(connectivity, memory, past, turns_keys=cache is not None and cache.by_place)
@@ -187,7 +210,7 @@ class Backbone(nn.Module):
             run = compiled(run, tuned=True)
         x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden))
         if statistics is not None:
-            statistics |= dict(found)
+            add_statistics(statistics, found)
         if cache is not None and column is None:
             cache.length += x.shape[1]
         return x
@@ -216,8 +239,8 @@ class Backbone(nn.Module):
 
     @property
     def needs_time_order(self) -> bool:
-        """A mixer needs its tokens in the order of time."""
-        return any(layer.mixes.needs_time_order for layer in self._layers)
+        """A mixer needs its tokens in the order of time, or segments of it are computed."""
+        return self.memory_tokens is not None or any(layer.mixes.needs_time_order for layer in self._layers)
 
     @property
     def needs_index(self) -> bool:
@@ -230,11 +253,14 @@ class Backbone(nn.Module):
         return {axis for rotary in self._rotaries if rotary is not None for axis in rotary.axes}
 
     def new_cache(self, capacity: int, *, by_place: bool = False) -> Cache | None:
-        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token.
+        """An empty cache for at most `capacity` tokens; None where a mixer cannot go on token by token, and where
+        samples are cut into segments.
 
         Args:
             by_place: tokens may be dropped, see `Cache`.
         """
+        if self.memory_tokens is not None:
+            return None
         caches = [layer.mixes.new_cache(capacity) for layer in self._layers]
         own = [cache for cache in caches if cache is not None]
         return Cache(own, by_place=by_place) if len(own) == len(caches) else None
@@ -264,6 +290,9 @@ class Backbone(nn.Module):
             shared: which of them may share an order, see `shared_order`.
             several: which of them may differ in it, see `several_orders`.
         """
+        if self.memory_tokens is not None and shared is not None:
+            segment = self.memory_tokens.segment
+            raise InvalidValue("memory_tokens.segment", segment, f"cuts the order of time, and {shared}")
         for key, mixer in self.mixers.items():
             problem, way = (several, "from both ends") if mixer.reads_ahead else (shared, "one after the other")
             if mixer.needs_time_order and problem is not None:
@@ -312,10 +341,16 @@ class Backbone(nn.Module):
             memory_rendering=MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None,
             packing=connectivity.packing,
             past=past,
+            position=position if any(layer.mixes.needs_window for layer in self._layers) else None,
         )
         needs = list(zip(kernels, turns, strict=True))
         made = {
-            need: known(rendering=renderings[need[0]], rotary=tables[need[1]], key_rotary=of_keys.get(need[1]))
+            need: known(
+                rendering=renderings[need[0]],
+                rotary=tables[need[1]],
+                key_rotary=of_keys.get(need[1]),
+                window=need[0][0],
+            )
             for need in set(needs)
         }
         return [made[need] for need in needs]

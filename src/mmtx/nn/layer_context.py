@@ -32,6 +32,8 @@ class LayerContext:
         packing: where the tokens of a packed row come from; None where rows are samples.
         past: tokens of each sample before these, of which a cache holds what is needed; where only the device knows
             how many they are, which caches that replay understand, a tensor of it.
+        window: reach of attention, in positions; None: everything.
+        position: coordinates (time, row, column) of the tokens; None where no mixer needs a window.
     """
 
     rendering: Rendering
@@ -42,6 +44,8 @@ class LayerContext:
     memory_rendering: Rendering | None = None
     packing: Packing | None = None
     past: int | Int[Tensor, " 1"] = 0
+    window: int | None = None
+    position: Int[Tensor, "#B N 3"] | None = None
 
     @property
     def starts(self) -> Bool[Tensor, "#B N"]:

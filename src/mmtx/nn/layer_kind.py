@@ -78,6 +78,13 @@ def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key:
     return mixer
 
 
+def check_mixer(mixer: Mixer, window: int | None, key: str) -> None:
+    """Raises InvalidValue where a mixer, which stands under a key, lacks the window that it needs."""
+    if mixer.needs_window and window is None:
+        problem = "has a memory of what its window leaves behind, and no window"
+        raise InvalidValue(key, type(mixer).__name__, problem, "window=64, and window: true in its kind of layer")
+
+
 def made_feed_forward(make: Callable[[int], nn.Module], dim: int, key: str) -> nn.Module:
     """The feed-forward half of a layer, whose class stands under a key."""
     try:
@@ -95,4 +102,7 @@ def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads:
     if attention.softcap is not None:
         problem = "is not for scores of a memory, which encode makes"
         raise InvalidValue("attention.softcap", attention.softcap, problem, "null")
+    if attention.neighbours is not None:
+        problem = "is of earlier tokens, and what encode makes has none; make it the mixer of a kind of layer"
+        raise InvalidValue("attention.neighbours", type(attention.neighbours).__name__, problem, "null")
     return attention

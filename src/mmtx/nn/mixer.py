@@ -21,6 +21,7 @@ class Mixer(nn.Module, ABC):
             `reads_ahead`.
         reads_ahead: it reads them from the last to the first as well, so that each depends on those behind it too; a
             set in which some differ in order is refused.
+        needs_window: its layer has to have a window.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
         exports: a program of any number of tokens can be recorded of it (`mmtx export --format onnx`).
@@ -29,6 +30,7 @@ class Mixer(nn.Module, ABC):
     head_dim: int | None = None
     needs_time_order: bool = False
     reads_ahead: bool = False
+    needs_window: bool = False
     packs: bool = False
     exports: bool = True
 

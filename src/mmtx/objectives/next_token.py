@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from itertools import takewhile
 from typing import Any
 
 import torch
@@ -20,7 +19,8 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
-from mmtx.objectives.slices import Slices
+from mmtx.objectives.scratchpad import answer_of, ends_with, has_scratch, scored_of
+from mmtx.objectives.slices import Pairs, Slices
 from mmtx.objectives.text_head import PREDICTED, TextHead
 from mmtx.objectives.written_part import written_part
 
@@ -30,6 +30,10 @@ STREAM_SAMPLING = Sampling(temperature=0.8)
 
 class NextToken(Objective):
     """Every token of a causal text predicts the one after it.
+
+    Texts with scratch (a field ``scored``) are written in an evaluation, from what is given on, and an answer counts
+    whatever scratch the model wrote before it: ``exact_match`` is of the answers alone. There is no accuracy of their
+    ids then, which would be that behind a true scratch. The loss is of all that is predicted.
 
     Args:
         slices: names of the data with classes, for each of which accuracy and exact match are given as well.
@@ -64,8 +68,11 @@ class NextToken(Objective):
         self.text, self.writes, self.reads, vocabulary = text, text, (text,), self.head.vocabulary
         self.coded = {"head.projection.weight": text}
         self.is_whole = self.head.texts_end or PREDICTED in specs[text].fields
+        self.has_scratch = has_scratch(specs[text])
+        if self.has_scratch and not self.head.texts_end:
+            raise UserError(f"the data's '{text}' has scratch before what is scored, and no id that ends it")
         self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
-        shares = known("accuracy", *["exact_match"] * self.is_whole)
+        shares = known(*["accuracy"] * (not self.has_scratch), *["exact_match"] * self.is_whole)
         self.directions = self.slices.directions(shares) | known("perplexity")
         self.directions |= known("bits_per_byte") if vocabulary is not None else {}
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
@@ -87,19 +94,31 @@ class NextToken(Objective):
         (loss, right), count = predictions, real.sum()
         if right is None:  # in training
             return Score(loss, count)
-        present, of_each = real.any(1), {"accuracy": (right.sum(1), real.sum(1))}
-        if self.is_whole:
-            # greedy decoding gives the whole text exactly if every token is the best one after the true past
-            of_each["exact_match"] = present & (right | ~real).all(1), present
+        present = real.any(1)
+        of_each = self._written_right(model, batch) if self.has_scratch else self._right_behind_truth(right, real)
         stats = self.slices.sums(batch, of_each, present, training=self.training)
         if self.head.vocabulary is not None:
             stats["bytes"] = ((self.byte_lengths[targets] * real).sum(), count)
         return Score(loss, count, stats)
 
+    def _right_behind_truth(self, right: Bool[Tensor, "B n"], real: Bool[Tensor, "B n"]) -> Pairs:
+        """Which ids are the best ones, given the true ones before."""
+        of_each, present = {"accuracy": (right.sum(1), real.sum(1))}, real.any(1)
+        if self.is_whole:
+            # greedy decoding gives the whole text exactly if every token is the best one after the true past
+            of_each["exact_match"] = present & (right | ~real).all(1), present
+        return of_each
+
+    def _written_right(self, model: MultimodalTransformer, batch: Batch) -> Pairs:
+        """Which texts are written with the right answer."""
+        right = [bool(example.right) for example in self.examples(model, batch)]
+        present = batch.lengths[self.text] > 0
+        return {"exact_match": (present & torch.tensor(right, device=present.device), present)}
+
     def metrics(self, score: Score) -> dict[str, float]:
         loss = score.mean_loss()
         metrics = {"loss": loss}
-        is_smoothed = self.head.label_smoothing > 0 and "accuracy" not in score.stats  # in training
+        is_smoothed = self.head.label_smoothing > 0 and not score.stats  # in training
         if not is_smoothed:
             metrics["perplexity"] = math.exp(min(loss, 700.0))
         metrics |= self.slices.metrics(score, _shares)
@@ -112,28 +131,33 @@ class NextToken(Objective):
         ids, texts_end = batch[self.text]["ids"], self.head.texts_end
         begins, stops = written_part(batch, self.text, texts_end)
         ends = self.head.vocabulary.ends if self.head.vocabulary else ()
+        most = ids.shape[1] - int(begins.min())
         prompt = batch.with_name(self.text, {"ids": ids[:, : int(begins.max())]}, begins)
         written = generate(
             model,
             lambda hidden: self.head.logits(model, hidden),
             prompt,
             self.text,
-            max_new_tokens=ids.shape[1] - int(begins.min()),
+            max_new_tokens=most,
             sampling=GREEDY if self.is_whole else STREAM_SAMPLING,
             generator=torch.Generator(ids.device).manual_seed(0),
             end=ends,
         )
-        parts = list(zip(ids.tolist(), begins.tolist(), stops.tolist(), strict=True))
-        truth = [row[begin:stop] for row, begin, stop in parts]
-        shown = [] if texts_end else [row[:begin] for row, begin, _ in parts]
+        parts = zip(ids.tolist(), scored_of(batch, self.text).tolist(), begins.tolist(), stops.tolist(), strict=True)
         examples = []
-        for index, (new, true) in enumerate(zip(written, truth, strict=True)):
-            given = shown[index] if shown else []
+        for new, (row, scored, begin, stop) in zip(written, parts, strict=True):
+            given, true = [] if texts_end else row[:begin], row[begin:stop]
             if self.is_whole and not texts_end:
                 new = new[: len(true)]  # nothing says where to end
-            right = new == list(takewhile(lambda i: i not in ends, true)) if true and self.is_whole else None
+            right = None
+            if true and self.is_whole:
+                answer = answer_of(true, scored[begin:stop], ends)
+                right = self._is_right(new, answer, ended=len(new) < most)
             examples.append(Example(self.head.decode(given + new), self.head.decode(given + true), right))
         return examples
+
+    def _is_right(self, new: list[int], answer: list[int], *, ended: bool) -> bool:
+        return ended and ends_with(new, answer) if self.has_scratch else new == answer
 
     def continued(self, model: MultimodalTransformer, batch: Batch) -> list[list[int]]:
         ids, logits = batch[self.text]["ids"], lambda hidden: self.head.logits(model, hidden)

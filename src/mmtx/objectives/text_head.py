@@ -15,6 +15,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import required_name
 from mmtx.objectives.id_head import IdHead
+from mmtx.objectives.scratchpad import SCORED
 
 PREDICTED = "predicted"
 """The field of a text that says which of its ids are predicted; without it, all but the first."""
@@ -79,7 +80,7 @@ class TextHead(IdHead):
             ids, full = F.pad(ids, (0, 1)), False
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
         host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
-        fields = {key: value for key, value in batch[self.text].items() if key != PREDICTED}
+        fields = {key: value for key, value in batch[self.text].items() if key not in (PREDICTED, SCORED)}
         inputs = batch.with_name(self.text, {**fields, "ids": ids[:, :-1]}, lengths, full, host_lengths)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
         chosen = batch[self.text].get(PREDICTED)

@@ -3,7 +3,8 @@
 import random
 import string
 
-from mmtx.data.algorithmic.task import WrittenTask
+from mmtx.data.algorithmic.task import SCRATCH_END, WrittenTask
+from mmtx.errors import InvalidValue
 
 
 class Addition(WrittenTask):
@@ -11,17 +12,66 @@ class Addition(WrittenTask):
     ``95+24=101`` is 59 + 42 = 101.
 
     A length is that of either number; zeros may lead, and the sum has a digit more: ``12+34=460``.
+
+    With `hints`, a letter before each digit names its place (Zhou et al. 2023, arXiv 2310.16028). Letters follow each
+    other in the alphabet from one that is drawn, so that those of long numbers occur in short ones too:
+    ``d9e5+d2e4=d1e0f1``.
+
+    With a `scratchpad`, what is written by hand comes before the sum: of each place its hint, its two digits, the carry
+    that comes in, and their sum, of which the first digit is the carry to the next place: ``d92011`` is 9 + 2 + 0 = 11.
+    The example above is ``d9e5+d2e4=d92011e54110>d1e0f1``.
+
+    Args:
+        hints: letters name the places.
+        scratchpad: the sum is computed in writing first; needs `hints`.
     """
 
-    def __init__(self) -> None:
-        super().__init__(string.digits + "+")
+    def __init__(self, *, hints: bool = False, scratchpad: bool = False) -> None:  # absent in stored configs of before
+        if scratchpad and not hints:
+            raise InvalidValue("task.scratchpad", True, "names its lines by letters", "task.hints=true")
+        self.hints, self.scratchpad = hints, scratchpad
+        super().__init__(string.digits + "+" + (string.ascii_lowercase if hints else ""), scratchpad=scratchpad)
 
     def example(self, drawn: random.Random, length: int) -> tuple[str, str]:
-        one, other = (drawn.randrange(10**length) for _ in range(2))
-        written = [
-            f"{number:0{size}}"[::-1] for number, size in ((one, length), (other, length), (one + other, length + 1))
-        ]
-        return f"{written[0]}+{written[1]}", written[2]
+        numbers = [drawn.randrange(10**length) for _ in range(2)]
+        one, other = (_digits(number, length) for number in numbers)
+        total, names = _digits(sum(numbers), length + 1), self._names(drawn, length + 1)
+        given, answer = f"{_named(names, one)}+{_named(names, other)}", _named(names, total)
+        if not self.scratchpad:
+            return given, answer
+        return given, "".join(_lines(names, one, other)) + SCRATCH_END + answer
 
     def most(self, length: int) -> int:
-        return 3 * length + 2
+        of_digit = 2 if self.hints else 1
+        return of_digit * (3 * length + 1) + 1 + (6 * length + 1 if self.scratchpad else 0)
+
+    def _names(self, drawn: random.Random, count: int) -> str:
+        """The letter of each place; none without hints."""
+        if not self.hints:
+            return ""
+        letters = string.ascii_lowercase
+        if count > len(letters):
+            problem = f"has {len(letters)} letters, and numbers of {count - 1} digits need {count}"
+            raise InvalidValue("task.hints", True, problem, f"lengths of at most {len(letters) - 1}")
+        first = drawn.randrange(len(letters) - count + 1)
+        return letters[first : first + count]
+
+
+def _digits(number: int, count: int) -> str:
+    """The last digit first."""
+    return f"{number:0{count}}"[::-1]
+
+
+def _named(names: str, digits: str) -> str:
+    """Every digit behind the name of its place, if it has any."""
+    return "".join(map("".join, zip(names, digits, strict=False))) if names else digits
+
+
+def _lines(names: str, one: str, other: str) -> list[str]:
+    """What is written of each place."""
+    lines, carry = [], 0
+    for name, digits in zip(names, zip(one, other, strict=True), strict=False):
+        total = sum(map(int, digits)) + carry
+        lines.append(f"{name}{''.join(digits)}{carry}{total:02}")
+        carry = total // 10
+    return lines

@@ -9,11 +9,14 @@ from collections.abc import Mapping
 import torch
 
 from mmtx.batch import Sample, Spec
-from mmtx.data.specs import class_spec, conversation_spec, text_spec
+from mmtx.data.specs import class_spec, conversation_spec, scratched_spec, text_spec
 from mmtx.data.text.vocabulary import Characters, Symbols
 
 ANSWER = "="
 """The character before what is to be written."""
+
+SCRATCH_END = ">"
+"""The character between a scratchpad and the answer."""
 
 
 class Task(ABC):
@@ -61,13 +64,17 @@ class WrittenTask(Task):
     """Name: ``text``, with ``ids`` and ``predicted``: what is given, `ANSWER`, and what is to be written, which is
     predicted with the mark that ends the text. It is written exactly if every predicted id is the best one.
 
+    With a scratchpad there is a third field, ``scored``. What is written begins with scratch then, up to `SCRATCH_END`:
+    that is predicted too, and what follows from that character on is scored.
+
     Args:
         symbols: a text of all characters of the task.
+        scratchpad: what is written begins with one.
     """
 
-    def __init__(self, symbols: str) -> None:
-        self.vocabulary = Characters()
-        self.vocabulary.fit([symbols, ANSWER], marks=True)
+    def __init__(self, symbols: str, *, scratchpad: bool = False) -> None:
+        self.vocabulary, self.has_scratch = Characters(), scratchpad
+        self.vocabulary.fit([symbols, ANSWER, *[SCRATCH_END] * scratchpad], marks=True)
 
     @abstractmethod
     def example(self, drawn: random.Random, length: int) -> tuple[str, str]:
@@ -78,10 +85,14 @@ class WrittenTask(Task):
         """Characters of the longest example of a length, given and written."""
 
     def specs(self, longest: int) -> Mapping[str, Spec]:
-        return {"text": conversation_spec(self.vocabulary, self.most(longest) + len(ANSWER) + 2)}
+        most = self.most(longest) + len(ANSWER) + 2
+        return {"text": (scratched_spec if self.has_scratch else conversation_spec)(self.vocabulary, most)}
 
     def draw(self, drawn: random.Random, length: int) -> Sample:
         given, written = self.example(drawn, length)
         ids = torch.tensor(self.vocabulary.encode_marked(given + ANSWER + written))
-        first = 1 + len(given) + len(ANSWER)
-        return {"text": {"ids": ids, "predicted": torch.arange(len(ids)) >= first}}
+        first, places = 1 + len(given) + len(ANSWER), torch.arange(len(ids))
+        text = {"ids": ids, "predicted": places >= first}
+        if self.has_scratch:
+            text["scored"] = places >= first + written.index(SCRATCH_END)
+        return {"text": text}
