@@ -57,7 +57,17 @@ def states_and_gradients(whole: MultimodalTransformer, batch: Any) -> tuple[Tens
 
 
 def test_there_are_some() -> None:
-    assert {"lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp"} <= MIXERS.keys()
+    assert {
+        "lstm",
+        "gru",
+        "min_lstm",
+        "min_gru",
+        "s4d",
+        "mamba2",
+        "gated_delta",
+        "short_conv",
+        "window_mlp",
+    } <= MIXERS.keys()
 
 
 @each_mixer

@@ -131,5 +131,6 @@ def _new_cache(model: MultimodalTransformer, is_sequence: bool, capacity: int, s
             problem = f"cannot be: backbone.{key}={type(mixer).__name__} would read padding before the text"
             raise InvalidValue("cache_size", size, problem, "null")
     cache = model.backbone.new_cache(capacity, by_place=True)
-    assert cache is not None
+    if cache is None:
+        raise InvalidValue("cache_size", size, "cannot be: backbone.memory_tokens computes whole segments", "null")
     return cache

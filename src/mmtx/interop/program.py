@@ -95,7 +95,9 @@ def _check_stack(stack: Backbone) -> None:
             raise UserError(f"{key}={type(mixer).__name__} {problem}")
         if not mixer.exports:
             problem = "cannot be recorded: a program would have a step of it for each token, and so one length"
-            raise UserError(f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d, mamba2 and short_conv can")
+            raise UserError(
+                f"{key}={type(mixer).__name__} {problem}; min_lstm, min_gru, s4d, mamba2 and short_conv can"
+            )
 
 
 class _Computed(nn.Module):
