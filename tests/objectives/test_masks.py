@@ -54,5 +54,5 @@ def test_no_ids_have_no_masks() -> None:
 
 def test_blocks_of_several_names() -> None:
     blocks = blocks_of([3, 4], 2, torch.device("cpu"))
-    assert blocks.of.tolist() == [0, 0, 1, 2, 2, 3, 3] and blocks.count == 4
+    assert blocks.of.tolist() == [0, 0, 1, 2, 2, 3, 3] and blocks.number == 4
     assert blocks_of([3, 4], None, torch.device("cpu")).of.tolist() == [0] * 7

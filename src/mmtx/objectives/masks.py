@@ -11,11 +11,11 @@ from torch import Tensor
 class Blocks(NamedTuple):
     """Attributes:
     of: each column, rising from 0.
-    count: of blocks.
+    number: of blocks.
     """
 
     of: Int[Tensor, " n"]
-    count: int
+    number: int
 
 
 class Masks(NamedTuple):
@@ -56,7 +56,7 @@ def draw_masks(may_be: Bool[Tensor, "B n"], blocks: Blocks, generator: torch.Gen
         generator: on the device.
     """
     of = blocks.of.expand(may_be.shape)
-    size = torch.zeros(len(may_be), blocks.count, device=may_be.device).scatter_add_(1, of, may_be.float())
+    size = torch.zeros(len(may_be), blocks.number, device=may_be.device).scatter_add_(1, of, may_be.float())
     count = (1 + (_stratified(size, generator) * size).floor()).minimum(size)
     key = torch.rand(may_be.shape, generator=generator, device=may_be.device).masked_fill(~may_be, 1.0)
     rank = (2 * of + key.double()).argsort(1).argsort(1) - torch.searchsorted(blocks.of, blocks.of)  # in its block

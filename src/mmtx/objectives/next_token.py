@@ -86,10 +86,17 @@ class NextToken(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        return self._score(batch, self.head.loss(model, model(inputs).tokens(self.text), targets, real), targets, real)
+        return self._score(
+            model, batch, self.head.loss(model, model(inputs).tokens(self.text), targets, real), targets, real
+        )
 
     def _score(
-        self, batch: Batch, predictions: Predictions, targets: Int[Tensor, "B n"], real: Bool[Tensor, "B n"]
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        predictions: Predictions,
+        targets: Int[Tensor, "B n"],
+        real: Bool[Tensor, "B n"],
     ) -> Score:
         (loss, right), count = predictions, real.sum()
         if right is None:  # in training

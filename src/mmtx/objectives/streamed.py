@@ -78,7 +78,7 @@ class Streamed(NextToken):
         }
         rights = [part.predictions.right for part in streamed[LOSS] if part.predictions.right is not None]
         loss = torch.stack([part.predictions.loss for part in streamed[LOSS]]).sum()
-        score = self._score(batch, Predictions(loss, torch.cat(rights, dim=1)), targets, real)
+        score = self._score(model, batch, Predictions(loss, torch.cat(rights, dim=1)), targets, real)
         sums = {f"{metric}/place": self._sums(parts) for metric, parts in streamed.items()}
         return Score(score.loss_sum, score.count, {**score.stats, **sums})
 
@@ -110,10 +110,10 @@ class Streamed(NextToken):
 
     def _sums(self, parts: Sequence["_Part"]) -> tuple[Float[Tensor, " places"], Num[Tensor, " places"]]:
         """Loss and count of each interval of places."""
-        loss, count = (parts[0].count.new_zeros(len(self.places), dtype=torch.double) for _ in range(2))
+        loss, count = (parts[0].num_ids.new_zeros(len(self.places), dtype=torch.double) for _ in range(2))
         for part in parts:
             loss[part.interval] += part.predictions.loss
-            count[part.interval] += part.count
+            count[part.interval] += part.num_ids
         return loss, count
 
 
@@ -122,4 +122,4 @@ class _Part(NamedTuple):
 
     interval: int
     predictions: Predictions
-    count: Int[Tensor, ""]
+    num_ids: Int[Tensor, ""]
