@@ -56,7 +56,7 @@ def _extent(tokenizer: Tokenizer, positions: Positions) -> tuple[int, ...]:
 
 
 def _check_random_ranges(tokenizers: Mapping[str, Tokenizer], positions: Mapping[str, Positions]) -> None:
-    for most in {each.random_range for each in positions.values()} - {None}:
+    for most in {each.random_range for each in positions.values() if each.random_range is not None}:
         own = {name: each for name, each in tokenizers.items() if positions[name].random_range == most}
         timed = [name for name, tokenizer in own.items() if "times" in tokenizer.spec.fields]
         if timed:
