@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.attention import Attention, KeyValueCache
 from mmtx.nn.gru import GRU
 from mmtx.nn.layer_kind import LayerKind
+from mmtx.nn.memory_tokens import MemoryTokens
 from mmtx.nn.positions import alibi_slopes
 
 CONTEXT = 9
@@ -265,6 +267,9 @@ def test_refused_streams() -> None:
     padded = model(texts, backbone(attention=GRU))
     problem = "cannot be: backbone.attention=GRU would read padding before the text; nearest: null"
     assert refused(padded, merge(text_batch([3, 2], name="before"), written(ids))) == f"cache_size=5 {problem}"
+    cut = of_text({"memory_tokens": partial(MemoryTokens, num_tokens=1, segment=3, gradient_segments=None)})
+    problem = "cannot be: backbone.memory_tokens computes whole segments; nearest: null"
+    assert refused(cut, written(ids)) == f"cache_size=5 {problem}"
     with pytest.raises(InvalidValue, match="^cache_size=5 needs a cache; nearest: cache=true, or cache_size=null$"):
         keys: dict[str, Any] = {"max_new_tokens": 1, "cache": False, "streaming": Streaming(5)}
         generate(of_text({}), lambda hidden: hidden, written(ids), "text", **keys)

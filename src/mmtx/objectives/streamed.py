@@ -110,10 +110,10 @@ class Streamed(NextToken):
 
     def _sums(self, parts: Sequence["_Part"]) -> tuple[Float[Tensor, " places"], Num[Tensor, " places"]]:
         """Loss and count of each interval of places."""
-        loss, count = (parts[0].num_ids.new_zeros(len(self.places), dtype=torch.double) for _ in range(2))
+        loss, count = (parts[0].num_real.new_zeros(len(self.places), dtype=torch.double) for _ in range(2))
         for part in parts:
             loss[part.interval] += part.predictions.loss
-            count[part.interval] += part.num_ids
+            count[part.interval] += part.num_real
         return loss, count
 
 
@@ -122,4 +122,4 @@ class _Part(NamedTuple):
 
     interval: int
     predictions: Predictions
-    num_ids: Int[Tensor, ""]
+    num_real: Int[Tensor, ""]
