@@ -1,5 +1,6 @@
 """A grid of samples: of each, what the set has of it, name beneath name, under its prediction and the truth."""
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +15,9 @@ from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
 
 COLUMNS = 4
+CHARACTERS = 12
+"""Of a title, to an inch; a title of more lines than `LINES` is cut short, so that it stays above its own picture."""
+LINES = 3
 
 Below = Callable[[Any, Any, int], None]
 """Draws beneath the picture of a name: axes of its own, those of the picture, and the sample's index."""
@@ -81,7 +85,7 @@ def _draw(rows: Sequence[_Row], lengths: Mapping[str, list[int]], examples: Sequ
             elif row.below is not None:
                 row.below(own, axes[place - row.above], index)
         _label_outer(axes, [row.name for row in rows], is_first=column == 0, several=len(names) > 1)
-        _title(axes[0], examples[index])
+        _title(axes[0], examples[index], int(CHARACTERS * width))
     figure.savefig(path, dpi=110)
 
 
@@ -97,6 +101,11 @@ def _label_outer(axes: Sequence[Any], names: Sequence[str], is_first: bool, seve
             own.set_ylabel("\n".join(filter(None, [name, own.get_ylabel()])))
 
 
-def _title(axes: Any, example: Example) -> None:
+def _title(axes: Any, example: Example, width: int) -> None:
     colour = "black" if example.right is None else "tab:green" if example.right else "tab:red"
-    axes.set_title(f"{example.predicted}\n(truth: {example.truth})", fontsize=10, color=colour, wrap=True)
+    texts = [_cut(text, width) for text in (str(example.predicted), f"(truth: {example.truth})")]
+    axes.set_title("\n".join(texts), fontsize=10, color=colour)
+
+
+def _cut(text: str, width: int) -> str:
+    return "\n".join(textwrap.wrap(text, width, max_lines=LINES, placeholder=" …"))
