@@ -76,7 +76,9 @@ def test_what_a_page_trains_passes_the_check(page, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     for command in commands(PAGES[page]):
         words = command.words if "<<" not in command.text else []
-        if command.mark in ("needs", "run by", "takes") or "--config" in words or FIRST[command.text] != page:
+        if command.mark in ("needs", "run by", "takes") or "--config" in words:
+            continue
+        if words and FIRST[command.text] != page:  # what writes a file is run on every page
             continue
         if words[:2] in (["mmtx", "train"], ["mmtx", "check"]):
             code = main(["check", *small(words[2:], tmp_path, monkeypatch)])

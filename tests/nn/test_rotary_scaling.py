@@ -93,7 +93,7 @@ def test_tables_of_kinds_of_layers() -> None:
         num_layers=4,
         window=5,
     )
-    tables = [context.rotary for context in stack._contexts(causal_text(length), None, 0)]
+    tables = [context.rotary for context in stack._contexts(causal_text(length), None, 0, turns_keys=False)]
     assert tables[0] is tables[2] and tables[1] is tables[3]
     for table, kind in zip(tables, types, strict=True):
         for ours, expected in zip(table, theirs(torch.zeros(1), time, kind), strict=True):

@@ -163,7 +163,7 @@ def shape_of(learner: Learner) -> list[str]:
     size = {key: config[key] for key in ("dim", "num_layers", "num_heads")}
     unusual = {key: value for key, value in config.items() if key not in usual or usual[key] != value}
     words = [choice, *(f"backbone.{key}={written(value)}" for key, value in {**size, **unusual}.items())]
-    gone = [key for key in usual if not any(own == key or own.startswith(f"{key}.") for own in config)]
+    gone = [key for key in usual if not any(own == key or _within(own, key) or _within(key, own) for own in config)]
     words += [f"~backbone.{key}" for key in gone]
     if learner.config.get("towers"):
         words.append("towers=true")
@@ -182,6 +182,10 @@ def shape_of(learner: Learner) -> list[str]:
     words += ["data/fit=native"] if fit.get("_target_") == "mmtx.data.NativeFit" else []
     words += [f"data.fit.{key}={written(value)}" for key, value in fit.items() if key != "_target_"]
     return words
+
+
+def _within(key: str, other: str) -> bool:
+    return key.startswith(f"{other}.")
 
 
 def _of_samples(name: str, node: Mapping[str, Any]) -> list[str]:
@@ -230,8 +234,13 @@ def _nearest(
 ) -> tuple[str, dict[str, Any]]:
     """The choice whose part of the config differs least from these values; and its own."""
     usual = {choice: _leaves(part(compose([choice]))) for choice in choices}
-    nearest = max(choices, key=lambda choice: sum(leaves.get(key) == value for key, value in usual[choice].items()))
+    nearest = min(choices, key=lambda choice: _num_differences(leaves, usual[choice]))
     return nearest, usual[nearest]
+
+
+def _num_differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> int:
+    """Keys that one of them lacks, or that have different values."""
+    return sum(key not in one or key not in other or one[key] != other[key] for key in {*one, *other})
 
 
 def _leaves(node: Mapping[str, Any], path: str = "") -> dict[str, Any]:
