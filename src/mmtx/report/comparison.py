@@ -3,18 +3,15 @@
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mmtx.errors import InvalidValue, nearest
 from mmtx.metric_directions import DECLARE, KNOWN, Direction, direction_of
+from mmtx.report.setting_values import SEED, values_of
 from mmtx.run.run_record import RunRecord
 
-SEED = "seed"
-NAMED_GROUPS = ("modality", "objective")
-"""Groups of which several options may be chosen: the value is the list of their names."""
-IGNORED = ("run_dir", "logger", "callbacks", "checkpoint")
 MOST_COLUMNS = 5
 
 
@@ -119,7 +116,7 @@ def compare(records: Sequence[RunRecord], metric: Any, mode: Any) -> Comparison:
         raise InvalidValue("metric", metric, f"was not logged; {nearest(metric, logged)}")
     metric = metric or (monitored[0] if monitored else "val/loss")
     maximise = _direction(records, metric, mode, monitored) == "max"
-    values = _values(records)
+    values = values_of(records)
     axes = tuple(dict.fromkeys(axis for of_run in values for axis in of_run if axis != SEED))
     settings = _settings(records, values, axes, metric)
     settings.sort(key=lambda setting: setting.mean, reverse=maximise)
@@ -189,46 +186,6 @@ def _monitored(records: Sequence[RunRecord]) -> tuple[str, str | None] | None:
     nodes = [record.config.get("checkpoint") or {} for record in records]
     counted = Counter((node["monitor"], node.get("mode")) for node in nodes if node.get("monitor"))
     return counted.most_common(1)[0][0] if counted else None
-
-
-def _values(records: Sequence[RunRecord]) -> list[dict[str, str]]:
-    """The overrides of each job within one sweep; otherwise the keys in which the configs differ."""
-    sweeps = {record.path.parent if record.sweep else None for record in records}
-    if len(sweeps) == 1 and None not in sweeps:
-        return [dict(_split(override) for override in record.overrides) for record in records]
-    flat = [dict(_leaves(record.config)) for record in records]
-    shared = set.intersection(*(set(config) for config in flat if config)) if any(flat) else set()
-    differing = [key for key in next((c for c in flat if c), {}) if key in shared]
-    differing = [key for key in differing if len({config[key] for config in flat if config}) > 1]
-    return [
-        {key: config[key] for key in differing} if config else _from_overrides(record, differing)
-        for config, record in zip(flat, records, strict=True)
-    ]
-
-
-def _from_overrides(record: RunRecord, keys: Sequence[str]) -> dict[str, str]:
-    """The values of a job that never began, and so has overrides but no config."""
-    own = dict(_split(override) for override in record.overrides)
-    return {key: own.get(key, "?") for key in keys}
-
-
-def _split(override: str) -> tuple[str, str]:
-    key, _, value = override.partition("=")
-    return key.lstrip("+"), value
-
-
-def _leaves(node: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str]]:
-    """(dotted key, value) of a config; for `NAMED_GROUPS` also the list of names."""
-    for key, value in node.items():
-        where = f"{path}.{key}" if path else key
-        if where in IGNORED:
-            continue
-        if isinstance(value, Mapping) and value:
-            if where in NAMED_GROUPS:
-                yield where, f"[{','.join(value)}]"
-            yield from _leaves(value, where)
-        else:
-            yield where, str(value)
 
 
 def _settings(

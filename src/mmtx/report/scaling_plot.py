@@ -10,6 +10,8 @@ from mmtx.report.scaling import Scaling
 from mmtx.report.scaling_law import Law, Values
 
 NUM_POINTS = 60
+MOST_TICKS = 6
+"""Values that an axis has written out; of more, powers of ten."""
 MARGIN = 2.0
 """By which curves go beyond the points."""
 
@@ -38,5 +40,9 @@ def _draw(axes: Any, x: Values, by: Values, losses: Values, law: Any, name: str)
         axes.plot(x[chosen], losses[chosen], "o", color=colour, markersize=5, label=f"{name} = {value:,.0f}")
         axes.plot(curve, law(curve, value), color=colour, lw=1.2)
     axes.set_xscale("log")
+    ticks = sorted(set(x))
+    if len(ticks) <= MOST_TICKS:
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        axes.set_xticks([], minor=True)
     axes.legend(fontsize=8, frameon=False)
     plain(axes)
