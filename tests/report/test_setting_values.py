@@ -32,3 +32,16 @@ def test_a_node_that_another_value_tells_apart_is_no_axis() -> None:
 def test_a_key_that_one_config_lacks_tells_runs_apart() -> None:
     found = values(ADAMW, {**ADAMW, "clip_norm": 1.0})
     assert [of_run["optim.clip_norm"] for of_run in found] == ["None", "1.0"]
+
+
+def test_nodes_of_one_class_are_told_apart_too() -> None:
+    """Behind a run that has none, which differs from both in the same way."""
+    faster = {**MUON, "matrices": {**MATRICES, "ns_steps": 3}}
+    found = values(ADAMW, MUON, faster, MUON)
+    apart = [tuple(value for key, value in of_run.items() if key != "seed") for of_run in found]
+    assert len(set(apart)) == 3 and apart[1] == apart[3]
+
+
+def test_null_is_what_an_older_config_lacks() -> None:
+    found = values(ADAMW, {**ADAMW, "clip_norm": None})
+    assert [{*of_run} for of_run in found] == [{"seed"}] * 2

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mmtx.config.folders import config_directory
+from mmtx.errors import UserError
 
 
 class HydraSession:
@@ -42,9 +43,15 @@ def register_resolvers() -> None:
 
 
 def compose_files(overrides: Sequence[str], config_name: str = "train") -> Any:
+    """Raises UserError where Hydra fails in an assertion of its own, without a message: a list of `defaults` has
+    another entry behind an `override` whose value is a list."""
     from hydra import compose as hydra_compose
 
-    return hydra_compose(config_name, overrides=list(overrides))
+    try:
+        return hydra_compose(config_name, overrides=list(overrides))
+    except AssertionError as error:
+        problem = "a list of `defaults` is in the wrong order: its `override` entries stand behind all others"
+        raise UserError(problem) from error
 
 
 def _in_set(name: str, *, _root_: Any) -> bool:

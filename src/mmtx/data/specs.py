@@ -30,6 +30,6 @@ def conversation_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
 
 
 def scratched_spec(vocabulary: Vocabulary, max_length: int) -> Spec:
-    """Texts of which only some ids are predicted, and of these only some scored, as ``scored`` says."""
+    """Texts of which only some ids are predicted, and of these only those of the field ``scored`` are scored."""
     text = conversation_spec(vocabulary, max_length)
     return replace(text, fields={**text.fields, "scored": Field((None,), torch.bool, max_length=max_length)})

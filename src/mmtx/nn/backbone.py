@@ -392,10 +392,10 @@ class Backbone(nn.Module):
 
 
 def _tables(
-    turns: Sequence[tuple[Rotary | None, int | None]],
+    turns: Sequence[Turn],
     position: Int[Tensor, "#B N 3"],
     index: Int[Tensor, "#B N"] | None,
-) -> dict[tuple[Rotary | None, int | None], RotaryTable | None]:
+) -> dict[Turn, RotaryTable | None]:
     """The angles of tokens for all kinds of rotary positions, and widths of heads, that layers have."""
     return {
         (rotary, width): rotary.table(position, width, index) if rotary and width else None

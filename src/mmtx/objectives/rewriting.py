@@ -23,7 +23,7 @@ def rewritten(
     generator: torch.Generator,
     guidance: Mapping[str, float | int],
 ) -> dict[str, Int[Tensor, "B n"]]:
-    """The ids of each name, with new ones where its field ``masked`` says so.
+    """The ids of each name, with new ones where its field ``masked`` is true.
 
     Args:
         logits: from a batch to scores of all ids at each token of each name.

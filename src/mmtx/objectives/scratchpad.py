@@ -10,7 +10,7 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec
 
 SCORED = "scored"
-"""The field of a text that says which of its ids are the answer; of the others, scratch, there are no metrics."""
+"""The field of a text that marks the ids of the answer; of the others, scratch, there are no metrics."""
 
 
 def has_scratch(spec: Spec) -> bool:

@@ -35,18 +35,24 @@ def values_of(records: Sequence[RunRecord]) -> list[Values]:
 def _tell_apart(configs: Sequence[Mapping[str, Any]], flat: Sequence[Values], values: Sequence[Values]) -> None:
     """Adds keys that only some configs have, where without them different runs would have the same values: the
     outermost node of one shape here and another there, as ``optim.matrices``, null for AdamW and a node for Muon."""
-    paths: dict[str, None] = {}
+    while paths := _differences(configs, flat, values):
+        for config, of_run in zip(configs, values, strict=True):
+            if config:
+                of_run |= {path: _shown(_at(config, path)) for path in paths}
+
+
+def _differences(configs: Sequence[Mapping[str, Any]], flat: Sequence[Values], values: Sequence[Values]) -> list[str]:
+    """The paths at which two runs of equal values differ; null and nothing there, as in older configs, are the same."""
     for alike in _alike(values):
         begun = [row for row in alike if flat[row]]
         for row in begun[1:]:
-            first, other = (dict(flat[of]) for of in (begun[0], row))
-            for key in dict.fromkeys([*first, *other]):
-                if key != SEED and first.get(key) != other.get(key):
-                    paths[_outermost(key, configs[begun[0]], configs[row])] = None
-    for path in paths:
-        for config, of_run in zip(configs, values, strict=True):
-            if config:
-                of_run[path] = _shown(_at(config, path))
+            one, other = configs[begun[0]], configs[row]
+            keys = [key for key in {**flat[begun[0]], **flat[row]} if key != SEED]
+            differing = [key for key in keys if flat[begun[0]].get(key) != flat[row].get(key)]
+            paths = dict.fromkeys(_outermost(key, one, other) for key in differing)
+            if found := [path for path in paths if _shown(_at(one, path)) != _shown(_at(other, path))]:
+                return found
+    return []
 
 
 def _alike(values: Sequence[Values]) -> list[list[int]]:

@@ -1,4 +1,4 @@
-"""Recall over a distance: pairs come first, what is asked for last, and between them as much else as one likes."""
+"""Recall over a distance: pairs come first, queries last, and between them as much else as one likes."""
 
 import random
 from collections.abc import Mapping
