@@ -37,7 +37,7 @@ def test_bash_completes(tmp_path):
     assert in_bash("mmtx train seed=1 experiment=vit_m", tmp_path) == ["vit_mnist "]
     assert in_bash("mmtx train experiment=vit_o", tmp_path) == ["vit_own "]
     assert in_bash("mmtx check modality=[image,te", tmp_path) == ["[image,text"]
-    assert in_bash("mmtx list backbone/m", tmp_path) == ["backbone/mlp "]
+    assert in_bash("mmtx list backbone/ml", tmp_path) == ["backbone/mlp "]
     assert in_bash("mmtx evaluate runs/", tmp_path) == [""]  # files are the shell's own
 
 
