@@ -29,12 +29,7 @@ runtime = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.usefixtures("unchecked")  # sizes are symbols while a program is recorded, and no integers
 
 REFUSED = {"parity": "LSTM", "translate_recurrent": "GRU"}
-FIXED = {
-    "icl_regression": "Constraints violated",  # a recurrence that reads two names: torch fixes the number of samples
-    "few_shot_digits": "Constraints violated",
-    "recall_memory": "number of segments",
-    "stream_shakespeare": "is shorter than a text",  # its data declares the length of the streams of its test
-}
+FIXED = {"recall_memory": "number of segments"}
 NOT_ONNX = ("sequential_digits", "sequential_mnist")
 """Their state space has complex poles, which ONNX has no numbers for."""
 SMALL = ["backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2", "backbone.compile=false"]

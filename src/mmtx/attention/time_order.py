@@ -36,8 +36,10 @@ class TimeOrder:
 
     @classmethod
     def of(cls, order: Int[Tensor, "#B N"], valid: Bool[Tensor, "#B N"]) -> TimeOrder:
-        last = torch.iinfo(order.dtype).max
-        return cls(torch.where(valid, order, last).argsort(dim=1, stable=True))
+        # no two keys are equal: ONNX has no stable sort
+        longest, last = order.shape[1], torch.iinfo(order.dtype).max
+        place = torch.arange(longest, device=order.device, dtype=order.dtype)
+        return cls(torch.where(valid, order * longest + place, last - longest + place).argsort(dim=1))
 
     def lay(self, values: Shaped[Tensor, "#B N *A"]) -> Shaped[Tensor, "#B N *A"]:
         """Values of the tokens of a row, at the tokens that are laid."""
@@ -55,4 +57,6 @@ def pays_by_time(order: Int[Tensor, "#B N"]) -> bool:
 
 
 def _taken(values: Tensor, columns: Tensor) -> Tensor:
-    return torch.take_along_dim(values, columns.view(*columns.shape, *[1] * (values.dim() - 2)), dim=1)
+    rows = torch.broadcast_shapes(values.shape[:1], columns.shape[:1])
+    index = columns.view(*columns.shape, *[1] * (values.dim() - 2)).expand(*rows, -1, *values.shape[2:])
+    return values.expand(*rows, *[-1] * (values.dim() - 1)).gather(1, index)

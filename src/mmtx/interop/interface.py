@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtx.batch import Batch, Field, fake_batch
+from mmtx.batch import Batch, Field, Spec, fake_batch
 from mmtx.errors import UserError
 from mmtx.interop.family import Config, Family
 from mmtx.learner import Learner
@@ -45,7 +45,7 @@ def run_interface(learner: Learner) -> Interface:
     if not any(isinstance(learner.objective(name), Exports) for name in learner.objectives):
         kinds = ", ".join(type(learner.objective(name)).__name__ for name in learner.objectives)
         raise UserError(f"{kinds} gives nothing to export: an objective needs a method outputs(model, batch)")
-    example = inputs_of(learner, fake_batch({name: learner.specs[name] for name in learner.model.names}, 3))
+    example = inputs_of(learner, fake_batch(specs_of(learner), 3))
     return Interface(_computed, example, {name: _axes(learner, name) for name in example})
 
 
@@ -63,6 +63,11 @@ def family_interface(learner: Learner, family: Family, config: Config) -> Interf
             for name, value in example.items()
         },
     )
+
+
+def specs_of(learner: Learner) -> dict[str, Spec]:
+    """What the tokenizers of the set read."""
+    return {name: learner.model.tokenizer(name).spec for name in learner.model.names}
 
 
 def inputs_of(learner: Learner, batch: Batch) -> dict[str, Tensor]:
@@ -111,5 +116,5 @@ def _axes(learner: Learner, put: str) -> dict[int, str]:
     """The axes of an input that may have any size: samples, and what is ragged."""
     name, _, key = put.rpartition(".")
     field = _fields(learner, name).get(key)
-    is_ragged = field is not None and field.ragged and learner.specs[name].max_length > 1
+    is_ragged = field is not None and field.ragged and learner.model.tokenizer(name).spec.max_length > 1
     return {0: "batch", 1: f"{name}.longest"} if is_ragged else {0: "batch"}

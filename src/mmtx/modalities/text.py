@@ -1,6 +1,7 @@
 """Text: one token per id of the vocabulary."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
@@ -52,7 +53,7 @@ class Text(Tokenizer):
         mask_dropout: int | None = None,
         embedding_scale: float | None = None,
     ) -> None:
-        super().__init__(spec=spec, dim=dim, clock=clock)
+        super().__init__(spec=_within(spec, context), dim=dim, clock=clock)
         required_field(spec, "ids", "text")
         ids = spec.fields["ids"]
         if ids.num_classes is None or ids.max_length is None:
@@ -126,6 +127,17 @@ class Text(Tokenizer):
             problem = f"has {other.vocab_size} ids, this text {self.vocab_size}"
             raise InvalidValue("share", self.share, problem)
         self.embedding = other.embedding
+
+
+def _within(spec: Spec, context: int | None) -> Spec:
+    """What the data declares, with texts no longer than are read: windows have an id more, and streams many."""
+    if context is None:
+        return spec
+    fields = {
+        key: replace(field, max_length=min(context, field.max_length)) if field.max_length else field
+        for key, field in spec.fields.items()
+    }
+    return replace(spec, fields=fields)
 
 
 def _without_masks(

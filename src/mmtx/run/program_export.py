@@ -1,16 +1,16 @@
 """``mmtx export --format onnx|torch_export``: a run as a program, which is compared with it on its data."""
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
 
-from mmtx.batch import Batch, fake_batch
+from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.errors import UserError
 from mmtx.interop.exporting import family_of
 from mmtx.interop.graph_export import write_program
-from mmtx.interop.interface import Interface, Named, family_interface, inputs_of, outputs_of, run_interface
+from mmtx.interop.interface import Interface, Named, family_interface, inputs_of, outputs_of, run_interface, specs_of
 from mmtx.interop.program import record
 from mmtx.interop.program_formats import PROGRAM_FORMATS
 from mmtx.learner import Learner
@@ -48,12 +48,22 @@ def export_program(learner: Learner, file: Path, kind: str, batches: Sequence[Ba
 
 def run_cases(learner: Learner, batches: Sequence[Batch]) -> Iterator[tuple[Named, Named]]:
     """Inputs and outputs for batches as the run has them, and for a random one of other sizes."""
-    names = learner.model.names
-    for batch in (*batches, fake_batch({name: learner.specs[name] for name in names}, 2, seed=1)):
-        whole = completed(batch, learner, [name for name in names if name not in batch])
+    names, specs = learner.model.names, specs_of(learner)
+    for batch in (*batches, fake_batch(specs, 2, seed=1)):
+        whole = _within_specs(completed(batch, learner, [name for name in names if name not in batch]), specs)
         with torch.no_grad():
             outputs = outputs_of(learner, whole)
         yield inputs_of(learner, whole), outputs  # outside, or whoever stops here would go on without gradients
+
+
+def _within_specs(batch: Batch, specs: Mapping[str, Spec]) -> Batch:
+    """The batch with no more of each name than its tokenizer reads: a window of a text has one id more."""
+    for name, spec in specs.items():
+        longest, ragged = spec.max_length, [key for key, field in spec.fields.items() if field.ragged]
+        if ragged and batch[name][ragged[0]].shape[1] > longest:
+            fields = {**batch[name], **{key: batch[name][key][:, :longest] for key in ragged}}
+            batch = batch.with_name(name, fields, batch.lengths[name].clamp(max=longest), batch.full[name])
+    return batch
 
 
 def _cases(learner: Learner, interface: Interface) -> Iterator[tuple[Named, Named]]:
