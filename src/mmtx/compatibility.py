@@ -61,7 +61,7 @@ def _of_order(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterat
     has_names = all(any(name in specs for name in names) for names in (model.decoded, model.encoded) if names)
     if not has_names or not any(stack.needs_time_order for stack in model.stacks.values()):
         return
-    own, was_training = {name: specs[name] for name in model.names if name in specs}, model.training
+    own, was_training = {name: spec for name, spec in model.read_specs.items() if name in specs}, model.training
     try:
         with torch.no_grad():
             model.eval().tokenize(fake_batch(own, 1, ragged=False))
@@ -105,7 +105,7 @@ def _of_statistics(learner: Learner) -> Iterator[str]:
     if not asking:
         return
     with torch.no_grad(), model.sharing():
-        model.eval()(fake_batch(learner.specs, 1, ragged=False))
+        model.eval()(fake_batch({**learner.specs, **model.read_specs}, 1, ragged=False))
         none = not model.statistics
     model.train(was_training)
     if none:

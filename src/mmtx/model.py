@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.memory_rule import Memory
-from mmtx.batch import Batch
+from mmtx.batch import Batch, Spec
 from mmtx.copies import Copy, in_place
 from mmtx.embeddings import (
     make_clock_embeddings,
@@ -110,6 +110,11 @@ class MultimodalTransformer(nn.Module):
         ``modality.image.encoder``."""
         found = {key: module for key, module in self.named_modules() if isinstance(module, Backbone)}
         return {key.replace("tokenizers.", "modality.", 1): stack for key, stack in found.items()}
+
+    @property
+    def read_specs(self) -> dict[str, Spec]:
+        """What tokenizers read: of the data, texts within their context."""
+        return {name: self.tokenizer(name).spec for name in self.names}
 
     def tokenizer(self, name: str) -> Tokenizer:
         """The tokenizer of a name of the set."""

@@ -34,11 +34,12 @@ TASKS: dict[str, Task] = {
     "addition_with_hints": Addition(hints=True),
     "addition_on_a_scratchpad": Addition(hints=True, scratchpad=True),
     "recall": Recall(num_ids=12, num_pairs=2),
+    "recall_of_notes": Recall(num_ids=12, num_pairs=2, marked=True),
     "list_ops": ListOps(max_depth=4, max_elements=4),
     "mqar": MQAR(num_ids=64, tokens_per_pair=8),
     "induction": Induction(num_ids=16),
 }
-LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12), "recall": (8, 20)}
+LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12), "recall": (8, 20), "recall_of_notes": (10, 20)}
 
 
 def made(name: str = "parity", **changes: Any) -> Algorithmic:
@@ -152,6 +153,19 @@ def test_values_are_recalled_over_any_distance() -> None:
         assert {*pairs} <= {0, 1, 2, 3} and {*pairs.values()} <= {4, 5, 6, 7}
 
 
+def test_marked_pairs_are_recalled_from_anywhere() -> None:
+    starts = set()
+    for seed in range(30):
+        text = Recall(num_ids=12, num_pairs=2, marked=True).draw(random.Random(seed), 14)["text"]
+        ids, places = text["ids"].tolist(), text["predicted"].nonzero()[:, 0].tolist()
+        start = ids.index(10)
+        starts.add(start)
+        pairs = dict(zip(ids[start + 1 : start + 5 : 2], ids[start + 2 : start + 6 : 2], strict=True))
+        assert ids[start + 5] == 11 and places == [11, 13] and pairs == {ids[10]: ids[11], ids[12]: ids[13]}
+        assert {*ids[:start], *ids[start + 6 : 10]} <= {8, 9}
+    assert starts == {0, 1, 2, 3, 4}
+
+
 def test_a_stack_is_what_rewriting_its_text_gives() -> None:
     """Without a list: pushes become bits, and what stands before a pop goes with it, until none is left."""
     for length, given, written in drawn(Stack()):
@@ -210,6 +224,11 @@ def test_what_is_to_be_written_is_predicted_up_to_its_end() -> None:
         ("mqar", {"shortest": 7}, "a length of 7 has no pair, with task.tokens_per_pair=8"),
         ("induction", {"shortest": 3}, "a length of 3 has no segment of two ids; the shortest is 4"),
         ("recall", {"shortest": 7}, "a length of 7 is less than pairs and queries take, .* the shortest is 8"),
+        (
+            "recall_of_notes",
+            {"shortest": 9},
+            "a length of 9 is less than pairs and queries take, .* the shortest is 10",
+        ),
         ("addition_with_hints", {"test_lengths": [26]}, "task.hints=True has 26 .*, and numbers of 26 digits need 27"),
         ("induction", {"longest": 33}, "task.num_ids=16 is less than a text of 33 needs.*; nearest: 17"),
         ("mqar", {"longest": 256}, "task.num_ids=64 has 31 keys, and a length of 256 has 32 pairs; nearest: 66"),

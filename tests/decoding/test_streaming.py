@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from builders import (
     POSITIONS,
+    Letters,
     attention,
     backbone,
     encoder_decoder,
@@ -68,7 +71,7 @@ def kept(newest: int, size: int, first: int) -> list[int]:
 
 
 @torch.no_grad()
-def computed_again(whole: MultimodalTransformer, ids: Tensor, size: int, first: int) -> Tensor:
+def computed_again(whole: MultimodalTransformer, ids: Tensor, size: int, seen_by: Callable[[int], list[int]]) -> Tensor:
     """Hidden states by the definition: token by token and layer by layer, keys and values of all that is kept are
     computed again from what their layer reads, at their places among what is kept."""
     tokenizer, body = whole.tokenizer("text"), whole.backbone
@@ -77,7 +80,7 @@ def computed_again(whole: MultimodalTransformer, ids: Tensor, size: int, first: 
     for block, window in zip(body.blocks, body.windows, strict=True):
         outputs = []
         for newest in range(len(columns)):
-            seen = block.attention_norm(torch.cat([columns[t] for t in kept(newest, size, first)], dim=1))
+            seen = block.attention_norm(torch.cat([columns[t] for t in seen_by(newest)], dim=1))
             added = attended(block.attention, seen, body, window)
             x = columns[newest] + added
             outputs.append(x + block.mlp(block.mlp_norm(x)))
@@ -121,7 +124,7 @@ def test_streamed_is_computed_again_from_what_is_kept(changes: dict[str, Any], s
         once = stream(whole, written(ids), size, first).extend(ids)
         parts = stream(whole, written(ids), size, first)
         several = torch.cat([parts.extend(part) for part in ids.split([1, 4, 3, 1, 5], dim=1)], dim=1)
-    expected = computed_again(whole, ids, size, first)
+    expected = computed_again(whole, ids, size, partial(kept, size=size, first=first))
     torch.testing.assert_close(once, expected, atol=1e-10, rtol=0)
     torch.testing.assert_close(several, expected, atol=1e-10, rtol=0)
 
@@ -153,6 +156,83 @@ def test_what_is_seen_is_the_first_and_the_newest() -> None:
             states = stream(whole, written(ids), size, first).extend(ids)[:, -1]
         change = (states[:-1] - states[-1]).abs().amax(-1)
         assert (change > 1e-9).nonzero()[:, 0].tolist() == kept(length - 1, size, first)
+
+
+MARKS = (9, 10)
+
+
+def with_notes(ids: list[int], first: int, most: int, size: int = 8) -> list[list[int]]:
+    """Of each token, those that it sees, itself among them: for a new one, the oldest is dropped that is neither first
+    nor a note; a note where there are too many."""
+    notes, is_open, seen, cached = set(), False, [], []
+    for t, token in enumerate(ids):
+        is_open = is_open or token == MARKS[0]
+        if is_open:
+            notes.add(t)
+        is_open = is_open and token != MARKS[1]
+        if len(cached) == size:
+            own = [each for each in cached if each in notes and each >= first]
+            others = [each for each in cached if each not in notes and each >= first]
+            cached.remove((own if len(own) > most else others)[0])
+        cached.append(t)
+        seen.append([*cached])
+    return seen
+
+
+@pytest.mark.parametrize("name", ["rotary", "windows, alibi"])
+@pytest.mark.usefixtures("unchecked")
+def test_notes_stay(name: str) -> None:
+    """As everything computed again from what each row keeps: short and long notes, one within a first token, one
+    that begins twice, one that never ends; read at once and in parts."""
+    whole = of_text(STACKS[name])
+    texts = [
+        [1, 9, 2, 3, 10, 4, 5, 6, 7, 8, 1, 9, 4, 10, 2, 2, 3, 5, 6, 6, 1],
+        [9, 2, 9, 10, 10, 4, 5, 6, 7, 8, 1, 2, 3, 4, 5, 9, 1, 2, 3, 4, 6],
+        [1, 2, 3, 4, 5, 6, 7, 8, 10, 1, 2, 3, 10, 4, 5, 6, 7, 8, 1, 2, 3],
+    ]
+    ids = torch.tensor(texts)
+    for most, first in ((4, 1), (2, 0), (3, 2)):
+        streaming = Streaming(8, first, notes=most, note_marks=MARKS)
+        with torch.no_grad():
+            once = Stream(whole, written(ids), "text", streaming).extend(ids)
+            parts = Stream(whole, written(ids.flip(0)), "text", streaming)
+            parts.select(torch.tensor([2, 1, 0]))
+            several = [parts.extend(part) for part in ids[:, :10].split([1, 4, 5], dim=1)]
+            parts.select(torch.tensor([1, 2, 0]))
+            several += [parts.extend(ids[[1, 2, 0], 10:])[[2, 0, 1]]]
+        torch.testing.assert_close(torch.cat(several, dim=1), once, atol=1e-10, rtol=0)
+        for row, text_of in enumerate(texts):
+            seen = with_notes(text_of, first, most)
+            expected = computed_again(whole, ids[[row]], 8, seen.__getitem__)
+            torch.testing.assert_close(once[[row]], expected, atol=1e-10, rtol=0)
+
+
+def test_marks_of_notes() -> None:
+    """Ids, or texts of one id each."""
+    streaming = Streaming(8, 1, notes=2, note_marks=["a", "c"])
+    assert streaming.mark_ids(Letters("abc", marks=False)) == (0, 2)
+    with pytest.raises(
+        InvalidValue, match=r"^note_marks=\['a', 'c'\] has texts, and the data no vocabulary; .* two ids"
+    ):
+        streaming.mark_ids(None)
+    with pytest.raises(
+        InvalidValue, match=r"^note_marks=\['ab', 1\] has 'ab', which is 2 ids: \[0, 1\]; nearest: texts"
+    ):
+        Streaming(8, 1, notes=2, note_marks=["ab", 1]).mark_ids(Letters("abc", marks=False))
+    for keys, problem in (
+        ({"notes": -1}, "notes=-1 must be at least 0"),
+        ({"notes": 3}, "note_marks=[] must be two, a beginning and an end"),
+        ({"notes": 3, "note_marks": [1, 1]}, "note_marks=[1, 1] must be two, a beginning and an end"),
+        ({"note_marks": [1, 2]}, "note_marks=[1, 2] are of notes; give how many tokens they have; nearest: notes=16"),
+        (
+            {"notes": 7, "note_marks": [1, 2]},
+            "notes=7 leaves no place for the newest of the 7 that keep_first=1 leaves",
+        ),
+        ({"notes": 2, "cache_size": None, "keep_first": 4}, "notes=2 is of a stream; give its cache_size too"),
+    ):
+        options: dict[str, Any] = {"cache_size": 8, "keep_first": 1, **keys}
+        with pytest.raises(InvalidValue, match="^" + re.escape(problem)):
+            Streaming(**options)
 
 
 def test_a_picture_before_the_text_stays() -> None:
@@ -220,7 +300,7 @@ def test_generating_streams() -> None:
 
     new = generate(whole, logits, written(ids), "text", max_new_tokens=20, streaming=Streaming(6, 2))
     text_of = torch.cat([ids, torch.tensor(new)], dim=1)
-    best = logits(computed_again(whole, text_of[:, :-1], 6, 2)).argmax(-1)
+    best = logits(computed_again(whole, text_of[:, :-1], 6, partial(kept, size=6, first=2))).argmax(-1)
     assert text_of[:, LENGTH:].tolist() == best[:, LENGTH - 1 :].tolist()
 
     tokenizers = {"image": image(), "text": text(text_spec(max_length=CONTEXT))}

@@ -125,7 +125,7 @@ def test_what_objectives_of_mmtx_offer() -> None:
     filters = {"temperature", "top_k", "top_p", "min_p"}
     penalties = {"repetition_penalty", "frequency_penalty", "presence_penalty"}
     of_text = {"max_new_tokens", *filters, *penalties, "guidance", "grammar", "schema"}
-    of_stream = {"cache_size", "keep_first"}
+    of_stream = {"cache_size", "keep_first", "notes", "note_marks"}
     of_search = {"beam_size", "length_penalty"}
     given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
     assert options == {

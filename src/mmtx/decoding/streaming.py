@@ -1,5 +1,6 @@
-"""A text that goes on without end in bounded memory: its first tokens and the newest stay in the cache."""
+"""A text that goes on without end in bounded memory: its first tokens, its notes and the newest stay in the cache."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -7,7 +8,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.attention.memory_rule import Memory
-from mmtx.batch import Batch
+from mmtx.batch import Batch, Vocabulary
+from mmtx.decoding.notebook import Notebook
 from mmtx.decoding.text_in_set import cache_can_grow, with_text
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.capabilities import Ids
@@ -26,19 +28,51 @@ class Streaming:
         cache_size: tokens of the text in a cache that is never full: for a new one the oldest is dropped; null: the
             cache ends with the context, and everything is computed again for each token
         keep_first: the first of them, which are never dropped
+        notes: of them, those between two marks, which are dropped only for newer ones between marks; 0: none are kept
+        note_marks: where notes begin and end: two ids, or texts that are one id each
     """
 
     cache_size: int | None = None
     keep_first: int = KEPT_FIRST
+    notes: int = 0
+    note_marks: Sequence[str | int] = ()
 
     def __post_init__(self) -> None:
         check_at_least("cache_size", self.cache_size, 1)
         check_at_least("keep_first", self.keep_first, 0)
-        if self.cache_size is None and self.keep_first != KEPT_FIRST:
-            raise InvalidValue("keep_first", self.keep_first, "is of a stream; give its cache_size too")
-        if self.cache_size is not None and self.keep_first >= self.cache_size:
+        check_at_least("notes", self.notes, 0)
+        if self.cache_size is None:
+            for key, own, usual in (("keep_first", self.keep_first, KEPT_FIRST), ("notes", self.notes, 0)):
+                if own != usual:
+                    raise InvalidValue(key, own, "is of a stream; give its cache_size too")
+        elif self.keep_first >= self.cache_size:
             problem = f"leaves no place for the newest of cache_size={self.cache_size} tokens"
             raise InvalidValue("keep_first", self.keep_first, problem, f"at most {self.cache_size - 1}")
+        elif self.notes >= self.cache_size - self.keep_first:
+            room = self.cache_size - self.keep_first
+            problem = f"leaves no place for the newest of the {room} that keep_first={self.keep_first} leaves"
+            raise InvalidValue("notes", self.notes, problem, f"at most {room - 1}")
+        if len(set(self.note_marks)) != 2 * (self.notes > 0):
+            needed = (
+                "must be two, a beginning and an end" if self.notes else "are of notes; give how many tokens they have"
+            )
+            raise InvalidValue("note_marks", list(self.note_marks), needed, "notes=16" if not self.notes else None)
+
+    def mark_ids(self, vocabulary: Vocabulary | None) -> tuple[int, int]:
+        """Raises InvalidValue for a text that is not one id, or that there is no vocabulary for."""
+        begin, end = (self._id(mark, vocabulary) for mark in self.note_marks)
+        return begin, end
+
+    def _id(self, mark: str | int, vocabulary: Vocabulary | None) -> int:
+        if isinstance(mark, int):
+            return mark
+        if vocabulary is None:
+            raise InvalidValue("note_marks", list(self.note_marks), "has texts, and the data no vocabulary", "two ids")
+        ids = vocabulary.encode(mark)
+        if len(ids) != 1:
+            problem = f"has '{mark}', which is {len(ids)} ids: {ids}"
+            raise InvalidValue("note_marks", list(self.note_marks), problem, "texts that are one id each")
+        return ids[0]
 
 
 WHOLE = Streaming()
@@ -58,7 +92,7 @@ class Stream:
     kept unturned. An embedding of positions that is added to a token is that of the place at which it came in. A
     recurrence has nothing to drop, and goes on from its state.
 
-    Names before the text, and what an encoder gives, are kept as well, and are not counted.
+    Names before the text, and what an encoder gives, are kept as well, and are not counted. Of notes, see `Notebook`.
 
     Args:
         batch: the whole set; the text may have any ids.
@@ -84,6 +118,10 @@ class Stream:
         self._place, self._connectivity = whole.place, whole.connectivity
         self._before = len(self._connectivity) - size  # tokens that stand before the text
         self._oldest = self._before + streaming.keep_first  # the first place from which tokens are dropped
+        self._notebook: Notebook | None = None
+        if streaming.notes:
+            marks, first = streaming.mark_ids(tokenizer.spec.vocabulary), streaming.keep_first
+            self._notebook = Notebook(len(batch), first, streaming.notes, marks, blank.device)
         self._cache = _new_cache(model, whole.connectivity.is_sequence, len(self._connectivity), size)
         self._memory: Memory | None = model.run_encoder(whole.memory) if whole.memory is not None else None
 
@@ -105,10 +143,14 @@ class Stream:
         self._place = self._place[index] if self._place.shape[0] > 1 else self._place
         self._memory = self._memory.select(index) if self._memory is not None else None
         self._cache.select(index)
+        if self._notebook is not None:
+            self._notebook.select(index)
 
     def _computed(self, ids: Int[Tensor, "B n"]) -> Float[Tensor, "B n D"]:
         if self._cache.length == len(self._connectivity):
-            self._cache.drop(self._oldest)
+            self._cache.drop(self._oldest if self._notebook is None else self._before + self._notebook.next_dropped())
+        if self._notebook is not None:
+            self._notebook.read(ids)
         start = max(self._cache.length, self._before)
         stop = start + ids.shape[1]
         x = self._tokenizer.embed(ids) + self._place[:, start:stop]

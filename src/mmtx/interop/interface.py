@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mmtx.batch import Batch, Field, Spec, fake_batch
+from mmtx.batch import Batch, Field, fake_batch
 from mmtx.errors import UserError
 from mmtx.interop.family import Config, Family
 from mmtx.learner import Learner
@@ -45,7 +45,7 @@ def run_interface(learner: Learner) -> Interface:
     if not any(isinstance(learner.objective(name), Exports) for name in learner.objectives):
         kinds = ", ".join(type(learner.objective(name)).__name__ for name in learner.objectives)
         raise UserError(f"{kinds} gives nothing to export: an objective needs a method outputs(model, batch)")
-    example = inputs_of(learner, fake_batch(specs_of(learner), 3))
+    example = inputs_of(learner, fake_batch(learner.model.read_specs, 3))
     return Interface(_computed, example, {name: _axes(learner, name) for name in example})
 
 
@@ -63,11 +63,6 @@ def family_interface(learner: Learner, family: Family, config: Config) -> Interf
             for name, value in example.items()
         },
     )
-
-
-def specs_of(learner: Learner) -> dict[str, Spec]:
-    """What the tokenizers of the set read."""
-    return {name: learner.model.tokenizer(name).spec for name in learner.model.names}
 
 
 def inputs_of(learner: Learner, batch: Batch) -> dict[str, Tensor]:

@@ -41,10 +41,15 @@ class KeyValueCache(MixerCache):
         if self._keys is not None and self._values is not None:
             self._keys, self._values = (self._selected(buffer, index) for buffer in (self._keys, self._values))
 
-    def drop(self, place: int) -> None:
-        for buffer in (buffer for buffer in (self._keys, self._values) if buffer is not None):
-            buffer[:, :, place : self._filled - 1] = buffer[:, :, place + 1 : self._filled].clone()
+    def drop(self, place: int | Int[Tensor, " B"]) -> None:
         self._filled -= 1
+        for buffer in (buffer for buffer in (self._keys, self._values) if buffer is not None):
+            if isinstance(place, int):
+                buffer[:, :, place : self._filled] = buffer[:, :, place + 1 : self._filled + 1].clone()
+                continue
+            others = torch.arange(self._filled, device=place.device)
+            others = (others + (others >= place[:, None]))[:, None, :, None]
+            buffer[:, :, : self._filled] = torch.take_along_dim(buffer, others, dim=2)
 
     def extend(
         self, k: Float[Tensor, "B G n E"], v: Float[Tensor, "B G n E"], past: int | Int[Tensor, " 1"]

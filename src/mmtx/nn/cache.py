@@ -27,8 +27,9 @@ class MixerCache(ABC):
     def select(self, index: Int[Tensor, " rows"]) -> None:
         """Keeps some rows, in any order, any number of times."""
 
-    def drop(self, place: int) -> None:  # noqa: B027
-        """Drops the token at a place; those behind it move up. What has only a state keeps that."""
+    def drop(self, place: int | Int[Tensor, " B"]) -> None:  # noqa: B027
+        """Drops the token at a place, the same in all rows or not; those behind it move up. What has only a state keeps
+        that."""
 
 
 @dataclass
@@ -76,8 +77,8 @@ class Cache:
     def streams(self) -> bool:
         return all(layer.mixer.streams for layer in self.layers)
 
-    def drop(self, place: int) -> None:
-        """Drops the token at a place of each row; those behind it move up."""
+    def drop(self, place: int | Int[Tensor, " B"]) -> None:
+        """Drops the token at a place, the same in all rows or not; those behind it move up."""
         for layer in self.layers:
             layer.mixer.drop(place)
         self.length -= 1

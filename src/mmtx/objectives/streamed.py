@@ -1,6 +1,7 @@
 """Next-token prediction of texts that go on beyond the context, by streaming."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,8 @@ from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Score
 from mmtx.objectives.next_token import NextToken
 
-LOSS, WITHOUT_FIRST = "loss", "loss/of=without_first"
-"""Metrics by place: of the stream, and of one that keeps no first tokens."""
+LOSS, WITHOUT_FIRST, WITHOUT_NOTES = "loss", "loss/of=without_first", "loss/of=without_notes"
+"""Metrics by place: of the stream, and of those that keep no first tokens or no notes."""
 
 
 class Streamed(NextToken):
@@ -25,11 +26,13 @@ class Streamed(NextToken):
 
     Of such texts there is also the loss by place. With a context of 128, ``loss/place=128`` is the mean over the first
     128 predictions, ``loss/place=256`` over the 128 behind them, ``loss/place=512`` over the 256 behind those. Beside
-    it ``loss/of=without_first``, by place too, is that with as large a cache of the newest tokens alone.
+    it ``loss/of=without_first``, by place too, is that with as large a cache that keeps no first tokens, and
+    ``loss/of=without_notes`` that with one that keeps no notes, where these are kept.
 
     Args:
         cache_size: tokens in the cache; null: as many as the context.
         keep_first: the first of them, which are never dropped.
+        notes, note_marks: likewise, see `Streaming`.
         The other keys are those of `NextToken`.
     """
 
@@ -47,6 +50,8 @@ class Streamed(NextToken):
         slices: Sequence[str],
         cache_size: int | None,
         keep_first: int,
+        notes: int = 0,  # this and the next are absent in stored configs of earlier versions
+        note_marks: Sequence[str | int] = (),
     ) -> None:
         super().__init__(
             specs=specs,
@@ -62,7 +67,12 @@ class Streamed(NextToken):
         context, size = self.head.context, self.head.context if cache_size is None else cache_size
         if size > context:
             raise InvalidValue("cache_size", size, f"is more than modality.{text}.context", f"at most {context}")
-        self.ways = {LOSS: Streaming(size, keep_first)} | ({WITHOUT_FIRST: Streaming(size, 0)} if keep_first else {})
+        self.ways = {LOSS: Streaming(size, keep_first, notes, note_marks)}
+        if keep_first:
+            self.ways[WITHOUT_FIRST] = replace(self.ways[LOSS], keep_first=0)
+        if notes:
+            self.ways[WITHOUT_NOTES] = replace(self.ways[LOSS], notes=0, note_marks=())
+            self.ways[LOSS].mark_ids(specs[text].vocabulary)
         self.streams, most = (text,), (specs[text].max_length - 1) // context
         self.places = [context << number for number in range(most.bit_length() + 1)]
         endings = ["", *(f"/place={place}" for place in self.places)]

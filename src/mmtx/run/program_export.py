@@ -10,7 +10,7 @@ from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.errors import UserError
 from mmtx.interop.exporting import family_of
 from mmtx.interop.graph_export import write_program
-from mmtx.interop.interface import Interface, Named, family_interface, inputs_of, outputs_of, run_interface, specs_of
+from mmtx.interop.interface import Interface, Named, family_interface, inputs_of, outputs_of, run_interface
 from mmtx.interop.program import record
 from mmtx.interop.program_formats import PROGRAM_FORMATS
 from mmtx.learner import Learner
@@ -48,7 +48,7 @@ def export_program(learner: Learner, file: Path, kind: str, batches: Sequence[Ba
 
 def run_cases(learner: Learner, batches: Sequence[Batch]) -> Iterator[tuple[Named, Named]]:
     """Inputs and outputs for batches as the run has them, and for a random one of other sizes."""
-    names, specs = learner.model.names, specs_of(learner)
+    names, specs = learner.model.names, learner.model.read_specs
     for batch in (*batches, fake_batch(specs, 2, seed=1)):
         whole = _within_specs(completed(batch, learner, [name for name in names if name not in batch]), specs)
         with torch.no_grad():

@@ -23,16 +23,23 @@ class Recall(Task):
     Args:
         num_ids: of the vocabulary.
         num_pairs: of a text of any length.
+        marked: pairs stand anywhere before the queries, between two marks, which are the last two ids:
+
+            x x x [ k1 v1 k2 v2 ] x x x | k2 v2 k1 v1
     """
 
-    def __init__(self, *, num_ids: int, num_pairs: int) -> None:
+    def __init__(self, *, num_ids: int, num_pairs: int, marked: bool = False) -> None:
         check_at_least("num_pairs", num_pairs, 1)
         third = num_ids // 3
         if third < num_pairs:
             problem = f"has {third} keys, fewer than num_pairs={num_pairs}"
             raise InvalidValue("num_ids", num_ids, problem, str(3 * num_pairs))
         self.num_ids, self.num_pairs = num_ids, num_pairs
-        self.keys, self.values, self.others = range(third), range(third, 2 * third), range(2 * third, num_ids)
+        self.marks = [num_ids - 2, num_ids - 1] if marked else []
+        self.keys, self.values = range(third), range(third, 2 * third)
+        self.others = range(2 * third, num_ids - len(self.marks))
+        if not self.others:
+            raise InvalidValue("num_ids", num_ids, "leaves no id for what stands between", str(num_ids + 3))
 
     def specs(self, longest: int) -> Mapping[str, Spec]:
         ids = Field((None,), torch.long, num_classes=self.num_ids, max_length=longest)
@@ -41,14 +48,19 @@ class Recall(Task):
     def draw(self, drawn: random.Random, length: int) -> Sample:
         """Raises UserError where pairs and queries are longer than the text."""
         size = 2 * self.num_pairs
-        if length < 2 * size:
+        num_others = length - 2 * size - len(self.marks)
+        if num_others < 0:
             problem = f"is less than pairs and queries take, with task.num_pairs={self.num_pairs}"
-            raise UserError(f"a length of {length} {problem}; the shortest is {2 * size}")
+            raise UserError(f"a length of {length} {problem}; the shortest is {length - num_others}")
         keys, values = drawn.sample(self.keys, self.num_pairs), drawn.sample(self.values, self.num_pairs)
         pairs = [*zip(keys, values, strict=True)]
-        between = drawn.choices(self.others, k=length - 2 * size)
+        others = drawn.choices(self.others, k=num_others)
         queries = drawn.sample(pairs, self.num_pairs)
-        ids = [number for pair in pairs for number in pair] + between + [number for pair in queries for number in pair]
+        before, first, last = 0, self.marks[:1], self.marks[1:]
+        if self.marks:
+            before = drawn.randint(0, num_others)
+        noted = [*first, *(number for pair in pairs for number in pair), *last]
+        ids = others[:before] + noted + others[before:] + [number for pair in queries for number in pair]
         places = torch.arange(length)
         predicted = (places >= length - size) & ((length - places) % 2 == 1)
         return {"text": {"ids": torch.tensor(ids), "predicted": predicted}}

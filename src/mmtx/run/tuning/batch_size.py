@@ -77,7 +77,8 @@ def fits(train: Callable[[int], Any], size: int) -> bool:
 
 def _train(experiment: Experiment, size: int) -> None:
     experiment.learner.zero_grad(set_to_none=True)  # of an attempt before
-    batch = fake_batch(experiment.learner.specs, size, ragged=False)
+    learner = experiment.learner
+    batch = fake_batch({**learner.specs, **learner.model.read_specs}, size, ragged=False)
     steps: Any = [[batch] * experiment.training.accumulate_grad_batches] * NUM_STEPS  # a list is a data set to torch
     train_shortly(experiment, batches=DataLoader(steps, batch_size=None, collate_fn=_as_is))
 
