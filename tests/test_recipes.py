@@ -74,6 +74,12 @@ def test_stream_shakespeare(tmp_path):
     assert metrics["val/loss"] <= 1.85 and max(losses[1:]) - min(losses[1:]) <= 0.1
 
 
+def test_recall_notes(tmp_path):
+    """At 64 times the longest text of training."""
+    metrics = reached(tmp_path, "experiment=recall_notes", seconds=300)
+    assert metrics["test/accuracy/length=2048"] >= 0.99 and metrics["test/loss/of=without_notes"] >= 2
+
+
 def test_names_by_a_transformer_and_by_the_model_of_2003(tmp_path):
     losses = {}
     for recipe in ("names", "names_2003"):
