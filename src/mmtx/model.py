@@ -221,7 +221,8 @@ class MultimodalTransformer(nn.Module):
     def _pass(self, stack: Backbone, packed: TokenSet, memory: Memory | None) -> Float[Tensor, "R N D"]:
         """The output of a stack, whose statistics are added to those of the batch."""
         found: Statistics = {}
-        hidden = stack(packed.content + packed.place, packed.connectivity, memory=memory, statistics=found)
+        own = {"memory": memory, "statistics": found, "conditions": packed.conditions}
+        hidden = stack(packed.content + packed.place, packed.connectivity, **own)
         if found and self._shared is not None:
             before_layer = "/encoder." if stack is self.encoder else "/"
             named = {before_layer.join(key.rsplit("/", 1)): value for key, value in found.items()}
@@ -274,7 +275,8 @@ class MultimodalTransformer(nn.Module):
         counts = []
         for key, tokens in groups.items():
             name, exact = placed[key].name, tokens.lengths.device.type == "cpu" or not tokens.foreseen
-            counts.append(tokens.lengths.cpu() if exact else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+            foreseen = placed[key].num_tokens(self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+            counts.append(tokens.lengths.cpu() if exact else foreseen)
         return tuple(torch.stack(counts).sum(0).tolist())
 
     def _place(self, name: str, tokens: Tokens, spread: Int[Tensor, " N"] | None) -> Float[Tensor, "#B n D"]:

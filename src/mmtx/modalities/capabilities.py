@@ -65,6 +65,26 @@ class Inverts(Protocol):
 
 
 @runtime_checkable
+class Numbers(Protocol):
+    """A tokenizer whose tokens are each made of so many numbers, from which its fields can be had again.
+
+    Attributes:
+        numbers_per_token: of each token but prefix tokens; 0: they are made of classes.
+        is_scaled: numbers are scaled already, as pixels are by `mean` and `std`; else they are in the data's own units.
+    """
+
+    numbers_per_token: int
+    is_scaled: bool
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        """The numbers of each token but prefix tokens."""
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        """Undoes `numbers`. Fields are those that the tokenizer reads, as floats, neither rounded nor cut to what the
+        data may have."""
+
+
+@runtime_checkable
 class Shares(Protocol):
     """A tokenizer that may use parameters of another one of its set."""
 

@@ -39,6 +39,7 @@ class Image(Tokenizer):
     std: Tensor
 
     column_kind = "picture"
+    is_scaled = True
 
     def __init__(
         self,
@@ -77,12 +78,13 @@ class Image(Tokenizer):
             raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
         self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
+        self.numbers_per_token = channels * patch_size**2
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
         self.register_buffer("mean", per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
-        self.projection = nn.Linear(channels * patch_size**2, dim)
+        self.projection = nn.Linear(self.numbers_per_token, dim)
         num_prefix = self.num_summaries + num_registers
         self.readouts = nn.Parameter(torch.randn(num_prefix, dim) * 0.02) if num_prefix else None
 
@@ -99,10 +101,8 @@ class Image(Tokenizer):
         return lengths * (self.rows * self.columns + self.num_summaries + self.num_registers)
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
-        steps = pixels.shape[1] if self.is_ragged else 1
-        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
-        content = self.projection(patches).unflatten(0, (-1, steps)).flatten(1, 2)
+        steps = fields["pixels"].shape[1] if self.is_ragged else 1
+        content = self.projection(self.numbers(fields))
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
@@ -145,6 +145,19 @@ class Image(Tokenizer):
         axes.set_yticks([y - 0.5 for y in range(0, height + 1, self.patch_size)])
         axes.grid(color="tab:orange", linewidth=0.6)
         axes.tick_params(length=0, labelbottom=False, labelleft=False)
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        """The patches of pixels that are scaled by `mean` and `std`; those of several pictures one after the other."""
+        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
+        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
+        return patches.unflatten(0, (-1, pixels.shape[1] if self.is_ragged else 1)).flatten(1, 2)
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        """Pixels in the units of the data; without those that `cut` leaves out."""
+        grid = numbers.unflatten(1, (-1, self.rows, self.columns))
+        cells = grid.unflatten(4, (len(self.mean), self.patch_size, self.patch_size))  # B steps rows columns C p p
+        pixels = cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4) * self.std + self.mean
+        return {"pixels": (pixels if self.is_ragged else pixels[:, 0]) * self.scale}
 
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
         """The patches row by row, each laid out channel by channel like a convolution's weight."""

@@ -1,0 +1,295 @@
+"""A flow from noise to the numbers of one or several names."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from mmtx.batch import Batch, Spec
+from mmtx.decoding.flow import USUAL, Integration, Velocity, integrate, log_likelihood
+from mmtx.decoding.guided import check_guidance, led_away, with_and_without
+from mmtx.errors import InvalidValue, check_at_least, check_within
+from mmtx.metric_directions import known
+from mmtx.model import MultimodalTransformer
+from mmtx.nn.moment_embedding import MomentEmbedding
+from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.flowed_name import FlowedName
+from mmtx.objectives.masks import stratified
+from mmtx.objectives.number_layout import NumberLayout
+
+MOST_NUMBERS = 256
+"""Of a sample whose exact likelihood is computed."""
+
+Made = Mapping[str, Float[Tensor, "B n k"]]
+"""Numbers of each token of each name."""
+
+
+class Flow(Objective):
+    """Numbers of a sample are made out of noise, given the rest of the set, by the velocity that is learnt here
+    (Lipman et al. 2022, arXiv 2210.02747; Liu et al. 2022, arXiv 2209.03003).
+
+    Time goes from 0, where all is noise, to 1, where all is data: ``x_t = (1 - t) noise + t data``, whose velocity is
+    ``data - noise``, as in SiT (Ma et al. 2024, arXiv 2401.08740). The loss is the mean squared error of the velocity
+    over all numbers. Noise is mixed with the numbers that tokens are made of, in about unit scale, before their
+    tokenizer reads them. The model reads the time from a token before each name, or from its norms, where those are
+    adaptive (``backbone/norm=adaptive``).
+
+    Args:
+        names: whose numbers are made: of pictures, or series of vectors. Several are made at once, at one time.
+        times: of training: uniform, or the sigmoid of a normal number, of which more lie in the middle (Esser et al.
+            2024, arXiv 2403.03206).
+        likelihood_steps: steps of Heun's method by which an evaluation computes exact likelihoods, the metric ``nats``;
+            null: none.
+    """
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        names: Sequence[str],
+        times: Literal["uniform", "logit_normal"],
+        likelihood_steps: int | None,
+    ) -> None:
+        super().__init__(weight=weight)
+        if not names or len(set(names)) < len(names):
+            raise InvalidValue("names", [*names], "must name one or several parts of the set, each once")
+        check_at_least("likelihood_steps", likelihood_steps, 1)
+        self.reads, self.times, self.likelihood_steps = tuple(names), times, likelihood_steps
+        self.heads = nn.ModuleDict({name: FlowedName(specs=specs, model=model, name=name) for name in names})
+        self.moment = MomentEmbedding(model.backbone.dim)
+        self.writes = names[0] if len(names) == 1 else None  # others begin with a sample
+        self.fitted_names = tuple(name for name in names if self.head(name).scale is not None)
+        if likelihood_steps is not None:
+            self._check_size()
+            self.directions = known("nats")
+
+    def head(self, name: str) -> FlowedName:
+        head = self.heads[name]
+        assert isinstance(head, FlowedName)
+        return head
+
+    def fit(self, batches: Iterable[Batch]) -> None:
+        """Takes mean and standard deviation of what has no scale of its own."""
+        batches = [*batches] if len(self.fitted_names) > 1 else batches
+        for name in self.fitted_names:
+            self.head(name).fit(batches)
+
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with two more fields of each name: the ``moment`` of each sample, and the ``noise`` of each token.
+        Moments are spread evenly over the batch."""
+        device = batch.lengths[self.reads[0]].device
+        moment = stratified(torch.zeros(len(batch), 1, device=device), generator)[:, 0]
+        if self.times == "logit_normal":
+            moment = torch.special.ndtri(moment).sigmoid()
+        for name in self.reads:
+            numbers = self.head(name).numbers(batch)
+            noise = torch.randn(numbers.shape, generator=generator, device=device, dtype=numbers.dtype)
+            batch = batch.with_values(name, moment=moment.to(numbers.dtype), noise=noise)
+        return batch
+
+    def count(self, batch: Batch) -> Int[Tensor, ""]:
+        """Numbers of which the loss is the mean."""
+        return torch.stack([self._counts(name, batch).sum() for name in self.reads]).sum()
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        losses = self._losses(model, batch)
+        stats = {}
+        if self.likelihood_steps is not None and not self.training:
+            stats["nats"] = self._nats(model, batch).sum(), self.count(batch)
+        return Score(losses.sum(), self.count(batch), stats)
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        """``loss`` is the mean squared error of the velocity; ``nats`` the mean of -log density, for each number: of
+        pixels as their tokenizer scales them, of others in the data's own units."""
+        nats = {"nats": score.ratio("nats")} if "nats" in score.stats else {}
+        return {"loss": score.mean_loss(), **nats}
+
+    def velocity(
+        self, model: MultimodalTransformer, batch: Batch, mixed: Made, moment: Float[Tensor, " B"]
+    ) -> dict[str, Float[Tensor, "B n k"]]:
+        """The velocity of each number, given the rest of the set.
+
+        Args:
+            model: whose set has the names.
+            batch: with the rest of the set; of the names themselves, only their lengths count.
+            mixed: noise and data of each name.
+            moment: the time of each sample, in 0..1.
+        """
+        embedded, is_adaptive = self.moment(moment), model.backbone.is_adaptive
+        token = None if is_adaptive else embedded
+        token_set = model.tokenize(batch, copies={name: self.head(name).copy(mixed[name], token) for name in mixed})
+        if is_adaptive:
+            token_set = token_set.conditioned(embedded, mixed)
+        states = model.run(token_set)
+        return {name: self.head(name).projection(states.tokens(name)).to(mixed[name].dtype) for name in mixed}
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        return {"loss": float, "numbers": int, **({} if self.likelihood_steps is None else {"nats": float})}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """An estimate of each sample's squared errors, summed over its numbers; how many these are; and with
+        `likelihood_steps`, minus the logarithm of its density, in nats."""
+        counts = torch.stack([self._counts(name, batch) for name in self.reads]).sum(0)
+        values: dict[str, list[Any]] = {"loss": self._losses(model, batch).tolist(), "numbers": counts.tolist()}
+        if self.likelihood_steps is not None:
+            values["nats"] = self._nats(model, batch).tolist()
+        return values
+
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        """What is made given the rest of each sample, and the sample."""
+        generator = torch.Generator(batch.lengths[self.reads[0]].device).manual_seed(0)
+        made = self.made(model, batch, generator)
+        truth = {name: self.head(name).numbers(batch) for name in self.reads}
+        pairs = zip(self._written(batch, made), self._written(batch, truth), strict=True)
+        return [Example(one, other) for one, other in pairs]
+
+    def generate(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        integration: Integration = USUAL,
+        guidance: Mapping[str, float | int] = MappingProxyType({}),
+        count: int = 1,
+        length: int | None = None,
+    ) -> str:
+        """Numbers that a flow makes out of noise (objective=[flow]).
+
+        Args:
+            model: in eval mode.
+            batch: one sample of the rest of the set; of all names, where several are made.
+            generator: draws the noise.
+            integration: of the velocity; its fields are options.
+            guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
+            count: how many are made
+            length: steps of what is made, where the data have any number of them; null: as many as can be
+
+        Raises:
+            UserError: an option cannot be.
+        """
+        check_at_least("count", count, 1)
+        check_guidance(guidance, [*self._given(model), self.reads[0]], self.reads[0])
+        canvas = self._canvas(batch, length, generator.device)
+        canvas = canvas.select(torch.zeros(count, dtype=torch.long, device=generator.device))
+        made = self.made(model, canvas, generator, integration, guidance)
+        return "\n".join(self._written(canvas, made))
+
+    def made(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        how: Integration = USUAL,
+        guidance: Mapping[str, float | int] = MappingProxyType({}),
+    ) -> dict[str, Float[Tensor, "B n k"]]:
+        """Numbers of each token of each name, in their own scale, made out of noise given the rest of each sample.
+
+        Args:
+            model: in eval mode.
+            batch: with the names, whose lengths are those of what is made.
+            generator: draws the noise.
+            how: velocities are integrated.
+            guidance: ``{name: scale}``; velocities are led away from those without a name.
+        """
+        scales = {name: scale for name, scale in guidance.items() if scale != 1}
+        rows, layout = with_and_without(batch, scales), self._layout(batch)
+        several = 1 + len(scales)
+        velocity = self._flat_velocity(model, rows, layout.repeated(several))
+        noise = torch.randn(layout.real.shape, generator=generator, device=layout.real.device, dtype=self._dtype)
+
+        def guided(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
+            return led_away(velocity(numbers.repeat(several, 1), moment.repeat(several)), scales)
+
+        return layout.parts(integrate(guided, noise, how))
+
+    def log_likelihood(
+        self, model: MultimodalTransformer, batch: Batch, how: Integration = USUAL
+    ) -> Float[Tensor, " B"]:
+        """The logarithm of the density of each sample's numbers given the rest of it, exact up to the solver's error,
+        in nats: of pixels as their tokenizer scales them, of other numbers in the units of the data."""
+        layout = self._layout(batch)
+        data = layout.flat({name: self.head(name).numbers(batch) for name in self.reads})
+        found = log_likelihood(self._flat_velocity(model, batch, layout), data, layout.real, how)
+        return found - torch.stack([self.head(name).log_scale(batch).to(found) for name in self.reads]).sum(0)
+
+    def _flat_velocity(self, model: MultimodalTransformer, batch: Batch, layout: NumberLayout) -> Velocity:
+        """From all numbers of each sample, and its time."""
+
+        def velocity(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
+            return layout.flat(self.velocity(model, batch, layout.parts(numbers), moment))
+
+        return velocity
+
+    def _losses(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"]:
+        """The squared errors of each sample of a prepared batch, summed over its numbers."""
+        data = {name: self.head(name).numbers(batch) for name in self.reads}
+        noise = {name: batch[name]["noise"] for name in self.reads}
+        moment = batch[self.reads[0]]["moment"]
+        share = moment[:, None, None]
+        mixed = {name: (1 - share) * noise[name] + share * data[name] for name in self.reads}
+        found = self.velocity(model, batch, mixed, moment)
+        layout = self._layout(batch)
+        target = {name: data[name] - noise[name] for name in self.reads}
+        errors = layout.flat(found) - layout.flat(target)
+        return errors.to(torch.promote_types(errors.dtype, torch.float32)).square().sum(1)
+
+    def _nats(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"]:
+        assert self.likelihood_steps is not None
+        return -self.log_likelihood(model, batch, Integration(self.likelihood_steps))
+
+    def _layout(self, batch: Batch) -> NumberLayout:
+        return NumberLayout.of([self.head(name) for name in self.reads], batch)
+
+    def _counts(self, name: str, batch: Batch) -> Int[Tensor, " B"]:
+        return self.head(name).real(batch).sum(1) * self.head(name).size
+
+    def _written(self, batch: Batch, numbers: Made) -> list[str]:
+        """Of each sample, the numbers of all names, as text."""
+        several = len(self.reads) > 1
+        of_names = [self.head(name).written(numbers[name], batch) for name in self.reads]
+        labels = [f"{name}: " if several else "" for name in self.reads]
+        rows = zip(*of_names, strict=True)
+        return ["\n".join(label + text for label, text in zip(labels, row, strict=True) if text) for row in rows]
+
+    def _check_size(self) -> None:
+        """Raises InvalidValue where a likelihood would take too many derivatives."""
+        size = sum(self.head(name).max_numbers for name in self.reads)
+        if size > MOST_NUMBERS:
+            problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
+            raise InvalidValue("likelihood_steps", self.likelihood_steps, problem, "null")
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.moment.dtype
+
+    def _given(self, model: MultimodalTransformer) -> list[str]:
+        """The names of the rest of the set that those which are made attend to."""
+        clocks = [*dict.fromkeys(model.clock_of[name] for name in model.decoded)]
+
+        def comes(name: str) -> tuple[int, int]:
+            is_mutual = (clock := model.clock_of[name]) in model.clocks and model.clocks[clock].mutual
+            return clocks.index(clock), 0 if is_mutual else model.decoded.index(name)
+
+        last = max(comes(name) for name in self.reads)
+        before = [name for name in model.decoded if name not in self.reads and comes(name) <= last]
+        return [name for name in model.names if name in before or (name in model.encoded and not model.towers)]
+
+    def _canvas(self, batch: Batch, length: int | None, device: torch.device) -> Batch:
+        """The batch of one sample with the only name that is made, whose values mean nothing."""
+        if self.writes is None:
+            if length is not None:
+                raise InvalidValue("length", length, f"is that of the sample, of which {', '.join(self.reads)} are made")
+            return batch
+        head = self.head(self.writes)
+        if length is not None and not head.is_ragged:
+            raise InvalidValue("length", length, f"cannot be chosen: every '{self.writes}' has the same size", "null")
+        length = head.max_length if length is None else length
+        check_within("length", length, 1, head.max_length)
+        return head.blank(batch, length, device)
