@@ -45,7 +45,9 @@ def test_likelihoods_are_those_of_the_gaussian() -> None:
     data = MEAN + DEVIATION * torch.randn(20, 3, generator=torch.Generator().manual_seed(1), dtype=torch.double)
     real = torch.ones_like(data, dtype=torch.bool)
     found = log_likelihood(optimal, data, real, Integration(150))
-    torch.testing.assert_close(found, torch.distributions.Normal(MEAN, DEVIATION).log_prob(data).sum(1), atol=5e-3, rtol=0)
+    torch.testing.assert_close(
+        found, torch.distributions.Normal(MEAN, DEVIATION).log_prob(data).sum(1), atol=5e-3, rtol=0
+    )
 
 
 def test_numbers_that_are_not_there_have_no_density() -> None:

@@ -67,7 +67,6 @@ class Series(Tokenizer):
             full=full,
         )
 
-
     def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
         return self._steps(fields).to(next(self.parameters()).dtype)
 

@@ -23,6 +23,9 @@ from mmtx.objectives.number_layout import NumberLayout
 MOST_NUMBERS = 256
 """Of a sample whose exact likelihood is computed."""
 
+SHOWN = Integration(num_steps=8)
+"""How the examples of a run are made."""
+
 Made = Mapping[str, Float[Tensor, "B n k"]]
 """Numbers of each token of each name."""
 
@@ -144,7 +147,7 @@ class Flow(Objective):
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """What is made given the rest of each sample, and the sample."""
         generator = torch.Generator(batch.lengths[self.reads[0]].device).manual_seed(0)
-        made = self.made(model, batch, generator)
+        made = self.made(model, batch, generator, SHOWN)
         truth = {name: self.head(name).numbers(batch) for name in self.reads}
         pairs = zip(self._written(batch, made), self._written(batch, truth), strict=True)
         return [Example(one, other) for one, other in pairs]
@@ -285,7 +288,9 @@ class Flow(Objective):
         """The batch of one sample with the only name that is made, whose values mean nothing."""
         if self.writes is None:
             if length is not None:
-                raise InvalidValue("length", length, f"is that of the sample, of which {', '.join(self.reads)} are made")
+                raise InvalidValue(
+                    "length", length, f"is that of the sample, of which {', '.join(self.reads)} are made"
+                )
             return batch
         head = self.head(self.writes)
         if length is not None and not head.is_ragged:
