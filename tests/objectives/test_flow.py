@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 from builders import (
@@ -28,7 +30,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
 from mmtx.decoding.flow import Integration
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.vectors import Vectors
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.adaptive_norm import AdaptiveNorm
@@ -362,6 +364,31 @@ def test_options_that_cannot_be(options: dict[str, Any], message: str) -> None:
     whole, objective = acting()
     with pytest.raises(InvalidValue, match=message):
         objective.generate(whole, a_state(), torch.Generator(), **options)
+
+
+def test_pictures_are_drawn_for_each_sample() -> None:
+    """Of 0..255, the same as the numbers that are made of it."""
+    whole, objective = drawing()
+    labels, how = of_labels([1, 3, 1]), Integration(2)
+    drawn = objective.draw_pixels(whole, labels, torch.Generator().manual_seed(0), integration=how)
+    canvas = merge(labels, image_batch([1, 1, 1]))
+    numbers = objective.made(whole, canvas, torch.Generator().manual_seed(0), how)["image"]
+    expected = (whole.tokenizer("image").fields_of(numbers)["pixels"]).clamp(0, 255).round().to(torch.uint8)
+    assert drawn.shape == (3, 1, 8, 8) and drawn.equal(expected)
+    other, acts = acting()
+    with pytest.raises(UserError, match="'action' is no picture"):
+        acts.draw_pixels(other, a_state(), torch.Generator(), integration=how)
+
+
+@pytest.mark.usefixtures("one_step")
+def test_what_is_made_is_drawn_beneath(tmp_path: Path) -> None:
+    for (whole, objective), batch in (
+        (drawing(), merge(of_labels([1, 3]), image_batch([1, 1]))),
+        (acting(), tried([5, 3])),
+    ):
+        examples = objective.examples(whole, batch)
+        table, picture = objective.show(whole, batch, examples, tmp_path / "flow_step3")
+        assert len(table.read_text().splitlines()) == 2 and PIL.Image.open(picture).height > 300
 
 
 def test_pictures_have_one_length() -> None:

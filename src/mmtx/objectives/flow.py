@@ -1,33 +1,33 @@
 """A flow from noise to the numbers of one or several names."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
-from mmtx.decoding.flow import USUAL, Integration, Velocity, integrate, log_likelihood
-from mmtx.decoding.guided import check_guidance, led_away, with_and_without
+from mmtx.decoding.flow import USUAL, Integration
+from mmtx.decoding.guided import check_guidance
 from mmtx.errors import InvalidValue, check_at_least, check_within
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.moment_embedding import MomentEmbedding
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.flow_numbers import NumberLayout, Numbers, attended_names, log_likelihood_of, made_numbers
 from mmtx.objectives.flowed_name import FlowedName
 from mmtx.objectives.masks import stratified
-from mmtx.objectives.number_layout import NumberLayout
+from mmtx.objectives.shown import show_examples
 
 MOST_NUMBERS = 256
 """Of a sample whose exact likelihood is computed."""
 
 SHOWN = Integration(num_steps=8)
 """How the examples of a run are made."""
-
-Made = Mapping[str, Float[Tensor, "B n k"]]
-"""Numbers of each token of each name."""
 
 
 class Flow(Objective):
@@ -113,7 +113,7 @@ class Flow(Objective):
         return {"loss": score.mean_loss(), **nats}
 
     def velocity(
-        self, model: MultimodalTransformer, batch: Batch, mixed: Made, moment: Float[Tensor, " B"]
+        self, model: MultimodalTransformer, batch: Batch, mixed: Numbers, moment: Float[Tensor, " B"]
     ) -> dict[str, Float[Tensor, "B n k"]]:
         """The velocity of each number, given the rest of the set.
 
@@ -145,12 +145,17 @@ class Flow(Objective):
         return values
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
-        """What is made given the rest of each sample, and the sample."""
-        generator = torch.Generator(batch.lengths[self.reads[0]].device).manual_seed(0)
-        made = self.made(model, batch, generator, SHOWN)
+        """The numbers that are made given the rest of each sample, and the sample's."""
         truth = {name: self.head(name).numbers(batch) for name in self.reads}
-        pairs = zip(self._written(batch, made), self._written(batch, truth), strict=True)
+        pairs = zip(self._written(batch, self._shown(model, batch)), self._written(batch, truth), strict=True)
         return [Example(one, other) for one, other in pairs]
+
+    def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
+        """What is made is drawn beneath what the data has."""
+        made = self._shown(model, batch)
+        below = {name: self.head(name).drawn(made[name], batch) for name in self.reads}
+        titled = [Example("below", "above") for _ in examples]
+        return show_examples(model, batch, titled, stem, below)
 
     def generate(
         self,
@@ -178,11 +183,35 @@ class Flow(Objective):
             UserError: an option cannot be.
         """
         check_at_least("count", count, 1)
-        check_guidance(guidance, [*self._given(model), self.reads[0]], self.reads[0])
-        canvas = self._canvas(batch, length, generator.device)
-        canvas = canvas.select(torch.zeros(count, dtype=torch.long, device=generator.device))
+        several = batch.select(torch.zeros(count, dtype=torch.long, device=generator.device))
+        canvas = self._canvas(several, count, length, generator.device)
         made = self.made(model, canvas, generator, integration, guidance)
         return "\n".join(self._written(canvas, made))
+
+    def draw_pixels(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        integration: Integration = USUAL,
+        guidance: Mapping[str, float | int] = MappingProxyType({}),
+    ) -> UInt8[Tensor, "B C height width"]:
+        """A picture for each sample of a batch, out of noise, given the rest of it (objective=[flow]).
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the pictures is not read.
+            generator: draws the noise.
+            integration: of the velocity; its fields are options.
+            guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
+
+        Raises:
+            UserError: what is made is no picture; an option cannot be.
+        """
+        name = self.reads[0]
+        canvas = self._canvas(batch, len(batch), None, generator.device)
+        return self.head(name).pixels(self.made(model, canvas, generator, integration, guidance)[name])
 
     def made(
         self,
@@ -191,44 +220,16 @@ class Flow(Objective):
         generator: torch.Generator,
         how: Integration = USUAL,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
-    ) -> dict[str, Float[Tensor, "B n k"]]:
-        """Numbers of each token of each name, in their own scale, made out of noise given the rest of each sample.
-
-        Args:
-            model: in eval mode.
-            batch: with the names, whose lengths are those of what is made.
-            generator: draws the noise.
-            how: velocities are integrated.
-            guidance: ``{name: scale}``; velocities are led away from those without a name.
-        """
-        scales = {name: scale for name, scale in guidance.items() if scale != 1}
-        rows, layout = with_and_without(batch, scales), self._layout(batch)
-        several = 1 + len(scales)
-        velocity = self._flat_velocity(model, rows, layout.repeated(several))
-        noise = torch.randn(layout.real.shape, generator=generator, device=layout.real.device, dtype=self._dtype)
-
-        def guided(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
-            return led_away(velocity(numbers.repeat(several, 1), moment.repeat(several)), scales)
-
-        return layout.parts(integrate(guided, noise, how))
+    ) -> Numbers:
+        """Numbers of each name, in their own scale, given the rest of each sample; see `made_numbers`."""
+        check_guidance(guidance, [*attended_names(model, self.reads), self.reads[0]], self.reads[0])
+        return made_numbers(partial(self.velocity, model), self._heads, batch, generator, how, guidance)
 
     def log_likelihood(
         self, model: MultimodalTransformer, batch: Batch, how: Integration = USUAL
     ) -> Float[Tensor, " B"]:
-        """The logarithm of the density of each sample's numbers given the rest of it, exact up to the solver's error,
-        in nats: of pixels as their tokenizer scales them, of other numbers in the units of the data."""
-        layout = self._layout(batch)
-        data = layout.flat({name: self.head(name).numbers(batch) for name in self.reads})
-        found = log_likelihood(self._flat_velocity(model, batch, layout), data, layout.real, how)
-        return found - torch.stack([self.head(name).log_scale(batch).to(found) for name in self.reads]).sum(0)
-
-    def _flat_velocity(self, model: MultimodalTransformer, batch: Batch, layout: NumberLayout) -> Velocity:
-        """From all numbers of each sample, and its time."""
-
-        def velocity(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
-            return layout.flat(self.velocity(model, batch, layout.parts(numbers), moment))
-
-        return velocity
+        """The logarithm of the density of each sample, exact up to the solver's error, see `log_likelihood_of`."""
+        return log_likelihood_of(partial(self.velocity, model), self._heads, batch, how)
 
     def _losses(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"]:
         """The squared errors of each sample of a prepared batch, summed over its numbers."""
@@ -238,7 +239,7 @@ class Flow(Objective):
         share = moment[:, None, None]
         mixed = {name: (1 - share) * noise[name] + share * data[name] for name in self.reads}
         found = self.velocity(model, batch, mixed, moment)
-        layout = self._layout(batch)
+        layout = NumberLayout.of(self._heads, batch)
         target = {name: data[name] - noise[name] for name in self.reads}
         errors = layout.flat(found) - layout.flat(target)
         return errors.to(torch.promote_types(errors.dtype, torch.float32)).square().sum(1)
@@ -247,13 +248,14 @@ class Flow(Objective):
         assert self.likelihood_steps is not None
         return -self.log_likelihood(model, batch, Integration(self.likelihood_steps))
 
-    def _layout(self, batch: Batch) -> NumberLayout:
-        return NumberLayout.of([self.head(name) for name in self.reads], batch)
+    @property
+    def _heads(self) -> dict[str, FlowedName]:
+        return {name: self.head(name) for name in self.reads}
 
     def _counts(self, name: str, batch: Batch) -> Int[Tensor, " B"]:
         return self.head(name).real(batch).sum(1) * self.head(name).size
 
-    def _written(self, batch: Batch, numbers: Made) -> list[str]:
+    def _written(self, batch: Batch, numbers: Numbers) -> list[str]:
         """Of each sample, the numbers of all names, as text."""
         several = len(self.reads) > 1
         of_names = [self.head(name).written(numbers[name], batch) for name in self.reads]
@@ -268,33 +270,20 @@ class Flow(Objective):
             problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
             raise InvalidValue("likelihood_steps", self.likelihood_steps, problem, "null")
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        return self.moment.dtype
-
-    def _given(self, model: MultimodalTransformer) -> list[str]:
-        """The names of the rest of the set that those which are made attend to."""
-        clocks = [*dict.fromkeys(model.clock_of[name] for name in model.decoded)]
-
-        def comes(name: str) -> tuple[int, int]:
-            is_mutual = (clock := model.clock_of[name]) in model.clocks and model.clocks[clock].mutual
-            return clocks.index(clock), 0 if is_mutual else model.decoded.index(name)
-
-        last = max(comes(name) for name in self.reads)
-        before = [name for name in model.decoded if name not in self.reads and comes(name) <= last]
-        return [name for name in model.names if name in before or (name in model.encoded and not model.towers)]
-
-    def _canvas(self, batch: Batch, length: int | None, device: torch.device) -> Batch:
-        """The batch of one sample with the only name that is made, whose values mean nothing."""
+    def _canvas(self, batch: Batch, count: int, length: int | None, device: torch.device) -> Batch:
+        """So many samples with the only name that is made, whose values mean nothing."""
         if self.writes is None:
             if length is not None:
-                raise InvalidValue(
-                    "length", length, f"is that of the sample, of which {', '.join(self.reads)} are made"
-                )
+                problem = f"is that of the sample, of which {', '.join(self.reads)} are made"
+                raise InvalidValue("length", length, problem, "null")
             return batch
         head = self.head(self.writes)
         if length is not None and not head.is_ragged:
             raise InvalidValue("length", length, f"cannot be chosen: every '{self.writes}' has the same size", "null")
         length = head.max_length if length is None else length
         check_within("length", length, 1, head.max_length)
-        return head.blank(batch, length, device)
+        return head.blank(batch, torch.full((count,), length, device=device))
+
+    def _shown(self, model: MultimodalTransformer, batch: Batch) -> Numbers:
+        generator = torch.Generator(batch.lengths[self.reads[0]].device).manual_seed(0)
+        return self.made(model, batch, generator, SHOWN)

@@ -1,18 +1,21 @@
 """A name whose numbers a flow makes out of noise."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.copies import Copy
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer
 from mmtx.modalities.capabilities import Numbers
+from mmtx.modalities.drawing import drawings_of
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import required_name
+from mmtx.objectives.sample_grid import Below
 from mmtx.objectives.standard_scale import StandardScale
 
 
@@ -85,12 +88,29 @@ class FlowedName(nn.Module):
         count = self._raw(batch).shape[1]
         return torch.arange(count, device=lengths.device) < lengths[:, None]
 
-    def blank(self, batch: Batch, length: int, device: torch.device) -> Batch:
-        """The batch of one sample with a name of this length, whose values mean nothing."""
-        lengths = torch.tensor([length], device=device)
-        count, weight = int(self._num_tokens(lengths)), self.projection.weight
-        fields = self.fields_of(weight.new_zeros(1, count, self.size))
-        return batch.with_name(self.name, fields, lengths, full=length == self.max_length)
+    def blank(self, batch: Batch, lengths: Int[Tensor, " B"]) -> Batch:
+        """The batch with a name of these lengths, all the same, whose values mean nothing."""
+        numbers = self.projection.weight.new_zeros(len(lengths), int(self._num_tokens(lengths)[0]), self.size)
+        is_full = int(lengths[0]) == self.max_length
+        return batch.with_name(self.name, self.fields_of(numbers), lengths, full=is_full)
+
+    def pixels(self, numbers: Float[Tensor, "B n k"]) -> UInt8[Tensor, "B C height width"]:
+        """Pictures of 0..255. Raises UserError where the name holds none, or several of a sample."""
+        field = self._tokenizer[0].spec.fields.get("pixels")
+        if field is None or field.ragged:
+            raise UserError(f"'{self.name}' is no picture, and what is made of it can only be printed")
+        pixels = self.fields_of(numbers)["pixels"] * (1.0 if field.dtype == torch.uint8 else 255.0)
+        return pixels.round().clamp(0, 255).to(torch.uint8)
+
+    def drawn(self, numbers: Float[Tensor, "B n k"], batch: Batch) -> Below:
+        """Draws what has such numbers, as the data is drawn."""
+        fields, lengths = self.fields_of(numbers), batch.lengths[self.name].tolist()
+        draw = drawings_of(self._tokenizer[0])[-1].draw
+
+        def below(axes: Any, _: Any, index: int) -> None:
+            draw(axes, {key: values[index] for key, values in fields.items()}, lengths[index])
+
+        return below
 
     def written(self, numbers: Float[Tensor, "B n k"], batch: Batch) -> list[str | None]:
         """Of each sample, its numbers in the units of the data, token by token; None where it has none."""
