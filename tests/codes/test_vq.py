@@ -18,7 +18,7 @@ def made(**changed: object) -> VQ:
 
 def step(vq: VQ, *parts: Tensor, left_out: Tensor = COUNTS) -> None:
     """A step of training, over micro-batches."""
-    sums = [vq.sums(part, vq(part).ids) for part in parts]
+    sums = [vq.sums(part, (ids := vq(part).ids), torch.ones_like(ids, dtype=torch.bool)) for part in parts]
     vq.follow({key: torch.stack([each[key].double() for each in sums]).sum(0) for key in vq.follows}, left_out)
 
 
@@ -83,6 +83,13 @@ def test_dead_codes_are_put_where_the_error_is() -> None:
         found = vq(centres)
         used[dead_below] = len(found.ids.unique()), float((found.vectors - centres).norm(dim=1).max())
     assert used[0.0][0] < 4 and used[0.5] == (8, pytest.approx(0.0, abs=0.1))
+
+
+def test_padding_is_not_counted() -> None:
+    vq, x = made(), torch.randn(4, 3)
+    real = torch.tensor([True, False, True, False])
+    own, alone = vq.sums(x, vq(x).ids, real), vq.sums(x[real], vq(x[real]).ids, torch.ones(2, dtype=torch.bool))
+    assert all(own[key].equal(alone[key]) for key in vq.follows)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 
@@ -52,8 +52,10 @@ class Quantiser(nn.Module, ABC):
         """Which sums over the vectors of a step change its codes, and how many numbers each is."""
         return {}
 
-    def sums(self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."]) -> dict[str, Tensor]:
-        """Those that `follow` needs, of vectors and their codes."""
+    def sums(
+        self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]
+    ) -> dict[str, Tensor]:
+        """Those that `follow` needs, of real vectors and their codes."""
         return {}
 
     def follow(self, sums: Mapping[str, Tensor], left_out: Float[Tensor, ""]) -> None:  # noqa: B027

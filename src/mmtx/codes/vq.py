@@ -70,14 +70,17 @@ class VQ(Quantiser):
         return {"count": self.num_codes, "error": self.num_codes, "total": self.num_codes * self.dim}
 
     @torch.no_grad()
-    def sums(self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."]) -> dict[str, Tensor]:
+    def sums(
+        self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]
+    ) -> dict[str, Tensor]:
         """Of each code: how many vectors chose it, their squared distances, the vectors."""
-        rows, of = in_float32(x).flatten(0, -2), ids.flatten()
+        rows, of, weight = in_float32(x).flatten(0, -2), ids.flatten(), real.flatten().to(torch.float32)
         error = (rows - self.codebook[of]).square().sum(-1)
+        nothing = torch.zeros(self.num_codes, device=x.device)
         return {
-            "count": torch.zeros(self.num_codes, device=x.device).index_add(0, of, torch.ones_like(error)),
-            "error": torch.zeros(self.num_codes, device=x.device).index_add(0, of, error),
-            "total": torch.zeros(self.num_codes, self.dim, device=x.device).index_add(0, of, rows).flatten(),
+            "count": nothing.index_add(0, of, weight),
+            "error": nothing.index_add(0, of, weight * error.float()),
+            "total": torch.zeros_like(self.codebook).index_add(0, of, (weight[:, None] * rows).float()).flatten(),
         }
 
     @torch.no_grad()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.modalities.base import Tokenizer
@@ -94,8 +94,8 @@ class Codes(Protocol):
 
     num_codes: int
 
-    def through_codes(self, fields: Mapping[str, Tensor]) -> Coded:
-        """Every sample, encoded into codes and decoded again."""
+    def through_codes(self, fields: Mapping[str, Tensor], present: Bool[Tensor, " B"]) -> Coded:
+        """Every sample, encoded into codes and decoded again; what it counts is of those that are present."""
 
 
 class Coded(NamedTuple):

@@ -1,18 +1,16 @@
 """Images whose codes are learnt: one token per code."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.codes.picture_codec import PictureCodec
 from mmtx.codes.quantiser import Quantiser
 from mmtx.modalities.base import Tokenizer, required_field
-from mmtx.modalities.capabilities import Coded, Panel
-from mmtx.modalities.drawing import draw_picture
+from mmtx.modalities.capabilities import Coded
 from mmtx.tokens import Tokens
 
 
@@ -29,7 +27,6 @@ class CodedImage(Tokenizer):
         quantiser: chooses the codes.
     """
 
-    panel = Panel()
     column_kind = "picture"
 
     def __init__(
@@ -74,9 +71,10 @@ class CodedImage(Tokenizer):
             full=full,
         )
 
-    def through_codes(self, fields: Mapping[str, Tensor]) -> Coded:
+    def through_codes(self, fields: Mapping[str, Tensor], present: Bool[Tensor, " B"]) -> Coded:
         found = self.codec(fields["pixels"])
-        statistics = self.codec.quantiser.sums(found.encoded.detach(), found.quantised.ids)
+        there = present[:, None].expand(found.quantised.ids.shape)
+        statistics = self.codec.quantiser.sums(found.encoded.detach(), found.quantised.ids, there)
         return Coded(found.pixels, found.truth, found.quantised.commitment, found.quantised.ids, statistics)
 
     @property
@@ -92,6 +90,3 @@ class CodedImage(Tokenizer):
         vectors = self.projection(self.codec.quantiser.vectors_of(every).to(self.projection.weight.dtype))
         ids = torch.cdist(tokens.content.float(), vectors.float()).argmin(-1)
         return {"pixels": self.codec.pixels(ids)}
-
-    def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
-        draw_picture(axes, fields["pixels"], self.codec.patch_size)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -122,6 +123,27 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    def invert(self, tokens: Tokens) -> dict[str, Tensor]:
+        """The pixels whose patches have the nearest content; exact where the linear map loses nothing. What `cut` leaves
+        out is at the mean."""
+        inverse = torch.linalg.pinv(self.projection.weight.double())
+        content = tokens.content.double() - self.projection.bias.double()
+        count, per_picture = self.rows * self.columns, self.num_summaries + self.num_registers
+        patches = (content[:, per_picture:] @ inverse.T).unflatten(1, (-1, count)).flatten(0, 1)
+        pixels = (self._from_patches(patches) * self.std + self.mean) * self.scale
+        pixels = pixels.unflatten(0, (len(content), -1)) if self.is_ragged else pixels
+        if self.scale == 1:
+            return {"pixels": pixels.to(self.projection.weight.dtype)}
+        return {"pixels": pixels.round().clamp(0, 255).to(torch.uint8)}
+
+    def _from_patches(self, patches: Float[Tensor, "B n pixels"]) -> Float[Tensor, "B C height width"]:
+        """The inverse of `patches`, with zeros beyond the last whole one."""
+        p = self.patch_size
+        grid = patches.unflatten(1, (self.rows, self.columns)).unflatten(3, (-1, p, p))  # B rows columns C p p
+        whole = grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        height, width = (size or 0 for size in self.spec.fields["pixels"].shape[-2:])
+        return F.pad(whole, (0, width - whole.shape[3], 0, height - whole.shape[2]))
 
     def _places(self, count: int, device: torch.device) -> Int[Tensor, " count"]:
         """Of the patches along an axis."""
