@@ -195,7 +195,7 @@ class MultimodalTransformer(nn.Module):
     @property
     def statistics(self) -> Mapping[str, Tensor]:
         """What layers have counted within `sharing` until now, over all passes: ``name/3`` of the backbone's layer 3,
-        ``name/encoder.3`` of the encoder's. With gradients. Empty where no layer counts, and outside `sharing`."""
+        ``name/encoder.3`` of the encoder's, ``name/image`` of a tokenizer's. With gradients. Empty where no layer counts, and outside `sharing`."""
         return self._statistics
 
     @property
@@ -228,6 +228,11 @@ class MultimodalTransformer(nn.Module):
             named = {before_layer.join(key.rsplit("/", 1)): value for key, value in found.items()}
             add_statistics(self._statistics, named)
         return hidden
+
+    def add_statistics(self, name: str, found: Statistics) -> None:
+        """Adds what the tokenizer of a name counted to `statistics`, as ``key/name``; outside `sharing`, nothing."""
+        if self._shared is not None:
+            add_statistics(self._statistics, {f"{key}/{name}": value for key, value in found.items()})
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
         """Computes, or returns what `sharing` holds; `keep` lives as long, so that its id is not used again."""

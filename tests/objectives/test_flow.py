@@ -198,7 +198,8 @@ def test_pixels_come_back_from_their_numbers(changes: dict[str, Any]) -> None:
     batch = image_batch([1, 1], spec)
     side = 8 // tokenizer.patch_size * tokenizer.patch_size
     back = tokenizer.fields_of(tokenizer.numbers(batch["image"]))["pixels"]
-    torch.testing.assert_close(back, batch["image"]["pixels"][..., :side, :side].float(), atol=1e-3, rtol=0)
+    whole = batch["image"]["pixels"][..., :side, :side].float()
+    torch.testing.assert_close(back[..., :side, :side], whole, atol=1e-3, rtol=0)
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -123,6 +124,24 @@ class Image(Tokenizer):
             num_registers=self.num_registers,
         )
 
+    def invert(self, tokens: Tokens) -> dict[str, Tensor]:
+        """The pixels whose patches have the nearest content; exact where the linear map loses nothing. What `cut` leaves
+        out is at the mean."""
+        inverse = torch.linalg.pinv(self.projection.weight.double())
+        content = tokens.content.double() - self.projection.bias.double()
+        pixels = self.fields_of(content[:, self.num_summaries + self.num_registers :] @ inverse.T)["pixels"]
+        if self.scale == 1:
+            return {"pixels": pixels.to(self.projection.weight.dtype)}
+        return {"pixels": pixels.round().clamp(0, 255).to(torch.uint8)}
+
+    def _from_patches(self, patches: Float[Tensor, "B n pixels"]) -> Float[Tensor, "B C height width"]:
+        """The inverse of `patches`, with zeros beyond the last whole one."""
+        p = self.patch_size
+        grid = patches.unflatten(1, (self.rows, self.columns)).unflatten(3, (-1, p, p))  # B rows columns C p p
+        whole = grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        height, width = (size or 0 for size in self.spec.fields["pixels"].shape[-2:])
+        return F.pad(whole, (0, width - whole.shape[3], 0, height - whole.shape[2]))
+
     def _places(self, count: int, device: torch.device) -> Int[Tensor, " count"]:
         """Of the patches along an axis."""
         index = torch.arange(count, device=device)
@@ -153,11 +172,10 @@ class Image(Tokenizer):
         return patches.unflatten(0, (-1, pixels.shape[1] if self.is_ragged else 1)).flatten(1, 2)
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
-        """Pixels in the units of the data; without those that `cut` leaves out."""
-        grid = numbers.unflatten(1, (-1, self.rows, self.columns))
-        cells = grid.unflatten(4, (len(self.mean), self.patch_size, self.patch_size))  # B steps rows columns C p p
-        pixels = cells.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4) * self.std + self.mean
-        return {"pixels": (pixels if self.is_ragged else pixels[:, 0]) * self.scale}
+        """Pixels in the units of the data; those that `cut` leaves out are at the mean."""
+        patches = numbers.unflatten(1, (-1, self.rows * self.columns)).flatten(0, 1)
+        pixels = (self._from_patches(patches) * self.std + self.mean) * self.scale
+        return {"pixels": pixels.unflatten(0, (len(numbers), -1)) if self.is_ragged else pixels}
 
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
         """The patches row by row, each laid out channel by channel like a convolution's weight."""

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -117,6 +118,60 @@ class Generates(Protocol):
         model: in eval mode.
         batch: one sample without what is generated; empty where the set has nothing else.
         generator: on the device of model and batch, seeded by the command's ``seed``.
+        """
+
+
+@runtime_checkable
+class DrawsPictures(Protocol):
+    """Draws a picture in codes for every sample, given the rest of it, where what it writes are codes of pictures;
+    ``mmtx generate`` and judges decode them.
+
+    Options as in `Writes`.
+
+    Attributes:
+        writes: the name of the codes, which is no input then.
+    """
+
+    writes: str | None
+
+    def draw_codes(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any
+    ) -> Int[Tensor, "B n"]:
+        """The codes of each picture, without the mark that begins it.
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the codes is not read.
+            generator: on the device of model and batch.
+        """
+
+
+@runtime_checkable
+class DrawsPixels(Protocol):
+    """Draws a picture for every sample, given the rest of it, where what it writes is a picture.
+
+    Options as in `Writes`.
+
+    Attributes:
+        writes: the name of the picture, which is no input then.
+    """
+
+    writes: str | None
+
+    def draw_pixels(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        count: int | None,
+        **options: Any,
+    ) -> UInt8[Tensor, "B C height width"]:
+        """Args:
+        model: in eval mode.
+        batch: samples; what they have of the pictures is not read.
+        generator: on the device of model and batch.
+        count: how many pictures, where the set has nothing else, and the batch is empty.
         """
 
 
