@@ -371,14 +371,14 @@ def test_pictures_are_drawn_for_each_sample() -> None:
     """Of 0..255, the same as the numbers that are made of it."""
     whole, objective = drawing()
     labels, how = of_labels([1, 3, 1]), Integration(2)
-    drawn = objective.draw_pixels(whole, labels, torch.Generator().manual_seed(0), integration=how)
+    drawn = objective.draw_pixels(whole, labels, torch.Generator().manual_seed(0), 3, integration=how)
     canvas = merge(labels, image_batch([1, 1, 1]))
     numbers = objective.made(whole, canvas, torch.Generator().manual_seed(0), how)["image"]
     expected = (whole.tokenizer("image").fields_of(numbers)["pixels"]).clamp(0, 255).round().to(torch.uint8)
     assert drawn.shape == (3, 1, 8, 8) and drawn.equal(expected)
     other, acts = acting()
     with pytest.raises(UserError, match="'action' is no picture"):
-        acts.draw_pixels(other, a_state(), torch.Generator(), integration=how)
+        acts.draw_pixels(other, a_state(), torch.Generator(), 1, integration=how)
 
 
 @pytest.mark.usefixtures("one_step")

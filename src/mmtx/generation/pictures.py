@@ -56,7 +56,7 @@ def draw_pictures(
     specs = {name: learner.specs[name] for name in sample}
     batch = trained.sent(collate([sample] * count, specs, size=count))
     if isinstance(objective, DrawsPixels):
-        pixels = objective.draw_pixels(learner.model, batch, trained.generator(), count=count, **options)
+        pixels = objective.draw_pixels(learner.model, batch, trained.generator(), count, **options)
     else:
         ids = objective.draw_codes(learner.model, batch, trained.generator(), **options)
         vocabulary = learner.specs[objective.writes or ""].vocabulary

@@ -163,15 +163,14 @@ class DrawsPixels(Protocol):
         model: MultimodalTransformer,
         batch: Batch,
         generator: torch.Generator,
-        *,
-        count: int | None,
+        count: int,
         **options: Any,
     ) -> UInt8[Tensor, "B C height width"]:
         """Args:
         model: in eval mode.
         batch: samples; what they have of the pictures is not read.
         generator: on the device of model and batch.
-        count: how many pictures, where the set has nothing else, and the batch is empty.
+        count: of samples, which an empty batch does not have.
         """
 
 

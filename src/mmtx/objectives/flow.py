@@ -193,8 +193,8 @@ class Flow(Objective):
         model: MultimodalTransformer,
         batch: Batch,
         generator: torch.Generator,
+        count: int,
         *,
-        count: int | None = None,
         integration: Integration = USUAL,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> UInt8[Tensor, "B C height width"]:
@@ -204,7 +204,7 @@ class Flow(Objective):
             model: in eval mode.
             batch: samples; what they have of the pictures is not read.
             generator: draws the noise.
-            count: how many, where the set has nothing else, and the batch is empty
+            count: of samples, which an empty batch does not have.
             integration: of the velocity; its fields are options.
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
 
@@ -212,7 +212,7 @@ class Flow(Objective):
             UserError: what is made is no picture; an option cannot be.
         """
         name = self.reads[0]
-        canvas = self._canvas(batch, len(batch) if batch.lengths else count or 1, None, generator.device)
+        canvas = self._canvas(batch, count, None, generator.device)
         return self.head(name).pixels(self.made(model, canvas, generator, integration, guidance)[name])
 
     def made(
