@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("unchecked")  # sizes are symbols while a p
 
 REFUSED = {"parity": "LSTM", "translate_recurrent": "GRU"}
 FIXED = {
+    **dict.fromkeys(("draw_digits_flow", "act_by_flow"), "gives nothing to export"),  # a flow needs noise and a time
     "icl_regression": "Constraints violated",  # a recurrence that reads two names: torch fixes the number of samples
     "few_shot_digits": "Constraints violated",
     "recall_memory": "number of segments",

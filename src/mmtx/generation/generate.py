@@ -24,6 +24,7 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("draw_codes", draw_pictures),
     ("draw_pixels", draw_pictures),
     ("act", play_episodes),
+    ("plan", play_episodes),
     ("write", transcribe),
     ("generate", generate_own),
     ("answer", chat),
@@ -129,7 +130,7 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     """Options of the function that would bring what is not in the set; what is only written is no input."""
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
-    if not draws_pictures(learner, way.objective):
+    if way.function is draw_pictures and not draws_pictures(learner, way.objective):
         absent.add("out")
     if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
         absent.add("messages")

@@ -9,6 +9,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.rollouts import Planner
 from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
 from mmtx.model import MultimodalTransformer
@@ -214,6 +215,19 @@ class Answers(Protocol):
 @runtime_checkable
 class Acts(Actor, Protocol):
     """Acts in the environment of its data, in evaluations and for ``mmtx generate``.
+
+    Attributes:
+        num_episodes: of each split, ``val`` and ``test``.
+        target_returns: to act for; None: the best of the data.
+    """
+
+    num_episodes: Mapping[str, int]
+    target_returns: Sequence[float] | None
+
+
+@runtime_checkable
+class Plans(Planner, Protocol):
+    """The same, by passes of its own.
 
     Attributes:
         num_episodes: of each split, ``val`` and ``test``.

@@ -18,7 +18,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.moment_embedding import MomentEmbedding
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.flow_numbers import NumberLayout, Numbers, attended_names, log_likelihood_of, made_numbers
+from mmtx.objectives.flow_numbers import Draws, NumberLayout, Numbers, attended_names, log_likelihood_of, made_numbers
 from mmtx.objectives.flowed_name import FlowedName
 from mmtx.objectives.masks import stratified
 from mmtx.objectives.shown import show_examples
@@ -219,7 +219,7 @@ class Flow(Objective):
         self,
         model: MultimodalTransformer,
         batch: Batch,
-        generator: torch.Generator,
+        generator: Draws,
         how: Integration = USUAL,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> Numbers:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +20,9 @@ Numbers = Mapping[str, Float[Tensor, "B n k"]]
 
 Heads = Mapping[str, FlowedName]
 """Of the names."""
+
+Draws = torch.Generator | Sequence[torch.Generator]
+"""Sources of randomness: one on the device, or one on the CPU for each sample."""
 
 VelocityOf = Callable[[Batch, Numbers, Float[Tensor, " B"]], Numbers]
 """From samples with the rest of the set, numbers and the time of each sample to the velocity of each number."""
@@ -70,7 +73,7 @@ def made_numbers(
     velocity: VelocityOf,
     heads: Heads,
     batch: Batch,
-    generator: torch.Generator,
+    generator: Draws,
     how: Integration,
     guidance: Mapping[str, float | int],
 ) -> dict[str, Float[Tensor, "B n k"]]:
@@ -80,20 +83,26 @@ def made_numbers(
         velocity: of the flow.
         heads: of the names that are made.
         batch: with these names, whose lengths are those of what is made.
-        generator: draws the noise.
+        generator: draws the noise, or one for each sample does.
         how: velocities are integrated.
         guidance: ``{name: scale}``; velocities are led away from those without a name, see `led_away`.
     """
     scales = {name: scale for name, scale in guidance.items() if scale != 1}
     several, layout = 1 + len(scales), NumberLayout.of(heads, batch)
     flat = layout.repeated(several).velocity(velocity, with_and_without(batch, scales))
-    dtype = next(iter(heads.values())).projection.weight.dtype
-    noise = torch.randn(layout.real.shape, generator=generator, device=layout.real.device, dtype=dtype)
+    noise = _noise(layout.real, generator, next(iter(heads.values())).projection.weight.dtype)
 
     def guided(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return led_away(flat(numbers.repeat(several, 1), moment.repeat(several)), scales)
 
     return layout.parts(integrate(guided, noise, how))
+
+
+def _noise(real: Bool[Tensor, "B K"], generator: Draws, dtype: torch.dtype) -> Float[Tensor, "B K"]:
+    if isinstance(generator, torch.Generator):
+        return torch.randn(real.shape, generator=generator, device=real.device, dtype=dtype)
+    rows = [torch.randn(real.shape[1], generator=each, dtype=dtype) for each in generator]
+    return torch.stack(rows).to(real.device)
 
 
 def log_likelihood_of(velocity: VelocityOf, heads: Heads, batch: Batch, how: Integration) -> Float[Tensor, " B"]:
