@@ -87,7 +87,7 @@ class PictureCodes(TextVocabulary):
         self._use(from_text(state["codec"]))
 
     def _use(self, codec: PictureCodec) -> None:
-        self.codec, self._num_codes = codec, codec.quantiser.num_codes
+        self._problem, self.codec, self._num_codes = None, codec, codec.quantiser.num_codes
         self.size, self.begin, self.end = self._num_codes + 1, self._num_codes, None
         self._codes = lru_cache(MOST_KEPT)(self._encoded)
 
