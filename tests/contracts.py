@@ -150,8 +150,8 @@ def _encodings(source: Source, splits: Collection[str], names: Collection[str]) 
 
 
 def check_tokenizer(tokenizer: Tokenizer, apart: str = "nothing") -> None:
-    """What `join` and the model take for granted of a tokenizer; `apart` begins the names of parameters that an objective
-    reaches by another way than its tokens."""
+    """What `join` and the model take for granted of a tokenizer; `apart` begins the names of parameters that an
+    objective reaches by another way than its tokens."""
     tokenizer.eval()
     check_coded(tokenizer, dict.fromkeys(tokenizer.coded, "name"), {"name": tokenizer.spec})
     specs, size = {"name": tokenizer.spec}, 4

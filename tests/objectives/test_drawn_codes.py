@@ -29,7 +29,9 @@ def learner(way: str) -> Learner:
     vocabulary = small_codes(patch_size=4)  # four codes
     specs = {"label": label_spec(), "codes": spec_of(vocabulary, vocabulary.num_tokens)}
     codes = Codes(spec=specs["codes"], dim=24, clock=None, causal=way == "next_token")
-    whole = model({"label": series(specs["label"], clock=None), "codes": codes}, backbone(positions=POSITIONS["learned"]))
+    whole = model(
+        {"label": series(specs["label"], clock=None), "codes": codes}, backbone(positions=POSITIONS["learned"])
+    )
     for parameter in codes.parameters():  # so that some codes are much likelier than others
         torch.nn.init.normal_(parameter, std=0.5)
     return Learner(model=whole, objectives={way: objective(way, whole, specs, "codes")}, specs=specs).eval()

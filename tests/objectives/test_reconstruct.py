@@ -65,7 +65,9 @@ def test_the_codebook_follows_the_whole_step() -> None:
     for case in ("whole", "parts", "left out"):
         own, given = learner().train(), batch(6)
         absent = replace(given, lengths={**given.lengths, "image": torch.tensor([1, 1, 1, 1, 0, 0])}, full={})
-        parts = [absent.select(slice(0, 2)), absent.select(slice(2, 6))] if case == "parts" else [given.select(slice(0, 4))]
+        parts = (
+            [absent.select(slice(0, 2)), absent.select(slice(2, 6))] if case == "parts" else [given.select(slice(0, 4))]
+        )
         followed = FollowedLayers(own.model)
         for part in parts:
             own(part)

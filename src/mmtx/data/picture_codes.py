@@ -21,8 +21,8 @@ MOST_KEPT = 100_000
 
 
 class PictureCodes(TextVocabulary):
-    """Codes of pictures by a codec that was trained before and stays as it is. A picture is the mark that begins it, then
-    a code for each patch, row by row. A run holds the codec with its vocabularies, and needs the file no more.
+    """Codes of pictures by a codec that was trained before and stays as it is. A picture is the mark that begins it,
+    then a code for each patch, row by row. A run holds the codec with its vocabularies, and needs the file no more.
 
     Args:
         path: file of a codec, which ``mmtx export RUN FILE --format codes`` writes; None: that of the run whose weights

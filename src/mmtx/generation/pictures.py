@@ -84,7 +84,10 @@ def _given(
         ways = " or ".join([f"{key}=..." for key in keys] + ["index=N"])
         raise UserError(f"this model draws from {', '.join(names)}; give {ways}")
     ((key, value),) = given.items()
-    (name, *_), others = with_field(learner, names, key), [each for each in names if INPUTS[key] not in _fields(learner, each)]
+    (name, *_), others = (
+        with_field(learner, names, key),
+        [each for each in names if INPUTS[key] not in _fields(learner, each)],
+    )
     if others:
         raise InvalidValue(key, value, f"gives no {some(others)}, which this set needs too", "index=N")
     fields = {"class": _class(learner, name, str(value))} if key == "label" else {}

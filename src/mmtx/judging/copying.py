@@ -8,9 +8,7 @@ AS_NEAR = 0.05
 """The share of test samples that are counted as near to a training sample."""
 
 
-def copied_share(
-    drawn: Float[Tensor, "n d"], test: Float[Tensor, "m d"], train: Float[Tensor, "k d"]
-) -> float:
+def copied_share(drawn: Float[Tensor, "n d"], test: Float[Tensor, "m d"], train: Float[Tensor, "k d"]) -> float:
     """The share of drawn samples that are nearer to their nearest training sample than 95% of the test samples are to
     theirs. What is new as test samples are new has 0.05; copies have 1.
 

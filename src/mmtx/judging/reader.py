@@ -45,7 +45,9 @@ class Reader:
         classifiers = [each for each in found if isinstance(each, Classify)]
         names = learner.model.names
         if len(classifiers) != 1 or len(names) != 1 or "pixels" not in learner.specs[names[0]].fields:
-            problem = f"has the set {', '.join(names)} and the objectives {', '.join(learner.objectives)}; a judge classifies"
+            problem = (
+                f"has the set {', '.join(names)} and the objectives {', '.join(learner.objectives)}; a judge classifies"
+            )
             raise InvalidValue("judge", place, f"{problem} pictures alone", "a run of experiment=vit_digits")
         self.learner, self.place, self.classify = learner, place, classifiers[0]
         self.image, self.label = names[0], self.classify.label
