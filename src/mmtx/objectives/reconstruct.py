@@ -19,8 +19,8 @@ from mmtx.objectives.predictions import where
 
 class Reconstruct(Objective):
     """Samples are encoded into codes and decoded again; the loss is the mean squared error, with what keeps vectors
-    near their codes (van den Oord et al. 2017, arXiv 1711.00937, equation 3). It needs neither the backbone nor the rest of
-    the set; beside an objective that reads the codes as tokens, codes are learnt for both.
+    near their codes (van den Oord et al. 2017, arXiv 1711.00937, equation 3). It needs neither the backbone nor the
+    rest of the set; beside an objective that reads the codes as tokens, codes are learnt for both.
 
     Args:
         name: whose tokenizer learns codes.
