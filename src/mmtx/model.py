@@ -195,7 +195,8 @@ class MultimodalTransformer(nn.Module):
     @property
     def statistics(self) -> Mapping[str, Tensor]:
         """What layers have counted within `sharing` until now, over all passes: ``name/3`` of the backbone's layer 3,
-        ``name/encoder.3`` of the encoder's, ``name/image`` of a tokenizer's. With gradients. Empty where no layer counts, and outside `sharing`."""
+        ``name/encoder.3`` of the encoder's, ``name/image`` of a tokenizer's. With gradients. Empty where nothing
+        counts, and outside `sharing`."""
         return self._statistics
 
     @property

@@ -28,8 +28,8 @@ class Decoded(NamedTuple):
 
 
 class PictureCodec(nn.Module):
-    """A convolutional encoder, a quantiser and a decoder: a grid of codes, one for each patch (van den Oord et al. 2017,
-    arXiv 1711.00937, section 4.1; patches in the place of strides of 2). Codes see their neighbours' pixels.
+    """An encoder, a quantiser and a decoder: a grid of codes, one for each patch. The encoder sees a patch and a border
+    of one pixel around it; the decoder the codes next to a patch, too, and what it draws of patches overlaps likewise.
 
     Args:
         shape: of pictures: channels, height, width.
@@ -43,7 +43,9 @@ class PictureCodec(nn.Module):
     roles = {"encoder.*.weight": "input", "decoder.*.weight": "input"}
     """All of them: no size of it follows from the width of a model."""
 
-    def __init__(self, *, shape: Sequence[int], scale: float, patch_size: int, width: int, quantiser: Quantiser) -> None:
+    def __init__(
+        self, *, shape: Sequence[int], scale: float, patch_size: int, width: int, quantiser: Quantiser
+    ) -> None:
         super().__init__()
         channels, height, width_pixels = shape
         check_at_least("width", width, 1)
@@ -52,19 +54,20 @@ class PictureCodec(nn.Module):
         self.shape, self.scale, self.patch_size, self.width = tuple(shape), scale, patch_size, width
         self.rows, self.columns = height // patch_size, width_pixels // patch_size
         self.quantiser = quantiser
+        overlapping = {"kernel_size": patch_size + 2, "stride": patch_size, "padding": 1}
         self.encoder = nn.Sequential(
-            nn.Conv2d(channels, width, 3, padding=1),
+            nn.Conv2d(channels, width, **overlapping),
             nn.GELU(),
-            nn.Conv2d(width, width, patch_size, stride=patch_size),
+            nn.Conv2d(width, width, 1),
             nn.GELU(),
             nn.Conv2d(width, quantiser.dim, 1),
         )
         self.decoder = nn.Sequential(
             nn.Conv2d(quantiser.dim, width, 3, padding=1),
             nn.GELU(),
-            nn.ConvTranspose2d(width, width, patch_size, stride=patch_size),
+            nn.Conv2d(width, width, 1),
             nn.GELU(),
-            nn.Conv2d(width, channels, 3, padding=1),
+            nn.ConvTranspose2d(width, channels, **overlapping),
         )
 
     @property

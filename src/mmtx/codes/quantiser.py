@@ -52,9 +52,7 @@ class Quantiser(nn.Module, ABC):
         """Which sums over the vectors of a step change its codes, and how many numbers each is."""
         return {}
 
-    def sums(
-        self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]
-    ) -> dict[str, Tensor]:
+    def sums(self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]) -> dict[str, Tensor]:
         """Those that `follow` needs, of real vectors and their codes."""
         return {}
 

@@ -70,9 +70,7 @@ class VQ(Quantiser):
         return {"count": self.num_codes, "error": self.num_codes, "total": self.num_codes * self.dim}
 
     @torch.no_grad()
-    def sums(
-        self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]
-    ) -> dict[str, Tensor]:
+    def sums(self, x: Float[Tensor, "... d"], ids: Int[Tensor, "..."], real: Bool[Tensor, "..."]) -> dict[str, Tensor]:
         """Of each code: how many vectors chose it, their squared distances, the vectors."""
         rows, of, weight = in_float32(x).flatten(0, -2), ids.flatten(), real.flatten().to(torch.float32)
         error = (rows - self.codebook[of]).square().sum(-1)

@@ -21,8 +21,8 @@ MOST_KEPT = 100_000
 
 
 class PictureCodes(TextVocabulary):
-    """Codes of pictures by a codec that was trained before and stays as it is. A picture is the mark that begins it, then
-    a code for each patch, row by row. A run holds the codec with its vocabularies, and needs the file no more.
+    """Codes of pictures by a codec that was trained before and stays as it is. A picture is the mark that begins it,
+    then a code for each patch, row by row. A run holds the codec with its vocabularies, and needs the file no more.
 
     Args:
         path: file of a codec, which ``mmtx export RUN FILE --format codes`` writes; None: that of the run whose weights
@@ -87,7 +87,7 @@ class PictureCodes(TextVocabulary):
         self._use(from_text(state["codec"]))
 
     def _use(self, codec: PictureCodec) -> None:
-        self.codec, self._num_codes = codec, codec.quantiser.num_codes
+        self._problem, self.codec, self._num_codes = None, codec, codec.quantiser.num_codes
         self.size, self.begin, self.end = self._num_codes + 1, self._num_codes, None
         self._codes = lru_cache(MOST_KEPT)(self._encoded)
 

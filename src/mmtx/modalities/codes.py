@@ -28,9 +28,7 @@ class Codes(Text):
     column_kind = None
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None, causal: bool) -> None:
-        super().__init__(
-            spec=spec, dim=dim, clock=clock, causal=causal, context=None, share=None, num_segments=0
-        )
+        super().__init__(spec=spec, dim=dim, clock=clock, causal=causal, context=None, share=None, num_segments=0)
         if not isinstance(spec.vocabulary, Pictured):
             raise ValueError("a tokenizer 'codes' reads codes of pictures, as data=coded_pictures has them")
         self._vocabulary = spec.vocabulary

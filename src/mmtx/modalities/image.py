@@ -125,8 +125,8 @@ class Image(Tokenizer):
         )
 
     def invert(self, tokens: Tokens) -> dict[str, Tensor]:
-        """The pixels whose patches have the nearest content; exact where the linear map loses nothing. What `cut` leaves
-        out is at the mean."""
+        """The pixels whose patches have this content, those nearest to the mean where several have; exact where the
+        linear map loses nothing. What `cut` leaves out is at the mean."""
         inverse = torch.linalg.pinv(self.projection.weight.double())
         content = tokens.content.double() - self.projection.bias.double()
         pixels = self.fields_of(content[:, self.num_summaries + self.num_registers :] @ inverse.T)["pixels"]

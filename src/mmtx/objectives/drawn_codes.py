@@ -25,4 +25,3 @@ def begun(batch: Batch, name: str, vocabulary: Pictured, *, whole: bool) -> Batc
     length = vocabulary.num_tokens if whole else 1
     ids = torch.full((len(some), length), vocabulary.begin or 0, device=some.device)
     return batch.with_name(name, {"ids": ids}, torch.full_like(some, length), full=True)
-

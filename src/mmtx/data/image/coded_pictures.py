@@ -31,7 +31,9 @@ class CodedPictures(Source):
         scale = 255.0 if field.dtype == torch.uint8 else 1.0
         if tuple(field.shape) != tuple(codec.shape) or scale != codec.scale:
             theirs, own = (" x ".join(map(str, shape)) for shape in (codec.shape, field.shape))
-            problem = f"has codes for pictures of {theirs} within 0..{codec.scale:g}; these are {own} within 0..{scale:g}"
+            problem = (
+                f"has codes for pictures of {theirs} within 0..{codec.scale:g}; these are {own} within 0..{scale:g}"
+            )
             raise InvalidValue("vocabulary.path", "the codec", problem)
 
     @property

@@ -75,7 +75,9 @@ def _safetensors(facts: Facts, place: str) -> str:
 
 
 def _codes(facts: Facts, place: str) -> str:
-    return _console([(f"mmtx check data=coded_pictures data.vocabulary.path={shlex.quote(place)}", "pictures as codes")])
+    return _console(
+        [(f"mmtx check data=coded_pictures data.vocabulary.path={shlex.quote(place)}", "pictures as codes")]
+    )
 
 
 def _torch_export(facts: Facts, place: str) -> str:
