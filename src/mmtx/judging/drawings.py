@@ -15,7 +15,7 @@ from mmtx.judging.copying import copied_share
 from mmtx.judging.frechet import frechet_distance
 from mmtx.judging.reader import Read, Reader
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import DrawsPictures
+from mmtx.objectives.capabilities import DrawsPictures, DrawsPixels
 from mmtx.process.stopping import track
 
 
@@ -64,38 +64,73 @@ def judge_drawings(
     Raises:
         UserError: nothing of the learner draws pictures; a split is empty.
     """
-    objective, vocabulary = _drawing(learner)
+    pencil = _pencil(learner)
     drawn, real, again, truth = _Seen(), _Seen(), _Seen(), []
     for batch in _batches(data, split, generator.device):
-        ids = objective.draw_codes(learner.model, batch, generator)
-        codes = batch[objective.writes or ""]["ids"][:, 1:]
-        pictures = (vocabulary.pixels(ids), batch[judge.image]["pixels"], vocabulary.pixels(codes))
+        pictures = (pencil.drawn(learner, batch, generator), batch[judge.image]["pixels"], pencil.again(batch))
         for seen, pixels in zip((drawn, real, again), pictures, strict=True):
             seen.add(pixels, judge.read(pixels.to(generator.device)))
         truth.append(batch[judge.label]["class"].cpu())
-    learnt = [vocabulary.pixels(batch[objective.writes or ""]["ids"][:, 1:]) for batch in _batches(data, "train")]
+    learnt = [pencil.again(batch) for batch in _batches(data, "train")]
     if len(real.read) == 0 or len(real.classes) < 4 or not learnt:
         raise UserError(f"a judge needs at least 4 samples in split={split}, and some for training")
     classes, one, other = torch.cat(truth), slice(0, None, 2), slice(1, None, 2)
     halves = ((one, other), (other, one))
-    return {
+    metrics = {
         "conditional_accuracy": float((drawn.classes == classes).double().mean()),
         "judge_accuracy": float((real.classes == classes).double().mean()),
-        "judge_accuracy_of_codes": float((again.classes == classes).double().mean()),
         "frechet": sum(frechet_distance(drawn.features[a], real.features[b]) for a, b in halves) / 2,
         "frechet_halves": frechet_distance(real.features[one], real.features[other]),
-        "frechet_of_codes": sum(frechet_distance(again.features[a], real.features[b]) for a, b in halves) / 2,
         "copied": copied_share(drawn.vectors, again.vectors, torch.cat(learnt).flatten(1).float()),
+    }
+    if not pencil.has_codes:
+        return metrics
+    return metrics | {
+        "judge_accuracy_of_codes": float((again.classes == classes).double().mean()),
+        "frechet_of_codes": sum(frechet_distance(again.features[a], real.features[b]) for a, b in halves) / 2,
     }
 
 
-def _drawing(learner: Learner) -> tuple[DrawsPictures, Pictured]:
+class _Pencil:
+    """Draws the pictures of a batch, in codes or as pixels.
+
+    Args:
+        objective: of a learner.
+        vocabulary: of the codes; None: it draws pixels.
+    """
+
+    def __init__(self, objective: DrawsPictures | DrawsPixels, vocabulary: Pictured | None) -> None:
+        self._objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
+
+    @property
+    def has_codes(self) -> bool:
+        return self._vocabulary is not None
+
+    def drawn(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Num[Tensor, "B C height width"]:
+        """A picture for each sample, on the host or the device."""
+        if self._vocabulary is None:
+            assert isinstance(self._objective, DrawsPixels)
+            return self._objective.draw_pixels(learner.model, batch, generator, len(batch))
+        assert isinstance(self._objective, DrawsPictures)
+        return self._vocabulary.pixels(self._objective.draw_codes(learner.model, batch, generator))
+
+    def again(self, batch: Batch) -> Num[Tensor, "B C height width"]:
+        """The pictures of the data, through their codes where there are any."""
+        fields = batch[self._name]
+        return fields["pixels"] if self._vocabulary is None else self._vocabulary.pixels(fields["ids"][:, 1:])
+
+
+def _pencil(learner: Learner) -> _Pencil:
     for name in learner.objectives:
         objective = learner.objective(name)
         spec = learner.specs.get(getattr(objective, "writes", None) or "")
-        if isinstance(objective, DrawsPictures) and spec is not None and isinstance(spec.vocabulary, Pictured):
-            return objective, spec.vocabulary
-    raise UserError(f"nothing of this run draws pictures in codes: its objectives are {', '.join(learner.objectives)}")
+        if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
+            return _Pencil(objective, spec.vocabulary)
+        if spec is not None and isinstance(objective, DrawsPixels) and "pixels" in spec.fields:
+            return _Pencil(objective, None)
+    raise UserError(
+        f"nothing of this run draws pictures in codes, or as pixels: its objectives are {', '.join(learner.objectives)}"
+    )
 
 
 def _batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:
