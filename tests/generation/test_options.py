@@ -12,6 +12,7 @@ from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
 from mmtx.generation.own import generate_own
+from mmtx.generation.pictures import draw_pictures
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
@@ -131,6 +132,10 @@ def test_what_objectives_of_mmtx_offer() -> None:
     given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
+        draw_pictures: {
+            *("out", "label", "prompt", "index", "count", "guidance", "num_steps", "solver"),
+            *(*filters, *penalties, *of_passes),
+        },
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
