@@ -1,7 +1,9 @@
 """Pictures that a model draws, judged by a classifier."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Num
@@ -45,7 +47,13 @@ class _Seen:
 
 
 def judge_drawings(
-    learner: Learner, judge: Reader, data: DataModule, split: str, generator: torch.Generator
+    learner: Learner,
+    judge: Reader,
+    data: DataModule,
+    split: str,
+    *,
+    generator: torch.Generator,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, float]:
     """A picture is drawn for every sample of a split, given all but its codes, and the judge reads it.
 
@@ -60,14 +68,17 @@ def judge_drawings(
         data: with the pictures, the classes and the codes; nothing of it is augmented.
         split: that is drawn.
         generator: draws the codes.
+        options: how, see `DrawsPictures.draw_codes`.
 
     Raises:
         UserError: nothing of the learner draws pictures; a split is empty.
     """
-    objective, vocabulary = _drawing(learner)
+    objective = drawing_objective(learner)
+    vocabulary = learner.specs[objective.writes or ""].vocabulary
+    assert isinstance(vocabulary, Pictured)
     drawn, real, again, truth = _Seen(), _Seen(), _Seen(), []
     for batch in _batches(data, split, generator.device):
-        ids = objective.draw_codes(learner.model, batch, generator)
+        ids = objective.draw_codes(learner.model, batch, generator, **options)
         codes = batch[objective.writes or ""]["ids"][:, 1:]
         pictures = (vocabulary.pixels(ids), batch[judge.image]["pixels"], vocabulary.pixels(codes))
         for seen, pixels in zip((drawn, real, again), pictures, strict=True):
@@ -89,12 +100,13 @@ def judge_drawings(
     }
 
 
-def _drawing(learner: Learner) -> tuple[DrawsPictures, Pictured]:
+def drawing_objective(learner: Learner) -> DrawsPictures:
+    """That of a learner that draws pictures in codes. Raises UserError where there is none."""
     for name in learner.objectives:
         objective = learner.objective(name)
         spec = learner.specs.get(getattr(objective, "writes", None) or "")
         if isinstance(objective, DrawsPictures) and spec is not None and isinstance(spec.vocabulary, Pictured):
-            return objective, spec.vocabulary
+            return objective
     raise UserError(f"nothing of this run draws pictures in codes: its objectives are {', '.join(learner.objectives)}")
 
 
