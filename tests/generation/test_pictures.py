@@ -130,10 +130,13 @@ def test_a_judge_reads_what_is_drawn(recipe, mmtx):
         ("draw_digits", "draw_digits", "a judge classifies pictures alone"),
         ("vit_digits", "vit_digits", "nothing of this run draws pictures in codes"),
         ("draw_digits", "[1]", "is no place of a run"),
+        ("draw_digits", "vit_digits drawing=1", "drawing=1 is no mapping of options"),
+        ("draw_digits", "vit_digits drawing={temprature:1}", "temprature=1 is no option; did you mean 'temperature'?"),
+        ("draw_digits", "vit_digits drawing={temperature:-1}", "temperature=-1 must be at least 0"),
     ],
 )
 def test_what_cannot_judge_is_refused(run, judge, problem, mmtx):
-    code, printed = mmtx("evaluate", run, f"judge={judge}")
+    code, printed = mmtx("evaluate", run, *f"judge={judge}".split())
     assert code == 2 and problem in printed, printed
 
 

@@ -1,7 +1,11 @@
 """Pictures that a model draws, judged by a classifier."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Num
@@ -45,29 +49,40 @@ class _Seen:
 
 
 def judge_drawings(
-    learner: Learner, judge: Reader, data: DataModule, split: str, generator: torch.Generator
+    learner: Learner,
+    judge: Reader,
+    data: DataModule,
+    split: str,
+    *,
+    generator: torch.Generator,
+    options: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """A picture is drawn for every sample of a split, given all but its codes, and the judge reads it.
+    """A picture is drawn for every sample of a split, given all but its picture, and the judge reads it.
 
     ``conditional_accuracy``: the share that is read as the sample's class; ``judge_accuracy``, of the real pictures.
     ``frechet``: the distance of what is drawn from what is real in the judge's features, between halves of the samples;
     ``frechet_halves``: that of the two real halves. ``copied``: see `copied_share`; all three kinds of pictures have
-    gone through their codes there, so that these put none of them further away.
+    gone through their codes there, if they have any, so that these put none of them further away.
 
     Args:
         learner: in eval mode, on the device to compute on.
         judge: on the same device.
         data: with the pictures, the classes and the codes; nothing of it is augmented.
         split: that is drawn.
-        generator: draws the codes.
+        generator: draws the codes, or the noise.
+        options: how, see `Pencil.method`.
 
     Raises:
         UserError: nothing of the learner draws pictures; a split is empty.
     """
-    pencil = _pencil(learner)
+    pencil = Pencil.of(learner)
     drawn, real, again, truth = _Seen(), _Seen(), _Seen(), []
     for batch in _batches(data, split, generator.device):
-        pictures = (pencil.drawn(learner, batch, generator), batch[judge.image]["pixels"], pencil.again(batch))
+        pictures = (
+            pencil.drawn(learner, batch, generator, **options),
+            batch[judge.image]["pixels"],
+            pencil.again(batch),
+        )
         for seen, pixels in zip((drawn, real, again), pictures, strict=True):
             seen.add(pixels, judge.read(pixels.to(generator.device)))
         truth.append(batch[judge.label]["class"].cpu())
@@ -91,7 +106,7 @@ def judge_drawings(
     }
 
 
-class _Pencil:
+class Pencil:
     """Draws the pictures of a batch, in codes or as pixels.
 
     Args:
@@ -100,37 +115,45 @@ class _Pencil:
     """
 
     def __init__(self, objective: DrawsPictures | DrawsPixels, vocabulary: Pictured | None) -> None:
-        self._objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
+        self.objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
+
+    @classmethod
+    def of(cls, learner: Learner) -> Pencil:
+        """That of a learner. Raises UserError where nothing of it draws pictures."""
+        for name in learner.objectives:
+            objective = learner.objective(name)
+            spec = learner.specs.get(getattr(objective, "writes", None) or "")
+            if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
+                return cls(objective, spec.vocabulary)
+            if spec is not None and isinstance(objective, DrawsPixels) and "pixels" in spec.fields:
+                return cls(objective, None)
+        own = ", ".join(learner.objectives)
+        raise UserError(f"nothing of this run draws pictures in codes, or as pixels: its objectives are {own}")
 
     @property
     def has_codes(self) -> bool:
         return self._vocabulary is not None
 
-    def drawn(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Num[Tensor, "B C height width"]:
+    @property
+    def method(self) -> Callable[..., Tensor]:
+        """That of the objective, whose keyword-only arguments are options."""
+        if isinstance(self.objective, DrawsPixels):
+            return self.objective.draw_pixels
+        return self.objective.draw_codes
+
+    def drawn(
+        self, learner: Learner, batch: Batch, generator: torch.Generator, **options: Any
+    ) -> Num[Tensor, "B C height width"]:
         """A picture for each sample, on the host or the device."""
-        if self._vocabulary is None:
-            assert isinstance(self._objective, DrawsPixels)
-            return self._objective.draw_pixels(learner.model, batch, generator, len(batch))
-        assert isinstance(self._objective, DrawsPictures)
-        return self._vocabulary.pixels(self._objective.draw_codes(learner.model, batch, generator))
+        if isinstance(self.objective, DrawsPixels):
+            return self.objective.draw_pixels(learner.model, batch, generator, len(batch), **options)
+        assert self._vocabulary is not None
+        return self._vocabulary.pixels(self.objective.draw_codes(learner.model, batch, generator, **options))
 
     def again(self, batch: Batch) -> Num[Tensor, "B C height width"]:
         """The pictures of the data, through their codes where there are any."""
         fields = batch[self._name]
         return fields["pixels"] if self._vocabulary is None else self._vocabulary.pixels(fields["ids"][:, 1:])
-
-
-def _pencil(learner: Learner) -> _Pencil:
-    for name in learner.objectives:
-        objective = learner.objective(name)
-        spec = learner.specs.get(getattr(objective, "writes", None) or "")
-        if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
-            return _Pencil(objective, spec.vocabulary)
-        if spec is not None and isinstance(objective, DrawsPixels) and "pixels" in spec.fields:
-            return _Pencil(objective, None)
-    raise UserError(
-        f"nothing of this run draws pictures in codes, or as pixels: its objectives are {', '.join(learner.objectives)}"
-    )
 
 
 def _batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:

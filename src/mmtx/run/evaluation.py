@@ -33,7 +33,7 @@ from mmtx.run.subset import load_set
 from mmtx.run.zero_shot import describe_classes
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
-OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None}
+OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None, "drawing": None}
 """Options that are for metrics alone."""
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 """All options of the command."""
@@ -78,7 +78,8 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
     with computing(opened.learner, **computing_options(options)):
         metrics = evaluate_learner(opened.learner, opened.data, options["split"], opened.drop)
         if metrics is not None and options.get("judge") is not None:
-            metrics |= judged(opened.learner, opened.file, opened.config, options["judge"], options["split"])
+            own = opened.learner, opened.file, opened.config
+            metrics |= judged(*own, options["judge"], options["drawing"], options["split"])
     if metrics is None:
         raise no_split(options["split"])
     return finite(metrics)
