@@ -31,6 +31,7 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs", "names"), ["modality=[text]", "objective=[next_token]"]),
     **dict.fromkeys(("parallel_text", "g2p", "ciphers"), ["modality=[source,target]", "objective=[seq2seq]"]),
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
+    "obstacle": ["modality=[state,action]", "objective=[act_by_flow]"],
     **dict.fromkeys(
         ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
     ),
@@ -76,6 +77,7 @@ NEEDS = {
         "ctc": ["modality=[audio]"],
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "flow": ["modality=[label,image]"],
+        "act_by_flow": ["modality=[state,action]"],
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
@@ -116,6 +118,7 @@ NEEDS_DATA = {
     "question": "asked_digits",
     **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
+    "act_by_flow": "obstacle",
     "pixels": "sequential_pictures",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),

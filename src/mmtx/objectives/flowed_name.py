@@ -104,7 +104,9 @@ class FlowedName(nn.Module):
 
     def drawn(self, numbers: Float[Tensor, "B n k"], batch: Batch) -> Below:
         """Draws what has such numbers, as the data is drawn."""
-        fields, lengths = self.fields_of(numbers), batch.lengths[self.name].tolist()
+        is_picture = "pixels" in batch[self.name] and not self.is_ragged
+        fields = {"pixels": self.pixels(numbers)} if is_picture else self.fields_of(numbers)
+        lengths = batch.lengths[self.name].tolist()
         draw = drawings_of(self._tokenizer[0])[-1].draw
 
         def below(axes: Any, _: Any, index: int) -> None:
