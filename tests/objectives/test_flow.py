@@ -148,7 +148,9 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
 
 
 def test_path_and_target_are_those_of_torchcfm() -> None:
-    cfm = pytest.importorskip("torchcfm.conditional_flow_matching", reason="torchcfm is not installed")
+    cfm = pytest.importorskip(
+        "torchcfm.conditional_flow_matching", reason="torchcfm is not installed: pip install --no-deps torchcfm pot"
+    )
     whole, objective = plane()
     batch = objective.prepare(whole, points(torch.randn(7, 2)), torch.Generator().manual_seed(0))
     seen = {}
