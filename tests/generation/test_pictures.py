@@ -22,9 +22,12 @@ def folder(tmp_path_factory):
     """Runs that draw from a class, in order and in any order, and one that judges; all hardly trained."""
     folder = tmp_path_factory.mktemp("drawn")
     codes = f"data.vocabulary.path={small_codec_file(folder)}"
-    for recipe, words in {**dict.fromkeys(WAYS, [codes]), "vit_digits": ["trainer.max_epochs=null"]}.items():
-        few = ["data.pictures.num_val=1000"] * (recipe in WAYS)
-        assert main(["train", f"experiment={recipe}", *words, *few, *TINY, f"run_dir={folder / recipe}"]) == 0
+    few = [codes, "data.pictures.num_val=1000"]
+    runs = {recipe: [f"experiment={recipe}", *few] for recipe in WAYS}
+    runs |= {"words": ["experiment=draw_digits", *few, "modality=[text,codes]"]}
+    runs |= {"vit_digits": ["experiment=vit_digits", "trainer.max_epochs=null"]}
+    for name, words in runs.items():
+        assert main(["train", *words, *TINY, f"run_dir={folder / name}"]) == 0
     (folder / "codes.safetensors").unlink()  # which the runs need no more
     return folder
 
@@ -52,6 +55,13 @@ def test_a_class_becomes_pictures(recipe, mmtx, folder):
     assert mmtx("generate", recipe, "label=seven", "count=5", "out=grid.png")[0] == 0
     assert (folder / "grid.png").read_bytes() == (folder / "first.png").read_bytes()
     assert mmtx("generate", recipe, "index=3", "temperature=0.5", "out=other.png")[0] == 0
+
+
+def test_a_word_becomes_pictures(mmtx, folder):
+    assert mmtx("generate", "words", "prompt=seven", "count=2", "out=words.png")[0] == 0
+    assert Image.open(folder / "words.png").size == (2 * 97, 97)
+    code, printed = mmtx("generate", "words", "out=words.png")
+    assert code == 2 and "this model draws from text; give prompt=... or index=N" in printed
 
 
 @pytest.mark.parametrize(
