@@ -81,7 +81,7 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
     ("Addition", "scratchpad", "True"): [*ADDS, "data.task.hints=true"],
     ("Codes", "causal", "False"): [
         *("data=coded_pictures", "modality=[codes]", "objective=[masked_diffusion]"),
-        "objective.masked_diffusion.names=[codes]",
+        *("objective.masked_diffusion.names=[codes]", "modality.codes.causal=false"),
     ],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }
