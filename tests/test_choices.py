@@ -79,6 +79,10 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
     ("", "towers", "True"): [f"data={NEEDS_DATA['contrastive']}", *LISTENS_AND_LOOKS, "encode=[audio]", "towers=true"],
     ("Addition", "hints", "True"): ADDS,
     ("Addition", "scratchpad", "True"): [*ADDS, "data.task.hints=true"],
+    ("Codes", "causal", "False"): [
+        *("data=coded_pictures", "modality=[codes]", "objective=[masked_diffusion]"),
+        *("objective.masked_diffusion.names=[codes]", "modality.codes.causal=false"),
+    ],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }
 """Overrides with which a value can be, where those of its option do not go with it."""

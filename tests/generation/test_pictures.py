@@ -14,13 +14,14 @@ from mmtx.run.checkpoint_content import load
 
 TINY = ["backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2", "trainer.max_steps=2", "callbacks=[]"]
 TINY += ["trainer.val_every_steps=2", "loader.batch_size=8", "logger=[]", "trainer.accelerator=cpu"]
-WAYS = ["draw_digits", "draw_digits_diffusion"]
+WAYS = ["draw_digits", pytest.param("draw_digits_diffusion", marks=pytest.mark.slow)]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Runs that draw from a class, in order and in any order, and one that judges; all hardly trained."""
+    """A run that draws from a class, and one that judges; both hardly trained."""
     folder = tmp_path_factory.mktemp("drawn")
+<<<<<<< HEAD
     codes = f"data.vocabulary.path={small_codec_file(folder)}"
     for recipe, words in {**dict.fromkeys(WAYS, [codes]), "vit_digits": ["trainer.max_epochs=null"]}.items():
         few = ["data.pictures.num_val=1000"] * (recipe in WAYS)
@@ -29,7 +30,27 @@ def folder(tmp_path_factory):
         words = [f"modality_dropout={{label: {share}}}", *TINY, f"run_dir={folder / run}"]
         assert main(["train", "experiment=draw_digits_flow", *words]) == 0
     (folder / "codes.safetensors").unlink()  # which the runs need no more
+=======
+    train(folder, "draw_digits", "experiment=draw_digits")
+    train(folder, "vit_digits", "experiment=vit_digits", "trainer.max_epochs=null")
+>>>>>>> codes27
     return folder
+
+
+def train(folder, name, *words):
+    """A run of two steps; one that draws has codes from a file that is gone afterwards."""
+    draws = [f"data.vocabulary.path={small_codec_file(folder)}", "data.pictures.num_val=1000"]
+    draws *= "draw_digits" in words[0]
+    assert main(["train", *words, *draws, *TINY, f"run_dir={folder / name}"]) == 0
+    (folder / "codes.safetensors").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def recipe(request, folder):
+    """The name of a run that draws."""
+    if not (folder / request.param).is_dir():
+        train(folder, request.param, f"experiment={request.param}")
+    return request.param
 
 
 @pytest.fixture
@@ -46,7 +67,7 @@ def mmtx(folder, capsys, monkeypatch):
     return command
 
 
-@pytest.mark.parametrize("recipe", WAYS)
+@pytest.mark.parametrize("recipe", WAYS, indirect=True)
 def test_a_class_becomes_pictures(recipe, mmtx, folder):
     assert mmtx("generate", recipe, "label=7", "count=5", "out=grid.png") == (0, "written: grid.png\n")
     grid = Image.open(folder / "grid.png")
@@ -55,6 +76,15 @@ def test_a_class_becomes_pictures(recipe, mmtx, folder):
     assert mmtx("generate", recipe, "label=seven", "count=5", "out=grid.png")[0] == 0
     assert (folder / "grid.png").read_bytes() == (folder / "first.png").read_bytes()
     assert mmtx("generate", recipe, "index=3", "temperature=0.5", "out=other.png")[0] == 0
+
+
+@pytest.mark.slow
+def test_a_word_becomes_pictures(mmtx, folder):
+    train(folder, "words", "experiment=draw_digits", "modality=[text,codes]")
+    assert mmtx("generate", "words", "prompt=seven", "count=2", "out=words.png")[0] == 0
+    assert Image.open(folder / "words.png").size == (2 * 97, 97)
+    code, printed = mmtx("generate", "words", "out=words.png")
+    assert code == 2 and "this model draws from text; give prompt=... or index=N" in printed
 
 
 @pytest.mark.parametrize(
@@ -113,7 +143,7 @@ def test_what_a_flow_cannot_do_is_one_line(run, option, problem, mmtx):
     assert code == 2 and problem in printed and len(printed.splitlines()) == 1, printed
 
 
-@pytest.mark.parametrize("recipe", WAYS)
+@pytest.mark.parametrize("recipe", WAYS, indirect=True)
 def test_a_judge_reads_what_is_drawn(recipe, mmtx):
     code, printed = mmtx("evaluate", recipe, "judge=vit_digits")
     assert code == 0, printed
@@ -132,7 +162,7 @@ def test_a_judge_reads_what_is_drawn(recipe, mmtx):
         ("draw_digits", "[1]", "is no place of a run"),
         ("draw_digits", "vit_digits drawing=1", "drawing=1 is no mapping of options"),
         ("draw_digits", "vit_digits drawing={temprature:1}", "temprature=1 is no option; did you mean 'temperature'?"),
-        ("draw_digits", "vit_digits drawing={temperature:-1}", "temperature=-1 must be at least 0"),
+        ("draw_digits", "vit_digits drawing={temperature:-1}", "temperature=-1.0 must be at least 0"),
     ],
 )
 def test_what_cannot_judge_is_refused(run, judge, problem, mmtx):
