@@ -21,19 +21,8 @@ WAYS = ["draw_digits", pytest.param("draw_digits_diffusion", marks=pytest.mark.s
 def folder(tmp_path_factory):
     """A run that draws from a class, and one that judges; both hardly trained."""
     folder = tmp_path_factory.mktemp("drawn")
-<<<<<<< HEAD
-    codes = f"data.vocabulary.path={small_codec_file(folder)}"
-    for recipe, words in {**dict.fromkeys(WAYS, [codes]), "vit_digits": ["trainer.max_epochs=null"]}.items():
-        few = ["data.pictures.num_val=1000"] * (recipe in WAYS)
-        assert main(["train", f"experiment={recipe}", *words, *few, *TINY, f"run_dir={folder / recipe}"]) == 0
-    for run, share in (("flow", 0.5), ("always", 0.0)):
-        words = [f"modality_dropout={{label: {share}}}", *TINY, f"run_dir={folder / run}"]
-        assert main(["train", "experiment=draw_digits_flow", *words]) == 0
-    (folder / "codes.safetensors").unlink()  # which the runs need no more
-=======
     train(folder, "draw_digits", "experiment=draw_digits")
     train(folder, "vit_digits", "experiment=vit_digits", "trainer.max_epochs=null")
->>>>>>> codes27
     return folder
 
 
@@ -107,40 +96,6 @@ def test_what_cannot_be_drawn_is_one_line(options, problem, mmtx):
 def test_help_names_what_a_run_takes(mmtx):
     code, printed = mmtx("generate", "draw_digits", "--help")
     assert code == 0 and "Pictures, given" in printed and "label=null" in printed
-
-
-def test_a_flow_draws_and_is_judged(mmtx, folder):
-    few = ["num_steps=2", "count=5"]
-    assert mmtx("generate", "flow", "label=7", "out=flow.png", *few) == (0, "written: flow.png\n")
-    first = (folder / "flow.png").read_bytes()
-    assert Image.open(folder / "flow.png").size == (3 * 97, 2 * 97)
-    for words, same in (
-        (["label=seven"], True),
-        (["label=7", "guidance={label: 1}"], True),
-        (["label=7", "seed=1"], False),
-    ):
-        assert mmtx("generate", "flow", *words, "out=flow.png", *few)[0] == 0
-        assert ((folder / "flow.png").read_bytes() == first) is same
-    metrics = json.loads(mmtx("evaluate", "flow", "judge=vit_digits")[1])
-    assert 0 <= metrics["test/conditional_accuracy"] <= 1 and "test/frechet_of_codes" not in metrics
-    assert metrics["test/judge_accuracy"] == json.loads(mmtx("evaluate", "vit_digits")[1])["test/accuracy"]
-
-
-@pytest.mark.parametrize(
-    ("run", "option", "problem"),
-    [
-        ("always", "guidance={label: 2}", "which it has never done without"),
-        ("flow", "guidance={image: 2}", "names nothing that 'image' is written from"),
-        ("flow", "guidance={label: -1}", "guidance.label=-1 must be a number, at least 0"),
-        ("flow", "num_steps=0", "num_steps=0 must be at least 1"),
-        ("flow", "solver=rk4", "solver=rk4"),
-        ("flow", "seed=-1", "seed=-1 must lie in 0.."),
-        ("flow", "length=3", "length=3 cannot be given beside"),
-    ],
-)
-def test_what_a_flow_cannot_do_is_one_line(run, option, problem, mmtx):
-    code, printed = mmtx("generate", run, "label=1", "out=flow.png", option)
-    assert code == 2 and problem in printed and len(printed.splitlines()) == 1, printed
 
 
 @pytest.mark.parametrize("recipe", WAYS, indirect=True)
