@@ -12,6 +12,7 @@ from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
 from mmtx.generation.own import generate_own
+from mmtx.generation.pictures import draw_pictures
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
@@ -133,6 +134,7 @@ def test_what_objectives_of_mmtx_offer() -> None:
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
+        draw_pictures: {"out", "label", "prompt", "index", "count", *filters, *penalties, "guidance", *of_passes},
         chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }
