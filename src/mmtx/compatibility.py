@@ -10,7 +10,7 @@ from mmtx.data.base import Source
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Codes, Ids
+from mmtx.modalities.capabilities import Ids, LearnsCodes
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.reconstruct import Reconstruct
 from mmtx.objectives.text_head import TextHead
@@ -29,7 +29,7 @@ def _of_codes(learner: Learner) -> Iterator[str]:
     """Names whose codes nothing would learn: no token of theirs has a gradient for what decodes them."""
     learnt = {each.name for name in learner.objectives if isinstance(each := learner.objective(name), Reconstruct)}
     for name in learner.model.names:
-        if isinstance(learner.model.tokenizer(name), Codes) and name not in learnt:
+        if isinstance(learner.model.tokenizer(name), LearnsCodes) and name not in learnt:
             yield f"modality.{name} has codes, and nothing learns them: add the objective reconstruct"
 
 

@@ -132,14 +132,22 @@ def test_what_objectives_of_mmtx_offer() -> None:
     given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
-        draw_pictures: {
-            *("out", "label", "prompt", "index", "count", "guidance", "num_steps", "solver"),
-            *(*filters, *penalties, *of_passes),
-        },
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
+        draw_pictures: {
+            "out",
+            "label",
+            "prompt",
+            "index",
+            "count",
+            *filters,
+            *penalties,
+            "guidance",
+            *of_passes,
+            "solver",
+        },
         chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }

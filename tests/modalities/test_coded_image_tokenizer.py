@@ -8,39 +8,21 @@ import pytest
 import torch
 from builders import image_spec
 from contracts import check_tokenizer
+from small_codec import KINDS, coded_image
 
 from mmtx.batch import Field, Spec
-from mmtx.codes.fsq import FSQ
-from mmtx.codes.quantiser import Quantiser
-from mmtx.codes.vq import VQ
 from mmtx.errors import InvalidValue
-from mmtx.modalities.coded_image import CodedImage
-
-KINDS = ["vq", "fsq"]
-
-
-def quantiser(kind: str) -> Quantiser:
-    vq = {"dim": 3, "num_codes": 6, "decay": 0.9, "commitment": 0.25, "dead_below": 0.5}
-    return VQ(**vq) if kind == "vq" else FSQ(levels=[3, 4])
-
-
-def made(kind: str = "vq", spec: Spec | None = None, **changes: Any) -> CodedImage:
-    torch.manual_seed(0)
-    keys: dict[str, Any] = {"dim": 8, "clock": None, "patch_size": 4, "width": 5, **changes}
-    tokenizer = CodedImage(spec=spec or image_spec(), quantiser=quantiser(kind), **keys)
-    tokenizer.codec.encoder[-1].weight.data.mul_(20)  # so that pictures have several codes
-    return tokenizer
 
 
 @pytest.mark.parametrize("spec", [image_spec(), image_spec(3, 8, 12, torch.float32)])
 @pytest.mark.parametrize("kind", KINDS)
 def test_contract(kind: str, spec: Spec) -> None:
-    check_tokenizer(made(kind, spec), apart="codec.decoder.")
+    check_tokenizer(coded_image(kind, spec), apart="codec.decoder.")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tokens_are_turned_back_into_what_is_decoded(kind: str) -> None:
-    tokenizer, pixels = made(kind), torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
+    tokenizer, pixels = coded_image(kind), torch.randint(256, (3, 1, 8, 8), dtype=torch.uint8)
     present = torch.ones(3, dtype=torch.long)
     with torch.no_grad():
         tokens = tokenizer({"pixels": pixels}, present, True)
@@ -59,9 +41,9 @@ def test_tokens_are_turned_back_into_what_is_decoded(kind: str) -> None:
 )
 def test_what_cannot_be_is_refused(spec: Spec, changes: dict[str, Any], problem: str) -> None:
     with pytest.raises(InvalidValue, match=problem):
-        made(spec=spec, **changes)
+        coded_image(spec=spec, **changes)
 
 
 def test_pictures_of_every_step_are_refused() -> None:
     with pytest.raises(ValueError, match="reads pixels of shape"):
-        made(spec=Spec({"pixels": Field((None, 1, 8, 8), torch.uint8, max_length=4)}))
+        coded_image(spec=Spec({"pixels": Field((None, 1, 8, 8), torch.uint8, max_length=4)}))

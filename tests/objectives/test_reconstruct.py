@@ -9,7 +9,7 @@ import pytest
 import torch
 from builders import image, image_spec, model, text, text_spec
 from contracts import check_objective
-from test_coded_image_tokenizer import KINDS, made
+from small_codec import KINDS, coded_image
 
 from mmtx.batch import Batch, fake_batch
 from mmtx.errors import InvalidValue
@@ -21,7 +21,7 @@ SPECS = {"image": image_spec(), "text": text_spec()}
 
 
 def learner(kind: str = "vq") -> Learner:
-    whole = model({"image": made(kind, dim=24), "text": text(causal=False)})
+    whole = model({"image": coded_image(kind, dim=24), "text": text(causal=False)})
     objective = Reconstruct(specs=SPECS, model=whole, weight=1.0, name="image")
     return Learner(model=whole, objectives={"reconstruct": objective}, specs=SPECS)
 

@@ -131,7 +131,7 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
     if way.function is draw_pictures and not draws_pictures(learner, way.objective):
-        absent.add("out")
+        absent.add("out")  # without which it is no way at all
     if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
         absent.add("messages")
     return absent & options_of(way.function).keys()

@@ -105,7 +105,7 @@ class Follows(Protocol):
 
 
 @runtime_checkable
-class Codes(Protocol):
+class LearnsCodes(Protocol):
     """A tokenizer that learns codes, from which its samples can be decoded.
 
     Attributes:

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
-from mmtx.modalities.capabilities import Codes
+from mmtx.modalities.capabilities import LearnsCodes
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score, required_name
 from mmtx.objectives.predictions import where
@@ -30,7 +30,7 @@ class Reconstruct(Objective):
         super().__init__(weight=weight)
         required_name(name, model.names, "modality of the set", "name")
         tokenizer = model.tokenizer(name)
-        if not isinstance(tokenizer, Codes):
+        if not isinstance(tokenizer, LearnsCodes):
             problem = "learns no codes: its tokenizer must be one such as modality=[coded_image]"
             raise InvalidValue("name", name, problem)
         self.name, self.reads, self.num_codes = name, (name,), tokenizer.num_codes
@@ -41,7 +41,7 @@ class Reconstruct(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         tokenizer, present = model.tokenizer(self.name), batch.present(self.name)
-        assert isinstance(tokenizer, Codes)
+        assert isinstance(tokenizer, LearnsCodes)
         coded = tokenizer.through_codes(batch[self.name], present)
         model.add_statistics(self.name, coded.statistics)
         error = (coded.decoded - coded.truth).square().flatten(1).mean(1)
@@ -70,7 +70,7 @@ class Reconstruct(Objective):
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
         """The error of each sample, and its codes."""
         tokenizer, present = model.tokenizer(self.name), batch.present(self.name)
-        assert isinstance(tokenizer, Codes)
+        assert isinstance(tokenizer, LearnsCodes)
         coded = tokenizer.through_codes(batch[self.name], present)
         errors = (coded.decoded - coded.truth).square().flatten(1).mean(1).sqrt()
         there = present.tolist()
