@@ -31,6 +31,8 @@ WITHOUT = {
         "its samples are rows of numbers",
     ),
     "sequential_mnist": "it is made for a GPU",
+    "codes_mnist": "it is made for a GPU",
+    "draw_digits": "it draws in codes of another run",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""
 

@@ -52,6 +52,8 @@ EXAMPLES = {
     "babyai": Example("episode", f"{ACTS} trainer.max_steps=500 data.num_episodes=2000"),
     "babyai_local": Example("episode", f"{ACTS} trainer.max_steps=800 data.num_episodes=4000"),
     "babyai_spoken": Example("attention_shares", f"{ACTS} trainer.max_steps=300 data.num_episodes=2000"),
+    "draw_digits_flow": Example("flow"),
+    "act_by_flow": Example("episode"),
     "regress_diabetes": Example("regression_plot"),
     "experts_tasks": Example("experts_plot"),
     "generalist": Example("digits_classify", f"{ACTS} trainer.max_steps=200"),

@@ -80,6 +80,10 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
     ("Addition", "hints", "True"): ADDS,
     ("Addition", "scratchpad", "True"): [*ADDS, "data.task.hints=true"],
     ("Recall", "marked", "True"): ["data=recall", "modality=[text]", "objective=[next_token]", "data.shortest=10"],
+    ("Codes", "causal", "False"): [
+        *("data=coded_pictures", "modality=[codes]", "objective=[masked_diffusion]"),
+        *("objective.masked_diffusion.names=[codes]", "modality.codes.causal=false"),
+    ],
     ("Text", "causal", "False"): ["data=labelled_text", "modality=[text]", "objective=[classify]"],
 }
 """Overrides with which a value can be, where those of its option do not go with it."""

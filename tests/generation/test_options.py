@@ -12,9 +12,11 @@ from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
 from mmtx.generation.own import generate_own
+from mmtx.generation.pictures import draw_pictures
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
+from mmtx.objectives.flow import Flow
 from mmtx.objectives.masked_diffusion import MaskedDiffusion
 from mmtx.objectives.next_token import NextToken
 
@@ -132,7 +134,20 @@ def test_what_objectives_of_mmtx_offer() -> None:
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
+        Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
+        draw_pictures: {
+            "out",
+            "label",
+            "prompt",
+            "index",
+            "count",
+            *filters,
+            *penalties,
+            "guidance",
+            *of_passes,
+            "solver",
+        },
         chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }
