@@ -49,6 +49,7 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(
         ("reversal", "stack", "addition", "mqar", "induction", "recall"), ["modality=[text]", "objective=[next_token]"]
     ),
+    "name_pairs": ["modality=[text]", "objective=[preference]"],
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
 }
@@ -79,6 +80,7 @@ NEEDS = {
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
         "in_context": ["modality=[x,y]"],
         "streamed": ["modality=[image,text]"],
+        **dict.fromkeys(("preference", "reward_model"), ["modality=[text]"]),
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -111,6 +113,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "pixels": "sequential_pictures",
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
+    **dict.fromkeys(("preference", "reward_model"), "name_pairs"),
 }
 """Options that the digits cannot be used with."""
 
@@ -159,6 +162,8 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 def data_for(group, option):
     if group == "objective/pair_loss":
         return NEEDS_DATA["contrastive"]
+    if group == "objective/preference_loss":
+        return "name_pairs"
     if group == "data/fit":
         return "manifest"
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
@@ -198,6 +203,8 @@ def overrides_for(group, option, folder):
     if group == "objective/pool":
         named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
+    if group == "objective/preference_loss":
+        return ["modality=[text]", "objective=[preference]", f"{group}@objective.preference.loss={option}"]
     if group == "objective/pair_loss":
         return [*LISTENS_AND_LOOKS, f"{group}@objective.contrastive.loss={option}"]
     if group == "objective/metric":
@@ -235,6 +242,8 @@ def cases():
 def two_steps(overrides):
     experiment = assemble(compose([*TINY, *overrides]))
     learner = experiment.learner
+    if learner.uses_reference:
+        learner.freeze_reference()
     optimizer = experiment.optimisation.optimizer(learner)
     assert roles_of(learner).keys() == dict(learner.named_parameters()).keys()
     losses = []
