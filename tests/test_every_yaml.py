@@ -81,6 +81,7 @@ NEEDS = {
         "in_context": ["modality=[x,y]"],
         "streamed": ["modality=[image,text]"],
         **dict.fromkeys(("preference", "reward_model"), ["modality=[text]"]),
+        "policy_gradient": ["modality=[image,text]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -203,6 +204,9 @@ def overrides_for(group, option, folder):
     if group == "objective/pool":
         named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
+    if group == "objective/reward":
+        chosen = f"{group}@objective.policy_gradient.rewards=[{option}]"
+        return ["modality=[image,text]", "objective=[policy_gradient]", chosen]
     if group == "objective/preference_loss":
         return ["modality=[text]", "objective=[preference]", f"{group}@objective.preference.loss={option}"]
     if group == "objective/pair_loss":

@@ -167,8 +167,8 @@ def test_kl_is_that_of_the_reference_where_it_drew_the_texts() -> None:
 
 
 def test_the_optimum_of_all_pairs_is_the_reference_tilted_by_the_reward() -> None:
-    """Texts of two of three ids, enumerated; π is a table. Pairs are drawn from π_ref, and preferred as Bradley and Terry
-    have it; the loss of all of them, each with its probability, is least where log π/π_ref = r/β + const."""
+    """Texts of two of three ids, enumerated; π is a table. Pairs are drawn from π_ref, and preferred as Bradley and
+    Terry have it; the loss of all of them, each with its probability, is least where log π/π_ref = r/β + const."""
     generator, beta = torch.Generator().manual_seed(0), 0.5
     texts = list(itertools.product(range(3), repeat=2))
     reward = torch.randn(len(texts), generator=generator, dtype=torch.double)
@@ -211,10 +211,10 @@ def test_a_reward_is_read_at_the_last_real_token() -> None:
         for name in ("text", "rejected"):
             ids = batch[name]["ids"][row : row + 1, : int(batch.lengths[name][row])]
             alone = batch.select(slice(row, row + 1)).with_name("text", {"ids": ids}, torch.tensor([ids.shape[1]]))
-            rewards.append(float(whole(alone).tokens("text")[0, -1] @ objective.head.weight[0]))
+            rewards.append((whole(alone).tokens("text")[0, -1] @ objective.head.weight[0]).item())
         margins.append(rewards[0] - rewards[1])
     score = objective(whole, batch)
-    assert float(score.loss_sum) == pytest.approx(sum(math.log1p(math.exp(-margin)) for margin in margins), abs=1e-5)
+    assert score.loss_sum.item() == pytest.approx(sum(math.log1p(math.exp(-margin)) for margin in margins), abs=1e-5)
     assert objective.metrics(score)["margin"] == pytest.approx(sum(margins) / 3, abs=1e-5)
     assert objective.outputs(whole, batch)["reward"].shape == (4,)
 

@@ -11,7 +11,7 @@ class PreferenceLoss(nn.Module):
     """A loss for each pair.
 
     Args:
-        beta: how strongly a policy is held to the reference: the optimum of DPO has log π/π_ref = reward / beta + const.
+        beta: how strongly a policy is held to the reference: the larger, the less it moves.
     """
 
     def __init__(self, *, beta: float) -> None:

@@ -16,8 +16,8 @@ CONSONANTS, VOWELS = "bdfklmnrst", "aeiou"
 
 
 class NamePairs(Task):
-    """Names: ``text`` and ``rejected``, two names of 1 to `length` syllables, such as ``tomika``, all lengths, consonants
-    and vowels equally often: every fifth ends in one of the vowels.
+    """Names: ``text`` and ``rejected``, two names of 1 to `length` syllables, such as ``tomika``, all lengths,
+    consonants and vowels equally often: every fifth ends in one of the vowels.
 
     Of two names, drawn independently, the one that ends in `ending` is preferred with the odds of ``exp(strength)``
     (Bradley and Terry 1952), and of two that do so, or do not, either as often. So a reward is known that explains the

@@ -1,0 +1,152 @@
+"""Rewards: what the model writes becomes more probable, the more its reward is above that of other attempts."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue, check_at_least
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.advantages import Method, advantages, distance, predictions, shares
+from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.log_probabilities import log_probabilities, reference_log_probabilities
+from mmtx.objectives.predictions import where
+from mmtx.objectives.rewards import Reward
+from mmtx.objectives.text_head import TextHead
+from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
+
+
+class _Drawn(NamedTuple):
+    """Of every roll-out: the log-probability of each id, now and at the start; which were drawn; and, with those of one
+    sample side by side, its reward."""
+
+    own: Float[Tensor, "N n"]
+    reference: Float[Tensor, "N n"]
+    written: Bool[Tensor, "N n"]
+    rewards: Float[Tensor, "B G"]
+
+
+class PolicyGradient(Objective):
+    """Policy gradient on rewards that can be checked. Before every step, the model writes several texts for each
+    sample, by cached decoding, from the generator of the step; each is used once, so that the probability ratio of PPO
+    is 1 and nothing is ever clipped. What is given of a sample, and what is written, is as for `NextToken`: after a
+    prompt, its answer.
+
+    The model at the start of the run is the reference. Scores are those of a head that is tied to the text's embedding.
+
+    Metrics are ``reward``, and of each reward ``reward_<name>``, those of weight 0 too, which show what is gained at
+    the cost of what; ``kl`` to the reference, in nats of a text; ``length``, in ids; and ``silent``, the share of
+    samples whose roll-outs all have one reward, from which nothing is learnt. With ``weight=0`` nothing is drawn in
+    training, and evaluations have these metrics.
+
+    Args:
+        text: name of the set that is written.
+        rewards: of a text, by name; their sum, by their weights, is learnt.
+        method: how rewards become advantages, and how ids are averaged, see `mmtx.objectives.advantages`.
+        group: roll-outs of each sample.
+        max_new_tokens: of a roll-out; None: what the context holds.
+        beta: weight of the distance from the reference, in nats; 0: it is only watched.
+        logit_scale: multiplies all scores, as in `TextHead`.
+        softcap: likewise.
+    """
+
+    uses_reference = True
+    columns: Mapping[str, Any] = {"predicted": str, "truth": str, "reward": float}
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        text: str,
+        rewards: Mapping[str, Reward],
+        method: Method,
+        group: int,
+        max_new_tokens: int | None,
+        beta: float,
+        logit_scale: float,
+        softcap: float | None,
+    ) -> None:
+        super().__init__(weight=weight)
+        keys: dict[str, Any] = {"tied": True, "logit_scale": logit_scale, "softcap": softcap, "label_smoothing": 0.0}
+        self.head = TextHead(specs=specs, model=model, text=text, **keys)
+        check_at_least("group", group, 2)
+        check_at_least("max_new_tokens", max_new_tokens, 1)
+        if not beta >= 0:
+            raise InvalidValue("beta", beta, "must be at least 0")
+        if not any(reward.weight for reward in rewards.values()):
+            raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
+        self._limit = self.head.context if max_new_tokens is None else max_new_tokens
+        self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=self._limit)
+        self.reads, self.text, self.rewards, self.method, self.beta = (text,), text, dict(rewards), method, beta
+        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}}
+        self.directions |= dict.fromkeys(("kl", "length", "silent"))
+
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        if self.training and self.weight == 0:
+            return self._rollouts.none(batch)
+        return self._rollouts.drawn(model, batch, generator)
+
+    def count(self, batch: Batch) -> Num[Tensor, ""]:
+        return predictions(batch[ROLLOUTS]["written"].flatten(0, 1), self.method)
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        return self.head.tied_vectors(model)
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        drawn = self._drawn(model, batch)
+        away, rewards = distance(drawn.own, drawn.reference), drawn.rewards
+        if self.method == "rloo":
+            rewards = rewards - self.beta * (drawn.own - drawn.reference).detach().sum(1).view_as(rewards)
+        ratio = torch.exp(drawn.own - drawn.own.detach())  # 1, with the gradient of the log-probability
+        loss = -ratio * advantages(rewards, self.method).flatten()[:, None]
+        loss = loss if self.method == "rloo" else loss + self.beta * away
+        loss_sum = (loss * shares(drawn.written, self.method, self._limit)).sum()
+        return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in self.directions}
+
+    @torch.no_grad()
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        """The first roll-out of each sample, and the true text."""
+        generator = torch.Generator(batch.lengths[self.text].device).manual_seed(0)
+        columns = self.predictions(model, self._rollouts.drawn(model, batch, generator))
+        rows = zip(columns["predicted"], columns["truth"], columns["reward"], strict=True)
+        return [Example("", "") if reward is None else Example(*texts, None) for *texts, reward in rows]
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The first roll-out of each sample, the true text, and the mean reward of all its roll-outs."""
+        present = batch.present(ROLLOUTS).tolist()
+        ids = zip(batch[self.text]["ids"].tolist(), batch.lengths[self.text].tolist(), strict=True)
+        return {
+            "predicted": where(present, (texts[0] for texts in self._rollouts.texts(batch))),
+            "truth": where(present, (self.head.decode(row[:length]) for row, length in ids)),
+            "reward": where(present, self._reward(batch).mean(1).tolist()),
+        }
+
+    def _drawn(self, model: MultimodalTransformer, batch: Batch) -> _Drawn:
+        flat = self._rollouts.flat(batch)
+        own, written = log_probabilities(model, self.head, flat)
+        return _Drawn(own, reference_log_probabilities(self.reference, self.head, flat), written, self._reward(batch))
+
+    def _reward(self, batch: Batch) -> Float[Tensor, "B G"]:
+        fields = batch[ROLLOUTS]
+        return torch.stack([each.weight * fields[f"reward/{name}"] for name, each in self.rewards.items()]).sum(0)
+
+    def _stats(self, drawn: _Drawn, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        texts, samples = drawn.written.any(1).sum(), batch.present(ROLLOUTS)
+        silent = (drawn.rewards == drawn.rewards[:, :1]).all(1) & samples
+        values = {
+            "reward": drawn.rewards,
+            **{f"reward_{name}": batch[ROLLOUTS][f"reward/{name}"] for name in self.rewards},
+            "kl": distance(drawn.own, drawn.reference).detach(),
+            "length": drawn.written,
+        }
+        return {name: (value.sum(), texts) for name, value in values.items()} | {
+            "silent": (silent.sum(), samples.sum())
+        }
