@@ -140,6 +140,9 @@ READ_FILES = (
 )
 """Recipes, by how they begin, that name no data of their own."""
 
+BEGUN = ("names_by_preference", "arithmetic_by_reward", "reward_hacked")
+"""Recipes that begin with another run, and need no files."""
+
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
@@ -313,7 +316,7 @@ def option_of(node):
 
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
-    given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
+    given = ["init_from=y"] if recipe in BEGUN else ["data.path=x"] if recipe.startswith(READ_FILES) else []
     given += ["data.source=x", "data.target=y"] if recipe.startswith("translat") else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
@@ -323,7 +326,7 @@ def small_data_of(recipe, tmp_path, monkeypatch):
     data = compose([f"experiment={recipe}", *given])["data"]
     parts = {f"data.parts.{name}": part for name, part in data.get("parts", {}).items()}
     parts |= {"data.pictures": data["pictures"]} if "pictures" in data else {}
-    return [
+    return [*["init_from=y"] * (recipe in BEGUN)] + [
         override.replace("data.", f"{path}.", 1)
         for path, node in {"data": data, **parts}.items()
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)

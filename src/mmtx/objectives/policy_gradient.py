@@ -87,17 +87,19 @@ class PolicyGradient(Objective):
         self.directions |= dict.fromkeys(("kl", "length", "silent"))
 
     def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
-        if self.training and self.weight == 0:
-            return self._rollouts.none(batch)
-        return self._rollouts.drawn(model, batch, generator)
+        return self._rollouts.drawn(model, batch, generator) if self._draws else batch
 
     def count(self, batch: Batch) -> Num[Tensor, ""]:
+        if not self._draws:
+            return torch.zeros_like(batch.lengths[self.text].sum())
         return predictions(batch[ROLLOUTS]["written"].flatten(0, 1), self.method)
 
     def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
         return self.head.tied_vectors(model)
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        if not self._draws:
+            return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
         away, rewards = distance(drawn.own, drawn.reference), drawn.rewards
         if self.method == "rloo":
@@ -109,7 +111,8 @@ class PolicyGradient(Objective):
         return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
 
     def metrics(self, score: Score) -> dict[str, float]:
-        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in self.directions}
+        found = [name for name in self.directions if name in score.stats]
+        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
 
     @torch.no_grad()
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
@@ -128,6 +131,11 @@ class PolicyGradient(Objective):
             "truth": where(present, (self.head.decode(row[:length]) for row, length in ids)),
             "reward": where(present, self._reward(batch).mean(1).tolist()),
         }
+
+    @property
+    def _draws(self) -> bool:
+        """Whether texts are drawn: for evaluations, and where something is learnt from them."""
+        return not self.training or self.weight > 0
 
     def _drawn(self, model: MultimodalTransformer, batch: Batch) -> _Drawn:
         flat = self._rollouts.flat(batch)

@@ -52,6 +52,7 @@ class Preference(Objective):
 
     uses_reference = True
     directions = known("accuracy") | {"margin": "max", "chosen_reward": None, "rejected_reward": None, "kl": None}
+    column_kind = "text"
     columns: Mapping[str, Any] = {"predicted": str, "truth": str, "margin": float}
 
     def __init__(
@@ -95,7 +96,8 @@ class Preference(Objective):
         return Score((self.loss(gains.difference) * present).sum(), count, stats)
 
     def metrics(self, score: Score) -> dict[str, float]:
-        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in self.directions}
+        found = [name for name in self.directions if name in score.stats]
+        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """Of each pair the text that has gained more, and the one that is preferred."""

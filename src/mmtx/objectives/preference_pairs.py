@@ -34,7 +34,10 @@ class PreferencePairs:
                 "rejected", rejected, "is in the set, where it would be seen", "leave it out of modality"
             )
         if own.fields.keys() != other.fields.keys() or _state(own.vocabulary) != _state(other.vocabulary):
-            raise InvalidValue("rejected", rejected, f"must hold texts of the same kind and vocabulary as '{text}'")
+            problem = (
+                f"must hold texts of the same kind and vocabulary as '{text}', as those of a table that have a prompt"
+            )
+            raise InvalidValue("rejected", rejected, problem)
         tokenizer, longest = model.tokenizer(text), other.max_length
         if isinstance(tokenizer, Ids) and tokenizer.context < longest:
             key = f"modality.{text}.context"

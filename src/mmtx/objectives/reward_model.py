@@ -30,6 +30,7 @@ class RewardModel(Objective):
     """
 
     directions = known("accuracy") | {"margin": "max"}
+    column_kind = "text"
     columns: Mapping[str, Any] = {"predicted": float, "rejected": float}
 
     def __init__(
@@ -53,7 +54,8 @@ class RewardModel(Objective):
         return Score((-F.logsigmoid(margin) * present).sum(), count, stats)
 
     def metrics(self, score: Score) -> dict[str, float]:
-        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in self.directions}
+        found = [name for name in self.directions if name in score.stats]
+        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """The rewards of what is preferred and of the other."""

@@ -59,10 +59,6 @@ class TextRollouts:
             samples.append(own if length > begin else [_Rollout()] * group)
         return self._with(batch, samples)
 
-    def none(self, batch: Batch) -> Batch:
-        """The batch without any roll-out."""
-        return self._with(batch, [[_Rollout()] * self._group] * len(batch))
-
     def flat(self, batch: Batch) -> Batch:
         """The batch with every roll-out as a sample of its own, those of one sample side by side. It is padded, also
         where the batch was packed."""
