@@ -256,7 +256,8 @@ def two_steps(overrides):
     losses = []
     for batches in experiment.data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1):
         scores = [score for batch in batches for score in learner(batch).values()]
-        loss = torch.stack([score.loss_sum / score.count for score in scores]).sum()
+        counted = [score for score in scores if score.count]  # one that only watches has nothing in training
+        loss = torch.stack([score.loss_sum / score.count for score in counted]).sum()
         optimizer.zero_grad()
         loss.backward()
         is_mixture = len(experiment.data.source.parts) > 1  # whose steps may lack a part
