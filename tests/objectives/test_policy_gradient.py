@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,9 +33,11 @@ from mmtx.data.specs import conversation_spec
 from mmtx.errors import UserError
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives import policy_gradient
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.log_probabilities import log_probabilities
 from mmtx.objectives.policy_gradient import PolicyGradient
+from mmtx.objectives.reward_frontier import draw_frontier, least_distance
 from mmtx.objectives.rewards import Equation, ExactAnswer, Format, Occurrences, Reward, Written
 from mmtx.objectives.text_rollouts import ROLLOUTS
 
@@ -213,6 +217,36 @@ def test_kl_is_that_of_the_texts() -> None:
     exact = float((own.exp() * (own - start)).sum().detach())
     metrics = objective.metrics(objective(whole, objective.prepare(whole, batch.select(slice(0, 1)), generator())))
     assert metrics["kl"] == pytest.approx(exact, rel=0.1) and exact > 0.05 and metrics["length"] == 2
+
+
+def test_the_least_distance_is_that_of_the_reference_tilted_by_the_reward() -> None:
+    """Nine texts, enumerated: p(x) e^{λ r(x)} / Z has the least distance of all policies with its reward."""
+    before = torch.randn(9, generator=generator()).double().softmax(0)
+    reward = torch.tensor([1, 0, 0, 1, 0, 0, 0, 1, 0], dtype=torch.double)
+    for strength in (-2.0, 0.0, 1.0, 4.0):
+        tilted = (before.log() + strength * reward).softmax(0)
+        distance = float((tilted * (tilted / before).log()).sum())
+        shares = float((tilted * reward).sum()), float((before * reward).sum())
+        assert least_distance(*shares) == pytest.approx(distance, abs=1e-9)
+    assert least_distance(0.5, 0.0) == least_distance(0.5, 1.0) == math.inf
+    assert least_distance(1.0, 0.5) == pytest.approx(math.log(2)) and least_distance(0.0, 0.0) == 0
+
+
+def test_a_picture_has_the_rewards_of_both_and_the_best_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rewards = {"b": Format(pattern=".*b.*", weight=1.0), "places": Places(weight=0.0)}
+    whole, objective = made(specs_of(), rewards=rewards, group=40)
+    learner_of(whole, objective, specs_of())
+    seen: list[Any] = []
+    monkeypatch.setattr(policy_gradient, "draw_frontier", lambda *given: (seen.extend(given), draw_frontier(*given)))
+    objective.eval().plot(whole, begun(4), tmp_path / "plot.png")
+    distance, reached, path = seen
+    metrics = objective.metrics(objective(whole, objective.prepare(whole, begun(4), generator())))
+    assert distance == pytest.approx(metrics["kl"]) and path.stat().st_size > 0
+    assert [(each.name, each.is_share) for each in reached] == [("b", True), ("places", False)]
+    assert [each.now for each in reached] == pytest.approx([metrics["reward_b"], metrics["reward_places"]])
+    assert all(each.before != each.now for each in reached)
 
 
 def test_roll_outs_follow_from_the_generator_and_leave_the_model_as_it_was() -> None:

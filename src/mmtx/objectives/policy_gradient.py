@@ -1,6 +1,7 @@
 """Rewards: what the model writes becomes more probable, the more its reward is above that of other attempts."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ from mmtx.objectives.advantages import Method, advantages, distance, predictions
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.log_probabilities import log_probabilities, reference_log_probabilities
 from mmtx.objectives.predictions import where
+from mmtx.objectives.reward_frontier import Reached, draw_frontier
 from mmtx.objectives.rewards import Reward
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
@@ -131,6 +133,20 @@ class PolicyGradient(Objective):
             "truth": where(present, (self.head.decode(row[:length]) for row, length in ids)),
             "reward": where(present, self._reward(batch).mean(1).tolist()),
         }
+
+    @torch.no_grad()
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Each reward against the distance from the reference, beside the best that there is."""
+        now, before = (
+            self._rollouts.drawn(each, batch, torch.Generator(batch.lengths[self.text].device).manual_seed(0))
+            for each in (model, self.reference)
+        )
+        reached = []
+        for name in self.rewards:
+            values = [each[ROLLOUTS][f"reward/{name}"][each.present(ROLLOUTS)] for each in (before, now)]
+            is_share = all(((value == 0) | (value == 1)).all().item() for value in values)
+            reached.append(Reached(name, *(float(value.mean()) for value in values), is_share=bool(is_share)))
+        draw_frontier(self.metrics(self(model, now))["kl"], reached, path)
 
     @property
     def _draws(self) -> bool:
