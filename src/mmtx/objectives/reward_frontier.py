@@ -27,7 +27,7 @@ class Reached:
 
 
 def least_distance(share: float, before: float) -> float:
-    """The least KL(π ‖ π_ref), in nats, of a policy that has a reward of 1, not of 0, with probability `share`, where the
+    """The least KL(π ‖ π_ref) in nats of a policy that has a reward of 1, not of 0, with probability `share`, where the
     reference has it with probability `before`: KL(Bern(share) ‖ Bern(before)), which the reference tilted by the reward
     has. Infinite where the reference never has what the policy has."""
     terms = ((share, before), (1 - share, 1 - before))
