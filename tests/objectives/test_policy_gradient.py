@@ -94,8 +94,8 @@ class Places(Reward):
 def test_the_loss_and_its_gradient_are_those_of_the_formula(method: Method) -> None:
     """Text by text, without padding, as TRL has them: with the smaller of clipped and unclipped ratios to the policy
     that drew, which is the same."""
-    beta, limit = 0.3, 4
-    keys: dict[str, Any] = {"rewards": {"places": Places(weight=1.0)}, "max_new_tokens": limit}
+    beta, limit = 0.3, 7
+    keys: dict[str, Any] = {"rewards": {"places": Places(weight=1.0)}, "max_new_tokens": limit, "logit_scale": 0.2}
     whole, objective = made(specs_of(), method=method, beta=beta, **keys)
     learner = learner_of(whole, objective, specs_of())
     batch = objective.prepare(whole, begun(2), generator())
@@ -107,7 +107,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(method: Method) -> N
         one = batch.select(slice(sample, sample + 1))
         alone = one.with_name("text", {"ids": ids[None, :-1]}, torch.tensor([len(ids) - 1]))
         own, start = (
-            (each(alone).tokens("text")[0] @ objective.head.tied_vectors(each).T).log_softmax(-1)[
+            (0.2 * each(alone).tokens("text")[0] @ objective.head.tied_vectors(each).T).log_softmax(-1)[
                 range(len(ids) - 1), ids[1:]
             ]
             for each in (whole, reference)
@@ -117,6 +117,7 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(method: Method) -> N
         rewards.append(reward - beta * float((own - start).sum().detach()) if method == "rloo" else reward)
     grouped = torch.tensor(rewards).view(2, 3)
     assert (grouped.std(1) > 0).all(), "something is learnt from either sample"
+    assert len({len(own) for own, _ in rows}) > 1, "of unequal lengths"
     for (own, start), reward, group in zip(rows, rewards, grouped.repeat_interleave(3, 0), strict=True):
         others = (group.sum() - reward) / 2
         advantage = {

@@ -10,8 +10,9 @@ Method = Literal["grpo", "dr_grpo", "dapo", "rloo"]
 """``grpo``: deviations from the mean of the group in its standard deviations, and means over the ids of each roll-out
 (Shao et al. 2024, arXiv 2402.03300). ``dr_grpo``: deviations as they are, and sums over ids, divided by the longest
 that a roll-out may be (Liu et al. 2025, arXiv 2503.20783). ``dapo``: as grpo, with a mean over the ids of all roll-outs
-(Yu et al. 2025, arXiv 2503.14476). ``rloo``: deviations from the mean of the others, sums over ids, and the distance
-from the reference as a part of the reward (Ahmadian et al. 2024, arXiv 2402.14740)."""
+(Yu et al. 2025, arXiv 2503.14476). ``rloo``: deviations from the mean of the others, one ratio for a whole text, whose
+gradient is that of the sum over its ids, and the distance from the reference as a part of the reward (Ahmadian et al.
+2024, arXiv 2402.14740)."""
 
 EPSILON = 1e-4
 """Added to a standard deviation, as in TRL."""
@@ -29,9 +30,10 @@ def advantages(rewards: Float[Tensor, "B G"], method: Method) -> Float[Tensor, "
 
 
 def shares(written: Bool[Tensor, "N n"], method: Method, longest: int) -> Float[Tensor, "N n"]:
-    """What the loss of each id is multiplied by, before sums are divided by `predictions`."""
+    """What the loss of each id is multiplied by, before sums are divided by `predictions`; of ``rloo`` each has that of
+    the whole text."""
     share = written.float()
-    if method == "grpo":
+    if method in ("grpo", "rloo"):
         return share / share.sum(1, keepdim=True).clamp(min=1)
     return share / longest if method == "dr_grpo" else share
 

@@ -103,12 +103,13 @@ class PolicyGradient(Objective):
         if not self._draws:
             return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
-        away, rewards = distance(drawn.own, drawn.reference), drawn.rewards
+        log_ratio, rewards = drawn.own - drawn.own.detach(), drawn.rewards  # 0, with the gradient of what was drawn
         if self.method == "rloo":
+            log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
             rewards = rewards - self.beta * (drawn.own - drawn.reference).detach().sum(1).view_as(rewards)
-        ratio = torch.exp(drawn.own - drawn.own.detach())  # 1, with the gradient of the log-probability
-        loss = -ratio * advantages(rewards, self.method).flatten()[:, None]
-        loss = loss if self.method == "rloo" else loss + self.beta * away
+        loss = -log_ratio.exp() * advantages(rewards, self.method).flatten()[:, None]
+        if self.method != "rloo":
+            loss = loss + self.beta * distance(drawn.own, drawn.reference)
         loss_sum = (loss * shares(drawn.written, self.method, self._limit)).sum()
         return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
 
