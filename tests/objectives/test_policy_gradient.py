@@ -35,7 +35,7 @@ from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives import policy_gradient
 from mmtx.objectives.advantages import Method
-from mmtx.objectives.log_probabilities import log_probabilities
+from mmtx.objectives.log_probabilities import log_probabilities, read_text
 from mmtx.objectives.policy_gradient import PolicyGradient
 from mmtx.objectives.reward_frontier import draw_frontier, least_distance
 from mmtx.objectives.rewards import Equation, ExactAnswer, Format, Occurrences, Reward, Written
@@ -73,7 +73,7 @@ def generator(seed: int = 0) -> torch.Generator:
 
 
 def test_contract() -> None:
-    whole, objective = made(specs_of(), beta=0.1, group=2)
+    whole, objective = made(specs_of(), beta=0.1, group=2, method="ppo")
     learner_of(whole, objective, specs_of())
     check_objective(objective, whole, specs_of())
 
@@ -144,6 +144,42 @@ def test_the_loss_and_its_gradient_are_those_of_the_formula(method: Method) -> N
         assert (one is None) == (other is None)
         if one is not None and other is not None:
             torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+def test_a_learned_baseline_gives_the_advantages_of_the_recursion() -> None:
+    """By the definition, sums of what is ahead, text by text; and the loss of PPO of these."""
+    beta, lam = 0.3, 0.95
+    whole, objective = made(
+        specs_of(), method="ppo", beta=beta, rewards={"places": Places(weight=1.0)}, logit_scale=0.2
+    )
+    learner = learner_of(whole, objective, specs_of())
+    batch = objective.prepare(whole, begun(2), generator())
+    assert objective.value is not None
+    flat, expected, count = objective._rollouts.flat(batch), torch.zeros(()), 0
+    text = read_text(whole, objective.head, flat)
+    start = log_probabilities(learner.references[0], objective.head, flat)[0].detach()
+    for row, reward in enumerate(batch[ROLLOUTS]["reward/places"].flatten().tolist()):
+        places = text.real[row].nonzero()[:, 0].tolist()
+        values = [objective.value.head(text.hidden[row, place])[0] for place in places]
+        own = [text.own[row, place] for place in places]
+        earned = [-beta * float((one - start[row, place]).detach()) for one, place in zip(own, places, strict=True)]
+        earned[-1] += reward
+        ahead = [float(value.detach()) for value in values] + [0.0]
+        deltas = [earned[t] + ahead[t + 1] - ahead[t] for t in range(len(places))]
+        for t in range(len(places)):
+            gained = sum(lam**k * delta for k, delta in enumerate(deltas[t:]))
+            expected = expected - torch.exp(own[t] - own[t].detach()) * gained
+            expected = expected + 0.1 * (values[t] - (gained + ahead[t])) ** 2 / 2
+        count += len(places)
+    score = objective(whole, batch)
+    assert score.count == count
+    torch.testing.assert_close(score.loss_sum, expected, atol=1e-3, rtol=1e-4)
+    parameters = [*whole.parameters(), *objective.value.parameters()]
+    grads = [torch.autograd.grad(each, parameters, allow_unused=True) for each in (score.loss_sum, expected)]
+    for one, other in zip(*grads, strict=True):
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+    assert grads[0][-1] is not None and grads[0][-1].abs().max() > 0
 
 
 class Table(Reward):

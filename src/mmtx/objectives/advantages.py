@@ -6,20 +6,21 @@ import torch
 from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
-Method = Literal["grpo", "dr_grpo", "dapo", "rloo"]
+Method = Literal["grpo", "dr_grpo", "dapo", "rloo", "ppo"]
 """``grpo``: deviations from the mean of the group in its standard deviations, and means over the ids of each roll-out
 (Shao et al. 2024, arXiv 2402.03300). ``dr_grpo``: deviations as they are, and sums over ids, divided by the longest
 that a roll-out may be (Liu et al. 2025, arXiv 2503.20783). ``dapo``: as grpo, with a mean over the ids of all roll-outs
 (Yu et al. 2025, arXiv 2503.14476). ``rloo``: deviations from the mean of the others, one ratio for a whole text, whose
 gradient is that of the sum over its ids, and the distance from the reference as a part of the reward (Ahmadian et al.
-2024, arXiv 2402.14740)."""
+2024, arXiv 2402.14740). ``ppo``: a learned baseline in the place of the group, the distance of each id as a part of its
+reward, and a mean over the ids of all roll-outs (`mmtx.objectives.value_baseline`)."""
 
 EPSILON = 1e-4
 """Added to a standard deviation, as in TRL."""
 
 
 def advantages(rewards: Float[Tensor, "B G"], method: Method) -> Float[Tensor, "B G"]:
-    """Of each roll-out, those of one prompt side by side; all 0 where they have one reward."""
+    """Of each roll-out, those of one prompt side by side; all 0 where they have one reward. Not of ``ppo``."""
     deviation = rewards - rewards.mean(1, keepdim=True)
     if method == "dr_grpo":
         return deviation
@@ -40,7 +41,7 @@ def shares(written: Bool[Tensor, "N n"], method: Method, longest: int) -> Float[
 
 def predictions(written: Bool[Tensor, "N n"], method: Method) -> Num[Tensor, ""]:
     """What sums are divided by: all ids, or all roll-outs."""
-    return written.sum() if method == "dapo" else written.any(1).sum()
+    return written.sum() if method in ("dapo", "ppo") else written.any(1).sum()
 
 
 def distance(own: Float[Tensor, "N n"], reference: Float[Tensor, "N n"]) -> Float[Tensor, "N n"]:

@@ -1,5 +1,7 @@
 """Log-probabilities of what a text has written, and how far they are from those of the model at the start."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -15,10 +17,25 @@ def log_probabilities(
 ) -> tuple[Float[Tensor, "B n"], Bool[Tensor, "B n"]]:
     """Of each id that a text predicts, given the true ones before it, in float32; and which those are, as
     `TextHead.shift` gives them. Others have 0."""
+    found = read_text(model, head, batch)
+    return found.own, found.real
+
+
+class ReadText(NamedTuple):
+    """Of each id that a text predicts: its log-probability; whether it is predicted; what it is predicted from."""
+
+    own: Float[Tensor, "B n"]
+    real: Bool[Tensor, "B n"]
+    hidden: Float[Tensor, "B n D"]
+
+
+def read_text(model: MultimodalTransformer, head: TextHead, batch: Batch) -> ReadText:
+    """`log_probabilities`, with the hidden states."""
     inputs, targets, real = head.shift(batch)
-    scores = head.logits(model, model(inputs).tokens(head.text)).float()
+    hidden = model(inputs).tokens(head.text)
+    scores = head.logits(model, hidden).float()
     nats = F.cross_entropy(scores.flatten(0, 1), targets.flatten(), reduction="none").view_as(targets)
-    return (-nats).masked_fill(~real, 0.0), real
+    return ReadText((-nats).masked_fill(~real, 0.0), real, hidden)
 
 
 @torch.no_grad()

@@ -13,21 +13,23 @@ from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.advantages import Method, advantages, distance, predictions, shares
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.log_probabilities import log_probabilities, reference_log_probabilities
+from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
 from mmtx.objectives.predictions import where
 from mmtx.objectives.reward_frontier import Reached, draw_frontier
 from mmtx.objectives.rewards import Reward
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
+from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
 
 
 class _Drawn(NamedTuple):
-    """Of every roll-out: the log-probability of each id, now and at the start; which were drawn; and, with those of one
-    sample side by side, its reward."""
+    """Of every roll-out: the log-probability of each id, now and at the start; which were drawn, and from what. Of all,
+    with those of one sample side by side, the rewards."""
 
     own: Float[Tensor, "N n"]
     reference: Float[Tensor, "N n"]
     written: Bool[Tensor, "N n"]
+    hidden: Float[Tensor, "N n D"]
     rewards: Float[Tensor, "B G"]
 
 
@@ -82,6 +84,7 @@ class PolicyGradient(Objective):
             raise InvalidValue("beta", beta, "must be at least 0")
         if not any(reward.weight for reward in rewards.values()):
             raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
+        self.value = ValueBaseline(model.backbone.dim, model.backbone.init_std) if method == "ppo" else None
         self._limit = self.head.context if max_new_tokens is None else max_new_tokens
         self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=self._limit)
         self.reads, self.text, self.rewards, self.method, self.beta = (text,), text, dict(rewards), method, beta
@@ -103,14 +106,7 @@ class PolicyGradient(Objective):
         if not self._draws:
             return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
-        log_ratio, rewards = drawn.own - drawn.own.detach(), drawn.rewards  # 0, with the gradient of what was drawn
-        if self.method == "rloo":
-            log_ratio = log_ratio.sum(1, keepdim=True).expand_as(log_ratio)
-            rewards = rewards - self.beta * (drawn.own - drawn.reference).detach().sum(1).view_as(rewards)
-        loss = -log_ratio.exp() * advantages(rewards, self.method).flatten()[:, None]
-        if self.method != "rloo":
-            loss = loss + self.beta * distance(drawn.own, drawn.reference)
-        loss_sum = (loss * shares(drawn.written, self.method, self._limit)).sum()
+        loss_sum = (self._loss(drawn) * shares(drawn.written, self.method, self._limit)).sum()
         return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
 
     def metrics(self, score: Score) -> dict[str, float]:
@@ -156,8 +152,23 @@ class PolicyGradient(Objective):
 
     def _drawn(self, model: MultimodalTransformer, batch: Batch) -> _Drawn:
         flat = self._rollouts.flat(batch)
-        own, written = log_probabilities(model, self.head, flat)
-        return _Drawn(own, reference_log_probabilities(self.reference, self.head, flat), written, self._reward(batch))
+        found = read_text(model, self.head, flat)
+        reference = reference_log_probabilities(self.reference, self.head, flat)
+        return _Drawn(found.own, reference, found.real, found.hidden, self._reward(batch))
+
+    def _loss(self, drawn: _Drawn) -> Float[Tensor, "N n"]:
+        """Of each id. Ratios to the policy that drew are 1, with the gradient of the log-probability."""
+        log_ratio, away = drawn.own - drawn.own.detach(), self.beta * (drawn.own - drawn.reference).detach()
+        if self.value is not None:
+            rewards = at_the_end(drawn.rewards.flatten(), drawn.written) - away
+            gained, loss_of_values = self.value(drawn.hidden, rewards, drawn.written)
+            return loss_of_values - log_ratio.exp() * gained
+        if self.method == "rloo":
+            rewards = drawn.rewards - away.sum(1).view_as(drawn.rewards)
+            ratio = log_ratio.sum(1, keepdim=True).exp()
+            return -(ratio * advantages(rewards, self.method).flatten()[:, None]).expand_as(log_ratio)
+        loss = -log_ratio.exp() * advantages(drawn.rewards, self.method).flatten()[:, None]
+        return loss + self.beta * distance(drawn.own, drawn.reference)
 
     def _reward(self, batch: Batch) -> Float[Tensor, "B G"]:
         fields = batch[ROLLOUTS]
