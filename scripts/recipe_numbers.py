@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import lightning.pytorch as pl
 import pytest
 import torch
-from test_every_yaml import OPTIONS, small_data_of
+from test_every_yaml import BEGUN, OPTIONS, small_data_of
 
 from mmtx.commands.main import main
 from mmtx.config.compose import compose

@@ -131,6 +131,10 @@ class PolicyGradient(Objective):
             "reward": where(present, self._reward(batch).mean(1).tolist()),
         }
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of the id that follows each id of the text, ``(B, n, ids)``."""
+        return {"logits": self.head.logits(model, model(batch).tokens(self.text)).float()}
+
     @torch.no_grad()
     def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
         """Each reward against the distance from the reference, beside the best that there is."""

@@ -121,6 +121,10 @@ class Preference(Objective):
             "margin": where(present, margins),
         }
 
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of the id that follows each id of the text, ``(B, n, ids)``."""
+        return {"logits": self.head.logits(model, model(batch).tokens(self.text)).float()}
+
     def _gains(self, model: MultimodalTransformer, batch: Batch) -> _Gains:
         chosen, rejected = self._gain(model, batch), self._gain(model, self.pairs.with_rejected(batch))
         return _Gains(chosen, rejected, self.pairs.present(batch))
