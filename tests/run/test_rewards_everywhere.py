@@ -58,7 +58,8 @@ def test_it_is_the_same_run_everywhere(objective: str, tmp_path: Path) -> None:
 def test_each_is_learnt_from_the_part_of_a_mixture_that_has_it(tmp_path: Path) -> None:
     parts = ["data=mixture", "+data@data.parts.names=name_pairs", "+data@data.parts.patients=diabetes"]
     own = [word for word in WORDS if not word.startswith(("data", "modality"))]
-    words = [*parts, "data.parts.names.num_val=16", *own, "modality=[text,measurements]", PAYS]
+    sizes = ["data.parts.names.num_train=40", "data.parts.names.num_val=16"]  # a scale is fitted to all that is there
+    words = [*parts, *sizes, *own, "modality=[text,measurements]", PAYS]
     words += ["objective=[preference,policy_gradient,regression]", "run_dir=mixed"]
     (done,) = play([{"cwd": str(tmp_path), "words": ["train", *words]}])
     assert done["code"] == 0, done["output"]
