@@ -38,7 +38,7 @@ def least_distance(share: float, before: float) -> float:
 
 def draw_frontier(distance: float, rewards: Sequence[Reached], path: Path) -> None:
     """A point for what the policy has of each reward at this distance from the reference, and one for the reference; a
-    line for the best that there is, where a reward is a share.
+    line for the best that there is, where a reward is a share that has risen.
 
     Args:
         distance: KL of the policy to the reference, in nats of a text.
@@ -52,9 +52,8 @@ def draw_frontier(distance: float, rewards: Sequence[Reached], path: Path) -> No
     for number, reward in enumerate(rewards):
         color = f"C{number}"
         axes.plot([0, distance], [reward.before, reward.now], "o", color=color, label=reward.name)
-        if reward.is_share and 0 < reward.before < 1:
-            side = 1.0 if reward.now >= reward.before else 0.0
-            shares = [reward.before + (side - reward.before) * i / POINTS for i in range(POINTS)]
+        if reward.is_share and 0 < reward.before < reward.now:
+            shares = [reward.before + (1 - reward.before) * i / POINTS for i in range(POINTS)]
             axes.plot([least_distance(each, reward.before) for each in shares], shares, color=color, linewidth=0.8)
     axes.set_xlabel("distance from the start, nats of a text")
     axes.set_ylabel("reward")
