@@ -194,6 +194,7 @@ def small_tokenizer(folder):
 
 
 ALGORITHMIC = ("parity", "modular_sums", "reversal", "stack", "addition", "mqar", "list_ops", "induction", "recall")
+ALGORITHMIC += ("name_pairs",)
 PROMPTS = ("linear_regression", "few_shot")
 
 

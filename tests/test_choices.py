@@ -224,7 +224,10 @@ def two_steps(experiment: Experiment, folder: Path) -> list[float]:
 
 def check_two_steps(config: dict[str, Any], base: Experiment, folder: Path) -> None:
     own = replace(base, learner=copy.deepcopy(base.learner))  # a run changes it
-    losses = two_steps(assemble(config, like=own), folder)
+    experiment = assemble(config, like=own)
+    if experiment.learner.uses_reference:
+        experiment.learner.freeze_reference()
+    losses = two_steps(experiment, folder)
     assert len(losses) == 2 and all(map(math.isfinite, losses))
 
 

@@ -50,6 +50,7 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(
         ("reversal", "stack", "addition", "mqar", "induction", "recall"), ["modality=[text]", "objective=[next_token]"]
     ),
+    "name_pairs": ["modality=[text]", "objective=[preference]"],
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
     "coded_pictures": ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
@@ -86,6 +87,8 @@ NEEDS = {
         "in_context": ["modality=[x,y]"],
         "streamed": ["modality=[image,text]"],
         "reconstruct": CODED,
+        **dict.fromkeys(("preference", "reward_model"), ["modality=[text]"]),
+        "policy_gradient": ["modality=[image,text]"],
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -122,6 +125,7 @@ NEEDS_DATA = {
     "pixels": "sequential_pictures",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
+    **dict.fromkeys(("preference", "reward_model"), "name_pairs"),
 }
 """Options that the digits cannot be used with."""
 
@@ -147,6 +151,9 @@ READ_FILES = (
 )
 """Recipes, by how they begin, that name no data of their own."""
 
+BEGUN = ("names_by_preference", "arithmetic_by_reward", "reward_hacked")
+"""Recipes that begin with another run, and need no files."""
+
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")
 """Mixers that read tokens one after the other, which a picture's are not."""
 
@@ -170,6 +177,8 @@ SIZES = {"crop_flip": ["data.augment.transforms.0.size=8"], "shift": ["data.augm
 def data_for(group, option):
     if group == "objective/pair_loss":
         return NEEDS_DATA["contrastive"]
+    if group == "objective/preference_loss":
+        return "name_pairs"
     if group == "data/fit":
         return "manifest"
     if group in ("modality/spectrogram", "modality/stem", "modality/augment"):
@@ -211,6 +220,11 @@ def overrides_for(group, option, folder):
     if group == "objective/pool":
         named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
+    if group == "objective/reward":
+        chosen = f"{group}@objective.policy_gradient.rewards=[{option}]"
+        return ["modality=[image,text]", "objective=[policy_gradient]", chosen]
+    if group == "objective/preference_loss":
+        return ["modality=[text]", "objective=[preference]", f"{group}@objective.preference.loss={option}"]
     if group == "objective/pair_loss":
         return [*LISTENS_AND_LOOKS, f"{group}@objective.contrastive.loss={option}"]
     if group == "objective/metric":
@@ -248,12 +262,15 @@ def cases():
 def two_steps(overrides):
     experiment = assemble(compose([*TINY, *overrides]))
     learner = experiment.learner
+    if learner.uses_reference:
+        learner.freeze_reference()
     optimizer = experiment.optimisation.optimizer(learner)
     assert roles_of(learner).keys() == dict(learner.named_parameters()).keys()
     losses = []
     for batches in experiment.data.train_loader(num_steps=2, accumulate=1, rank=0, num_ranks=1):
         scores = [score for batch in batches for score in learner(batch).values()]
-        loss = torch.stack([score.loss_sum / score.count for score in scores]).sum()
+        counted = [score for score in scores if score.count]  # one that only watches has nothing in training
+        loss = torch.stack([score.loss_sum / score.count for score in counted]).sum()
         optimizer.zero_grad()
         loss.backward()
         is_mixture = len(experiment.data.source.parts) > 1  # whose steps may lack a part
@@ -313,7 +330,7 @@ def option_of(node):
 
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
-    given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
+    given = ["init_from=y"] if recipe in BEGUN else ["data.path=x"] if recipe.startswith(READ_FILES) else []
     given += ["data.source=x", "data.target=y"] if recipe.startswith("translat") else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
@@ -323,7 +340,7 @@ def small_data_of(recipe, tmp_path, monkeypatch):
     data = compose([f"experiment={recipe}", *given])["data"]
     parts = {f"data.parts.{name}": part for name, part in data.get("parts", {}).items()}
     parts |= {"data.pictures": data["pictures"]} if "pictures" in data else {}
-    return [
+    return [*["init_from=y"] * (recipe in BEGUN)] + [
         override.replace("data.", f"{path}.", 1)
         for path, node in {"data": data, **parts}.items()
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from run_cli import mmtx, text_of
 
+from mmtx.objectives.reward_frontier import least_distance
+
 pytestmark = pytest.mark.slow
 TWO_CORES = {"OMP_NUM_THREADS": "2"}
 
@@ -213,3 +215,18 @@ def test_what_is_drawn_is_read_as_it_was_asked_for(tmp_path, recipe, least):
 
 def test_sequential_digits(tmp_path):
     assert reached(tmp_path, "experiment=sequential_digits", seconds=600)["test/accuracy"] >= 0.97
+
+
+def test_names_by_preference_and_a_reward_that_is_hacked(tmp_path):
+    """Beyond 0.9 of the reward that can be had at this distance from the start; and what reveals the other."""
+    found = {}
+    for recipe in ("made_names", "names_by_preference", "reward_hacked"):
+        (tmp_path / recipe).mkdir()
+        begun = [] if recipe == "made_names" else [f"init_from={tmp_path / 'made_names' / 'run'}"]
+        found[recipe] = reached(tmp_path / recipe, f"experiment={recipe}", *begun, seconds=300)
+    preferred, hacked = found["names_by_preference"], found["reward_hacked"]
+    best = next(
+        q / 1000 for q in range(999, 0, -1) if least_distance(q / 1000, 0.2) <= preferred["val/policy_gradient/kl"]
+    )
+    assert preferred["val/reward"] >= 0.9 * best and best > 0.8
+    assert hacked["val/reward"] >= 2 and hacked["val/reward_name"] <= 0.1 and hacked["val/kl"] >= 5

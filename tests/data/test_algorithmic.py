@@ -18,6 +18,7 @@ from mmtx.data.algorithmic.induction import Induction
 from mmtx.data.algorithmic.list_ops import ListOps
 from mmtx.data.algorithmic.modular_sums import ModularSums
 from mmtx.data.algorithmic.mqar import MQAR
+from mmtx.data.algorithmic.name_pairs import NamePairs
 from mmtx.data.algorithmic.parity import Parity
 from mmtx.data.algorithmic.recall import Recall
 from mmtx.data.algorithmic.reversal import Reversal
@@ -38,6 +39,7 @@ TASKS: dict[str, Task] = {
     "list_ops": ListOps(max_depth=4, max_elements=4),
     "mqar": MQAR(num_ids=64, tokens_per_pair=8),
     "induction": Induction(num_ids=16),
+    "name_pairs": NamePairs(ending="a", strength=1.0),
 }
 LENGTHS = {"list_ops": (4, 12), "mqar": (8, 20), "induction": (4, 12), "recall": (8, 20), "recall_of_notes": (10, 20)}
 

@@ -406,7 +406,7 @@ def test_a_bad_file_is_named_by_row_and_column(kind: str, tmp_path: Path) -> Non
     [
         (["data.kinds={text: prose}"], "kinds.text=prose is none of picture, sound"),
         (["data.kinds={txet: text}"], "kinds.txet=text is of no name of the data: text"),
-        (["data.columns={text: [text,kind]}"], "columns.text=.* are several columns, and a text is one"),
+        (["data.columns={text: [text,kind,x]}"], "columns.text=.* are several columns, and a text is one"),
         (["data.optional=[view]"], "optional=view is no name of the data, which has text"),
         (["data.columns={image: text}", "modality=[text,image]"], "line 1: text number 0 is not a file"),
         (["data.columns={label: x}", "data.kinds={label: label}"], "x is 1.5, neither a text nor a whole number"),

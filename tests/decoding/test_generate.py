@@ -311,6 +311,14 @@ def test_the_end_ends_a_text(cache: bool) -> None:
     assert written == [[4], [5, 6, 7], []]
 
 
+def test_the_id_that_ended_a_text_is_kept_where_it_is_wanted() -> None:
+    """Of several, the one that came; a text at its limit has none."""
+    script = [[4, 10, 3], [5, 9, 7], [1, 2, 3]]
+    keys: Any = {"max_new_tokens": 3, "end": [10, 9], "keep_end": True}
+    written = generate(model({"text": words()}), scripted(script), prompts(1, samples=3), "text", **keys)
+    assert written == [[4, 10], [5, 9], [1, 2, 3]]
+
+
 def test_without_an_end_texts_go_on() -> None:
     whole = model({"text": words()})
     assert generate(whole, scripted([[10, 10, 1]]), prompts(1, 1), "text", max_new_tokens=3) == [[10, 10, 1]]

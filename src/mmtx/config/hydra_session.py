@@ -59,7 +59,7 @@ def _in_set(name: str, *, _root_: Any) -> bool:
     return "_target_" in (_root_.modality.get(name) or {})
 
 
-PREDICTED = ("label", "target")
+PREDICTED = ("label", "target", "rejected")
 """Keys of an objective that name what it reads besides the set."""
 SLICES = "mmtx.objectives.Slices"
 """What reads the names of the key ``slices``."""

@@ -44,6 +44,7 @@ def generate(
     sampling: Sampling = GREEDY,
     generator: torch.Generator | None = None,
     end: int | Sequence[int] | None = None,
+    keep_end: bool = False,
     suppress_first: Sequence[int] = (),
     guidance: Mapping[str, float | int] = MappingProxyType({}),
     grammar: Grammar | None = None,
@@ -64,7 +65,8 @@ def generate(
         max_new_tokens: upper limit for each.
         sampling: draws the ids.
         generator: source of randomness, on the device of the model.
-        end: id that ends a text, or several of which each does; it is not part of the result.
+        end: id that ends a text, or several of which each does.
+        keep_end: that id is part of the result, as its last; else it is not.
         suppress_first: ids that no continuation begins with.
         guidance: ``{name: scale}``, see `Guided`; a scale of 1 is off.
         grammar: of the new ids, over the ends given here.
@@ -115,7 +117,7 @@ def generate(
                 break
     counts = followed.lengths() if followed is not None else [max_new_tokens] * len(starts)
     rows = zip(decoder.written.tolist(), starts, counts, strict=True)
-    return [_until(row[start : start + count], ends) for row, start, count in rows]
+    return [_until(row[start : start + count], ends, keep_end) for row, start, count in rows]
 
 
 class _AllEnded:
@@ -138,5 +140,6 @@ def _is_over(
     return (column + 1 >= lengths + max_new_tokens) | (is_end & (column >= lengths))
 
 
-def _until(ids: list[int], ends: Sequence[int]) -> list[int]:
-    return list(takewhile(lambda number: number not in ends, ids))
+def _until(ids: list[int], ends: Sequence[int], keep_end: bool) -> list[int]:
+    before = list(takewhile(lambda number: number not in ends, ids))
+    return ids[: len(before) + 1] if keep_end else before

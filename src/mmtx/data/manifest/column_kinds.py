@@ -6,7 +6,8 @@ from mmtx.data.manifest.files import is_file
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
-KINDS = ("picture", "sound", "text", "messages", "before_picture", "label", "labels", "number", "vector", "series")
+KINDS = ("picture", "sound", "text", "continuation", "messages", "before_picture")
+KINDS += ("label", "labels", "number", "vector", "series")
 NUMBERS, CLASSES = "numbers", "classes"
 """Kinds that tokenizers and objectives read besides: numbers of the shape that the table gives them; and one class for
 each row or several, as the values are."""
@@ -56,8 +57,8 @@ def _kind(
     known = given.get(name, readers.get(name))
     if known not in (None, *KINDS) and (name in given or known not in (NUMBERS, CLASSES)):
         raise InvalidValue(f"kinds.{name}", known, f"is none of {', '.join(KINDS)}")
-    if known == "text" and name not in given and _are_messages(rows, columns):
-        return "messages"
+    if known == "text" and name not in given:
+        return "continuation" if len(columns) == 2 else "messages" if _are_messages(rows, columns) else known
     if known not in (None, CLASSES):
         return known
     values = [cell for row in range(min(len(rows), LOOKED_AT)) for cell in rows.cells(row, columns) if cell is not None]

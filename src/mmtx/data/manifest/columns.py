@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 
 from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.manifest.column_kinds import UNREAD
+from mmtx.data.manifest.continuations import ContinuationColumns
 from mmtx.data.manifest.conversations import BeforePictureColumn, MessagesColumn
 from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn
 from mmtx.data.manifest.kind import Kind
@@ -14,7 +15,7 @@ from mmtx.data.manifest.texts import TextColumn
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue, UserError, nearest
 
-OF_SEVERAL = ("labels", "numbers", "vector", "series")
+OF_SEVERAL = ("continuation", "labels", "numbers", "vector", "series")
 """Kinds that may have several columns."""
 
 
@@ -115,6 +116,11 @@ def make_kinds(
         elif kind == "sound":
             assert sounds is not None
             made[name] = SoundColumn(columns, sounds)
+        elif kind == "continuation":
+            if len(columns) != 2:
+                problem = "must be two columns, a prompt and what continues it"
+                raise InvalidValue(f"columns.{name}", list(columns), problem)
+            made[name] = ContinuationColumns(columns)
         elif kind == "text":
             made[name] = TextColumn(columns)
         elif kind == "messages":

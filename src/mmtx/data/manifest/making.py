@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy
@@ -13,6 +14,7 @@ import torch
 from mmtx.data.files.lists import Lists
 from mmtx.data.fitted import FittedState
 from mmtx.data.manifest.columns import ColumnKeys
+from mmtx.data.manifest.continuations import ContinuationColumns, Continuations
 from mmtx.data.manifest.conversations import (
     BeforePictureColumn,
     Conversations,
@@ -78,6 +80,8 @@ class Making:
             return self._before_picture(name, kind, deepcopy(self.texts.vocabulary))
         if isinstance(kind, MessagesColumn):
             return self._conversations(name, kind, deepcopy(self.texts.vocabulary))
+        if isinstance(kind, ContinuationColumns):
+            return self._continuation(name, kind, deepcopy(self.texts.vocabulary))
         assert isinstance(kind, TextColumn)
         return self._text(name, kind, deepcopy(self.texts.vocabulary))
 
@@ -128,6 +132,22 @@ class Making:
         ids = texts.ids(vocabulary, max_length)
         self._report_cut(name, ids)
         return NamedIds(ids, vocabulary, max_length)
+
+    def _continuation(self, name: str, kind: ContinuationColumns, vocabulary: TextVocabulary) -> Name:
+        """Names with one prompt, as what is preferred and what is rejected, have one vocabulary: that of the first."""
+        alike = {
+            other: each.columns
+            for other, each in self.kinds.items()
+            if isinstance(each, ContinuationColumns) and each.columns[0] == kind.columns[0]
+        }
+        columns = dict.fromkeys(column for each in alike.values() for column in each)
+        texts, max_length = Continuations(self.rows, kind, [*columns], self.key), self.texts.max_length
+        train, others = self.items["train"], numpy.concatenate([self.items["val"], self.items["test"]])
+        fit = partial(texts.fit, vocabulary, train, others)
+        self.fitted.vocabulary(next(iter(alike)), vocabulary, (), marks=True, fit=fit)
+        ids = texts.ids(vocabulary, max_length)
+        self._report_cut(name, ids)
+        return NamedConversations(ids, vocabulary, max_length)
 
     def _conversations(self, name: str, kind: MessagesColumn, vocabulary: TextVocabulary) -> Name:
         ids = self._encoder(name, kind, vocabulary).ids(vocabulary, self.texts.max_length)

@@ -1,0 +1,192 @@
+"""Rewards: what the model writes becomes more probable, the more its reward is above that of other attempts."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Num
+from torch import Tensor
+
+from mmtx.batch import Batch, Spec
+from mmtx.errors import InvalidValue, check_at_least
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.advantages import Method, advantages, distance, predictions, shares
+from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
+from mmtx.objectives.predictions import where
+from mmtx.objectives.reward_frontier import Reached, draw_frontier
+from mmtx.objectives.rewards import Reward
+from mmtx.objectives.text_head import TextHead
+from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
+from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
+
+
+class _Drawn(NamedTuple):
+    """Of every roll-out: the log-probability of each id, now and at the start; which were drawn, and from what. Of all,
+    with those of one sample side by side, the rewards."""
+
+    own: Float[Tensor, "N n"]
+    reference: Float[Tensor, "N n"]
+    written: Bool[Tensor, "N n"]
+    hidden: Float[Tensor, "N n D"]
+    rewards: Float[Tensor, "B G"]
+
+
+class PolicyGradient(Objective):
+    """Policy gradient on rewards that can be checked. Before every step, the model writes several texts for each
+    sample, by cached decoding, from the generator of the step; each is used once, so that the probability ratio of PPO
+    is 1 and nothing is ever clipped. What is given of a sample, and what is written, is as for `NextToken`: after a
+    prompt, its answer.
+
+    The model at the start of the run is the reference. Scores are those of a head that is tied to the text's embedding.
+
+    Metrics are ``reward``, and of each reward ``reward_<name>``, those of weight 0 too, which show what is gained at
+    the cost of what; ``kl`` to the reference, in nats of a text; ``length``, in ids; and ``silent``, the share of
+    samples whose roll-outs all have one reward, from which nothing is learnt. With ``weight=0`` nothing is drawn in
+    training, and evaluations have these metrics.
+
+    Args:
+        text: name of the set that is written.
+        rewards: of a text, by name; their sum, by their weights, is learnt.
+        method: how rewards become advantages, and how ids are averaged, see `mmtx.objectives.advantages`.
+        group: roll-outs of each sample.
+        max_new_tokens: of a roll-out; None: what the context holds.
+        beta: weight of the distance from the reference, in nats; 0: it is only watched.
+        logit_scale: multiplies all scores, as in `TextHead`.
+        softcap: likewise.
+    """
+
+    uses_reference = True
+    columns: Mapping[str, Any] = {"predicted": str, "truth": str, "reward": float}
+
+    def __init__(
+        self,
+        *,
+        specs: Mapping[str, Spec],
+        model: MultimodalTransformer,
+        weight: float,
+        text: str,
+        rewards: Mapping[str, Reward],
+        method: Method,
+        group: int,
+        max_new_tokens: int | None,
+        beta: float,
+        logit_scale: float,
+        softcap: float | None,
+    ) -> None:
+        super().__init__(weight=weight)
+        keys: dict[str, Any] = {"tied": True, "logit_scale": logit_scale, "softcap": softcap, "label_smoothing": 0.0}
+        self.head = TextHead(specs=specs, model=model, text=text, **keys)
+        check_at_least("group", group, 2)
+        check_at_least("max_new_tokens", max_new_tokens, 1)
+        if not beta >= 0:
+            raise InvalidValue("beta", beta, "must be at least 0")
+        if not any(reward.weight for reward in rewards.values()):
+            raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
+        self.value = ValueBaseline(model.backbone.dim, model.backbone.init_std) if method == "ppo" else None
+        self._limit = self.head.context if max_new_tokens is None else max_new_tokens
+        self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=self._limit)
+        self.reads, self.text, self.rewards, self.method, self.beta = (text,), text, dict(rewards), method, beta
+        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}}
+        self.directions |= dict.fromkeys(("kl", "length", "silent"))
+
+    def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        return self._rollouts.drawn(model, batch, generator) if self._draws else batch
+
+    def count(self, batch: Batch) -> Num[Tensor, ""]:
+        if not self._draws:
+            return torch.zeros_like(batch.lengths[self.text].sum())
+        return predictions(batch[ROLLOUTS]["written"].flatten(0, 1), self.method)
+
+    def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
+        return self.head.tied_vectors(model)
+
+    def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
+        if not self._draws:
+            return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
+        drawn = self._drawn(model, batch)
+        loss_sum = (self._loss(drawn) * shares(drawn.written, self.method, self._limit)).sum()
+        return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
+
+    def metrics(self, score: Score) -> dict[str, float]:
+        found = [name for name in self.directions if name in score.stats]
+        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
+
+    @torch.no_grad()
+    def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
+        """The first roll-out of each sample, and the true text."""
+        generator = torch.Generator(batch.lengths[self.text].device).manual_seed(0)
+        columns = self.predictions(model, self._rollouts.drawn(model, batch, generator))
+        rows = zip(columns["predicted"], columns["truth"], columns["reward"], strict=True)
+        return [Example("", "") if reward is None else Example(*texts, None) for *texts, reward in rows]
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """The first roll-out of each sample, the true text, and the mean reward of all its roll-outs."""
+        present = batch.present(ROLLOUTS).tolist()
+        ids = zip(batch[self.text]["ids"].tolist(), batch.lengths[self.text].tolist(), strict=True)
+        return {
+            "predicted": where(present, (texts[0] for texts in self._rollouts.texts(batch))),
+            "truth": where(present, (self.head.decode(row[:length]) for row, length in ids)),
+            "reward": where(present, self._reward(batch).mean(1).tolist()),
+        }
+
+    def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
+        """``logits`` of the id that follows each id of the text, ``(B, n, ids)``."""
+        return {"logits": self.head.logits(model, model(batch).tokens(self.text)).float()}
+
+    @torch.no_grad()
+    def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
+        """Each reward against the distance from the reference, beside the best that there is."""
+        now, before = (
+            self._rollouts.drawn(each, batch, torch.Generator(batch.lengths[self.text].device).manual_seed(0))
+            for each in (model, self.reference)
+        )
+        reached = []
+        for name in self.rewards:
+            values = [each[ROLLOUTS][f"reward/{name}"][each.present(ROLLOUTS)] for each in (before, now)]
+            is_share = all(((value == 0) | (value == 1)).all().item() for value in values)
+            reached.append(Reached(name, *(float(value.mean()) for value in values), is_share=bool(is_share)))
+        draw_frontier(self.metrics(self(model, now))["kl"], reached, path)
+
+    @property
+    def _draws(self) -> bool:
+        """Whether texts are drawn: for evaluations, and where something is learnt from them."""
+        return not self.training or self.weight > 0
+
+    def _drawn(self, model: MultimodalTransformer, batch: Batch) -> _Drawn:
+        flat = self._rollouts.flat(batch)
+        found = read_text(model, self.head, flat)
+        reference = reference_log_probabilities(self.reference, self.head, flat)
+        return _Drawn(found.own, reference, found.real, found.hidden, self._reward(batch))
+
+    def _loss(self, drawn: _Drawn) -> Float[Tensor, "N n"]:
+        """Of each id. Ratios to the policy that drew are 1, with the gradient of the log-probability."""
+        log_ratio, away = drawn.own - drawn.own.detach(), self.beta * (drawn.own - drawn.reference).detach()
+        if self.value is not None:
+            rewards = at_the_end(drawn.rewards.flatten(), drawn.written) - away
+            gained, loss_of_values = self.value(drawn.hidden, rewards, drawn.written)
+            return loss_of_values - log_ratio.exp() * gained
+        if self.method == "rloo":
+            rewards = drawn.rewards - away.sum(1).view_as(drawn.rewards)
+            ratio = log_ratio.sum(1, keepdim=True).exp()
+            return -(ratio * advantages(rewards, self.method).flatten()[:, None]).expand_as(log_ratio)
+        loss = -log_ratio.exp() * advantages(drawn.rewards, self.method).flatten()[:, None]
+        return loss + self.beta * distance(drawn.own, drawn.reference)
+
+    def _reward(self, batch: Batch) -> Float[Tensor, "B G"]:
+        fields = batch[ROLLOUTS]
+        return torch.stack([each.weight * fields[f"reward/{name}"] for name, each in self.rewards.items()]).sum(0)
+
+    def _stats(self, drawn: _Drawn, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        texts, samples = drawn.written.any(1).sum(), batch.present(ROLLOUTS)
+        silent = (drawn.rewards == drawn.rewards[:, :1]).all(1) & samples
+        values = {
+            "reward": drawn.rewards,
+            **{f"reward_{name}": batch[ROLLOUTS][f"reward/{name}"] for name in self.rewards},
+            "kl": distance(drawn.own, drawn.reference).detach(),
+            "length": drawn.written,
+        }
+        return {name: (value.sum(), texts) for name, value in values.items()} | {
+            "silent": (silent.sum(), samples.sum())
+        }

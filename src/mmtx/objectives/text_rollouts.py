@@ -1,0 +1,122 @@
+"""Roll-outs of texts: a batch with what the model has written of each sample, several times."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.decoding.generate import generate
+from mmtx.decoding.sampling import SAMPLED
+from mmtx.model import MultimodalTransformer
+from mmtx.objectives.rewards import Reward, Written
+from mmtx.objectives.text_head import PREDICTED, TextHead
+from mmtx.objectives.written_part import written_part
+
+ROLLOUTS = "rollouts"
+"""The name of a batch under which they are."""
+
+
+@dataclass(frozen=True)
+class _Rollout:
+    """Ids that were given, that were drawn, and that stand there in the data; none of either where there is no text."""
+
+    given: Sequence[int] = ()
+    drawn: Sequence[int] = ()
+    true: Sequence[int] = ()
+
+
+class TextRollouts:
+    """Draws texts from the model's own distribution as it is, of which filters of sampling would make another policy.
+
+    Under `ROLLOUTS` a batch has then ``ids`` and ``written``, which of them were drawn, both ``(B, G, n)``, and of each
+    reward ``reward/<name>``, ``(B, G)``. The length of a sample is that of its longest roll-out, 0 without any.
+
+    Args:
+        head: of the text.
+        rewards: by name.
+        group: roll-outs of each sample, G.
+        max_new_tokens: of a roll-out, the mark that ends it among them.
+    """
+
+    def __init__(self, *, head: TextHead, rewards: Mapping[str, Reward], group: int, max_new_tokens: int) -> None:
+        self._head, self._rewards, self._group, self._limit = head, rewards, group, max_new_tokens
+        self._ends = head.vocabulary.ends if head.vocabulary is not None else ()
+
+    def drawn(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
+        """The batch with roll-outs; of samples without the text there are none."""
+        text, group = self._head.text, self._group
+        begins, stops = written_part(batch, text, self._head.texts_end)
+        new = self._new(model, batch, begins, generator)
+        ids, lengths = batch[text]["ids"].tolist(), batch.lengths[text].tolist()
+        samples = []
+        for index, (row, begin, stop, length) in enumerate(
+            zip(ids, begins.tolist(), stops.tolist(), lengths, strict=True)
+        ):
+            own = [_Rollout(row[:begin], each, row[begin:stop]) for each in new[index * group : (index + 1) * group]]
+            samples.append(own if length > begin else [_Rollout()] * group)
+        return self._with(batch, samples)
+
+    def flat(self, batch: Batch) -> Batch:
+        """The batch with every roll-out as a sample of its own, those of one sample side by side. It is padded, also
+        where the batch was packed."""
+        fields = batch[ROLLOUTS]
+        written = fields["written"].flatten(0, 1)
+        places = torch.arange(1, written.shape[1] + 1, device=written.device)
+        own = {"ids": fields["ids"].flatten(0, 1), PREDICTED: written}
+        return self._repeated(batch).with_name(self._head.text, own, (written * places).amax(1))
+
+    def texts(self, batch: Batch) -> list[list[str]]:
+        """What was written, of each sample."""
+        ids, written = batch[ROLLOUTS]["ids"].flatten(0, 1), batch[ROLLOUTS]["written"].flatten(0, 1)
+        texts = [self._head.decode(row[own].tolist()) for row, own in zip(ids, written, strict=True)]
+        return [texts[start : start + self._group] for start in range(0, len(texts), self._group)]
+
+    def _new(
+        self, model: MultimodalTransformer, batch: Batch, begins: Int[Tensor, " B"], generator: torch.Generator
+    ) -> list[list[int]]:
+        text, was_training = self._head.text, model.training
+        given = {"ids": batch[text]["ids"][:, : int(begins.max())]}
+        model.eval()
+        try:
+            return generate(
+                model,
+                lambda hidden: self._head.logits(model, hidden),
+                self._repeated(batch.with_name(text, given, begins)),
+                text,
+                max_new_tokens=self._limit,
+                sampling=SAMPLED,
+                generator=generator,
+                end=self._ends,
+                keep_end=True,
+            )
+        finally:
+            model.train(was_training)
+
+    def _repeated(self, batch: Batch) -> Batch:
+        rows = torch.arange(len(batch), device=batch.lengths[self._head.text].device)
+        return batch.select(rows.repeat_interleave(self._group))
+
+    def _with(self, batch: Batch, samples: Sequence[Sequence[_Rollout]]) -> Batch:
+        device = batch.lengths[self._head.text].device
+        longest = max(2, *(len(each.given) + len(each.drawn) for own in samples for each in own))
+
+        def padded(values: Sequence[int]) -> list[int]:
+            return [*values, *[0] * (longest - len(values))]
+
+        ids = [[padded([*each.given, *each.drawn]) for each in own] for own in samples]
+        drawn = [[padded([0] * len(each.given) + [1] * len(each.drawn)) for each in own] for own in samples]
+        fields = {"ids": torch.tensor(ids, device=device), "written": torch.tensor(drawn, device=device).bool()}
+        for name, reward in self._rewards.items():
+            values = [[self._rewarded(reward, each) for each in own] for own in samples]
+            fields[f"reward/{name}"] = torch.tensor(values, device=device)
+        lengths = [max(len(each.given) + len(each.drawn) for each in own) for own in samples]
+        return batch.with_name(ROLLOUTS, fields, torch.tensor(lengths, device=device))
+
+    def _rewarded(self, reward: Reward, rollout: _Rollout) -> float:
+        if not rollout.drawn:
+            return 0.0
+        given, text, truth = (self._head.decode([*ids]) for ids in (rollout.given, rollout.drawn, rollout.true))
+        return reward(Written(given, text, truth, ended=rollout.drawn[-1] in self._ends))
