@@ -13,6 +13,7 @@ import h5py
 import numpy
 import soundfile
 from PIL import Image
+from small_codec import small_codec_file
 from tables import png, write_table
 
 from mmtx.data.image import cifar10, fashion_mnist, mnist
@@ -235,6 +236,8 @@ def shrink_data(name, folder, monkeypatch):
             *(f"data.{side}_vocabulary.vocab_size=270" for side in ("source", "target")),
             "data.max_length=32",
         ]
+    if name == "coded_pictures":
+        return [f"data.vocabulary.path={small_codec_file(folder)}"]
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]

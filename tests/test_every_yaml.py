@@ -50,6 +50,7 @@ DATA_WITHOUT_PICTURES = {
         ("reversal", "stack", "addition", "mqar", "induction", "recall"), ["modality=[text]", "objective=[next_token]"]
     ),
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
+    "coded_pictures": ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
@@ -65,6 +66,8 @@ NATIVE = [
     *("modality=[native_image,text]", "objective=[next_token]", "data/fit=native", "data.fit.patch_size=2"),
     *("data.fit.max_patches=12", "modality.image.patch_size=2", "modality.image.side=3"),
 ]
+CODED = ["modality=[coded_image]", "objective=[reconstruct,classify]"]
+DRAWN = ["modality=[label,codes]", "objective=[next_token]", "objective.next_token.text=codes"]
 NEEDS = {
     "objective": {
         "classify": ["modality=[image]"],
@@ -72,6 +75,7 @@ NEEDS = {
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
+        "flow": ["modality=[label,image]"],
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
@@ -79,6 +83,7 @@ NEEDS = {
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
         "in_context": ["modality=[x,y]"],
         "streamed": ["modality=[image,text]"],
+        "reconstruct": CODED,
     },
     "modality": {
         "image": ["objective=[classify]"],
@@ -97,6 +102,8 @@ NEEDS = {
         **dict.fromkeys(("x", "y"), ["modality=[x,y]", "objective=[in_context]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
+        "coded_image": CODED,
+        **dict.fromkeys(("codes", "label"), DRAWN),
     },
 }
 NEEDS_DATA = {
@@ -110,6 +117,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "pixels": "sequential_pictures",
+    **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
 }
 """Options that the digits cannot be used with."""
@@ -190,6 +198,8 @@ def overrides_for(group, option, folder):
         encoder = "modality.image.encoder"
         sizes = [f"{encoder}.dim=24", f"{encoder}.num_layers=1", f"{encoder}.num_heads=2"]
         return ["modality=[image]", f"+{group}@modality.image.projector={option}", f"+backbone@{encoder}=vit", *sizes]
+    if group == "modality/quantiser":
+        return [*CODED, f"{group}@modality.image.quantiser={option}"]
     if group.startswith("modality/"):
         chosen = SAMPLES if option in SAMPLES.values() else {group.partition("/")[2]: option}
         choices = [f"modality/{part}@modality.audio.{part}={each}" for part, each in chosen.items()]

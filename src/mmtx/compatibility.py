@@ -10,8 +10,9 @@ from mmtx.data.base import Source
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Ids
+from mmtx.modalities.capabilities import Codes, Ids
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.reconstruct import Reconstruct
 from mmtx.objectives.text_head import TextHead
 
 
@@ -21,7 +22,15 @@ def mismatches(learner: Learner, source: Source) -> list[str]:
     for part in source.parts.values():
         found += [*_of_clocks(learner.model, part.specs), *_of_texts(learner, part.specs)]
         found += _of_order(learner.model, part.specs)
-    return [*dict.fromkeys(found), *_of_stacks(learner), *_of_statistics(learner)]
+    return [*dict.fromkeys(found), *_of_stacks(learner), *_of_statistics(learner), *_of_codes(learner)]
+
+
+def _of_codes(learner: Learner) -> Iterator[str]:
+    """Names whose codes nothing would learn: no token of theirs has a gradient for what decodes them."""
+    learnt = {each.name for name in learner.objectives if isinstance(each := learner.objective(name), Reconstruct)}
+    for name in learner.model.names:
+        if isinstance(learner.model.tokenizer(name), Codes) and name not in learnt:
+            yield f"modality.{name} has codes, and nothing learns them: add the objective reconstruct"
 
 
 def _of_parts(learner: Learner, source: Source) -> Iterator[str]:

@@ -6,7 +6,8 @@ Axes as in `tokens`.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.tokens import Tokens
@@ -23,22 +24,44 @@ class Copy:
             ``torch.arange(n)[None] // 4``. Tokens of one item attend to each other, and their times no longer tell them
             apart: rotary positions read the axis ``index`` then.
         private: only tokens of its own order attend to it.
+        in_front: scratch tokens of its own before the name's content, which have no place, and whose outputs are
+            ignored, such as one that has the time of a flow.
     """
 
     name: str
     values: Mapping[str, Tensor] = field(default_factory=dict)
     times: Int[Tensor, "#B n"] | None = None
     private: bool = False
+    in_front: Float[Tensor, "B k D"] | None = None
+
+    def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Tokens of samples in which the name has so many."""
+        return lengths if self.in_front is None else lengths + self.in_front.shape[1] * (lengths > 0)
 
     def of(self, tokens: Tokens) -> Tokens:
         """The tokens of its fields with its own times; raises ValueError if those are not one for each token."""
         tokens = replace(tokens, private=tokens.private or self.private)
-        if self.times is None:
-            return tokens
-        if self.times.shape[-1] != tokens.content.shape[1]:
-            count = tokens.content.shape[1]
-            raise ValueError(f"a copy of '{self.name}' has {self.times.shape[-1]} times for {count} tokens")
-        return replace(tokens, time=self.times, timed=True)
+        if self.times is not None:
+            if self.times.shape[-1] != tokens.content.shape[1]:
+                count = tokens.content.shape[1]
+                raise ValueError(f"a copy of '{self.name}' has {self.times.shape[-1]} times for {count} tokens")
+            tokens = replace(tokens, time=self.times, timed=True)
+        return tokens if self.in_front is None else self._with_scratch(tokens, self.in_front)
+
+    def _with_scratch(self, tokens: Tokens, scratch: Float[Tensor, "B k D"]) -> Tokens:
+        """Behind the name's own prefix tokens, of the same item as the first token."""
+        begin, count = tokens.num_prefix_tokens, scratch.shape[1]
+        content, places = tokens.content, tokens.coordinates
+        new_places = places.new_zeros(count, places.shape[1])
+        return replace(
+            tokens,
+            content=torch.cat([content[:, :begin], scratch.to(content.dtype), content[:, begin:]], dim=1),
+            coordinates=torch.cat([places[:begin], new_places, places[begin:]]),
+            time=torch.cat([tokens.time[:, :1].expand(-1, count), tokens.time], dim=1),
+            lengths=self.num_tokens(tokens.lengths),
+            num_registers=tokens.num_registers + count,
+            consecutive=False,
+        )
 
 
 def in_place(names: Iterable[str], copies: Mapping[str, Copy]) -> dict[str, Copy]:

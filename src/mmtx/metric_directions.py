@@ -19,8 +19,9 @@ PLAYED = ("return", "return_normalised", "success_rate", "episode_length")
 KNOWN: dict[str, Direction | None] = {
     **dict.fromkeys(("loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"), "min"),
     **dict.fromkeys(("skipped_samples", "skipped_steps", "loss_spikes", "data_wait", "memory_gib"), "min"),
-    **dict.fromkeys(("mae", "rmse", "squared_error"), "min"),
+    **dict.fromkeys(("mae", "rmse", "squared_error", "nats"), "min"),
     **dict.fromkeys(("r2", "mAP", "f1_micro", "f1_macro"), "max"),
+    **dict.fromkeys(("codes_used", "code_perplexity"), "max"),
     **dict.fromkeys(("accuracy", "exact_match", "bleu", "recall@1", "recall@5"), "max"),
     **dict.fromkeys(("return", "return_normalised", "success_rate", "fill", "tokens_per_second", "mfu"), "max"),
     **dict.fromkeys(("lr", "epoch", "grad_norm", "tokens", "episodes", "episode_length"), None),

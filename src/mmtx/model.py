@@ -200,7 +200,8 @@ class MultimodalTransformer(nn.Module):
     @property
     def statistics(self) -> Mapping[str, Tensor]:
         """What layers have counted within `sharing` until now, over all passes: ``name/3`` of the backbone's layer 3,
-        ``name/encoder.3`` of the encoder's. With gradients. Empty where no layer counts, and outside `sharing`."""
+        ``name/encoder.3`` of the encoder's, ``name/image`` of a tokenizer's. With gradients. Empty where nothing
+        counts, and outside `sharing`."""
         return self._statistics
 
     @property
@@ -226,12 +227,18 @@ class MultimodalTransformer(nn.Module):
     def _pass(self, stack: Backbone, packed: TokenSet, memory: Memory | None) -> Float[Tensor, "R N D"]:
         """The output of a stack, whose statistics are added to those of the batch."""
         found: Statistics = {}
-        hidden = stack(packed.content + packed.place, packed.connectivity, memory=memory, statistics=found)
+        own = {"memory": memory, "statistics": found, "conditions": packed.conditions}
+        hidden = stack(packed.content + packed.place, packed.connectivity, **own)
         if found and self._shared is not None:
             before_layer = "/encoder." if stack is self.encoder else "/"
             named = {before_layer.join(key.rsplit("/", 1)): value for key, value in found.items()}
             add_statistics(self._statistics, named)
         return hidden
+
+    def add_statistics(self, name: str, found: Statistics) -> None:
+        """Adds what the tokenizer of a name counted to `statistics`, as ``key/name``; outside `sharing`, nothing."""
+        if self._shared is not None:
+            add_statistics(self._statistics, {f"{key}/{name}": value for key, value in found.items()})
 
     def _once(self, key: Any, compute: Any, keep: Any) -> Any:
         """Computes, or returns what `sharing` holds; `keep` lives as long, so that its id is not used again."""
@@ -279,7 +286,8 @@ class MultimodalTransformer(nn.Module):
         counts = []
         for key, tokens in groups.items():
             name, exact = placed[key].name, tokens.lengths.device.type == "cpu" or not tokens.foreseen
-            counts.append(tokens.lengths.cpu() if exact else self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+            foreseen = placed[key].num_tokens(self.tokenizer(name).num_tokens(batch.host_lengths[name]))
+            counts.append(tokens.lengths.cpu() if exact else foreseen)
         return tuple(torch.stack(counts).sum(0).tolist())
 
     def _place(self, name: str, tokens: Tokens, spread: Int[Tensor, " N"] | None) -> Float[Tensor, "#B n D"]:

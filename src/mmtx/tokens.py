@@ -6,15 +6,19 @@ A coordinates of a modality.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.packing import Packing
 from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.attention.time_order import TimeOrder
+from mmtx.conditions import Conditions
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class TokenSet:
         lengths: real tokens of each sample, on the host; given where they are to be packed, see `pack`.
         memory: the encoder's set, which the tokens of this one attend to by cross-attention.
         in_time: the pattern of the tokens once `pack` has laid them in the order of time; None: they stay as they are.
+        conditions: of adaptive norms; None: all tokens have the zero vector.
     """
 
     content: Float[Tensor, "R N D"]
@@ -106,10 +111,20 @@ class TokenSet:
     lengths: tuple[int, ...] | None = None
     memory: TokenSet | None = None
     in_time: Pattern | None = None
+    conditions: Conditions | None = None
 
     def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
         """The same places with other content."""
         return replace(self, content=content)
+
+    def conditioned(self, vectors: Float[Tensor, "R D"], keys: Iterable[str]) -> TokenSet:
+        """The same set, in which the tokens of these names, or copies, have a vector of their sample; the others have
+        the zero vector."""
+        rows, count = vectors.shape[0], self.content.shape[1]
+        of_token = torch.full((rows, count), rows, device=vectors.device)
+        for span in (self.spans[key] for key in keys):
+            of_token[:, span.start : span.stop] = torch.arange(rows, device=vectors.device)[:, None]
+        return replace(self, conditions=Conditions(F.pad(vectors, (0, 0, 0, 1)), of_token))
 
 
 @dataclass(frozen=True)
@@ -181,7 +196,9 @@ def pack(token_set: TokenSet) -> TokenSet:
         consecutive=unpacked.consecutive,
         index=None if unpacked.index is None else packing.pack(unpacked.index),
     )
-    return TokenSet(packing.pack(token_set.content), packing.pack(token_set.place), connectivity, token_set.spans)
+    content, place = packing.pack(token_set.content), packing.pack(token_set.place)
+    conditions = _laid(token_set.conditions, packing.pack)
+    return TokenSet(content, place, connectivity, token_set.spans, conditions=conditions)
 
 
 def split(
@@ -206,4 +223,10 @@ def _in_time(token_set: TokenSet, pattern: Pattern) -> TokenSet:
     time_order = TimeOrder.of(token_set.connectivity.order, token_set.connectivity.valid)
     content, place = time_order.lay(token_set.content), time_order.lay(token_set.place)
     connectivity = token_set.connectivity.laid(time_order, pattern)
-    return replace(token_set, content=content, place=place, connectivity=connectivity, in_time=None)
+    conditions = _laid(token_set.conditions, time_order.lay)
+    laid: dict[str, Any] = {"content": content, "place": place, "connectivity": connectivity, "conditions": conditions}
+    return replace(token_set, **laid, in_time=None)
+
+
+def _laid(conditions: Conditions | None, lay: Callable[[Tensor], Tensor]) -> Conditions | None:
+    return None if conditions is None else conditions.laid(lay(conditions.of_token))

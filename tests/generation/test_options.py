@@ -15,6 +15,7 @@ from mmtx.generation.own import generate_own
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
+from mmtx.objectives.flow import Flow
 from mmtx.objectives.masked_diffusion import MaskedDiffusion
 from mmtx.objectives.next_token import NextToken
 
@@ -132,6 +133,7 @@ def test_what_objectives_of_mmtx_offer() -> None:
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
+        Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
         chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},

@@ -10,7 +10,7 @@ from builders import POSITIONS, backbone, image, image_spec, model, pictures_spe
 from contracts import check_tokenizer
 from torch import nn
 
-from mmtx.batch import Field, Spec
+from mmtx.batch import Field, Spec, fake_batch
 from mmtx.errors import InvalidValue
 from mmtx.modalities.image import Image
 
@@ -133,3 +133,34 @@ def test_what_cannot_work_is_refused(spec: Spec, changes: dict[str, Any], messag
     with pytest.raises(ValueError, match=message) as refused:
         made(spec, **changes)
     assert changes == {} or isinstance(refused.value, InvalidValue)
+
+
+@pytest.mark.parametrize(
+    ("spec", "changes"),
+    [
+        (image_spec(), {}),
+        (image_spec(3, 8, 12), {"summary": True, "num_registers": 2, "mean": [0.1, 0.2, 0.3], "std": [0.5, 1.0, 2.0]}),
+        (pictures_spec(), {}),
+    ],
+)
+def test_tokens_are_turned_back_into_pixels(spec: Spec, changes: dict[str, Any]) -> None:
+    """Exactly, where a token is as wide as its patch."""
+    batch = fake_batch({"image": spec}, 3)
+    tokenizer = image(spec, dim=48, **changes)
+    tokens = tokenizer(batch["image"], batch.lengths["image"], batch.full["image"])
+    assert tokenizer.invert(tokens)["pixels"].equal(batch["image"]["pixels"])
+
+
+def test_what_a_narrow_token_holds_is_the_nearest_picture() -> None:
+    """That of least squares; pixels that are cut are at the mean."""
+    spec = image_spec(1, 9, 8, torch.float32)
+    tokenizer, pixels = made(spec, cut=True), torch.rand(2, 1, 9, 8)
+    with torch.no_grad():
+        tokens = tokenizer({"pixels": pixels}, torch.tensor([1, 1]), True)
+        (inverted,) = tokenizer.invert(tokens).values()
+        again = tokenizer({"pixels": inverted}, torch.tensor([1, 1]), True)
+        weight, content = tokenizer.projection.weight, tokens.content - tokenizer.projection.bias
+        expected = torch.linalg.lstsq(weight, content.flatten(0, 1).T).solution.T  # of the least norm
+    torch.testing.assert_close(again.content, tokens.content, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(tokenizer.patches((inverted - 0.5) / 0.5).flatten(0, 1), expected, atol=1e-5, rtol=1e-4)
+    assert (inverted[:, :, 8:] == 0.5).all()

@@ -42,8 +42,8 @@ def test_its_tokens_are_turned_back(tokenizer):
 
 
 def test_it_is_seen(folder):
-    """Each picture above what its tokens hold: as high as two panels of the tokenizer's, three rows of four."""
+    """In a panel of the tokenizer's, three rows of four; its tokens hold nothing else, which would stand beneath."""
     picture = imread(folder / "run" / "samples" / "classify_step000020.png")
-    assert picture.shape[:2] == (round(3 * 2 * 2.4 * 110), round(4 * 2.0 * 110))
+    assert picture.shape[:2] == (round(3 * 2.4 * 110), round(4 * 2.0 * 110))
     (file,) = (folder / "run").glob("wandb/offline-run-*/run-*.wandb")
     assert any("samples/classify_picture" in key for row in read_wandb_file(file).media for key in row)

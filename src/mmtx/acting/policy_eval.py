@@ -10,7 +10,7 @@ from mmtx.decoding.rollouts import Episode, roll_out
 from mmtx.environment import Playable
 from mmtx.learner import Learner
 from mmtx.metric_directions import PLAYED, Direction, known
-from mmtx.objectives.capabilities import Acts
+from mmtx.objectives.capabilities import Acts, Plans
 from mmtx.process.stopping import track
 
 SIDE_BY_SIDE = 128
@@ -19,12 +19,12 @@ FIRST_SEED = {"val": 1_000_000_000, "test": 1_500_000_000}
 """Of the episodes of a split; no dataset uses these for its own."""
 
 
-def acting_objective(learner: Learner, source: object) -> Acts | None:
+def acting_objective(learner: Learner, source: object) -> Acts | Plans | None:
     """The objective that acts, if there is one for this data and the data has an environment to act in."""
     if not isinstance(source, Playable) or not source.can_play:
         return None
     applying = (learner.objective(name) for name in learner.applying(names_of(learner, source)))
-    return next((objective for objective in applying if isinstance(objective, Acts)), None)
+    return next((objective for objective in applying if isinstance(objective, Acts | Plans)), None)
 
 
 def names_of(learner: Learner, source: object) -> list[str]:
@@ -54,7 +54,7 @@ def play(learner: Learner, source: object, split: str, *, num_filmed: int = 0) -
     ]
 
 
-def target_returns(learner: Learner, objective: Acts, source: Playable) -> list[float] | list[None]:
+def target_returns(learner: Learner, objective: Acts | Plans, source: Playable) -> list[float] | list[None]:
     """The returns that it acts for, each once; ``[None]`` where the set holds no ``return``."""
     if "return" not in learner.model.names or "return" not in names_of(learner, source):
         return [None]
@@ -63,7 +63,7 @@ def target_returns(learner: Learner, objective: Acts, source: Playable) -> list[
 
 def play_seeds(
     learner: Learner,
-    objective: Acts,
+    objective: Acts | Plans,
     source: Playable,
     seeds: Sequence[int],
     target: float | None,

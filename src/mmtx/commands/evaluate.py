@@ -12,15 +12,16 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
   drop=[audio]            how much the model relies on a part: all samples lack it
   modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts
   prompts=['a photo of a {}']   classes of any labelled data, described to a run that compares texts (as CLIP)
+  judge=RUN               of a run that draws pictures: a classifier of real ones reads what is drawn for each sample
   device=cpu              auto is the GPU if there is one, else the CPU
   precision=bf16-mixed    as trainer.precision; null is that of the run's training on a GPU, and 32-true on a CPU
 """
 
 
 def run(arguments: list[str]) -> int:
-    from mmtx.run.evaluation import DEFAULTS, PROMPTS, evaluate_run
+    from mmtx.run.evaluation import DEFAULTS, OF_METRICS, evaluate_run
 
-    known = {**DEFAULTS, **PROMPTS}
+    known = {**DEFAULTS, **OF_METRICS}
     (path,), given, overrides = parse(arguments, RUN, known)
     print(json.dumps(evaluate_run(path, {**known, **given}, overrides), indent=2))
     return 0

@@ -4,13 +4,14 @@ from mmtx.commands.arguments import Paths, take
 from mmtx.errors import UserError, nearest
 
 HELP = """\
-usage: mmtx export RUN|CKPT OUT [--format hf|peft|mmtx|safetensors|torch_export|onnx] [--license ID]
+usage: mmtx export RUN|CKPT OUT [--format hf|peft|mmtx|safetensors|codes|torch_export|onnx] [--license ID]
 
   hf            a folder with config.json, model.safetensors and tokenizer.json, for `transformers` (the default)
   peft          a folder with adapter_config.json and adapter_model.safetensors: low-rank updates (lora) by themselves,
                 and what learnt besides them, for the library peft; the other formats have updates merged into weights
   mmtx          a folder with model.safetensors, mmtx.json and config.yaml: all that mmtx knows of the model, to the bit
   safetensors   a file of the weights by the names that mmtx has for them
+  codes         a file of the codec that a run of modality=[coded_image] has learnt, for data=coded_pictures
   torch_export  a program for torch.export.load
   onnx          a program for ONNX runtimes (extra `onnx`)
 

@@ -49,10 +49,16 @@ def guided(scores: Float[Tensor, "rows *n V"], scales: Mapping[str, float | int]
     where s is 1 (classifier-free guidance, Ho & Salimans 2022, arXiv 2207.12598). Of several names, each u lacks its
     own name alone: ``c + sum over names of (s - 1) (c - u)``.
     """
-    parts = scores.float().log_softmax(-1).unflatten(0, (1 + len(scales), -1))
+    log_p = scores.float().log_softmax(-1)
+    given = log_p.unflatten(0, (1 + len(scales), -1))[0]
+    return torch.where(given.isinf(), given, led_away(log_p, scales))
+
+
+def led_away(values: Float[Tensor, "rows *n"], scales: Mapping[str, float | int]) -> Float[Tensor, "B *n"]:
+    """Values that are led away from those without each name, from those of `with_and_without`, as `guided` has it."""
+    parts = values.unflatten(0, (1 + len(scales), -1))
     given, without = parts[0], parts[1:]
-    further = sum((scale - 1) * (given - other) for scale, other in zip(scales.values(), without, strict=True))
-    return torch.where(given.isinf(), given, given + further)
+    return given + sum((scale - 1) * (given - other) for scale, other in zip(scales.values(), without, strict=True))
 
 
 class Guided:

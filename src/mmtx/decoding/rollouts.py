@@ -2,18 +2,40 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from mmtx.batch import Spec
+from mmtx.batch import Batch, Spec
 from mmtx.decoding.history import History
-from mmtx.decoding.step_decoder import Actor, StepDecoder
+from mmtx.decoding.step_decoder import Actor, StepDecoder, sent_batch
 from mmtx.environment import Environment
 from mmtx.errors import UserError
 from mmtx.model import MultimodalTransformer
 from mmtx.process.stopping import track
+
+
+@runtime_checkable
+class Planner(Protocol):
+    """An objective that chooses actions by passes of its own, rather than from the hidden states of one.
+
+    Attributes:
+        action: the name of actions in the set.
+    """
+
+    action: str
+
+    def plan(
+        self, model: MultimodalTransformer, batch: Batch, generators: Sequence[torch.Generator]
+    ) -> Shaped[Tensor, "B ..."]:
+        """Args:
+        model: in eval mode.
+        batch: the window of each episode, whose last step has no action yet.
+        generators: one for each episode, on the CPU.
+        """
 
 
 @dataclass
@@ -38,7 +60,7 @@ class Episode:
 @torch.inference_mode()
 def roll_out(
     model: MultimodalTransformer,
-    objective: Actor,
+    objective: Actor | Planner,
     specs: Mapping[str, Spec],
     environment: Environment,
     seeds: Sequence[int],
@@ -70,7 +92,10 @@ def roll_out(
     names = [name for name in model.names if name in specs]
     _check_environment(environment, specs, names, objective.action, {**observation[0], **constants[0]})
     history = History(specs, names, objective.action, constants)
-    decoder = StepDecoder(model, objective, names, history.timed, cache=cache)
+    if isinstance(objective, Planner):
+        choose = partial(_planned, model, objective)
+    else:
+        choose = partial(_from_states, objective, StepDecoder(model, objective, names, history.timed, cache=cache))
     to_go = torch.tensor([0.0 if target is None else target for target in targets])
     reward = torch.zeros(count)
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
@@ -78,8 +103,8 @@ def roll_out(
     _film(environment, episodes, acting, num_filmed)
     for _ in track(range(environment.max_steps), "acting, step"):
         history.observe(observation, to_go / return_scale, reward / return_scale)
-        states, num_steps = decoder.states(history, acting, device)
-        chosen = objective.act(states, num_steps, [generators[i] for i in acting.tolist()]).cpu()
+        draws = [generators[i] for i in acting.tolist()]
+        chosen = choose(history, acting, device, draws).cpu()
         actions = chosen.new_zeros(count, *chosen.shape[1:])
         actions[acting] = chosen
         history.act(actions)
@@ -96,6 +121,29 @@ def roll_out(
         if not len(acting):
             break
     return episodes
+
+
+def _from_states(
+    actor: Actor,
+    decoder: StepDecoder,
+    history: History,
+    acting: Int[Tensor, " b"],
+    device: torch.device,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    states, num_steps = decoder.states(history, acting, device)
+    return actor.act(states, num_steps, generators)
+
+
+def _planned(
+    model: MultimodalTransformer,
+    planner: Planner,
+    history: History,
+    acting: Int[Tensor, " b"],
+    device: torch.device,
+    generators: Sequence[torch.Generator],
+) -> Tensor:
+    return planner.plan(model, sent_batch(history.batch(acting), device), generators)
 
 
 def _check_environment(

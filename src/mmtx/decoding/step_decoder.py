@@ -75,7 +75,7 @@ class StepDecoder:
 
     def states(self, history: History, acting: Int[Tensor, " b"], device: torch.device) -> tuple[HiddenStates, int]:
         """Hidden states of the window of some episodes, or of the last step alone; and how many steps those are."""
-        token_set = self._model.tokenize(_sent(history.batch(acting), device))
+        token_set = self._model.tokenize(sent_batch(history.batch(acting), device))
         self._exact = self._exact and not history.is_cropped
         if not self._exact:
             return self._model.run(token_set), history.num_steps
@@ -129,7 +129,7 @@ class StepDecoder:
         return HiddenStates(hidden[:, read], valid[:, read], {self._actor.read: Span(0, size, 0, 0)})
 
 
-def _sent(batch: Batch, device: torch.device) -> Batch:
+def sent_batch(batch: Batch, device: torch.device) -> Batch:
     """A batch of the host, copied to a device, which nothing waits for."""
     pinned = batch.pin_memory() if device.type == "cuda" else batch
     return pinned.to(device, non_blocking=True)

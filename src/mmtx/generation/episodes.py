@@ -17,13 +17,13 @@ from mmtx.environment import Playable
 from mmtx.errors import InvalidValue, UserError, check_within
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import Acts, Draws
+from mmtx.objectives.capabilities import Acts, Draws, Plans
 from mmtx.run.metrics_log import finite
 
 
 def play_episodes(
     trained: Trained,
-    objective: Acts,
+    objective: Acts | Plans,
     *,
     part: str | None = None,
     episodes: int = 10,
@@ -34,7 +34,7 @@ def play_episodes(
     min_p: float | None = None,
     out: str | None = None,
 ) -> str:
-    """Episodes in the environment of the run's data, as lines of JSON, and one that sums them up (objective=[action]).
+    """Episodes in the environment of the run's data, as JSON, and their sums (objective=[action], or [act_by_flow]).
 
     Args:
         trained: the model.
@@ -76,7 +76,7 @@ def _seeds(first: int, count: int) -> range:
     return range(first, first + count)
 
 
-def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts]:
+def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts | Plans]:
     """The data in whose environment to act, and the objective that acts there. Of a mixture, one part.
 
     Raises:
@@ -96,7 +96,7 @@ def _stage(trained: Trained, given: str | None) -> tuple[Playable, Acts]:
     return there[given] if given is not None else next(iter(there.values()))
 
 
-def _drawing(objective: Acts, options: Mapping[str, Any]) -> Acts:
+def _drawing(objective: Acts | Plans, options: Mapping[str, Any]) -> Acts | Plans:
     """The objective, drawing its actions as options have it that are not None. Raises InvalidValue if it draws none."""
     given = {key: value for key, value in options.items() if value is not None}
     if not given:
@@ -119,7 +119,7 @@ def _lack(source: Source) -> str:
 
 
 def _targets(
-    learner: Learner, objective: Acts, source: Playable, given: float | list[float] | None
+    learner: Learner, objective: Acts | Plans, source: Playable, given: float | list[float] | None
 ) -> Sequence[float] | Sequence[None]:
     """The target returns: as given, or as the objective has them."""
     if given is None:

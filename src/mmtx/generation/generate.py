@@ -11,6 +11,7 @@ from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.learnt_without import check_learnt_without
 from mmtx.generation.own import generate_own
+from mmtx.generation.pictures import draw_pictures, draws_pictures
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
 from mmtx.generation.trained import Trained
 from mmtx.generation.transcript import transcribe
@@ -20,7 +21,10 @@ from mmtx.objectives.base import Objective
 from mmtx.run.computing import COMPUTING, computing
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
+    ("draw_codes", draw_pictures),
+    ("draw_pixels", draw_pictures),
     ("act", play_episodes),
+    ("plan", play_episodes),
     ("write", transcribe),
     ("generate", generate_own),
     ("answer", chat),
@@ -126,6 +130,8 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     """Options of the function that would bring what is not in the set; what is only written is no input."""
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
+    if way.function is draw_pictures and not draws_pictures(learner, way.objective):
+        absent.add("out")
     if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
         absent.add("messages")
     return absent & options_of(way.function).keys()

@@ -13,7 +13,7 @@ from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 
-INPUTS = {"prompt": "ids", "image": "pixels", "audio": "waveform"}
+INPUTS = {"prompt": "ids", "image": "pixels", "audio": "waveform", "label": "class"}
 """Options that bring an input, and the field of the data that it fills."""
 
 

@@ -1,10 +1,12 @@
 """What a tokenizer may offer besides its tokens: a method that is there, or is not."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.modalities.base import Tokenizer
@@ -62,6 +64,76 @@ class Inverts(Protocol):
 
     def invert(self, tokens: Tokens) -> dict[str, Tensor]:
         """The fields of a batch, of which these are the tokens."""
+
+
+@runtime_checkable
+class Numbers(Protocol):
+    """A tokenizer whose tokens are each made of so many numbers, from which its fields can be had again.
+
+    Attributes:
+        numbers_per_token: of each token but prefix tokens; 0: they are made of classes.
+        is_scaled: numbers are scaled already, as pixels are by `mean` and `std`; else they are in the data's own units.
+    """
+
+    numbers_per_token: int
+    is_scaled: bool
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        """The numbers of each token but prefix tokens."""
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        """Undoes `numbers`. Fields are those that the tokenizer reads, as floats, neither rounded nor cut to what the
+        data may have."""
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A tokenizer, or a feed-forward half, that changes what no gradient does, after a step of training.
+
+    Attributes:
+        follows: which of its statistics `follow` is given, and how many numbers each is; empty: it changes nothing.
+    """
+
+    @property
+    def follows(self) -> Mapping[str, int]: ...
+
+    def follow(self, sums: Mapping[str, Tensor], left_out: Float[Tensor, ""]) -> None:
+        """Args:
+        sums: of these statistics, over all micro-batches and ranks of the step, in float64.
+        left_out: 1 where the step does not count, so that nothing may change; else 0.
+        """
+
+
+@runtime_checkable
+class Codes(Protocol):
+    """A tokenizer that learns codes, from which its samples can be decoded.
+
+    Attributes:
+        num_codes: of its codebook.
+    """
+
+    num_codes: int
+
+    def through_codes(self, fields: Mapping[str, Tensor], present: Bool[Tensor, " B"]) -> Coded:
+        """Every sample, encoded into codes and decoded again; what it counts is of those that are present."""
+
+
+class Coded(NamedTuple):
+    """Samples that went through their codes.
+
+    Attributes:
+        decoded: numbers of each sample.
+        truth: what they should be.
+        commitment: a loss of each code beside the error.
+        ids: the codes.
+        statistics: what the tokenizer follows, see `Follows`.
+    """
+
+    decoded: Float[Tensor, "B ..."]
+    truth: Float[Tensor, "B ..."]
+    commitment: Float[Tensor, "B n"]
+    ids: Int[Tensor, "B n"]
+    statistics: dict[str, Tensor]
 
 
 @runtime_checkable

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -39,6 +40,7 @@ class Image(Tokenizer):
     std: Tensor
 
     column_kind = "picture"
+    is_scaled = True
 
     def __init__(
         self,
@@ -77,12 +79,13 @@ class Image(Tokenizer):
             raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
         self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
+        self.numbers_per_token = channels * patch_size**2
         self.scale = 255.0 if spec.fields["pixels"].dtype == torch.uint8 else 1.0
         self.register_buffer("mean", per_channel("mean", mean, channels), persistent=False)
         self.register_buffer("std", per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
-        self.projection = nn.Linear(channels * patch_size**2, dim)
+        self.projection = nn.Linear(self.numbers_per_token, dim)
         num_prefix = self.num_summaries + num_registers
         self.readouts = nn.Parameter(torch.randn(num_prefix, dim) * 0.02) if num_prefix else None
 
@@ -99,10 +102,8 @@ class Image(Tokenizer):
         return lengths * (self.rows * self.columns + self.num_summaries + self.num_registers)
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
-        steps = pixels.shape[1] if self.is_ragged else 1
-        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
-        content = self.projection(patches).unflatten(0, (-1, steps)).flatten(1, 2)
+        steps = fields["pixels"].shape[1] if self.is_ragged else 1
+        content = self.projection(self.numbers(fields))
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
@@ -122,6 +123,24 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    def invert(self, tokens: Tokens) -> dict[str, Tensor]:
+        """The pixels whose patches have this content, those nearest to the mean where several have; exact where the
+        linear map loses nothing. What `cut` leaves out is at the mean."""
+        inverse = torch.linalg.pinv(self.projection.weight.double())
+        content = tokens.content.double() - self.projection.bias.double()
+        pixels = self.fields_of(content[:, self.num_summaries + self.num_registers :] @ inverse.T)["pixels"]
+        if self.scale == 1:
+            return {"pixels": pixels.to(self.projection.weight.dtype)}
+        return {"pixels": pixels.round().clamp(0, 255).to(torch.uint8)}
+
+    def _from_patches(self, patches: Float[Tensor, "B n pixels"]) -> Float[Tensor, "B C height width"]:
+        """The inverse of `patches`, with zeros beyond the last whole one."""
+        p = self.patch_size
+        grid = patches.unflatten(1, (self.rows, self.columns)).unflatten(3, (-1, p, p))  # B rows columns C p p
+        whole = grid.permute(0, 3, 1, 4, 2, 5).flatten(4).flatten(2, 3)
+        height, width = (size or 0 for size in self.spec.fields["pixels"].shape[-2:])
+        return F.pad(whole, (0, width - whole.shape[3], 0, height - whole.shape[2]))
 
     def _places(self, count: int, device: torch.device) -> Int[Tensor, " count"]:
         """Of the patches along an axis."""
@@ -145,6 +164,18 @@ class Image(Tokenizer):
         axes.set_yticks([y - 0.5 for y in range(0, height + 1, self.patch_size)])
         axes.grid(color="tab:orange", linewidth=0.6)
         axes.tick_params(length=0, labelbottom=False, labelleft=False)
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        """The patches of pixels that are scaled by `mean` and `std`; those of several pictures one after the other."""
+        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
+        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
+        return patches.unflatten(0, (-1, pixels.shape[1] if self.is_ragged else 1)).flatten(1, 2)
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        """Pixels in the units of the data; those that `cut` leaves out are at the mean."""
+        patches = numbers.unflatten(1, (-1, self.rows * self.columns)).flatten(0, 1)
+        pixels = (self._from_patches(patches) * self.std + self.mean) * self.scale
+        return {"pixels": pixels.unflatten(0, (len(numbers), -1)) if self.is_ragged else pixels}
 
     def patches(self, pixels: Float[Tensor, "B C height width"]) -> Float[Tensor, "B n pixels"]:
         """The patches row by row, each laid out channel by channel like a convolution's weight."""

@@ -1,7 +1,9 @@
 """Series: one token per step, of a vector or a class."""
 
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
@@ -20,6 +22,7 @@ class Series(Tokenizer):
     """
 
     column_kind = "numbers"
+    is_scaled = False
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None, squash: bool) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
@@ -28,12 +31,13 @@ class Series(Tokenizer):
             offered = ", ".join(spec.fields)
             raise ValueError(f"a tokenizer 'series' reads 'values' or 'class'; the data offers {offered}")
         field, self.squash = spec.fields[self.field], squash
-        self.is_ragged = field.ragged
+        self.is_ragged, self.numbers_per_token = field.ragged, 0
         shape = field.shape[1:] if field.ragged else field.shape
         if self.field == "values":
             if len(shape) != 1:
                 raise ValueError(f"a tokenizer 'series' reads vectors; the data's values are {field.shape}")
-            self.projection: nn.Module = nn.Linear(shape[0] or 0, dim)
+            self.numbers_per_token = shape[0] or 0
+            self.projection: nn.Module = nn.Linear(self.numbers_per_token, dim)
         else:
             if shape or field.num_classes is None:
                 raise ValueError("the data's field 'class' must be one class per step and declare num_classes")
@@ -52,8 +56,7 @@ class Series(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        values = fields[self.field] if self.is_ragged else fields[self.field][:, None]
-        content = self.projection(values if self.field == "class" else values.to(next(self.parameters()).dtype))
+        content = self.projection(self._steps(fields) if self.field == "class" else self.numbers(fields))
         steps = content.shape[1]
         return Tokens(
             content=content.tanh() if self.squash else content,
@@ -63,6 +66,15 @@ class Series(Tokenizer):
             num_items=steps,
             full=full,
         )
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        return self._steps(fields).to(next(self.parameters()).dtype)
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        return {self.field: numbers if self.is_ragged else numbers[:, 0]}
+
+    def _steps(self, fields: Mapping[str, Tensor]) -> Shaped[Tensor, "B n *k"]:
+        return fields[self.field] if self.is_ragged else fields[self.field][:, None]
 
 
 def _zero(device: torch.device) -> Int[Tensor, "1 1"]:

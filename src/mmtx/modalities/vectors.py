@@ -1,7 +1,9 @@
 """Vectors: one token per vector of an unordered set, all of one moment."""
 
+from collections.abc import Mapping
+
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
@@ -17,6 +19,7 @@ class Vectors(Tokenizer):
     """
 
     column_kind = "series"
+    is_scaled = False
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
@@ -24,7 +27,8 @@ class Vectors(Tokenizer):
         field = spec.fields["values"]
         if not field.ragged or len(field.shape) != 2:
             raise ValueError(f"a tokenizer 'vectors' reads any number of vectors; the data's values are {field.shape}")
-        self.projection = nn.Linear(field.shape[1] or 0, dim)
+        self.numbers_per_token = field.shape[1] or 0
+        self.projection = nn.Linear(self.numbers_per_token, dim)
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -38,7 +42,7 @@ class Vectors(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        content = self.projection(fields["values"].to(self.projection.weight.dtype))
+        content = self.projection(self.numbers(fields))
         count, device = content.shape[1], content.device
         return Tokens(
             content=content,
@@ -48,3 +52,9 @@ class Vectors(Tokenizer):
             num_items=1,
             full=full,
         )
+
+    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+        return fields["values"].to(self.projection.weight.dtype)
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        return {"values": numbers}

@@ -1,6 +1,7 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,9 @@ from torch import Tensor, nn
 from mmtx.attention.kernels import Bias, InParts
 from mmtx.attention.memory_rule import Memory, MemoryRule
 from mmtx.attention.rule import Connectivity
+from mmtx.conditions import Conditions
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
+from mmtx.nn.adaptive_norm import AdaptiveNorm, check_adaptive, normalised
 from mmtx.nn.attention import Attention
 from mmtx.nn.block import Block, NormPlace
 from mmtx.nn.cache import Cache
@@ -153,6 +156,9 @@ class Backbone(nn.Module):
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
         self._check_rotaries()
         self.final_norm = norm(dim) if final_norm else nn.Identity()
+        self.is_adaptive = any(isinstance(module, AdaptiveNorm) for module in self.modules())
+        if self.is_adaptive:
+            check_adaptive(input_norm, norm_place, skip_first_norm, memory_tokens is not None)
         self.layer_sum = LayerSum(num_layers + 1) if layer_sum else None
         if base_width is not None:
             self._scale_scores(base_width)
@@ -172,6 +178,7 @@ class Backbone(nn.Module):
         cache: Cache | None = None,
         memory: Memory | None = None,
         statistics: Statistics | None = None,
+        conditions: Conditions | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
         x: content plus place of the query tokens (all, or the last `num_queries`).
@@ -180,12 +187,13 @@ class Backbone(nn.Module):
             the caller where `connectivity` has a column.
         memory: the keys of cross-attention.
         statistics: those of layers are put here, as ``name/layer``, where they have any.
+        conditions: of the tokens, which adaptive norms read.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         if self.memory_tokens is not None:
             return self.memory_tokens(partial(self._forward, statistics=statistics), x, connectivity)
-        return self._forward(x, connectivity, cache, memory, statistics)
+        return self._forward(x, connectivity, cache, memory, statistics, conditions)
 
     def _forward(
         self,
@@ -194,12 +202,16 @@ class Backbone(nn.Module):
         cache: Cache | None = None,
         memory: Memory | None = None,
         statistics: Statistics | None = None,
+        conditions: Conditions | None = None,
     ) -> Float[Tensor, "B N D"]:
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
         contexts = self._contexts(connectivity, memory, past, turns_keys=cache is not None and cache.by_place)
         biases = self._biases(connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
+        vectors = conditions.vectors if conditions is not None else None
+        if conditions is not None:
+            contexts = _with_conditions(contexts, conditions)
         if connectivity.padded or connectivity.packing is not None:
             self._ragged_modes.add(self.training)
         run, call = _run, _call
@@ -208,7 +220,7 @@ class Backbone(nn.Module):
             x = x.contiguous()  # that of a convolution has strides that change with its sizes
         elif self.is_compiled and column is not None:
             run = compiled(run, tuned=True)
-        x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden))
+        x, found = self._pass(partial(run, self, call, cache=cache), (x, contexts, biases, hidden, vectors))
         if statistics is not None:
             add_statistics(statistics, found)
         if cache is not None and column is None:
@@ -391,6 +403,12 @@ class Backbone(nn.Module):
         return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
 
 
+def _with_conditions(contexts: list[LayerContext], conditions: Conditions) -> list[LayerContext]:
+    """The contexts with the condition of each token; layers that shared one still do."""
+    made = {id(each): replace(each, condition_of=conditions.of_token) for each in contexts}
+    return [made[id(each)] for each in contexts]
+
+
 def _tables(
     turns: Sequence[Turn],
     position: Int[Tensor, "#B N 3"],
@@ -410,6 +428,7 @@ def _run(
     contexts: list[LayerContext],
     biases: list[Bias],
     memory: Float[Tensor, "B S D"] | None,
+    conditions: Float[Tensor, "C D"] | None,
     cache: Cache | None,
 ) -> tuple[Float[Tensor, "B N D"], Statistics]:
     """The output of a stack whose blocks are called by `call`, and the statistics of its layers."""
@@ -422,9 +441,12 @@ def _run(
     for layer, block in enumerate(stack.blocks):
         own = cache.layers[layer] if cache is not None else None
         read.append(x)
-        x, found = with_statistics(call(block, x, contexts[layer], bias=biases[layer], memory=memory, cache=own))
+        given = {"bias": biases[layer], "memory": memory, "cache": own, "conditions": conditions}
+        x, found = with_statistics(call(block, x, contexts[layer], **given))
         statistics |= {f"{name}/{layer}": value for name, value in found.items()}
-    x = stack.final_norm(x)
+    of_token = contexts[-1].condition_of if contexts else None
+    final = None if conditions is None or of_token is None else Conditions(conditions, of_token)
+    x = normalised(stack.final_norm, x, final)
     return (x if stack.layer_sum is None else stack.layer_sum([*read, x])), statistics
 
 

@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias
 from mmtx.attention.packing import Packing
+from mmtx.conditions import Conditions
+from mmtx.nn.adaptive_norm import AdaptiveNorm, Modulation, normalised
 from mmtx.nn.attention import Attention
 from mmtx.nn.cache import LayerCache
 from mmtx.nn.feed_forward import FeedForward
@@ -57,7 +59,8 @@ class Block(nn.Module):
             self.add_module(name, there[name])
             if norm_place == "both":
                 self.add_module(f"{name}_branch_norm", norm(dim))
-            self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale))
+            is_adaptive = isinstance(getattr(self, f"{name}_norm"), AdaptiveNorm)
+            self.add_module(f"{name}_add", Residual(dim, dropout, drop_path, layer_scale, is_adaptive))
         self.mlp = mlp  # also where it is none
 
     @property
@@ -81,6 +84,7 @@ class Block(nn.Module):
         bias: Bias = None,
         memory: Float[Tensor, "B S D"] | None = None,
         cache: LayerCache | None = None,
+        conditions: Float[Tensor, "C D"] | None = None,
     ) -> Output:
         """The tokens, and the statistics of mixer and feed-forward, where there are any.
 
@@ -90,59 +94,75 @@ class Block(nn.Module):
             bias: of positions.
             memory: tokens of another set, the keys of cross-attention.
             cache: what earlier calls left; extended by this one.
+            conditions: of adaptive norms, of which each token has that of `LayerContext.condition_of`.
 
         Raises:
             ValueError: mixer and feed-forward have a statistic of the same name.
         """
-        mixes, packing = self._mixes, context.packing
-        own = cache.mixer if cache is not None else None
-        added, mixed = with_statistics(self.mixes(self._before(mixes, x), context, bias=bias, cache=own))
-        x = self._after(mixes, x if self.residual else torch.zeros_like(x), added, packing)
+        mixes, own = self._mixes, cache.mixer if cache is not None else None
+        of_token = context.condition_of
+        given = None if conditions is None or of_token is None else Conditions(conditions, of_token)
+        added, mixed = with_statistics(self.mixes(self._before(mixes, x, given), context, bias=bias, cache=own))
+        x = self._after(mixes, x if self.residual else torch.zeros_like(x), added, context.packing, given)
         if memory is not None:
             attend = self.cross_attention.cross_attend
-            added = attend(self._before("cross_attention", x), context, memory=memory, cache=cache)
-            x = self._after("cross_attention", x, added, packing)
-        x, fed = self._fed_forward(x, context)
+            added = attend(self._before("cross_attention", x, given), context, memory=memory, cache=cache)
+            x = self._after("cross_attention", x, added, context.packing, given)
+        x, fed = self._fed_forward(x, context, given)
         if both := mixed.keys() & fed.keys():
             raise ValueError(f"mixer and feed-forward of a layer both have the statistic '{both.pop()}'")
         statistics = {**mixed, **fed}
         return (x, statistics) if statistics else x
 
     def _fed_forward(
-        self, x: Float[Tensor, "B N D"], context: LayerContext
+        self, x: Float[Tensor, "B N D"], context: LayerContext, given: Conditions | None
     ) -> tuple[Float[Tensor, "B N D"], Statistics]:
         if "mlp" not in self.halves:
             return x, {}
-        before = self._before("mlp", x)
+        before = self._before("mlp", x, given)
         output = self.mlp(before, context) if isinstance(self.mlp, FeedForward) else self.mlp(before)
         added, fed = with_statistics(output)
-        return self._after("mlp", x, added, context.packing), fed
+        return self._after("mlp", x, added, context.packing, given), fed
 
-    def _before(self, half: str, x: Float[Tensor, "B N D"]) -> Float[Tensor, "B N D"]:
-        return getattr(self, f"{half}_norm")(x) if self.norm_place in ("before", "both") else x
+    def _before(self, half: str, x: Float[Tensor, "B N D"], given: Conditions | None) -> Float[Tensor, "B N D"]:
+        return normalised(getattr(self, f"{half}_norm"), x, given) if self.norm_place in ("before", "both") else x
 
     def _after(
-        self, half: str, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None
+        self,
+        half: str,
+        x: Float[Tensor, "B N D"],
+        added: Float[Tensor, "B N D"],
+        packing: Packing | None,
+        given: Conditions | None,
     ) -> Float[Tensor, "B N D"]:
         if self.norm_place in ("branch", "both"):
             added = getattr(self, f"{half}_norm" if self.norm_place == "branch" else f"{half}_branch_norm")(added)
-        x = getattr(self, f"{half}_add")(x, added, packing)
+        x = getattr(self, f"{half}_add")(x, added, packing, given)
         return getattr(self, f"{half}_norm")(x) if self.norm_place == "after" else x
 
 
 class Residual(nn.Module):
-    """The residual connection around a half of a block: dropout, learned scale, drop path."""
+    """The residual connection around a half of a block: gate of an adaptive norm, dropout, learned scale, drop path."""
 
     roles = {"scale": "gain"}
 
-    def __init__(self, dim: int, dropout: float, drop_path: float, layer_scale: float | None) -> None:
+    def __init__(
+        self, dim: int, dropout: float, drop_path: float, layer_scale: float | None, is_adaptive: bool = False
+    ) -> None:
         super().__init__()
+        self.gate = Modulation(dim, 1) if is_adaptive else None
         self.dropout, self.drop_path = nn.Dropout(dropout), drop_path
         self.scale = None if layer_scale is None else nn.Parameter(torch.full((dim,), layer_scale))
 
     def forward(
-        self, x: Float[Tensor, "B N D"], added: Float[Tensor, "B N D"], packing: Packing | None = None
+        self,
+        x: Float[Tensor, "B N D"],
+        added: Float[Tensor, "B N D"],
+        packing: Packing | None = None,
+        conditions: Conditions | None = None,
     ) -> Float[Tensor, "B N D"]:
+        if self.gate is not None:
+            added = added * self.gate(conditions)[0].to(added)
         if self.scale is None and not self.training:
             return x + added
         added = self.dropout(added)

@@ -34,6 +34,7 @@ class LayerContext:
             how many they are, which caches that replay understand, a tensor of it.
         window: reach of attention, in positions; None: everything.
         position: coordinates (time, row, column) of the tokens; None where no mixer needs a window.
+        condition_of: which of the conditions each token has, see `Conditions`; None: there are none.
     """
 
     rendering: Rendering
@@ -46,6 +47,7 @@ class LayerContext:
     past: int | Int[Tensor, " 1"] = 0
     window: int | None = None
     position: Int[Tensor, "#B N 3"] | None = None
+    condition_of: Int[Tensor, "#B N"] | None = None
 
     @property
     def starts(self) -> Bool[Tensor, "#B N"]:

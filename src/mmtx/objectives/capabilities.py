@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.decoding.rollouts import Planner
 from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
 from mmtx.model import MultimodalTransformer
@@ -121,6 +123,59 @@ class Generates(Protocol):
 
 
 @runtime_checkable
+class DrawsPictures(Protocol):
+    """Draws a picture in codes for every sample, given the rest of it, where what it writes are codes of pictures;
+    ``mmtx generate`` and judges decode them.
+
+    Options as in `Writes`.
+
+    Attributes:
+        writes: the name of the codes, which is no input then.
+    """
+
+    writes: str | None
+
+    def draw_codes(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any
+    ) -> Int[Tensor, "B n"]:
+        """The codes of each picture, without the mark that begins it.
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the codes is not read.
+            generator: on the device of model and batch.
+        """
+
+
+@runtime_checkable
+class DrawsPixels(Protocol):
+    """Draws a picture for every sample, given the rest of it, where what it writes is a picture.
+
+    Options as in `Writes`.
+
+    Attributes:
+        writes: the name of the picture, which is no input then.
+    """
+
+    writes: str | None
+
+    def draw_pixels(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        count: int,
+        **options: Any,
+    ) -> UInt8[Tensor, "B C height width"]:
+        """Args:
+        model: in eval mode.
+        batch: samples; what they have of the pictures is not read.
+        generator: on the device of model and batch.
+        count: of samples, which an empty batch does not have.
+        """
+
+
+@runtime_checkable
 class Continues(Protocol):
     """Continues texts id by id, whatever is in them, so that its speed can be measured."""
 
@@ -160,6 +215,19 @@ class Answers(Protocol):
 @runtime_checkable
 class Acts(Actor, Protocol):
     """Acts in the environment of its data, in evaluations and for ``mmtx generate``.
+
+    Attributes:
+        num_episodes: of each split, ``val`` and ``test``.
+        target_returns: to act for; None: the best of the data.
+    """
+
+    num_episodes: Mapping[str, int]
+    target_returns: Sequence[float] | None
+
+
+@runtime_checkable
+class Plans(Planner, Protocol):
+    """The same, by passes of its own.
 
     Attributes:
         num_episodes: of each split, ``val`` and ``test``.

@@ -68,6 +68,7 @@ class DiffusedName(IdHead):
         self.field, self.mask, self.max_length = field, mask, specs[name].max_length
         self.class_names = specs[name].class_names
         lengths = self.vocabulary.byte_lengths() if self.vocabulary else [0] * num_ids
+        self.has_bytes = any(lengths)
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
         self.mask_vector = None if mask is not None else nn.Parameter(torch.empty(model.backbone.dim))
         if self.mask_vector is not None:

@@ -62,7 +62,7 @@ class ExpertBalance(Objective):
         return (torch.stack([*batch.lengths.values()]) > 0).any(0).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        if not model.statistics:
+        if not any(name.startswith("load/") for name in model.statistics):
             model(batch)  # as no other objective has
         own, samples = model.statistics, self.count(batch)
         layers = [name.removeprefix("load/") for name in own if name.startswith("load/")]

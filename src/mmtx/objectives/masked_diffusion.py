@@ -20,6 +20,7 @@ from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.diffused_name import DiffusedName
+from mmtx.objectives.drawn_codes import begun, vocabulary_of_pictures
 from mmtx.objectives.given import NOTHING, Given
 from mmtx.objectives.masks import blocks_of, draw_masks
 from mmtx.objectives.rewriting import rewritten
@@ -71,7 +72,7 @@ class MaskedDiffusion(Objective):
         self.heads = nn.ModuleDict(heads)
         self.writes = names[0] if len(names) == 1 and heads[names[0]].is_text else None  # others begin with a sample
         self.coded = {f"heads.{name}.projection.weight": name for name in names if not tied}
-        self.has_bytes = all(head.vocabulary is not None for head in heads.values())
+        self.has_bytes = all(head.has_bytes for head in heads.values())
         self.directions = known("perplexity", "accuracy", *["bits_per_byte"] * self.has_bytes)
 
     def head(self, name: str) -> DiffusedName:
@@ -193,6 +194,31 @@ class MaskedDiffusion(Objective):
         texts = {name: heads[name].texts(ids, canvas.lengths[name])[0] for name, ids in written.items()}
         chosen = given.write or self.reads
         return texts[chosen[0]] if len(self.reads) == 1 else "\n".join(f"{name}: {texts[name]}" for name in chosen)
+
+    def draw_codes(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        unmasking: Unmasking = FREELY,
+        guidance: Mapping[str, float | int] = MappingProxyType({}),
+    ) -> Int[Tensor, "B n"]:
+        """A picture for each sample of a batch, in any order, given the rest of it (objective=[masked_diffusion]).
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the codes is not read.
+            generator: draws the codes.
+            unmasking: how codes are drawn; its fields are options.
+            guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
+        """
+        (name,) = self.reads
+        vocabulary = vocabulary_of_pictures(self.head(name))
+        canvas = begun(batch, name, vocabulary, whole=True)
+        ids = canvas[name]["ids"]
+        canvas = canvas.with_values(name, masked=torch.arange(ids.shape[1], device=ids.device).expand(ids.shape) > 0)
+        return self._written(model, canvas, generator, unmasking, guidance)[name][:, 1:]
 
     def _written(
         self,

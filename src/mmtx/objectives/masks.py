@@ -57,7 +57,7 @@ def draw_masks(may_be: Bool[Tensor, "B n"], blocks: Blocks, generator: torch.Gen
     """
     of = blocks.of.expand(may_be.shape)
     size = torch.zeros(len(may_be), blocks.number, device=may_be.device).scatter_add_(1, of, may_be.float())
-    count = (1 + (_stratified(size, generator) * size).floor()).minimum(size)
+    count = (1 + (stratified(size, generator) * size).floor()).minimum(size)
     key = torch.rand(may_be.shape, generator=generator, device=may_be.device).masked_fill(~may_be, 1.0)
     rank = (2 * of + key.double()).argsort(1).argsort(1) - torch.searchsorted(blocks.of, blocks.of)  # in its block
     masked = may_be & (rank < count.gather(1, of))
@@ -65,7 +65,7 @@ def draw_masks(may_be: Bool[Tensor, "B n"], blocks: Blocks, generator: torch.Gen
     return Masks(masked, weights.gather(1, of) * masked)
 
 
-def _stratified(like: Float[Tensor, "B blocks"], generator: torch.Generator) -> Float[Tensor, "B blocks"]:
+def stratified(like: Float[Tensor, "B blocks"], generator: torch.Generator) -> Float[Tensor, "B blocks"]:
     """Uniform numbers at equal distances from each other, modulo 1, behind one that is drawn (Kingma et al. 2021, arXiv
     2107.00630, appendix I.1); those of a row are spread over all of the interval."""
     rows, blocks = like.shape

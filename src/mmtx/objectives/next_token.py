@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.drawn_codes import begun, vocabulary_of_pictures
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.scratchpad import answer_of, ends_with, has_scratch, scored_of
 from mmtx.objectives.slices import Pairs, Slices
@@ -74,8 +77,9 @@ class NextToken(Objective):
         self.slices, self.slice_names = Slices(slices, specs), tuple(slices)
         shares = known(*["accuracy"] * (not self.has_scratch), *["exact_match"] * self.is_whole)
         self.directions = self.slices.directions(shares) | known("perplexity")
-        self.directions |= known("bits_per_byte") if vocabulary is not None else {}
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
+        self.has_bytes = any(lengths)  # codes of pictures have none
+        self.directions |= known(*["bits_per_byte"] * self.has_bytes)
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
     def count(self, batch: Batch) -> Int[Tensor, ""]:
@@ -104,7 +108,7 @@ class NextToken(Objective):
         present = real.any(1)
         of_each = self._written_right(model, batch) if self.has_scratch else self._right_behind_truth(right, real)
         stats = self.slices.sums(batch, of_each, present, training=self.training)
-        if self.head.vocabulary is not None:
+        if self.has_bytes:
             stats["bytes"] = ((self.byte_lengths[targets] * real).sum(), count)
         return Score(loss, count, stats)
 
@@ -173,8 +177,7 @@ class NextToken(Objective):
 
     @property
     def columns(self) -> dict[str, Any]:
-        has_bytes = {"bytes": int} if self.head.vocabulary is not None else {}
-        return {**(TEXTS if self.head.texts_end else {}), **IDS, **has_bytes}
+        return {**(TEXTS if self.head.texts_end else {}), **IDS, **({"bytes": int} if self.has_bytes else {})}
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
         """How well each text is predicted; and where texts end, what is written greedily from the rest of the set."""
@@ -185,7 +188,7 @@ class NextToken(Objective):
             for states, true, there in zip(hidden, targets, real, strict=True)  # as one, they would be one sum
         ]
         columns = id_scores(rows, real)
-        if self.head.vocabulary is not None:
+        if self.has_bytes:
             columns["bytes"] = (self.byte_lengths[targets] * real).sum(1).tolist()
         if self.head.texts_end:
             examples = self.examples(model, batch)
@@ -272,6 +275,31 @@ class NextToken(Objective):
         options: Any = {"max_new_tokens": max_new_tokens, "sampling": sampling, "steering": steering}
         options |= {"streaming": streaming, "cache": cache}
         return self._vocabulary.decode(self._continued(model, batch, generator, [*ids], **options))
+
+    def draw_codes(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        generator: torch.Generator,
+        *,
+        sampling: Sampling = SAMPLED,
+        guidance: Mapping[str, float | int] = MappingProxyType({}),
+    ) -> Int[Tensor, "B n"]:
+        """A picture for each sample of a batch, code after code, given the rest of it (objective=[next_token]).
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the codes is not read.
+            generator: draws the codes.
+            sampling: draws the codes; its fields are options.
+            guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
+        """
+        vocabulary = vocabulary_of_pictures(self.head)
+        given = begun(batch, self.text, vocabulary, whole=False)
+        options: Any = {"max_new_tokens": vocabulary.num_tokens - 1, "sampling": sampling, "guidance": guidance}
+        logits = partial(self.head.logits, model)
+        ids = generate(model, logits, given, self.text, generator=generator, **options)
+        return torch.tensor(ids, device=generator.device)
 
     @property
     def _vocabulary(self) -> Vocabulary:

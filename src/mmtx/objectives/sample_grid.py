@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -57,14 +58,22 @@ def draw_samples(
 def _rows(tokenizer: Tokenizer, batch: Batch, name: str, below: Below | None) -> list[_Row]:
     drawings = drawings_of(tokenizer)
     rows = [_Row(name, drawing.panel, drawing.draw, batch[name]) for drawing in drawings]
-    if isinstance(tokenizer, Inverts):  # what its tokens hold
+    if isinstance(tokenizer, Inverts):
         tokens = tokenizer(batch[name], batch.lengths[name], batch.full.get(name, False))
-        rows.append(_Row(name, drawings[-1].panel, drawings[-1].draw, tokenizer.invert(tokens)))
+        held = tokenizer.invert(tokens)
+        if any(key in held and _differ(values, held[key]) for key, values in batch[name].items()):
+            rows.append(_Row(name, drawings[-1].panel, drawings[-1].draw, held))
     return (
         rows
         if below is None
         else [*rows, _Row(name, drawings[-1].panel, None, {}, below, len(rows) - len(drawings) + 1)]
     )
+
+
+def _differ(values: Tensor, others: Tensor) -> bool:
+    """By more than an eye would see."""
+    one, other = values.float(), others.float()
+    return not torch.allclose(one, other, rtol=0, atol=0.01 * float(one.abs().max()))
 
 
 def _draw(rows: Sequence[_Row], lengths: Mapping[str, list[int]], examples: Sequence[Example], path: Path) -> None:

@@ -24,6 +24,7 @@ from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint, path_of
 from mmtx.run.fitted_source import source_for
+from mmtx.run.judged import judged
 from mmtx.run.measured_data import not_augmented, not_divided
 from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
@@ -32,7 +33,7 @@ from mmtx.run.subset import load_set
 from mmtx.run.zero_shot import describe_classes
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
-PROMPTS: dict[str, Any] = {"prompts": None}
+OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None}
 """Options that are for metrics alone."""
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 """All options of the command."""
@@ -76,6 +77,8 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
     opened = open_run(path, options, overrides)
     with computing(opened.learner, **computing_options(options)):
         metrics = evaluate_learner(opened.learner, opened.data, options["split"], opened.drop)
+        if metrics is not None and options.get("judge") is not None:
+            metrics |= judged(opened.learner, opened.file, opened.config, options["judge"], options["split"])
     if metrics is None:
         raise no_split(options["split"])
     return finite(metrics)

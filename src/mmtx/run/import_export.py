@@ -6,11 +6,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from mmtx.codes.picture_codec import PictureCodec
+from mmtx.codes.stored_codec import codec_bytes
 from mmtx.config.compose import compose
 from mmtx.config.groups import group_options
 from mmtx.config.overrides import written
 from mmtx.config.schema import OWN_ENCODER
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, UserError
 from mmtx.interop.atomic_output import atomic_file
 from mmtx.interop.exporting import write_public
 from mmtx.interop.families import FAMILIES
@@ -114,6 +116,21 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
         write_safetensors(state, file)
 
 
+def to_codes(run: Learner | Path | str, path: Path | str) -> None:
+    """Writes the codec that a run has learnt, for ``data=coded_pictures``.
+
+    Raises:
+        UserError: it has learnt none, or several.
+    """
+    learner = run if isinstance(run, Learner) else load(run)
+    codecs = {name: each for name, each in learner.model.named_modules() if isinstance(each, PictureCodec)}
+    if len(codecs) != 1:
+        problem = f"has {len(codecs)} names whose codes are learnt (modality=[coded_image]), and a file holds one"
+        raise UserError(f"{run if not isinstance(run, Learner) else 'the learner'} {problem}")
+    with atomic_file(_file(path)) as file:
+        file.write_bytes(codec_bytes(next(iter(codecs.values()))))
+
+
 def to_program(run: Learner | Path | str, path: Path | str, kind: str) -> str:
     """Writes a program, and gives a line about it, see `export_program`. That of a run or checkpoint is compared with
     it on its data."""
@@ -131,6 +148,7 @@ FORMATS: dict[str, Callable[[Path | str, Path | str], str | None]] = {
     "peft": to_adapters,
     "mmtx": to_model_folder,
     "safetensors": to_safetensors,
+    "codes": to_codes,
     "torch_export": partial(to_program, kind="torch_export"),
     "onnx": partial(to_program, kind="onnx"),
 }

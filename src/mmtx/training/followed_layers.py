@@ -1,4 +1,5 @@
-"""What layers change of themselves after a step, from what they counted in it: biases that balance experts."""
+"""What layers and tokenizers change of themselves after a step, from what they counted in it: biases that balance
+experts, codebooks."""
 
 from collections.abc import Callable, Mapping
 
@@ -6,20 +7,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from mmtx.modalities.capabilities import Follows
 from mmtx.model import MultimodalTransformer
-from mmtx.nn.feed_forward import FeedForward
 
 
 class FollowedLayers:
-    """Adds up statistics of a step for the layers that follow it (`FeedForward.follow`).
+    """Adds up statistics of a step for the layers and tokenizers that follow it (`Follows`).
 
     Args:
         model: whose layers.
     """
 
     def __init__(self, model: MultimodalTransformer) -> None:
-        halves = {name: half for name, half in model.feed_forwards.items() if isinstance(half, FeedForward)}
-        self._layers = {name: half for name, half in halves.items() if half.follows}
+        modules = {**model.feed_forwards, **dict(model.tokenizers.items())}
+        self._layers = {name: each for name, each in modules.items() if isinstance(each, Follows) and each.follows}
         self._sums: dict[str, Tensor] = {}
 
     def add(self, statistics: Mapping[str, Tensor]) -> None:

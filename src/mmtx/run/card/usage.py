@@ -74,6 +74,12 @@ def _safetensors(facts: Facts, place: str) -> str:
     return _python("from safetensors.torch import load_file", "", f"weights = load_file({place!r})")
 
 
+def _codes(facts: Facts, place: str) -> str:
+    return _console(
+        [(f"mmtx check data=coded_pictures data.vocabulary.path={shlex.quote(place)}", "pictures as codes")]
+    )
+
+
 def _torch_export(facts: Facts, place: str) -> str:
     return _python("import torch", "", f"model = torch.export.load({place!r}).module()")
 
@@ -88,6 +94,7 @@ USAGES: dict[str, Callable[[Facts, str], str]] = {
     "hf": _hf,
     "peft": _peft,
     "safetensors": _safetensors,
+    "codes": _codes,
     "torch_export": _torch_export,
     "onnx": _onnx,
 }

@@ -1,0 +1,139 @@
+"""Pictures that a model draws, judged by a classifier."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Num
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.codes.pictured import Pictured
+from mmtx.data.loaders import DataModule
+from mmtx.errors import UserError
+from mmtx.judging.copying import copied_share
+from mmtx.judging.frechet import frechet_distance
+from mmtx.judging.reader import Read, Reader
+from mmtx.learner import Learner
+from mmtx.objectives.capabilities import DrawsPictures, DrawsPixels
+from mmtx.process.stopping import track
+
+
+@dataclass
+class _Seen:
+    """Pictures, and what the judge makes of them."""
+
+    pixels: list[Tensor] = field(default_factory=list)
+    read: list[Read] = field(default_factory=list)
+
+    def add(self, pixels: Num[Tensor, "B C height width"], read: Read) -> None:
+        self.pixels.append(pixels)
+        self.read.append(read)
+
+    @property
+    def classes(self) -> Tensor:
+        return torch.cat([each.classes for each in self.read]).cpu()
+
+    @property
+    def features(self) -> Tensor:
+        return torch.cat([each.features for each in self.read]).cpu()
+
+    @property
+    def vectors(self) -> Tensor:
+        """A vector of pixels for each picture."""
+        return torch.cat(self.pixels).cpu().flatten(1).float()
+
+
+def judge_drawings(
+    learner: Learner, judge: Reader, data: DataModule, split: str, generator: torch.Generator
+) -> dict[str, float]:
+    """A picture is drawn for every sample of a split, given all but its codes, and the judge reads it.
+
+    ``conditional_accuracy``: the share that is read as the sample's class; ``judge_accuracy``, of the real pictures.
+    ``frechet``: the distance of what is drawn from what is real in the judge's features, between halves of the samples;
+    ``frechet_halves``: that of the two real halves. ``copied``: see `copied_share`; all three kinds of pictures have
+    gone through their codes there, so that these put none of them further away.
+
+    Args:
+        learner: in eval mode, on the device to compute on.
+        judge: on the same device.
+        data: with the pictures, the classes and the codes; nothing of it is augmented.
+        split: that is drawn.
+        generator: draws the codes.
+
+    Raises:
+        UserError: nothing of the learner draws pictures; a split is empty.
+    """
+    pencil = _pencil(learner)
+    drawn, real, again, truth = _Seen(), _Seen(), _Seen(), []
+    for batch in _batches(data, split, generator.device):
+        pictures = (pencil.drawn(learner, batch, generator), batch[judge.image]["pixels"], pencil.again(batch))
+        for seen, pixels in zip((drawn, real, again), pictures, strict=True):
+            seen.add(pixels, judge.read(pixels.to(generator.device)))
+        truth.append(batch[judge.label]["class"].cpu())
+    learnt = [pencil.again(batch) for batch in _batches(data, "train")]
+    if len(real.read) == 0 or len(real.classes) < 4 or not learnt:
+        raise UserError(f"a judge needs at least 4 samples in split={split}, and some for training")
+    classes, one, other = torch.cat(truth), slice(0, None, 2), slice(1, None, 2)
+    halves = ((one, other), (other, one))
+    metrics = {
+        "conditional_accuracy": float((drawn.classes == classes).double().mean()),
+        "judge_accuracy": float((real.classes == classes).double().mean()),
+        "frechet": sum(frechet_distance(drawn.features[a], real.features[b]) for a, b in halves) / 2,
+        "frechet_halves": frechet_distance(real.features[one], real.features[other]),
+        "copied": copied_share(drawn.vectors, again.vectors, torch.cat(learnt).flatten(1).float()),
+    }
+    if not pencil.has_codes:
+        return metrics
+    return metrics | {
+        "judge_accuracy_of_codes": float((again.classes == classes).double().mean()),
+        "frechet_of_codes": sum(frechet_distance(again.features[a], real.features[b]) for a, b in halves) / 2,
+    }
+
+
+class _Pencil:
+    """Draws the pictures of a batch, in codes or as pixels.
+
+    Args:
+        objective: of a learner.
+        vocabulary: of the codes; None: it draws pixels.
+    """
+
+    def __init__(self, objective: DrawsPictures | DrawsPixels, vocabulary: Pictured | None) -> None:
+        self._objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
+
+    @property
+    def has_codes(self) -> bool:
+        return self._vocabulary is not None
+
+    def drawn(self, learner: Learner, batch: Batch, generator: torch.Generator) -> Num[Tensor, "B C height width"]:
+        """A picture for each sample, on the host or the device."""
+        if self._vocabulary is None:
+            assert isinstance(self._objective, DrawsPixels)
+            return self._objective.draw_pixels(learner.model, batch, generator, len(batch))
+        assert isinstance(self._objective, DrawsPictures)
+        return self._vocabulary.pixels(self._objective.draw_codes(learner.model, batch, generator))
+
+    def again(self, batch: Batch) -> Num[Tensor, "B C height width"]:
+        """The pictures of the data, through their codes where there are any."""
+        fields = batch[self._name]
+        return fields["pixels"] if self._vocabulary is None else self._vocabulary.pixels(fields["ids"][:, 1:])
+
+
+def _pencil(learner: Learner) -> _Pencil:
+    for name in learner.objectives:
+        objective = learner.objective(name)
+        spec = learner.specs.get(getattr(objective, "writes", None) or "")
+        if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
+            return _Pencil(objective, spec.vocabulary)
+        if spec is not None and isinstance(objective, DrawsPixels) and "pixels" in spec.fields:
+            return _Pencil(objective, None)
+    raise UserError(
+        f"nothing of this run draws pictures in codes, or as pixels: its objectives are {', '.join(learner.objectives)}"
+    )
+
+
+def _batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
+        for batches in track(loader, f"drawing, batch of {split}"):
+            yield from (batch.to(device) for batch in batches)

@@ -1,0 +1,27 @@
+"""Codes of pictures that are drawn from the rest of a batch."""
+
+import torch
+
+from mmtx.batch import Batch
+from mmtx.codes.pictured import Pictured
+from mmtx.errors import UserError
+from mmtx.objectives.id_head import IdHead
+
+
+def vocabulary_of_pictures(head: IdHead) -> Pictured:
+    """That of the name that is written. Raises UserError where it is a text."""
+    if not isinstance(head.vocabulary, Pictured):
+        raise UserError(f"'{head.name}' is no picture: the data has no codes of pictures under this name")
+    return head.vocabulary
+
+
+def begun(batch: Batch, name: str, vocabulary: Pictured, *, whole: bool) -> Batch:
+    """The batch with the mark that begins a picture in place of what it has of the codes.
+
+    Args:
+        whole: each picture has its full length, and the mark stands for all of its codes.
+    """
+    some = next(iter(batch.lengths.values()))
+    length = vocabulary.num_tokens if whole else 1
+    ids = torch.full((len(some), length), vocabulary.begin or 0, device=some.device)
+    return batch.with_name(name, {"ids": ids}, torch.full_like(some, length), full=True)
