@@ -42,6 +42,7 @@ DATA_WITHOUT_PICTURES = {
         ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
     ),
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
+    "moving_digits": ["modality=[video]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
