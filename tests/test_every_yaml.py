@@ -99,7 +99,7 @@ NEEDS = {
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "measurements": ["objective=[regression]"],
-        "pixels": ["objective=[classify]"],
+        **dict.fromkeys(("pixels", "video"), ["objective=[classify]"]),
         **dict.fromkeys(("x", "y"), ["modality=[x,y]", "objective=[in_context]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
@@ -118,6 +118,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "pixels": "sequential_pictures",
+    "video": "moving_digits",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
 }

@@ -1,6 +1,7 @@
 """Films of a digit that moves."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import torch
@@ -34,9 +35,8 @@ def test_the_label_is_the_way_that_the_centre_moves(speed):
     for i in range(60):
         frames, label = test[i]["video"]["frames"], int(test[i]["label"]["class"])
         step = [*STEPS.values()][label]
-        moved = [[b - a for a, b in zip(centre(x[0]), centre(y[0]), strict=True)] for x, y in zip(frames, frames[1:])]
-        for by in moved:
-            wrapped = [(d + 8) % 16 - 8 for d in by]
+        for before, after in pairwise(centre(frame[0]) for frame in frames):
+            wrapped = [(b - a + 8) % 16 - 8 for a, b in zip(before, after, strict=True)]
             assert wrapped == pytest.approx([speed * s for s in step], abs=1e-6)
         seen.add(label)
     assert seen == set(range(8))
