@@ -6,7 +6,19 @@ from mmtx.data.manifest.files import is_file
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
-KINDS = ("picture", "sound", "text", "messages", "before_picture", "label", "labels", "number", "vector", "series")
+KINDS = (
+    "picture",
+    "sound",
+    "video",
+    "text",
+    "messages",
+    "before_picture",
+    "label",
+    "labels",
+    "number",
+    "vector",
+    "series",
+)
 NUMBERS, CLASSES = "numbers", "classes"
 """Kinds that tokenizers and objectives read besides: numbers of the shape that the table gives them; and one class for
 each row or several, as the values are."""
