@@ -89,7 +89,7 @@ NEEDS = {
     "modality": {
         "image": ["objective=[classify]"],
         "text": ["objective=[next_token]"],
-        "audio": ["objective=[ctc]"],
+        **dict.fromkeys(("audio", "invertible_audio"), ["objective=[ctc]"]),
         "source": TRANSLATES,
         "target": TRANSLATES,
         "question": ["modality=[question,text]", "objective=[seq2seq]"],
@@ -108,7 +108,7 @@ NEEDS = {
     },
 }
 NEEDS_DATA = {
-    **dict.fromkeys(("ctc", "audio"), "audio_manifest"),
+    **dict.fromkeys(("ctc", "audio", "invertible_audio"), "audio_manifest"),
     **dict.fromkeys(("source", "target"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),

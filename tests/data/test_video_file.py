@@ -144,7 +144,7 @@ def test_a_table_of_films(tmp_path: Path) -> None:
     """The set reads them as films; they are as long as they are."""
     lines = ["video,label"]
     for i in range(8):
-        numpy.save(tmp_path / f"{i}.npy", film(2 + i % 3))
+        numpy.save(tmp_path / f"{i}.npy", film(2 + i % 3) + i)
         lines.append(f"{i}.npy,{'ab'[i % 2]}")
     (tmp_path / "films.csv").write_text("\n".join(lines))
     words = ["data=manifest", f"data.path={tmp_path / 'films.csv'}", "modality=[video]", "objective=[classify]"]
