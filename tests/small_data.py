@@ -246,7 +246,7 @@ def shrink_data(name, folder, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         place = "data" if name == "synthesised" else "data.voices"
         return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
-    if name in ("driving", *ALGORITHMIC, *PROMPTS):
+    if name in ("driving", "moving_digits", *ALGORITHMIC, *PROMPTS):
         return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]
     if name == "babyai":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))

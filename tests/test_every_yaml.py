@@ -43,6 +43,7 @@ DATA_WITHOUT_PICTURES = {
         ["modality=[audio]", "modality/spectrogram@modality.audio.spectrogram=centred_8khz"],
     ),
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
+    "moving_digits": ["modality=[video]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
@@ -93,7 +94,7 @@ NEEDS = {
     "modality": {
         "image": ["objective=[classify]"],
         "text": ["objective=[next_token]"],
-        "audio": ["objective=[ctc]"],
+        **dict.fromkeys(("audio", "invertible_audio"), ["objective=[ctc]"]),
         "source": TRANSLATES,
         "target": TRANSLATES,
         "question": ["modality=[question,text]", "objective=[seq2seq]"],
@@ -103,7 +104,7 @@ NEEDS = {
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "measurements": ["objective=[regression]"],
-        "pixels": ["objective=[classify]"],
+        **dict.fromkeys(("pixels", "video"), ["objective=[classify]"]),
         **dict.fromkeys(("x", "y"), ["modality=[x,y]", "objective=[in_context]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
@@ -112,7 +113,7 @@ NEEDS = {
     },
 }
 NEEDS_DATA = {
-    **dict.fromkeys(("ctc", "audio"), "audio_manifest"),
+    **dict.fromkeys(("ctc", "audio", "invertible_audio"), "audio_manifest"),
     **dict.fromkeys(("source", "target"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
@@ -123,6 +124,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "act_by_flow": "obstacle",
     "pixels": "sequential_pictures",
+    "video": "moving_digits",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
     **dict.fromkeys(("preference", "reward_model"), "name_pairs"),

@@ -31,7 +31,7 @@ from mmtx.nn.projector import Projector
 from mmtx.token_order import join, several_orders, shared_order
 from mmtx.tokens import HiddenStates, Tokens, TokenSet, split
 
-OFFERED = ("augmented", "draw", "panel")
+OFFERED = ("augmented", "draw", "film", "panel")
 """Of `mmtx.modalities.capabilities`, what is of the data, whatever the tokens become."""
 
 

@@ -58,8 +58,9 @@ from mmtx.attention.rule import Connectivity, Pattern
 from mmtx.attention.time_order import pays_by_time
 from mmtx.tokens import Clock, Span, Tokens, TokenSet
 
-MAX_COORDINATES = 2
-"""A modality has at most a row and a column of its own; the third coordinate is time, given by its clock."""
+POSITIONS = 3
+"""Time, row and column. A modality has at most a row and a column of its own, and its clock gives the time; one that is
+laid out as one item, such as a film that attends to all of itself, may have a time of its own within it."""
 
 
 def join(
@@ -147,10 +148,16 @@ def _order_and_position(
     for rank, (time, (name, tokens)) in enumerate(zip(times, groups.items(), strict=True)):
         mutual = clocks.get(clock_of[name], Clock()).mutual
         orders.append(time * len(groups) + (0 if mutual else rank))
-        grid = tokens.coordinates.new_zeros(tokens.coordinates.shape[0], MAX_COORDINATES)
-        grid[:, : tokens.coordinates.shape[1]] = tokens.coordinates
-        positions.append(torch.cat([time[..., None], grid[None].expand(time.shape[0], -1, -1)], dim=-1))
+        positions.append(_within(tokens) + torch.stack([time, *[torch.zeros_like(time)] * (POSITIONS - 1)], dim=-1))
     return orders, positions
+
+
+def _within(tokens: Tokens) -> Int[Tensor, "n 3"]:
+    """(time, row, column) of each token within its item."""
+    count, axes = tokens.coordinates.shape
+    grid, first = tokens.coordinates.new_zeros(count, POSITIONS), int(axes < POSITIONS)
+    grid[:, first : first + axes] = tokens.coordinates
+    return grid
 
 
 def _times(groups: Mapping[str, Tokens], clock_of: Mapping[str, str]) -> list[Int[Tensor, "#B n"]]:
@@ -175,13 +182,19 @@ def _items_of_one_token(groups: Mapping[str, Tokens]) -> dict[str, Tokens]:
 
 def _num_items(on_clock: list[Tokens]) -> Tensor | int:
     """Items that each sample has on one clock; a plain integer where all samples agree."""
-    if all(t.full and not t.timed and t.time.shape[0] < t.lengths.shape[0] for t in on_clock):  # times are counted
+    if all(_is_counted(tokens) for tokens in on_clock):
         return max(tokens.num_items for tokens in on_clock)
     counts = []
     for tokens in on_clock:
-        reached = torch.where(_valid(tokens), tokens.time + 1, 0)
+        reached = torch.where(_valid(tokens), tokens.time + _within(tokens)[:, 0] + 1, 0)
         counts.append(reached.amax(1).expand(tokens.lengths.shape[0]))
     return torch.stack(counts).amax(0)
+
+
+def _is_counted(tokens: Tokens) -> bool:
+    """Whether every sample reaches the time of `num_items`, which the host knows."""
+    has_own_time = tokens.coordinates.shape[1] == POSITIONS
+    return tokens.full and not tokens.timed and not has_own_time and tokens.time.shape[0] < tokens.lengths.shape[0]
 
 
 def _valid(tokens: Tokens) -> Bool[Tensor, "#B n"]:

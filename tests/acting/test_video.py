@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mmtx.acting.video import FRAME_MS, LAST_FRAME_MS, LINE_PIXELS, MOST_FRAMES, MOST_PIXELS, Filmed, write_gif
+from mmtx.acting.video import MOST_FRAMES, MOST_PIXELS, Filmed, write_gif
 from mmtx.batch import Sample
 from mmtx.environment import Environment, Observation, Outcome
+from mmtx.objectives.film import FRAME_MS, LAST_FRAME_MS, LINE_PIXELS
 
 
 class Clock(Environment):

@@ -80,6 +80,12 @@ def vit(**changes: Any) -> Any:
     return disturbed(kind(transformers.ViTConfig(**keys)))
 
 
+def videomae(**changes: Any) -> Any:
+    kind = changes.pop("kind", transformers.VideoMAEForVideoClassification)
+    keys = {**PICTURES, "intermediate_size": 36, "num_frames": 4, "num_labels": 5, **changes}
+    return disturbed(kind(transformers.VideoMAEConfig(**keys)))
+
+
 def dinov2(**changes: Any) -> Any:
     registers = "num_register_tokens" in changes
     kind = "Dinov2WithRegisters" if registers else "Dinov2"
@@ -367,6 +373,11 @@ def vit_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     return {"pixel_values": torch.randn(3, model.config.num_channels, rows, columns)}, None
 
 
+def film_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    frames = vit_inputs(model)[0]["pixel_values"].repeat(2, 1, 1, 1)[: model.config.num_frames]
+    return {"pixel_values": torch.stack([frames, torch.randn_like(frames)])}, None
+
+
 def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     """As many texts as pictures; each has the end mark somewhere."""
     pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
@@ -479,6 +490,24 @@ CASES |= {
         {"kind": transformers.Dinov2WithRegistersModel, "image_size": 12},
         vit_inputs,
     ),
+}
+CASES |= {
+    "videomae": (videomae, {}, film_inputs),
+    "videomae-first-token": (
+        videomae,
+        {
+            "use_mean_pooling": False,
+            "qv_bias": False,
+            "num_channels": 1,
+            "tubelet_size": 1,
+            "hidden_size": 21,
+            "num_attention_heads": 3,
+            "hidden_act": "gelu_new",
+        },
+        film_inputs,
+    ),
+    "videomae-headless": (videomae, {"kind": transformers.VideoMAEModel}, film_inputs),
+    "videomae-headless-norm": (videomae, {"kind": transformers.VideoMAEModel, "use_mean_pooling": False}, film_inputs),
 }
 CASES |= {
     "dinov3": (dinov3_vit, {}, vit_inputs),

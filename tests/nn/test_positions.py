@@ -10,6 +10,7 @@ from builders import backbone
 from torch import Tensor
 
 from mmtx.errors import InvalidValue
+from mmtx.nn.cell_sinusoidal import CellSinusoidal
 from mmtx.nn.positions import ALiBi, Learned, Positions, Sinusoidal, T5Bias, alibi_slopes
 from mmtx.nn.rotary import Rotary
 
@@ -93,3 +94,13 @@ def test_a_scheme_may_be_several_at_once() -> None:
     both = Positions(absolute=Learned, rotary=Rotary(axes=["time"], base=100.0), bias=ALiBi)
     body = backbone(positions=both)
     assert body.position_bias is not None
+
+
+@pytest.mark.parametrize("dim", [8, 7])
+def test_cells_are_counted_along_the_last_axis_first(dim: int) -> None:
+    """Sines and cosines in turn, as the definition has them."""
+    cells = [(time, row, column) for time in range(2) for row in range(3) for column in range(4)]
+    found = CellSinusoidal((2, 3, 4), dim, base=100.0)(torch.tensor(cells))
+    waves = (math.sin, math.cos)
+    expected = [[waves[j % 2](cell / 100.0 ** (2 * (j // 2) / dim)) for j in range(dim)] for cell in range(24)]
+    torch.testing.assert_close(found, torch.tensor(expected))

@@ -23,6 +23,7 @@ from mmtx.decoding.beam_search import beam_search
 from mmtx.decoding.generate import generate
 from mmtx.decoding.history import History
 from mmtx.decoding.text_decoder import TextDecoder
+from mmtx.objectives import film
 from mmtx.process import progress, stopping
 from mmtx.process.stopping import Interrupted, Obey, check, handling_signals, obeyed, track
 from mmtx.training.interruptible_loader import InterruptibleLoader
@@ -149,7 +150,7 @@ LOOPS = {
     ),
     "texts that are written": (TextDecoder, "append", lambda: writer(generate)),
     "texts that are searched for": (TextDecoder, "append", lambda: writer(beam_search)),
-    "a film": (video, "_picture", lambda: video.write_gif(Path("film.gif"), [[torch.zeros(3, 4, 4)] * 9])),
+    "a film": (film, "picture_of", lambda: video.write_gif(Path("film.gif"), [[torch.zeros(3, 4, 4)] * 9])),
     "spoken digits": (
         spoken_digits._Draw,
         "clip",

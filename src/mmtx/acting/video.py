@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,14 +10,13 @@ from torch import Tensor
 
 from mmtx.batch import Sample
 from mmtx.environment import Environment, Observation, Outcome
+from mmtx.objectives.film import beside_each_other, save_gif
 from mmtx.process.stopping import track
 
 MOST_FRAMES = 200
 """Of an episode; of longer ones every second, third, ... step is kept, and the end."""
 MOST_PIXELS = 240
 """Along the longer side."""
-LINE_PIXELS = 2
-FRAME_MS, LAST_FRAME_MS = 50, 1500
 
 
 class Filmed(Environment):
@@ -63,11 +61,7 @@ def write_gif(path: Path, films: Sequence[Sequence[Float[Tensor, "3 height width
         films: frames of each, at least one, all of one size.
     """
     longest = max(map(len, films))
-    lined = [[F.pad(frame, (0, LINE_PIXELS)) for frame in film] for film in films]
-    drawn = (_picture(torch.cat([film[min(i, len(film) - 1)] for film in lined], 2)) for i in range(longest))
-    shown = track(drawn, "drawing a film, frame", longest)
-    durations = [FRAME_MS] * (longest - 1) + [LAST_FRAME_MS]
-    next(shown).save(path, format="GIF", save_all=True, append_images=shown, duration=durations, loop=0)
+    save_gif(path, track(beside_each_other(films), "drawing a film, frame", longest), longest)
 
 
 def _small(frame: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 small_height small_width"]:
@@ -77,9 +71,3 @@ def _small(frame: Float[Tensor, "3 height width"]) -> Float[Tensor, "3 small_hei
         return frame
     size = [max(1, round(side * MOST_PIXELS / longer)) for side in (height, width)]
     return F.interpolate(frame[None], size, mode="bilinear", antialias=True)[0].clamp(0, 1)
-
-
-def _picture(frame: Float[Tensor, "3 height width"]) -> Any:
-    from PIL import Image
-
-    return Image.fromarray((frame * 255).round().byte().permute(1, 2, 0).numpy())

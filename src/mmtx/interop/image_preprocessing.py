@@ -20,6 +20,7 @@ CLIP: Config = {
     "image_std": [0.26862954, 0.26130258, 0.27577711],
 }
 DINOV3: Config = {"size": 224, "resample": 2, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
+VIDEOMAE: Config = {**DINOV3, "size": {"shortest_edge": 224}, "do_center_crop": True, "crop_size": 224}
 FLOATS = "DINOv3ViTImageProcessor"
 """The type that resizes numbers; others resize bytes."""
 DEFAULTS: dict[str, Config] = {
@@ -28,6 +29,7 @@ DEFAULTS: dict[str, Config] = {
     **dict.fromkeys(("BitImageProcessor", "CLIPImageProcessor", "CLIPFeatureExtractor"), CLIP),
     "SiglipImageProcessor": {"size": 224, "resample": 3},
     FLOATS: DINOV3,
+    **dict.fromkeys(("VideoMAEImageProcessor", "VideoMAEFeatureExtractor"), VIDEOMAE),
 }
 """Of each type, where they are not those of ViT."""
 TYPES = tuple(DEFAULTS)

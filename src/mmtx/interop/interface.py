@@ -52,7 +52,9 @@ def run_interface(learner: Learner) -> Interface:
 def family_interface(learner: Learner, family: Family, config: Config) -> Interface:
     """That of a public family: unpadded inputs by its own names, texts and sounds of any length."""
     example = family.example(config)
-    if "pixel_values" in example:  # of the data's size, which need not be that of the family's positions
+    if (
+        "pixel_values" in example and "image" in learner.specs
+    ):  # of the data's size, which need not be that of the family's positions
         shape = [size or 0 for size in learner.specs["image"].fields["pixels"].shape]
         example["pixel_values"] = torch.zeros(2, *shape)
     return Interface(

@@ -46,6 +46,14 @@ class Draws(Protocol):
 
 
 @runtime_checkable
+class Films(Protocol):
+    """A tokenizer whose samples are films."""
+
+    def film(self, fields: Mapping[str, Tensor], length: int) -> Float[Tensor, "T C height width"]:
+        """The frames of a sample, in 0..1, on the host; arguments are those of `Draws.draw`."""
+
+
+@runtime_checkable
 class Augments(Protocol):
     """A tokenizer that changes the samples of training at random, before any objective has them."""
 

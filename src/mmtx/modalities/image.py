@@ -73,10 +73,7 @@ class Image(Tokenizer):
             given = spec.fields["pixels"].shape
             raise ValueError(f"a tokenizer 'image' reads pixels of shape (C, height, width); the data's are {given}")
         channels, height, width = shape
-        if not 1 <= patch_size <= min(height, width) or not cut and (height % patch_size or width % patch_size):
-            fits = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
-            near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))
-            raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
+        check_patch_size(patch_size, height, width, cut=cut)
         self.patch_size, self.num_summaries, self.num_registers = patch_size, int(summary), num_registers
         self.rows, self.columns, self.centred = height // patch_size, width // patch_size, centred
         self.numbers_per_token = channels * patch_size**2
@@ -183,6 +180,14 @@ class Image(Tokenizer):
         pixels = pixels[..., : self.rows * p, : self.columns * p]
         grid = pixels.unflatten(3, (self.columns, p)).unflatten(2, (self.rows, p))  # B C rows p columns p
         return grid.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
+
+
+def check_patch_size(patch_size: int, height: int, width: int, *, cut: bool = False) -> None:
+    """Raises InvalidValue where patches do not fill a picture, or with `cut` none fits."""
+    if not 1 <= patch_size <= min(height, width) or not cut and (height % patch_size or width % patch_size):
+        fits = [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
+        near = ", ".join(map(str, sorted(sorted(fits, key=lambda p: abs(p - patch_size))[:2])))
+        raise InvalidValue("patch_size", patch_size, f"does not divide the image of {height} x {width}", near)
 
 
 def per_channel(key: str, value: float | list[float], channels: int) -> Float[Tensor, "C 1 1"]:

@@ -93,6 +93,12 @@ class LogMel(nn.Module):
             ]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def frequencies(self, mel: Float[Tensor, "B T M"]) -> Float[Tensor, "B T F"]:
+        """The power of each frequency, of which frames of an uncentred spectrogram have been made: that of least
+        squares, cut at 0."""
+        power = 10 ** (mel * self.std + self.mean)
+        return (power @ torch.linalg.pinv(self._filters.to(mel.device)).T).clamp(min=0)
+
     def _transform(self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B T M"]:
         num_frames = max(1, waveform.shape[1] // self.hop_length)
         mirrored = mirror_ends(waveform, lengths, self.n_fft // 2)

@@ -61,6 +61,14 @@ class Patches(Stem):
         cut = frames.unflatten(2, (self.bands, self.mels)).unflatten(1, (-1, self.frames))  # B n frames bands mels
         return self.projection(cut.transpose(2, 3).flatten(3).flatten(1, 2))
 
+    def inverse(self, content: Float[Tensor, "B n D"]) -> Float[Tensor, "B T M"]:
+        """Frames whose patches have this content, those nearest to 0 where several have; exact where the linear map
+        loses nothing. Those that filled a last patch are there, too."""
+        inverse = torch.linalg.pinv(self.projection.weight.double())
+        numbers = ((content.double() - self.projection.bias.double()) @ inverse.T).to(content.dtype)
+        cut = numbers.unflatten(2, (self.frames, self.mels)).unflatten(1, (-1, self.bands))  # B n bands frames mels
+        return cut.transpose(2, 3).flatten(3).flatten(1, 2)
+
 
 class Convolution(Stem):
     """Whisper's two convolutions over time, the second of stride 2 (Radford et al. 2022, section 2.2)."""

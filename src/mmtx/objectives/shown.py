@@ -7,6 +7,7 @@ from pathlib import Path
 from mmtx.batch import Batch
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
+from mmtx.objectives.film import write_films
 from mmtx.objectives.sample_grid import Below, draw_samples
 
 
@@ -17,7 +18,8 @@ def show_examples(
     stem: Path,
     below: Mapping[str, Below] | None = None,
 ) -> list[Path]:
-    """Writes ``<stem>.jsonl``, ``<stem>_<index>.wav`` of every sound, and ``<stem>.png``, of every name of the set.
+    """Writes ``<stem>.jsonl``, ``<stem>_<index>.wav`` of every sound, ``<stem>.gif`` of some films, and of each name
+    of the set ``<stem>.png``.
 
     Args:
         model: in eval mode.
@@ -36,7 +38,8 @@ def show_examples(
     table.write_text("\n".join(lines) + "\n", encoding="utf-8")
     write_sounds(model, batch, stem)
     picture = draw_samples(model, batch, examples, stem.with_suffix(".png"), below or {})
-    return [table] if picture is None else [table, picture]
+    film = write_films(model, batch, stem)
+    return [file for file in (table, picture, film) if file is not None]
 
 
 def write_sounds(model: MultimodalTransformer, batch: Batch, stem: Path) -> None:

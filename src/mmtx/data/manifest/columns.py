@@ -7,7 +7,7 @@ from mmtx.data.audio.recordings import SoundKeys
 from mmtx.data.manifest.column_kinds import UNREAD
 from mmtx.data.manifest.continuations import ContinuationColumns
 from mmtx.data.manifest.conversations import BeforePictureColumn, MessagesColumn
-from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn
+from mmtx.data.manifest.files import PictureColumn, PictureKeys, SoundColumn, VideoColumn
 from mmtx.data.manifest.kind import Kind
 from mmtx.data.manifest.labels import ClassColumn
 from mmtx.data.manifest.numbers import NumberColumns
@@ -113,6 +113,9 @@ def make_kinds(
         if kind in ("picture", UNREAD):
             assert pictures is not None
             made[name] = PictureColumn(columns, pictures)
+        elif kind == "video":
+            assert pictures is not None
+            made[name] = VideoColumn(columns, pictures)
         elif kind == "sound":
             assert sounds is not None
             made[name] = SoundColumn(columns, sounds)

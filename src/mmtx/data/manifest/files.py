@@ -1,4 +1,4 @@
-"""Pictures and sounds: files that a table names, or that lie in it."""
+"""Pictures, sounds and films: files that a table names, or that lie in it."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
+from torch.nn import Identity
 
 from mmtx.batch import Field, Spec
 from mmtx.data.audio.recordings import SoundKeys
@@ -16,6 +17,7 @@ from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.data.image.native_fit import NativeFit
 from mmtx.data.manifest.kind import FileContent, Kind
 from mmtx.data.tables.rows import Rows
+from mmtx.data.video.video_file import read_video
 from mmtx.errors import InvalidValue, UserError, check_at_least, check_within
 
 
@@ -74,6 +76,7 @@ class PictureKeys:
         fit: how a picture is brought to it.
         augment: applied to training pictures.
         max_pixels: larger pictures are refused when they are read.
+        max_frames: of a film; of a longer one, so many that are equally far apart.
 
     Raises:
         InvalidValue: a key is outside its limits.
@@ -84,6 +87,7 @@ class PictureKeys:
     fit: Fit | NativeFit
     augment: Callable[[Tensor], Tensor] | None
     max_pixels: int
+    max_frames: int
 
     def __post_init__(self) -> None:
         check_at_least("size", self.size, 1)
@@ -92,6 +96,7 @@ class PictureKeys:
         if isinstance(self.fit, Fit) and self.fit.side is not None and self.fit.side < self.size:
             raise InvalidValue("fit.side", self.fit.side, f"leaves less than size={self.size}", str(self.size))
         check_within("max_pixels", self.max_pixels, 1, MOST_PIXELS)
+        check_at_least("max_frames", self.max_frames, 1)
 
 
 class PictureColumn(FileColumn):
@@ -112,6 +117,32 @@ class PictureColumn(FileColumn):
         pixels = decode_image(file, size=size, channels=keys.channels, max_pixels=keys.max_pixels, fit=keys.fit)
         pixels = keys.augment(pixels) if keys.augment and split == "train" else pixels
         return keys.fit.fields(pixels) if isinstance(keys.fit, NativeFit) else {"pixels": pixels}
+
+
+class VideoColumn(FileColumn):
+    """A film of each row.
+
+    Raises:
+        InvalidValue: pictures keep their shape, or are augmented, each by itself.
+    """
+
+    def __init__(self, columns: Sequence[str], keys: PictureKeys) -> None:
+        super().__init__(columns)
+        if not isinstance(keys.fit, Fit):
+            raise InvalidValue("fit", type(keys.fit).__name__, "is for pictures; frames have one size", "square")
+        if not isinstance(keys.augment, Identity | None):
+            raise InvalidValue("augment", type(keys.augment).__name__, "is for pictures, each by itself", "none")
+        self.keys, self.fit = keys, keys.fit
+
+    @property
+    def spec(self) -> Spec:
+        shape = (None, self.keys.channels, self.keys.size, self.keys.size)
+        return Spec({"frames": Field(shape, self.fit.dtype, max_length=self.keys.max_frames)})
+
+    def fields(self, file: FileContent, split: str) -> dict[str, Tensor]:
+        keys, size = self.keys, (self.keys.size, self.keys.size)
+        limits = {"max_frames": keys.max_frames, "max_pixels": keys.max_pixels}
+        return {"frames": read_video(file, size=size, channels=keys.channels, fit=self.fit, **limits)}
 
 
 class SoundColumn(FileColumn):

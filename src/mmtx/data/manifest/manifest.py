@@ -23,7 +23,7 @@ class Manifest(TableSource):
         path: of the table, a pattern, or several of them.
         columns: by name, the column, or several: a prompt and what continues it, entries of a vector, channels of a
             series, or classes of 0 and 1.
-        kinds: by name, where neither the set nor the values tell it: picture, sound, text, continuation, messages,
+        kinds: by name, where neither the set nor the values tell it: picture, sound, video, text, continuation, messages,
             before_picture, label, labels, number, vector, series.
         tokenizers: by name of the set, the kind of column that its tokenizer reads; None: any, as the values are.
         objectives: by name that is predicted, likewise.
@@ -74,7 +74,8 @@ class Manifest(TableSource):
         max_seconds: float,
         trim_db: float | None,
         shuffle_mb: int,
-        turns: Literal["assistant", "all"] = "assistant",  # absent in stored configs of earlier versions
+        turns: Literal["assistant", "all"] = "assistant",  # this and the next are absent in earlier stored configs
+        max_frames: int = 16,
     ) -> None:
         super().__init__(
             columns=ColumnKeys(columns, kinds, {**objectives, **tokenizers}, optional, separator),
@@ -82,7 +83,7 @@ class Manifest(TableSource):
                 path, val_path, test_path, val_fraction, test_fraction, split_seed + 1, split_seed, column=split
             ),
             texts=TextKeys(vocabulary, max_length, turns),
-            pictures=PictureKeys(size, channels, fit, augment, max_pixels),
+            pictures=PictureKeys(size, channels, fit, augment, max_pixels, max_frames),
             sounds=SoundKeys(sample_rate_hz, resample, max_seconds, trim_db),
             scaled=tokenizers if standardise else (),
             shuffle_mb=shuffle_mb,

@@ -1,0 +1,1 @@
+"""Films, and how their files are decoded."""
