@@ -23,8 +23,8 @@ class Manifest(TableSource):
         path: of the table, a pattern, or several of them.
         columns: by name, the column, or several: a prompt and what continues it, entries of a vector, channels of a
             series, or classes of 0 and 1.
-        kinds: by name, where neither the set nor the values tell it: picture, sound, video, text, continuation, messages,
-            before_picture, label, labels, number, vector, series.
+        kinds: by name, where neither the set nor the values tell it: picture, sound, video, text, continuation,
+            messages, before_picture, label, labels, number, vector, series.
         tokenizers: by name of the set, the kind of column that its tokenizer reads; None: any, as the values are.
         objectives: by name that is predicted, likewise.
         optional: names that a row may lack.
