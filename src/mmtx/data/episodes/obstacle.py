@@ -12,6 +12,7 @@ from mmtx.data.episodes.episode_source import EpisodeSource, Windowing, check_ge
 from mmtx.data.episodes.episodes import Episodes, Standardise
 from mmtx.environment import Environment, Observation, Outcome
 from mmtx.errors import check_within
+from mmtx.process.stopping import track
 
 RADIUS, MARGIN, WOBBLE = 0.3, 0.15, 0.03
 """Of the obstacle; by how much demonstrations keep away from it; and the standard deviation of that."""
@@ -108,7 +109,8 @@ def succeeds(state: Float64[numpy.ndarray, "4"], path: Float64[numpy.ndarray, " 
 
 def demonstrations(seeds: Sequence[int], num_points: int) -> Episodes:
     """One episode for each seed."""
-    drawn = [_demonstration(numpy.random.default_rng(seed), num_points) for seed in seeds]
+    generators = map(numpy.random.default_rng, track(seeds, "demonstrations"))
+    drawn = [_demonstration(generator, num_points) for generator in generators]
     states, paths = (torch.from_numpy(numpy.stack(each)).float() for each in zip(*drawn, strict=True))
     offsets = torch.arange(len(seeds) + 1)
     return Episodes(states, paths, torch.ones(len(seeds)), offsets, num_actions=None)
