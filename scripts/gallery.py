@@ -32,6 +32,7 @@ WITHOUT = {
     ),
     "sequential_mnist": "it is made for a GPU",
     "codes_mnist": "it is made for a GPU",
+    "codes_digits": "what it learns are codes, in which another recipe draws",
     "draw_digits": "it draws in codes of another run",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""
