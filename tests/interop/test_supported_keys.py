@@ -25,6 +25,7 @@ from public import (  # noqa: E402
     dinov2_with_registers,
     dinov3_vit,
     esm,
+    film_inputs,
     gemma2,
     gemma3,
     gpt2,
@@ -153,7 +154,8 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
-    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "videomae"), {}),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), {}),
+    "videomae": {"qkv_bias": True},
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
     "modernbert": {
@@ -566,6 +568,8 @@ def test_a_key_changed_once_changes_both_alike_or_is_refused(make: Any, values: 
 
 def inputs_of(theirs: Any) -> tuple[dict[str, torch.Tensor], Any]:
     """Inputs of a model, and which of its outputs are of real tokens."""
+    if theirs.config.model_type == "videomae":
+        return film_inputs(theirs)[0], slice(None)
     if theirs.main_input_name == "pixel_values":
         return vit_inputs(theirs)[0], slice(None)
     if theirs.main_input_name == "input_values":

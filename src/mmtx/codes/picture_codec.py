@@ -54,7 +54,7 @@ class PictureCodec(nn.Module):
         self.shape, self.scale, self.patch_size, self.width = tuple(shape), scale, patch_size, width
         self.rows, self.columns = height // patch_size, width_pixels // patch_size
         self.quantiser = quantiser
-        overlapping = {"kernel_size": patch_size + 2, "stride": patch_size, "padding": 1}
+        overlapping: Any = {"kernel_size": patch_size + 2, "stride": patch_size, "padding": 1}
         self.encoder = nn.Sequential(
             nn.Conv2d(channels, width, **overlapping),
             nn.GELU(),
@@ -109,4 +109,4 @@ class PictureCodec(nn.Module):
         return {"shape": [*self.shape], **own, "quantiser": quantiser}
 
     def _from_0_to_1(self, pixels: Num[Tensor, "B C height width"]) -> Float[Tensor, "B C height width"]:
-        return pixels.to(self.encoder[0].weight.dtype) / self.scale
+        return pixels.to(next(self.encoder.parameters()).dtype) / self.scale

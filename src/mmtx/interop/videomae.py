@@ -55,6 +55,7 @@ class VideoMAE(Family):
         "num_frames": used("frames of a film; of a longer one, so many that are equally far apart", 16),
         "tubelet_size": used("frames of a tubelet, which divide `num_frames`", 2),
         "qv_bias": used("biases of queries and values", True),
+        "qkv_bias": used("its former name, which goes before it"),
         "use_mean_pooling": used("the mean is normalised before the head, and no token is; else all are", True),
         "tie_word_embeddings": harmless("there are no words"),
         **every(
@@ -63,7 +64,6 @@ class VideoMAE(Family):
             harmless("the decoder of VideoMAEForPreTraining, which is refused"),
         ),
     }
-    aliases: ClassVar[Mapping[str, str]] = {"qkv_bias": "qv_bias"}
     generation = SILENT
     preprocessor = PREPROCESSOR
     same = {
@@ -85,6 +85,7 @@ class VideoMAE(Family):
     def complete(self, config: Config, weights: Weights) -> Config:
         config = super().complete(config, weights)
         config["patch_size"] = square_patch(config, self.name)
+        config["qv_bias"] = config.pop("qkv_bias", config["qv_bias"])
         frames, tubelet = config["num_frames"], config["tubelet_size"]
         if frames % tubelet:
             raise UserError(f"num_frames={frames} is no multiple of tubelet_size={tubelet}, and the rest would be lost")

@@ -31,7 +31,7 @@ class Codes(Text):
         super().__init__(spec=spec, dim=dim, clock=clock, causal=causal, context=None, share=None, num_segments=0)
         if not isinstance(spec.vocabulary, Pictured):
             raise ValueError("a tokenizer 'codes' reads codes of pictures, as data=coded_pictures has them")
-        self._vocabulary = spec.vocabulary
+        self._vocabulary: Pictured = spec.vocabulary
 
     def invert(self, tokens: Tokens) -> dict[str, Tensor]:
         """The ids whose embeddings are the nearest, and the pictures that are decoded from them."""

@@ -37,7 +37,7 @@ class Text(Tokenizer):
 
     coded = ("embedding.weight",)
 
-    column_kind = "text"
+    column_kind: str | None = "text"
 
     def __init__(
         self,

@@ -119,7 +119,7 @@ class PolicyGradient(Objective):
         generator = torch.Generator(batch.lengths[self.text].device).manual_seed(0)
         columns = self.predictions(model, self._rollouts.drawn(model, batch, generator))
         rows = zip(columns["predicted"], columns["truth"], columns["reward"], strict=True)
-        return [Example("", "") if reward is None else Example(*texts, None) for *texts, reward in rows]
+        return [Example(*("", "") if reward is None else (predicted, truth)) for predicted, truth, reward in rows]
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
         """The first roll-out of each sample, the true text, and the mean reward of all its roll-outs."""
@@ -146,7 +146,8 @@ class PolicyGradient(Objective):
         for name in self.rewards:
             values = [each[ROLLOUTS][f"reward/{name}"][each.present(ROLLOUTS)] for each in (before, now)]
             is_share = all(((value == 0) | (value == 1)).all().item() for value in values)
-            reached.append(Reached(name, *(float(value.mean()) for value in values), is_share=bool(is_share)))
+            first, last = (float(value.mean()) for value in values)
+            reached.append(Reached(name, first, last, is_share=bool(is_share)))
         draw_frontier(self.metrics(self(model, now))["kl"], reached, path)
 
     @property

@@ -6,8 +6,8 @@ from mmtx.data.manifest.files import is_file
 from mmtx.data.tables.rows import Rows
 from mmtx.errors import InvalidValue
 
-KINDS = ("picture", "sound", "video", "text", "continuation", "messages", "before_picture")
-KINDS += ("label", "labels", "number", "vector", "series")
+_FILES, _TEXTS = ("picture", "sound", "video"), ("text", "continuation", "messages", "before_picture")
+KINDS = (*_FILES, *_TEXTS, "label", "labels", "number", "vector", "series")
 NUMBERS, CLASSES = "numbers", "classes"
 """Kinds that tokenizers and objectives read besides: numbers of the shape that the table gives them; and one class for
 each row or several, as the values are."""
