@@ -47,5 +47,5 @@ class Codes(Text):
 
     def _pixels(self, ids: Int[Tensor, "B n"]) -> Tensor:
         """A mark among the codes, which an untrained model may have put there, counts as the first code."""
-        codes = ids[:, 1:]
-        return self._vocabulary.pixels(codes.masked_fill(codes == self._vocabulary.begin, 0))
+        codes, begin = ids[:, 1:], self._vocabulary.begin
+        return self._vocabulary.pixels(codes if begin is None else codes.masked_fill(codes == begin, 0))

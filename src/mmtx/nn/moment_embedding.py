@@ -26,14 +26,15 @@ class MomentEmbedding(nn.Module):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(FREQUENCIES, dim), nn.SiLU(), nn.Linear(dim, dim))
-        for layer in (self.mlp[0], self.mlp[2]):
+        linears = nn.Linear(FREQUENCIES, dim), nn.Linear(dim, dim)
+        self.mlp = nn.Sequential(linears[0], nn.SiLU(), linears[1])
+        for layer in linears:
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.mlp[0].weight.dtype  # type: ignore[return-value]
+        return next(self.parameters()).dtype
 
     def forward(self, moment: Float[Tensor, " B"]) -> Float[Tensor, "B D"]:
         half = torch.arange(FREQUENCIES // 2, device=moment.device, dtype=torch.double) / (FREQUENCIES // 2)
