@@ -19,8 +19,10 @@ from mmtx.nn.memory_tokens import MemoryTokens
 EXACT: dict[str, Any] = {"atol": 1e-10, "rtol": 1e-10}
 
 
-def carried(num_tokens: int = 2, segment: int = 3, gradient_segments: int | None = None) -> Any:
-    keys = {"num_tokens": num_tokens, "segment": segment, "gradient_segments": gradient_segments}
+def carried(
+    num_tokens: int = 2, segment: int = 3, gradient_segments: int | None = None, gated: bool = False
+) -> Any:
+    keys = {"num_tokens": num_tokens, "segment": segment, "gradient_segments": gradient_segments, "gated": gated}
     return partial(MemoryTokens, **keys)
 
 
@@ -51,7 +53,11 @@ def by_hand(one: Backbone, plain: Backbone, x: Tensor, size: int, every: int | N
         row = torch.cat([memory + own.read, part, memory + own.write], 1)
         out = plain(row, causal(row.shape[1]))
         hidden.append(out[:, count : count + part.shape[1]])
-        memory = out[:, count + part.shape[1] :]
+        written = out[:, count + part.shape[1] :]
+        share = 1.0
+        if own.gate is not None:
+            share = 1 / (1 + torch.exp(-(written @ own.gate.weight.T + own.gate.bias)))
+        memory = share * written + (1 - share) * memory
     return torch.cat(hidden, 1)
 
 
@@ -69,6 +75,19 @@ def test_segments_are_those_of_a_loop_by_hand(positions: str, length: int) -> No
     x = torch.randn(2, length, 24, dtype=torch.double)
     close = {"atol": 1e-5, "rtol": 1e-5} if positions == "rotary" else EXACT
     torch.testing.assert_close(one(x, causal(length)), by_hand(one, plain, x, 3, None), **close)
+
+
+def test_a_gate_mixes_what_is_written_into_what_was_read() -> None:
+    """A shut one leaves the memory as it is, empty here."""
+    one, plain = stacks(gated=True)
+    assert one.memory_tokens is not None and one.memory_tokens.gate is not None
+    x = torch.randn(2, 8, 24, dtype=torch.double)
+    torch.testing.assert_close(one(x, causal(8)), by_hand(one, plain, x, 3, None), **EXACT)
+    with torch.no_grad():
+        one.memory_tokens.gate.weight.zero_()
+        one.memory_tokens.gate.bias.fill_(-800)
+    parts = [one(part, causal(part.shape[1])) for part in x.split(3, dim=1)]
+    torch.testing.assert_close(one(x, causal(8)), torch.cat(parts, 1), **EXACT)
 
 
 def test_segments_without_memory_know_nothing_of_each_other() -> None:

@@ -37,11 +37,21 @@ class MemoryTokens(nn.Module):
         segment: tokens of a segment.
         gradient_segments: gradients go through so many segments: what is carried from one group of them to the next is
             detached; None: through all.
+        gated: what is computed at W is mixed into what was read, feature by feature, by a gate that it computes; a
+            segment in which the gate is shut leaves its memory as it is. Otherwise it takes its place.
     """
 
-    roles = {"read": "token", "write": "token"}
+    roles = {"read": "token", "write": "token", "gate.weight": "matrix"}
 
-    def __init__(self, dim: int, *, num_tokens: int, segment: int, gradient_segments: int | None) -> None:
+    def __init__(
+        self,
+        dim: int,
+        *,
+        num_tokens: int,
+        segment: int,
+        gradient_segments: int | None,
+        gated: bool = False,  # absent in stored configs of earlier versions
+    ) -> None:
         super().__init__()
         for key, value, least in (("num_tokens", num_tokens, 0), ("segment", segment, 1)):
             check_at_least(f"memory_tokens.{key}", value, least)
@@ -49,6 +59,7 @@ class MemoryTokens(nn.Module):
         self.num_tokens, self.segment, self.gradient_segments = num_tokens, segment, gradient_segments
         if num_tokens:
             self.read, self.write = (nn.Parameter(0.02 * torch.randn(num_tokens, dim)) for _ in range(2))
+        self.gate = nn.Linear(dim, dim) if gated and num_tokens else None
 
     def forward(self, stack: Stack, x: Float[Tensor, "B N D"], connectivity: Connectivity) -> Float[Tensor, "B N D"]:
         """Hidden states of the tokens, without those of memory.
@@ -68,7 +79,7 @@ class MemoryTokens(nn.Module):
             computed = stack(self._between(memory, tokens), _with_memory(part, self.num_tokens))
             own = computed[:, self.num_tokens : self.num_tokens + tokens.shape[1]]
             hidden.append(own)
-            memory = computed[:, self.num_tokens + tokens.shape[1] :]
+            memory = self._next(memory, computed[:, self.num_tokens + tokens.shape[1] :])
         whole = torch.cat(hidden, dim=1)
         return whole if packing is None else packing.pack(whole)
 
@@ -78,6 +89,9 @@ class MemoryTokens(nn.Module):
         for start in range(0, x.shape[1], self.segment):
             columns = torch.arange(start, min(start + self.segment, x.shape[1]), device=x.device)
             yield x[:, columns], replace(connectivity.arranged(columns), pattern=connectivity.pattern)
+
+    def _next(self, memory: Float[Tensor, "B M D"], written: Float[Tensor, "B M D"]) -> Float[Tensor, "B M D"]:
+        return written if self.gate is None else torch.lerp(memory, written, self.gate(written).sigmoid())
 
     def _between(self, memory: Float[Tensor, "B M D"], tokens: Float[Tensor, "B m D"]) -> Float[Tensor, "B MmM D"]:
         if not self.num_tokens:

@@ -46,13 +46,14 @@ def _draw_strip(episodes: Sequence[Episode], path: Path) -> None:
 
     height, width = episodes[0].frames[0].shape[1:]
     row_inches = FRAME_INCHES * height / width + 0.3
-    figure = Figure(figsize=(FRAME_INCHES * STRIP_FRAMES, row_inches * len(episodes)), layout="constrained")
+    longest = min(STRIP_FRAMES, max(len(episode.frames) for episode in episodes))
+    figure = Figure(figsize=(FRAME_INCHES * max(longest, 2), row_inches * len(episodes)), layout="constrained")
     rows = figure.subfigures(len(episodes), squeeze=False)[:, 0]
     for row, episode in zip(rows, episodes, strict=True):
         row.suptitle(_title(episode), fontsize=10)
         count = min(STRIP_FRAMES, len(episode.frames))
         for column, index in enumerate(torch.linspace(0, len(episode.frames) - 1, count).round().int().tolist()):
-            axes = row.add_subplot(1, STRIP_FRAMES, column + 1)
+            axes = row.add_subplot(1, longest, column + 1)
             axes.imshow(episode.frames[index].permute(1, 2, 0).numpy())
             axes.set_xticks([])
             axes.set_yticks([])
