@@ -25,6 +25,7 @@ TITLES = {
     "dinov2": "DINOv2",
     "dinov2_with_registers": "DINOv2 with registers",
     "dinov3_vit": "DINOv3",
+    "vit_mae": "ViT-MAE",
     "clip": "CLIP",
     "siglip": "SigLIP, and SigLIP 2 of one size",
     "siglip2": "SigLIP 2 NaFlex",

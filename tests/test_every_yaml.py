@@ -72,6 +72,7 @@ NEEDS = {
         "seq2seq": ["modality=[image,text]", "encode=[image]"],
         "ctc": ["modality=[audio]"],
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
+        "masked_autoencoder": ["modality=[image]"],
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],

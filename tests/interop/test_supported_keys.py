@@ -48,6 +48,7 @@ from public import (  # noqa: E402
     t5,
     vit,
     vit_inputs,
+    vit_mae,
     wav2vec2,
     whisper,
 )
@@ -78,6 +79,7 @@ CONFIGS = {
     "dinov2": "Dinov2Config",
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
     "dinov3_vit": "DINOv3ViTConfig",
+    "vit_mae": "ViTMAEConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
     "siglip2": "Siglip2Config",
@@ -151,7 +153,7 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
-    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), {}),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "vit_mae"), {}),
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
     "modernbert": {
@@ -495,6 +497,7 @@ KEYS_OF = {
     "dinov2": dinov2,
     "dinov2_with_registers": dinov2_with_registers,
     "dinov3_vit": dinov3_vit,
+    "vit_mae": vit_mae,
     "gpt_oss": gpt_oss,
     "mamba2": mamba2,
     "modernbert": modernbert,

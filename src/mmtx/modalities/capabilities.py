@@ -65,6 +65,28 @@ class Inverts(Protocol):
 
 
 @runtime_checkable
+class Patched(Protocol):
+    """A tokenizer each of whose content tokens is made from numbers of its own, so that they can be predicted.
+
+    Attributes:
+        patch_numbers: of a token; 0: this one is made from something else.
+    """
+
+    patch_numbers: int
+
+    def to_patches(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n numbers"]:
+        """The numbers of each content token, as it reads them, without augmentation.
+
+        Args:
+            fields: of a batch.
+            lengths: of its samples.
+        """
+
+    def from_patches(self, patches: Float[Tensor, "B n numbers"]) -> dict[str, Tensor]:
+        """The field that has these numbers, to be drawn."""
+
+
+@runtime_checkable
 class Shares(Protocol):
     """A tokenizer that may use parameters of another one of its set."""
 

@@ -99,10 +99,8 @@ class Image(Tokenizer):
         return lengths * (self.rows * self.columns + self.num_summaries + self.num_registers)
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
-        steps = pixels.shape[1] if self.is_ragged else 1
-        patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
-        content = self.projection(patches).unflatten(0, (-1, steps)).flatten(1, 2)
+        steps = fields["pixels"].shape[1] if self.is_ragged else 1
+        content = self.projection(self._scaled(fields)).unflatten(0, (-1, steps)).flatten(1, 2)
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
@@ -122,6 +120,28 @@ class Image(Tokenizer):
             num_summaries=self.num_summaries,
             num_registers=self.num_registers,
         )
+
+    @property
+    def patch_numbers(self) -> int:
+        """Pixels of a patch, over all channels."""
+        return self.projection.in_features
+
+    def to_patches(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n pixels"]:
+        """Standardised pixels, as the tokens are made from; of several steps, patch after patch."""
+        steps = fields["pixels"].shape[1] if self.is_ragged else 1
+        return self._scaled(fields).unflatten(0, (-1, steps)).flatten(1, 2)
+
+    def from_patches(self, patches: Float[Tensor, "B n pixels"]) -> dict[str, Tensor]:
+        p, channels = self.patch_size, len(self.mean)
+        grid = patches.unflatten(1, (-1, self.rows, self.columns)).unflatten(-1, (channels, p, p))
+        pixels = grid.permute(0, 1, 4, 2, 5, 3, 6).flatten(5, 6).flatten(3, 4)  # B steps C height width
+        pixels = ((pixels * self.std + self.mean).clamp(0, 1) * self.scale).to(self.spec.fields["pixels"].dtype)
+        return {"pixels": pixels if self.is_ragged else pixels[:, 0]}
+
+    def _scaled(self, fields: dict[str, Tensor]) -> Float[Tensor, "pictures n pixels"]:
+        """The standardised patches of all pictures."""
+        pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
+        return self.patches(((pixels - self.mean) / self.std).flatten(0, -4))
 
     def _places(self, count: int, device: torch.device) -> Int[Tensor, " count"]:
         """Of the patches along an axis."""

@@ -1,7 +1,7 @@
 """Series: one token per step, of a vector or a class."""
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
@@ -50,6 +50,17 @@ class Series(Tokenizer):
 
     def num_tokens(self, lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         return lengths
+
+    @property
+    def patch_numbers(self) -> int:
+        """Numbers of a step; 0 for a class."""
+        return self.projection.in_features if isinstance(self.projection, nn.Linear) else 0
+
+    def to_patches(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B steps size"]:
+        return fields["values"] if self.is_ragged else fields["values"][:, None]
+
+    def from_patches(self, patches: Float[Tensor, "B steps size"]) -> dict[str, Tensor]:
+        return {"values": patches if self.is_ragged else patches[:, 0]}
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         values = fields[self.field] if self.is_ragged else fields[self.field][:, None]
