@@ -19,12 +19,12 @@ from mmtx.objectives.text_metrics import TextMetric
 
 
 class Denoising(Seq2Seq):
-    """A corrupted text is read in one name, and what is missing of it, or all of it, is written in another (T5: Raffel et
-    al. 2020, JMLR 21; BART: Lewis et al. 2020, arXiv 1910.13461).
+    """A corrupted text is read in one name, and what is missing of it, or all of it, is written in another (T5: Raffel
+    et al. 2020, JMLR 21; BART: Lewis et al. 2020, arXiv 1910.13461).
 
     Both names hold the same text in the data, such as ``data=parallel_text`` with one file as source and target, so
-    that the trained model can go on to pairs. Corruption is drawn anew in each step of training; in an evaluation it is the
-    same every time. What is read ends with the end id, and has no begin.
+    that the trained model can go on to pairs. Corruption is drawn anew in each step of training; in an evaluation it is
+    the same every time. What is read ends with the end id, and has no begin.
 
     Args:
         source: name that is read.
