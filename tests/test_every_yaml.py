@@ -274,14 +274,13 @@ def test_every_option_takes_two_steps(group, option, tmp_path, monkeypatch, unch
         part = group.replace("/", ".")
         own = [override.replace("data.", f"{part}.", 1) for override in shrink_data(option, tmp_path, monkeypatch)]
         shrunk = [override for override in shrunk if not override.startswith(part)] + own
-    if any(override.endswith("vocabulary=bytes") for override in overrides):
-        shrunk = without_sizes(shrunk)
-    two_steps([f"data={data}", *shrunk, *overrides])
+    two_steps([f"data={data}", *fitting(shrunk, overrides), *overrides])
 
 
-def without_sizes(overrides):
-    """Those of vocabularies: bytes have none."""
-    return [override for override in overrides if "_vocabulary.vocab_size" not in override]
+def fitting(shrunk, overrides):
+    """Small data without the sizes of their vocabularies where those are chosen: bytes have none."""
+    chosen = any(override.endswith("vocabulary=bytes") for override in overrides)
+    return [override for override in shrunk if not chosen or "_vocabulary.vocab_size" not in override]
 
 
 @pytest.mark.parametrize("recipe", [recipe for recipe in OPTIONS["experiment"] if recipe not in FOR_A_GPU])
@@ -333,7 +332,7 @@ def small_data_of(recipe, tmp_path, monkeypatch):
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if path == "data" or "max_digits" not in override  # parts keep what they predict
     ]
-    return without_sizes(small) if recipe == "t5_spans" else small
+    return fitting(small, DENOISES) if recipe == "t5_spans" else small
 
 
 def test_every_option_says_in_one_line_what_it_is():

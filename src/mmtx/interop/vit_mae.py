@@ -10,7 +10,7 @@ from mmtx.batch import Spec
 from mmtx.data.files.supported_keys import Keys, harmless, used
 from mmtx.errors import UserError
 from mmtx.interop.bert import BODY_SAME
-from mmtx.interop.common_keys import DECODER_FLAGS, encoder_decoder
+from mmtx.interop.common_keys import CLASSES, DECODER_FLAGS, encoder_decoder
 from mmtx.interop.family import Config, Described, Family, Files, at
 from mmtx.interop.feed_forward import activation_name, feed_forward, hidden_width
 from mmtx.interop.image_preprocessing import read_preprocessor
@@ -49,7 +49,7 @@ class ViTMAE(ViT):
         "decoder_intermediate_size": used("width of the decoder's feed-forward half", 2048),
         "mask_ratio": used("share of the patches that is left out", 0.75),
         "norm_pix_loss": used("normalised patches in the loss", False),
-        **dict.fromkeys(("id2label", "label2id", "num_labels"), harmless("there is no head for classes")),
+        **dict.fromkeys(CLASSES, harmless("there is no head for classes")),
     }
     same: ClassVar[Mapping[str, str]] = {
         **ViT.same,
@@ -126,8 +126,8 @@ class ViTMAE(ViT):
         return {**super().example(config), "noise": noise}
 
     def forward(self, learner: Learner, config: Config, **inputs: Any) -> dict[str, Tensor]:
-        """``loss``, and ``logits`` of all patches, whose pixels have their channels last there. Patches with the most
-        ``noise`` are left out."""
+        """``logits`` of all patches, whose pixels have their channels last there, and the ``loss``. Patches with the
+        most ``noise`` are left out."""
         objective, batch = learner.objective("masked_autoencoder"), picture_batch(learner, inputs["pixel_values"])
         assert isinstance(objective, MaskedAutoencoder)
         patches = objective.patches(learner.model, batch, "image")
@@ -137,7 +137,7 @@ class ViTMAE(ViT):
         loss = objective.errors(predicted, batch)["image"].sum() / objective.count(batch)
         patch, channels = config["patch_size"], config["num_channels"]
         logits = predicted["image"].unflatten(2, (channels, patch, patch)).permute(0, 1, 3, 4, 2).flatten(2)
-        return {"loss": loss, "logits": logits}
+        return {"logits": logits, "loss": loss}
 
 
 def _positions() -> Link:
