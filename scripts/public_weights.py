@@ -26,6 +26,7 @@ TITLES = {
     "dinov2_with_registers": "DINOv2 with registers",
     "dinov3_vit": "DINOv3",
     "videomae": "VideoMAE",
+    "vit_mae": "ViT-MAE",
     "clip": "CLIP",
     "siglip": "SigLIP, and SigLIP 2 of one size",
     "siglip2": "SigLIP 2 NaFlex",

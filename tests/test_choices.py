@@ -20,7 +20,7 @@ import pytest
 import torch
 import yaml
 from small_data import shrink_data, small_tokenizer
-from test_every_yaml import LISTENS_AND_LOOKS, NEEDS_DATA, OPTIONS, cases, data_for, overrides_for
+from test_every_yaml import LISTENS_AND_LOOKS, NEEDS_DATA, OPTIONS, cases, data_for, fitting, overrides_for
 
 import mmtx.nn.compilation
 from mmtx.config.compose import compose
@@ -148,7 +148,7 @@ class Bases:
         if words not in self._made:
             folder = self._folder / str(len(self._made))
             folder.mkdir()
-            shrunk = shrink_data(data, folder, self._monkeypatch)
+            shrunk = fitting(shrink_data(data, folder, self._monkeypatch), own)
             self._made[words] = assemble(quick(compose([words[0], *shrunk, *own, *TINY])))
         return self._made[words]
 

@@ -51,6 +51,21 @@ def test_vit_digits(tmp_path):
     assert statistics.mean(accuracies) >= 0.98
 
 
+def test_mae_digits(tmp_path):
+    """With 100 labels, pre-training adds at least 5 points."""
+    (tmp_path / "before").mkdir()
+    reached(tmp_path / "before", "experiment=mae_digits", seconds=300)
+    accuracies = {}
+    for init in (tmp_path / "before" / "run", "null"):
+        for seed in (1, 2, 3):
+            folder = tmp_path / f"{seed}{init == 'null'}"
+            folder.mkdir()
+            words = ["objective=[classify]", "data.num_train=100", f"init_from={init}", "trainer.max_steps=200"]
+            found = reached(folder, "experiment=mae_digits", *words, f"seed={seed}", seconds=120)
+            accuracies.setdefault(init == "null", []).append(found["test/accuracy"])
+    assert statistics.mean(accuracies[False]) >= statistics.mean(accuracies[True]) + 0.05
+
+
 def test_vit_mnist(tmp_path):
     words = ["experiment=vit_mnist", f"data.path={data('mnist')}"]
     assert reached(tmp_path, *words, seconds=600)["test/accuracy"] >= 0.99

@@ -86,6 +86,15 @@ def videomae(**changes: Any) -> Any:
     return disturbed(kind(transformers.VideoMAEConfig(**keys)))
 
 
+def vit_mae(**changes: Any) -> Any:
+    decoder = {"hidden_size": 20, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 30}
+    keys = {**PICTURES, "intermediate_size": 36, **{f"decoder_{key}": value for key, value in decoder.items()}}
+    model = transformers.ViTMAEForPreTraining(transformers.ViTMAEConfig(**{**keys, "patch_size": 2, **changes}))
+    with torch.no_grad():  # a sinusoid for CLS is zero, and files may have another
+        model.decoder.decoder_pos_embed[:, 0] = 0.3
+    return disturbed(model)
+
+
 def dinov2(**changes: Any) -> Any:
     registers = "num_register_tokens" in changes
     kind = "Dinov2WithRegisters" if registers else "Dinov2"
@@ -378,6 +387,11 @@ def film_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     return {"pixel_values": torch.stack([frames, torch.randn_like(frames)])}, None
 
 
+def vit_mae_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
+    inputs, _ = vit_inputs(model)
+    return {**inputs, "noise": torch.rand(3, model.vit.embeddings.patch_embeddings.num_patches)}, None
+
+
 def pair_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
     """As many texts as pictures; each has the end mark somewhere."""
     pixels, ids = vit_inputs(model.vision_model)[0]["pixel_values"], padded([11, 11, 11])[0]
@@ -463,6 +477,8 @@ CASES: dict[str, Case] = {
         vit_inputs,
     ),
     "vit-pooler": (vit, {"kind": transformers.ViTModel, "num_channels": 1}, vit_inputs),
+    "vit-mae": (vit_mae, {"norm_pix_loss": True}, vit_mae_inputs),
+    "vit-mae-plain": (vit_mae, {"mask_ratio": 0.6, "num_channels": 1, "qkv_bias": False}, vit_mae_inputs),
     "whisper-80": (whisper, {}, whisper_inputs),
     "whisper-128": (whisper, {"num_mel_bins": 128, "encoder_layers": 3, "decoder_attention_heads": 4}, whisper_inputs),
     "whisper-headless": (whisper, {"kind": transformers.WhisperModel}, whisper_inputs),

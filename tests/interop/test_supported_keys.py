@@ -50,6 +50,8 @@ from public import (  # noqa: E402
     videomae,
     vit,
     vit_inputs,
+    vit_mae,
+    vit_mae_inputs,
     wav2vec2,
     whisper,
 )
@@ -81,6 +83,7 @@ CONFIGS = {
     "dinov2_with_registers": "Dinov2WithRegistersConfig",
     "dinov3_vit": "DINOv3ViTConfig",
     "videomae": "VideoMAEConfig",
+    "vit_mae": "ViTMAEConfig",
     "clip": "CLIPConfig",
     "siglip": "SiglipConfig",
     "siglip2": "Siglip2Config",
@@ -154,7 +157,7 @@ OLD: dict[str, dict[str, Any]] = {
     "decision_transformer": {"n_ctx": 1024},
     "llama": {"rope_theta": 10000.0, "rope_scaling": None, "pretraining_tp": 1},
     "mistral": {"rope_theta": 10000.0},
-    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit"), {}),
+    **dict.fromkeys(("dinov2", "dinov2_with_registers", "dinov3_vit", "vit_mae"), {}),
     "videomae": {"qkv_bias": True},
     "clip": {"text_config_dict": None, "vision_config_dict": None},
     "siglip": {},
@@ -500,6 +503,7 @@ KEYS_OF = {
     "dinov2_with_registers": dinov2_with_registers,
     "dinov3_vit": dinov3_vit,
     "videomae": videomae,
+    "vit_mae": vit_mae,
     "gpt_oss": gpt_oss,
     "mamba2": mamba2,
     "modernbert": modernbert,
@@ -570,6 +574,8 @@ def inputs_of(theirs: Any) -> tuple[dict[str, torch.Tensor], Any]:
     """Inputs of a model, and which of its outputs are of real tokens."""
     if theirs.config.model_type == "videomae":
         return film_inputs(theirs)[0], slice(None)
+    if theirs.config.model_type == "vit_mae":
+        return vit_mae_inputs(theirs)[0], slice(None)
     if theirs.main_input_name == "pixel_values":
         return vit_inputs(theirs)[0], slice(None)
     if theirs.main_input_name == "input_values":

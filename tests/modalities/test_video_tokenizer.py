@@ -143,7 +143,9 @@ def test_tokens_are_turned_back_into_frames(dtype: torch.dtype, tubelet_frames: 
     torch.testing.assert_close(held[:, :5], frames, atol=1e-4, rtol=1e-4)
     assert held.shape[1] == tokenizer.max_groups * tubelet_frames and held[:, -1].allclose(frames[:, -1], atol=1e-4)
     if tubelet_frames == 1:
-        assert tokenizer.fields_of(tokenizer.numbers(batch["film"]))["frames"].allclose(frames.float(), atol=1e-4)
+        assert tokenizer.fields_of(tokenizer.numbers(batch["film"], batch.lengths["film"]))["frames"].allclose(
+            frames.float(), atol=1e-4
+        )
 
 
 @pytest.mark.parametrize(

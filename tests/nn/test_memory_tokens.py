@@ -19,9 +19,7 @@ from mmtx.nn.memory_tokens import MemoryTokens
 EXACT: dict[str, Any] = {"atol": 1e-10, "rtol": 1e-10}
 
 
-def carried(
-    num_tokens: int = 2, segment: int = 3, gradient_segments: int | None = None, gated: bool = False
-) -> Any:
+def carried(num_tokens: int = 2, segment: int = 3, gradient_segments: int | None = None, gated: bool = False) -> Any:
     keys = {"num_tokens": num_tokens, "segment": segment, "gradient_segments": gradient_segments, "gated": gated}
     return partial(MemoryTokens, **keys)
 

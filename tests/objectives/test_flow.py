@@ -199,7 +199,7 @@ def test_pixels_come_back_from_their_numbers(changes: dict[str, Any]) -> None:
     tokenizer = image(spec, **{"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], **changes})
     batch = image_batch([1, 1], spec)
     side = 8 // tokenizer.patch_size * tokenizer.patch_size
-    back = tokenizer.fields_of(tokenizer.numbers(batch["image"]))["pixels"]
+    back = tokenizer.fields_of(tokenizer.numbers(batch["image"], batch.lengths["image"]))["pixels"]
     whole = batch["image"]["pixels"][..., :side, :side].float()
     torch.testing.assert_close(back[..., :side, :side], whole, atol=1e-3, rtol=0)
 

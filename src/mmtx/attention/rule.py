@@ -135,6 +135,16 @@ class Connectivity:
         """Some tokens, in another order in the row."""
         return replace(self._map(lambda values: values[:, columns]), pattern=Pattern.MIXED)
 
+    def gathered(self, columns: Int[Tensor, "B m"], real: Bool[Tensor, "B m"]) -> Connectivity:
+        """Some tokens of each row, in their order there; those that are not `real` count for nothing."""
+        rows = torch.arange(len(columns), device=columns.device)[:, None]
+
+        def gather(values: Tensor) -> Tensor:
+            return values.expand(len(columns), *values.shape[1:])[rows, columns]
+
+        made = self._map(gather)
+        return replace(made, valid=made.valid & real)
+
     def laid(self, time_order: TimeOrder, pattern: Pattern) -> Connectivity:
         """The tokens of each row in the order of time, of which the host knows the pattern."""
         return replace(self._map(time_order.lay), pattern=pattern, time_order=time_order)

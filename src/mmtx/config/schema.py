@@ -74,6 +74,11 @@ def with_kinds(node: Any) -> Any:
     return {**node, "kinds": {letter: _kind(kind) for letter, kind in node["kinds"].items()}}
 
 
+def objective_node(node: Any) -> Any:
+    """The config of an objective, whose own stacks are as `with_kinds` has them."""
+    return {key: with_kinds(value) for key, value in node.items()} if isinstance(node, Mapping) else node
+
+
 WAITING = ("mixer", "mlp")
 """Parts of a kind of layer that are made for a width."""
 

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from mmtx.batch import Spec
 from mmtx.config.construct import construct, construct_as, of_kind
-from mmtx.config.schema import OWN_ENCODER, Config, stack_node, tokenizer_node, with_kinds
+from mmtx.config.schema import OWN_ENCODER, Config, objective_node, stack_node, tokenizer_node, with_kinds
 from mmtx.config.targets import packages
 from mmtx.encoded import Encoded
 from mmtx.errors import ConfigErrors, InvalidValue
@@ -84,7 +84,7 @@ def make_learner(
         return None
     plugins = packages(config)
     objectives = {
-        name: attempt(f"objective.{name}", partial(construct, node, plugins, specs=specs, model=model))
+        name: attempt(f"objective.{name}", partial(construct, objective_node(node), plugins, specs=specs, model=model))
         for name, node in config["objective"].items()
     }
     if None in objectives.values():

@@ -28,12 +28,13 @@ from mmtx.interop.smolvlm import Idefics3, SmolVLM
 from mmtx.interop.t5 import T5
 from mmtx.interop.videomae import VideoMAE
 from mmtx.interop.vit import ViT
+from mmtx.interop.vit_mae import ViTMAE
 from mmtx.interop.wav2vec2 import Wav2Vec2
 from mmtx.interop.whisper import Whisper
 
 EVERY = (
     *(GPT2(), BERT(), T5(), ViT(), Whisper(), DecisionTransformer()),
-    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), VideoMAE(), CLIP(), SigLIP(), SigLIP2()),
+    *(DINOv2(), DINOv2WithRegisters(), DINOv3(), ViTMAE(), VideoMAE(), CLIP(), SigLIP(), SigLIP2()),
     *(ModernBERT(), ESM()),
     *(HuBERT(), Wav2Vec2()),
     *(Llama(), Mistral(), Qwen2(), Qwen3(), Olmo2(), Gemma2(), Gemma3()),

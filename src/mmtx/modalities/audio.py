@@ -16,7 +16,7 @@ from mmtx.modalities.capabilities import Panel
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.samples import Samples
 from mmtx.modalities.sound_augment import SoundAugment
-from mmtx.modalities.spectrogram_stem import Stem
+from mmtx.modalities.spectrogram_stem import Patches, Stem
 from mmtx.tokens import Tokens
 
 
@@ -36,6 +36,7 @@ class Audio(Tokenizer):
     panel = Panel(width=4.2, most=4)
 
     column_kind = "sound"
+    numbered, is_scaled = "frames", False
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class Audio(Tokenizer):
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         foreseen = "frames" in fields or not self.training or not self.augment.speeds or self.padded_length is not None
-        frames, num_frames = self._frames(fields, lengths)
+        frames, num_frames = self._frames(fields, lengths, augments=self.training)
         content = self.stem(frames.to(next(self.stem.parameters()).dtype), num_frames)
         extent = self.stem.extent(frames.shape[1])
         axes = [torch.arange(size, device=content.device) for size in extent]
@@ -97,11 +98,29 @@ class Audio(Tokenizer):
             foreseen=foreseen,
         )
 
+    @property
+    def numbers_per_token(self) -> int:
+        """Numbers of a patch of the spectrogram; 0 where tokens are no patches, or clips change their length."""
+        is_cut = isinstance(self.stem, Patches) and not self.augment.speeds
+        return self.stem.projection.in_features if is_cut else 0
+
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
+        """Of the spectrogram, patch after patch in time."""
+        assert isinstance(self.stem, Patches)
+        return self.stem.patches(self._frames(fields, lengths, augments=False)[0])
+
+    def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
+        assert isinstance(self.stem, Patches)
+        return {"frames": self.stem.joined(numbers)}
+
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
-        """A spectrogram over seconds; where there is none, the samples that the stem reads."""
-        lengths = torch.tensor([length], device=fields["waveform"].device)
-        count = max(int(self.spectrogram.num_frames(lengths)), 1)
-        mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
+        """A spectrogram over seconds, made here unless it is given; where there is none, the stem's samples."""
+        if "frames" in fields:
+            count, mel = length, fields["frames"][:length].T.cpu()
+        else:
+            lengths = torch.tensor([length], device=fields["waveform"].device)
+            count = max(int(self.spectrogram.num_frames(lengths)), 1)
+            mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
         seconds = count * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
         axes.set_xlabel("seconds")
         if len(mel) == 1:
@@ -111,29 +130,29 @@ class Audio(Tokenizer):
         axes.set_ylabel("mel bin")
 
     def _frames(
-        self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"]
+        self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"], augments: bool
     ) -> tuple[Float[Tensor, "B T M"], Int[Tensor, " B"]]:
-        if "frames" in fields and not self.training:
+        if "frames" in fields and not augments:
             return fields["frames"], lengths
         # augmentation is in float32, as the spectrogram is, whatever the network is
-        with torch.autocast(lengths.device.type, enabled=False) if self.training else nullcontext():
+        with torch.autocast(lengths.device.type, enabled=False) if augments else nullcontext():
             if "frames" in fields:
                 frames, num_frames = fields["frames"], lengths
             else:
-                waveform, longer = self._waveform(fields["waveform"], lengths)
+                waveform, longer = self._waveform(fields["waveform"], lengths, augments)
                 frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
-            if self.training:
+            if augments:
                 frames = self.augment.features(frames, num_frames, decibel=self.spectrogram.decibel)
             return frames, num_frames
 
     def _waveform(
-        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]
+        self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], augments: bool
     ) -> tuple[Float[Tensor, "B S2"], Int[Tensor, " B"]]:
         if self.padded_length is not None and waveform.shape[1] > self.padded_length:
             rate = self.spectrogram.sample_rate_hz
             lengths_s = f"{waveform.shape[1] / rate:g} s, and the model takes {self.padded_length / rate:g} s at once"
             raise UserError(f"a sample has {lengths_s}: cut it, or lower data.max_seconds")
-        if self.training:
+        if augments:
             beyond = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
             waveform = waveform.masked_fill(beyond, 0.0)
             waveform, lengths = self.augment.waveform(waveform, lengths)

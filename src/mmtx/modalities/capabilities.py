@@ -76,22 +76,28 @@ class Inverts(Protocol):
 
 @runtime_checkable
 class Numbers(Protocol):
-    """A tokenizer whose tokens are each made of so many numbers, from which its fields can be had again.
+    """A tokenizer whose tokens are each made of so many numbers, from which a field can be had again.
 
     Attributes:
-        numbers_per_token: of each token but prefix tokens; 0: they are made of classes.
+        numbers_per_token: of each token but prefix tokens; 0: these are made of something else.
+        numbered: the field that they make, which a tokenizer of sound can read in the place of the data's waveform.
         is_scaled: numbers are scaled already, as pixels are by `mean` and `std`; else they are in the data's own units.
     """
 
     numbers_per_token: int
+    numbered: str
     is_scaled: bool
 
-    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
-        """The numbers of each token but prefix tokens."""
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
+        """The numbers of each token but prefix tokens, without augmentation.
+
+        Args:
+            fields: of a batch.
+            lengths: of its samples.
+        """
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
-        """Undoes `numbers`. Fields are those that the tokenizer reads, as floats, neither rounded nor cut to what the
-        data may have."""
+        """Undoes `numbers`: the field `numbered`, as floats, neither rounded nor cut to what the data may have."""
 
 
 @runtime_checkable

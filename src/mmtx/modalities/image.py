@@ -40,7 +40,7 @@ class Image(Tokenizer):
     std: Tensor
 
     column_kind = "picture"
-    is_scaled = True
+    numbered, is_scaled = "pixels", True
 
     def __init__(
         self,
@@ -100,7 +100,7 @@ class Image(Tokenizer):
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
         steps = fields["pixels"].shape[1] if self.is_ragged else 1
-        content = self.projection(self.numbers(fields))
+        content = self.projection(self.numbers(fields, lengths))
         if self.readouts is not None:
             content = torch.cat([self.readouts.expand(content.shape[0], -1, -1), content], dim=1)
         device = content.device
@@ -162,7 +162,7 @@ class Image(Tokenizer):
         axes.grid(color="tab:orange", linewidth=0.6)
         axes.tick_params(length=0, labelbottom=False, labelleft=False)
 
-    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         """The patches of pixels that are scaled by `mean` and `std`; those of several pictures one after the other."""
         pixels = fields["pixels"].to(self.projection.weight.dtype) / self.scale
         patches = self.patches(((pixels - self.mean) / self.std).flatten(0, -4))

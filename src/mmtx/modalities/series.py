@@ -22,7 +22,7 @@ class Series(Tokenizer):
     """
 
     column_kind = "numbers"
-    is_scaled = False
+    numbered, is_scaled = "values", False
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None, squash: bool) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
@@ -56,7 +56,7 @@ class Series(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        content = self.projection(self._steps(fields) if self.field == "class" else self.numbers(fields))
+        content = self.projection(self._steps(fields) if self.field == "class" else self.numbers(fields, lengths))
         steps = content.shape[1]
         return Tokens(
             content=content.tanh() if self.squash else content,
@@ -67,11 +67,11 @@ class Series(Tokenizer):
             full=full,
         )
 
-    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         return self._steps(fields).to(next(self.parameters()).dtype)
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
-        return {self.field: numbers if self.is_ragged else numbers[:, 0]}
+        return {"values": numbers if self.is_ragged else numbers[:, 0]}
 
     def _steps(self, fields: Mapping[str, Tensor]) -> Shaped[Tensor, "B n *k"]:
         return fields[self.field] if self.is_ragged else fields[self.field][:, None]

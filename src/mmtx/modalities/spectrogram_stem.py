@@ -56,10 +56,19 @@ class Patches(Stem):
         return (num_frames + self.frames - 1) // self.frames * self.bands
 
     def forward(self, frames: Float[Tensor, "B T M"], num_frames: Int[Tensor, " B"]) -> Float[Tensor, "B n D"]:
+        return self.projection(self.patches(frames))
+
+    def patches(self, frames: Float[Tensor, "B T M"]) -> Float[Tensor, "B n numbers"]:
+        """The numbers that each token is made from, frame by frame."""
         whole = self.extent(frames.shape[1])[0] * self.frames
         frames = F.pad(frames, (0, 0, 0, whole - frames.shape[1]))
         cut = frames.unflatten(2, (self.bands, self.mels)).unflatten(1, (-1, self.frames))  # B n frames bands mels
-        return self.projection(cut.transpose(2, 3).flatten(3).flatten(1, 2))
+        return cut.transpose(2, 3).flatten(3).flatten(1, 2)
+
+    def joined(self, patches: Float[Tensor, "B n numbers"]) -> Float[Tensor, "B T M"]:
+        """The frames of all patches, the last of which may be padded."""
+        cut = patches.unflatten(1, (-1, self.bands)).unflatten(3, (self.frames, self.mels))  # B n bands frames mels
+        return cut.transpose(2, 3).flatten(3).flatten(1, 2)
 
     def inverse(self, content: Float[Tensor, "B n D"]) -> Float[Tensor, "B T M"]:
         """Frames whose patches have this content, those nearest to 0 where several have; exact where the linear map

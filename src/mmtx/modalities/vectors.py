@@ -19,7 +19,7 @@ class Vectors(Tokenizer):
     """
 
     column_kind = "series"
-    is_scaled = False
+    numbered, is_scaled = "values", False
 
     def __init__(self, *, spec: Spec, dim: int, clock: str | None) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
@@ -42,7 +42,7 @@ class Vectors(Tokenizer):
         return lengths
 
     def forward(self, fields: dict[str, Tensor], lengths: Int[Tensor, " B"], full: bool) -> Tokens:
-        content = self.projection(self.numbers(fields))
+        content = self.projection(self.numbers(fields, lengths))
         count, device = content.shape[1], content.device
         return Tokens(
             content=content,
@@ -53,7 +53,7 @@ class Vectors(Tokenizer):
             full=full,
         )
 
-    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         return fields["values"].to(self.projection.weight.dtype)
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:

@@ -40,7 +40,7 @@ class Video(Tokenizer):
     roles = {"projection.weight": "input"}
     panel = Panel(width=4.2, height=1.3)
     column_kind = "video"
-    is_scaled = True
+    numbered, is_scaled = "frames", True
     mean: Tensor
     std: Tensor
 
@@ -127,9 +127,9 @@ class Video(Tokenizer):
             return {"frames": frames.to(self.projection.weight.dtype)}
         return {"frames": frames.round().clamp(0, 255).to(torch.uint8)}
 
-    def numbers(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B n k"]:
+    def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         """The patches of frames that are scaled by `mean` and `std`, one frame after the other."""
-        return self.tubelets(self._scaled(fields["frames"]))
+        return self.tubelets(self._scaled(self._filled(fields["frames"], lengths)))
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
         """Frames in the units of the data."""

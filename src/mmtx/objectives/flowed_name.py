@@ -45,6 +45,9 @@ class FlowedName(nn.Module):
         tokenizer = model.tokenizer(name)
         if not isinstance(tokenizer, Numbers) or not tokenizer.numbers_per_token:
             raise InvalidValue("names", name, "is not made of numbers, as pictures and series of vectors are")
+        if tokenizer.numbered not in specs[name].fields:
+            problem = f"is made of {tokenizer.numbered}, and the data has {', '.join(specs[name].fields)}"
+            raise InvalidValue("names", name, problem)
         self.name, self.size, self.max_length = name, tokenizer.numbers_per_token, specs[name].max_length
         self.is_ragged = any(field.ragged for field in specs[name].fields.values())
         self.scale = None if tokenizer.is_scaled else StandardScale(self.size)
@@ -139,7 +142,7 @@ class FlowedName(nn.Module):
         return self._tokenizer[0].num_summaries + self._tokenizer[0].num_registers
 
     def _raw(self, batch: Batch) -> Float[Tensor, "B n k"]:
-        numbers: Tensor = self._numbered.numbers(batch[self.name])
+        numbers: Tensor = self._numbered.numbers(batch[self.name], batch.lengths[self.name])
         return numbers
 
     def _num_tokens(self, lengths: Tensor) -> Tensor:

@@ -68,13 +68,15 @@ class ModelFlops:
         """Per prediction: an objective's own weights, and those of a tokenizer that it scores ids by."""
         objective, model = self._learner.objective(name), self._learner.model
         products = Products(learns=True, before=any(p.requires_grad for p in model.parameters()))
-        own = products.flops(objective.parameters(), self._counted)
+        within = {id(p) for stack in _stacks_of(objective) for p in stack.parameters()}  # whose passes are noted
+        own = products.flops((p for p in objective.parameters() if id(p) not in within), self._counted)
         tied = objective.tied_vectors(model) if isinstance(objective, TiesHead) else None
         return own if tied is None else own + products.flops([tied], {id(tied): 1.0})
 
     def _stacks(self) -> list[Backbone]:
         models: list[MultimodalTransformer] = [self._learner.model, *self._learner.references]
-        return [stack for model in models for stack in model.stacks.values()]
+        own = [stack for name in self._learner.objectives for stack in _stacks_of(self._learner.objective(name))]
+        return [stack for model in models for stack in model.stacks.values()] + own
 
     def _note(self, stack: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x, tokens, *_ = args
@@ -83,6 +85,11 @@ class ModelFlops:
         products = Products(learns=torch.is_grad_enabled(), before=before)
         assert isinstance(stack, Backbone)
         self._passes.append(StackPass(stack, len(x), tokens, None if memory is None else memory.connectivity, products))
+
+
+def _stacks_of(objective: nn.Module) -> list[Backbone]:
+    """Stacks of its own, as the decoder of a masked autoencoder."""
+    return [module for module in objective.modules() if isinstance(module, Backbone)]
 
 
 def _multiplying(module: nn.Module) -> dict[int, float]:

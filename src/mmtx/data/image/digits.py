@@ -25,6 +25,7 @@ class Digits(ItemSource):
         augment: applied to training pictures, uint8 ``(1, 8, 8)``.
         num_val: validation pictures, held out of the training part.
         split_seed: of the splits.
+        num_train: so many of the training pictures alone, stratified by class; None: all.
     """
 
     license = "cc-by-4.0"
@@ -36,6 +37,7 @@ class Digits(ItemSource):
         augment: Callable[[Tensor], Tensor] | None,
         num_val: int,
         split_seed: int,
+        num_train: int | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         from sklearn.datasets import load_digits
         from sklearn.model_selection import train_test_split
@@ -54,6 +56,9 @@ class Digits(ItemSource):
 
         rest, test = split(range(len(self._classes)), 360)
         train, val = split(rest, num_val)
+        if num_train is not None:
+            check_within("num_train", num_train, 10, len(train) - 10)
+            _, train = split(train, num_train)
         self.items = {"train": train, "val": val, "test": test}
 
     @property
