@@ -32,6 +32,7 @@ EXAMPLES = {
     "clip_digits": Example("contrastive", "trainer.max_steps=300"),
     "driving": Example("attention_shares"),
     "vit_digits": Example("classify"),
+    "moving_digits": Example("classify"),
     "label_digits": Example("classify", "trainer.max_epochs=null trainer.max_steps=400"),
     "vit_mnist": Example("classify", "data.path={data}/mnist trainer.max_steps=400"),
     "spell_digits": Example("attention_shares"),
