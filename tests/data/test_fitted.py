@@ -37,7 +37,17 @@ ALL = ["data.val_fraction=0", "data.test_fraction=0"]
 NONE_HELD = ["data.num_val=0", "data.num_test=0"]
 PUBLISHED = ("mnist", "fashion_mnist", "cifar10", "speech_commands", "g2p")
 GIVEN = (
-    *(*PUBLISHED, *ALGORITHMIC, "digits", "spoken_digits", "babyai", "driving", "several_digits", "ciphers"),
+    *(
+        *PUBLISHED,
+        *ALGORITHMIC,
+        "digits",
+        "spoken_digits",
+        "babyai",
+        "driving",
+        "several_digits",
+        "moving_digits",
+        "ciphers",
+    ),
     *("asked_digits", "asked_voices", "sequential_pictures", "linear_regression", "few_shot"),
 )
 """Datasets whose classes, words and letters are those of a published list, whatever part of them is read."""

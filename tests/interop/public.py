@@ -383,7 +383,7 @@ def vit_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
 
 
 def film_inputs(model: Any) -> tuple[dict[str, Tensor], None]:
-    frames = vit_inputs(model)[0]["pixel_values"].repeat(2, 1, 1, 1)[: model.config.num_frames]
+    frames = vit_inputs(model)[0]["pixel_values"].repeat(8, 1, 1, 1)[: model.config.num_frames]
     return {"pixel_values": torch.stack([frames, torch.randn_like(frames)])}, None
 
 

@@ -86,6 +86,8 @@ class VideoMAE(Family):
         config = super().complete(config, weights)
         config["patch_size"] = square_patch(config, self.name)
         config["qv_bias"] = config.pop("qkv_bias", config["qv_bias"])
+        if not isinstance(config["qv_bias"], bool):
+            raise UserError(f"qkv_bias={config['qv_bias']!r} is neither true nor false")
         frames, tubelet = config["num_frames"], config["tubelet_size"]
         if frames % tubelet:
             raise UserError(f"num_frames={frames} is no multiple of tubelet_size={tubelet}, and the rest would be lost")
