@@ -32,14 +32,11 @@ EXAMPLES = {
     "clip_digits": Example("contrastive", "trainer.max_steps=300"),
     "driving": Example("attention_shares"),
     "vit_digits": Example("classify"),
-<<<<<<< HEAD
     "mae_digits": Example("masked_autoencoder"),
     "t5_spans": Example(
         "span_corruption", "data.source={data}/tinyshakespeare/input.txt data.target={data}/tinyshakespeare/input.txt"
     ),
-=======
     "moving_digits": Example("classify"),
->>>>>>> video28
     "label_digits": Example("classify", "trainer.max_epochs=null trainer.max_steps=400"),
     "vit_mnist": Example("classify", "data.path={data}/mnist trainer.max_steps=400"),
     "spell_digits": Example("attention_shares"),

@@ -349,8 +349,6 @@ def option_of(node):
 def small_data_of(recipe, tmp_path, monkeypatch):
     """Small data in the place of the recipe's own."""
     given = ["init_from=y"] if recipe in BEGUN else ["data.path=x"] if recipe.startswith(READ_FILES) else []
-    given += ["data.source=x", "data.target=y"] if recipe.startswith("translat") else []
-    given = ["data.path=x"] if recipe.startswith(READ_FILES) else []
     given += ["data.source=x", "data.target=y"] if recipe.startswith(("translat", "t5_")) else []
     if recipe.startswith("finetune_"):
         given, more = ["data.path=x", "init_from=y"], FINETUNE[recipe]
@@ -360,14 +358,14 @@ def small_data_of(recipe, tmp_path, monkeypatch):
     data = compose([f"experiment={recipe}", *given])["data"]
     parts = {f"data.parts.{name}": part for name, part in data.get("parts", {}).items()}
     parts |= {"data.pictures": data["pictures"]} if "pictures" in data else {}
-    return [*["init_from=y"] * (recipe in BEGUN)] + [
     small = [
         override.replace("data.", f"{path}.", 1)
         for path, node in {"data": data, **parts}.items()
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if path == "data" or "max_digits" not in override  # parts keep what they predict
     ]
-    return fitting(small, DENOISES) if recipe == "t5_spans" else small
+    small = fitting(small, DENOISES) if recipe == "t5_spans" else small
+    return [*["init_from=y"] * (recipe in BEGUN), *small]
 
 
 def test_every_option_says_in_one_line_what_it_is():

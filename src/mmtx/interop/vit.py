@@ -1,6 +1,6 @@
 """ViT (Dosovitskiy et al. 2020), as `transformers` and timm store it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -53,7 +53,7 @@ class ViT(Family):
     name = "vit"
     body = "ViTModel"
     prefix = "vit."
-    kinds = ("ViTModel", "ViTForImageClassification")
+    kinds: ClassVar[Sequence[str]] = ("ViTModel", "ViTForImageClassification")
     keys: ClassVar[Keys] = {
         **CLASSES,
         **DECODER_FLAGS,
@@ -79,7 +79,7 @@ class ViT(Family):
     }
     generation = SILENT
     preprocessor = PREPROCESSOR
-    same = {**BODY_SAME, "modality.image.patch_size": "patch_size"}
+    same: ClassVar[Mapping[str, str]] = {**BODY_SAME, "modality.image.patch_size": "patch_size"}
     renames = (
         (r"^(?=embeddings\.|encoder\.|layernorm\.|pooler\.|layers\.)", "vit."),
         (r"^vit\.layers\.", "vit.encoder.layer."),

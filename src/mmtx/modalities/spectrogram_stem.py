@@ -46,7 +46,8 @@ class Patches(Stem):
         if mels < 1 or n_mels % mels:
             raise InvalidValue("stem.mels", mels, f"does not divide n_mels={n_mels}")
         self.frames, self.mels, self.bands = frames, mels, n_mels // mels
-        self.projection = nn.Linear(frames * mels, dim)
+        self.numbers_per_token = frames * mels
+        self.projection = nn.Linear(self.numbers_per_token, dim)
 
     def extent(self, num_frames: int) -> tuple[int, ...]:
         slices = (num_frames + self.frames - 1) // self.frames  # of numbers above 0, which ONNX divides as Python does

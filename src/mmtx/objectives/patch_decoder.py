@@ -38,6 +38,7 @@ class PatchDecoder(nn.Module):
         self.mask = nn.Parameter(torch.empty(dim).normal_(std=std))
         absolute = stack.positions.absolute
         placed = {name: each for name, each in tokenizers.items() if absolute is not None and each.extent}
+        self._axes = {name: len(each.extent) for name, each in placed.items()}
         self.positions = nn.ModuleDict({name: absolute(each.extent, dim) for name, each in placed.items() if absolute})
         prefixes = {name: each.num_summaries + each.num_registers for name, each in tokenizers.items()}
         self.prefixes = nn.ParameterDict({name: torch.zeros(count, dim) for name, count in prefixes.items() if count})
@@ -63,9 +64,9 @@ class PatchDecoder(nn.Module):
     def _place(self, whole: TokenSet) -> Float[Tensor, "1 N D"]:
         parts = []
         for name, span in whole.spans.items():
-            axes = len(self.positions[name].extent) if name in self.positions else 0
+            axes = self._axes.get(name, 0)
             rows = whole.connectivity.position[0, span.content_start : span.stop, 1 : 1 + axes]
-            content = self.positions[name](rows) if axes else self.mask.new_zeros(len(rows), len(self.mask))
+            content = self.positions[name](rows) if axes else self.mask.new_zeros(len(rows), self.mask.shape[0])
             prefix = [self.prefixes[name]] if name in self.prefixes else []
             place = torch.cat([*prefix, content])
             parts.append(place + self.types[name] if name in self.types else place)
