@@ -247,7 +247,8 @@ def shrink_data(name, folder, monkeypatch):
         place = "data" if name == "synthesised" else "data.voices"
         return [f"{place}.num_train=12", f"{place}.num_val=3", f"{place}.num_test=3"]
     if name in ("driving", "moving_digits", *ALGORITHMIC, *PROMPTS):
-        return ["data.num_train=40", "data.num_val=8", "data.num_test=8"]
+        growing = ["data.growing=0"] if name in ALGORITHMIC else []
+        return ["data.num_train=40", "data.num_val=8", "data.num_test=8", *growing]
     if name == "babyai":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_episodes=12", "data.num_val=3", "data.context=4"]

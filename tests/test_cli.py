@@ -61,7 +61,7 @@ def test_the_help_of_generate_lists_what_a_run_takes(finished, capsys):
     assert options == {
         *("prompt", "image", "index", "max_new_tokens", "temperature", "top_k", "top_p", "min_p"),
         *("repetition_penalty", "frequency_penalty", "presence_penalty", "guidance", "grammar", "schema"),
-        *("device", "precision", "seed", "cache", "cache_size", "keep_first", "plugins"),
+        *("device", "precision", "seed", "cache", "cache_size", "keep_first", "notes", "note_marks", "plugins"),
     }
     assert re.search(r"\n  temperature=1.0 +a number +divides the scores", own)
     assert all(f"\n  {option}=" in every for option in (*options, "audio", "beam_size", "target_return", "out"))

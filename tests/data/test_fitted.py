@@ -46,6 +46,8 @@ GIVEN = (
         "driving",
         "several_digits",
         "moving_digits",
+        "coded_pictures",
+        "obstacle",
         "ciphers",
     ),
     *("asked_digits", "asked_voices", "sequential_pictures", "linear_regression", "few_shot"),

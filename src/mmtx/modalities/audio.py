@@ -101,8 +101,8 @@ class Audio(Tokenizer):
     @property
     def numbers_per_token(self) -> int:
         """Numbers of a patch of the spectrogram; 0 where tokens are no patches, or clips change their length."""
-        is_cut = isinstance(self.stem, Patches) and not self.augment.speeds
-        return self.stem.numbers_per_token if is_cut else 0
+        is_cut = not self.augment.speeds
+        return self.stem.numbers_per_token if isinstance(self.stem, Patches) and is_cut else 0
 
     def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         """Of the spectrogram, patch after patch in time."""

@@ -131,7 +131,7 @@ class Text(Tokenizer):
 
 def _within(spec: Spec, context: int | None) -> Spec:
     """What the data declares, with texts no longer than are read: windows have an id more, and streams many."""
-    if context is None:
+    if context is None or context < 1:
         return spec
     fields = {
         key: replace(field, max_length=min(context, field.max_length)) if field.max_length else field
