@@ -54,7 +54,7 @@ def by_hand(one: Backbone, plain: Backbone, x: Tensor, size: int, every: int | N
         written = out[:, count + part.shape[1] :]
         share = 1.0
         if own.gate is not None:
-            share = 1 / (1 + torch.exp(-(written @ own.gate.weight.T + own.gate.bias)))
+            share = 1 / (1 + torch.exp(-(written @ own.gate.weight.T + own.gate.bias - 5)))
         memory = share * written + (1 - share) * memory
     return torch.cat(hidden, 1)
 
