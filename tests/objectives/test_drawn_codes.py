@@ -52,7 +52,7 @@ def of_class(number: int, count: int) -> Batch:
 
 def drawn(own: Learner, way: str, number: int, count: int, **options: Any) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
-    return own.objective(way).draw_codes(own.model, of_class(number, count), generator, **options)
+    return own.objective(way).draw_codes(own.model, of_class(number, count), generator, count, **options)
 
 
 def test_the_first_code_has_the_probability_that_the_model_gives_it() -> None:
@@ -93,11 +93,21 @@ def test_the_mark_is_never_drawn_and_what_was_there_is_not_read(way: str) -> Non
     batch = fake_batch(own.specs, 20, ragged=False)
     other = batch.with_values("codes", ids=torch.zeros_like(batch["codes"]["ids"]))
     one, same = (
-        own.objective(way).draw_codes(own.model, each, torch.Generator().manual_seed(0)) for each in (batch, other)
+        own.objective(way).draw_codes(own.model, each, torch.Generator().manual_seed(0), 20) for each in (batch, other)
     )
     assert one.equal(same) and int(one.max()) < BEGIN
     score = own(batch)[way]
     assert "bytes" not in score.stats and "bits_per_byte" not in own.objective(way).metrics(score.totals())
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_codes_may_be_alone_in_the_set(way: str) -> None:
+    vocabulary = small_codes(patch_size=4)
+    specs = {"codes": spec_of(vocabulary, vocabulary.num_tokens)}
+    codes = Codes(spec=specs["codes"], dim=24, clock=None, causal=way == "next_token")
+    whole = model({"codes": codes}, backbone(positions=POSITIONS["learned"])).eval()
+    ids = objective(way, whole, specs, "codes").draw_codes(whole, Batch({}, {}), torch.Generator().manual_seed(0), 3)
+    assert ids.shape == (3, 4) and int(ids.max()) < BEGIN
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -106,4 +116,4 @@ def test_a_text_is_no_picture(way: str) -> None:
     whole = model({"text": text(specs["text"], causal=way == "next_token")}, backbone(positions=POSITIONS["learned"]))
     made = objective(way, whole, specs, "text")
     with pytest.raises(UserError, match="'text' is no picture"):
-        made.draw_codes(whole, fake_batch(specs, 2), torch.Generator())
+        made.draw_codes(whole, fake_batch(specs, 2), torch.Generator(), 2)

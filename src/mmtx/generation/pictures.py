@@ -58,7 +58,7 @@ def draw_pictures(
     if isinstance(objective, DrawsPixels):
         pixels = objective.draw_pixels(learner.model, batch, trained.generator(), count, **options)
     else:
-        ids = objective.draw_codes(learner.model, batch, trained.generator(), **options)
+        ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
         vocabulary = learner.specs[objective.writes or ""].vocabulary
         assert isinstance(vocabulary, Pictured)
         pixels = vocabulary.pixels(ids)

@@ -148,7 +148,9 @@ class Pencil:
         if isinstance(self.objective, DrawsPixels):
             return self.objective.draw_pixels(learner.model, batch, generator, len(batch), **options)
         assert self._vocabulary is not None
-        return self._vocabulary.pixels(self.objective.draw_codes(learner.model, batch, generator, **options))
+        return self._vocabulary.pixels(
+            self.objective.draw_codes(learner.model, batch, generator, len(batch), **options)
+        )
 
     def again(self, batch: Batch) -> Num[Tensor, "B C height width"]:
         """The pictures of the data, through their codes where there are any."""

@@ -77,7 +77,7 @@ class Video(Tokenizer):
             raise InvalidValue("std", std, "must be above 0")
         size = channels * tubelet_frames * patch_size**2
         self.projection = nn.Linear(size, dim)
-        self.numbers_per_token = size if tubelet_frames == 1 else 0  # else a last tubelet would need its length
+        self.numbers_per_token = size if tubelet_frames == 1 else 0  # else a last one may repeat frames
 
     @property
     def extent(self) -> tuple[int, ...]:

@@ -136,7 +136,7 @@ class DrawsPictures(Protocol):
     writes: str | None
 
     def draw_codes(
-        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, count: int, **options: Any
     ) -> Int[Tensor, "B n"]:
         """The codes of each picture, without the mark that begins it.
 
@@ -144,6 +144,7 @@ class DrawsPictures(Protocol):
             model: in eval mode.
             batch: samples; what they have of the codes is not read.
             generator: on the device of model and batch.
+            count: of samples, which an empty batch does not have.
         """
 
 

@@ -15,13 +15,13 @@ def vocabulary_of_pictures(head: IdHead) -> Pictured:
     return head.vocabulary
 
 
-def begun(batch: Batch, name: str, vocabulary: Pictured, *, whole: bool) -> Batch:
+def begun(batch: Batch, name: str, vocabulary: Pictured, count: int, device: torch.device, *, whole: bool) -> Batch:
     """The batch with the mark that begins a picture in place of what it has of the codes.
 
     Args:
+        count: of samples, which an empty batch does not have.
         whole: each picture has its full length, and the mark stands for all of its codes.
     """
-    some = next(iter(batch.lengths.values()))
     length = vocabulary.num_tokens if whole else 1
-    ids = torch.full((len(some), length), vocabulary.begin or 0, device=some.device)
-    return batch.with_name(name, {"ids": ids}, torch.full_like(some, length), full=True)
+    ids = torch.full((count, length), vocabulary.begin or 0, device=device)
+    return batch.with_name(name, {"ids": ids}, torch.full_like(ids[:, 0], length), full=True)

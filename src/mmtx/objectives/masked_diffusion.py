@@ -200,6 +200,7 @@ class MaskedDiffusion(Objective):
         model: MultimodalTransformer,
         batch: Batch,
         generator: torch.Generator,
+        count: int,
         *,
         unmasking: Unmasking = FREELY,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
@@ -210,12 +211,13 @@ class MaskedDiffusion(Objective):
             model: in eval mode.
             batch: samples; what they have of the codes is not read.
             generator: draws the codes.
+            count: of samples, which an empty batch does not have.
             unmasking: how codes are drawn; its fields are options.
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
         """
         (name,) = self.reads
         vocabulary = vocabulary_of_pictures(self.head(name))
-        canvas = begun(batch, name, vocabulary, whole=True)
+        canvas = begun(batch, name, vocabulary, count, generator.device, whole=True)
         ids = canvas[name]["ids"]
         canvas = canvas.with_values(name, masked=torch.arange(ids.shape[1], device=ids.device).expand(ids.shape) > 0)
         return self._written(model, canvas, generator, unmasking, guidance)[name][:, 1:]

@@ -281,6 +281,7 @@ class NextToken(Objective):
         model: MultimodalTransformer,
         batch: Batch,
         generator: torch.Generator,
+        count: int,
         *,
         sampling: Sampling = SAMPLED,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
@@ -291,11 +292,12 @@ class NextToken(Objective):
             model: in eval mode.
             batch: samples; what they have of the codes is not read.
             generator: draws the codes.
+            count: of samples, which an empty batch does not have.
             sampling: draws the codes; its fields are options.
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
         """
         vocabulary = vocabulary_of_pictures(self.head)
-        given = begun(batch, self.text, vocabulary, whole=False)
+        given = begun(batch, self.text, vocabulary, count, generator.device, whole=False)
         options: Any = {"max_new_tokens": vocabulary.num_tokens - 1, "sampling": sampling, "guidance": guidance}
         logits = partial(self.head.logits, model)
         ids = generate(model, logits, given, self.text, generator=generator, **options)

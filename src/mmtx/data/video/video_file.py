@@ -104,7 +104,7 @@ def _array(file: Path | FileBytes, several: bool) -> UInt8[numpy.ndarray, "T hei
 
 
 def _of_container(av: ModuleType, file: Path | FileBytes) -> Iterator[Image.Image]:
-    """The first stream of frames, turned as it says."""
+    """The first stream of frames, rotated as its metadata gives."""
     with open_bytes(file) as stream, av.open(stream) as container:
         if not container.streams.video:
             raise UserError(f"{file} has no frames, but {', '.join(each.type for each in container.streams)}")
