@@ -166,3 +166,21 @@ def test_a_picture_has_no_order_to_read_it_in(mixer: str) -> None:
     body = backbone(layers="S", kinds={"S": LayerKind(mixer=MIXERS[mixer])})
     with pytest.raises(InvalidValue, match=r"kinds.S.mixer=\w+ reads tokens one after the other, .* 'image' share an"):
         model({"image": image()}, body).tokenize(image_batch([1]))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_compiled_is_eager(mixer: str) -> None:
+    """By the compiler itself; of ragged batches and of full ones."""
+    torch._dynamo.reset()
+    kinds = {"S": LayerKind(mixer=MIXERS[mixer])}
+    plain, compiled = (
+        model({"text": text()}, backbone(num_layers=2, layers="S", kinds=kinds, compile=compile, init_std=0.1))
+        for compile in (False, True)
+    )
+    for lengths in ([3, 8, 1, 5], [20, 9, 4, 1], [8, 8, 8, 8]):
+        batch = text_batch(lengths)
+        of_plain = states_and_gradients(plain, batch)
+        torch.testing.assert_close(states_and_gradients(compiled, batch), of_plain, rtol=1e-4, atol=1e-4)
+    torch._dynamo.reset()

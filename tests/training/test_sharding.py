@@ -107,9 +107,19 @@ RUNS = {
 }
 
 
+MIXERS = {"R": "lstm", "N": "min_gru", "S": "s4d", "M": "mamba2", "D": "gated_delta", "K": "short_conv"}
+RECURRENT = [
+    "backbone.num_layers=6",
+    "backbone.layers=RNSMDK",
+    *(f"+backbone/attention@backbone.kinds.{letter}.mixer={name}" for letter, name in MIXERS.items()),
+    *(f"+backbone/mlp@backbone.kinds.{letter}.mlp=gelu" for letter in MIXERS),
+]
+
+
 @pytest.mark.slow
-def test_two_ranks_equal_one_where_blocks_are_compiled(tmp_path):
-    words = ["train", *WORDS, "trainer.max_steps=4", "optim.warmup_steps=0", "trainer.accelerator=cpu"]
+@pytest.mark.parametrize("stack", [[], RECURRENT], ids=["attention", "recurrences"])
+def test_two_ranks_equal_one_where_blocks_are_compiled(stack, tmp_path):
+    words = ["train", *WORDS, *stack, "trainer.max_steps=4", "optim.warmup_steps=0", "trainer.accelerator=cpu"]
     cases = [{"words": [*words, *more, f"run_dir={name}"], "cwd": str(tmp_path)} for name, more in RUNS.items()]
     done = play(cases)
     assert [each["code"] for each in done] == [0] * len(RUNS), [each["output"] for each in done]
