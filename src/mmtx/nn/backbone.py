@@ -1,7 +1,6 @@
 """The transformer: a stack of blocks that sees tokens, their positions and which attend to which, and nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -10,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from mmtx.attention.kernels import Bias, InParts
-from mmtx.attention.memory_rule import Memory, MemoryRule
+from mmtx.attention.memory_rule import Memory
 from mmtx.attention.rule import Connectivity
 from mmtx.conditions import Conditions
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
@@ -22,6 +21,7 @@ from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
 from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
+from mmtx.nn.layer_contexts import ContextMaker, position_biases, with_conditions
 from mmtx.nn.layer_kind import (
     LayerKind,
     check_drop_path,
@@ -39,11 +39,7 @@ from mmtx.nn.mixer import Mixer
 from mmtx.nn.positions import Positions
 from mmtx.nn.recomputation import Recomputation, recomputed
 from mmtx.nn.recorded_passes import Pass, RecordedPasses, can_record
-from mmtx.nn.rotary import Rotary, RotaryTable
 from mmtx.nn.width import width_ratio
-
-Turn = tuple[Rotary | None, int | None]
-"""The rotary positions of a layer, and the width of its heads."""
 
 
 class Backbone(nn.Module):
@@ -152,7 +148,6 @@ class Backbone(nn.Module):
         )
         for layer, window, key in zip(self._layers, self.windows, self.mixer_keys, strict=True):
             check_mixer(layer.mixes, window, key)
-        self._head_dims = [layer.mixes.head_dim for layer in self._layers]
         self._rotaries = [kinds[letter].rotary or positions.rotary for letter in letters]
         self._check_rotaries()
         self.final_norm = norm(dim) if final_norm else nn.Identity()
@@ -207,11 +202,11 @@ class Backbone(nn.Module):
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
         contexts = self._contexts(connectivity, memory, past, turns_keys=cache is not None and cache.by_place)
-        biases = self._biases(connectivity, contexts)
+        biases = position_biases(self.position_bias, connectivity, contexts)
         hidden = memory.hidden if memory is not None else None
         vectors = conditions.vectors if conditions is not None else None
         if conditions is not None:
-            contexts = _with_conditions(contexts, conditions)
+            contexts = with_conditions(contexts, conditions)
         if connectivity.padded or connectivity.packing is not None:
             self._ragged_modes.add(self.training)
         run, call = _run, _call
@@ -314,14 +309,10 @@ class Backbone(nn.Module):
     def _layers(self) -> list[Block]:
         return [block for block in self.blocks if isinstance(block, Block)]
 
-    @property
-    def _softcaps(self) -> list[float | None]:
-        return [layer.mixes.softcap if isinstance(layer.mixes, Attention) else None for layer in self._layers]
-
     def _check_rotaries(self) -> None:
-        for rotary, width in zip(self._rotaries, self._head_dims, strict=True):
+        for rotary, layer in zip(self._rotaries, self._layers, strict=True):
             if rotary is not None:
-                rotary.check_head_dims(self.dim, [width])
+                rotary.check_head_dims(self.dim, [layer.mixes.head_dim])
 
     def _scale_scores(self, base_width: int) -> None:
         for layer in self._layers:
@@ -330,55 +321,18 @@ class Backbone(nn.Module):
     def _contexts(
         self, connectivity: Connectivity, memory: Memory | None, past: int | Int[Tensor, " 1"], *, turns_keys: bool
     ) -> list[LayerContext]:
-        """The context of each layer; those of equal windows and heads share one."""
         if connectivity.packing is not None:
             self.check_packing(connectivity.order.device.type)
-        position, index = connectivity.query_position, connectivity.query_index
         render = partial(
             connectivity.render,
             flex=self.flex,
-            dtype=self._dtype(position.device),
+            dtype=self._dtype(connectivity.order.device),
             changes_scores=self._changes_scores,
             sinks=any(isinstance(mixer, Attention) and mixer.sinks is not None for mixer in self.mixers.values()),
         )
-        kernels = list(zip(self.windows, self._softcaps, strict=True))
-        turns = list(zip(self._rotaries, self._head_dims, strict=True))
-        renderings = {(window, cap): render(window, softcap=cap) for window, cap in dict.fromkeys(kernels)}
-        tables = _tables(turns, position, index)
-        of_keys = _tables(turns, connectivity.position, connectivity.index) if turns_keys else {}
-        known = partial(
-            LayerContext,
-            valid=connectivity.query_valid,
-            segment=connectivity.query_segment,
-            memory_rendering=MemoryRule(connectivity, memory.connectivity).render() if memory is not None else None,
-            packing=connectivity.packing,
-            past=past,
-            position=position if any(layer.mixes.needs_window for layer in self._layers) else None,
-        )
-        needs = list(zip(kernels, turns, strict=True))
-        made = {
-            need: known(
-                rendering=renderings[need[0]],
-                rotary=tables[need[1]],
-                key_rotary=of_keys.get(need[1]),
-                window=need[0][0],
-            )
-            for need in set(needs)
-        }
-        return [made[need] for need in needs]
-
-    def _biases(self, connectivity: Connectivity, contexts: list[LayerContext]) -> list[Bias]:
-        """The bias of positions of each layer; all that compute whole rows share one."""
-        if self.position_bias is None:
-            return [None] * len(contexts)
-        made: dict[int, Bias] = {}
-        biases = []
-        for rendering in (context.rendering for context in contexts):
-            key = id(rendering) if isinstance(rendering, InParts) else 0
-            if key not in made:
-                made[key] = connectivity.bias(rendering, self.position_bias)
-            biases.append(made[key])
-        return biases
+        mixers = [layer.mixes for layer in self._layers]
+        made = ContextMaker(connectivity, render, memory, past, turns_keys)
+        return made.of_layers(mixers, self.windows, self._rotaries)
 
     @property
     def _changes_scores(self) -> bool:
@@ -401,24 +355,6 @@ class Backbone(nn.Module):
         """Of queries, keys and values."""
         mixed = torch.is_autocast_enabled(device.type)
         return torch.get_autocast_dtype(device.type) if mixed else next(self.parameters()).dtype
-
-
-def _with_conditions(contexts: list[LayerContext], conditions: Conditions) -> list[LayerContext]:
-    """The contexts with the condition of each token; layers that shared one still do."""
-    made = {id(each): replace(each, condition_of=conditions.of_token) for each in contexts}
-    return [made[id(each)] for each in contexts]
-
-
-def _tables(
-    turns: Sequence[Turn],
-    position: Int[Tensor, "#B N 3"],
-    index: Int[Tensor, "#B N"] | None,
-) -> dict[Turn, RotaryTable | None]:
-    """The angles of tokens for all kinds of rotary positions, and widths of heads, that layers have."""
-    return {
-        (rotary, width): rotary.table(position, width, index) if rotary and width else None
-        for rotary, width in dict.fromkeys(turns)
-    }
 
 
 def _run(
