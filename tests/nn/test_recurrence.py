@@ -179,7 +179,7 @@ def test_compiled_is_eager(mixer: str) -> None:
         model({"text": text()}, backbone(num_layers=2, layers="S", kinds=kinds, compile=compile, init_std=0.1))
         for compile in (False, True)
     )
-    for lengths in ([3, 8, 1, 5], [20, 9, 4, 1], [8, 8, 8, 8]):
+    for lengths in ([3, 8, 1, 5], [7, 4, 2, 1], [8, 8, 8, 8]):
         batch = text_batch(lengths)
         of_plain = states_and_gradients(plain, batch)
         torch.testing.assert_close(states_and_gradients(compiled, batch), of_plain, rtol=1e-4, atol=1e-4)
