@@ -15,8 +15,8 @@ from mmtx.data.chains.walks import HELIX, STRAND, TURN, clashes, packed_chain, s
 from mmtx.errors import InvalidValue, UserError
 from mmtx.structure.superposition import rmsd
 
-MADE = {"num_train": 12, "num_val": 3, "num_test": 3, "shortest": 8, "longest": 14, "missing": 0.1, "false": 0.05}
-READ = {"num_val": 1, "num_test": 1, "split_seed": 0, "shortest": 4, "longest": 8, "missing": 0.0, "false": 0.0}
+MADE = {"num_train": 12, "num_val": 3, "num_test": 3, "shortest": 8, "longest": 14, "missing": 0.1, "spurious": 0.05}
+READ = {"num_val": 1, "num_test": 1, "split_seed": 0, "shortest": 4, "longest": 8, "missing": 0.0, "spurious": 0.0}
 
 
 def test_made_chains():

@@ -71,7 +71,7 @@ def test_where_it_is_refused():
         model({"text": text()}, backbone(attention=attention(pair_bias=True)))
     with pytest.raises(InvalidValue, match="no name of the set has any"):
         model({"chain": chain(contacts=False)}, backbone(attention=attention(pair_bias=True)))
-    with pytest.raises(InvalidValue, match="window=3: is not for attention"):
+    with pytest.raises(InvalidValue, match="window=3 is not for attention"):
         folding(window=3, layers="L")
     with pytest.raises(InvalidValue, match="pair_bias"):
         backbone(cross_attention=True, attention=attention(pair_bias=True))

@@ -47,7 +47,7 @@ def chain_numbers(predicted: Trace, batch: Batch, name: str) -> dict[str, Float[
     return {"rmsd": rmsd(predicted.float(), true, real), "lddt": lddt(predicted.float(), true, real)}
 
 
-def chain_sums(predicted: Trace, batch: Batch, name: str) -> dict[str, tuple[Num[Tensor, ...], Num[Tensor, ...]]]:
+def chain_sums(predicted: Trace, batch: Batch, name: str) -> dict[str, tuple[Num[Tensor, ""], Num[Tensor, ""]]]:
     """Both as sums over chains, and the number of chains."""
     present = batch.present(name)
     return {key: ((each * present).sum(), present.sum()) for key, each in chain_numbers(predicted, batch, name).items()}

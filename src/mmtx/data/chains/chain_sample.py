@@ -41,15 +41,15 @@ class Mistakes:
 
     Args:
         missing: the share of contacts that is not there.
-        false: the share of other pairs that seem to touch.
+        spurious: the share of other pairs that seem to touch.
     """
 
     missing: float
-    false: float
+    spurious: float
 
     def __post_init__(self) -> None:
         check_fraction("missing", self.missing)
-        check_fraction("false", self.false)
+        check_fraction("spurious", self.spurious)
 
 
 def chain_specs(longest: int) -> dict[str, Spec]:
@@ -88,6 +88,6 @@ def contacts(trace: Float32[Tensor, "n 3"], mistakes: Mistakes, generator: torch
     near = distances(trace[None])[0] < CONTACT_ANGSTROMS
     chance = torch.rand(near.shape, generator=generator).triu(1)
     chance = chance + chance.mT
-    seem = torch.where(near, chance >= mistakes.missing, chance < mistakes.false)
+    seem = torch.where(near, chance >= mistakes.missing, chance < mistakes.spurious)
     index = torch.arange(len(trace))
     return (seem & ((index[:, None] - index).abs() >= APART)).float()

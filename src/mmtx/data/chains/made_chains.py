@@ -28,18 +28,18 @@ class MadeChains(ItemSource):
         shortest: residues of a chain.
         longest: of the longest.
         missing: the share of contacts that is not there.
-        false: the share of other pairs that seem to touch.
+        spurious: the share of other pairs that seem to touch.
     """
 
     def __init__(
-        self, *, num_train: int, num_val: int, num_test: int, shortest: int, longest: int, missing: float, false: float
+        self, *, num_train: int, num_val: int, num_test: int, shortest: int, longest: int, missing: float, spurious: float
     ) -> None:
         for key, number in (("num_train", num_train), ("num_val", num_val), ("num_test", num_test)):
             check_at_least(key, number, 1)
         check_at_least("shortest", shortest, 4)
         if longest < shortest:
             raise InvalidValue("longest", longest, f"is less than shortest={shortest}")
-        self.shortest, self.longest, self.mistakes = shortest, longest, Mistakes(missing, false)
+        self.shortest, self.longest, self.mistakes = shortest, longest, Mistakes(missing, spurious)
         held, self._made = num_val + num_test, dict[int, Chain]()
         self.items = {"train": range(held, held + num_train), "val": range(num_val), "test": range(num_val, held)}
 

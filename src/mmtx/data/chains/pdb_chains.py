@@ -53,7 +53,7 @@ class PdbChains(ItemSource):
         shortest: residues of a window.
         longest: residues of a window, wherever a chain has as many.
         missing: the share of contacts that is not there.
-        false: the share of other pairs that seem to touch.
+        spurious: the share of other pairs that seem to touch.
     """
 
     def __init__(
@@ -66,14 +66,14 @@ class PdbChains(ItemSource):
         shortest: int,
         longest: int,
         missing: float,
-        false: float,
+        spurious: float,
     ) -> None:
         for key, number in (("num_val", num_val), ("num_test", num_test)):
             check_at_least(key, number, 0)
         check_at_least("shortest", shortest, 3)
         if longest < shortest:
             raise InvalidValue("longest", longest, f"is less than shortest={shortest}")
-        self.longest, self.mistakes = longest, Mistakes(missing, false)
+        self.longest, self.mistakes = longest, Mistakes(missing, spurious)
         read = _distinct(_files(path))
         if num_val + num_test >= len(read):
             problem = f"must leave some of {len(read)} files with chains of their own to train on"
