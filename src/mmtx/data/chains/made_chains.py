@@ -32,7 +32,15 @@ class MadeChains(ItemSource):
     """
 
     def __init__(
-        self, *, num_train: int, num_val: int, num_test: int, shortest: int, longest: int, missing: float, spurious: float
+        self,
+        *,
+        num_train: int,
+        num_val: int,
+        num_test: int,
+        shortest: int,
+        longest: int,
+        missing: float,
+        spurious: float,
     ) -> None:
         for key, number in (("num_train", num_train), ("num_val", num_val), ("num_test", num_test)):
             check_at_least(key, number, 1)
