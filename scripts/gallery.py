@@ -35,6 +35,7 @@ WITHOUT = {
     "codes_digits": "what it learns are codes, in which another recipe draws",
     "draw_digits": "it draws in codes of another run",
     **dict.fromkeys(("names_by_preference", "reward_hacked", "arithmetic_by_reward"), "it begins with another run"),
+    "fold_small": "it has not been run at its full length yet",
     "made_names": "what it writes are names as those of its data",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""

@@ -14,6 +14,7 @@ from mmtx.batch import Batch, Field, Sample, Spec, Vocabulary
 from mmtx.data.collate import collate
 from mmtx.modalities.audio import Audio
 from mmtx.modalities.base import Tokenizer
+from mmtx.modalities.chain import Chain
 from mmtx.modalities.grid import Grid
 from mmtx.modalities.image import Image
 from mmtx.modalities.log_mel import LogMel
@@ -115,6 +116,15 @@ def series_spec(
     return Spec({**(classes if num_classes else values), **_times(max_length, num_times)})
 
 
+def chain_spec(max_length: int = 7, num_classes: int = 5) -> Spec:
+    fields = {
+        "class": Field((None,), torch.long, num_classes, max_length),
+        "values": Field((None, 3), torch.float32, max_length=max_length),
+        "contacts": Field((None, max_length), torch.float32, max_length=max_length),
+    }
+    return Spec(fields)
+
+
 def grid_spec(
     height: int = 4, width: int = 4, *, symbols: int = 2, max_length: int = 5, num_times: int | None = 20
 ) -> Spec:
@@ -139,6 +149,11 @@ def pictures_spec(
 
 def _times(max_length: int, num_times: int | None) -> dict[str, Field]:
     return {"times": Field((None,), torch.long, num_times, max_length, rising=True)} if num_times else {}
+
+
+def chain(spec: Spec | None = None, dim: int = 24, **changes: Any) -> Chain:
+    keys: dict[str, Any] = {"clock": None, "sequence": True, "contacts": True, "angstroms": 10.0}
+    return Chain(spec=spec or chain_spec(), dim=dim, **{**keys, **changes})
 
 
 def attention(**changes: Any) -> Any:

@@ -237,6 +237,17 @@ def shrink_data(name, folder, monkeypatch):
             *(f"data.{side}_vocabulary.vocab_size=270" for side in ("source", "target")),
             "data.max_length=32",
         ]
+    if name == "made_chains":
+        return ["data.num_train=12", "data.num_val=4", "data.num_test=4", "data.shortest=6", "data.longest=9"]
+    if name == "pdb_chains":
+        for number in range(5):
+            lines = [
+                f"ATOM  {i:5d}  CA  {'ALA' if i % (number + 2) else 'GLY'} A{i:4d}    "
+                f"{3.8 * i:8.3f}{float(i % 2):8.3f}{0.0:8.3f}\n"
+                for i in range(10)
+            ]
+            (folder / f"{number}.pdb").write_text("".join(lines))
+        return [f"data.path={folder}", "data.num_val=1", "data.num_test=1", "data.shortest=4", "data.longest=8"]
     if name == "coded_pictures":
         return [f"data.vocabulary.path={small_codec_file(folder)}"]
     if name == "spoken_digits":

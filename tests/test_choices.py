@@ -77,6 +77,7 @@ NEEDS: dict[tuple[str, str, str], list[str]] = {
         *("data=mnist", "modality=[image]", "objective=[classify]", "data/augment=none", "backbone/positions=rotary"),
     ],
     ("", "towers", "True"): [f"data={NEEDS_DATA['contrastive']}", *LISTENS_AND_LOOKS, "encode=[audio]", "towers=true"],
+    ("Attention", "pair_bias", "True"): ["data=made_chains", "modality=[chain]", "objective=[fold]"],
     ("Addition", "hints", "True"): ADDS,
     ("Addition", "scratchpad", "True"): [*ADDS, "data.task.hints=true"],
     ("Recall", "marked", "True"): ["data=recall", "modality=[text]", "objective=[next_token]", "data.shortest=10"],

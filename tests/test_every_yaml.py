@@ -27,6 +27,7 @@ SIX_STEPS = [
     *("log_every_steps=1", "logger=[]", "callbacks=[]"),
 ]
 
+FOLDS = ["modality=[chain]", "objective=[fold]"]
 DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("text_file", "python_docs", "names"), ["modality=[text]", "objective=[next_token]"]),
     **dict.fromkeys(("parallel_text", "g2p", "ciphers"), ["modality=[source,target]", "objective=[seq2seq]"]),
@@ -46,6 +47,7 @@ DATA_WITHOUT_PICTURES = {
     "moving_digits": ["modality=[video]", "objective=[classify]"],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
+    **dict.fromkeys(("made_chains", "pdb_chains"), FOLDS),
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
     **dict.fromkeys(("parity", "modular_sums", "list_ops"), ["modality=[text]", "objective=[classify]"]),
     **dict.fromkeys(
@@ -90,6 +92,7 @@ NEEDS = {
         "action": ["modality=[return,state,action]"],
         "contrastive": LISTENS_AND_LOOKS[:-1],
         "regression": ["modality=[measurements]"],
+        **dict.fromkeys(("fold", "fold_by_flow"), ["modality=[chain]"]),
         "experts": ["modality=[image]", "backbone/mlp=experts", "objective=[classify,experts]"],
         "in_context": ["modality=[x,y]"],
         "streamed": ["modality=[image,text]"],
@@ -110,6 +113,7 @@ NEEDS = {
         **dict.fromkeys(("mission", "view"), OBEYS),
         **dict.fromkeys(SENSORS, ["objective=[classify]"]),
         "measurements": ["objective=[regression]"],
+        "chain": ["objective=[fold]"],
         **dict.fromkeys(("pixels", "video"), ["objective=[classify]"]),
         **dict.fromkeys(("x", "y"), ["modality=[x,y]", "objective=[in_context]"]),
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
@@ -129,6 +133,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("before", "native_image"), "manifest"),
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "act_by_flow": "obstacle",
+    **dict.fromkeys(("chain", "fold", "fold_by_flow", "pair_bias"), "made_chains"),
     "pixels": "sequential_pictures",
     "video": "moving_digits",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
@@ -203,6 +208,8 @@ def overrides_for(group, option, folder):
         return [f"{group}={option}", "modality=[text]", "objective=[next_token]"]
     if (own := REMEMBERS.get((group, option))) is not None:
         return [f"{group}={option}", "modality=[text]", "objective=[next_token]", *own]
+    if option == "pair_bias":
+        return [f"{group}={option}", *FOLDS]
     if group in ("checkpoint", "trainer", "optim", "backbone"):
         return [f"{group}={option}"]
     if group in ("modality", "objective", "callbacks", "logger"):

@@ -61,7 +61,17 @@ class Copy:
             lengths=self.num_tokens(tokens.lengths),
             num_registers=tokens.num_registers + count,
             consecutive=False,
+            pairs=None if tokens.pairs is None else _with_room(tokens.pairs, begin, count),
         )
+
+
+def _with_room(pairs: Float[Tensor, "B n n"], begin: int, count: int) -> Float[Tensor, "B N N"]:
+    """Pairs of tokens among which so many more begin to stand at one place, which have nothing with any other."""
+    for axis in (1, 2):
+        before, behind = pairs.split([begin, pairs.shape[axis] - begin], axis)
+        shape = [count if at == axis else size for at, size in enumerate(pairs.shape)]
+        pairs = torch.cat([before, pairs.new_zeros(shape), behind], axis)
+    return pairs
 
 
 def in_place(names: Iterable[str], copies: Mapping[str, Copy]) -> dict[str, Copy]:

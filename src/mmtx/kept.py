@@ -67,6 +67,7 @@ def keep(token_set: TokenSet, masked: Mapping[str, Bool[Tensor, "B n"]], most: M
         connectivity=token_set.connectivity.gathered(chosen, there),
         spans=spans,
         lengths=None if token_set.lengths is None else tuple(there.sum(1).tolist()),
+        pairs=None if token_set.pairs is None else _of_chosen(token_set.pairs, chosen),
     )
     return Kept(kept, chosen, there)
 
@@ -84,6 +85,11 @@ def _columns(
     columns = torch.cat([whole[:, :num_prefix], span.content_start + first], dim=1)
     real = torch.cat([valid[:, span.start : span.content_start], ~left_out.gather(1, first)], dim=1)
     return columns, real
+
+
+def _of_chosen(pairs: Float[Tensor, "B N N"], columns: Int[Tensor, "B m"]) -> Float[Tensor, "B m m"]:
+    rows = torch.arange(len(columns), device=columns.device)[:, None, None]
+    return pairs.expand(len(columns), -1, -1)[rows, columns[:, :, None], columns[:, None]]
 
 
 def _gather(values: Float[Tensor, "#B N D"], columns: Int[Tensor, "B m"]) -> Float[Tensor, "B m D"]:

@@ -22,7 +22,7 @@ from mmtx.embeddings import (
 )
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Shares
+from mmtx.modalities.capabilities import Pairs, Shares
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_statistics import Statistics, add_statistics
@@ -69,6 +69,11 @@ class MultimodalTransformer(nn.Module):
             problem = f"must equal backbone.base_width={backbone.base_width}"
             raise InvalidValue("encoder.base_width", encoder.base_width, problem)
         self.encoded = check_encode(encode, tokenizers)
+        for key, stack in (("backbone", backbone), ("encoder", encoder)):
+            if stack is not None and stack.needs_pairs:
+                _check_pairs(
+                    key, stack, [each for name, each in tokenizers.items() if (name in encode) == (stack is encoder)]
+                )
         self.tokenizers = nn.ModuleDict(tokenizers)
         dims = {name: (encoder if encoder and name in self.encoded else backbone).dim for name in tokenizers}
         # before the stacks: the norm of all gradients is summed in the order of parameters, and runs resume to the bit
@@ -227,7 +232,7 @@ class MultimodalTransformer(nn.Module):
     def _pass(self, stack: Backbone, packed: TokenSet, memory: Memory | None) -> Float[Tensor, "R N D"]:
         """The output of a stack, whose statistics are added to those of the batch."""
         found: Statistics = {}
-        own = {"memory": memory, "statistics": found, "conditions": packed.conditions}
+        own = {"memory": memory, "statistics": found, "conditions": packed.conditions, "pairs": packed.pairs}
         hidden = stack(packed.content + packed.place, packed.connectivity, **own)
         if found and self._shared is not None:
             before_layer = "/encoder." if stack is self.encoder else "/"
@@ -308,6 +313,14 @@ class MultimodalTransformer(nn.Module):
 def _identity(batch: Batch, names: Iterable[str]) -> tuple[Any, ...]:
     """Which tensors a batch has under these names, by their ids: comparing values would wait for the device."""
     return batch.is_packed, *((id(batch[name]), id(batch.lengths[name])) for name in names if name in batch)
+
+
+def _check_pairs(key: str, stack: Backbone, tokenizers: Iterable[Tokenizer]) -> None:
+    """Raises InvalidValue where a mixer of a stack reads pairs of tokens, and no name of its set has any."""
+    if not any(isinstance(tokenizer, Pairs) and tokenizer.has_pairs for tokenizer in tokenizers):
+        which, mixer = next((which, mixer) for which, mixer in stack.mixers.items() if mixer.needs_pairs)
+        problem = "reads pairs of tokens, as contacts are, and no name of the set has any"
+        raise InvalidValue(f"{key}.{which}", type(mixer).__name__, problem, "mmtx.nn.Attention")
 
 
 def check_encode(encode: list[str], names: Iterable[str]) -> list[str]:

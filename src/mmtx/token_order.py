@@ -51,6 +51,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -110,6 +111,7 @@ def join(
         lengths=lengths,
         memory=memory,
         in_time=in_time if by_time or (pays_by_time(joined_order) and in_time is Pattern.CAUSAL) else None,
+        pairs=_pairs(groups),
     )
 
 
@@ -239,6 +241,21 @@ def _spans(groups: Mapping[str, Tokens]) -> dict[str, Span]:
         spans[name] = Span(start, stop, tokens.num_summaries, tokens.num_registers)
         start = stop
     return spans
+
+
+def _pairs(groups: Mapping[str, Tokens]) -> Float[Tensor, "B N N"] | None:
+    """The pairs of each name as a block on the diagonal."""
+    if all(tokens.pairs is None for tokens in groups.values()):
+        return None
+    parts, behind = [], sum(tokens.content.shape[1] for tokens in groups.values())
+    before = 0
+    for tokens in groups.values():
+        count = tokens.content.shape[1]
+        own = tokens.content.new_zeros(len(tokens.content), count, count) if tokens.pairs is None else tokens.pairs
+        behind -= count
+        parts.append(F.pad(own, (before, behind)))
+        before += count
+    return torch.cat(parts, dim=1)
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

@@ -54,6 +54,7 @@ class Tokens:
         private: only tokens of the same order attend to them.
         timed: `time` is an objective's (see `Copy`), and `num_items` says nothing of it.
         consecutive: tokens are as far apart in time or on an axis of their own, where they are farthest, as in the row.
+        pairs: a number of every two tokens, such as whether two residues touch, which a mixer may read; None: none.
     """
 
     content: Float[Tensor, "B n D"]
@@ -68,6 +69,7 @@ class Tokens:
     private: bool = False
     timed: bool = False
     consecutive: bool = False
+    pairs: Float[Tensor, "B n n"] | None = None
 
     @property
     def num_prefix_tokens(self) -> int:
@@ -102,6 +104,8 @@ class TokenSet:
         memory: the encoder's set, which the tokens of this one attend to by cross-attention.
         in_time: the pattern of the tokens once `pack` has laid them in the order of time; None: they stay as they are.
         conditions: of adaptive norms; None: all tokens have the zero vector.
+        pairs: a number of every two tokens, 0 where they are of different names; None: no name has any. Packed rows
+            have none, and what reads them is refused there.
     """
 
     content: Float[Tensor, "R N D"]
@@ -112,6 +116,7 @@ class TokenSet:
     memory: TokenSet | None = None
     in_time: Pattern | None = None
     conditions: Conditions | None = None
+    pairs: Float[Tensor, "R N N"] | None = None
 
     def with_content(self, content: Float[Tensor, "R N D"]) -> TokenSet:
         """The same places with other content."""
@@ -224,7 +229,9 @@ def _in_time(token_set: TokenSet, pattern: Pattern) -> TokenSet:
     content, place = time_order.lay(token_set.content), time_order.lay(token_set.place)
     connectivity = token_set.connectivity.laid(time_order, pattern)
     conditions = _laid(token_set.conditions, time_order.lay)
+    pairs = None if token_set.pairs is None else time_order.lay(time_order.lay(token_set.pairs).mT).mT
     laid: dict[str, Any] = {"content": content, "place": place, "connectivity": connectivity, "conditions": conditions}
+    laid["pairs"] = pairs
     return replace(token_set, **laid, in_time=None)
 
 

@@ -49,6 +49,8 @@ GIVEN = (
         "coded_pictures",
         "obstacle",
         "ciphers",
+        "made_chains",
+        "pdb_chains",
     ),
     *("asked_digits", "asked_voices", "sequential_pictures", "linear_regression", "few_shot"),
 )

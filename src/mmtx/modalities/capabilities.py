@@ -101,6 +101,21 @@ class Numbers(Protocol):
 
 
 @runtime_checkable
+class Pairs(Protocol):
+    """A tokenizer that knows something of every two of its tokens, `Tokens.pairs`.
+
+    Attributes:
+        has_pairs: whether it does, as it is configured.
+    """
+
+    @property
+    def has_pairs(self) -> bool: ...
+
+    def pairs(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n n"]:
+        """A number of every two tokens; 0 where either is not real."""
+
+
+@runtime_checkable
 class Follows(Protocol):
     """A tokenizer, or a feed-forward half, that changes what no gradient does, after a step of training.
 

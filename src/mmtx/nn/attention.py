@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from mmtx.attention.kernels import KEYS, Bias, Keys, Queries, Rendering
+from mmtx.attention.kernels import KEYS, Bias, Keys, Queries, Rendering, whole
 from mmtx.errors import InvalidValue, check_at_least, check_fraction
 from mmtx.nn.cache import LayerCache, MixerCache
 from mmtx.nn.layer_context import LayerContext
@@ -15,6 +15,9 @@ from mmtx.nn.mixer import Mixer
 from mmtx.nn.neighbour_memory import NeighbourMemory
 from mmtx.nn.rotary import rotate
 from mmtx.nn.stacked_linear import StackedLinear
+
+STEEPEST_SLOPE = 4.0
+"""Initial slopes of a bias of pairs are spread evenly from 0 to it, so that some heads attend to contacts at once."""
 
 Linear = Literal["query", "key", "value", "out"]
 LINEARS: tuple[Linear, ...] = get_args(Linear)
@@ -93,9 +96,12 @@ class Attention(Mixer):
         softcap: scores s of the own set become ``softcap · tanh(s / softcap)`` (Gemma 2); None: as they are.
         neighbours: ``neighbours(num_heads)`` makes what finds keys that the window of the layer has left behind;
             None: nothing.
+        pair_bias: each head adds the number of every two tokens, `LayerContext.pairs`, times a slope of its own
+            (Jumper et al. 2021, supplement, algorithm 7, of one number a pair). Tokens without pairs are attended to
+            as ever.
     """
 
-    roles = {"biases.*": "bias", "sinks": "bias"}
+    roles = {"biases.*": "bias", "sinks": "bias", "pair_slopes": "gain"}
     writes_residual = ("out.weight",)
     head_dim: int
     packs = True
@@ -116,6 +122,7 @@ class Attention(Mixer):
         sinks: bool = False,  # absent in stored configs of earlier versions
         softcap: float | None = None,  # absent in stored configs of earlier versions
         neighbours: Callable[[int], NeighbourMemory] | None = None,  # this too
+        pair_bias: bool = False,  # and this
     ) -> None:
         super().__init__()
         if head_dim is None and dim % num_heads:
@@ -150,6 +157,8 @@ class Attention(Mixer):
         self.sinks = nn.Parameter(torch.zeros(num_heads)) if sinks else None
         self.neighbours = neighbours(num_heads) if neighbours is not None else None
         self.needs_time_order = self.needs_window = self.neighbours is not None
+        self.pair_slopes = nn.Parameter(torch.linspace(0, STEEPEST_SLOPE, num_heads)) if pair_bias else None
+        self.needs_pairs, self.packs = pair_bias, not pair_bias
 
     def forward(
         self,
@@ -170,7 +179,7 @@ class Attention(Mixer):
             k, v = cache.extend(k, v, context.past)
         if context.key_rotary is not None:
             k = rotate(k, context.key_rotary)
-        attended = self._attend(q, k, v, context.rendering, bias)
+        attended = self._attend(q, k, v, context.rendering, self._with_pairs(bias, context, x))
         return self._joined(attended if self.neighbours is None else self.neighbours(attended, *plain, context))
 
     def cross_attend(
@@ -194,8 +203,9 @@ class Attention(Mixer):
         return self._joined(self._attend(q, *kv, context.memory_rendering, None))
 
     def new_cache(self, capacity: int) -> KeyValueCache | None:
-        """None where `neighbours` need keys that are not rotated, too: all is computed again then."""
-        return KeyValueCache(capacity) if self.neighbours is None else None
+        """None where `neighbours` need keys that are not rotated, too, and where pairs are known of whole sets: all is
+        computed again then."""
+        return KeyValueCache(capacity) if self.neighbours is None and not self.needs_pairs else None
 
     def scale_scores(self, base_width: int) -> None:
         """Divides scores by the width of heads instead of its root where it grows with the model: queries and keys
@@ -212,6 +222,13 @@ class Attention(Mixer):
     def _attend(self, q: Queries, k: Keys, v: Keys, rendering: Rendering, bias: Bias) -> Queries:
         dropout = self.dropout if self.training else 0.0
         return rendering.attend(q, k, v, bias=bias, scale=self.scale, dropout=dropout, sinks=self.sinks)
+
+    def _with_pairs(self, bias: Bias, context: LayerContext, x: Float[Tensor, "B N D"]) -> Bias:
+        if self.pair_slopes is None:
+            return bias
+        pairs = x.new_zeros(1, x.shape[1], x.shape[1]) if context.pairs is None else context.pairs
+        own = (self.pair_slopes[:, None, None] * pairs[:, None]).to(x.dtype)
+        return own if bias is None else whole(bias) + own
 
     def _joined(self, heads: Queries) -> Float[Tensor, "B N D"]:
         return self.out(heads.transpose(1, 2).flatten(2))

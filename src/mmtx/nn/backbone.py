@@ -21,7 +21,7 @@ from mmtx.nn.compilation import compiled, in_one_graph_or_by_block
 from mmtx.nn.feed_forward import FeedForward
 from mmtx.nn.init import initialise
 from mmtx.nn.layer_context import LayerContext
-from mmtx.nn.layer_contexts import ContextMaker, position_biases, with_conditions
+from mmtx.nn.layer_contexts import ContextMaker, position_biases, with_known
 from mmtx.nn.layer_kind import (
     LayerKind,
     check_drop_path,
@@ -174,6 +174,7 @@ class Backbone(nn.Module):
         memory: Memory | None = None,
         statistics: Statistics | None = None,
         conditions: Conditions | None = None,
+        pairs: Float[Tensor, "B N N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         """Args:
         x: content plus place of the query tokens (all, or the last `num_queries`).
@@ -183,12 +184,13 @@ class Backbone(nn.Module):
         memory: the keys of cross-attention.
         statistics: those of layers are put here, as ``name/layer``, where they have any.
         conditions: of the tokens, which adaptive norms read.
+        pairs: of the tokens, which some mixers read.
         """
         if (memory is not None) != self.cross_attention:
             raise ValueError(f"a stack with cross_attention={self.cross_attention} got memory={memory is not None}")
         if self.memory_tokens is not None:
             return self.memory_tokens(partial(self._forward, statistics=statistics), x, connectivity)
-        return self._forward(x, connectivity, cache, memory, statistics, conditions)
+        return self._forward(x, connectivity, cache, memory, statistics, conditions, pairs)
 
     def _forward(
         self,
@@ -198,6 +200,7 @@ class Backbone(nn.Module):
         memory: Memory | None = None,
         statistics: Statistics | None = None,
         conditions: Conditions | None = None,
+        pairs: Float[Tensor, "B N N"] | None = None,
     ) -> Float[Tensor, "B N D"]:
         column = connectivity.column
         past = column if column is not None else cache.length if cache is not None else 0
@@ -206,7 +209,9 @@ class Backbone(nn.Module):
         hidden = memory.hidden if memory is not None else None
         vectors = conditions.vectors if conditions is not None else None
         if conditions is not None:
-            contexts = with_conditions(contexts, conditions)
+            contexts = with_known(contexts, condition_of=conditions.of_token)
+        if pairs is not None and self.needs_pairs:
+            contexts = with_known(contexts, pairs=pairs)
         if connectivity.padded or connectivity.packing is not None:
             self._ragged_modes.add(self.training)
         run, call = _run, _call
@@ -248,6 +253,11 @@ class Backbone(nn.Module):
     def needs_time_order(self) -> bool:
         """A mixer needs its tokens in the order of time, or segments of it are computed."""
         return self.memory_tokens is not None or any(layer.mixes.needs_time_order for layer in self._layers)
+
+    @property
+    def needs_pairs(self) -> bool:
+        """A mixer reads pairs of tokens."""
+        return any(layer.mixes.needs_pairs for layer in self._layers)
 
     @property
     def needs_index(self) -> bool:

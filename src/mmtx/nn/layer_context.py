@@ -35,6 +35,7 @@ class LayerContext:
         window: reach of attention, in positions; None: everything.
         position: coordinates (time, row, column) of the tokens; None where no mixer needs a window.
         condition_of: which of the conditions each token has, see `Conditions`; None: there are none.
+        pairs: a number of every two tokens, from the data; None: there are none.
     """
 
     rendering: Rendering
@@ -48,6 +49,7 @@ class LayerContext:
     window: int | None = None
     position: Int[Tensor, "#B N 3"] | None = None
     condition_of: Int[Tensor, "#B N"] | None = None
+    pairs: Float[Tensor, "B N N"] | None = None
 
     @property
     def starts(self) -> Bool[Tensor, "#B N"]:

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from mmtx.attention.kernels import Bias, InParts, Rendering
 from mmtx.attention.memory_rule import Memory, MemoryRule
 from mmtx.attention.rule import Connectivity
-from mmtx.conditions import Conditions
 from mmtx.nn.attention import Attention
 from mmtx.nn.layer_context import LayerContext
 from mmtx.nn.mixer import Mixer
@@ -85,9 +84,9 @@ def position_biases(bias: nn.Module | None, rule: Connectivity, contexts: Sequen
     return biases
 
 
-def with_conditions(contexts: Sequence[LayerContext], conditions: Conditions) -> list[LayerContext]:
-    """The contexts with the condition of each token; layers that shared one still do."""
-    made = {id(each): replace(each, condition_of=conditions.of_token) for each in contexts}
+def with_known(contexts: Sequence[LayerContext], **known: Tensor) -> list[LayerContext]:
+    """The contexts with what else is known of the tokens; layers that shared one still do."""
+    made = {id(each): replace(each, **known) for each in contexts}
     return [made[id(each)] for each in contexts]
 
 

@@ -79,10 +79,13 @@ def made_mixer(make: Callable[[int, int], Mixer], dim: int, num_heads: int, key:
 
 
 def check_mixer(mixer: Mixer, window: int | None, key: str) -> None:
-    """Raises InvalidValue where a mixer, which stands under a key, lacks the window that it needs."""
+    """Raises InvalidValue where a mixer, which stands under a key, lacks the window that it needs, or has one that it
+    cannot have."""
     if mixer.needs_window and window is None:
         problem = "has a memory of what its window leaves behind, and no window"
         raise InvalidValue(key, type(mixer).__name__, problem, "window=64, and window: true in its kind of layer")
+    if mixer.needs_pairs and window is not None:
+        raise InvalidValue("window", window, f"is not for {key}, whose pairs are of all tokens", "null, or layers=G")
 
 
 def made_feed_forward(make: Callable[[int], nn.Module], dim: int, key: str) -> nn.Module:
@@ -102,6 +105,9 @@ def made_cross_attention(make: Callable[[int, int], Mixer], dim: int, num_heads:
     if attention.softcap is not None:
         problem = "is not for scores of a memory, which encode makes"
         raise InvalidValue("attention.softcap", attention.softcap, problem, "null")
+    if attention.needs_pairs:
+        problem = "is of the tokens of one set, and not of a memory, which encode makes"
+        raise InvalidValue("attention.pair_bias", True, problem, "false")
     if attention.neighbours is not None:
         problem = "is of earlier tokens, and what encode makes has none; make it the mixer of a kind of layer"
         raise InvalidValue("attention.neighbours", type(attention.neighbours).__name__, problem, "null")

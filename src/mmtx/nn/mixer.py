@@ -22,6 +22,7 @@ class Mixer(nn.Module, ABC):
         reads_ahead: it reads them from the last to the first as well, so that each depends on those behind it too; a
             set in which some differ in order is refused.
         needs_window: its layer has to have a window.
+        needs_pairs: it reads `LayerContext.pairs`, which a name of the set has to have.
         packs: it keeps the samples of a packed row apart, by the rendering, `LayerContext.samples` or
             `LayerContext.starts`.
         exports: a program of any number of tokens can be recorded of it (`mmtx export --format onnx`).
@@ -31,6 +32,7 @@ class Mixer(nn.Module, ABC):
     needs_time_order: bool = False
     reads_ahead: bool = False
     needs_window: bool = False
+    needs_pairs: bool = False
     packs: bool = False
     exports: bool = True
 

@@ -65,7 +65,7 @@ class Flow(Objective):
         self.reads, self.times, self.likelihood_steps = tuple(names), times, likelihood_steps
         self.heads = nn.ModuleDict({name: FlowedName(specs=specs, model=model, name=name) for name in names})
         self.moment = MomentEmbedding(model.backbone.dim)
-        self.writes = names[0] if len(names) == 1 else None  # others begin with a sample
+        self.writes = names[0] if len(names) == 1 and not self.head(names[0]).is_given_in_part else None
         self.fitted_names = tuple(name for name in names if self.head(name).scale is not None)
         if likelihood_steps is not None:
             self._check_size()
@@ -273,7 +273,8 @@ class Flow(Objective):
             raise InvalidValue("likelihood_steps", self.likelihood_steps, problem, "null")
 
     def _canvas(self, batch: Batch, count: int, length: int | None, device: torch.device) -> Batch:
-        """So many samples with the only name that is made, whose values mean nothing."""
+        """So many samples with the only name that is made, whose values mean nothing; where several are made, or fields
+        of the name are given, those of the batch."""
         if self.writes is None:
             if length is not None:
                 problem = f"is that of the sample, of which {', '.join(self.reads)} are made"

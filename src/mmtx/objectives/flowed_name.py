@@ -49,6 +49,7 @@ class FlowedName(nn.Module):
             problem = f"is made of {tokenizer.numbered}, and the data has {', '.join(specs[name].fields)}"
             raise InvalidValue("names", name, problem)
         self.name, self.size, self.max_length = name, tokenizer.numbers_per_token, specs[name].max_length
+        self.is_given_in_part = bool({*specs[name].fields} - {tokenizer.numbered, "times"})
         self.is_ragged = any(field.ragged for field in specs[name].fields.values())
         self.scale = None if tokenizer.is_scaled else StandardScale(self.size)
         self.projection = nn.Linear(model.backbone.dim, self.size)

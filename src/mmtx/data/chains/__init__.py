@@ -1,0 +1,1 @@
+"""Chains of proteins: residues, and where their Cα atoms are."""
