@@ -71,6 +71,11 @@ def keep(token_set: TokenSet, masked: Mapping[str, Bool[Tensor, "B n"]], most: M
     return Kept(kept, chosen, there)
 
 
+def most_kept(kept: Bool[Tensor, "B n"]) -> int:
+    """How many tokens a sample keeps at most, and one at least. Nothing waits for a GPU: there it is their number."""
+    return max(1, int(kept.sum(1).max())) if kept.device.type == "cpu" else kept.shape[1]
+
+
 def _columns(
     span: Span, valid: Bool[Tensor, "B N"], masked: Bool[Tensor, "B n"] | None, most: int
 ) -> tuple[Int[Tensor, "B k"], Bool[Tensor, "B k"]]:

@@ -1,0 +1,78 @@
+"""A teacher whose weights are an average of the model's over the steps of training."""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from mmtx.batch import Batch
+from mmtx.model import MultimodalTransformer
+from mmtx.tokens import HiddenStates
+
+
+class AveragedTeacher(nn.Module):
+    """A frozen copy of the model, in eval mode, whose weights move a little towards the model's after each step (Grill
+    et al. 2020, arXiv 2006.07733).
+
+    Its weights are in the state of this module, so that checkpoints hold them, and are none of its parameters: nothing
+    trains, decays or averages them, and they stay in float32.
+
+    Args:
+        model: whose copy it begins as.
+    """
+
+    def __init__(self, model: MultimodalTransformer) -> None:
+        super().__init__()
+        self._model = (copy.deepcopy(model).requires_grad_(False).eval(),)  # in a tuple: no part of this module
+
+    @property
+    def model(self) -> MultimodalTransformer:
+        return self._model[0]
+
+    @torch.no_grad()
+    def forward(self, batch: Batch) -> HiddenStates:
+        return self.model(batch)
+
+    @torch.no_grad()
+    def follow(self, model: MultimodalTransformer, decay: float, left_out: Float[Tensor, ""] | None = None) -> None:
+        """Keeps ``decay · own + (1 - decay) · model``; what the model keeps as buffers is copied.
+
+        Args:
+            model: after a step.
+            decay: 0: becomes the model.
+            left_out: 1 where the step does not count, so that nothing changes; None: it counts.
+        """
+        averages = [*self.model.parameters()]
+        weights = [value.detach().to(own.dtype) for value, own in zip(model.parameters(), averages, strict=True)]
+        share = torch.full((), 1 - decay, device=averages[0].device)
+        differences = torch._foreach_sub(weights, averages)
+        torch._foreach_mul_(differences, share if left_out is None else share * (1 - left_out))
+        torch._foreach_add_(averages, differences)
+        for own, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
+            own.copy_(buffer)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+        self.model._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        state = self.model.state_dict(keep_vars=keep_vars)
+        destination |= {f"{prefix}{name}": value for name, value in state.items()}
+
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        own = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
+        missing, unexpected = self.model.load_state_dict(own, strict=False)
+        missing_keys += [f"{prefix}{name}" for name in missing]
+        unexpected_keys += [f"{prefix}{name}" for name in unexpected]
