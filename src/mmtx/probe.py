@@ -31,7 +31,7 @@ class Features(NamedTuple):
 
 
 def check_label(label: object, learner: Learner, specs: dict[str, Spec]) -> str:
-    """The name of the classes. Raises InvalidValue where the data has no classes of that name, or the set shows them."""
+    """The name of the classes. Raises InvalidValue where the data has none of that name, or the set shows them."""
     classified = [name for name, spec in specs.items() if "class" in spec.fields and name not in learner.model.names]
     if label not in classified:
         problem = "names no classes of this data beside the set"

@@ -27,7 +27,7 @@ def epps_pulley(values: Float[Tensor, "... N k"], real: Bool[Tensor, " N"]) -> F
     weights = normal * 2 * LARGEST / (NUM_KNOTS - 1)
     weights[[0, -1]] /= 2
     angles = values[..., None] * knots
-    share = (real / real.sum().clamp(min=1)).to(values.dtype)
+    share = real.to(values.dtype) / real.sum().clamp(min=1)
     cosines, sines = (torch.einsum("n,...nkt->...kt", share, each) for each in (angles.cos(), angles.sin()))
     return ((cosines - normal).square() + sines.square()) @ weights * real.sum()
 

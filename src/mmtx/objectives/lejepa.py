@@ -22,11 +22,11 @@ from mmtx.objectives.pooling import MeanPool
 
 
 class LeJEPA(Objective):
-    """Each view of a sample predicts the mean of its views, and the vectors of each view, over the samples of a batch, are
-    normally distributed (Balestriero and LeCun 2025, arXiv 2511.08544). It has no teacher, and no predictor.
+    """Each view of a sample predicts the mean of its views, and the vectors of each view, over the samples of a batch,
+    are normally distributed (Balestriero and LeCun 2025, arXiv 2511.08544). It has no teacher, and no predictor.
 
-    A view is a block of the tokens of each name; other names of the set stay whole. The mean of its hidden states, through
-    two linear maps, is its vector. The loss is ``(1 - strength) · distance + strength · statistic``.
+    A view is a block of the tokens of each name; other names of the set stay whole. The mean of its hidden states,
+    through two linear maps, is its vector. The loss is ``(1 - strength) · distance + strength · statistic``.
 
     Metrics: ``distance``, the mean squared difference of a view's features from the mean of its sample's views;
     ``statistic``, of Epps and Pulley, over random directions: some 1.1 where vectors are normally distributed, and N
@@ -104,7 +104,8 @@ class LeJEPA(Objective):
         vectors, present = self.vectors(model, batch), self._present(batch)
         generator = None if self.training else torch.Generator(vectors.device).manual_seed(0)
         directions = random_directions(vectors.shape[2], self.num_directions, generator, vectors)
-        statistic = epps_pulley(vectors @ directions, present).mean()
+        with torch.autocast(vectors.device.type, enabled=False):  # products in half precision would move the statistic
+            statistic = epps_pulley(vectors @ directions, present).mean()
         count, distance = present.sum(), (self._distances(vectors) * present).sum()
         loss = (1 - self.strength) * distance + self.strength * statistic * count
         stats = {"distance": (distance, count), "statistic": (statistic * count, count)}

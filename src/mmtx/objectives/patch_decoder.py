@@ -1,5 +1,5 @@
-"""A stack over the set of which some tokens were left out: the decoder of a masked autoencoder, the predictor of a joint
-embedding."""
+"""A stack over the set of which some tokens were left out: the decoder of a masked autoencoder, the predictor of a
+joint embedding."""
 
 import math
 from collections.abc import Mapping
