@@ -21,8 +21,13 @@ RNG = numpy.random.default_rng(0)
 def loaded(source: FourNames) -> tuple[Learner, DataModule]:
     learner = made_learner("classify").eval()
     keys: dict[str, Any] = {
-        **{"seed": 0, "batch_size": 4, "eval_batch_size": 7, "num_workers": 0, "packing": False},
-        **{"on_bad_sample": "raise", "max_bad_share": 0.0},
+        "seed": 0,
+        "batch_size": 4,
+        "eval_batch_size": 7,
+        "num_workers": 0,
+        "packing": False,
+        "on_bad_sample": "raise",
+        "max_bad_share": 0.0,
     }
     return learner, DataModule(source=source, names=[*learner.model.names, "label"], **keys)
 

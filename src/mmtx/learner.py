@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.modalities.capabilities import Augments
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.averaged_teacher import Teaches
 from mmtx.objectives.base import Objective, Score
-from mmtx.objectives.capabilities import Prepares, Teaches
+from mmtx.objectives.capabilities import Prepares
 
 EVALUATION_SEED = 0
 """Of what objectives prepare in an evaluation."""

@@ -1,4 +1,4 @@
-"""A run whose objective keeps a teacher goes on, bit for bit, where it was stopped: the teacher is in the checkpoint."""
+"""A run whose objective keeps a teacher goes on, bit for bit, where it was stopped: checkpoints have it."""
 
 import torch
 from test_resume import assert_same_run, final_state, play

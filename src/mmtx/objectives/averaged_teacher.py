@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -76,3 +76,27 @@ class AveragedTeacher(nn.Module):
         missing, unexpected = self.model.load_state_dict(own, strict=False)
         missing_keys += [f"{prefix}{name}" for name in missing]
         unexpected_keys += [f"{prefix}{name}" for name in unexpected]
+
+
+@runtime_checkable
+class Teaches(Protocol):
+    """An objective that keeps a teacher beside the model, which follows it from step to step.
+
+    Attributes:
+        teacher: whose weights are in the objective's state.
+    """
+
+    teacher: AveragedTeacher
+
+    def begin(self, model: MultimodalTransformer) -> None:
+        """Called before the first step of a run, with the model as it begins; one that goes on has its teacher from the
+        checkpoint."""
+
+    def follow(self, model: MultimodalTransformer, done: float, left_out: Float[Tensor, ""]) -> None:
+        """Called after a step.
+
+        Args:
+            model: with its new weights.
+            done: share of the run's steps.
+            left_out: 1 where the step does not count, so that nothing may change; else 0.
+        """

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -13,7 +13,6 @@ from mmtx.decoding.rollouts import Planner
 from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
 from mmtx.model import MultimodalTransformer
-from mmtx.objectives.averaged_teacher import AveragedTeacher
 from mmtx.objectives.base import Example
 
 
@@ -47,30 +46,6 @@ class Fits(Protocol):
     def fit(self, batches: Iterable[Batch]) -> None:
         """Args:
         batches: every training sample once, on the host, with the names that it reads.
-        """
-
-
-@runtime_checkable
-class Teaches(Protocol):
-    """Keeps a teacher beside the model, which follows it from step to step.
-
-    Attributes:
-        teacher: whose weights are in the objective's state.
-    """
-
-    teacher: AveragedTeacher
-
-    def begin(self, model: MultimodalTransformer) -> None:
-        """Called before the first step of a run, with the model as it begins; one that goes on has its teacher from the
-        checkpoint."""
-
-    def follow(self, model: MultimodalTransformer, done: float, left_out: Float[Tensor, ""]) -> None:
-        """Called after a step.
-
-        Args:
-            model: with its new weights.
-            done: share of the run's steps.
-            left_out: 1 where the step does not count, so that nothing may change; else 0.
         """
 
 

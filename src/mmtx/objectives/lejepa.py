@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -146,5 +146,5 @@ class LeJEPA(Objective):
     def _distances(self, vectors: Float[Tensor, "views B size"]) -> Float[Tensor, " B"]:
         return (vectors - vectors.mean(0)).square().mean((0, 2))
 
-    def _present(self, batch: Batch) -> Tensor:
+    def _present(self, batch: Batch) -> Bool[Tensor, " B"]:
         return torch.stack([batch.present(name) for name in self.names]).any(0)
