@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import math
 from functools import partial
 from typing import Any
 
@@ -90,7 +90,7 @@ def test_places_are_those_of_the_tokens(name: str) -> None:
     tokens = tokenizer(batch[name], batch.lengths[name], False)
     grid = Grid.of(tokenizer, num_content(tokenizer, batch, name), torch.device("cpu"))
     coordinates = tokens.coordinates[tokens.num_prefix_tokens :]
-    step = tokens.time[0, tokens.num_prefix_tokens :].unique_consecutive(return_inverse=True)[1]
+    step = torch.arange(len(coordinates)) // math.prod(tokenizer.extent)
     axes = torch.cat([step[:, None], coordinates], dim=1) if tokens.num_items > 1 else coordinates
     assert grid.places.tolist() == axes[:, -2:].tolist()
     sizes = grid.sizes(content_lengths(tokenizer, batch, name))
@@ -207,8 +207,7 @@ def test_the_teacher_is_an_average() -> None:
     """Of a few steps, in float64 by the definition; a step that does not count changes nothing; no mode, no average of
     the weights and no optimiser reaches it."""
     whole, objective = made()
-    first = {name: value.double() for name, value in whole.named_parameters()}
-    expected, steps = copy.deepcopy(first), 4
+    expected, steps = {name: value.detach().double() for name, value in whole.named_parameters()}, 4
     for step in range(1, steps + 1):
         with torch.no_grad():
             for value in whole.parameters():

@@ -133,7 +133,7 @@ class JointEmbedding(Objective):
         whole = model.tokenize(batch)
         context = {name: batch[name]["context"] for name in self.names}
         most = {name: most_kept(mask) for name, mask in context.items()}
-        kept = keep(whole, {name: ~mask for name, mask in context.items()}, most)
+        kept = keep(whole, {name: ~mask for name, mask in context.items()}, most, ragged=True)
         states = model.run(kept.token_set).hidden
         found: dict[str, list[Tensor]] = {name: [] for name in self.names}
         for index in range(self.num_targets):

@@ -120,7 +120,7 @@ class LeJEPA(Objective):
         for index in range(self.num_views):
             view = {name: batch[name]["views"][:, index] for name in self.names}
             most = {name: most_kept(mask) for name, mask in view.items()}
-            kept = keep(whole, {name: ~mask for name, mask in view.items()}, most)
+            kept = keep(whole, {name: ~mask for name, mask in view.items()}, most, ragged=True)
             found.append(self.out(F.gelu(self.up(self.pool(model.run(kept.token_set))))))
         return torch.stack(found).float()
 

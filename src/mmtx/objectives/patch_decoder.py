@@ -78,7 +78,7 @@ class PatchDecoder(nn.Module):
         left_out, most = {}, {}
         for name, mask in within.items():
             left_out[name], most[name] = ~mask, most_kept(mask)
-        part = keep(whole, left_out, most)
+        part = keep(whole, left_out, most, ragged=True)
         hidden = self.stack(part.token_set.content + part.token_set.place, part.token_set.connectivity)
         return part.spread(hidden, torch.zeros_like(self.mask), whole.content.shape[1])
 
