@@ -72,11 +72,10 @@ def made(*names: str, positions: str = "learned", **changes: Any) -> tuple[Any, 
 @pytest.mark.parametrize(
     ("names", "predicted", "positions"),
     [
-        (["audio"], ["audio"], "learned"),
-        (["view", "state"], ["view", "state"], "rotary"),
-        (["image", "text"], ["image"], "learned"),
+        pytest.param(["audio"], ["audio"], "learned", id="audio", marks=pytest.mark.slow),
+        pytest.param(["view", "state"], ["view", "state"], "rotary", id="view-state"),
+        pytest.param(["image", "text"], ["image"], "learned", id="image-text", marks=pytest.mark.slow),
     ],
-    ids=["audio", "view-state", "image-text"],
 )
 def test_contract(names: list[str], predicted: list[str], positions: str) -> None:
     whole, objective = made(*names, names=predicted, positions=positions)

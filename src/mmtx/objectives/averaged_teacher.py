@@ -37,20 +37,29 @@ class AveragedTeacher(nn.Module):
         return self.model(batch)
 
     @torch.no_grad()
-    def follow(self, model: MultimodalTransformer, decay: float, left_out: Float[Tensor, ""] | None = None) -> None:
+    def begin(self, model: MultimodalTransformer) -> None:
+        """Becomes the model."""
+        for own, value in zip(self.model.parameters(), model.parameters(), strict=True):
+            own.copy_(value)
+        self._copy_buffers(model)
+
+    @torch.no_grad()
+    def follow(self, model: MultimodalTransformer, decay: float, left_out: Float[Tensor, ""]) -> None:
         """Keeps ``decay · own + (1 - decay) · model``; what the model keeps as buffers is copied.
 
         Args:
             model: after a step.
-            decay: 0: becomes the model.
-            left_out: 1 where the step does not count, so that nothing changes; None: it counts.
+            decay: in 0..1.
+            left_out: 1 where the step does not count, so that no average changes; else 0.
         """
         averages = [*self.model.parameters()]
         weights = [value.detach().to(own.dtype) for value, own in zip(model.parameters(), averages, strict=True)]
-        share = torch.full((), 1 - decay, device=averages[0].device)
         differences = torch._foreach_sub(weights, averages)
-        torch._foreach_mul_(differences, share if left_out is None else share * (1 - left_out))
+        torch._foreach_mul_(differences, (1 - decay) * (1 - left_out).to(averages[0]))
         torch._foreach_add_(averages, differences)
+        self._copy_buffers(model)
+
+    def _copy_buffers(self, model: MultimodalTransformer) -> None:
         for own, buffer in zip(self.model.buffers(), model.buffers(), strict=True):
             own.copy_(buffer)
 

@@ -77,7 +77,7 @@ class JointEmbedding(Objective):
 
     def begin(self, model: MultimodalTransformer) -> None:
         """The teacher becomes the model as the run begins with it."""
-        self.teacher.follow(model, 0.0)
+        self.teacher.begin(model)
 
     def follow(self, model: MultimodalTransformer, done: float, left_out: Float[Tensor, ""]) -> None:
         """The teacher follows a step, after which so much of the run is done."""
