@@ -25,6 +25,8 @@ WITHOUT = {
     "finetune": "it begins with public weights, which do not come with mmtx",
     "_gpu": "it is made for a GPU",
     "vit_cifar10": "it is made for a GPU",
+    "mae_cifar10": "it is made for a GPU",
+    "jepa_digits": "what it predicts are hidden states",
     "whisper_sentences": "it is made for a GPU, and its data do not come with mmtx",
     **dict.fromkeys(
         ("parity", "mqar", "sequential_digits", "icl_regression", "few_shot_digits", "recall_memory"),

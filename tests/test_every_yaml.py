@@ -86,7 +86,7 @@ NEEDS = {
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "flow": ["modality=[label,image]"],
         "act_by_flow": ["modality=[state,action]"],
-        "masked_autoencoder": ["modality=[image]"],
+        **dict.fromkeys(("masked_autoencoder", "joint_embedding", "lejepa"), ["modality=[image]"]),
         **dict.fromkeys(("denoising", "span_corruption"), DENOISES),
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
         "action": ["modality=[return,state,action]"],
@@ -161,6 +161,7 @@ READ_FILES = (
     "whisper_fsdd",
     "whisper_sentences",
     "audio_classification",
+    "bert_",
 )
 """Recipes, by how they begin, that name no data of their own."""
 

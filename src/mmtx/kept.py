@@ -40,14 +40,17 @@ class Kept:
         return whole.scatter(1, self.columns[..., None].expand_as(filled), filled)
 
 
-def keep(token_set: TokenSet, masked: Mapping[str, Bool[Tensor, "B n"]], most: Mapping[str, int]) -> Kept:
+def keep(
+    token_set: TokenSet, masked: Mapping[str, Bool[Tensor, "B n"]], most: Mapping[str, int], *, ragged: bool = False
+) -> Kept:
     """The set without the content tokens that are masked.
 
     Args:
         token_set: before it is packed.
         masked: ``{name: (B, n)}``, which of its n content tokens are left out. Names that are not given stay whole.
-        most: ``{name: m}``, content tokens that a sample keeps at most; a full one keeps as many. So the host knows
-            sizes, and waits for nothing but where the set is to be packed.
+        most: ``{name: m}``, content tokens that a sample keeps at most. So the host knows sizes, and waits for nothing
+            but where the set is to be packed.
+        ragged: a full sample may keep fewer; otherwise it keeps as many.
     """
     valid = token_set.connectivity.valid.expand(len(token_set.content), -1)
     columns: list[Tensor] = []
@@ -60,16 +63,22 @@ def keep(token_set: TokenSet, masked: Mapping[str, Bool[Tensor, "B n"]], most: M
         columns.append(own)
         real.append(is_real)
     chosen, there = torch.cat(columns, dim=1), torch.cat(real, dim=1)
+    connectivity = token_set.connectivity.gathered(chosen, there)
     kept = replace(
         token_set,
         content=_gather(token_set.content, chosen),
         place=_gather(token_set.place, chosen),
-        connectivity=token_set.connectivity.gathered(chosen, there),
+        connectivity=replace(connectivity, padded=connectivity.padded or ragged),
         spans=spans,
         lengths=None if token_set.lengths is None else tuple(there.sum(1).tolist()),
         pairs=None if token_set.pairs is None else _of_chosen(token_set.pairs, chosen),
     )
     return Kept(kept, chosen, there)
+
+
+def most_kept(kept: Bool[Tensor, "B n"]) -> int:
+    """How many tokens a sample keeps at most, and one at least. Nothing waits for a GPU: there it is their number."""
+    return max(1, int(kept.sum(1).max())) if kept.device.type == "cpu" else kept.shape[1]
 
 
 def _columns(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.modalities.capabilities import Augments
 from mmtx.model import MultimodalTransformer
+from mmtx.objectives.averaged_teacher import Teaches
 from mmtx.objectives.base import Objective, Score
 from mmtx.objectives.capabilities import Prepares
 
@@ -50,14 +51,19 @@ class Learner(nn.Module):
         return [each for each in objectives if each.uses_statistics and each.weight > 0]
 
     @property
+    def teaching(self) -> list[Teaches]:
+        """The objectives that keep a teacher."""
+        return [each for each in self.objectives.values() if isinstance(each, Teaches)]
+
+    @property
     def uses_reference(self) -> bool:
         """Whether an objective compares with the model at the start of the run."""
         return any(self.objective(name).uses_reference for name in self.objectives)
 
     @property
     def references(self) -> tuple[MultimodalTransformer, ...]:
-        """The frozen copy of the model, if there is one."""
-        return self._reference
+        """Frozen copies of the model: as it was at the start of the run, and teachers, where there are such."""
+        return *self._reference, *(objective.teacher.model for objective in self.teaching)
 
     def freeze_reference(self) -> MultimodalTransformer:
         """Copies the model as it is now, for the objectives that compare with it. The copy moves with the learner, and

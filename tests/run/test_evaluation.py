@@ -4,7 +4,8 @@ import pytest
 from run_cli import TINY, mmtx, text_of
 
 from mmtx.commands.main import main
-from mmtx.run.evaluation import DEFAULTS, evaluate_run
+from mmtx.errors import UserError
+from mmtx.run.evaluation import DEFAULTS, OF_METRICS, evaluate_run
 from mmtx.training import devices
 
 
@@ -29,6 +30,7 @@ def folder(tmp_path_factory):
         ("data.batch_size=3", "data.batch_size=3 has moved; write loader.batch_size=3"),
         ("seed=abc", "seed=abc is not an integer"),
         ("split=tset", "split=tset is none of"),
+        ("probe=colour", "probe=colour names no classes of this data beside the set; nearest: one of ['label']"),
     ],
 )
 def test_what_it_does_not_read_is_refused(folder, option, message, monkeypatch, capsys):
@@ -40,6 +42,19 @@ def test_what_it_does_not_read_is_refused(folder, option, message, monkeypatch, 
 def test_other_keys_of_the_data_are_taken(folder):
     done = mmtx("evaluate", "run", "split=val", "loader.eval_batch_size=7", cwd=folder)
     assert done.returncode == 0 and '"val/loss"' in done.stdout, text_of(done)
+
+
+def test_probe(folder):
+    """Of any run, beside its own metrics; of few labels, and of all."""
+    options = {**DEFAULTS, **OF_METRICS, "probe": "label"}
+    few, whole = (
+        evaluate_run(str(folder / "run"), {**options, "probing": probing}, []) for probing in ({"labelled": 20}, None)
+    )
+    assert set(few) >= {"test/loss", "test/accuracy", "test/probe_accuracy", "test/neighbours_accuracy"}
+    assert 0.2 < few["test/probe_accuracy"] < whole["test/probe_accuracy"], "chance is 0.1"
+    assert 0.2 < few["test/neighbours_accuracy"] < whole["test/neighbours_accuracy"]
+    with pytest.raises(UserError, match="probing.labeled=20 is no option; did you mean 'labelled'"):
+        evaluate_run(str(folder / "run"), {**options, "probing": {"labeled": 20}}, [])
 
 
 def test_it_computes_where_training_would(folder, monkeypatch):

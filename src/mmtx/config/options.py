@@ -10,7 +10,7 @@ from mmtx.config.construct import as_annotated
 from mmtx.config.overrides import written
 from mmtx.config.targets import argument_types
 from mmtx.config.value_types import conforms, describe
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, nearest
 
 REQUIRED = inspect.Parameter.empty
 ARGUMENT = re.compile(r"^ {4}(\w+): (.*(?:\n {8}.*)*)", re.MULTILINE)
@@ -60,6 +60,21 @@ def grouped(function: Callable[..., Any], given: Mapping[str, Any]) -> dict[str,
             keys = [field.name for field in fields(types[name]) if field.name in rest]
             rest[name] = replace(parameter.default, **{key: rest.pop(key) for key in keys})
     return rest
+
+
+def options_for(function: Callable[..., Any], given: Any, key: str) -> dict[str, Any]:
+    """Keyword arguments of a function, from the mapping that stands under a key; None: none.
+
+    Raises:
+        InvalidValue: it is no mapping, an option is none of the function's, or a value cannot be.
+    """
+    known = options_of(function)
+    if not isinstance(given, Mapping | None):
+        raise InvalidValue(key, given, "is no mapping of options", f"{key}={{{next(iter(known))}: VALUE}}")
+    for option, value in (given or {}).items():
+        if option not in known:
+            raise InvalidValue(f"{key}.{option}", value, f"is no option; {nearest(option, known)}")
+    return grouped(function, checked(given or {}, known))
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -9,6 +9,7 @@ from mmtx.config.schema import Config
 from mmtx.data.loaders import DataModule
 from mmtx.errors import InvalidValue
 from mmtx.learner import Learner
+from mmtx.nn.low_rank_update import updates_of
 from mmtx.nn.quantised import quantised
 
 if TYPE_CHECKING:
@@ -62,12 +63,23 @@ def training_problems(
             yield f"optim.{key} steps whole parameters, which trainer.strategy=fsdp2 shards; use ddp, or optim=adamw"
     if training.is_sharded and learner is not None and any(quantised(module) for module in learner.modules()):
         yield "lora.quantised stores weights that trainer.strategy=fsdp2 cannot shard; use ddp, or lora.quantised=null"
+    if learner is not None and learner.teaching:
+        yield from _teacher_problems(training, learner)
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
     if training.device_type == "cpu" and learner is not None:
         for key in [key for key, stack in learner.model.stacks.items() if stack.flex][:1]:
             problem = "cannot train here, as FlexAttention does not support backward on CPU"
             yield f"{key}.flex=true {problem}; set {key}.flex=false"
+
+
+def _teacher_problems(training: Training, learner: Learner) -> Iterator[str]:
+    """A teacher is a whole copy of the model as the config describes it, without updates."""
+    names = ", ".join(name for name, each in learner.objectives.items() if each in learner.teaching)
+    if training.is_sharded:
+        yield f"trainer.strategy=fsdp2 shards weights that the teacher of objective={names} follows whole; use ddp"
+    if any(updates_of(module) for module in learner.model.modules()):
+        yield f"lora adds updates that the teacher of objective={names} cannot follow; set lora=null"
 
 
 def _growing_steps(optimisation: Optimisation) -> Iterator[str]:

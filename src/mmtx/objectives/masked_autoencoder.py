@@ -52,11 +52,10 @@ class MaskedAutoencoder(Objective):
         decoder: Callable[..., Backbone],
     ) -> None:
         super().__init__(weight=weight)
-        if not names or len(set(names)) < len(names):
-            raise InvalidValue("names", [*names], "must name one or several of the set, each once")
+        check_names(names)
         if not 0 < share < 1:
             raise InvalidValue("share", share, "must be above 0 and below 1")
-        numbers = {name: _numbers(name, model) for name in names}
+        numbers = {name: numbers_of(name, model) for name in names}
         alone = next((name for name, size in numbers.items() if normalise and size < 2), None)
         if alone is not None:
             raise InvalidValue("normalise", True, f"needs several numbers a token, and '{alone}' has one", "false")
@@ -170,12 +169,13 @@ def content_lengths(tokenizer: Tokenizer, batch: Batch, name: str) -> Int[Tensor
     return tokens - (tokenizer.num_summaries + tokenizer.num_registers) * (tokens > 0)
 
 
-def _moments(patches: Float[Tensor, "B n numbers"]) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each token's numbers."""
-    return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + VARIANCE_EPS).sqrt()
+def check_names(names: Sequence[str]) -> None:
+    """Raises InvalidValue unless there is one, or several that differ."""
+    if not names or len(set(names)) < len(names):
+        raise InvalidValue("names", [*names], "must name one or several of the set, each once")
 
 
-def _numbers(name: str, model: MultimodalTransformer) -> int:
+def numbers_of(name: str, model: MultimodalTransformer) -> int:
     """How many numbers a token of a name is made from."""
     required_name(name, model.names, "modality of the set", "names")
     if name in model.encoded:
@@ -185,3 +185,8 @@ def _numbers(name: str, model: MultimodalTransformer) -> int:
         problem = "has tokens that are not made from numbers of their own, as patches and steps are"
         raise InvalidValue("names", name, f"{problem} ({type(tokenizer).__name__})")
     return tokenizer.numbers_per_token
+
+
+def _moments(patches: Float[Tensor, "B n numbers"]) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each token's numbers."""
+    return patches.mean(-1, keepdim=True), (patches.var(-1, keepdim=True) + VARIANCE_EPS).sqrt()

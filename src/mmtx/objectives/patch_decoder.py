@@ -1,14 +1,16 @@
-"""The decoder of a masked autoencoder: from states of the tokens that were kept to the numbers of all."""
+"""A stack over the set of which some tokens were left out: the decoder of a masked autoencoder, the predictor of a
+joint embedding."""
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mmtx.errors import InvalidValue
-from mmtx.kept import Kept
+from mmtx.kept import Kept, keep, most_kept
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.nn.init import initialise
@@ -48,18 +50,37 @@ class PatchDecoder(nn.Module):
         for part in (self.embed, self.positions, self.heads):
             initialise(part, std=std)
 
-    def forward(self, whole: TokenSet, kept: Kept, states: Float[Tensor, "B m D"]) -> dict[str, Tensor]:
+    def forward(
+        self,
+        whole: TokenSet,
+        kept: Kept,
+        states: Float[Tensor, "B m D"],
+        within: Mapping[str, Bool[Tensor, "B n"]] | None = None,
+    ) -> dict[str, Tensor]:
         """``{name: (B, n, numbers)}`` of all content tokens of each name that is predicted.
 
         Args:
             whole: the set that the tokens were taken from.
             kept: of it.
             states: the backbone's output at what was kept.
+            within: ``{name: (B, n)}``, the content tokens that the stack has; what is given of others means nothing.
+                None: all.
         """
-        content = kept.spread(self.embed(states), self.mask, whole.content.shape[1])
-        hidden = self.stack(content + self._place(whole), whole.connectivity)
+        content, place = kept.spread(self.embed(states), self.mask, whole.content.shape[1]), self._place(whole)
+        if within is None:
+            hidden = self.stack(content + place, whole.connectivity)
+        else:
+            hidden = self._hidden_within(replace(whole, content=content, place=place), within)
         spans = {name: whole.spans[name] for name in self.heads if name in whole.spans}
         return {name: self.heads[name](hidden[:, span.content_start : span.stop]) for name, span in spans.items()}
+
+    def _hidden_within(self, whole: TokenSet, within: Mapping[str, Bool[Tensor, "B n"]]) -> Float[Tensor, "B N dim"]:
+        left_out, most = {}, {}
+        for name, mask in within.items():
+            left_out[name], most[name] = ~mask, most_kept(mask)
+        part = keep(whole, left_out, most, ragged=True)
+        hidden = self.stack(part.token_set.content + part.token_set.place, part.token_set.connectivity)
+        return part.spread(hidden, torch.zeros_like(self.mask), whole.content.shape[1])
 
     def _place(self, whole: TokenSet) -> Float[Tensor, "1 N D"]:
         parts = []

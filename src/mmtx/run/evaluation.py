@@ -28,12 +28,13 @@ from mmtx.run.judged import judged
 from mmtx.run.measured_data import not_augmented, not_divided
 from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
+from mmtx.run.probed import probed
 from mmtx.run.reference import load_reference
 from mmtx.run.subset import load_set
 from mmtx.run.zero_shot import describe_classes
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
-OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None, "drawing": None}
+OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None, "drawing": None, "probe": None, "probing": None}
 """Options that are for metrics alone."""
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 """All options of the command."""
@@ -80,6 +81,9 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         if metrics is not None and options.get("judge") is not None:
             own = opened.learner, opened.file, opened.config
             metrics |= judged(*own, options["judge"], options["drawing"], options["split"])
+        if metrics is not None and options.get("probe") is not None:
+            own = opened.learner, opened.file, opened.config
+            metrics |= probed(*own, options["probe"], options["probing"], options["split"])
     if metrics is None:
         raise no_split(options["split"])
     return finite(metrics)

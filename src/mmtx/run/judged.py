@@ -1,14 +1,13 @@
 """``mmtx evaluate RUN judge=OTHER``: what a classifier of another run makes of the pictures that a run draws."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mmtx.config.options import checked, grouped, options_of
+from mmtx.config.options import options_for
 from mmtx.config.schema import Config
-from mmtx.errors import InvalidValue, nearest
+from mmtx.errors import InvalidValue
 from mmtx.experiment import data_module
 from mmtx.judging.drawings import Pencil, judge_drawings
 from mmtx.judging.reader import Reader
@@ -37,14 +36,7 @@ def judged(learner: Learner, file: Path, config: Config, judge: Any, drawing: An
     """
     if not isinstance(judge, str):
         raise InvalidValue("judge", judge, "is no place of a run")
-    if not isinstance(drawing, Mapping | None):
-        raise InvalidValue("drawing", drawing, "is no mapping of options", "drawing={temperature: 0.9}")
-    method = Pencil.of(learner).method
-    known = options_of(method)
-    for key, value in (drawing or {}).items():
-        if key not in known:
-            raise InvalidValue(f"drawing.{key}", value, f"is no option; {nearest(key, known)}")
-    options = grouped(method, checked(drawing or {}, known))
+    options = options_for(Pencil.of(learner).method, drawing, "drawing")
     device = next(learner.parameters()).device
     reader = Reader(load(judge).to(device), judge)
     config = {**config, "data": not_augmented(config["data"])}  # drawings are compared with what was learnt from

@@ -138,6 +138,9 @@ class MultimodalModule(JudgedModule):
         if self._restore is not None:
             self._restore(self)
             self._restore = None
+        else:
+            for objective in self.learner.teaching:
+                objective.begin(self.learner.model)
         self.utilisation.start(self.device, dtype_of_products(self.trainer.precision_plugin))
 
     def on_train_start(self) -> None:
@@ -223,6 +226,8 @@ class MultimodalModule(JudgedModule):
         else:
             self.trainer.fit_loop.epoch_loop.manual_optimization.optim_step_progress.increment_completed()
         self._followed.follow(self.sum_over_ranks, step.left_out)
+        for objective in self.learner.teaching:
+            objective.follow(self.learner.model, self.global_step / self.total_steps, step.left_out)
         self._open, self.is_between_steps = step, True
         if self._is_logged(self.global_step):
             self._log(self.optimisation.lr * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch))
