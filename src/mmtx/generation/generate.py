@@ -13,6 +13,7 @@ from mmtx.generation.learnt_without import check_learnt_without
 from mmtx.generation.own import generate_own
 from mmtx.generation.pictures import draw_pictures, draws_pictures
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
+from mmtx.generation.sounds import make_sounds, makes_sounds
 from mmtx.generation.trained import Trained
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
@@ -22,7 +23,8 @@ from mmtx.run.computing import COMPUTING, computing
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("draw_codes", draw_pictures),
-    ("draw_pixels", draw_pictures),
+    ("make", draw_pictures),
+    ("make", make_sounds),
     ("act", play_episodes),
     ("plan", play_episodes),
     ("write", transcribe),
@@ -32,6 +34,12 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 """What an objective may offer, and the functions that generate with it: the first one that takes all given options
 does. An option is one of the function, or of the objective's method."""
+
+OF_FILES: Mapping[Callable[..., str], Callable[[Learner, Any], bool]] = {
+    draw_pictures: draws_pictures,
+    make_sounds: makes_sounds,
+}
+"""Functions that write one kind of file, and whether an objective of a learner makes what is in it."""
 
 COMMON = {**options_of(Trained), **COMPUTING}
 """Options of all of them."""
@@ -130,7 +138,7 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     """Options of the function that would bring what is not in the set; what is only written is no input."""
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
-    if way.function is draw_pictures and not draws_pictures(learner, way.objective):
+    if way.function in OF_FILES and not OF_FILES[way.function](learner, way.objective):
         absent.add("out")  # without which it is no way at all
     if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
         absent.add("messages")
