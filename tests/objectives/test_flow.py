@@ -379,9 +379,7 @@ def test_pictures_are_drawn_for_each_sample() -> None:
     expected = (whole.tokenizer("image").fields_of(numbers)["pixels"]).clamp(0, 255).round().to(torch.uint8)
     assert drawn.shape == (3, 1, 8, 8) and drawn.equal(expected)
     alone = model({"image": image(DRAWN["image"])}, backbone(positions=INDEX))
-    several = made({"image": DRAWN["image"]}, alone).make(
-        alone, Batch({}, {}), torch.Generator(), 4, integration=how
-    )
+    several = made({"image": DRAWN["image"]}, alone).make(alone, Batch({}, {}), torch.Generator(), 4, integration=how)
     assert several.shape == (4, 1, 8, 8), "a set of nothing else"
     other, acts = acting()
     values = acts.make(other, a_state(), torch.Generator().manual_seed(0), 1, integration=how)

@@ -9,7 +9,7 @@ from mmtx.config.options import REQUIRED, Option, checked, grouped, options_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
-from mmtx.generation.learnt_without import check_learnt_without
+from mmtx.generation.films import continue_films
 from mmtx.generation.own import generate_own
 from mmtx.generation.pictures import draw_pictures, draws_pictures
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
@@ -19,12 +19,16 @@ from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 from mmtx.objectives.base import Objective
+from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
+from mmtx.run.directory import newest_checkpoint
+from mmtx.run.learnt_without import check_learnt_without
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("draw_codes", draw_pictures),
     ("make", draw_pictures),
     ("make", make_sounds),
+    ("continue_film", continue_films),
     ("act", play_episodes),
     ("plan", play_episodes),
     ("write", transcribe),
@@ -72,7 +76,9 @@ class Way(NamedTuple):
     def call(self, trained: Trained, options: Mapping[str, Any]) -> str:
         """Generates with options that are checked, and with those common ones that the method takes."""
         common = {key: getattr(trained, key) for key in options_of(self.method).keys() & options_of(Trained).keys()}
-        check_learnt_without(trained, self.objective, options.get("guidance", {}))
+        if scales := options.get("guidance"):
+            config = read_checkpoint(newest_checkpoint(trained.path))["mmtx"]["config"]
+            check_learnt_without(config, trained.learner, self.objective, scales)
         return self.function(trained, self.objective, **common, **grouped(self.method, options))
 
 

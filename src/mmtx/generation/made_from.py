@@ -44,7 +44,7 @@ def _given(trained: Trained, writes: str | None, options: Mapping[str, Any]) -> 
     keys = [key for key in ("label", "prompt") if with_field(learner, names, key)]
     if not given:
         ways = " or ".join([f"{key}=..." for key in keys] + ["index=N"])
-        raise UserError(f"this model draws from {', '.join(names)}; give {ways}")
+        raise UserError(f"this model makes '{writes}' from {', '.join(names)}; give {ways}")
     ((key, value),) = given.items()
     (name, *_), others = (
         with_field(learner, names, key),

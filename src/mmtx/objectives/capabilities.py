@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int, Shaped
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -175,6 +175,32 @@ class Makes(Protocol):
             batch: samples; what they have of the name is not read.
             generator: on the device of model and batch.
             count: of samples, which an empty batch does not have.
+        """
+
+
+@runtime_checkable
+class ContinuesFilms(Protocol):
+    """Makes the frames of a film after those that are given.
+
+    Options as in `Writes`.
+
+    Attributes:
+        name: of the films.
+        given: frames of a film of the data, from which it goes on.
+    """
+
+    name: str
+    given: int
+
+    def continue_film(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any
+    ) -> Float[Tensor, "B T C height width"]:
+        """Whole films, in the units of the data.
+
+        Args:
+            model: in eval mode.
+            batch: samples with the frames that are given.
+            generator: on the device of model and batch.
         """
 
 

@@ -56,7 +56,7 @@ class FlowedName(nn.Module):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         self._tokenizer = (tokenizer,)  # in a tuple, so that it is no part of this module
-        self.has_items = _num_items(tokenizer, specs[name]) > 1
+        self.has_items = items_of_longest(tokenizer, specs[name]) > 1
         if self.has_items:
             _check_items(name, model)
 
@@ -159,8 +159,8 @@ class FlowedName(nn.Module):
         return tokens - self._num_prefix * (tokens > 0)
 
 
-def _num_items(tokenizer: Tokenizer, spec: Spec) -> int:
-    """Of the longest sample."""
+def items_of_longest(tokenizer: Tokenizer, spec: Spec) -> int:
+    """Items of the longest sample."""
     batch = fake_batch({"name": spec}, 1, ragged=False)
     with torch.no_grad():
         return tokenizer(batch["name"], batch.lengths["name"], True).num_items

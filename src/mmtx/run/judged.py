@@ -16,6 +16,7 @@ from mmtx.judging.sounds import Recogniser, judge_sounds, sound_maker
 from mmtx.learner import Learner
 from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.fitted_source import source_for
+from mmtx.run.learnt_without import check_learnt_without
 from mmtx.run.measured_data import not_augmented
 
 SEED = 0
@@ -42,11 +43,16 @@ def judged(learner: Learner, file: Path, config: Config, judge: Any, drawing: An
         raise InvalidValue("drawing", drawing, "is no mapping of options", "drawing={temperature: 0.9}")
     sounds = sound_maker(learner)
     method = Pencil.of(learner).method if sounds is None else sounds.make
+    maker = Pencil.of(learner).objective if sounds is None else sounds
     known = options_of(method)
     for key, value in (drawing or {}).items():
         if key not in known:
             raise InvalidValue(f"drawing.{key}", value, f"is no option; {nearest(key, known)}")
     options = grouped(method, checked(drawing or {}, known))
+    try:
+        check_learnt_without(config, learner, maker, options.get("guidance", {}))
+    except InvalidValue as error:
+        raise error.under("drawing") from None
     device = next(learner.parameters()).device
     reader = (Reader if sounds is None else Recogniser)(load(judge).to(device), judge)
     config = {**config, "data": not_augmented(config["data"])}  # drawings are compared with what was learnt from
