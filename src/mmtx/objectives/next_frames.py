@@ -144,11 +144,23 @@ class NextFrames(Objective):
         lengths = batch.lengths[self.name]
         return torch.arange(batch[self.name]["frames"].shape[1], device=lengths.device) < lengths[:, None]
 
+    columns: Mapping[str, Any] = {"mse": float, "ssim": float, "made": int}
+
+    def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
+        """Squared error and similarity of each film's made frames, in the mean, and how many these are."""
+        compared, real = self._compared(model, batch), self.real(batch)[:, self.given :]
+        counts = real.sum(1).tolist()
+
+        def means(name: str) -> list[float | None]:
+            totals = (compared[name] * real).sum(1).tolist()
+            return [total / count if count else None for total, count in zip(totals, counts, strict=True)]
+
+        return {"mse": means("mse"), "ssim": means("ssim"), "made": counts}
+
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """The squared error of each film's made frames, in the mean."""
-        errors, real = self._compared(model, batch)["mse"], self.real(batch)[:, self.given :]
-        rows = zip((errors * real).sum(1).tolist(), real.sum(1).tolist(), strict=True)
-        return [Example(f"mse {total / count:.3g}" if count else "", "") for total, count in rows]
+        errors = self.predictions(model, batch)["mse"]
+        return [Example("" if error is None else f"mse {error:.3g}", "") for error in errors]
 
     def show(self, model: MultimodalTransformer, batch: Batch, examples: Sequence[Example], stem: Path) -> list[Path]:
         """The films with made frames are drawn beneath those of the data."""
