@@ -55,7 +55,6 @@ def test_a_flow_speaks_and_is_judged(mmtx, folder):
         ("generate say out=spoken.wav", "this model makes 'audio' from label; give label=... or index=N"),
         ("generate say label=7 out=spoken.wav length=3", "length=3 cannot be given beside"),
         ("evaluate say judge=say", "a judge of sounds writes the text of sounds alone"),
-        ("evaluate say judge=whisper data.sample_rate_hz=8000", "8000"),
     ],
 )
 def test_what_cannot_be_said_is_one_line(words, problem, mmtx):

@@ -99,7 +99,7 @@ def judge_sounds(
     """
     maker, metric = sound_maker(learner), WordErrorRate()
     assert maker is not None and maker.writes is not None
-    vocabulary = learner.specs[judge.text].vocabulary
+    vocabulary = data.specs[judge.text].vocabulary
     assert vocabulary is not None
     counted: dict[str, list[tuple[float, float]]] = {"wer": [], "judge_wer": [], "judge_wer_of_spectrograms": []}
     for batch in split_batches(data, split, generator.device):
