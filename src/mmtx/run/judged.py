@@ -42,8 +42,9 @@ def judged(learner: Learner, file: Path, config: Config, judge: Any, drawing: An
     if not isinstance(drawing, Mapping | None):
         raise InvalidValue("drawing", drawing, "is no mapping of options", "drawing={temperature: 0.9}")
     sounds = sound_maker(learner)
-    method = Pencil.of(learner).method if sounds is None else sounds.make
-    maker = Pencil.of(learner).objective if sounds is None else sounds
+    pencil = Pencil.of(learner) if sounds is None else None
+    maker: Any = sounds if pencil is None else pencil.objective
+    method = maker.make if pencil is None else pencil.method
     known = options_of(method)
     for key, value in (drawing or {}).items():
         if key not in known:
@@ -54,7 +55,8 @@ def judged(learner: Learner, file: Path, config: Config, judge: Any, drawing: An
     except InvalidValue as error:
         raise error.under("drawing") from None
     device = next(learner.parameters()).device
-    reader = (Reader if sounds is None else Recogniser)(load(judge).to(device), judge)
+    other = load(judge).to(device)
+    reader: Reader | Recogniser = Reader(other, judge) if sounds is None else Recogniser(other, judge)
     config = {**config, "data": not_augmented(config["data"])}  # drawings are compared with what was learnt from
     source = source_for(read_checkpoint(file), config)
     reader.check(source.specs)
