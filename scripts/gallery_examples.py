@@ -37,6 +37,7 @@ EXAMPLES = {
         "span_corruption", "data.source={data}/tinyshakespeare/input.txt data.target={data}/tinyshakespeare/input.txt"
     ),
     "moving_digits": Example("classify"),
+    "next_digits": Example("next_frames"),
     "label_digits": Example("classify", "trainer.max_epochs=null trainer.max_steps=400"),
     "vit_mnist": Example("classify", "data.path={data}/mnist trainer.max_steps=400"),
     "spell_digits": Example("attention_shares"),
@@ -58,6 +59,7 @@ EXAMPLES = {
     "babyai_local": Example("episode", f"{ACTS} trainer.max_steps=800 data.num_episodes=4000"),
     "babyai_spoken": Example("attention_shares", f"{ACTS} trainer.max_steps=300 data.num_episodes=2000"),
     "draw_digits_flow": Example("flow"),
+    "say_digits": Example("flow"),
     "act_by_flow": Example("episode"),
     "regress_diabetes": Example("regression_plot"),
     "experts_tasks": Example("experts_plot"),

@@ -76,6 +76,7 @@ NATIVE = [
     *("data.fit.max_patches=12", "modality.image.patch_size=2", "modality.image.side=3"),
 ]
 CODED = ["modality=[coded_image]", "objective=[reconstruct,classify]"]
+FRAMES = ["modality=[video]", "modality.video.tubelet_frames=1"]
 DRAWN = ["modality=[label,codes]", "objective=[next_token]", "objective.next_token.text=codes"]
 NEEDS = {
     "objective": {
@@ -86,6 +87,8 @@ NEEDS = {
         "masked_token": ["modality=[text]", "modality.text.causal=false"],
         "flow": ["modality=[label,image]"],
         "act_by_flow": ["modality=[state,action]"],
+        "next_frames": FRAMES,
+        "forced_frames": [*FRAMES, "backbone/norm=adaptive"],
         **dict.fromkeys(("masked_autoencoder", "joint_embedding", "lejepa"), ["modality=[image]"]),
         **dict.fromkeys(("denoising", "span_corruption"), DENOISES),
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
@@ -134,6 +137,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("regression", "measurements"), "diabetes"),
     "act_by_flow": "obstacle",
     **dict.fromkeys(("chain", "fold", "fold_by_flow", "pair_bias"), "made_chains"),
+    **dict.fromkeys(("next_frames", "forced_frames"), "moving_digits"),
     "pixels": "sequential_pictures",
     "video": "moving_digits",
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
@@ -370,7 +374,7 @@ def small_data_of(recipe, tmp_path, monkeypatch):
         override.replace("data.", f"{path}.", 1)
         for path, node in {"data": data, **parts}.items()
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
-        if path == "data" or "max_digits" not in override  # parts keep what they predict
+        if (path == "data" and data.get("max_digits") != 1) or "max_digits" not in override  # what is predicted stays
     ]
     small = fitting(small, DENOISES) if recipe == "t5_spans" else small
     return [*["init_from=y"] * (recipe in BEGUN), *small]

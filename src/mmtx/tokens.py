@@ -125,10 +125,18 @@ class TokenSet:
     def conditioned(self, vectors: Float[Tensor, "R D"], keys: Iterable[str]) -> TokenSet:
         """The same set, in which the tokens of these names, or copies, have a vector of their sample; the others have
         the zero vector."""
-        rows, count = vectors.shape[0], self.content.shape[1]
-        of_token = torch.full((rows, count), rows, device=vectors.device)
-        for span in (self.spans[key] for key in keys):
-            of_token[:, span.start : span.stop] = torch.arange(rows, device=vectors.device)[:, None]
+        rows = torch.arange(len(vectors), device=vectors.device)[:, None]
+        return self.conditioned_by_token(vectors, dict.fromkeys(keys, rows))
+
+    def conditioned_by_token(
+        self, vectors: Float[Tensor, "C D"], of_tokens: Mapping[str, Int[Tensor, "R _"]]
+    ) -> TokenSet:
+        """The same set, in which each token of some names, or copies, has the vector of this number; the others
+        have the zero vector."""
+        rows, count = self.content.shape[:2]
+        of_token = torch.full((rows, count), len(vectors), device=vectors.device)
+        for key, of_name in of_tokens.items():
+            of_token[:, self.spans[key].start : self.spans[key].stop] = of_name
         return replace(self, conditions=Conditions(F.pad(vectors, (0, 0, 0, 1)), of_token))
 
 

@@ -70,3 +70,8 @@ def test_a_flow_draws_and_is_judged(mmtx, folder):
 def test_what_a_flow_cannot_do_is_one_line(run, option, problem, mmtx):
     code, printed = mmtx("generate", run, "label=1", "out=flow.png", option)
     assert code == 2 and problem in printed and len(printed.splitlines()) == 1, printed
+
+
+def test_what_was_never_left_out_guides_no_drawing_that_is_judged(mmtx):
+    code, printed = mmtx("evaluate", "always", "judge=vit_digits", "drawing={guidance: {label: 2}}")
+    assert code == 2 and "drawing.guidance.label=2 leads away" in printed and len(printed.splitlines()) == 1, printed

@@ -73,7 +73,7 @@ def test_a_word_becomes_pictures(mmtx, folder):
     assert mmtx("generate", "words", "prompt=seven", "count=2", "out=words.png")[0] == 0
     assert Image.open(folder / "words.png").size == (2 * 97, 97)
     code, printed = mmtx("generate", "words", "out=words.png")
-    assert code == 2 and "this model draws from text; give prompt=... or index=N" in printed
+    assert code == 2 and "this model makes 'codes' from text; give prompt=... or index=N" in printed
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_word_becomes_pictures(mmtx, folder):
     [
         (["label=ten"], "label=ten is no class of 'label'"),
         (["label=10"], "label=10 is no class of 'label'"),
-        ([], "this model draws from label; give label=... or index=N"),
+        ([], "this model makes 'codes' from label; give label=... or index=N"),
         (["label=1", "index=2"], "index=2 cannot be given beside label=1"),
         (["label=1", "count=0"], "count=0 must lie in 1..1024"),
         (["label=1", "out=grid.jpg"], "out=grid.jpg must be a .png file"),
@@ -113,7 +113,7 @@ def test_a_judge_reads_what_is_drawn(recipe, mmtx):
     ("run", "judge", "problem"),
     [
         ("draw_digits", "draw_digits", "a judge classifies pictures alone"),
-        ("vit_digits", "vit_digits", "nothing of this run draws pictures in codes"),
+        ("vit_digits", "vit_digits", "nothing of this run draws pictures, or makes sounds"),
         ("draw_digits", "[1]", "is no place of a run"),
         ("draw_digits", "vit_digits drawing=1", "drawing=1 is no mapping of options"),
         ("draw_digits", "vit_digits drawing={temprature:1}", "temprature=1 is no option; did you mean 'temperature'?"),

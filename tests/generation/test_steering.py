@@ -73,15 +73,15 @@ def test_options_that_mean_nothing_are_refused(options, message, captions, gener
 
 def test_a_name_that_training_never_left_out_is_refused(captions, generate, monkeypatch):
     """The same model, had it always had its picture."""
-    from mmtx.generation import learnt_without
+    from mmtx.generation import generate as ways
 
-    read = learnt_without.read_checkpoint
+    read = ways.read_checkpoint
 
     def without_dropout(path):
         checkpoint = read(path)
         return {**checkpoint, "mmtx": {**checkpoint["mmtx"], "config": {"modality_dropout": {}}}}
 
-    monkeypatch.setattr(learnt_without, "read_checkpoint", without_dropout)
+    monkeypatch.setattr(ways, "read_checkpoint", without_dropout)
     code, error = generate(captions, "index=0", "guidance={image: 1.5}")
     assert code == 2
     assert "guidance.image=1.5 leads away from what the model computes without 'image', which it has never" in error

@@ -30,8 +30,9 @@ pytestmark = pytest.mark.usefixtures("unchecked")  # sizes are symbols while a p
 
 REFUSED = {"parity": "LSTM", "translate_recurrent": "GRU"}
 FIXED = {
-    **dict.fromkeys(("draw_digits_flow", "act_by_flow"), "gives nothing to export"),  # a flow needs noise and a time
-    **dict.fromkeys(("mae_digits", "fold_small"), "gives nothing to export"),
+    # a flow needs noise and a time
+    **dict.fromkeys(("draw_digits_flow", "say_digits", "act_by_flow"), "gives nothing to export"),
+    **dict.fromkeys(("mae_digits", "fold_small", "next_digits"), "gives nothing to export"),
     "recall_memory": "number of segments",
 }
 NOT_ONNX = ("sequential_digits", "sequential_mnist")

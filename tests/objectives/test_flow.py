@@ -30,7 +30,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
 from mmtx.decoding.flow import Integration
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue
 from mmtx.modalities.vectors import Vectors
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.adaptive_norm import AdaptiveNorm
@@ -373,19 +373,17 @@ def test_pictures_are_drawn_for_each_sample() -> None:
     """Of 0..255, the same as the numbers that are made of it."""
     whole, objective = drawing()
     labels, how = of_labels([1, 3, 1]), Integration(2)
-    drawn = objective.draw_pixels(whole, labels, torch.Generator().manual_seed(0), 3, integration=how)
+    drawn = objective.make(whole, labels, torch.Generator().manual_seed(0), 3, integration=how)
     canvas = merge(labels, image_batch([1, 1, 1]))
     numbers = objective.made(whole, canvas, torch.Generator().manual_seed(0), how)["image"]
     expected = (whole.tokenizer("image").fields_of(numbers)["pixels"]).clamp(0, 255).round().to(torch.uint8)
     assert drawn.shape == (3, 1, 8, 8) and drawn.equal(expected)
     alone = model({"image": image(DRAWN["image"])}, backbone(positions=INDEX))
-    several = made({"image": DRAWN["image"]}, alone).draw_pixels(
-        alone, Batch({}, {}), torch.Generator(), 4, integration=how
-    )
+    several = made({"image": DRAWN["image"]}, alone).make(alone, Batch({}, {}), torch.Generator(), 4, integration=how)
     assert several.shape == (4, 1, 8, 8), "a set of nothing else"
     other, acts = acting()
-    with pytest.raises(UserError, match="'action' is no picture"):
-        acts.draw_pixels(other, a_state(), torch.Generator(), 1, integration=how)
+    values = acts.make(other, a_state(), torch.Generator().manual_seed(0), 1, integration=how)
+    assert acts.made_field == "values" and values.shape[::2] == (1, 2), "vectors are made as they are"
 
 
 @pytest.mark.usefixtures("one_step")

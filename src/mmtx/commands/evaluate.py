@@ -12,8 +12,8 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
   drop=[audio]            how much the model relies on a part: all samples lack it
   modality=[image,text]   the same weights with another set; what is new to them is named, and as it starts
   prompts=['a photo of a {}']   classes of any labelled data, described to a run that compares texts (as CLIP)
-  judge=RUN               of a run that draws pictures: a classifier of real ones reads what is drawn for each sample
-  drawing={temperature: 0.9}   how it is drawn, by options of mmtx generate
+  judge=RUN               of a run that makes pictures or sounds: a classifier or a recogniser of real ones reads them
+  drawing={temperature: 0.9}   how they are made, by options of mmtx generate
   probe=label             of any run: classes that its features tell apart, by a linear map and by nearest neighbours
   probing={labelled: 100}   learnt from how many labels (all), of which names, pool=mean|summary, neighbours=5, seed=0
   device=cpu              auto is the GPU if there is one, else the CPU

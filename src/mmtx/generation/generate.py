@@ -9,20 +9,26 @@ from mmtx.config.options import REQUIRED, Option, checked, grouped, options_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
-from mmtx.generation.learnt_without import check_learnt_without
+from mmtx.generation.films import continue_films
 from mmtx.generation.own import generate_own
 from mmtx.generation.pictures import draw_pictures, draws_pictures
 from mmtx.generation.rest_of_set import INPUTS, inputs_of, with_field
+from mmtx.generation.sounds import make_sounds, makes_sounds
 from mmtx.generation.trained import Trained
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
 from mmtx.objectives.base import Objective
+from mmtx.run.checkpoint_content import read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
+from mmtx.run.directory import newest_checkpoint
+from mmtx.run.learnt_without import check_learnt_without
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("draw_codes", draw_pictures),
-    ("draw_pixels", draw_pictures),
+    ("make", draw_pictures),
+    ("make", make_sounds),
+    ("continue_film", continue_films),
     ("act", play_episodes),
     ("plan", play_episodes),
     ("write", transcribe),
@@ -32,6 +38,12 @@ GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
 )
 """What an objective may offer, and the functions that generate with it: the first one that takes all given options
 does. An option is one of the function, or of the objective's method."""
+
+OF_FILES: Mapping[Callable[..., str], Callable[[Learner, Any], bool]] = {
+    draw_pictures: draws_pictures,
+    make_sounds: makes_sounds,
+}
+"""Functions that write one kind of file, and whether an objective of a learner makes what is in it."""
 
 COMMON = {**options_of(Trained), **COMPUTING}
 """Options of all of them."""
@@ -64,7 +76,9 @@ class Way(NamedTuple):
     def call(self, trained: Trained, options: Mapping[str, Any]) -> str:
         """Generates with options that are checked, and with those common ones that the method takes."""
         common = {key: getattr(trained, key) for key in options_of(self.method).keys() & options_of(Trained).keys()}
-        check_learnt_without(trained, self.objective, options.get("guidance", {}))
+        if scales := options.get("guidance"):
+            config = read_checkpoint(newest_checkpoint(trained.path))["mmtx"]["config"]
+            check_learnt_without(config, trained.learner, self.objective, scales)
         return self.function(trained, self.objective, **common, **grouped(self.method, options))
 
 
@@ -130,7 +144,7 @@ def _absent(learner: Learner, way: Way) -> set[str]:
     """Options of the function that would bring what is not in the set; what is only written is no input."""
     inputs = inputs_of(learner, getattr(way.objective, "writes", None))
     absent = {key for key in INPUTS if not with_field(learner, inputs, key)} | (set() if inputs else {"index"})
-    if way.function is draw_pictures and not draws_pictures(learner, way.objective):
+    if way.function in OF_FILES and not OF_FILES[way.function](learner, way.objective):
         absent.add("out")  # without which it is no way at all
     if not any(getattr(spec.vocabulary, "chat", None) for spec in learner.specs.values()):
         absent.add("messages")

@@ -8,15 +8,12 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from mmtx.batch import Sample
 from mmtx.codes.pictured import Pictured
-from mmtx.data.collate import collate
-from mmtx.errors import InvalidValue, UserError, check_within, some
-from mmtx.generation.rest_of_set import INPUTS, inputs_of, rest_of_set, with_field
+from mmtx.errors import InvalidValue, check_within
+from mmtx.generation.made_from import given_batch
 from mmtx.generation.trained import Trained
-from mmtx.generation.translation import source_ids
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import DrawsPictures, DrawsPixels
+from mmtx.objectives.capabilities import DrawsPictures, Makes
 
 LEAST_SIDE, MOST = 96, 1024
 """Of a picture in the grid, in pixels; and how many pictures there may be."""
@@ -24,7 +21,7 @@ LEAST_SIDE, MOST = 96, 1024
 
 def draw_pictures(
     trained: Trained,
-    objective: DrawsPictures | DrawsPixels,
+    objective: DrawsPictures | Makes,
     *,
     out: str,
     label: str | None = None,
@@ -52,11 +49,9 @@ def draw_pictures(
     file, learner = Path(out).expanduser(), trained.learner
     if file.suffix.lower() != ".png" or not file.parent.is_dir():
         raise InvalidValue("out", out, "must be a .png file in a folder that exists")
-    sample = _given(trained, objective, label, prompt, index)
-    specs = {name: learner.specs[name] for name in sample}
-    batch = trained.sent(collate([sample] * count, specs, size=count))
-    if isinstance(objective, DrawsPixels):
-        pixels = objective.draw_pixels(learner.model, batch, trained.generator(), count, **options)
+    batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
+    if isinstance(objective, Makes):
+        pixels = objective.make(learner.model, batch, trained.generator(), count, **options)
     else:
         ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
         vocabulary = learner.specs[objective.writes or ""].vocabulary
@@ -69,50 +64,9 @@ def draw_pictures(
 def draws_pictures(learner: Learner, objective: Any) -> bool:
     """Whether what an objective writes are codes of pictures, or pictures."""
     spec = learner.specs.get(getattr(objective, "writes", None) or "")
-    if spec is None or not isinstance(objective, DrawsPixels):
+    if spec is None or not isinstance(objective, Makes):
         return spec is not None and isinstance(spec.vocabulary, Pictured)
-    return "pixels" in spec.fields and not spec.fields["pixels"].ragged
-
-
-def _given(
-    trained: Trained, objective: DrawsPictures | DrawsPixels, label: str | None, prompt: str | None, index: int | None
-) -> Sample:
-    """The rest of the set, of which one option gives all."""
-    learner, names = trained.learner, inputs_of(trained.learner, objective.writes)
-    given = {key: value for key, value in (("label", label), ("prompt", prompt), ("index", index)) if value is not None}
-    if len(given) > 1:
-        first, second, *_ = given
-        raise InvalidValue(second, given[second], f"cannot be given beside {first}={given[first]}; give one of them")
-    if index is not None or not names:
-        return rest_of_set(trained, names, None, index)
-    keys = [key for key in ("label", "prompt") if with_field(learner, names, key)]
-    if not given:
-        ways = " or ".join([f"{key}=..." for key in keys] + ["index=N"])
-        raise UserError(f"this model draws from {', '.join(names)}; give {ways}")
-    ((key, value),) = given.items()
-    (name, *_), others = (
-        with_field(learner, names, key),
-        [each for each in names if INPUTS[key] not in _fields(learner, each)],
-    )
-    if others:
-        raise InvalidValue(key, value, f"gives no {some(others)}, which this set needs too", "index=N")
-    fields = {"class": _class(learner, name, str(value))} if key == "label" else {}
-    return {name: fields or {"ids": source_ids(learner, name, str(value))}}
-
-
-def _fields(learner: Learner, name: str) -> list[str]:
-    return [*learner.specs[name].fields]
-
-
-def _class(learner: Learner, name: str, label: str) -> Tensor:
-    """The code of a class, by its name, else by its number."""
-    spec = learner.specs[name]
-    names, number = spec.class_names or (), spec.fields["class"].num_classes or 0
-    if label in names:
-        return torch.tensor(names.index(label))
-    if label.isdecimal() and int(label) < number:
-        return torch.tensor(int(label))
-    raise InvalidValue("label", label, f"is no class of '{name}'", some(names) if names else f"0..{number - 1}")
+    return objective.made_field == "pixels" and not spec.fields["pixels"].ragged
 
 
 def _write(pixels: Num[Tensor, "B C height width"], file: Path) -> None:

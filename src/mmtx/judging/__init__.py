@@ -1,1 +1,1 @@
-"""What a judge that is none of the model's own finds in the pictures that it draws."""
+"""What a judge that is none of the model's own finds in the pictures and sounds that it makes."""

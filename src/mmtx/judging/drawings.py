@@ -19,7 +19,7 @@ from mmtx.judging.copying import copied_share
 from mmtx.judging.frechet import frechet_distance
 from mmtx.judging.reader import Read, Reader
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import DrawsPictures, DrawsPixels
+from mmtx.objectives.capabilities import DrawsPictures, Makes
 from mmtx.process.stopping import track
 
 
@@ -77,7 +77,7 @@ def judge_drawings(
     """
     pencil = Pencil.of(learner)
     drawn, real, again, truth = _Seen(), _Seen(), _Seen(), []
-    for batch in _batches(data, split, generator.device):
+    for batch in split_batches(data, split, generator.device):
         pictures = (
             pencil.drawn(learner, batch, generator, **options),
             batch[judge.image]["pixels"],
@@ -86,7 +86,7 @@ def judge_drawings(
         for seen, pixels in zip((drawn, real, again), pictures, strict=True):
             seen.add(pixels, judge.read(pixels.to(generator.device)))
         truth.append(batch[judge.label]["class"].cpu())
-    learnt = [pencil.again(batch) for batch in _batches(data, "train")]
+    learnt = [pencil.again(batch) for batch in split_batches(data, "train")]
     if len(real.read) == 0 or len(real.classes) < 4 or not learnt:
         raise UserError(f"a judge needs at least 4 samples in split={split}, and some for training")
     classes, one, other = torch.cat(truth), slice(0, None, 2), slice(1, None, 2)
@@ -114,7 +114,7 @@ class Pencil:
         vocabulary: of the codes; None: it draws pixels.
     """
 
-    def __init__(self, objective: DrawsPictures | DrawsPixels, vocabulary: Pictured | None) -> None:
+    def __init__(self, objective: DrawsPictures | Makes, vocabulary: Pictured | None) -> None:
         self.objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
 
     @classmethod
@@ -125,10 +125,10 @@ class Pencil:
             spec = learner.specs.get(getattr(objective, "writes", None) or "")
             if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
                 return cls(objective, spec.vocabulary)
-            if spec is not None and isinstance(objective, DrawsPixels) and "pixels" in spec.fields:
+            if spec is not None and isinstance(objective, Makes) and objective.made_field == "pixels":
                 return cls(objective, None)
         own = ", ".join(learner.objectives)
-        raise UserError(f"nothing of this run draws pictures in codes, or as pixels: its objectives are {own}")
+        raise UserError(f"nothing of this run draws pictures, or makes sounds: its objectives are {own}")
 
     @property
     def has_codes(self) -> bool:
@@ -137,16 +137,16 @@ class Pencil:
     @property
     def method(self) -> Callable[..., Tensor]:
         """That of the objective, whose keyword-only arguments are options."""
-        if isinstance(self.objective, DrawsPixels):
-            return self.objective.draw_pixels
+        if isinstance(self.objective, Makes):
+            return self.objective.make
         return self.objective.draw_codes
 
     def drawn(
         self, learner: Learner, batch: Batch, generator: torch.Generator, **options: Any
     ) -> Num[Tensor, "B C height width"]:
         """A picture for each sample, on the host or the device."""
-        if isinstance(self.objective, DrawsPixels):
-            return self.objective.draw_pixels(learner.model, batch, generator, len(batch), **options)
+        if isinstance(self.objective, Makes):
+            return self.objective.make(learner.model, batch, generator, len(batch), **options)
         assert self._vocabulary is not None
         return self._vocabulary.pixels(
             self.objective.draw_codes(learner.model, batch, generator, len(batch), **options)
@@ -158,7 +158,8 @@ class Pencil:
         return fields["pixels"] if self._vocabulary is None else self._vocabulary.pixels(fields["ids"][:, 1:])
 
 
-def _batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:
+def split_batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """The batches of a split, on a device."""
     for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
         for batches in track(loader, f"drawing, batch of {split}"):
             yield from (batch.to(device) for batch in batches)

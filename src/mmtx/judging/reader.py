@@ -38,6 +38,7 @@ class Reader:
     Attributes:
         image: name of the pictures.
         label: name of the classes.
+        reads: both of them.
     """
 
     def __init__(self, learner: Learner, place: str) -> None:
@@ -51,6 +52,7 @@ class Reader:
             raise InvalidValue("judge", place, f"{problem} pictures alone", "a run of experiment=vit_digits")
         self.learner, self.place, self.classify = learner, place, classifiers[0]
         self.image, self.label = names[0], self.classify.label
+        self.reads = self.image, self.label
 
     def check(self, specs: Mapping[str, Spec]) -> None:
         """Raises InvalidValue unless data has such pictures, with such classes."""

@@ -30,7 +30,8 @@ class Audio(Tokenizer):
         spectrogram: of waveforms at its own rate, which the data must have; `Samples` leaves them as they are.
         stem: ``stem(n_mels, dim)``, from frames to tokens.
         augment: of sound in training.
-        pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30); None: clips keep their length.
+        pad_to_seconds: pad every clip with silence that counts as real (Whisper: 30), so that all have as many frames;
+            None: clips keep their length.
     """
 
     panel = Panel(width=4.2, most=4)
@@ -116,7 +117,8 @@ class Audio(Tokenizer):
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
         """A spectrogram over seconds, made here unless it is given; where there is none, the stem's samples."""
         if "frames" in fields:
-            count, mel = length, fields["frames"][:length].T.cpu()
+            mel = fields["frames"][:length].T.cpu()
+            count = mel.shape[1]
         else:
             lengths = torch.tensor([length], device=fields["waveform"].device)
             count = max(int(self.spectrogram.num_frames(lengths)), 1)
@@ -133,17 +135,21 @@ class Audio(Tokenizer):
         self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"], augments: bool
     ) -> tuple[Float[Tensor, "B T M"], Int[Tensor, " B"]]:
         if "frames" in fields and not augments:
-            return fields["frames"], lengths
+            return fields["frames"], self._given_frames(fields["frames"], lengths)
         # augmentation is in float32, as the spectrogram is, whatever the network is
         with torch.autocast(lengths.device.type, enabled=False) if augments else nullcontext():
             if "frames" in fields:
-                frames, num_frames = fields["frames"], lengths
+                frames, num_frames = fields["frames"], self._given_frames(fields["frames"], lengths)
             else:
                 waveform, longer = self._waveform(fields["waveform"], lengths, augments)
                 frames, num_frames = self.spectrogram(waveform, longer), self.spectrogram.num_frames(longer)
             if augments:
                 frames = self.augment.features(frames, num_frames, decibel=self.spectrogram.decibel)
             return frames, num_frames
+
+    def _given_frames(self, frames: Float[Tensor, "B T M"], lengths: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """How many each clip has: its length, or where clips are padded, all."""
+        return lengths if self.padded_length is None else torch.where(lengths > 0, frames.shape[1], 0)
 
     def _waveform(
         self, waveform: Float[Tensor, "B S"], lengths: Int[Tensor, " B"], augments: bool

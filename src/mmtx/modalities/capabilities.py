@@ -75,6 +75,14 @@ class Inverts(Protocol):
 
 
 @runtime_checkable
+class Sounds(Protocol):
+    """A tokenizer whose numbers are of a sound, which can be had again."""
+
+    def sound(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B S"]:
+        """Waveforms of fields as `Numbers.fields_of` gives them, at the rate of the tokenizer's spec."""
+
+
+@runtime_checkable
 class Numbers(Protocol):
     """A tokenizer whose tokens are each made of so many numbers, from which a field can be had again.
 

@@ -1,7 +1,8 @@
 """Sound that can be had again from its tokens: slices of a log-mel spectrogram."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+from jaxtyping import Float
 from torch import Tensor
 
 from mmtx.batch import Spec
@@ -21,6 +22,7 @@ class InvertibleAudio(Audio):
         spectrogram: not centred, since that leaves out how loud each frequency is.
         stem: of slices or patches.
         phase_iterations: of the algorithm of Griffin and Lim.
+        pad_to_seconds: see `Audio`; what is made out of noise has this length.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class InvertibleAudio(Audio):
         spectrogram: LogMel,
         stem: Callable[[int, int], Stem],
         phase_iterations: int,
+        pad_to_seconds: float | None = None,  # absent in stored configs of earlier versions
     ) -> None:
         super().__init__(
             spec=spec,
@@ -40,7 +43,7 @@ class InvertibleAudio(Audio):
             spectrogram=spectrogram,
             stem=stem,
             augment=_unchanged(),
-            pad_to_seconds=None,
+            pad_to_seconds=pad_to_seconds,
         )
         check_at_least("phase_iterations", phase_iterations, 1)
         if not isinstance(self.stem, Patches):
@@ -53,8 +56,10 @@ class InvertibleAudio(Audio):
     def invert(self, tokens: Tokens) -> dict[str, Tensor]:
         """Waveforms that have the spectrograms of which these are the tokens; behind the end of a clip they mean
         nothing."""
-        mel = self.patches.inverse(tokens.content)
-        return {"waveform": griffin_lim(mel, self.log_mel, self.phase_iterations)}
+        return {"waveform": self.sound({"frames": self.patches.inverse(tokens.content)})}
+
+    def sound(self, fields: Mapping[str, Tensor]) -> Float[Tensor, "B S"]:
+        return griffin_lim(fields["frames"], self.log_mel, self.phase_iterations)
 
 
 def _unchanged() -> SoundAugment:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from mmtx.batch import Batch
@@ -149,30 +149,58 @@ class DrawsPictures(Protocol):
 
 
 @runtime_checkable
-class DrawsPixels(Protocol):
-    """Draws a picture for every sample, given the rest of it, where what it writes is a picture.
+class Makes(Protocol):
+    """Makes what it writes, a picture or a sound, for every sample, given the rest of it. ``mmtx generate`` has it in a
+    file, and judges read it.
 
     Options as in `Writes`.
 
     Attributes:
-        writes: the name of the picture, which is no input then.
+        writes: the name of what is made, which is no input then; None: of several, which no file can hold.
+        made_field: ``pixels``, ``waveform``, or what else its numbers are.
     """
 
     writes: str | None
 
-    def draw_pixels(
-        self,
-        model: MultimodalTransformer,
-        batch: Batch,
-        generator: torch.Generator,
-        count: int,
-        **options: Any,
-    ) -> UInt8[Tensor, "B C height width"]:
-        """Args:
-        model: in eval mode.
-        batch: samples; what they have of the pictures is not read.
-        generator: on the device of model and batch.
-        count: of samples, which an empty batch does not have.
+    @property
+    def made_field(self) -> str: ...
+
+    def make(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, count: int, **options: Any
+    ) -> Shaped[Tensor, "B ..."]:
+        """The field of each sample: pixels of 0..255, whole waveforms.
+
+        Args:
+            model: in eval mode.
+            batch: samples; what they have of the name is not read.
+            generator: on the device of model and batch.
+            count: of samples, which an empty batch does not have.
+        """
+
+
+@runtime_checkable
+class ContinuesFilms(Protocol):
+    """Makes the frames of a film after those that are given.
+
+    Options as in `Writes`.
+
+    Attributes:
+        name: of the films.
+        given: frames of a film of the data, from which it goes on.
+    """
+
+    name: str
+    given: int
+
+    def continue_film(
+        self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, **options: Any
+    ) -> Float[Tensor, "B T C height width"]:
+        """Whole films, in the units of the data.
+
+        Args:
+            model: in eval mode.
+            batch: samples with the frames that are given.
+            generator: on the device of model and batch.
         """
 
 

@@ -32,10 +32,20 @@ def write_films(model: MultimodalTransformer, batch: Batch, stem: Path) -> Path 
                 tokenizer.film({key: values[index] for key, values in present.items()}, length)
                 for index, length in enumerate(lengths)
             ]
-            path, count = stem.with_suffix(".gif"), max(lengths)
-            save_gif(path, beside_each_other([[*_large(film)] for film in films]), count, SLOW_FRAME_MS)
+            path = stem.with_suffix(".gif")
+            write_large(path, films)
             return path
     return None
+
+
+def write_large(path: Path, films: Sequence[Float[Tensor, "T C height width"]]) -> None:
+    """Writes films beside each other, large and slowly enough to be seen.
+
+    Args:
+        path: of the animation.
+        films: frames of each, in 0..1.
+    """
+    save_gif(path, beside_each_other([[*_large(film)] for film in films]), max(map(len, films)), SLOW_FRAME_MS)
 
 
 def beside_each_other(

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec
@@ -188,7 +188,11 @@ class Flow(Objective):
         made = self.made(model, canvas, generator, integration, guidance)
         return "\n".join(self._written(canvas, made))
 
-    def draw_pixels(
+    @property
+    def made_field(self) -> str:
+        return self.head(self.reads[0]).made_field
+
+    def make(
         self,
         model: MultimodalTransformer,
         batch: Batch,
@@ -197,23 +201,23 @@ class Flow(Objective):
         *,
         integration: Integration = USUAL,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
-    ) -> UInt8[Tensor, "B C height width"]:
-        """A picture for each sample of a batch, out of noise, given the rest of it (objective=[flow]).
+    ) -> Shaped[Tensor, "B ..."]:
+        """A picture or a sound for each sample of a batch, out of noise, given the rest of it (objective=[flow]).
 
         Args:
             model: in eval mode.
-            batch: samples; what they have of the pictures is not read.
+            batch: samples; what they have of the name is not read.
             generator: draws the noise.
             count: of samples, which an empty batch does not have.
             integration: of the velocity; its fields are options.
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
 
         Raises:
-            UserError: what is made is no picture; an option cannot be.
+            UserError: an option cannot be.
         """
         name = self.reads[0]
         canvas = self._canvas(batch, count, None, generator.device)
-        return self.head(name).pixels(self.made(model, canvas, generator, integration, guidance)[name])
+        return self.head(name).made(self.made(model, canvas, generator, integration, guidance)[name])
 
     def made(
         self,

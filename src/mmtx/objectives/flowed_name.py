@@ -4,14 +4,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.copies import Copy
-from mmtx.errors import InvalidValue, UserError
+from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Numbers
+from mmtx.modalities.capabilities import Numbers, Sounds
 from mmtx.modalities.drawing import drawings_of
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import required_name
@@ -28,7 +28,7 @@ class FlowedName(nn.Module):
     Args:
         specs: what the data declares.
         model: whose set has the name.
-        name: of pictures, or of vectors.
+        name: of pictures, of sounds of one length, or of vectors.
 
     Raises:
         ValueError: the set has no such name.
@@ -45,18 +45,19 @@ class FlowedName(nn.Module):
         tokenizer = model.tokenizer(name)
         if not isinstance(tokenizer, Numbers) or not tokenizer.numbers_per_token:
             raise InvalidValue("names", name, "is not made of numbers, as pictures and series of vectors are")
-        if tokenizer.numbered not in specs[name].fields:
-            problem = f"is made of {tokenizer.numbered}, and the data has {', '.join(specs[name].fields)}"
-            raise InvalidValue("names", name, problem)
         self.name, self.size, self.max_length = name, tokenizer.numbers_per_token, specs[name].max_length
         self.is_given_in_part = bool({*specs[name].fields} - {tokenizer.numbered, "times"})
-        self.is_ragged = any(field.ragged for field in specs[name].fields.values())
+        shortest, longest = tokenizer.num_tokens(torch.tensor([1, self.max_length])).tolist()
+        self.is_ragged = shortest < longest
+        if self.is_ragged and tokenizer.numbered not in specs[name].fields:
+            problem = f"is made of {tokenizer.numbered}, of which clips have as many as they are long"
+            raise InvalidValue("names", name, problem, f"modality.{name}.pad_to_seconds=2")
         self.scale = None if tokenizer.is_scaled else StandardScale(self.size)
         self.projection = nn.Linear(model.backbone.dim, self.size)
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         self._tokenizer = (tokenizer,)  # in a tuple, so that it is no part of this module
-        self.has_items = _num_items(tokenizer, specs[name]) > 1
+        self.has_items = items_of_longest(tokenizer, specs[name]) > 1
         if self.has_items:
             _check_items(name, model)
 
@@ -98,18 +99,26 @@ class FlowedName(nn.Module):
         is_full = int(lengths[0]) == self.max_length
         return batch.with_name(self.name, self.fields_of(numbers), lengths, full=is_full)
 
-    def pixels(self, numbers: Float[Tensor, "B n k"]) -> UInt8[Tensor, "B C height width"]:
-        """Pictures of 0..255. Raises UserError where the name holds none, or several of a sample."""
-        field = self._tokenizer[0].spec.fields.get("pixels")
-        if field is None or field.ragged:
-            raise UserError(f"'{self.name}' is no picture, and what is made of it can only be printed")
-        pixels = self.fields_of(numbers)["pixels"] * (1.0 if field.dtype == torch.uint8 else 255.0)
+    @property
+    def made_field(self) -> str:
+        """``pixels`` of pictures, all of one size; ``waveform`` of sounds; of others, that which the numbers are."""
+        return "waveform" if isinstance(self._tokenizer[0], Sounds) else self._numbered.numbered
+
+    def made(self, numbers: Float[Tensor, "B n k"]) -> Shaped[Tensor, "B ..."]:
+        """The field `made_field` that has such numbers: pixels of 0..255, waveforms."""
+        tokenizer, fields = self._tokenizer[0], self.fields_of(numbers)
+        if isinstance(tokenizer, Sounds):
+            return tokenizer.sound(fields)
+        values = fields[self.made_field]
+        if self.made_field != "pixels":
+            return values
+        pixels = values * (1.0 if tokenizer.spec.fields["pixels"].dtype == torch.uint8 else 255.0)
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
     def drawn(self, numbers: Float[Tensor, "B n k"], batch: Batch) -> Below:
         """Draws what has such numbers, as the data is drawn."""
         is_picture = "pixels" in batch[self.name] and not self.is_ragged
-        fields = {"pixels": self.pixels(numbers)} if is_picture else self.fields_of(numbers)
+        fields = {"pixels": self.made(numbers)} if is_picture else self.fields_of(numbers)
         lengths = batch.lengths[self.name].tolist()
         draw = drawings_of(self._tokenizer[0])[-1].draw
 
@@ -151,8 +160,8 @@ class FlowedName(nn.Module):
         return tokens - self._num_prefix * (tokens > 0)
 
 
-def _num_items(tokenizer: Tokenizer, spec: Spec) -> int:
-    """Of the longest sample."""
+def items_of_longest(tokenizer: Tokenizer, spec: Spec) -> int:
+    """Items of the longest sample."""
     batch = fake_batch({"name": spec}, 1, ragged=False)
     with torch.no_grad():
         return tokenizer(batch["name"], batch.lengths["name"], True).num_items
