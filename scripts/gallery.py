@@ -34,7 +34,10 @@ WITHOUT = {
     "codes_mnist": "it is made for a GPU",
     "codes_digits": "what it learns are codes, in which another recipe draws",
     "draw_digits": "it draws in codes of another run",
-    **dict.fromkeys(("names_by_preference", "reward_hacked", "arithmetic_by_reward"), "it begins with another run"),
+    **dict.fromkeys(
+        ("names_by_preference", "reward_hacked", "arithmetic_by_reward", "cartpole_online", "countdown"),
+        "it begins with another run",
+    ),
     "made_names": "what it writes are names as those of its data",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""
