@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 import torch
+from builders import POSITIONS, backbone, model, series, text
 from contracts import check_objective
 from toy_environment import ALL, CONTEXT, SCALE, SPECS, VECTORS, Toy, made, steps_of
 
@@ -17,22 +17,39 @@ from mmtx.errors import UserError
 from mmtx.experiment.environments import let_act
 from mmtx.learner import Learner
 from mmtx.model import MultimodalTransformer
+from mmtx.nn.positions import Learned
 from mmtx.objectives.action_by_return import ActionByReturn
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.text_rollouts import ROLLOUTS
+from mmtx.tokens import Clock
 
 METHODS: list[Method] = ["grpo", "dr_grpo", "dapo", "rloo", "ppo"]
 
 
-def online(names: Sequence[str] = ALL, **changes: Any) -> tuple[MultimodalTransformer, ActionByReturn, Toy]:
-    whole, _ = made(names)
+def objective_of(whole: MultimodalTransformer, **changes: Any) -> ActionByReturn:
+    """With an environment."""
     keys: dict[str, Any] = {"weight": 1.0, "action": "action", "read": "state", "val_episodes": 2, "test_episodes": 3}
     keys |= {"target_returns": None, "temperature": 0.0, "method": "dr_grpo", "group": 4}
-    objective, source = ActionByReturn(specs=SPECS, model=whole, **{**keys, **changes}), Toy()
+    objective = ActionByReturn(specs=SPECS, model=whole, **{**keys, **changes})
+    objective.play_in("", Toy())
+    return objective
+
+
+def online(names: Sequence[str] = ALL, **changes: Any) -> tuple[MultimodalTransformer, ActionByReturn, Toy]:
+    """Weights so large that observations matter, and a head that leaves actions open."""
+    whole, _ = made(names)
+    objective, source = objective_of(whole, **changes), Toy()
     with torch.no_grad():
-        objective.head.weight *= 0.2  # so that the policy is not nearly certain
+        objective.head.weight *= 0.2
     objective.play_in("", source)
     return whole, objective, source
+
+
+def unlearnt(names: Sequence[str]) -> MultimodalTransformer:
+    """Weights as a run begins with them."""
+    torch.manual_seed(0)
+    tokenizers = {name: text(SPECS[name]) if name == "mission" else series(SPECS[name]) for name in names}
+    return model(tokenizers, backbone(positions=POSITIONS["learned"]), clocks={"step": Clock(embedding=Learned)})
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -128,7 +145,7 @@ def test_episodes_follow_from_the_generator_and_those_of_a_sample_begin_alike() 
     assert all(one[ROLLOUTS][key].equal(again[ROLLOUTS][key]) for key in one[ROLLOUTS])
     seeds = [environment.seeds for _, environment in source.environments]
     assert seeds[0] == seeds[2] != seeds[1]
-    assert all(len({*own}) == 1 for own in itertools.batched(seeds[0], 4))
+    assert seeds[0] == [seed for seed in seeds[0][::4] for _ in range(4)]
     assert all(seed < FIRST_SEED["val"] for own in seeds for seed in own)
     actions = one[ROLLOUTS]["action/class"][0]
     assert len({tuple(row) for row in actions.tolist()}) > 1, "actions are drawn for each episode"
@@ -136,21 +153,25 @@ def test_episodes_follow_from_the_generator_and_those_of_a_sample_begin_alike() 
     assert not one[ROLLOUTS]["action/class"].equal(other[ROLLOUTS]["action/class"])
 
 
-@pytest.mark.parametrize("names", [("state",), ("mission", "return", "state", "action")], ids="+".join)
-@pytest.mark.parametrize("method", ["dapo", "ppo"])
-def test_returns_rise(names: Sequence[str], method: Method) -> None:
-    """A policy, and a decision transformer with missions: half of the steps are right by chance."""
-    whole, objective, _ = online(names, method=method, group=8)
+@pytest.mark.parametrize(
+    ("names", "method", "rate"),
+    [(("state",), "dapo", 3e-3), (("mission", "return", "state", "action"), "ppo", 1e-2)],
+    ids=["policy", "decision transformer with missions"],
+)
+def test_returns_rise(names: Sequence[str], method: Method, rate: float) -> None:
+    """Half of the steps are right by chance, and soon nearly all."""
+    whole = unlearnt(names)
+    objective = objective_of(whole, method=method, group=8)
     learner = Learner(model=whole, objectives={"own": objective}, specs=SPECS).train()
-    optimizer, shares = torch.optim.Adam(learner.parameters(), lr=3e-3), []
-    for step in range(25):
+    optimizer, shares = torch.optim.Adam(learner.parameters(), lr=rate), []
+    for step in range(22):
         score = learner(learner.prepare(fake_batch(SPECS, 4), generator(step)))["own"]
         optimizer.zero_grad()
         (score.loss_sum / score.count).backward()
         optimizer.step()
         metrics = objective.metrics(score)
         shares.append(metrics["return"] / metrics["length"])
-    assert sum(shares[:5]) / 5 < 0.65 and sum(shares[-5:]) / 5 > 0.85, shares
+    assert shares[0] < 0.7 and sum(shares[-5:]) / 5 > 0.9, shares
 
 
 def test_in_evaluations_it_is_the_loss_on_the_data() -> None:
@@ -162,7 +183,7 @@ def test_in_evaluations_it_is_the_loss_on_the_data() -> None:
 
 def test_what_is_wrong() -> None:
     whole, objective, _ = online()
-    with pytest.raises(UserError, match=r"^group=1: "):
+    with pytest.raises(UserError, match=r"^group=1 must be at least 2"):
         online(group=1)
     with pytest.raises(UserError, match=r"^data\.parts\.arm has no environment to act in"):
         objective.play_in("arm", Toy(can_play=False))

@@ -1,7 +1,7 @@
 """Online learning: actions become more probable, the more the return of an episode is above that of other attempts."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -112,7 +112,8 @@ class ActionByReturn(Action):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         if not self.training:
-            return super().forward(model, batch)
+            score = super().forward(model, batch)
+            return replace(score, loss_sum=score.loss_sum + self._nothing())
         if ROLLOUTS not in batch:
             return Score(self._nothing(), self.count(batch))
         drawn = self._drawn(model, batch)

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -35,6 +35,21 @@ class EpisodeWindows(NamedTuple):
         out = values.new_zeros(*self.steps.shape, *values.shape[2:])
         out[self.steps] = values[self.counted]
         return out
+
+
+class _Places(NamedTuple):
+    """Where windows lie in their episodes: the number of the episode, the step at each place of the window, which of
+    them are real, and which no window before has."""
+
+    episode: Int[Tensor, " windows"]
+    step: Int[Tensor, "windows context"]
+    real: Bool[Tensor, "windows context"]
+    counted: Bool[Tensor, "windows context"]
+
+    def gathered(self, values: Shaped[Tensor, "episodes T *size"]) -> Shaped[Tensor, "windows context *size"]:
+        """The values of these steps, and zeros behind the end of an episode."""
+        found = values[self.episode[:, None], self.step]
+        return found * self.real.view(*self.real.shape, *[1] * (found.dim() - 2))
 
 
 class EpisodeRollouts:
@@ -80,34 +95,21 @@ class EpisodeRollouts:
     def windows(self, model: MultimodalTransformer, batch: Batch) -> EpisodeWindows:
         """The steps of all episodes, as windows of as many as the data has in one. They are padded, also where the
         batch was packed."""
-        fields = batch[ROLLOUTS]
-        lengths, device = fields["steps"].flatten(), fields["steps"].device
-        timed = self._timed(model, batch)
-        context = min(self._specs[name].max_length for name in timed)
-        counts = (lengths - context).clamp(min=0) + 1
-        episode = torch.arange(len(lengths), device=device).repeat_interleave(counts)
-        begin = torch.arange(len(episode), device=device) - (counts.cumsum(0) - counts)[episode]
-        size = lengths[episode].clamp(max=context)
-        reach = torch.arange(int(size.max().clamp(min=1)), device=device)
-        real = reach < size[:, None]
-        step = (begin[:, None] + reach) * real
-
-        def gathered(values: Tensor) -> Tensor:
-            found = values.flatten(0, 1)[episode[:, None], step]
-            return found * real.view(*real.shape, *[1] * (found.dim() - 2))
-
-        made = {name: {"times": step} for name in timed}
-        own = dict.fromkeys(timed, size)
+        fields, timed = batch[ROLLOUTS], self._timed(model, batch)
+        lengths = fields["steps"].flatten()
+        places = _places(lengths, min(self._specs[name].max_length for name in timed))
+        made: dict[str, dict[str, Tensor]] = {}
+        counts = dict.fromkeys(timed, places.real.sum(1))
         for name in timed:
             keys = (key for key in self._specs[name].fields if key != "times")
-            made[name] |= {key: gathered(fields[f"{name}/{key}"]) for key in keys}
-        sample = episode // self._group
+            made[name] = {key: places.gathered(fields[f"{name}/{key}"].flatten(0, 1)) for key in keys}
+            made[name]["times"] = places.step
+        sample = places.episode // self._group
         for name in (name for name in model.names if name in batch and name not in timed):
             made[name] = {key: fields[f"{name}/{key}"][sample] for key in self._specs[name].fields}
-            own[name] = fields[f"{name}/length"][sample]
-        counted = real & ((begin == 0)[:, None] | (reach == context - 1))
-        steps = torch.arange(fields["reward"].shape[2], device=device) < lengths[:, None]
-        return EpisodeWindows(Batch(made, own, part=batch.part), counted, steps)
+            counts[name] = fields[f"{name}/length"][sample]
+        steps = torch.arange(fields["reward"].shape[2], device=lengths.device) < lengths[:, None]
+        return EpisodeWindows(Batch(made, counts, part=batch.part), places.counted, steps)
 
     def _played(
         self,
@@ -162,6 +164,19 @@ class EpisodeRollouts:
     def _timed(self, model: MultimodalTransformer, batch: Batch) -> list[str]:
         names = dict.fromkeys([*(name for name in model.names if name in batch), self._actor.action])
         return [name for name in names if "times" in self._specs[name].fields]
+
+
+def _places(lengths: Int[Tensor, " episodes"], context: int) -> _Places:
+    """The windows of episodes: one from the first step on, also of an episode without any, and one for each step that
+    it does not reach, which ends there."""
+    counts, device = (lengths - context).clamp(min=0) + 1, lengths.device
+    episode = torch.arange(len(lengths), device=device).repeat_interleave(counts)
+    begin = torch.arange(len(episode), device=device) - (counts.cumsum(0) - counts)[episode]
+    size = lengths[episode].clamp(max=context)
+    reach = torch.arange(int(size.max().clamp(min=1)), device=device)
+    real = reach < size[:, None]
+    counted = real & ((begin == 0)[:, None] | (reach == context - 1))
+    return _Places(episode, (begin[:, None] + reach) * real, real, counted)
 
 
 def _spread(values: Shaped[Tensor, "some ..."], present: Bool[Tensor, " B"]) -> Shaped[Tensor, "B ..."]:
