@@ -38,6 +38,10 @@ WITHOUT = {
     "draw_digits": "it draws in codes of another run",
     **dict.fromkeys(("names_by_preference", "reward_hacked", "arithmetic_by_reward"), "it begins with another run"),
     "fold_small": "it has not been run at its full length yet",
+    **dict.fromkeys(
+        ("names_by_preference", "reward_hacked", "arithmetic_by_reward", "cartpole_online", "countdown"),
+        "it begins with another run",
+    ),
     "made_names": "what it writes are names as those of its data",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""

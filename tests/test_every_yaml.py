@@ -51,7 +51,8 @@ DATA_WITHOUT_PICTURES = {
     "several_digits": ["objective.classify.label=labels", "objective=[classify]"],
     **dict.fromkeys(("parity", "modular_sums", "list_ops"), ["modality=[text]", "objective=[classify]"]),
     **dict.fromkeys(
-        ("reversal", "stack", "addition", "mqar", "induction", "recall"), ["modality=[text]", "objective=[next_token]"]
+        ("reversal", "stack", "addition", "countdown", "mqar", "induction", "recall"),
+        ["modality=[text]", "objective=[next_token]"],
     ),
     "name_pairs": ["modality=[text]", "objective=[preference]"],
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
@@ -92,7 +93,7 @@ NEEDS = {
         **dict.fromkeys(("masked_autoencoder", "joint_embedding", "lejepa"), ["modality=[image]"]),
         **dict.fromkeys(("denoising", "span_corruption"), DENOISES),
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],
-        "action": ["modality=[return,state,action]"],
+        **dict.fromkeys(("action", "action_by_return"), ["modality=[return,state,action]"]),
         "contrastive": LISTENS_AND_LOOKS[:-1],
         "regression": ["modality=[measurements]"],
         **dict.fromkeys(("fold", "fold_by_flow"), ["modality=[chain]"]),
@@ -128,7 +129,7 @@ NEEDS = {
 NEEDS_DATA = {
     **dict.fromkeys(("ctc", "audio", "invertible_audio"), "audio_manifest"),
     **dict.fromkeys(("source", "target", "denoising", "span_corruption"), "parallel_text"),
-    **dict.fromkeys(("return", "reward", "state", "action"), "key_to_door"),
+    **dict.fromkeys(("return", "reward", "state", "action", "action_by_return"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
     **dict.fromkeys(SENSORS, "driving"),
     "contrastive": "av_digits",
@@ -169,7 +170,7 @@ READ_FILES = (
 )
 """Recipes, by how they begin, that name no data of their own."""
 
-BEGUN = ("names_by_preference", "arithmetic_by_reward", "reward_hacked")
+BEGUN = ("names_by_preference", "arithmetic_by_reward", "reward_hacked", "cartpole_online", "countdown")
 """Recipes that begin with another run, and need no files."""
 
 RECURRENCES = ("lstm", "gru", "min_lstm", "min_gru", "s4d", "mamba2", "gated_delta", "short_conv", "window_mlp")

@@ -12,6 +12,9 @@ from mmtx.batch import Sample
 Observation = list[Sample]
 """Of each episode at one step, ``{name: {field: tensor}}`` without an axis of time: ``state.values (S,)``."""
 
+FIRST_SEED = {"train": 0, "val": 1_000_000_000, "test": 1_500_000_000}
+"""Of the episodes of a split, in which a model acts; no dataset uses these for its own."""
+
 
 @dataclass(frozen=True)
 class Outcome:

@@ -11,7 +11,6 @@ from toy_environment import SPECS, Counter, Toy, episodes_of, made_learner
 
 from mmtx.acting import policy_eval
 from mmtx.acting.policy_eval import (
-    FIRST_SEED,
     acting_objective,
     play,
     play_metrics,
@@ -22,7 +21,7 @@ from mmtx.acting.policy_eval import (
 )
 from mmtx.data.base import Samples
 from mmtx.data.episodes.episode_source import FIRST_DATA_SEED
-from mmtx.environment import Environment, Outcome
+from mmtx.environment import FIRST_SEED, Environment, Outcome
 from mmtx.evaluate import act
 from mmtx.learner import Learner
 from mmtx.objectives.classify import Classify

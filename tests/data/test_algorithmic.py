@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ from contracts import check_source
 from mmtx.batch import Sample
 from mmtx.data.algorithmic.addition import Addition
 from mmtx.data.algorithmic.algorithmic import Algorithmic
+from mmtx.data.algorithmic.countdown import Countdown
 from mmtx.data.algorithmic.induction import Induction
 from mmtx.data.algorithmic.list_ops import ListOps
 from mmtx.data.algorithmic.modular_sums import ModularSums
@@ -263,3 +265,29 @@ def test_a_scratchpad_needs_hints_and_every_pair_a_key() -> None:
         Addition(scratchpad=True)
     with pytest.raises(UserError, match=r"num_ids=11 has 3 keys, fewer than num_pairs=4; nearest: 12"):
         Recall(num_ids=11, num_pairs=4)
+
+
+def test_countdown() -> None:
+    """Python reads the expressions to the targets; each number stands there once; no text is longer than declared."""
+    task, longest = Countdown(largest=20), 0
+    check_source(
+        Algorithmic(
+            task=task, shortest=2, longest=4, test_lengths=[3], num_train=40, num_val=9, num_test=4, split_seed=0
+        )
+    )
+    drawn, seen = random.Random(0), set[str]()
+    for length in (2, 3, 6):
+        for _ in range(200):
+            given, written = task.example(drawn, length)
+            target, numbers = given.split(":")
+            assert eval(written) == int(target) in range(1, 1000)
+            assert (
+                sorted(re.findall(r"\d+", written)) == sorted(numbers.split(",")) and len(numbers.split(",")) == length
+            )
+            assert len(f"{given}{written}") <= task.most(length)
+            longest, seen = max(longest, len(f"{given}{written}") * (length == 3)), seen | set(given + written)
+    assert longest == task.most(3) and seen == set("0123456789:,()+-*/")
+    with pytest.raises(UserError, match="2 to 6 numbers, and none of 7"):
+        task.example(drawn, 7)
+    with pytest.raises(UserError, match="task.largest"):
+        Countdown(largest=100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from run_cli import TINY, mmtx, text_of
 from tables import png, write_table
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -236,3 +238,24 @@ def test_a_picture_before_the_whole_conversation(tmp_path: Path, vocabulary: Pat
         sample = split[index]
         assert (as_text(sample["text"]["ids"]), sample["text"]["predicted"].tolist()) == expected(talk)
         assert sample["image"]["pixels"].shape == (3, 8, 8)
+
+
+@pytest.mark.slow
+def test_preferences_of_conversations_are_learnt_by_one_command(tmp_path: Path, vocabulary: Path) -> None:
+    """Pairs with one question; of both, what the assistant writes. At the start the two models are one, so that the
+    loss is -log 1/2; at the end held-out pairs are known."""
+    asked = [{"role": "user", "content": "ab"[i % 2] * (i % 5 + 1)} for i in range(40)]
+    answers = {"chosen": "c", "rejected": "de"}
+    rows = [{side: [one, {"role": "assistant", "content": text}] for side, text in answers.items()} for one in asked]
+    table = write_table(tmp_path / "pairs", "jsonl", rows)
+    words = ["data=manifest", f"data.path={table}", "data.columns={text: chosen, rejected: rejected}"]
+    words += ["data/vocabulary=pretrained", f"data.vocabulary.path={vocabulary}", "data.val_fraction=0.2"]
+    words += ["data.test_fraction=0", "modality=[text]", "objective=[preference]", "backbone.dropout=0.0", *TINY[:3]]
+    words += ["trainer.max_epochs=null", "trainer.max_steps=20", "trainer.val_every_steps=20", "loader.batch_size=16"]
+    words += ["optim.lr=1e-2", "optim.warmup_steps=1", "log_every_steps=1", "logger=[]", "callbacks=[]"]
+    done = mmtx("train", *words, "run_dir=run", cwd=tmp_path)
+    assert done.returncode == 0, text_of(done)
+    logged = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert logged[0]["train/loss"] == pytest.approx(math.log(2), abs=1e-5)
+    (known,) = (row["val/accuracy"] for row in logged if "val/accuracy" in row)
+    assert known == 1.0

@@ -29,6 +29,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.data.algorithmic.addition import Addition
+from mmtx.data.algorithmic.countdown import Countdown
 from mmtx.data.specs import conversation_spec
 from mmtx.errors import UserError
 from mmtx.learner import Learner
@@ -36,6 +37,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.objectives import policy_gradient
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.log_probabilities import log_probabilities, read_text
+from mmtx.objectives.number_expression import NumberExpression
 from mmtx.objectives.policy_gradient import PolicyGradient
 from mmtx.objectives.reward_frontier import draw_frontier, least_distance
 from mmtx.objectives.rewards import Equation, ExactAnswer, Format, Occurrences, Reward, Written
@@ -319,6 +321,21 @@ def test_rewards() -> None:
         Format(pattern="(", weight=1.0)
     with pytest.raises(UserError, match="piece"):
         Occurrences(piece="", weight=1.0)
+
+
+def test_expressions_of_numbers() -> None:
+    """Whatever reaches the target, and nothing that only looks as if."""
+    reward, drawn = NumberExpression(weight=1.0), random.Random(0)
+    for length in (2, 3, 4):
+        for _ in range(20):
+            given, written = Countdown(largest=20).example(drawn, length)
+            assert reward(Written(f"{given}=", written, "", True)) == 1
+            assert reward(Written(f"{given}=", written, "", False)) == reward(Written(given, written, "", True)) == 0
+    answers = {"25+3*7": 1, "(7*3)+25": 1, "25+21": 0, "25+3*7*1": 0, "25+7*3-3+3": 0, "46": 0, "": 0, "25+3*": 0}
+    answers |= {"25--3*-7": 0, "+25+3*7": 0, "25+3*7 ": 0, "25+3*07": 0, "3**7+25": 0, "25/(3-3)*7": 0, "(" * 300: 0}
+    assert {text: reward(Written("46:3,7,25=", text, "", True)) for text in answers} == answers
+    quotient = {"8/(3-8/3)": 1, "8//(3-8/3)": 0}  # whose parts are not whole
+    assert {text: reward(Written("24:3,3,8,8=", text, "", True)) for text in quotient} == quotient
 
 
 def test_what_cannot_be_is_refused() -> None:

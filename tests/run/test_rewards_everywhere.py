@@ -10,8 +10,14 @@ import pytest
 from run_cli import TINY
 from test_resume import assert_same_run, play
 
+from mmtx.config import compose
+from mmtx.errors import ConfigErrors
+from mmtx.experiment import assemble
+
+PAIRS = ["data=name_pairs", "data.num_val=16", "modality=[text]"]
+ROOMS = ["data=key_to_door", "data.num_episodes=60", "data.size=3", "data.room_steps=[2,1,2]", "data.context=3"]
 WORDS = [
-    *("data=name_pairs", "data.num_val=16", "modality=[text]", *TINY[:3], "backbone.dropout=0.0"),
+    *(*TINY[:3], "backbone.dropout=0.0"),
     *("logger=[]", "callbacks=[]", "loader.batch_size=8", "optim.warmup_steps=2", "log_every_steps=1"),
     *("trainer.max_steps=12", "trainer.max_epochs=null", "trainer.val_every_steps=6", "checkpoint.every_steps=4"),
 ]
@@ -19,9 +25,13 @@ PAYS = "objective/reward@objective.policy_gradient.rewards=[occurrences]"
 TWICE, ONCE = ["loader.batch_size=4", "trainer.accumulate_grad_batches=2"], "trainer.accumulate_grad_batches=1"
 """Roll-outs are drawn for each micro-batch, so half of a step is one of its two."""
 OBJECTIVES = {
-    "preference": ["objective=[preference]", *TWICE],
-    "reward_model": ["objective=[reward_model]", *TWICE],
-    "policy_gradient": ["objective=[policy_gradient]", PAYS, "objective.policy_gradient.beta=0.1", *TWICE],
+    "preference": [*PAIRS, "objective=[preference]", *TWICE],
+    "reward_model": [*PAIRS, "objective=[reward_model]", *TWICE],
+    "policy_gradient": [*PAIRS, "objective=[policy_gradient]", PAYS, "objective.policy_gradient.beta=0.1", *TWICE],
+    "action_by_return": [
+        *(*ROOMS, "modality=[state,action]", "objective=[action_by_return]", *TWICE),
+        *("objective.action_by_return.val_episodes=4", "objective.action_by_return.test_episodes=4"),
+    ],
 }
 
 
@@ -57,11 +67,17 @@ def test_it_is_the_same_run_everywhere(objective: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_each_is_learnt_from_the_part_of_a_mixture_that_has_it(tmp_path: Path) -> None:
     parts = ["data=mixture", "+data@data.parts.names=name_pairs", "+data@data.parts.patients=diabetes"]
-    own = [word for word in WORDS if not word.startswith(("data", "modality"))]
     sizes = ["data.parts.names.num_train=40", "data.parts.names.num_val=16"]  # a scale is fitted to all that is there
-    words = [*parts, *sizes, *own, "modality=[text,measurements]", PAYS]
+    words = [*parts, *sizes, *WORDS, "modality=[text,measurements]", PAYS]
     words += ["objective=[preference,policy_gradient,regression]", "run_dir=mixed"]
     (done,) = play([{"cwd": str(tmp_path), "words": ["train", *words]}])
     assert done["code"] == 0, done["output"]
     for metric in ("names/preference/loss", "names/policy_gradient/kl", "patients/loss"):
         assert len(logged(tmp_path / "mixed", f"val/{metric}")) == 2, metric
+
+
+@pytest.mark.parametrize("objective", ["policy_gradient", "action_by_return"])
+def test_roll_outs_need_whole_weights(objective: str) -> None:
+    words = [*WORDS, *OBJECTIVES[objective], "trainer.devices=2", "trainer.accelerator=cpu", "trainer.strategy=fsdp2"]
+    with pytest.raises(ConfigErrors, match=f"{objective} runs the model for roll-outs, .* so use ddp"):
+        assemble(compose(words))

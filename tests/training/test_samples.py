@@ -13,7 +13,8 @@ from matplotlib import image as pictures
 from matplotlib.figure import Figure
 from toy_environment import Toy, made_learner
 
-from mmtx.acting.policy_eval import FIRST_SEED, play
+from mmtx.acting.policy_eval import play
+from mmtx.environment import FIRST_SEED
 from mmtx.objectives.shown import show_examples
 from mmtx.run.wandb.log import WandbLog
 from mmtx.training.samples.episodes import show_episodes

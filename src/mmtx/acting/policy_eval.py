@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmtx.acting.video import Filmed
 from mmtx.data.base import Source
 from mmtx.decoding.rollouts import Episode, roll_out
-from mmtx.environment import Playable
+from mmtx.environment import FIRST_SEED, Playable
 from mmtx.learner import Learner
 from mmtx.metric_directions import PLAYED, Direction, known
 from mmtx.objectives.capabilities import Acts, Plans
@@ -15,8 +15,6 @@ from mmtx.process.stopping import track
 
 SIDE_BY_SIDE = 128
 """Episodes that are stepped together."""
-FIRST_SEED = {"val": 1_000_000_000, "test": 1_500_000_000}
-"""Of the episodes of a split; no dataset uses these for its own."""
 
 
 def acting_objective(learner: Learner, source: object) -> Acts | Plans | None:

@@ -28,7 +28,7 @@ class History:
         self.context = min((specs[name].max_length for name in self.timed), default=1)
         self._windows = {name: self._zeros(specs[name]) for name in self.timed}
         self._constants = {
-            name: _padded([constant[name] for constant in constants], specs[name])
+            name: padded([constant[name] for constant in constants], specs[name])
             for name in names
             if name not in self.timed
         }
@@ -93,7 +93,7 @@ class History:
         }
 
 
-def _padded(parts: Sequence[Mapping[str, Tensor]], spec: Spec) -> tuple[dict[str, Tensor], Tensor, int]:
+def padded(parts: Sequence[Mapping[str, Tensor]], spec: Spec) -> tuple[dict[str, Tensor], Int[Tensor, " n"], int]:
     """Parts of unequal length as one batch, padded at the end as by collating; their lengths, and the longest."""
     ragged = any(f.ragged for f in spec.fields.values())
     counts = [len(next(iter(part.values()))) if ragged else 1 for part in parts]

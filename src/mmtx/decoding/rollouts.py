@@ -69,6 +69,7 @@ def roll_out(
     return_scale: float,
     num_filmed: int = 0,
     cache: bool = True,
+    drawn_from: Sequence[int] | None = None,
 ) -> list[Episode]:
     """One episode for each seed. An episode does not depend on those beside it.
 
@@ -83,6 +84,7 @@ def roll_out(
         return_scale: returns and rewards are divided by it.
         num_filmed: so many of the first episodes have their frames kept.
         cache: keep keys and values of earlier steps where that is exact, see `StepDecoder`.
+        drawn_from: seed of the actions that are drawn in each episode; None: those of the episodes.
     """
     device = next(model.parameters()).device
     count = len(seeds)
@@ -98,7 +100,7 @@ def roll_out(
         choose = partial(_from_states, objective, StepDecoder(model, objective, names, history.timed, cache=cache))
     to_go = torch.tensor([0.0 if target is None else target for target in targets])
     reward = torch.zeros(count)
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    generators = [torch.Generator().manual_seed(seed) for seed in (seeds if drawn_from is None else drawn_from)]
     acting = torch.arange(count)
     _film(environment, episodes, acting, num_filmed)
     for _ in track(range(environment.max_steps), "acting, step"):

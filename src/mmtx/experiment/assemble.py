@@ -19,6 +19,7 @@ from mmtx.data.fitted import FittedState
 from mmtx.data.loaders import DataModule
 from mmtx.errors import ConfigErrors, UserError
 from mmtx.experiment.collector import Collector
+from mmtx.experiment.environments import let_act
 from mmtx.experiment.fit_objectives import fit_objectives
 from mmtx.experiment.learner import make_learner, make_stacks, model_part
 from mmtx.experiment.problems import check_steps, packing_problems, training_problems, value_problems
@@ -89,6 +90,8 @@ def assemble(config: Config, fitted: FittedState | None = None, like: Experiment
     has_devices = training is not None and collector.attempt("trainer", lambda: training.num_ranks) is not None
     torch.manual_seed(config["seed"] if isinstance(config["seed"], int) else 0)
     source, learner = _source_and_learner(config, fitted, like, collector)
+    if source is not None and learner is not None:
+        collector.attempt("objective", partial(let_act, learner, source))
     data = _data(config, source, learner, training.free_cores if training is not None and has_devices else 0, collector)
     if learner is not None and collector.attempt("model", lambda: roles_of(learner)) and optimisation is not None:
         collector.attempt("optim", lambda: optimisation.optimizer(learner))

@@ -65,6 +65,10 @@ def training_problems(
         yield "lora.quantised stores weights that trainer.strategy=fsdp2 cannot shard; use ddp, or lora.quantised=null"
     if learner is not None and learner.teaching:
         yield from _teacher_problems(training, learner)
+    for name in learner.objectives if training.is_sharded and learner is not None else ():
+        if learner is not None and learner.objective(name).rolls_out:
+            problem = "runs the model for roll-outs, each rank as often as it has to, which needs whole weights"
+            yield f"{name} {problem}; trainer.strategy=fsdp2 has parts of them, so use ddp"
     if learner is not None and optimisation is not None and learner.model.backbone.base_width is not None:
         yield from _growing_steps(optimisation)
     if training.device_type == "cpu" and learner is not None:

@@ -90,9 +90,20 @@ class Action(StepPrediction):
             num_steps: how many every sample has.
             generators: one for each sample, on the CPU, where classes are drawn.
         """
-        predicted = self.predict(states, num_steps)[:, -1]
-        if self.sampling is None or not self.sampling.temperature:
+        return self.chosen(self.predict(states, num_steps)[:, -1], generators, self.sampling)
+
+    def chosen(
+        self, predicted: Float[Tensor, "B size"], generators: Sequence[torch.Generator], sampling: Sampling | None
+    ) -> Shaped[Tensor, "B ..."]:
+        """An action for each sample: the best, or a class that is drawn.
+
+        Args:
+            predicted: of one step.
+            generators: as in `act`.
+            sampling: how classes are drawn; None, or a temperature of 0: they are not.
+        """
+        if sampling is None or not sampling.temperature:
             return self.choose(predicted)
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
-        return (self.sampling.filtered(predicted.cpu()) + gumbel).argmax(-1)
+        return (sampling.filtered(predicted.cpu()) + gumbel).argmax(-1)

@@ -105,6 +105,9 @@ class Objective(nn.Module, ABC):
     uses_reference: bool = False
     """Whether it compares with the model as it was at the start of the run: `reference`."""
 
+    rolls_out: bool = False
+    """Whether `prepare` runs the model in training, which each rank does as often as it has to."""
+
     uses_statistics: bool = False
     """Whether its loss depends on what layers count, ``model.statistics``, over the whole step: `sum_over_step`. It is
     then called after the others, and a step of training first computes all its micro-batches without gradients."""

@@ -12,6 +12,7 @@ from mmtx.batch import Batch
 from mmtx.decoding.rollouts import Planner
 from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
+from mmtx.environment import Playable
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
 
@@ -276,6 +277,24 @@ class Draws(Acts, Protocol):
     """
 
     sampling: Sampling | None
+
+
+@runtime_checkable
+class LearnsByActing(Protocol):
+    """Acts in the environment of its data in training, and learns from that."""
+
+    action: str
+
+    def play_in(self, part: str, source: Playable) -> None:
+        """Gives it a dataset in whose environment it may act.
+
+        Args:
+            part: of a mixture; empty where the data is no mixture.
+            source: the dataset.
+
+        Raises:
+            UserError: the dataset has no environment.
+        """
 
 
 @runtime_checkable

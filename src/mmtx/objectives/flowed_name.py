@@ -46,7 +46,7 @@ class FlowedName(nn.Module):
         if not isinstance(tokenizer, Numbers) or not tokenizer.numbers_per_token:
             raise InvalidValue("names", name, "is not made of numbers, as pictures and series of vectors are")
         self.name, self.size, self.max_length = name, tokenizer.numbers_per_token, specs[name].max_length
-        self.is_given_in_part = bool({*specs[name].fields} - {tokenizer.numbered, "times"})
+        self.is_given_in_part = bool({*specs[name].fields} - {tokenizer.numbered, "waveform", "times"})
         shortest, longest = tokenizer.num_tokens(torch.tensor([1, self.max_length])).tolist()
         self.is_ragged = shortest < longest
         if self.is_ragged and tokenizer.numbered not in specs[name].fields:

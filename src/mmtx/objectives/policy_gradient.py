@@ -2,35 +2,25 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Float, Num
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
-from mmtx.objectives.advantages import Method, advantages, distance, predictions, shares
+from mmtx.objectives.advantages import Method
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
+from mmtx.objectives.policy_loss import DIRECTIONS, Drawn, PolicyLoss, statistics
 from mmtx.objectives.predictions import where
 from mmtx.objectives.reward_frontier import Reached, draw_frontier
 from mmtx.objectives.rewards import Reward
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
 from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
-
-
-class _Drawn(NamedTuple):
-    """Of every roll-out: the log-probability of each id, now and at the start; which were drawn, and from what. Of all,
-    with those of one sample side by side, the rewards."""
-
-    own: Float[Tensor, "N n"]
-    reference: Float[Tensor, "N n"]
-    written: Bool[Tensor, "N n"]
-    hidden: Float[Tensor, "N n D"]
-    rewards: Float[Tensor, "B G"]
 
 
 class PolicyGradient(Objective):
@@ -57,7 +47,7 @@ class PolicyGradient(Objective):
         softcap: likewise.
     """
 
-    uses_reference = True
+    uses_reference = rolls_out = True
     columns: Mapping[str, Any] = {"predicted": str, "truth": str, "reward": float}
 
     def __init__(
@@ -80,16 +70,14 @@ class PolicyGradient(Objective):
         self.head = TextHead(specs=specs, model=model, text=text, **keys)
         check_at_least("group", group, 2)
         check_at_least("max_new_tokens", max_new_tokens, 1)
-        if not beta >= 0:
-            raise InvalidValue("beta", beta, "must be at least 0")
         if not any(reward.weight for reward in rewards.values()):
             raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
         self.value = ValueBaseline(model.backbone.dim, model.backbone.init_std) if method == "ppo" else None
-        self._limit = self.head.context if max_new_tokens is None else max_new_tokens
-        self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=self._limit)
-        self.reads, self.text, self.rewards, self.method, self.beta = (text,), text, dict(rewards), method, beta
-        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}}
-        self.directions |= dict.fromkeys(("kl", "length", "silent"))
+        limit = self.head.context if max_new_tokens is None else max_new_tokens
+        self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=limit)
+        self._loss = PolicyLoss(method, beta, limit)
+        self.reads, self.text, self.rewards = (text,), text, dict(rewards)
+        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}, **DIRECTIONS}
 
     def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
         return self._rollouts.drawn(model, batch, generator) if self._draws else batch
@@ -97,7 +85,7 @@ class PolicyGradient(Objective):
     def count(self, batch: Batch) -> Num[Tensor, ""]:
         if not self._draws:
             return torch.zeros_like(batch.lengths[self.text].sum())
-        return predictions(batch[ROLLOUTS]["written"].flatten(0, 1), self.method)
+        return self._loss.count(batch[ROLLOUTS]["written"].flatten(0, 1))
 
     def tied_vectors(self, model: MultimodalTransformer) -> Float[Tensor, "V D"] | None:
         return self.head.tied_vectors(model)
@@ -106,8 +94,7 @@ class PolicyGradient(Objective):
         if not self._draws:
             return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
-        loss_sum = (self._loss(drawn) * shares(drawn.written, self.method, self._limit)).sum()
-        return Score(loss_sum, predictions(drawn.written, self.method), self._stats(drawn, batch))
+        return Score(self._loss(drawn, self.value), self._loss.count(drawn.written), self._stats(drawn, batch))
 
     def metrics(self, score: Score) -> dict[str, float]:
         found = [name for name in self.directions if name in score.stats]
@@ -155,39 +142,19 @@ class PolicyGradient(Objective):
         """Whether texts are drawn: for evaluations, and where something is learnt from them."""
         return not self.training or self.weight > 0
 
-    def _drawn(self, model: MultimodalTransformer, batch: Batch) -> _Drawn:
+    def _drawn(self, model: MultimodalTransformer, batch: Batch) -> Drawn:
         flat = self._rollouts.flat(batch)
-        found = read_text(model, self.head, flat)
+        found, rewards = read_text(model, self.head, flat), self._reward(batch)
         reference = reference_log_probabilities(self.reference, self.head, flat)
-        return _Drawn(found.own, reference, found.real, found.hidden, self._reward(batch))
-
-    def _loss(self, drawn: _Drawn) -> Float[Tensor, "N n"]:
-        """Of each id. Ratios to the policy that drew are 1, with the gradient of the log-probability."""
-        log_ratio, away = drawn.own - drawn.own.detach(), self.beta * (drawn.own - drawn.reference).detach()
-        if self.value is not None:
-            rewards = at_the_end(drawn.rewards.flatten(), drawn.written) - away
-            gained, loss_of_values = self.value(drawn.hidden, rewards, drawn.written)
-            return loss_of_values - log_ratio.exp() * gained
-        if self.method == "rloo":
-            rewards = drawn.rewards - away.sum(1).view_as(drawn.rewards)
-            ratio = log_ratio.sum(1, keepdim=True).exp()
-            return -(ratio * advantages(rewards, self.method).flatten()[:, None]).expand_as(log_ratio)
-        loss = -log_ratio.exp() * advantages(drawn.rewards, self.method).flatten()[:, None]
-        return loss + self.beta * distance(drawn.own, drawn.reference)
+        earned = at_the_end(rewards.flatten(), found.real)
+        return Drawn(found.own, reference, found.real, found.hidden, earned, rewards)
 
     def _reward(self, batch: Batch) -> Float[Tensor, "B G"]:
         fields = batch[ROLLOUTS]
         return torch.stack([each.weight * fields[f"reward/{name}"] for name, each in self.rewards.items()]).sum(0)
 
-    def _stats(self, drawn: _Drawn, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
-        texts, samples = drawn.written.any(1).sum(), batch.present(ROLLOUTS)
-        silent = (drawn.rewards == drawn.rewards[:, :1]).all(1) & samples
-        values = {
-            "reward": drawn.rewards,
-            **{f"reward_{name}": batch[ROLLOUTS][f"reward/{name}"] for name in self.rewards},
-            "kl": distance(drawn.own, drawn.reference).detach(),
-            "length": drawn.written,
-        }
-        return {name: (value.sum(), texts) for name, value in values.items()} | {
-            "silent": (silent.sum(), samples.sum())
-        }
+    def _stats(self, drawn: Drawn, batch: Batch) -> dict[str, tuple[Tensor, Tensor]]:
+        texts, fields = drawn.written.any(1).sum(), batch[ROLLOUTS]
+        rewards = {"reward": drawn.rewards} | {f"reward_{name}": fields[f"reward/{name}"] for name in self.rewards}
+        sums = {name: (value.sum(), texts) for name, value in rewards.items()}
+        return sums | statistics(drawn, batch.present(ROLLOUTS))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import torch
 
-from mmtx.acting.policy_eval import FIRST_SEED, record, summed_up
+from mmtx.acting.policy_eval import record, summed_up
 from mmtx.acting.video import write_gif
 from mmtx.decoding.rollouts import Episode
-from mmtx.environment import Playable
+from mmtx.environment import FIRST_SEED, Playable
 
 STRIP_FRAMES, FRAME_INCHES = 8, 2.0
 
