@@ -182,5 +182,5 @@ def test_compiled_is_eager(mixer: str) -> None:
     for lengths in ([3, 8, 1, 5], [7, 4, 2, 1], [8, 8, 8, 8]):
         batch = text_batch(lengths)
         of_plain = states_and_gradients(plain, batch)
-        torch.testing.assert_close(states_and_gradients(compiled, batch), of_plain, rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(states_and_gradients(compiled, batch), of_plain, rtol=1e-3, atol=1e-3)
     torch._dynamo.reset()
