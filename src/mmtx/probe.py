@@ -39,7 +39,6 @@ def check_label(label: object, learner: Learner, specs: dict[str, Spec]) -> str:
     return str(label)
 
 
-@torch.no_grad()
 def probe_features(
     learner: Learner,
     data: DataModule,
@@ -123,6 +122,7 @@ class Reading:
             if pool == "summary" and not self.model.tokenizer(name).num_summaries:
                 raise InvalidValue("probing.pool", pool, f"is a token that '{name}' does not have", "mean")
 
+    @torch.no_grad()
     def features(self, data: DataModule, split: str) -> Features:
         """Those of all samples of a split that have the label and one of the names."""
         vectors, classes = [torch.zeros(0, 0)], [torch.zeros(0, dtype=torch.long)]

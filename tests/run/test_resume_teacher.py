@@ -1,5 +1,6 @@
 """A run whose objective keeps a teacher goes on, bit for bit, where it was stopped: checkpoints have it."""
 
+import pytest
 import torch
 from test_resume import assert_same_run, final_state, play
 
@@ -12,6 +13,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_the_same_run(tmp_path):
     done = play(
         [
