@@ -192,7 +192,7 @@ def test_what_is_wrong() -> None:
         let_act(learner, Toy(can_play=False))
     vectors, _ = made(("state",), VECTORS)
     keys: dict[str, Any] = {"val_episodes": 2, "test_episodes": 3, "target_returns": None, "temperature": 0.0}
-    with pytest.raises(UserError, match=r"^action=action: has numbers"):
+    with pytest.raises(UserError, match=r"^action=action has numbers"):
         ActionByReturn(
             specs=VECTORS, model=vectors, weight=1.0, action="action", read="state", method="dapo", group=2, **keys
         )

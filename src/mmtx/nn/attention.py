@@ -228,7 +228,8 @@ class Attention(Mixer):
             return bias
         pairs = x.new_zeros(1, x.shape[1], x.shape[1]) if context.pairs is None else context.pairs
         own = (self.pair_slopes[:, None, None] * pairs[:, None]).to(x.dtype)
-        return own if bias is None else whole(bias) + own
+        given = whole(bias)
+        return own if given is None else given + own
 
     def _joined(self, heads: Queries) -> Float[Tensor, "B N D"]:
         return self.out(heads.transpose(1, 2).flatten(2))

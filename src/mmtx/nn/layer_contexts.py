@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ def position_biases(bias: nn.Module | None, rule: Connectivity, contexts: Sequen
     return biases
 
 
-def with_known(contexts: Sequence[LayerContext], **known: Tensor) -> list[LayerContext]:
+def with_known(contexts: Sequence[LayerContext], **known: Any) -> list[LayerContext]:
     """The contexts with what else is known of the tokens; layers that shared one still do."""
     made = {id(each): replace(each, **known) for each in contexts}
     return [made[id(each)] for each in contexts]

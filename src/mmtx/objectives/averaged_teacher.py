@@ -52,7 +52,7 @@ class AveragedTeacher(nn.Module):
             decay: in 0..1.
             left_out: 1 where the step does not count, so that no average changes; else 0.
         """
-        averages = [*self.model.parameters()]
+        averages: list[Tensor] = [*self.model.parameters()]
         weights = [value.detach().to(own.dtype) for value, own in zip(model.parameters(), averages, strict=True)]
         differences = torch._foreach_sub(weights, averages)
         torch._foreach_mul_(differences, (1 - decay) * (1 - left_out).to(averages[0]))
