@@ -25,8 +25,11 @@ class Actor(Protocol):
         read: the name from whose hidden states it chooses.
     """
 
-    action: str
-    read: str
+    @property
+    def action(self) -> str: ...
+
+    @property
+    def read(self) -> str: ...
 
     def act(
         self, states: HiddenStates, num_steps: int, generators: Sequence[torch.Generator]

@@ -146,7 +146,7 @@ class EpisodeRollouts:
         last = torch.cat([torch.zeros_like(before[:, :1]), played.rewards[:, :-1]], 1)
         action = self._actor.action
         key = next(key for key in ("class", "values") if key in specs[action].fields)
-        known = {
+        known: dict[str, Mapping[str, Tensor]] = {
             "return": {"values": (target - before)[..., None] / scale},
             "reward": {"values": last[..., None] / scale},
         }
