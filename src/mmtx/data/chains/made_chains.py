@@ -10,7 +10,7 @@ from mmtx.data.chains.chain_sample import Chain, Mistakes, chain_sample, chain_s
 from mmtx.data.chains.walks import packed_chain, segments, spelt
 from mmtx.errors import InvalidValue, check_at_least
 
-TRIES = 24
+TRIES = 100
 """Chains of which the tightest is taken."""
 
 
