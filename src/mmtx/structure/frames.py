@@ -58,11 +58,11 @@ class Frames:
         whole = cls.identity(trace)
         return cls(torch.where(framed[..., None, None], turn, whole.rotation), trace), framed
 
-    def to_global(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
-        """Points of each frame, as all see them."""
+    def to_global(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*seen 3"]:
+        """Points of each frame, as all see them; axes of size 1 are those of the other."""
         return torch.einsum("...ij,...j->...i", self.rotation, points) + self.origin
 
-    def to_local(self, points: Float[Tensor, "*n 3"]) -> Float[Tensor, "*n 3"]:
+    def to_local(self, points: Float[Tensor, "*points 3"]) -> Float[Tensor, "*seen 3"]:
         """Points as each frame sees them: undoes `to_global`."""
         return torch.einsum("...ji,...j->...i", self.rotation, points - self.origin)
 
