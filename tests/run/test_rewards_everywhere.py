@@ -10,7 +10,7 @@ import pytest
 from run_cli import TINY
 from test_resume import assert_same_run, play
 
-from mmtx.config import compose
+from mmtx.config.compose import compose
 from mmtx.errors import ConfigErrors
 from mmtx.experiment import assemble
 

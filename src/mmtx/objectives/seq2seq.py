@@ -175,7 +175,7 @@ class Seq2Seq(Objective):
         length_penalty = self.length_penalty if length_penalty is None else float(length_penalty)
         check_search(beam_size, length_penalty)
         check_max_new_tokens(max_new_tokens)
-        count, device = len(batch), batch.lengths[self.text].device
+        count, device = len(batch), next(iter(batch.lengths.values())).device
         ids = torch.tensor([self.begin, *self.prompt], device=device).expand(count, -1)
         lengths = torch.full((count,), ids.shape[1], device=device)
         prompt = batch.with_name(self.text, {"ids": ids}, lengths, full=True)
