@@ -28,7 +28,7 @@ from mmtx.training.lightning_module import MultimodalModule
 
 FORMS = ("val/{}", "val/objective/{}", "val/part/{}", "val/part/objective/{}")
 LOWER = {"loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"}
-LOWER |= {"mae", "rmse", "squared_error", "nats", "skipped_samples", "skipped_steps", "loss_spikes"}
+LOWER |= {"mae", "rmse", "mse", "rmsd", "squared_error", "nats", "skipped_samples", "skipped_steps", "loss_spikes"}
 LOWER |= {"data_wait", "memory_gib"}
 """By their fields' definitions."""
 

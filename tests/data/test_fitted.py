@@ -49,6 +49,7 @@ GIVEN = (
         "coded_pictures",
         "obstacle",
         "ciphers",
+        "countdown",
         "made_chains",
         "pdb_chains",
     ),

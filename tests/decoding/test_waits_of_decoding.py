@@ -170,7 +170,7 @@ def test_acting_reads_the_actions_of_a_step(temperature: float, cache: bool) -> 
     """Of all episodes together."""
     (episodes, environment, _), found = reads(lambda: rolled(temperature=temperature, cache=cache))
     steps = max(map(steps_of, SEEDS))
-    assert found == {"cpu in act" if temperature else "cpu in roll_out": steps}
+    assert found == {"cpu in chosen" if temperature else "cpu in roll_out": steps}
     again, other, _ = rolled(temperature=temperature, cache=cache)
     assert episodes == again and all(a.equal(b) for a, b in zip(environment.taken, other.taken, strict=True))
 

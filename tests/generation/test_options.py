@@ -10,9 +10,11 @@ import pytest
 from mmtx.errors import UserError
 from mmtx.generation.chat import chat
 from mmtx.generation.episodes import play_episodes
+from mmtx.generation.films import continue_films
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
 from mmtx.generation.own import generate_own
 from mmtx.generation.pictures import draw_pictures
+from mmtx.generation.sounds import make_sounds
 from mmtx.generation.transcript import transcribe
 from mmtx.generation.translation import translate
 from mmtx.learner import Learner
@@ -135,6 +137,8 @@ def test_what_objectives_of_mmtx_offer() -> None:
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
+        make_sounds: {"out", "label", "prompt", "index", "count", "guidance", "num_steps", "solver"},
+        continue_films: {"frames", "index", "out", "length", "num_steps", "solver"},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
         draw_pictures: {
             "out",

@@ -30,7 +30,7 @@ from contracts import check_objective
 from mmtx.batch import fake_batch
 from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
-from mmtx.objectives.block_masks import Blocks, Grid, num_content
+from mmtx.objectives.block_masks import DrawnBlocks, Grid, num_content
 from mmtx.objectives.joint_embedding import JointEmbedding, without_targets
 from mmtx.objectives.masked_autoencoder import content_lengths
 from mmtx.objectives.predictions import predictions_of
@@ -102,7 +102,9 @@ def test_blocks_are_rectangles_of_their_share() -> None:
     tokenizer = image(image_spec(1, 24, 24), patch_size=2)
     grid = Grid.of(tokenizer, 144, torch.device("cpu"))
     sizes = grid.sizes(torch.full((50,), 144))
-    blocks = Blocks((0.15, 0.2), (0.75, 1.5)).drawn(grid, sizes, 4, torch.Generator().manual_seed(0)).view(200, 12, 12)
+    blocks = (
+        DrawnBlocks((0.15, 0.2), (0.75, 1.5)).drawn(grid, sizes, 4, torch.Generator().manual_seed(0)).view(200, 12, 12)
+    )
     places = set()
     for block in blocks:
         rows, columns = block.any(1).nonzero()[:, 0], block.any(0).nonzero()[:, 0]

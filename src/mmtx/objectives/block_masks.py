@@ -52,7 +52,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Blocks:
+class DrawnBlocks:
     """Blocks that are drawn at random (Assran et al. 2023, arXiv 2301.08243, section 3).
 
     Attributes:

@@ -16,7 +16,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.objectives.averaged_teacher import AveragedTeacher
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.block_masks import Blocks, Grid, check_range, num_content
+from mmtx.objectives.block_masks import DrawnBlocks, Grid, check_range, num_content
 from mmtx.objectives.masked_autoencoder import check_names, content_lengths, numbers_of
 from mmtx.objectives.patch_decoder import PatchDecoder
 
@@ -65,8 +65,8 @@ class JointEmbedding(Objective):
         check_at_least("num_targets", num_targets, 1)
         check_within("decay", decay, 0, 1)
         aspect = check_range("target_aspect", target_aspect)
-        target = Blocks(check_range("target_share", target_share, most=1.0), aspect)
-        context = Blocks(check_range("context_share", context_share, most=1.0))
+        target = DrawnBlocks(check_range("target_share", target_share, most=1.0), aspect)
+        context = DrawnBlocks(check_range("context_share", context_share, most=1.0))
         for name in names:
             numbers_of(name, model)
         self.reads = tuple(model.decoded)  # the predictor is over all of them

@@ -15,7 +15,7 @@ from mmtx.metric_directions import Directions
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.init import initialise
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.block_masks import Blocks, Grid, check_range, num_content
+from mmtx.objectives.block_masks import DrawnBlocks, Grid, check_range, num_content
 from mmtx.objectives.epps_pulley import epps_pulley, random_directions
 from mmtx.objectives.masked_autoencoder import check_names, content_lengths, numbers_of
 from mmtx.objectives.pooling import MeanPool
@@ -81,7 +81,9 @@ class LeJEPA(Objective):
             strength,
             num_directions,
         )
-        self.view = Blocks(check_range("view_share", view_share, most=1.0), check_range("view_aspect", view_aspect))
+        self.view = DrawnBlocks(
+            check_range("view_share", view_share, most=1.0), check_range("view_aspect", view_aspect)
+        )
         self.pool, self.up, self.out = MeanPool(), nn.Linear(model.backbone.dim, hidden), nn.Linear(hidden, size)
         for part in (self.up, self.out):
             initialise(part, std=model.backbone.init_std)

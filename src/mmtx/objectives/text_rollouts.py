@@ -38,7 +38,7 @@ class TextRollouts:
         head: of the text.
         rewards: by name.
         group: roll-outs of each sample, G.
-        max_new_tokens: of a roll-out, the mark that ends it among them.
+        max_new_tokens: of a roll-out, the mark that ends it among them; fewer where the context holds no more.
     """
 
     def __init__(self, *, head: TextHead, rewards: Mapping[str, Reward], group: int, max_new_tokens: int) -> None:
@@ -55,7 +55,8 @@ class TextRollouts:
         for index, (row, begin, stop, length) in enumerate(
             zip(ids, begins.tolist(), stops.tolist(), lengths, strict=True)
         ):
-            own = [_Rollout(row[:begin], each, row[begin:stop]) for each in new[index * group : (index + 1) * group]]
+            of_sample, most = new[index * group : (index + 1) * group], self._head.context - begin
+            own = [_Rollout(row[:begin], each[:most], row[begin:stop]) for each in of_sample]
             samples.append(own if length > begin else [_Rollout()] * group)
         return self._with(batch, samples)
 
@@ -86,7 +87,7 @@ class TextRollouts:
                 lambda hidden: self._head.logits(model, hidden),
                 self._repeated(batch.with_name(text, given, begins)),
                 text,
-                max_new_tokens=self._limit,
+                max_new_tokens=max(1, min(self._limit, self._head.context - int(begins.min()))),
                 sampling=SAMPLED,
                 generator=generator,
                 end=self._ends,
