@@ -296,6 +296,12 @@ def test_roll_outs_follow_from_the_generator_and_leave_the_model_as_it_was() -> 
     assert (one[:, :, 0] == 9).all() and len({tuple(row) for row in one[0].tolist()}) > 1
 
 
+def test_roll_outs_end_with_the_context() -> None:
+    whole, objective = made(specs_of(), max_new_tokens=None)
+    drawn = objective.prepare(whole, begun(20), generator())[ROLLOUTS]["ids"]
+    assert drawn.shape[2] == objective.head.context
+
+
 def test_without_weight_nothing_is_drawn_in_training_and_evaluations_have_its_metrics() -> None:
     whole, objective = made(specs_of(), weight=0.0)
     learner_of(whole, objective, specs_of())
