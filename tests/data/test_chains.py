@@ -123,10 +123,12 @@ def test_a_folder_of_chains(tmp_path, capsys):
     for number, residues in enumerate((["ALA"], ["GLY"], ["TRP", "ALA"], ["SER", "ALA", "ALA"])):
         (tmp_path / f"{number}.pdb").write_text(pdb(13, residues, gap=11))
     (tmp_path / "9.ent.gz").write_bytes(gzip.compress(pdb(13, ["ALA"], shift=3.0).encode()))
+    (tmp_path / "8.pdb").write_text(pdb(2))
     source = PdbChains(path=str(tmp_path), **READ)
     check_source(source)
     said = capsys.readouterr().err
     assert "9.ent.gz has the residues of" in said and "train: 4 residues in pieces of fewer than 4" in said
+    assert "8.pdb has 2 residues at most in a piece, and is left out" in said
     assert len(source.train()) == 4 and len(source.val()) == len(source.test()) == 2
     assert source.val().origin(0).endswith(".pdb, residues 0 to 7 of a piece")
 

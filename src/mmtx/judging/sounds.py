@@ -21,7 +21,7 @@ from mmtx.objectives.text_metrics import WordErrorRate
 
 
 class Recogniser:
-    """A learner that writes what is said, from sounds alone.
+    """A learner that transcribes sounds alone.
 
     Args:
         learner: in eval mode.
@@ -59,7 +59,7 @@ class Recogniser:
             raise InvalidValue("judge", self.place, f"writes '{self.text}', which the data of this run lack")
 
     def read(self, waveforms: Float[Tensor, "B S"], lengths: Int[Tensor, " B"]) -> list[str]:
-        """What is said in each."""
+        """The transcript of each."""
         batch = Batch({self.audio: {"waveform": waveforms}}, {self.audio: lengths}, {self.audio: False})
         return self._writer.write(self.learner.model, batch)
 
@@ -80,7 +80,7 @@ def judge_sounds(
     generator: torch.Generator,
     options: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, float]:
-    """A sound is made for every sample of a split, given all but its sound, and the judge writes what is said.
+    """A sound is made for every sample of a split, given all but its sound, and the judge transcribes it.
 
     ``wer``: its word error rate, against the sample's text; ``judge_wer``: of the sample's own sounds;
     ``judge_wer_of_spectrograms``: of waveforms that were made again from their spectrograms, which nothing that makes

@@ -118,7 +118,7 @@ class ForcedFrames(NextFrames):
         generator = torch.Generator(like.device).manual_seed(0)
         return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
 
-    def continue_film(  # it has more options
+    def continue_film(
         self,
         model: MultimodalTransformer,
         batch: Batch,

@@ -22,7 +22,7 @@ def fape(
 ) -> Float[Tensor, " B"]:
     """How far points are from where they should be, as each frame sees them, averaged over frames and points.
 
-    Rotations and shifts of either structure change nothing, and mirror images are told apart, as a frame has a hand.
+    Rotations and shifts of either structure change nothing, and mirror images differ, as a frame has a hand.
 
     Args:
         predicted: frames, ``(B, n)``.

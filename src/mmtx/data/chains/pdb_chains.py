@@ -40,9 +40,9 @@ class Window(NamedTuple):
 class PdbChains(ItemSource):
     """The name ``chain``, as `MadeChains` has it, of files of the Protein Data Bank: windows of unbroken chains.
 
-    A file belongs to one split as a whole, and one whose residues another has as well is left out. In training,
-    windows overlap by half, and are turned at random whenever they are read; elsewhere they do not overlap. What a
-    chain has too few residues for is named on stderr.
+    A file belongs to one split as a whole; one whose residues another has as well, or that has no window, is left out.
+    In training, windows overlap by half, and are turned at random whenever they are read; elsewhere they do not
+    overlap. What is left out is named on stderr.
 
     Args:
         path: of a folder, which is searched for .pdb and .ent files, also in .gz; null: the 50 chains that the package
@@ -74,7 +74,9 @@ class PdbChains(ItemSource):
         if longest < shortest:
             raise InvalidValue("longest", longest, f"is less than shortest={shortest}")
         self.longest, self.mistakes = longest, Mistakes(missing, spurious)
-        read = _distinct(_files(path))
+        read = _distinct(_files(path), shortest)
+        if not read:
+            raise InvalidValue("shortest", shortest, "is more residues than any unbroken chain has")
         if num_val + num_test >= len(read):
             problem = f"must leave some of {len(read)} files with chains of their own to train on"
             raise InvalidValue("num_val + num_test", num_val + num_test, problem)
@@ -87,10 +89,6 @@ class PdbChains(ItemSource):
         self._pieces: list[Chain] = []
         self._origins: list[str] = []
         self.items = {split: self._windows([read[i] for i in part], split, shortest) for split, part in parts.items()}
-        if not self.items["train"]:
-            raise InvalidValue(
-                "shortest", shortest, "is more residues than any unbroken chain of the training files has"
-            )
 
     @property
     def specs(self) -> Mapping[str, Spec]:
@@ -145,11 +143,16 @@ def _packaged() -> Path:
     return Path(spec.submodule_search_locations[0]) / PART
 
 
-def _distinct(files: Sequence[Path]) -> list[tuple[Path, list[Chain]]]:
-    """The pieces of every file, but for those whose residues another one has."""
+def _distinct(files: Sequence[Path], shortest: int) -> list[tuple[Path, list[Chain]]]:
+    """The pieces of every file, but for those whose residues another one has, and those without a piece that is long
+    enough, which would take the place of another in a split."""
     found, seen = [], dict[tuple[int, ...], Path]()
     for file in files:
         pieces = read_pieces(file)
+        most = max(len(piece.kinds) for piece in pieces)
+        if most < shortest:
+            print(f"mmtx: {file} has {most} residues at most in a piece, and is left out", file=sys.stderr)
+            continue
         residues = tuple(code for piece in pieces for code in piece.kinds.tolist())
         if residues in seen:
             print(f"mmtx: {file} has the residues of {seen[residues]}, and is left out", file=sys.stderr)
