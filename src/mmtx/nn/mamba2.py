@@ -77,6 +77,7 @@ class Mamba2(Recurrence):
         return self.out(self.norm(y * F.silu(precise(gate))).to(x.dtype)), (after, seen)
 
 
+@torch.compiler.disable  # Inductor of torch 2.14 raises where the size of a chunk follows from a length that varies
 def by_chunks(
     value: Float[Tensor, "b n H E"],
     keep: Float[Tensor, "b n H"],
