@@ -194,7 +194,7 @@ def small_tokenizer(folder):
 
 
 ALGORITHMIC = ("parity", "modular_sums", "reversal", "stack", "addition", "mqar", "list_ops", "induction", "recall")
-ALGORITHMIC += ("name_pairs",)
+ALGORITHMIC += ("name_pairs", "countdown")
 PROMPTS = ("linear_regression", "few_shot")
 
 

@@ -61,3 +61,25 @@ def test_only_training_is_augmented():
 def test_bad_phrasings_are_named(phrasings):
     with pytest.raises(InvalidValue, match="^phrasings="):
         source(phrasings=phrasings)
+
+
+def test_some_captions_stand_before_their_pictures():
+    """Train, validation and test have the same share of them, and each sample has one caption."""
+    made = source(before=0.5)
+    check_source(made)
+    vocabulary = made.specs["before"].vocabulary
+    for split in (made.train(), made.test()):
+        samples = [split[i] for i in range(200)]
+        before = [sample for sample in samples if "before" in sample]
+        assert 70 < len(before) < 130
+        assert all(("text" in sample) != ("before" in sample) for sample in samples)
+        assert {vocabulary.decode(each["before"]["ids"].tolist()) for each in before} <= {
+            caption for digit in range(10) for caption in captions(digit)
+        }
+    assert "before" not in source().specs
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5])
+def test_a_share_of_captions_before_is_one(share):
+    with pytest.raises(InvalidValue, match="^before="):
+        source(before=share)

@@ -12,6 +12,7 @@ from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
+from mmtx.modalities.text import Text
 
 INPUTS = {"prompt": "ids", "image": "pixels", "audio": "waveform", "label": "class"}
 """Options that bring an input, and the field of the data that it fills."""
@@ -34,14 +35,21 @@ def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index
     if image is not None:
         if index is not None:
             raise InvalidValue("index", index, "is a sample of the data; give it, or image=FILE")
-        if len(names) > 1:
-            raise UserError(f"image={image} gives a picture; this set needs {', '.join(names)}: use index=N")
-        return {names[0]: {"pixels": read_picture(trained.learner, names[0], image)}}
+        needed = [name for name in names if not _begins_what_is_written(trained.learner, name, names)]
+        if len(needed) > 1:
+            raise UserError(f"image={image} gives a picture; this set needs {', '.join(needed)}: use index=N")
+        return {needed[0]: {"pixels": read_picture(trained.learner, needed[0], image)}}
     source, number = trained.source(), index or 0
     split = source.test() or source.val() or source.train()
     if not 0 <= number < len(split):
         raise InvalidValue("index", number, f"is none of the {len(split)} samples, which are counted from 0")
     return {name: fields for name, fields in split[number].items() if name in names}
+
+
+def _begins_what_is_written(learner: Learner, name: str, names: Sequence[str]) -> bool:
+    """Whether a name is the part before a picture of the text that is written, which may have none."""
+    tokenizer = learner.model.tokenizer(name)
+    return isinstance(tokenizer, Text) and tokenizer.share is not None and tokenizer.share not in names
 
 
 def read_picture(learner: Learner, name: str, file: str) -> Tensor:

@@ -11,21 +11,23 @@ from mmtx.data.base import ItemSource, Source
 from mmtx.data.image.digits import NAMES
 from mmtx.data.specs import text_spec
 from mmtx.data.text.vocabulary import TextVocabulary
-from mmtx.errors import InvalidValue
+from mmtx.errors import InvalidValue, check_within
 
 
 class CaptionedDigits(ItemSource):
-    """Names: ``image``, ``text`` (a caption), ``references`` (all correct captions), ``label``.
+    """Names: ``image``, ``text`` (a caption), ``references`` (all correct captions), ``label``; and ``before``, in
+    place of the text, of those whose caption stands before its picture.
 
-    In training, the phrasing of a caption is redrawn each time; in validation and test it is a function of
-    (`split_seed`, split, index).
+    In training, the phrasing and the place of a caption are redrawn each time; in validation and test they are a
+    function of (`split_seed`, split, index).
 
     Args:
         pictures: dataset of digits, with names ``image`` and ``label``.
         vocabulary: of captions.
         augment: applied to training pictures, uint8 ``(C, H, W)``.
         phrasings: of captions; ``{}`` stands for the English name of the digit.
-        split_seed: of the phrasings in validation and test.
+        split_seed: of the phrasings, and places, in validation and test.
+        before: share of the captions that stand before their picture, which is to be made from it.
     """
 
     def __init__(
@@ -36,13 +38,15 @@ class CaptionedDigits(ItemSource):
         augment: Callable[[Tensor], Tensor],
         phrasings: list[str],
         split_seed: int,
+        before: float | int = 0.0,  # absent in stored configs of earlier versions
     ) -> None:
+        check_within("before", before, 0, 1)
         for phrasing in phrasings:
             if phrasing.count("{}") != 1:
                 raise InvalidValue("phrasings", phrasing, "must hold {} once, where the name of the digit belongs")
         if not phrasings:
             raise InvalidValue("phrasings", phrasings, "must hold at least one", '["a {}"]')
-        self.vocabulary, self.augment, self.seed = vocabulary, augment, split_seed
+        self.vocabulary, self.augment, self.seed, self.before = vocabulary, augment, split_seed, before
         self._specs_of_pictures = pictures.specs
         splits = {"train": pictures.train(), "val": pictures.val(), "test": pictures.test()}
         self._pictures = {split: found for split, found in splits.items() if found is not None}
@@ -59,9 +63,11 @@ class CaptionedDigits(ItemSource):
     @property
     def specs(self) -> Mapping[str, Spec]:
         longest = max(len(caption) for each in self._captions for caption in each)
+        text = text_spec(self.vocabulary, longest)
         return {
             "image": self._specs_of_pictures["image"],
-            "text": text_spec(self.vocabulary, longest),
+            "text": text,
+            **({"before": text} if self.before else {}),
             "references": text_spec(self.vocabulary, max(map(len, self._references))),
             "label": self._specs_of_pictures["label"],
         }
@@ -72,12 +78,18 @@ class CaptionedDigits(ItemSource):
         captions = self._captions[digit]
         if split == "train":
             caption = captions[int(torch.randint(len(captions), ()))]
+            is_before = bool(self.before) and float(torch.rand(())) < self.before
             pixels = self.augment(pixels)
         else:
-            caption = captions[random.Random(f"{self.seed} {split} {item}").randrange(len(captions))]
+            drawn = random.Random(f"{self.seed} {split} {item}")
+            caption = captions[drawn.randrange(len(captions))]
+            is_before = drawn.random() < self.before
+        image, label = {"pixels": pixels}, picture["label"]
+        if is_before:
+            return {"image": image, "before": {"ids": caption}, "label": label}
         return {
-            "image": {"pixels": pixels},
+            "image": image,
             "text": {"ids": caption},
             "references": {"ids": self._references[digit]},
-            "label": picture["label"],
+            "label": label,
         }
