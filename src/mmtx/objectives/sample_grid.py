@@ -112,7 +112,8 @@ def _label_outer(axes: Sequence[Any], names: Sequence[str], is_first: bool, seve
 
 def _title(axes: Any, example: Example, width: int) -> None:
     colour = "black" if example.right is None else "tab:green" if example.right else "tab:red"
-    texts = [_cut(text, width) for text in (str(example.predicted), f"(truth: {example.truth})")]
+    truth = [f"(truth: {example.truth})"] if example.truth else []  # a film has its own beneath it
+    texts = [_cut(text, width) for text in (str(example.predicted), *truth)]
     axes.set_title("\n".join(texts), fontsize=10, color=colour)
 
 
