@@ -11,7 +11,7 @@ from mmtx.data.chains.chain_sample import RESIDUES, Mistakes, contacts
 from mmtx.data.chains.made_chains import MadeChains
 from mmtx.data.chains.pdb_chains import PdbChains
 from mmtx.data.chains.pdb_file import read_pieces
-from mmtx.data.chains.walks import HELIX, STRAND, TURN, clashes, packed_chain, segments, walked
+from mmtx.data.chains.walks import HELIX, STEP, STRAND, TURN, clashes, packed_chain, segments, walked
 from mmtx.errors import InvalidValue, UserError
 from mmtx.structure.superposition import rmsd
 
@@ -42,6 +42,14 @@ def test_a_helix_has_its_angles_and_its_hand():
             assert math.degrees(found) == pytest.approx(torsion, abs=0.01)
 
 
+@pytest.mark.parametrize("length", [32, 300])
+def test_every_step_is_as_long_however_long_the_chain(length):
+    generator = torch.Generator().manual_seed(length)
+    chain = packed_chain(segments(length, generator), 20, generator)
+    steps = (chain[1:] - chain[:-1]).norm(dim=-1)
+    torch.testing.assert_close(steps, torch.full_like(steps, STEP), atol=1e-3, rtol=0)
+
+
 def test_of_all_tries_the_tightest_without_a_clash_is_taken():
     """Tries that are made one by one are the same: random numbers are drawn in their order."""
     kinds, compared = segments(20, torch.Generator().manual_seed(0)), 0
@@ -59,15 +67,16 @@ def test_of_all_tries_the_tightest_without_a_clash_is_taken():
 
 
 def test_contacts_by_brute_force_and_their_mistakes():
-    walk = walked(torch.rand(1, 40, 2, generator=torch.Generator().manual_seed(0)) * 2 + 1.4)[0]
+    generator = torch.Generator().manual_seed(0)
+    walk = packed_chain(segments(80, generator), 50, generator)
     exact = contacts(walk, Mistakes(0.0, 0.0), torch.Generator())
-    for i in range(40):
-        for j in range(40):
+    for i in range(80):
+        for j in range(80):
             touches = math.dist(walk[i], walk[j]) < 8 and abs(i - j) >= 3
             assert bool(exact[i, j]) == touches
     wrong = contacts(walk, Mistakes(0.3, 0.1), torch.Generator().manual_seed(0))
     assert wrong.equal(wrong.T)
-    apart = torch.ones(40, 40).triu(3).bool()
+    apart = torch.ones(80, 80).triu(3).bool()
     assert 0.5 < wrong[(exact > 0) & apart].mean() < 0.9 and 0.05 < wrong[(exact == 0) & apart].mean() < 0.15
 
 

@@ -5,7 +5,7 @@ from run_directories import write_run, write_sweep
 
 from mmtx.report.beside import beside
 from mmtx.report.comparison import compare, short
-from mmtx.report.slice_curves import slice_curves
+from mmtx.report.sections import sliced
 from mmtx.report.write_report import write_report
 from mmtx.run.run_record import find_runs
 
@@ -28,7 +28,7 @@ def sweep(tmp_path):
 
 
 def test_curves_are_means_over_seeds_by_rising_numbers(sweep):
-    (curves,) = slice_curves(compare(find_runs([sweep]), None, None))
+    (curves,) = sliced(compare(find_runs([sweep]), None, None))
     assert (curves.metric, curves.name, curves.numbers) == ("test/accuracy", "length", (8, 40))
     assert curves.curves == {
         "attention=lstm": [(8, 1.0), (40, pytest.approx((0.8 + 0.7) / 2))],
@@ -63,7 +63,7 @@ def pools(tmp_path):
 
 
 def test_other_estimators_are_lines_once_where_all_settings_share_them(pools):
-    (curves,) = slice_curves(compare(find_runs([pools]), None, None))
+    (curves,) = sliced(compare(find_runs([pools]), None, None))
     assert curves.metric == "val/squared_error" and curves.numbers == (1, 2)
     assert curves.curves["tasks=4"] == [(1, 0.35), (2, 0.175)] and curves.errors["tasks=4"] == {1: 0.01, 2: 0.01}
     assert {*curves.lines} == {"ridge", *(f"pool, tasks={tasks}" for tasks in (4, 16, 1024))}
@@ -86,3 +86,25 @@ def test_runs_that_are_no_sweep_over_a_number_have_no_such_section(sweep):
 
 def test_a_setting_that_is_a_class_has_a_label_that_a_legend_shows():
     assert [short(axis) for axis in ("optim.lr", "backbone/mlp", "backbone.mlp._target_")] == ["lr", "mlp", "mlp"]
+
+
+def test_models_on_tasks_have_a_picture_for_each_task_at_their_best_rates(tmp_path):
+    """Two models on two tasks at two rates: the second rate is better for one model, and reaches the lengths it has."""
+    jobs = []
+    for task in ("parity", "mqar"):
+        for mixer in ("lstm", "s4d"):
+            for rate in ("1e-3", "1e-2"):
+                best = (mixer == "lstm") == (rate == "1e-3")
+                name, row = f"{task},{mixer},{rate}", {"step": 10, "val/loss": 0.1 if best else 0.5}
+                for length in (8, 40) if task == "parity" else (16, 64):
+                    row[f"test/accuracy/length={length}"] = (0.9 if best else 0.2) - length / 1000
+                write_run(tmp_path / "b" / name, [row], "finished", config={"seed": 0})
+                jobs.append(
+                    (name, [f"experiment={task}", f"backbone/attention={mixer}", f"optim.lr={rate}"], "finished", None)
+                )
+    board = write_sweep(tmp_path / "b", jobs, [])
+    parity, mqar = sliced(compare(find_runs([board]), None, None))
+    assert (parity.task, parity.numbers, mqar.task, mqar.numbers) == ("parity", (8, 40), "mqar", (16, 64))
+    assert parity.curves == {mixer: [(8, pytest.approx(0.892)), (40, pytest.approx(0.86))] for mixer in ("lstm", "s4d")}
+    printed = write_report([str(board)])
+    assert "test/accuracy by length (parity)" in printed and "test/accuracy by length (mqar)" in printed

@@ -49,7 +49,7 @@ def beside(comparison: Comparison) -> list[Beside]:
             axis,
             [setting.values[axis] for setting in ordered],
             {MODEL: means(metric)}
-            | {own: means(f"{metric}/of={own}") for own in estimators_beside(comparison, metric)},
+            | {own: means(f"{metric}/of={own}") for own in estimators_beside(comparison.settings, metric)},
         )
         for metric in metrics
     ]

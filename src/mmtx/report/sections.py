@@ -9,6 +9,7 @@ from mmtx.report.crossing import COSTS, cost, cost_table, crossing, metric_table
 from mmtx.report.scaling import constant_table, scalings, size_table
 from mmtx.report.scaling_law import fit
 from mmtx.report.section import Section
+from mmtx.report.slice_curves import SliceCurves, slice_curves
 from mmtx.report.tuning import has_rates, tuned, tuning_table
 
 BY_ENDS = "< and >: at the lowest and highest learning rate that was tried, where a better one may lie beyond"
@@ -25,6 +26,19 @@ def sections_of(comparison: Comparison) -> Iterator[Section]:
     yield from crossing_section(comparison)
     yield from beside_sections(comparison)
     yield from tuning_section(comparison)
+
+
+def sliced(comparison: Comparison) -> list[SliceCurves]:
+    """Metrics by length, or whatever else numbers slices: of every setting; where models meet tasks, those of each task
+    at the best learning rate of each model."""
+    found = crossing(comparison)
+    if found is None:
+        return slice_curves({setting.label: setting for setting in comparison.settings})
+    of_tasks = (
+        (task, {row: found.cells[row, task].best for row in found.rows if (row, task) in found.cells})
+        for task in found.columns
+    )
+    return [curves for task, settings in of_tasks for curves in slice_curves(settings, task)]
 
 
 def scaling_sections(comparison: Comparison) -> Iterator[Section]:

@@ -19,8 +19,8 @@ MARGIN = 0.05
 
 
 def slice_plot(found: Sequence[SliceCurves]) -> bytes:
-    """A panel for each metric, with a curve for each setting, a band of 95% where its runs have standard errors, and a
-    broken line for each other estimator."""
+    """A panel for each metric, and task, with a curve for each setting, a band of 95% where its runs have standard errors,
+    and a broken line for each other estimator."""
     figure = Figure(figsize=(5.4 * len(found), 4.2), layout="constrained")
     for place, each in enumerate(found, 1):
         axes = figure.add_subplot(1, len(found), place)
@@ -33,11 +33,13 @@ def slice_plot(found: Sequence[SliceCurves]) -> bytes:
         if each.lines:
             axes.set_ylim(*_limits(each))
         scale(axes, [str(number) for number in each.numbers])
-        axes.set(xlabel=each.name, ylabel=each.metric)
+        axes.set(xlabel=each.name, ylabel=each.metric, title=each.task)
         plain(axes)
-    handles, labels = figure.axes[0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    shown = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if len(shown) > 1:
+        figure.legend([*shown.values()], [*shown], loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return png(figure)
 
 

@@ -12,8 +12,7 @@ from mmtx.report.comparison import Comparison, compare
 from mmtx.report.page import code, heading, page, paragraph, picture
 from mmtx.report.page import table as html_table
 from mmtx.report.section import Section
-from mmtx.report.sections import sections_of
-from mmtx.report.slice_curves import slice_curves
+from mmtx.report.sections import sections_of, sliced
 from mmtx.run.run_record import RunRecord, find_runs
 
 DIFFERENCES = "differences from the best; of many settings, one in twenty is more than seeds make by chance"
@@ -62,8 +61,8 @@ def _text(comparison: Comparison, found: Sequence[Attribution], sections: Sequen
         lines += ["", _explained(comparison), table.as_text(*table.ranking(comparison))]
     if len(comparison.settings) > 1:
         lines += ["", DIFFERENCES, table.as_text(*table.difference_table(comparison))]
-    for curves in slice_curves(comparison):
-        lines += ["", f"{curves.metric} by {curves.name}", table.as_text(*table.slice_table(curves))]
+    for curves in sliced(comparison):
+        lines += ["", curves.heading, table.as_text(*table.slice_table(curves))]
     for attribution in found:
         lines += ["", _named("sets of modalities", attribution)]
         lines += [table.as_text(*table.subset_table(attribution, comparison.metric))]
@@ -95,11 +94,11 @@ def _page(title: str, comparison: Comparison, found: Sequence[Attribution], sect
         parts += [picture(subset_plot(attribution, comparison.metric), "metric of each set of modalities")]
         parts += [html_table(*table.gain_table(attribution), mark_first=False)] * _has(attribution)
         parts += [paragraph(_gains_explained(attribution))]
-    sliced = slice_curves(comparison)
-    if sliced:
-        names = dict.fromkeys(each.name for each in sliced)
-        parts += [heading(f"By {', '.join(names)}"), picture(slice_plot(sliced), "metrics against numbered slices")]
-        parts += [html_table(*table.slice_table(each), mark_first=False) for each in sliced]
+    by_number = sliced(comparison)
+    if by_number:
+        names = dict.fromkeys(each.name for each in by_number)
+        parts += [heading(f"By {', '.join(names)}"), picture(slice_plot(by_number), "metrics against numbered slices")]
+        parts += [html_table(*table.slice_table(each), mark_first=False) for each in by_number]
     parts += [part for section in sections for part in section.html()]
     is_drawn = bool(sections) or (bool(found) and len(comparison.axes) == 1)
     drawn = None if is_drawn else axis_plot(comparison)

@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
@@ -69,9 +70,9 @@ def walked(angles: Float[Tensor, "W n 2"]) -> Float[Tensor, "W n 3"]:
     steps = [torch.tensor([STEP, 0.0, 0.0]).expand(count, 3)]
     normal = torch.tensor([0.0, 0.0, 1.0]).expand(count, 3)
     for angle, torsion in (each.unbind(-1) for each in angles[:, 1:-1].unbind(1)):
-        along = steps[-1] / STEP
+        along = F.normalize(steps[-1], dim=-1)  # each is a product of those before: without it, rounding errors grow
         side = torch.linalg.cross(normal, along)
-        normal = _turned(normal, side, torsion)
+        normal = F.normalize(_turned(normal, side, torsion), dim=-1)
         side = torch.linalg.cross(normal, along)
         bend = math.pi - angle
         steps.append(STEP * (bend.cos()[:, None] * along + bend.sin()[:, None] * side))
