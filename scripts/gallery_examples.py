@@ -59,6 +59,7 @@ EXAMPLES = {
     "babyai_local": Example("episode", f"{ACTS} trainer.max_steps=800 data.num_episodes=4000"),
     "babyai_spoken": Example("attention_shares", f"{ACTS} trainer.max_steps=300 data.num_episodes=2000"),
     "draw_digits_flow": Example("flow"),
+    "interleaved": Example("flow"),
     "say_digits": Example("flow"),
     "act_by_flow": Example("episode"),
     "regress_diabetes": Example("regression_plot"),

@@ -19,7 +19,7 @@ MARGIN = 0.05
 
 
 def slice_plot(found: Sequence[SliceCurves]) -> bytes:
-    """A panel for each metric, and task, with a curve for each setting, a band of 95% where its runs have standard errors,
+    """A panel for each metric, and task: a curve for each setting, a band of 95% where its runs have standard errors,
     and a broken line for each other estimator."""
     figure = Figure(figsize=(5.4 * len(found), 4.2), layout="constrained")
     for place, each in enumerate(found, 1):
