@@ -17,7 +17,7 @@ class Tuned:
     Attributes:
         others: the values of these axes.
         settings: of it, by rising rates.
-        best: of these.
+        best: of these; of several that are equally good, the middle one.
     """
 
     others: dict[str, str]
@@ -58,11 +58,16 @@ def tuned(comparison: Comparison) -> list[Tuned]:
         others = tuple((axis, value) for axis, value in setting.values.items() if axis != RATE)
         grouped.setdefault(others, []).append(setting)
     order = {tuple(axis_values(of_run, comparison)): place for place, of_run in enumerate(comparison.values[::-1])}
-    found = [
-        Tuned(dict(others), tuple(sorted(settings, key=rate_of) if has_rates(comparison) else settings), settings[0])
-        for others, settings in grouped.items()
-    ]
+    found = [_tuned(dict(others), settings, has_rates(comparison)) for others, settings in grouped.items()]
     return sorted(found, key=lambda each: -order[tuple(each.others.items())])
+
+
+def _tuned(others: dict[str, str], settings: list[Setting], by_rate: bool) -> Tuned:
+    if not by_rate:
+        return Tuned(others, tuple(settings), settings[0])
+    rising = sorted(settings, key=rate_of)
+    equal = [setting for setting in rising if setting.mean == settings[0].mean]
+    return Tuned(others, tuple(rising), equal[len(equal) // 2])
 
 
 def axis_values(of_run: dict[str, str], comparison: Comparison) -> Iterator[tuple[str, str]]:
