@@ -36,7 +36,6 @@ WITHOUT = {
     "codes_mnist": "it is made for a GPU",
     "codes_digits": "what it learns are codes, in which another recipe draws",
     "draw_digits": "it draws in codes of another run",
-    "fold_small": "it has not been run at its full length yet",
     **dict.fromkeys(
         ("names_by_preference", "reward_hacked", "arithmetic_by_reward", "cartpole_online", "countdown"),
         "it begins with another run",

@@ -62,6 +62,7 @@ EXAMPLES = {
     "interleaved": Example("flow"),
     "say_digits": Example("flow"),
     "act_by_flow": Example("episode"),
+    "fold_small": Example("fold_plot"),
     "regress_diabetes": Example("regression_plot"),
     "experts_tasks": Example("experts_plot"),
     "generalist": Example("digits_classify", f"{ACTS} trainer.max_steps=200"),
