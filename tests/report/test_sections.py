@@ -51,12 +51,15 @@ def test_best_rates_are_found_with_the_vertex_between_them(tmp_path):
     assert "the best learning rate" in printed and "at the lowest rate tried" in printed
 
 
-def test_of_rates_that_are_equally_good_the_middle_one_is_the_best(tmp_path):
+@pytest.mark.parametrize(
+    ("losses", "best"), [((0.5, 0.1, 0.1, 0.1), "1e-2"), ((0.5, 0.3, 0.1, 0.1), "1e-2"), ((0.1, 0.1, 0.3, 0.5), "3e-3")]
+)
+def test_of_rates_that_are_equally_good_one_that_others_enclose_is_the_best(losses, best, tmp_path):
     """One at the end of the grid would say that a better one may lie beyond."""
-    rates = {"1e-3": 0.5, "3e-3": 0.1, "1e-2": 0.1, "3e-2": 0.1}
+    rates = dict(zip(("1e-3", "3e-3", "1e-2", "3e-2"), losses, strict=True))
     jobs = [([f"backbone.layers={m}", f"optim.lr={r}"], loss, {}, {}) for m in "AB" for r, loss in rates.items()]
     found = tuned(compare(find_runs([sweep(tmp_path / "s", jobs)]), None, None))
-    assert [(each.best.values["optim.lr"], each.end) for each in found] == [("1e-2", ""), ("1e-2", "")]
+    assert [(each.best.values["optim.lr"], each.end) for each in found] == [(best, ""), (best, "")]
 
 
 def test_a_rate_alone_and_rates_that_are_no_numbers_have_no_section(tmp_path):

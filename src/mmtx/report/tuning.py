@@ -17,7 +17,7 @@ class Tuned:
     Attributes:
         others: the values of these axes.
         settings: of it, by rising rates.
-        best: of these; of several that are equally good, the middle one.
+        best: of these; of several that are equally good, one that others enclose.
     """
 
     others: dict[str, str]
@@ -67,7 +67,8 @@ def _tuned(others: dict[str, str], settings: list[Setting], by_rate: bool) -> Tu
         return Tuned(others, tuple(settings), settings[0])
     rising = sorted(settings, key=rate_of)
     equal = [setting for setting in rising if setting.mean == settings[0].mean]
-    return Tuned(others, tuple(rising), equal[len(equal) // 2])
+    enclosed = [setting for setting in equal if setting not in (rising[0], rising[-1])] or equal
+    return Tuned(others, tuple(rising), enclosed[len(enclosed) // 2])
 
 
 def axis_values(of_run: dict[str, str], comparison: Comparison) -> Iterator[tuple[str, str]]:
