@@ -64,7 +64,7 @@ def test_bad_phrasings_are_named(phrasings):
 
 
 def test_some_captions_stand_before_their_pictures():
-    """Train, validation and test have the same share of them, and each sample has one caption."""
+    """About the share that was asked for, in training and the test, and each sample has one caption."""
     made = source(before=0.5)
     check_source(made)
     vocabulary = made.specs["before"].vocabulary
