@@ -12,7 +12,7 @@ from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.modalities.text import Text
+from mmtx.modalities.capabilities import Ids
 
 INPUTS = {"prompt": "ids", "image": "pixels", "audio": "waveform", "label": "class"}
 """Options that bring an input, and the field of the data that it fills."""
@@ -47,9 +47,14 @@ def rest_of_set(trained: Trained, names: Sequence[str], image: str | None, index
 
 
 def _begins_what_is_written(learner: Learner, name: str, names: Sequence[str]) -> bool:
-    """Whether a name is the part before a picture of the text that is written, which may have none."""
-    tokenizer = learner.model.tokenizer(name)
-    return isinstance(tokenizer, Text) and tokenizer.share is not None and tokenizer.share not in names
+    """Whether a name is the part before a picture of the text that is written, with whose embedding it is read; a text
+    may have none."""
+    model = learner.model
+    own, written = model.tokenizer(name), [model.tokenizer(other) for other in model.names if other not in names]
+    shares = any(
+        isinstance(own, Ids) and isinstance(each, Ids) and each.id_vectors is own.id_vectors for each in written
+    )
+    return shares and isinstance(own, Ids) and own.causal
 
 
 def read_picture(learner: Learner, name: str, file: str) -> Tensor:
