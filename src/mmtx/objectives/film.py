@@ -38,12 +38,12 @@ def write_films(model: MultimodalTransformer, batch: Batch, stem: Path) -> Path 
     return None
 
 
-def write_large(path: Path, films: Sequence[Float[Tensor, "T C height width"]]) -> None:
+def write_large(path: Path, films: Sequence[Float[Tensor, "_ C height width"]]) -> None:
     """Writes films beside each other, large and slowly enough to be seen.
 
     Args:
         path: of the animation.
-        films: frames of each, in 0..1.
+        films: frames of each, in 0..1; they may differ in number.
     """
     save_gif(path, beside_each_other([[*_large(film)] for film in films]), max(map(len, films)), SLOW_FRAME_MS)
 
