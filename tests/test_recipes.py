@@ -211,8 +211,11 @@ def test_parity_at_every_length(tmp_path, mixer):
     assert min(metrics[f"test/accuracy/length={length}"] for length in LENGTHS) >= 0.99
 
 
-@pytest.mark.parametrize(("recipe", "least"), [("draw_digits", 0.92), ("draw_digits_diffusion", 0.75)])
-def test_what_is_drawn_is_read_as_it_was_asked_for(tmp_path, recipe, least):
+@pytest.mark.parametrize(
+    ("recipe", "least", "options"),
+    [("draw_digits", 0.92, []), ("draw_digits_diffusion", 0.95, ["drawing={guidance:{label:3}}"])],
+)
+def test_what_is_drawn_is_read_as_it_was_asked_for(tmp_path, recipe, least, options):
     """By a classifier that reads real pictures right; no further from them than they are from each other by half, and
     new."""
     assert reached(tmp_path, "experiment=codes_digits", seconds=300)["test/rmse"] <= 0.08
@@ -221,7 +224,7 @@ def test_what_is_drawn_is_read_as_it_was_asked_for(tmp_path, recipe, least):
     reached(tmp_path, f"experiment={recipe}", "data.vocabulary.path=codes.safetensors", seconds=600)
     (tmp_path / "run").rename(tmp_path / "drawing")
     assert reached(tmp_path, "experiment=vit_digits", seconds=120)["test/accuracy"] >= 0.98
-    done = mmtx("evaluate", "drawing", "judge=run", cwd=tmp_path, timeout=300, env=TWO_CORES)
+    done = mmtx("evaluate", "drawing", "judge=run", *options, cwd=tmp_path, timeout=300, env=TWO_CORES)
     assert done.returncode == 0, text_of(done)
     metrics = json.loads(done.stdout)
     assert metrics["test/conditional_accuracy"] >= least and metrics["test/copied"] <= 0.1
