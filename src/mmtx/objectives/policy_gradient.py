@@ -13,11 +13,13 @@ from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.drawn_codes import vocabulary_of_pictures
+from mmtx.objectives.judged_picture import JudgedPicture
 from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
 from mmtx.objectives.policy_loss import DIRECTIONS, Drawn, PolicyLoss, statistics
 from mmtx.objectives.predictions import where
 from mmtx.objectives.reward_frontier import Reached, draw_frontier
-from mmtx.objectives.rewards import Reward
+from mmtx.objectives.rewards import PictureReward, Reward
 from mmtx.objectives.text_head import TextHead
 from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
 from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
@@ -57,7 +59,7 @@ class PolicyGradient(Objective):
         model: MultimodalTransformer,
         weight: float,
         text: str,
-        rewards: Mapping[str, Reward],
+        rewards: Mapping[str, Reward | PictureReward],
         method: Method,
         group: int,
         max_new_tokens: int | None,
@@ -74,6 +76,9 @@ class PolicyGradient(Objective):
             raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
         self.value = ValueBaseline(model.backbone.dim, model.backbone.init_std) if method == "ppo" else None
         limit = self.head.context if max_new_tokens is None else max_new_tokens
+        if any(isinstance(reward, PictureReward) for reward in rewards.values()):
+            codes = vocabulary_of_pictures(self.head).num_tokens - 1
+            check_at_least("max_new_tokens", max_new_tokens, codes)
         self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=limit)
         self._loss = PolicyLoss(method, beta, limit)
         self.reads, self.text, self.rewards = (text,), text, dict(rewards)
@@ -136,6 +141,11 @@ class PolicyGradient(Objective):
             first, last = (float(value.mean()) for value in values)
             reached.append(Reached(name, first, last, is_share=bool(is_share)))
         draw_frontier(self.metrics(self(model, now))["kl"], reached, path)
+
+    @property
+    def judged(self) -> dict[str, JudgedPicture]:
+        """The rewards that need a judge, by name."""
+        return {name: reward for name, reward in self.rewards.items() if isinstance(reward, JudgedPicture)}
 
     @property
     def _draws(self) -> bool:
