@@ -13,6 +13,7 @@ from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.distance_from_reference import distance_error, distance_stats, expected_distance
 from mmtx.objectives.drawn_codes import vocabulary_of_pictures
 from mmtx.objectives.judged_picture import JudgedPicture
 from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
@@ -35,7 +36,8 @@ class PolicyGradient(Objective):
 
     Metrics are ``reward``, and of each reward ``reward_<name>``, those of weight 0 too, which show what is gained at
     the cost of what; ``kl`` to the reference, in nats of a text; ``length``, in ids; and ``silent``, the share of
-    samples whose roll-outs all have one reward, from which nothing is learnt. With ``weight=0`` nothing is drawn in
+    samples whose roll-outs all have one reward, from which nothing is learnt. In evaluations, ``kl`` is averaged over
+    all ids that might have been drawn, and ``kl_error`` is its standard error. With ``weight=0`` nothing is drawn in
     training, and evaluations have these metrics.
 
     Args:
@@ -82,7 +84,12 @@ class PolicyGradient(Objective):
         self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=limit)
         self._loss = PolicyLoss(method, beta, limit)
         self.reads, self.text, self.rewards = (text,), text, dict(rewards)
-        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}, **DIRECTIONS}
+        self.directions = {
+            "reward": "max",
+            **{f"reward_{name}": "max" for name in rewards},
+            **DIRECTIONS,
+            "kl_error": None,
+        }
 
     def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
         return self._rollouts.drawn(model, batch, generator) if self._draws else batch
@@ -99,11 +106,16 @@ class PolicyGradient(Objective):
         if not self._draws:
             return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
-        return Score(self._loss(drawn, self.value), self._loss.count(drawn.written), self._stats(drawn, batch))
+        stats = self._stats(drawn, batch)
+        if not self.training:
+            nats = expected_distance(model, self.reference, self.head, self._rollouts.flat(batch))
+            stats |= distance_stats(nats.view_as(drawn.rewards), batch.present(ROLLOUTS).sum())
+        return Score(self._loss(drawn, self.value), self._loss.count(drawn.written), stats)
 
     def metrics(self, score: Score) -> dict[str, float]:
         found = [name for name in self.directions if name in score.stats]
-        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
+        metrics = {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
+        return metrics | ({"kl_error": distance_error(score)} if "kl_square" in score.stats else {})
 
     @torch.no_grad()
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:

@@ -134,7 +134,8 @@ class Making:
         return NamedIds(ids, vocabulary, max_length)
 
     def _continuation(self, name: str, kind: ContinuationColumns, vocabulary: TextVocabulary) -> Name:
-        """Names with one prompt, or with none, as what is preferred and what is rejected, have the first one's vocabulary."""
+        """Names with one prompt, as what is preferred and what is rejected, have one vocabulary: that of the first. So
+        have names without a prompt."""
         alike = {
             other: each.columns
             for other, each in self.kinds.items()
