@@ -313,7 +313,17 @@ def test_a_picture_has_the_rewards_of_both_and_the_best_that_there_is(
     assert distance == pytest.approx(metrics["kl"]) and path.stat().st_size > 0
     assert [(each.name, each.is_share) for each in reached] == [("b", True), ("places", False)]
     assert [each.now for each in reached] == pytest.approx([metrics["reward_b"], metrics["reward_places"]])
-    assert all(each.before != each.now for each in reached)
+    assert any(each.before != each.now for each in reached), "the reference is another model"
+
+
+def test_evaluations_draw_others_in_each_batch_and_the_same_every_time() -> None:
+    """With one prompt and one generator, as an evaluation has them; however the batch is padded."""
+    whole, objective = made({"text": text_spec(vocabulary=LETTERS)})
+    objective.eval()
+    rows = [[9, 0, 1, 10, 0], [9, 0, 1, 10, 7], [9, 2, 1, 10, 0]]
+    batches = [batch_of({"text": {"ids": torch.tensor([row] * 2)}}, {"text": [4, 4]}) for row in rows]
+    one, padded, other = (objective.prepare(whole, batch, generator())[ROLLOUTS]["ids"] for batch in batches)
+    assert one.equal(padded) and not one.equal(other)
 
 
 def test_roll_outs_follow_from_the_generator_and_leave_the_model_as_it_was() -> None:

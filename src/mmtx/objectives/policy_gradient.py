@@ -22,7 +22,7 @@ from mmtx.objectives.predictions import where
 from mmtx.objectives.reward_frontier import Reached, draw_frontier
 from mmtx.objectives.rewards import PictureReward, Reward
 from mmtx.objectives.text_head import TextHead
-from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
+from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts, evaluation_generator
 from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
 
 
@@ -92,7 +92,8 @@ class PolicyGradient(Objective):
         }
 
     def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
-        return self._rollouts.drawn(model, batch, generator) if self._draws else batch
+        own = generator if self.training else evaluation_generator(batch, self.text)
+        return self._rollouts.drawn(model, batch, own) if self._draws else batch
 
     def count(self, batch: Batch) -> Num[Tensor, ""]:
         if not self._draws:
@@ -120,8 +121,8 @@ class PolicyGradient(Objective):
     @torch.no_grad()
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """The first roll-out of each sample, and the true text."""
-        generator = torch.Generator(batch.lengths[self.text].device).manual_seed(0)
-        columns = self.predictions(model, self._rollouts.drawn(model, batch, generator))
+        own = evaluation_generator(batch, self.text)
+        columns = self.predictions(model, self._rollouts.drawn(model, batch, own))
         rows = zip(columns["predicted"], columns["truth"], columns["reward"], strict=True)
         return [Example(*("", "") if reward is None else (predicted, truth)) for predicted, truth, reward in rows]
 
@@ -143,7 +144,7 @@ class PolicyGradient(Objective):
     def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
         """Each reward against the distance from the reference, beside the best that there is."""
         now, before = (
-            self._rollouts.drawn(each, batch, torch.Generator(batch.lengths[self.text].device).manual_seed(0))
+            self._rollouts.drawn(each, batch, evaluation_generator(batch, self.text))
             for each in (model, self.reference)
         )
         reached = []

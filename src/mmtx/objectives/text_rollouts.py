@@ -1,5 +1,6 @@
 """Roll-outs of texts: a batch with what the model has written of each sample, several times."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,14 @@ from mmtx.objectives.written_part import written_part
 
 ROLLOUTS = "rollouts"
 """The name of a batch under which they are."""
+
+
+def evaluation_generator(batch: Batch, text: str) -> torch.Generator:
+    """Draws the roll-outs of a batch of an evaluation: the same every time and, as such batches are, on any number of
+    ranks; others in each batch, which would else be the same ones wherever nothing is given."""
+    ids, lengths = batch[text]["ids"], batch.lengths[text]
+    real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    return torch.Generator(ids.device).manual_seed(zlib.crc32(ids[real].cpu().numpy().tobytes()))
 
 
 @dataclass(frozen=True)
