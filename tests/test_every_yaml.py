@@ -15,6 +15,7 @@ from mmtx.config.folders import config_directory
 from mmtx.config.groups import describe_options
 from mmtx.experiment import assemble
 from mmtx.nn.roles import roles_of
+from mmtx.objectives.capabilities import IsJudged
 
 OPTIONS = describe_options()
 TINY = ["backbone.dim=24", "backbone.num_layers=2", "backbone.num_heads=2", "loader.batch_size=4"]
@@ -141,7 +142,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("next_frames", "forced_frames"), "moving_digits"),
     "pixels": "sequential_pictures",
     "video": "moving_digits",
-    **dict.fromkeys(("codes", "label"), "coded_pictures"),
+    **dict.fromkeys(("codes", "label", "judged_picture"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
     **dict.fromkeys(("preference", "reward_model"), "name_pairs"),
 }
@@ -243,6 +244,10 @@ def overrides_for(group, option, folder):
     if group == "objective/pool":
         named = ["objective.classify.pool.name=image"] * (option in ("first", "last"))
         return [f"objective/pool@objective.classify.pool={option}", "modality.image.summary=true", *named]
+    if option == "judged_picture":
+        own = "objective.policy_gradient"
+        chosen = [f"{group}@{own}.rewards=[{option}]", f"{own}.rewards.{option}.judge=runs/judge", f"{own}.text=codes"]
+        return ["modality=[label,codes]", "objective=[policy_gradient]", *chosen]
     if group == "objective/reward":
         chosen = f"{group}@objective.policy_gradient.rewards=[{option}]"
         return ["modality=[image,text]", "objective=[policy_gradient]", chosen]
@@ -284,9 +289,21 @@ def cases():
             yield from (pytest.param(group, option, id=f"{group}={option}") for option in options)
 
 
+class Judge:
+    """Reads one of ten classes in the sum of a picture's bytes."""
+
+    label = "label"
+
+    def classes(self, pixels):
+        return pixels.long().flatten(1).sum(1) % 10
+
+
 def two_steps(overrides):
     experiment = assemble(compose([*TINY, *overrides]))
     learner = experiment.learner
+    for objective in learner.objectives.values():
+        for reward in (objective.judged if isinstance(objective, IsJudged) else {}).values():
+            reward.judge_by(Judge())
     if learner.uses_reference:
         learner.freeze_reference()
     optimizer = experiment.optimisation.optimizer(learner)

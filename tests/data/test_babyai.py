@@ -22,6 +22,7 @@ from mmtx.data.episodes.babyai_speech import SAMPLE_RATE_HZ
 from mmtx.data.text.bpe import BPE
 from mmtx.data.text.vocabulary import Bytes, Characters, Words
 from mmtx.errors import InvalidValue, UserError
+from mmtx.experiment import assemble
 
 GO_TO = "BabyAI-GoToLocal-v0"
 PUT_NEXT = "BabyAI-PutNextLocalS5N3-v0"
@@ -455,3 +456,24 @@ def test_a_level_that_is_not_there_is_named_with_the_nearest():
 def test_bad_values_are_named(key, value, limit):
     with pytest.raises(InvalidValue, match=f"^{key}={value} must lie in {limit}; nearest: "):
         source(**{key: value})
+
+
+@pytest.mark.slow
+def test_an_agent_learns_from_episodes_that_it_plays():
+    """The recipe, by overrides: windows are those of the view, missions stand before them, and a mission that is done
+    pays what BabyAI pays."""
+    words = ["experiment=babyai", "objective=[action_by_return]", "objective.action_by_return.read=view"]
+    words += ["data.num_episodes=5", "data.num_val=3", "data.level=BabyAI-GoToRedBallNoDists-v0", "data.context=3"]
+    words += ["objective.action_by_return.group=4", "backbone.dim=24", "backbone.num_layers=1", "backbone.num_heads=2"]
+    experiment = assemble(compose([*words, "loader.batch_size=2", "loader.num_workers=0", "trainer.accelerator=cpu"]))
+    learner = experiment.learner.train()
+    (batch,) = next(iter(experiment.data.train_loader(num_steps=1, accumulate=1, rank=0, num_ranks=1)))
+    prepared = learner.prepare(batch, torch.Generator().manual_seed(0))
+    score = learner(prepared)["action_by_return"]
+    score.loss_sum.backward()
+    played, limit = prepared["action_by_return"]["rollouts"], Level("BabyAI-GoToRedBallNoDists-v0").max_steps
+    steps, earned = played["steps"], played["reward"].sum(-1)
+    assert steps.shape == (2, 4) and ((steps >= 1) & (steps <= limit)).all() and score.count == steps.sum()
+    torch.testing.assert_close(earned, torch.where(earned > 0, 1 - 0.9 * steps / limit, 0.0))
+    assert (earned > 0).any(), "chance does some missions"
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in learner.model.tokenizers["mission"].parameters())

@@ -125,6 +125,36 @@ def test_what_cannot_judge_is_refused(run, judge, problem, mmtx):
     assert code == 2 and problem in printed, printed
 
 
+REWARDED = [
+    *("experiment=draw_digits", "data.pictures.num_val=1000", "init_from=draw_digits", *TINY),
+    *("objective=[policy_gradient]", "objective.policy_gradient.text=codes", "objective.policy_gradient.group=2"),
+    "objective/reward@objective.policy_gradient.rewards=[judged_picture]",
+]
+PLACE = "objective.policy_gradient.rewards.judged_picture.judge"
+
+
+def test_a_judge_rewards_what_is_drawn(mmtx, folder):
+    assert mmtx("train", *REWARDED, f"{PLACE}=vit_digits", "run_dir=rewarded")[0] == 0
+    key, logged = "test/reward_judged_picture", json.loads((folder / "rewarded/metrics.json").read_text())
+    assert 0 < json.loads(mmtx("evaluate", "rewarded")[1])[key] == logged[key] < 1
+    kept = load(folder / "rewarded").state_dict()
+    assert all(key.startswith("model.") for key in kept), "the judge is not kept with it"
+
+
+@pytest.mark.parametrize(
+    ("words", "problem"),
+    [
+        (["vit"], "vit cannot be read: vit does not exist"),
+        (["draw_digits"], "a judge classifies pictures alone"),
+        (["vit_digits", "modality=[codes]"], "reads 'label', which nothing is drawn from: the set is codes"),
+    ],
+)
+def test_what_cannot_reward_is_refused(words, problem, mmtx):
+    judge, *rest = words
+    code, printed = mmtx("check", *REWARDED, f"{PLACE}={judge}", *rest)
+    assert code == 2 and f"{PLACE}={judge}" in printed and problem in printed, printed
+
+
 def test_codes_that_were_learnt_are_exported(mmtx, folder):
     assert mmtx("train", "experiment=codes_digits", *TINY, "run_dir=codes")[0] == 0
     assert mmtx("export", "codes", "learnt.safetensors", "--format", "codes")[0] == 0

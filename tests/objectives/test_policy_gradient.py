@@ -258,6 +258,34 @@ def test_kl_is_that_of_the_texts() -> None:
     assert metrics["kl"] == pytest.approx(exact, rel=0.1) and exact > 0.05 and metrics["length"] == 2
 
 
+def test_kl_of_an_evaluation_and_its_error_are_those_of_each_id_expected() -> None:
+    """Enumerated, as above: the second id adds the KL of its distribution behind the first, which alone is drawn."""
+    vocabulary, samples, group = Letters("abc", marks=False), 500, 2
+    specs = {"text": conversation_spec(vocabulary, 3)}
+    whole, objective = made(specs, max_new_tokens=2, group=group)
+    learner = learner_of(whole, objective, specs)
+    ids = torch.tensor([[0, *each] for each in itertools.product(range(3), repeat=2)])
+    fields = {"ids": ids, "predicted": torch.tensor([False, True, True]).expand(9, -1)}
+    batch = batch_of({"text": fields}, {"text": [3] * 9})
+    own, start = (
+        log_probabilities(each, objective.head, batch)[0].detach().sum(1).exp().view(3, 3)
+        for each in (whole, learner.references[0])
+    )
+    first, second = (own.sum(1), start.sum(1)), (own / own.sum(1, True), start / start.sum(1, True))
+    of_text = (first[0] * (first[0] / first[1]).log()).sum() + (second[0] * (second[0] / second[1]).log()).sum(1)
+    mean = (first[0] * of_text).sum()
+    error = float((((first[0] * of_text.square()).sum() - mean**2) / group / samples).sqrt())
+    assert float(mean) == pytest.approx(float((own * (own / start).log()).sum()), rel=1e-4)
+    same = batch.select(torch.zeros(samples, dtype=torch.long))
+    objective.eval()
+    metrics = objective.metrics(objective(whole, objective.prepare(whole, same, generator())))
+    assert metrics["kl"] == pytest.approx(float(mean), abs=4 * error) and metrics["kl_error"] == pytest.approx(
+        error, rel=0.15
+    )
+    alone = objective.metrics(objective(whole, objective.prepare(whole, batch.select(slice(0, 1)), generator())))
+    assert math.isnan(alone["kl_error"]), "of one sample none is known"
+
+
 def test_the_least_distance_is_that_of_the_reference_tilted_by_the_reward() -> None:
     """Nine texts, enumerated: p(x) e^{λ r(x)} / Z has the least distance of all policies with its reward."""
     before = torch.randn(9, generator=generator()).double().softmax(0)
@@ -285,7 +313,17 @@ def test_a_picture_has_the_rewards_of_both_and_the_best_that_there_is(
     assert distance == pytest.approx(metrics["kl"]) and path.stat().st_size > 0
     assert [(each.name, each.is_share) for each in reached] == [("b", True), ("places", False)]
     assert [each.now for each in reached] == pytest.approx([metrics["reward_b"], metrics["reward_places"]])
-    assert all(each.before != each.now for each in reached)
+    assert any(each.before != each.now for each in reached), "the reference is another model"
+
+
+def test_evaluations_draw_others_in_each_batch_and_the_same_every_time() -> None:
+    """With one prompt and one generator, as an evaluation has them; however the batch is padded."""
+    whole, objective = made({"text": text_spec(vocabulary=LETTERS)})
+    objective.eval()
+    rows = [[9, 0, 1, 10, 0], [9, 0, 1, 10, 7], [9, 2, 1, 10, 0]]
+    batches = [batch_of({"text": {"ids": torch.tensor([row] * 2)}}, {"text": [4, 4]}) for row in rows]
+    one, padded, other = (objective.prepare(whole, batch, generator())[ROLLOUTS]["ids"] for batch in batches)
+    assert one.equal(padded) and not one.equal(other)
 
 
 def test_roll_outs_follow_from_the_generator_and_leave_the_model_as_it_was() -> None:

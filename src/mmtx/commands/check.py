@@ -18,6 +18,7 @@ def run(arguments: list[str]) -> int:
     from mmtx.experiment import assemble
     from mmtx.run.begun_with import pinned_config
     from mmtx.run.fitted_source import fitted_state_for
+    from mmtx.run.reward_judges import give_judges
 
     config = pinned_config(read_or_compose(config_file, overrides))
     experiment = assemble(config, fitted_state_for(config))
@@ -25,6 +26,7 @@ def run(arguments: list[str]) -> int:
         from mmtx.run.init_parts import begin
 
         print(*begin(experiment.learner, experiment.config), sep="\n")
+    give_judges(experiment.learner, experiment.data.source.specs)
     print(f"ok: {summary(experiment)}")
     return 0
 

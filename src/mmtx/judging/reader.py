@@ -62,6 +62,11 @@ class Reader:
                 problem = f"has learnt another '{name}' than the data of this run {'has' if theirs else 'lack'}"
                 raise InvalidValue("judge", self.place, problem)
 
+    def classes(self, pixels: Num[Tensor, "B C height width"]) -> Int[Tensor, " B"]:
+        """The best class of each, computed where the pictures lie."""
+        self.learner.to(pixels.device)
+        return self.read(pixels).classes
+
     @torch.inference_mode()
     def read(self, pixels: Num[Tensor, "B C height width"]) -> Read:
         """Classes and features of pictures."""

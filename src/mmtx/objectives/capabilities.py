@@ -15,6 +15,7 @@ from mmtx.decoding.step_decoder import Actor
 from mmtx.environment import Playable
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example
+from mmtx.objectives.judged_picture import JudgedPicture
 
 
 @runtime_checkable
@@ -295,6 +296,15 @@ class LearnsByActing(Protocol):
         Raises:
             UserError: the dataset has no environment.
         """
+
+
+@runtime_checkable
+class IsJudged(Protocol):
+    """Learns from what other runs make of its pictures."""
+
+    @property
+    def judged(self) -> Mapping[str, JudgedPicture]:
+        """Its rewards by a judge, by name."""
 
 
 @runtime_checkable

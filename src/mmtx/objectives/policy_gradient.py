@@ -13,13 +13,16 @@ from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.advantages import Method
 from mmtx.objectives.base import Example, Objective, Score
+from mmtx.objectives.distance_from_reference import distance_error, distance_stats, expected_distance
+from mmtx.objectives.drawn_codes import vocabulary_of_pictures
+from mmtx.objectives.judged_picture import JudgedPicture
 from mmtx.objectives.log_probabilities import read_text, reference_log_probabilities
 from mmtx.objectives.policy_loss import DIRECTIONS, Drawn, PolicyLoss, statistics
 from mmtx.objectives.predictions import where
 from mmtx.objectives.reward_frontier import Reached, draw_frontier
-from mmtx.objectives.rewards import Reward
+from mmtx.objectives.rewards import PictureReward, Reward
 from mmtx.objectives.text_head import TextHead
-from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts
+from mmtx.objectives.text_rollouts import ROLLOUTS, TextRollouts, evaluation_generator
 from mmtx.objectives.value_baseline import ValueBaseline, at_the_end
 
 
@@ -33,7 +36,8 @@ class PolicyGradient(Objective):
 
     Metrics are ``reward``, and of each reward ``reward_<name>``, those of weight 0 too, which show what is gained at
     the cost of what; ``kl`` to the reference, in nats of a text; ``length``, in ids; and ``silent``, the share of
-    samples whose roll-outs all have one reward, from which nothing is learnt. With ``weight=0`` nothing is drawn in
+    samples whose roll-outs all have one reward, from which nothing is learnt. In evaluations, ``kl`` is averaged over
+    all ids that might have been drawn, and ``kl_error`` is its standard error. With ``weight=0`` nothing is drawn in
     training, and evaluations have these metrics.
 
     Args:
@@ -57,7 +61,7 @@ class PolicyGradient(Objective):
         model: MultimodalTransformer,
         weight: float,
         text: str,
-        rewards: Mapping[str, Reward],
+        rewards: Mapping[str, Reward | PictureReward],
         method: Method,
         group: int,
         max_new_tokens: int | None,
@@ -74,13 +78,22 @@ class PolicyGradient(Objective):
             raise InvalidValue("rewards", list(rewards), "has no reward with a weight, so that nothing is learnt")
         self.value = ValueBaseline(model.backbone.dim, model.backbone.init_std) if method == "ppo" else None
         limit = self.head.context if max_new_tokens is None else max_new_tokens
+        if any(isinstance(reward, PictureReward) for reward in rewards.values()):
+            codes = vocabulary_of_pictures(self.head).num_tokens - 1
+            check_at_least("max_new_tokens", max_new_tokens, codes)
         self._rollouts = TextRollouts(head=self.head, rewards=rewards, group=group, max_new_tokens=limit)
         self._loss = PolicyLoss(method, beta, limit)
         self.reads, self.text, self.rewards = (text,), text, dict(rewards)
-        self.directions = {"reward": "max", **{f"reward_{name}": "max" for name in rewards}, **DIRECTIONS}
+        self.directions = {
+            "reward": "max",
+            **{f"reward_{name}": "max" for name in rewards},
+            **DIRECTIONS,
+            "kl_error": None,
+        }
 
     def prepare(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
-        return self._rollouts.drawn(model, batch, generator) if self._draws else batch
+        own = generator if self.training else evaluation_generator(batch, self.text)
+        return self._rollouts.drawn(model, batch, own) if self._draws else batch
 
     def count(self, batch: Batch) -> Num[Tensor, ""]:
         if not self._draws:
@@ -94,17 +107,22 @@ class PolicyGradient(Objective):
         if not self._draws:
             return Score(torch.zeros((), device=batch.lengths[self.text].device), self.count(batch))
         drawn = self._drawn(model, batch)
-        return Score(self._loss(drawn, self.value), self._loss.count(drawn.written), self._stats(drawn, batch))
+        stats = self._stats(drawn, batch)
+        if not self.training:
+            nats = expected_distance(model, self.reference, self.head, self._rollouts.flat(batch))
+            stats |= distance_stats(nats.view_as(drawn.rewards), batch.present(ROLLOUTS).sum())
+        return Score(self._loss(drawn, self.value), self._loss.count(drawn.written), stats)
 
     def metrics(self, score: Score) -> dict[str, float]:
         found = [name for name in self.directions if name in score.stats]
-        return {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
+        metrics = {"loss": score.mean_loss()} | {name: score.ratio(name) for name in found}
+        return metrics | ({"kl_error": distance_error(score)} if "kl_square" in score.stats else {})
 
     @torch.no_grad()
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """The first roll-out of each sample, and the true text."""
-        generator = torch.Generator(batch.lengths[self.text].device).manual_seed(0)
-        columns = self.predictions(model, self._rollouts.drawn(model, batch, generator))
+        own = evaluation_generator(batch, self.text)
+        columns = self.predictions(model, self._rollouts.drawn(model, batch, own))
         rows = zip(columns["predicted"], columns["truth"], columns["reward"], strict=True)
         return [Example(*("", "") if reward is None else (predicted, truth)) for predicted, truth, reward in rows]
 
@@ -126,7 +144,7 @@ class PolicyGradient(Objective):
     def plot(self, model: MultimodalTransformer, batch: Batch, path: Path) -> None:
         """Each reward against the distance from the reference, beside the best that there is."""
         now, before = (
-            self._rollouts.drawn(each, batch, torch.Generator(batch.lengths[self.text].device).manual_seed(0))
+            self._rollouts.drawn(each, batch, evaluation_generator(batch, self.text))
             for each in (model, self.reference)
         )
         reached = []
@@ -136,6 +154,11 @@ class PolicyGradient(Objective):
             first, last = (float(value.mean()) for value in values)
             reached.append(Reached(name, first, last, is_share=bool(is_share)))
         draw_frontier(self.metrics(self(model, now))["kl"], reached, path)
+
+    @property
+    def judged(self) -> dict[str, JudgedPicture]:
+        """The rewards that need a judge, by name."""
+        return {name: reward for name, reward in self.rewards.items() if isinstance(reward, JudgedPicture)}
 
     @property
     def _draws(self) -> bool:

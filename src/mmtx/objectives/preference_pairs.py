@@ -35,9 +35,10 @@ class PreferencePairs:
             )
         if own.fields.keys() != other.fields.keys() or _state(own.vocabulary) != _state(other.vocabulary):
             problem = (
-                f"must hold texts of the same kind and vocabulary as '{text}', as those of a table that have a prompt"
+                f"must hold texts of the same kind and vocabulary as '{text}', as those of a table with one prompt"
             )
-            raise InvalidValue("rejected", rejected, problem)
+            without = f"without a prompt, data.kinds={{{text}: continuation, {rejected}: continuation}}"
+            raise InvalidValue("rejected", rejected, problem, without)
         tokenizer, longest = model.tokenizer(text), other.max_length
         if isinstance(tokenizer, Ids) and tokenizer.context < longest:
             key = f"modality.{text}.context"

@@ -1,9 +1,14 @@
-"""Rewards of written texts that can be checked: functions of what was given, what was written, and the true text."""
+"""Rewards of what is written that can be checked: functions of what was given, what was written, and the true text, or
+of the picture that it is."""
 
 import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from mmtx.batch import Batch
 from mmtx.errors import InvalidValue
 
 
@@ -37,6 +42,26 @@ class Reward(ABC):
     @abstractmethod
     def __call__(self, written: Written) -> float:
         """The reward of a text."""
+
+
+class PictureReward(ABC):
+    """A number for each picture that is drawn in codes.
+
+    Args:
+        weight: in the sum of all rewards; 0: it is only watched.
+    """
+
+    def __init__(self, *, weight: float) -> None:
+        self.weight = weight
+
+    @abstractmethod
+    def __call__(self, pixels: Num[Tensor, "N C height width"], batch: Batch) -> Float[Tensor, " N"]:
+        """The rewards of pictures.
+
+        Args:
+            pixels: on the device of the batch.
+            batch: a sample for each picture, with the rest of the set that it was drawn from.
+        """
 
 
 class ExactAnswer(Reward):

@@ -1,22 +1,32 @@
 """Roll-outs of texts: a batch with what the model has written of each sample, several times."""
 
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch
+from mmtx.codes.pictured import Pictured
 from mmtx.decoding.generate import generate
 from mmtx.decoding.sampling import SAMPLED
 from mmtx.model import MultimodalTransformer
-from mmtx.objectives.rewards import Reward, Written
+from mmtx.objectives.rewards import PictureReward, Reward, Written
 from mmtx.objectives.text_head import PREDICTED, TextHead
 from mmtx.objectives.written_part import written_part
 
 ROLLOUTS = "rollouts"
 """The name of a batch under which they are."""
+
+
+def evaluation_generator(batch: Batch, text: str) -> torch.Generator:
+    """Draws the roll-outs of a batch of an evaluation: the same every time and, as such batches are, on any number of
+    ranks; others in each batch, which would else be the same ones wherever nothing is given."""
+    ids, lengths = batch[text]["ids"], batch.lengths[text]
+    real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    return torch.Generator(ids.device).manual_seed(zlib.crc32(ids[real].cpu().numpy().tobytes()))
 
 
 @dataclass(frozen=True)
@@ -36,19 +46,23 @@ class TextRollouts:
 
     Args:
         head: of the text.
-        rewards: by name.
+        rewards: by name; those of pictures, where the text is codes of pictures.
         group: roll-outs of each sample, G.
         max_new_tokens: of a roll-out, the mark that ends it among them; fewer where the context holds no more.
     """
 
-    def __init__(self, *, head: TextHead, rewards: Mapping[str, Reward], group: int, max_new_tokens: int) -> None:
+    def __init__(
+        self, *, head: TextHead, rewards: Mapping[str, Reward | PictureReward], group: int, max_new_tokens: int
+    ) -> None:
         self._head, self._rewards, self._group, self._limit = head, rewards, group, max_new_tokens
+        self._pictures = head.vocabulary if isinstance(head.vocabulary, Pictured) else None
         self._ends = head.vocabulary.ends if head.vocabulary is not None else ()
 
     def drawn(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
         """The batch with roll-outs; of samples without the text there are none."""
         text, group = self._head.text, self._group
-        begins, stops = written_part(batch, text, self._head.texts_end)
+        is_whole = self._head.texts_end or self._pictures is not None
+        begins, stops = written_part(batch, text, is_whole)
         new = self._new(model, batch, begins, generator)
         ids, lengths = batch[text]["ids"].tolist(), batch.lengths[text].tolist()
         samples = []
@@ -110,11 +124,27 @@ class TextRollouts:
         ids = [[padded([*each.given, *each.drawn]) for each in own] for own in samples]
         drawn = [[padded([0] * len(each.given) + [1] * len(each.drawn)) for each in own] for own in samples]
         fields = {"ids": torch.tensor(ids, device=device), "written": torch.tensor(drawn, device=device).bool()}
+        lengths = torch.tensor([max(len(each.given) + len(each.drawn) for each in own) for own in samples])
+        written = batch.with_name(ROLLOUTS, fields, lengths.to(device))
         for name, reward in self._rewards.items():
-            values = [[self._rewarded(reward, each) for each in own] for own in samples]
-            fields[f"reward/{name}"] = torch.tensor(values, device=device)
-        lengths = [max(len(each.given) + len(each.drawn) for each in own) for own in samples]
-        return batch.with_name(ROLLOUTS, fields, torch.tensor(lengths, device=device))
+            fields[f"reward/{name}"] = (
+                self._of_pictures(reward, written)
+                if isinstance(reward, PictureReward)
+                else torch.tensor([[self._rewarded(reward, each) for each in own] for own in samples], device=device)
+            )
+        return batch.with_name(ROLLOUTS, fields, lengths.to(device))
+
+    def _of_pictures(self, reward: PictureReward, batch: Batch) -> Float[Tensor, "B G"]:
+        """The rewards of roll-outs that are a whole picture; of others 0."""
+        assert self._pictures is not None
+        flat, text, length = self.flat(batch), self._head.text, self._pictures.num_tokens
+        rewards = torch.zeros(len(flat), device=flat.lengths[text].device)
+        drawn = (flat.lengths[text] == length).nonzero()[:, 0]
+        if len(drawn):
+            whole = flat.select(drawn)
+            pixels = self._pictures.pixels(whole[text]["ids"][:, 1:length]).to(rewards.device)
+            rewards[drawn] = reward(pixels, whole)
+        return rewards.view(len(batch), self._group)
 
     def _rewarded(self, reward: Reward, rollout: _Rollout) -> float:
         if not rollout.drawn:

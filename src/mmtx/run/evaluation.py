@@ -30,6 +30,7 @@ from mmtx.run.metrics_log import finite
 from mmtx.run.named_plugins import named_plugins
 from mmtx.run.probed import probed
 from mmtx.run.reference import load_reference
+from mmtx.run.reward_judges import give_judges
 from mmtx.run.subset import load_set
 from mmtx.run.zero_shot import describe_classes
 
@@ -145,6 +146,7 @@ def open_run(path: str, options: Mapping[str, Any], overrides: Sequence[str], *,
         raise error.under("loader") from None
     if learner.uses_reference:
         load_reference(learner, file.with_name("reference.ckpt"), checkpoint["mmtx"].get("reference"))
+    give_judges(learner, source.specs)
     return Opened(file, config, learner, data, drop)
 
 

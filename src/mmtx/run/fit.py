@@ -17,6 +17,7 @@ from mmtx.run.init_parts import begin
 from mmtx.run.interrupt import Interrupt
 from mmtx.run.loggers import loggers_of, opened
 from mmtx.run.reference import keep_reference, load_reference
+from mmtx.run.reward_judges import give_judges
 from mmtx.training.callbacks import suited
 from mmtx.training.checkpoint_state import restore
 from mmtx.training.lightning_module import MultimodalModule
@@ -38,6 +39,7 @@ def fit(experiment: Experiment, run: RunDirectory, saved: dict[str, Any] | None 
             print(*reports, sep="\n", flush=True)
     if saved is None:
         fit_objectives(experiment.learner, config, experiment.data.source)
+    give_judges(experiment.learner, experiment.data.source.specs)
     pl.seed_everything(config["seed"], workers=False, verbose=False)
     if saved is not None:
         keep_global_batch(experiment, saved["mmtx"]["samples_per_step"])

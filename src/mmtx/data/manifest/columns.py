@@ -120,8 +120,8 @@ def make_kinds(
             assert sounds is not None
             made[name] = SoundColumn(columns, sounds)
         elif kind == "continuation":
-            if len(columns) != 2:
-                problem = "must be two columns, a prompt and what continues it"
+            if len(columns) > 2:
+                problem = "must be two columns, a prompt and what continues it, or one without a prompt"
                 raise InvalidValue(f"columns.{name}", list(columns), problem)
             made[name] = ContinuationColumns(columns)
         elif kind == "text":

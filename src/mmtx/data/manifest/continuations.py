@@ -1,7 +1,10 @@
-"""Texts of two columns: what is given, and what is written after it, as ids of which the latter are predicted."""
+"""Texts of two columns: what is given, and what is written after it, as ids of which the latter are predicted. Of one
+column, where all that is given is the rest of the set.
+"""
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from itertools import chain
 
 import numpy
 
@@ -16,7 +19,12 @@ from mmtx.process.stopping import track
 
 
 class ContinuationColumns(TextColumn):
-    """A text of each row, in two columns: a prompt, and what continues it."""
+    """A text of each row, in two columns: a prompt, and what continues it; or in one, without a prompt."""
+
+    @property
+    def prompt(self) -> tuple[str, ...]:
+        """The column of the prompt, if there is one."""
+        return self.columns[:-1]
 
 
 class Continuations:
@@ -72,11 +80,11 @@ class Continuations:
                 parts.append(vocabulary.encode(self._kind.parse(cell)))
             except UserError as error:
                 raise UserError(f"{self._rows.where(row)}: {column}: {error}") from None
-        given, written = [*begin, *parts[0]], [*parts[1], *end]
+        given, written = [*begin, *chain(*parts[:-1])], [*parts[-1], *end]
         if max_length is not None and len(given) + len(written) > max_length:
             room = max_length - len(given) - len(end)
             if room < 1:
                 problem = f"has {len(given)} ids, so that data.max_length={max_length} leaves nothing of what follows"
                 raise UserError(f"{self._rows.where(row)}: {self._kind.columns[0]}: {problem}")
-            written = [*parts[1][:room], *end]
+            written = [*parts[-1][:room], *end]
         return [2 * number for number in given] + [2 * number + 1 for number in written]

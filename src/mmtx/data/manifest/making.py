@@ -134,11 +134,12 @@ class Making:
         return NamedIds(ids, vocabulary, max_length)
 
     def _continuation(self, name: str, kind: ContinuationColumns, vocabulary: TextVocabulary) -> Name:
-        """Names with one prompt, as what is preferred and what is rejected, have one vocabulary: that of the first."""
+        """Names with one prompt, as what is preferred and what is rejected, have one vocabulary: that of the first. So
+        have names without a prompt."""
         alike = {
             other: each.columns
             for other, each in self.kinds.items()
-            if isinstance(each, ContinuationColumns) and each.columns[0] == kind.columns[0]
+            if isinstance(each, ContinuationColumns) and each.prompt == kind.prompt
         }
         columns = dict.fromkeys(column for each in alike.values() for column in each)
         texts, max_length = Continuations(self.rows, kind, [*columns], self.key), self.texts.max_length
