@@ -231,6 +231,11 @@ def test_what_is_drawn_is_read_as_it_was_asked_for(tmp_path, recipe, least, opti
     assert recipe != "draw_digits" or metrics["test/frechet"] <= 1.5 * metrics["test/frechet_halves"]
 
 
+def test_chains_are_folded_by_their_contacts(tmp_path):
+    metrics = reached(tmp_path, "experiment=fold_small", seconds=1500)
+    assert metrics["test/rmsd"] <= 3.4 and metrics["test/lddt"] >= 0.7
+
+
 def test_sequential_digits(tmp_path):
     assert reached(tmp_path, "experiment=sequential_digits", seconds=600)["test/accuracy"] >= 0.97
 
