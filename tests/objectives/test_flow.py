@@ -147,10 +147,10 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
     assert int(objective.count(batch)) == (5 + 2) * 2
 
 
+@pytest.mark.peers
 def test_path_and_target_are_those_of_torchcfm() -> None:
-    cfm = pytest.importorskip(
-        "torchcfm.conditional_flow_matching", reason="torchcfm is not installed: pip install --no-deps torchcfm pot"
-    )
+    why = "needs torchcfm: pip install --no-deps torchcfm==1.0.7 pot==0.9.7.post1"
+    cfm = pytest.importorskip("torchcfm.conditional_flow_matching", reason=why)
     whole, objective = plane()
     batch = objective.prepare(whole, points(torch.randn(7, 2)), torch.Generator().manual_seed(0))
     seen = {}
