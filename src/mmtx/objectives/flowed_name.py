@@ -32,7 +32,7 @@ class FlowedName(nn.Module):
 
     Raises:
         ValueError: the set has no such name.
-        InvalidValue: it is not made of numbers, or is encoded; its steps share a clock, or nothing tells them apart.
+        InvalidValue: it is not made of numbers, or is encoded.
     """
 
     roles = {"projection.weight": "head"}
@@ -57,9 +57,8 @@ class FlowedName(nn.Module):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         self._tokenizer = (tokenizer,)  # in a tuple, so that it is no part of this module
-        self.has_items = items_of_longest(tokenizer, specs[name]) > 1
-        if self.has_items:
-            _check_items(name, model)
+        self.most_items = items_of_longest(tokenizer, specs[name])
+        self.tokens_per_item = int(self._num_tokens(torch.tensor([self.max_length]))) // self.most_items
 
     @property
     def max_numbers(self) -> int:
@@ -139,7 +138,21 @@ class FlowedName(nn.Module):
         a token."""
         times = torch.zeros(1, numbers.shape[1] + self._num_prefix, dtype=torch.long, device=numbers.device)
         scratch = None if moment is None else moment[:, None]
-        return Copy(self.name, self.fields_of(numbers), times if self.has_items else None, in_front=scratch)
+        return Copy(self.name, self.fields_of(numbers), times if self.most_items > 1 else None, in_front=scratch)
+
+    def check_made_at_once(self, model: MultimodalTransformer) -> None:
+        """Raises InvalidValue where several items cannot be laid out as one, or no positions tell them apart."""
+        if self.most_items == 1:
+            return
+        clock_of = model.clock_of
+        shares = [other for other in model.names if other != self.name and clock_of[other] == clock_of[self.name]]
+        if shares:
+            problem = f"has steps that are made at once, and shares its clock with {shares[0]}"
+            raise InvalidValue("names", self.name, problem, f"modality.{self.name}.clock=null")
+        if not model.backbone.needs_index:
+            problem = "has steps that are made at once, and no positions tell them apart"
+            hint = "backbone/positions=rotary backbone.positions.rotary.axes=[index]"
+            raise InvalidValue("names", self.name, problem, hint)
 
     @property
     def _numbered(self) -> Numbers:
@@ -165,15 +178,3 @@ def items_of_longest(tokenizer: Tokenizer, spec: Spec) -> int:
     batch = fake_batch({"name": spec}, 1, ragged=False)
     with torch.no_grad():
         return tokenizer(batch["name"], batch.lengths["name"], True).num_items
-
-
-def _check_items(name: str, model: MultimodalTransformer) -> None:
-    """Raises InvalidValue where steps, which are made at once and attend to each other, cannot be laid out as one item,
-    or no positions tell them apart."""
-    shares = [other for other in model.names if other != name and model.clock_of[other] == model.clock_of[name]]
-    if shares:
-        problem = f"has steps that are made at once, and shares its clock with {shares[0]}"
-        raise InvalidValue("names", name, problem, f"modality.{name}.clock=null")
-    if not model.backbone.needs_index:
-        problem = "has steps that are made at once, and no positions tell them apart"
-        raise InvalidValue("names", name, problem, "backbone/positions=rotary backbone.positions.rotary.axes=[index]")
