@@ -270,7 +270,7 @@ class Flow(Objective):
         return {name: self.head(name) for name in self.reads}
 
     def _counts(self, name: str, batch: Batch) -> Int[Tensor, " B"]:
-        return self.head(name).real(batch).sum(1) * self.head(name).size
+        return self.head(name).real_numbers(batch).sum((1, 2))
 
     def _written(self, batch: Batch, numbers: Numbers) -> list[str]:
         """Of each sample, the numbers of all names, as text."""

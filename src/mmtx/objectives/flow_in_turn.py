@@ -92,22 +92,23 @@ class FlowInTurn(Flow):
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> Numbers:
         """Numbers of all items, made one after the other, each given those that were made before it."""
+        if self.head(self.name).most_items == 1:
+            return super().made(model, batch, generator, how, guidance)
         given, size = self.head(self.name).numbers(batch), self.head(self.name).tokens_per_item
         made = given[:, :0]
         for item in range(self._num_items(given)):
             begun = torch.cat([made, given[:, item * size : (item + 1) * size]], dim=1)
-            found = super().made(model, self._begun(batch, begun, item + 1), generator, how, guidance)[self.name]
+            found = super().made(model, self._begun(batch, begun), generator, how, guidance)[self.name]
             made = torch.cat([made, found[:, item * size :].to(made.dtype)], dim=1)
         return {self.name: made}
 
-    def _begun(self, batch: Batch, numbers: Float[Tensor, "B n k"], items: int) -> Batch:
-        """The batch with so many items at most, of these numbers."""
-        if self.head(self.name).most_items == 1:
-            return batch
-        fields = {**self.head(self.name).fields_of(numbers)}
+    def _begun(self, batch: Batch, numbers: Float[Tensor, "B n k"]) -> Batch:
+        """The batch with as many items at most as these numbers are of."""
+        fields = self.head(self.name).fields_of(numbers)
+        (longest,) = {values.shape[1] for values in fields.values()}  # frames, of items of several frames
         if "times" in batch[self.name]:
-            fields["times"] = batch[self.name]["times"][:, :items]
-        return batch.with_name(self.name, fields, batch.lengths[self.name].clamp(max=items))
+            fields["times"] = batch[self.name]["times"][:, :longest]
+        return batch.with_name(self.name, fields, batch.lengths[self.name].clamp(max=longest))
 
     def _losses(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"]:
         return self._errors(batch, self._read(model.run(self.lay(model, batch))))
@@ -132,11 +133,13 @@ class FlowInTurn(Flow):
         return token_set.conditioned_by_token(self.moment(moment.flatten()), {key: of_tokens})
 
     def _num_items(self, numbers: Float[Tensor, "B n k"]) -> int:
-        return numbers.shape[1] // self.head(self.name).tokens_per_item
+        head = self.head(self.name)
+        return 1 if head.most_items == 1 else numbers.shape[1] // head.tokens_per_item
 
     def _item_of(self, numbers: Float[Tensor, "B n k"]) -> Int[Tensor, " n"]:
         """The item of each token."""
-        return torch.arange(numbers.shape[1], device=numbers.device) // self.head(self.name).tokens_per_item
+        head, token = self.head(self.name), torch.arange(numbers.shape[1], device=numbers.device)
+        return token * 0 if head.most_items == 1 else token // head.tokens_per_item
 
     def _attended(self, model: MultimodalTransformer) -> list[str]:
         return attended_names(model, self.reads, in_turn=self.head(self.name).most_items > 1)

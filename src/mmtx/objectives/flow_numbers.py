@@ -52,7 +52,7 @@ class NumberLayout:
 
     @classmethod
     def of(cls, heads: Heads, batch: Batch) -> NumberLayout:
-        real = {name: head.real(batch)[..., None].expand(-1, -1, head.size) for name, head in heads.items()}
+        real = {name: head.real_numbers(batch) for name, head in heads.items()}
         shapes = {name: (part.shape[1], part.shape[2]) for name, part in real.items()}
         return cls(shapes, torch.cat([part.flatten(1) for part in real.values()], dim=1))
 
@@ -117,7 +117,7 @@ def made_numbers(
     scales = {name: scale for name, scale in guidance.items() if scale != 1}
     several, layout = 1 + len(scales), NumberLayout.of(heads, batch)
     flat = layout.repeated(several).velocity(velocity, with_and_without(batch, scales))
-    noise = _noise(layout.real, generator, next(iter(heads.values())).projection.weight.dtype)
+    noise = _noise(layout.real, generator, next(iter(heads.values())).projection.weight.dtype) * layout.real
 
     def guided(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return led_away(flat(numbers.repeat(several, 1), moment.repeat(several)), scales)
