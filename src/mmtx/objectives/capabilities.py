@@ -182,11 +182,13 @@ class Makes(Protocol):
     Options as in `Writes`.
 
     Attributes:
-        writes: the name of what is made, which is no input then; None: of several, which no file can hold.
+        writes: the name of what is made, which is no input then; None: of what is made, a sample is given, too.
+        reads: names that are made; of several, no file can hold them.
         made_field: ``pixels``, ``waveform``, or what else its numbers are.
     """
 
     writes: str | None
+    reads: tuple[str, ...]
 
     @property
     def made_field(self) -> str: ...
