@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import pytest
 import torch
 from builders import Letters, backbone, image, image_spec, model, pictures_spec, series, series_spec, text, text_spec
@@ -12,6 +15,7 @@ from contracts import check_objective
 from torch import Tensor
 
 from mmtx.batch import Batch, Field, Spec
+from mmtx.commands.main import main
 from mmtx.data.collate import collate
 from mmtx.decoding.flow import Integration
 from mmtx.decoding.text_in_set import with_text
@@ -211,6 +215,21 @@ def test_contract_of_documents() -> None:
     whole = of_documents().float()
     objective = FlowInTurn(specs=DOCUMENT, model=whole, name="image", **{**KEYS, "likelihood_steps": 1})
     check_objective(objective, whole, DOCUMENT)
+
+
+def test_a_run_makes_the_pictures_of_a_document(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["data=interleaved_digits", "modality=[text,image]", "objective=[next_token,flow_in_turn]", "logger=[]"]
+    words += ["modality.text.clock=document", "modality.image.clock=document", "backbone/norm=adaptive", "callbacks=[]"]
+    words += ["backbone.dim=16", "backbone.num_layers=1", "backbone.num_heads=2", "data.pictures.num_val=40"]
+    words += ["trainer.max_epochs=null", "trainer.max_steps=1", "trainer.val_every_steps=1", "loader.batch_size=4"]
+    assert main(["train", *words, "run_dir=run"]) == 0
+    rows = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert {"val/next_token/loss", "val/flow_in_turn/loss"} <= {key for row in rows for key in row}
+    capsys.readouterr()
+    assert main(["generate", "run", "index=0", "count=3", "num_steps=1", "out=documents.png"]) == 0
+    assert capsys.readouterr().out == "written: documents.png\n"
+    assert PIL.Image.open("documents.png").size[0] > 8
 
 
 def test_what_cannot_be_is_refused() -> None:
