@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -47,7 +48,7 @@ class FlowInTurn(Flow):
         times: Times,
         likelihood_steps: int | None,
     ) -> None:
-        keys = {"weight": weight, "times": times, "likelihood_steps": likelihood_steps}
+        keys: dict[str, Any] = {"weight": weight, "times": times, "likelihood_steps": likelihood_steps}
         super().__init__(specs=specs, model=model, names=[name], **keys)
         self.name = name
         if self.head(name).most_items > 1:
