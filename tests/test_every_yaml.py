@@ -46,6 +46,10 @@ DATA_WITHOUT_PICTURES = {
     ),
     "driving": ["modality=[camera,radar,map,vehicle,speed]", "objective=[classify]"],
     "moving_digits": ["modality=[video]", "objective=[classify]"],
+    "interleaved_digits": [
+        *("modality=[text,image]", "modality.text.clock=document", "modality.image.clock=document"),
+        *("backbone/norm=adaptive", "objective=[next_token,flow_in_turn]"),
+    ],
     "av_digits": ["modality=[image]", "objective=[classify]"],
     "diabetes": ["modality=[measurements]", "objective=[regression]"],
     **dict.fromkeys(("made_chains", "pdb_chains"), FOLDS),
@@ -91,6 +95,7 @@ NEEDS = {
         "act_by_flow": ["modality=[state,action]"],
         "next_frames": FRAMES,
         "forced_frames": [*FRAMES, "backbone/norm=adaptive"],
+        "flow_in_turn": ["modality=[label,image]", "modality.image.clock=null", "backbone/norm=adaptive"],
         **dict.fromkeys(("masked_autoencoder", "joint_embedding", "lejepa"), ["modality=[image]"]),
         **dict.fromkeys(("denoising", "span_corruption"), DENOISES),
         "masked_diffusion": ["modality=[text]", "modality.text.causal=false"],

@@ -51,13 +51,18 @@ def _of_parts(learner: Learner, source: Source) -> Iterator[str]:
 
 
 def _of_clocks(model: MultimodalTransformer, specs: Mapping[str, Spec]) -> Iterator[str]:
-    """Names of one clock with unequal numbers of items. A single item, such as a picture, goes with any."""
+    """Names of one clock with unequal numbers of items. A single item, such as a picture, goes with any; a text whose
+    ids bring times leaves room among them for any number of others."""
     names = [name for name in model.names if name in specs]
     for clock, count in Counter(model.clock_of[name] for name in names).items():
         on_clock = [name for name in names if model.clock_of[name] == clock] if count > 1 else []
         extents = {name: _items_and_times(model.tokenizer(name), specs[name]) for name in on_clock}
         several = {name: (items, times) for name, (items, times) in extents.items() if items > 1}
-        if len(set(several.values())) > 1:
+        with_room = {
+            name for name in several if isinstance(model.tokenizer(name), Ids) and "times" in specs[name].fields
+        }
+        items = {items for name, (items, _) in several.items() if name not in with_room}
+        if len(items) > 1 or len({times for _, times in several.values()}) > 1:
             counts = ", ".join(f"{name} {items} (of {times})" for name, (items, times) in several.items())
             yield (
                 f"modality: on the clock '{clock}', names differ in how many moments they have: {counts}; "

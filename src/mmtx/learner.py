@@ -12,7 +12,7 @@ from mmtx.modalities.capabilities import Augments
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.averaged_teacher import Teaches
 from mmtx.objectives.base import Objective, Score
-from mmtx.objectives.capabilities import Prepares
+from mmtx.objectives.capabilities import LaysCopies, Prepares, ScoresStates
 
 EVALUATION_SEED = 0
 """Of what objectives prepare in an evaluation."""
@@ -81,13 +81,28 @@ class Learner(nn.Module):
 
     def forward(self, batch: Batch | Mapping[str, Batch]) -> dict[str, Score]:
         """The score of every objective that applies to a batch: as the data have it, or as `prepare` made it.
-        Those that use statistics come last, when the others have run the model."""
+        Those that use statistics come last, when the others have run the model; where one lays copies beside the names
+        of the set, all that can be scored by hidden states share its pass."""
         prepared = self.prepare(batch) if isinstance(batch, Batch) else batch
         names = sorted(prepared, key=lambda name: self.objective(name).uses_statistics)
         with self.model.sharing():
-            scores = {name: self.objective(name)(self.model, prepared[name]) for name in names}
+            scores = self._from_one_pass(prepared)
+            scores |= {name: self.objective(name)(self.model, prepared[name]) for name in names if name not in scores}
             self.statistics = {name: value.detach() for name, value in self.model.statistics.items()}
         return scores
+
+    def _from_one_pass(self, prepared: Mapping[str, Batch]) -> dict[str, Score]:
+        """Scores of the only objective that lays copies, and of those that share its pass."""
+        scoring = {name: each for name in prepared if isinstance(each := self.objective(name), ScoresStates)}
+        laying = [name for name, objective in scoring.items() if isinstance(objective, LaysCopies)]
+        if len(laying) != 1:
+            return {}
+        (first,) = laying
+        objective = scoring[first]
+        assert isinstance(objective, LaysCopies)
+        states = self.model.run(objective.lay(self.model, prepared[first]))
+        sharing = [name for name, each in scoring.items() if name == first or not isinstance(each, Prepares)]
+        return {name: scoring[name].score_of(self.model, states, prepared[name]) for name in sharing}
 
     @torch.no_grad()
     def prepare(self, batch: Batch, generator: torch.Generator | None = None) -> dict[str, Batch]:

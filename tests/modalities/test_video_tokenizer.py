@@ -48,6 +48,21 @@ def test_contract_of_films_with_times(tubelet_frames: int) -> None:
     check_tokenizer(made(video_spec(num_times=20), tubelet_frames=tubelet_frames))
 
 
+@pytest.mark.parametrize("tubelet_frames", [1, 2, 3])
+def test_numbers_of_the_data_are_those_of_frames_that_are_there(tubelet_frames: int) -> None:
+    """Each frame is told by its pixels; one that is there twice is of the data once."""
+    tokenizer, lengths = made(tubelet_frames=tubelet_frames), torch.tensor([5, 4, 0, 1])
+    frames = torch.arange(1, 6, dtype=torch.uint8)[None, :, None, None, None].expand(4, -1, 1, 8, 8).clone()
+    numbers = tokenizer.numbers({"frames": frames}, lengths)
+    of_data = tokenizer.of_data(numbers.shape[1], lengths)
+    for row, length in enumerate(lengths.tolist()):
+        shown = tokenizer.fields_of(numbers)["frames"][row].round().flatten(1)[:, 0].tolist()
+        kept = tokenizer.fields_of(of_data.float())["frames"][row].flatten(1)
+        there = (kept > 200).all(1).tolist()
+        assert [value for value, real in zip(shown, there, strict=True) if real] == [*range(1, length + 1)]
+        assert (kept > 200).any(1).tolist() == there
+
+
 @pytest.mark.parametrize("tubelet_frames", [1, 2])
 def test_tubelets_equal_a_convolution(tubelet_frames: int) -> None:
     """With the weights as they are, by time, row and column."""

@@ -32,6 +32,7 @@ from mmtx.batch import Batch, Field, Spec
 from mmtx.decoding.flow import Integration
 from mmtx.errors import InvalidValue
 from mmtx.modalities.vectors import Vectors
+from mmtx.modalities.video import Video
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.adaptive_norm import AdaptiveNorm
 from mmtx.nn.positions import Positions
@@ -147,10 +148,10 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
     assert int(objective.count(batch)) == (5 + 2) * 2
 
 
+@pytest.mark.peers
 def test_path_and_target_are_those_of_torchcfm() -> None:
-    cfm = pytest.importorskip(
-        "torchcfm.conditional_flow_matching", reason="torchcfm is not installed: pip install --no-deps torchcfm pot"
-    )
+    why = "needs torchcfm: pip install --no-deps torchcfm==1.0.7 pot==0.9.7.post1"
+    cfm = pytest.importorskip("torchcfm.conditional_flow_matching", reason=why)
     whole, objective = plane()
     batch = objective.prepare(whole, points(torch.randn(7, 2)), torch.Generator().manual_seed(0))
     seen = {}
@@ -166,6 +167,63 @@ def test_path_and_target_are_those_of_torchcfm() -> None:
     _, path, target = matcher.sample_location_and_conditional_flow(noise, data, t=seen["moment"])
     torch.testing.assert_close(seen["mixed"], path)
     torch.testing.assert_close(loss, target.square().sum())
+
+
+FILM = {"film": Spec({"frames": Field((None, 1, 4, 4), torch.float32, max_length=5)})}
+
+
+def films(lengths: list[int]) -> Batch:
+    frames = torch.rand(len(lengths), max(lengths), 1, 4, 4, generator=torch.Generator().manual_seed(3))
+    frames *= (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None])[..., None, None, None]
+    return Batch({"film": {"frames": frames}}, {"film": torch.tensor(lengths)}, {}, torch.arange(len(lengths)))
+
+
+def filming(tubelet_frames: int = 2, **changes: Any) -> tuple[MultimodalTransformer, Flow]:
+    keys: dict[str, Any] = {"dim": 24, "patch_size": 2, "causal": True, "mean": 0.5, "std": 0.5, "clock": None}
+    own = Video(spec=FILM["film"], tubelet_frames=tubelet_frames, **keys)
+    whole = model({"film": own}, backbone(positions=INDEX))
+    return whole, made(FILM, whole, **changes)
+
+
+def test_frames_that_fill_a_tubelet_carry_no_loss() -> None:
+    """Of films in tubelets of two frames, of which the last of an odd one repeats its last frame: squared errors are
+    those of the frames that there are, each once, in the loss, in the count and in predictions."""
+    whole, objective = filming()
+    batch = objective.prepare(whole, films([5, 3, 2, 0, 1]), torch.Generator().manual_seed(0))
+    tokenizer, moment = whole.tokenizer("film"), batch["film"]["moment"]
+    assert isinstance(tokenizer, Video)
+    data, noise = objective.head("film").numbers(batch), batch["film"]["noise"]
+    mixed = (1 - moment[:, None, None]) * noise + moment[:, None, None] * data
+    found = objective.velocity(whole, batch, {"film": mixed}, moment)["film"]
+
+    def frames(numbers: Tensor) -> Tensor:
+        return (tokenizer.fields_of(numbers)["frames"] - 0.5) / 0.5
+
+    wrong = (frames(found) - frames(data - noise)).detach().square().sum((2, 3, 4))
+    each = [float(row[:length].sum()) for row, length in zip(wrong, [5, 3, 2, 0, 1], strict=True)]
+    assert objective(whole, batch).loss_sum.item() == pytest.approx(sum(each), rel=1e-5)
+    assert int(objective.count(batch)) == (5 + 3 + 2 + 1) * 16
+    columns = objective.predictions(whole, batch)
+    assert columns["loss"] == pytest.approx(each, rel=1e-5)
+    assert columns["numbers"] == [80, 48, 32, 0, 16]
+
+
+def test_frames_that_fill_a_tubelet_are_not_made() -> None:
+    """A film of three frames has the numbers of three, and nothing in the place of the fourth."""
+    whole, objective = filming()
+    canvas = objective.head("film").blank(films([3, 3]), torch.tensor([3, 3]))
+    found = objective.made(whole, canvas, torch.Generator().manual_seed(0), Integration(2))["film"]
+    texts = objective._written(canvas, {"film": found})
+    assert [len(text.replace(";", "").split()) for text in texts] == [3 * 16] * 2
+    assert (found.view(2, 2, 4, 2, 4)[:, 1, :, 1] == 0).all() and (found != 0).sum() == 2 * 3 * 16
+    assert objective.head("film").made(objective.head("film").numbers(films([5]))).shape == (1, 5, 1, 4, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tubelet_frames", [2, 3])
+def test_contract_of_films(tubelet_frames: int) -> None:
+    whole, objective = filming(tubelet_frames, likelihood_steps=1)
+    check_objective(objective, whole, FILM)
 
 
 def test_times_are_spread_over_the_batch() -> None:

@@ -32,6 +32,8 @@ def draw_pictures(
 ) -> str:
     """Pictures, given whatever else is in the set, as one file (data=coded_pictures, or objective=[flow]).
 
+    Where a sample has several, as documents have, all are in the file, sample after sample.
+
     Args:
         trained: the model.
         objective: that draws.
@@ -39,7 +41,7 @@ def draw_pictures(
         label: class of the pictures, by its name or its number
         prompt: or the text that they are drawn from
         index: or a sample, counted from 0, of the run's test (or validation) data
-        count: how many
+        count: how many, or samples of several
         options: of the objective.
 
     Raises:
@@ -51,7 +53,7 @@ def draw_pictures(
         raise InvalidValue("out", out, "must be a .png file in a folder that exists")
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
     if isinstance(objective, Makes):
-        pixels = objective.make(learner.model, batch, trained.generator(), count, **options)
+        pixels = objective.make(learner.model, batch, trained.generator(), count, **options).flatten(0, -4)
     else:
         ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
         vocabulary = learner.specs[objective.writes or ""].vocabulary
@@ -63,10 +65,10 @@ def draw_pictures(
 
 def draws_pictures(learner: Learner, objective: Any) -> bool:
     """Whether what an objective writes are codes of pictures, or pictures."""
+    if isinstance(objective, Makes):
+        return len(objective.reads) == 1 and objective.made_field == "pixels"
     spec = learner.specs.get(getattr(objective, "writes", None) or "")
-    if spec is None or not isinstance(objective, Makes):
-        return spec is not None and isinstance(spec.vocabulary, Pictured)
-    return objective.made_field == "pixels" and not spec.fields["pixels"].ragged
+    return spec is not None and isinstance(spec.vocabulary, Pictured)
 
 
 def _write(pixels: Num[Tensor, "B C height width"], file: Path) -> None:

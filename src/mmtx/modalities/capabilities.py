@@ -109,6 +109,26 @@ class Numbers(Protocol):
 
 
 @runtime_checkable
+class Fills(Numbers, Protocol):
+    """A tokenizer that may fill a token with numbers that are there already.
+
+    Attributes:
+        fills: whether it does, as it is configured.
+    """
+
+    @property
+    def fills(self) -> bool: ...
+
+    def of_data(self, count: int, lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B count k"]:
+        """Which numbers of so many tokens are there once, and which fill; nothing is there behind the last token.
+
+        Args:
+            count: of tokens.
+            lengths: of the samples.
+        """
+
+
+@runtime_checkable
 class Pairs(Protocol):
     """A tokenizer that knows something of every two of its tokens, `Tokens.pairs`.
 

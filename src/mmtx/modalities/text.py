@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, check_at_least
-from mmtx.modalities.base import Tokenizer, required_field
+from mmtx.modalities.base import Tokenizer, given_times, required_field
 from mmtx.tokens import Tokens
 
 MASKED_SHARE = 0.15 * 0.8
@@ -20,7 +20,8 @@ MASKED_SHARE = 0.15 * 0.8
 class Text(Tokenizer):
     """Ids of a vocabulary (characters, bytes, BPE: the data's choice), one embedding each.
 
-    Reads the ragged integer field ``ids``, and ``segments`` where samples have it.
+    Reads the ragged integer field ``ids``, and where samples have them, ``segments``, and ``times`` on the clock, which
+    leave room for what stands among the ids, as pictures do in a document.
 
     Args:
         causal: every token is an item of its own, so that it attends to its past only; else the text is one item.
@@ -64,6 +65,10 @@ class Text(Tokenizer):
             if own is not None and (causal or not 0 <= own < ids.num_classes):
                 problem = "is for texts that are read as a whole" if causal else f"is none of {ids.num_classes} ids"
                 raise InvalidValue(key, own, problem, "causal=false" if causal else None)
+        if not causal and "times" in spec.fields:
+            raise InvalidValue(
+                "causal", causal, "lays a text out as one item, and samples have times of its ids", "true"
+            )
         self.share, self.fill, self.mask_dropout, self.embedding_scale = share, fill, mask_dropout, embedding_scale
         self.causal, self.context, self.vocab_size = causal, context or ids.max_length, ids.num_classes
         self.embedding = nn.Embedding(ids.num_classes, dim)
@@ -98,11 +103,11 @@ class Text(Tokenizer):
         return Tokens(
             content=content,
             coordinates=index[:, None],
-            time=index[None] if self.causal else torch.zeros_like(index)[None],
+            time=given_times(fields, length, ids.device) if self.causal else torch.zeros_like(index)[None],
             lengths=self.num_tokens(lengths),
             num_items=length if self.causal else 1,
             full=full,
-            consecutive=True,
+            consecutive="times" not in fields,
         )
 
     def embed(self, ids: Int[Tensor, "B n"], segments: Int[Tensor, "B n"] | None = None) -> Float[Tensor, "B n D"]:

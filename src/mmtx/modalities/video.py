@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from mmtx.batch import Spec
@@ -75,9 +75,8 @@ class Video(Tokenizer):
         self.register_buffer("std", per_channel("std", std, channels), persistent=False)
         if not (self.std > 0).all():
             raise InvalidValue("std", std, "must be above 0")
-        size = channels * tubelet_frames * patch_size**2
-        self.projection = nn.Linear(size, dim)
-        self.numbers_per_token = size if tubelet_frames == 1 else 0  # else a last one may repeat frames
+        self.numbers_per_token = channels * tubelet_frames * patch_size**2
+        self.projection = nn.Linear(self.numbers_per_token, dim)
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -130,6 +129,16 @@ class Video(Tokenizer):
     def numbers(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Float[Tensor, "B n k"]:
         """The patches of frames that are scaled by `mean` and `std`, one frame after the other."""
         return self.tubelets(self._scaled(self._filled(fields["frames"], lengths)))
+
+    @property
+    def fills(self) -> bool:
+        return self.tubelet_frames > 1
+
+    def of_data(self, count: int, lengths: Int[Tensor, " B"]) -> Bool[Tensor, "B count k"]:
+        """The numbers of frames that a sample has, without those that repeat its last one."""
+        token, number = (torch.arange(size, device=lengths.device) for size in (count, self.numbers_per_token))
+        group, within = token // (self.rows * self.columns), number // self.patch_size**2 % self.tubelet_frames
+        return group[:, None] * self.tubelet_frames + within < lengths[:, None, None]
 
     def fields_of(self, numbers: Float[Tensor, "B n k"]) -> dict[str, Tensor]:
         """Frames in the units of the data."""

@@ -14,8 +14,9 @@ from mmtx.decoding.sampling import Sampling
 from mmtx.decoding.step_decoder import Actor
 from mmtx.environment import Playable
 from mmtx.model import MultimodalTransformer
-from mmtx.objectives.base import Example
+from mmtx.objectives.base import Example, Score
 from mmtx.objectives.judged_picture import JudgedPicture
+from mmtx.tokens import HiddenStates, TokenSet
 
 
 @runtime_checkable
@@ -31,6 +32,30 @@ class Prepares(Protocol):
             generator: on the batch's device; in training a function of seed, step and rank, in evaluation the same for
                 every batch, every time.
         """
+
+
+@runtime_checkable
+class ScoresStates(Protocol):
+    """Is scored by hidden states of the names of the set as they are, whoever has computed them: those of a pass in
+    which `LaysCopies` has more, where there is one. It has the batch as the data have it, unless it lays them itself.
+    """
+
+    def score_of(self, model: MultimodalTransformer, states: HiddenStates, batch: Batch) -> Score:
+        """What `Objective.forward` gives.
+
+        Args:
+            model: that has computed them.
+            states: of all names.
+            batch: as in `Objective.forward`.
+        """
+
+
+@runtime_checkable
+class LaysCopies(ScoresStates, Protocol):
+    """Lays private copies beside all names of the set, whose hidden states are the same without them."""
+
+    def lay(self, model: MultimodalTransformer, batch: Batch) -> TokenSet:
+        """The set, of a batch as it was prepared."""
 
 
 @runtime_checkable
@@ -158,11 +183,13 @@ class Makes(Protocol):
     Options as in `Writes`.
 
     Attributes:
-        writes: the name of what is made, which is no input then; None: of several, which no file can hold.
+        writes: the name of what is made, which is no input then; None: of what is made, a sample is given, too.
+        reads: names that are made; of several, no file can hold them.
         made_field: ``pixels``, ``waveform``, or what else its numbers are.
     """
 
     writes: str | None
+    reads: tuple[str, ...]
 
     @property
     def made_field(self) -> str: ...

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -13,18 +13,25 @@ from torch import Tensor, nn
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.flow import USUAL, Integration
 from mmtx.decoding.guided import check_guidance
-from mmtx.errors import InvalidValue, check_at_least, check_within
+from mmtx.errors import InvalidValue, check_at_least
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.moment_embedding import MomentEmbedding
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.flow_numbers import Draws, NumberLayout, Numbers, attended_names, log_likelihood_of, made_numbers
+from mmtx.objectives.flow_numbers import (
+    Draws,
+    NumberLayout,
+    Numbers,
+    Times,
+    attended_names,
+    blank_samples,
+    check_size,
+    draw_moments,
+    log_likelihood_of,
+    made_numbers,
+)
 from mmtx.objectives.flowed_name import FlowedName
-from mmtx.objectives.masks import stratified
 from mmtx.objectives.shown import show_examples
-
-MOST_NUMBERS = 256
-"""Of a sample whose exact likelihood is computed."""
 
 SHOWN = Integration(num_steps=8)
 """How the examples of a run are made."""
@@ -55,7 +62,7 @@ class Flow(Objective):
         model: MultimodalTransformer,
         weight: float,
         names: Sequence[str],
-        times: Literal["uniform", "logit_normal"],
+        times: Times,
         likelihood_steps: int | None,
     ) -> None:
         super().__init__(weight=weight)
@@ -64,11 +71,12 @@ class Flow(Objective):
         check_at_least("likelihood_steps", likelihood_steps, 1)
         self.reads, self.times, self.likelihood_steps = tuple(names), times, likelihood_steps
         self.heads = nn.ModuleDict({name: FlowedName(specs=specs, model=model, name=name) for name in names})
+        self._check_layout(model)
         self.moment = MomentEmbedding(model.backbone.dim)
         self.writes = names[0] if len(names) == 1 and not self.head(names[0]).is_given_in_part else None
         self.fitted_names = tuple(name for name in names if self.head(name).scale is not None)
         if likelihood_steps is not None:
-            self._check_size()
+            check_size(self._heads, likelihood_steps)
             self.directions = known("nats")
 
     def head(self, name: str) -> FlowedName:
@@ -86,9 +94,7 @@ class Flow(Objective):
         """The batch with two more fields of each name: the ``moment`` of each sample, and the ``noise`` of each token.
         Moments are spread evenly over the batch."""
         device = batch.lengths[self.reads[0]].device
-        moment = stratified(torch.zeros(len(batch), 1, device=device), generator)[:, 0]
-        if self.times == "logit_normal":
-            moment = torch.special.ndtri(moment).sigmoid()
+        moment = draw_moments(self.times, (len(batch), 1), generator, device)[:, 0]
         for name in self.reads:
             numbers = self.head(name).numbers(batch)
             noise = torch.randn(numbers.shape, generator=generator, device=device, dtype=numbers.dtype)
@@ -100,7 +106,9 @@ class Flow(Objective):
         return torch.stack([self._counts(name, batch).sum() for name in self.reads]).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        losses = self._losses(model, batch)
+        return self._score(model, batch, self._losses(model, batch))
+
+    def _score(self, model: MultimodalTransformer, batch: Batch, losses: Float[Tensor, " B"]) -> Score:
         stats = {}
         if self.likelihood_steps is not None and not self.training:
             stats["nats"] = self._nats(model, batch).sum(), self.count(batch)
@@ -228,7 +236,7 @@ class Flow(Objective):
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> Numbers:
         """Numbers of each name, in their own scale, given the rest of each sample; see `made_numbers`."""
-        check_guidance(guidance, [*attended_names(model, self.reads), self.reads[0]], self.reads[0])
+        check_guidance(guidance, [*self._attended(model), self.reads[0]], self.reads[0])
         return made_numbers(partial(self.velocity, model), self._heads, batch, generator, how, guidance)
 
     def log_likelihood(
@@ -239,14 +247,17 @@ class Flow(Objective):
 
     def _losses(self, model: MultimodalTransformer, batch: Batch) -> Float[Tensor, " B"]:
         """The squared errors of each sample of a prepared batch, summed over its numbers."""
-        data = {name: self.head(name).numbers(batch) for name in self.reads}
-        noise = {name: batch[name]["noise"] for name in self.reads}
         moment = batch[self.reads[0]]["moment"]
-        share = moment[:, None, None]
-        mixed = {name: (1 - share) * noise[name] + share * data[name] for name in self.reads}
-        found = self.velocity(model, batch, mixed, moment)
+        mixed = {name: self._mixed(batch, name, moment[:, None, None]) for name in self.reads}
+        return self._errors(batch, self.velocity(model, batch, mixed, moment))
+
+    def _mixed(self, batch: Batch, name: str, share: Float[Tensor, "B _ 1"]) -> Float[Tensor, "B n k"]:
+        """Noise with this share of the data."""
+        return (1 - share) * batch[name]["noise"] + share * self.head(name).numbers(batch)
+
+    def _errors(self, batch: Batch, found: Numbers) -> Float[Tensor, " B"]:
         layout = NumberLayout.of(self._heads, batch)
-        target = {name: data[name] - noise[name] for name in self.reads}
+        target = {name: self.head(name).numbers(batch) - batch[name]["noise"] for name in self.reads}
         errors = layout.flat(found) - layout.flat(target)
         return errors.to(torch.promote_types(errors.dtype, torch.float32)).square().sum(1)
 
@@ -259,7 +270,7 @@ class Flow(Objective):
         return {name: self.head(name) for name in self.reads}
 
     def _counts(self, name: str, batch: Batch) -> Int[Tensor, " B"]:
-        return self.head(name).real(batch).sum(1) * self.head(name).size
+        return self.head(name).real_numbers(batch).sum((1, 2))
 
     def _written(self, batch: Batch, numbers: Numbers) -> list[str]:
         """Of each sample, the numbers of all names, as text."""
@@ -269,12 +280,12 @@ class Flow(Objective):
         rows = zip(*of_names, strict=True)
         return ["\n".join(label + text for label, text in zip(labels, row, strict=True) if text) for row in rows]
 
-    def _check_size(self) -> None:
-        """Raises InvalidValue where a likelihood would take too many derivatives."""
-        size = sum(self.head(name).max_numbers for name in self.reads)
-        if size > MOST_NUMBERS:
-            problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
-            raise InvalidValue("likelihood_steps", self.likelihood_steps, problem, "null")
+    def _attended(self, model: MultimodalTransformer) -> list[str]:
+        return attended_names(model, self.reads)
+
+    def _check_layout(self, model: MultimodalTransformer) -> None:
+        for head in self._heads.values():
+            head.check_made_at_once(model)
 
     def _canvas(self, batch: Batch, count: int, length: int | None, device: torch.device) -> Batch:
         """So many samples with the only name that is made, whose values mean nothing; where several are made, or fields
@@ -284,12 +295,7 @@ class Flow(Objective):
                 problem = f"is that of the sample, of which {', '.join(self.reads)} are made"
                 raise InvalidValue("length", length, problem, "null")
             return batch
-        head = self.head(self.writes)
-        if length is not None and not head.is_ragged:
-            raise InvalidValue("length", length, f"cannot be chosen: every '{self.writes}' has the same size", "null")
-        length = head.max_length if length is None else length
-        check_within("length", length, 1, head.max_length)
-        return head.blank(batch, torch.full((count,), length, device=device))
+        return blank_samples(self.head(self.writes), batch, count, length, device)
 
     def _shown(self, model: MultimodalTransformer, batch: Batch) -> Numbers:
         generator = torch.Generator(batch.lengths[self.reads[0]].device).manual_seed(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,8 +13,10 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.decoding.flow import Integration, Velocity, integrate, log_likelihood
 from mmtx.decoding.guided import led_away, with_and_without
+from mmtx.errors import InvalidValue, check_within
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.flowed_name import FlowedName
+from mmtx.objectives.masks import stratified
 
 Numbers = Mapping[str, Float[Tensor, "B n k"]]
 """Of each token of each name."""
@@ -23,6 +26,13 @@ Heads = Mapping[str, FlowedName]
 
 Draws = torch.Generator | Sequence[torch.Generator]
 """Sources of randomness: one on the device, or one on the CPU for each sample."""
+
+MOST_NUMBERS = 256
+"""Of a sample whose exact likelihood is computed."""
+
+Times = Literal["uniform", "logit_normal"]
+"""Of training: uniform, or the sigmoid of a normal number, of which more lie in the middle (Esser et al. 2024, arXiv
+2403.03206)."""
 
 VelocityOf = Callable[[Batch, Numbers, Float[Tensor, " B"]], Numbers]
 """From samples with the rest of the set, numbers and the time of each sample to the velocity of each number."""
@@ -42,7 +52,7 @@ class NumberLayout:
 
     @classmethod
     def of(cls, heads: Heads, batch: Batch) -> NumberLayout:
-        real = {name: head.real(batch)[..., None].expand(-1, -1, head.size) for name, head in heads.items()}
+        real = {name: head.real_numbers(batch) for name, head in heads.items()}
         shapes = {name: (part.shape[1], part.shape[2]) for name, part in real.items()}
         return cls(shapes, torch.cat([part.flatten(1) for part in real.values()], dim=1))
 
@@ -69,6 +79,23 @@ class NumberLayout:
         return flat
 
 
+def draw_moments(
+    times: Times, shape: tuple[int, int], generator: torch.Generator, device: torch.device
+) -> Float[Tensor, "B k"]:
+    """Times of training for each of k parts of each sample, spread evenly over their distribution."""
+    moment = stratified(torch.zeros(shape, device=device), generator)
+    return torch.special.ndtri(moment).sigmoid() if times == "logit_normal" else moment
+
+
+def blank_samples(head: FlowedName, batch: Batch, count: int, length: int | None, device: torch.device) -> Batch:
+    """So many samples with a name of this length, None: the longest, whose values mean nothing."""
+    if length is not None and not head.is_ragged:
+        raise InvalidValue("length", length, f"cannot be chosen: every '{head.name}' has the same size", "null")
+    length = head.max_length if length is None else length
+    check_within("length", length, 1, head.max_length)
+    return head.blank(batch, torch.full((count,), length, device=device))
+
+
 def made_numbers(
     velocity: VelocityOf,
     heads: Heads,
@@ -90,7 +117,7 @@ def made_numbers(
     scales = {name: scale for name, scale in guidance.items() if scale != 1}
     several, layout = 1 + len(scales), NumberLayout.of(heads, batch)
     flat = layout.repeated(several).velocity(velocity, with_and_without(batch, scales))
-    noise = _noise(layout.real, generator, next(iter(heads.values())).projection.weight.dtype)
+    noise = _noise(layout.real, generator, next(iter(heads.values())).projection.weight.dtype) * layout.real
 
     def guided(numbers: Float[Tensor, "B K"], moment: Float[Tensor, " B"]) -> Float[Tensor, "B K"]:
         return led_away(flat(numbers.repeat(several, 1), moment.repeat(several)), scales)
@@ -114,14 +141,23 @@ def log_likelihood_of(velocity: VelocityOf, heads: Heads, batch: Batch, how: Int
     return found - torch.stack([head.log_scale(batch).to(found) for head in heads.values()]).sum(0)
 
 
-def attended_names(model: MultimodalTransformer, names: tuple[str, ...]) -> list[str]:
-    """The other names of the set to which some of these attend."""
+def check_size(heads: Heads, likelihood_steps: int) -> None:
+    """Raises InvalidValue where a likelihood would take too many derivatives."""
+    size = sum(head.max_numbers for head in heads.values())
+    if size > MOST_NUMBERS:
+        problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
+        raise InvalidValue("likelihood_steps", likelihood_steps, problem, "null")
+
+
+def attended_names(model: MultimodalTransformer, names: tuple[str, ...], *, in_turn: bool = False) -> list[str]:
+    """The other names of the set to which some of these attend; `in_turn`, they have several items, which attend to
+    whatever stands before them on their clock."""
     clocks = [*dict.fromkeys(model.clock_of[name] for name in model.decoded)]
 
     def place(name: str) -> tuple[int, int]:
         clock = model.clock_of[name]
         is_mutual = clock in model.clocks and model.clocks[clock].mutual
-        return clocks.index(clock), 0 if is_mutual else model.decoded.index(name)
+        return clocks.index(clock), 0 if is_mutual or in_turn else model.decoded.index(name)
 
     last = max(place(name) for name in names)
     before = {name for name in model.decoded if name not in names and place(name) <= last}

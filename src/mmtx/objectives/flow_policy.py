@@ -1,7 +1,6 @@
 """Actions that a flow makes out of noise."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -13,6 +12,7 @@ from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import required_spec
 from mmtx.objectives.flow import Flow
+from mmtx.objectives.flow_numbers import Times
 
 
 class FlowPolicy(Flow):
@@ -35,7 +35,7 @@ class FlowPolicy(Flow):
         model: MultimodalTransformer,
         weight: float,
         action: str,
-        times: Literal["uniform", "logit_normal"],
+        times: Times,
         num_steps: int,
         val_episodes: int,
         test_episodes: int,

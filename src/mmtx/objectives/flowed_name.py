@@ -11,7 +11,7 @@ from mmtx.batch import Batch, Spec, fake_batch
 from mmtx.copies import Copy
 from mmtx.errors import InvalidValue
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Numbers, Sounds
+from mmtx.modalities.capabilities import Fills, Numbers, Sounds
 from mmtx.modalities.drawing import drawings_of
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import required_name
@@ -32,7 +32,7 @@ class FlowedName(nn.Module):
 
     Raises:
         ValueError: the set has no such name.
-        InvalidValue: it is not made of numbers, or is encoded; its steps share a clock, or nothing tells them apart.
+        InvalidValue: it is not made of numbers, or is encoded.
     """
 
     roles = {"projection.weight": "head"}
@@ -48,7 +48,7 @@ class FlowedName(nn.Module):
         self.name, self.size, self.max_length = name, tokenizer.numbers_per_token, specs[name].max_length
         self.is_given_in_part = bool({*specs[name].fields} - {tokenizer.numbered, "waveform", "times"})
         shortest, longest = tokenizer.num_tokens(torch.tensor([1, self.max_length])).tolist()
-        self.is_ragged = shortest < longest
+        self.is_ragged = shortest < longest or (isinstance(tokenizer, Fills) and tokenizer.fills)
         if self.is_ragged and tokenizer.numbered not in specs[name].fields:
             problem = f"is made of {tokenizer.numbered}, of which clips have as many as they are long"
             raise InvalidValue("names", name, problem, f"modality.{name}.pad_to_seconds=2")
@@ -57,9 +57,8 @@ class FlowedName(nn.Module):
         nn.init.zeros_(self.projection.weight)
         nn.init.zeros_(self.projection.bias)
         self._tokenizer = (tokenizer,)  # in a tuple, so that it is no part of this module
-        self.has_items = items_of_longest(tokenizer, specs[name]) > 1
-        if self.has_items:
-            _check_items(name, model)
+        self.most_items = items_of_longest(tokenizer, specs[name])
+        self.tokens_per_item = int(self._num_tokens(torch.tensor([self.max_length]))) // self.most_items
 
     @property
     def max_numbers(self) -> int:
@@ -93,6 +92,13 @@ class FlowedName(nn.Module):
         count = self._raw(batch).shape[1]
         return torch.arange(count, device=lengths.device) < lengths[:, None]
 
+    def real_numbers(self, batch: Batch) -> Bool[Tensor, "B n k"]:
+        """Which numbers there are: those of real tokens, but for what fills one."""
+        real, tokenizer = self.real(batch)[..., None].expand(-1, -1, self.size), self._tokenizer[0]
+        if not isinstance(tokenizer, Fills):
+            return real
+        return real & tokenizer.of_data(real.shape[1], batch.lengths[self.name])
+
     def blank(self, batch: Batch, lengths: Int[Tensor, " B"]) -> Batch:
         """The batch with a name of these lengths, all the same, whose values mean nothing."""
         numbers = self.projection.weight.new_zeros(len(lengths), int(self._num_tokens(lengths)[0]), self.size)
@@ -111,7 +117,7 @@ class FlowedName(nn.Module):
             return tokenizer.sound(fields)
         values = fields[self.made_field]
         if self.made_field != "pixels":
-            return values
+            return values[:, : self.max_length] if self.is_ragged else values
         pixels = values * (1.0 if tokenizer.spec.fields["pixels"].dtype == torch.uint8 else 255.0)
         return pixels.round().clamp(0, 255).to(torch.uint8)
 
@@ -130,16 +136,32 @@ class FlowedName(nn.Module):
     def written(self, numbers: Float[Tensor, "B n k"], batch: Batch) -> list[str | None]:
         """Of each sample, its numbers in the units of the data, token by token; None where it has none."""
         back = numbers if self.scale is None else self.scale.back(numbers)
-        rows = zip(back.tolist(), self.real(batch).sum(1).tolist(), strict=True)
-        of_each = (["; ".join(" ".join(f"{x:.4g}" for x in token) for token in row[:count])] for row, count in rows)
-        return [text or None for (text,) in of_each]
+        rows = [
+            [" ".join(f"{x:.4g}" for x in token[real]) for token, real in zip(tokens, there, strict=True) if real.any()]
+            for tokens, there in zip(back.cpu(), self.real_numbers(batch).cpu(), strict=True)
+        ]
+        return ["; ".join(row) or None for row in rows]
 
     def copy(self, numbers: Float[Tensor, "B n k"], moment: Float[Tensor, "B D"] | None) -> Copy:
         """The name with other numbers, all of one item, and the embedded time of the flow in front of them, where it is
         a token."""
         times = torch.zeros(1, numbers.shape[1] + self._num_prefix, dtype=torch.long, device=numbers.device)
         scratch = None if moment is None else moment[:, None]
-        return Copy(self.name, self.fields_of(numbers), times if self.has_items else None, in_front=scratch)
+        return Copy(self.name, self.fields_of(numbers), times if self.most_items > 1 else None, in_front=scratch)
+
+    def check_made_at_once(self, model: MultimodalTransformer) -> None:
+        """Raises InvalidValue where several items cannot be laid out as one, or no positions tell them apart."""
+        if self.most_items == 1:
+            return
+        clock_of = model.clock_of
+        shares = [other for other in model.names if other != self.name and clock_of[other] == clock_of[self.name]]
+        if shares:
+            problem = f"has steps that are made at once, and shares its clock with {shares[0]}"
+            raise InvalidValue("names", self.name, problem, f"modality.{self.name}.clock=null")
+        if not model.backbone.needs_index:
+            problem = "has steps that are made at once, and no positions tell them apart"
+            hint = "backbone/positions=rotary backbone.positions.rotary.axes=[index]"
+            raise InvalidValue("names", self.name, problem, hint)
 
     @property
     def _numbered(self) -> Numbers:
@@ -165,15 +187,3 @@ def items_of_longest(tokenizer: Tokenizer, spec: Spec) -> int:
     batch = fake_batch({"name": spec}, 1, ragged=False)
     with torch.no_grad():
         return tokenizer(batch["name"], batch.lengths["name"], True).num_items
-
-
-def _check_items(name: str, model: MultimodalTransformer) -> None:
-    """Raises InvalidValue where steps, which are made at once and attend to each other, cannot be laid out as one item,
-    or no positions tell them apart."""
-    shares = [other for other in model.names if other != name and model.clock_of[other] == model.clock_of[name]]
-    if shares:
-        problem = f"has steps that are made at once, and shares its clock with {shares[0]}"
-        raise InvalidValue("names", name, problem, f"modality.{name}.clock=null")
-    if not model.backbone.needs_index:
-        problem = "has steps that are made at once, and no positions tell them apart"
-        raise InvalidValue("names", name, problem, "backbone/positions=rotary backbone.positions.rotary.axes=[index]")

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -24,6 +24,7 @@ from mmtx.objectives.chain_metrics import (
 )
 from mmtx.objectives.chain_plot import draw_chains
 from mmtx.objectives.flow import Flow
+from mmtx.objectives.flow_numbers import Times
 
 
 class FoldByFlow(Flow):
@@ -46,7 +47,7 @@ class FoldByFlow(Flow):
         model: MultimodalTransformer,
         weight: float,
         name: str,
-        times: Literal["uniform", "logit_normal"],
+        times: Times,
         num_steps: int,
     ) -> None:
         chain_of(name, model)

@@ -1,7 +1,6 @@
 """The frames of a film, each made out of noise given those before it."""
 
 from collections.abc import Mapping
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -13,7 +12,7 @@ from mmtx.decoding.flow import USUAL, Integration, integrate
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.moment_embedding import MomentEmbedding
-from mmtx.objectives.masks import stratified
+from mmtx.objectives.flow_numbers import Times, draw_moments
 from mmtx.objectives.next_frames import NextFrames
 
 
@@ -39,7 +38,7 @@ class ForcedFrames(NextFrames):
         weight: float,
         name: str,
         given: int,
-        times: Literal["uniform", "logit_normal"],
+        times: Times,
         num_steps: int,
     ) -> None:
         super().__init__(specs=specs, model=model, weight=weight, name=name, given=given)
@@ -52,9 +51,8 @@ class ForcedFrames(NextFrames):
         """The batch with two more fields: the ``moment`` of each frame, and the ``noise`` of each token. The moments of
         a batch are spread evenly."""
         numbers = self.numbers(batch)
-        moment = stratified(torch.zeros(*batch[self.name]["frames"].shape[:2], device=numbers.device), generator)
-        if self.times == "logit_normal":
-            moment = torch.special.ndtri(moment).sigmoid()
+        frames = len(batch), batch[self.name]["frames"].shape[1]
+        moment = draw_moments(self.times, frames, generator, numbers.device)
         noise = torch.randn(numbers.shape, generator=generator, device=numbers.device, dtype=numbers.dtype)
         return batch.with_values(self.name, moment=moment.to(numbers.dtype), noise=noise)
 

@@ -12,7 +12,7 @@ from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
 from mmtx.kept import Kept, keep
 from mmtx.modalities.base import Tokenizer
-from mmtx.modalities.capabilities import Numbers
+from mmtx.modalities.capabilities import Fills, Numbers
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.backbone import Backbone
 from mmtx.objectives.base import Example, Objective, Score, required_name
@@ -184,6 +184,9 @@ def numbers_of(name: str, model: MultimodalTransformer) -> int:
     if not isinstance(tokenizer, Numbers) or not tokenizer.numbers_per_token:
         problem = "has tokens that are not made from numbers of their own, as patches and steps are"
         raise InvalidValue("names", name, f"{problem} ({type(tokenizer).__name__})")
+    if isinstance(tokenizer, Fills) and tokenizer.fills:
+        problem = "has tokens of several frames, of which the last may be repeated"
+        raise InvalidValue("names", name, problem, f"modality.{name}.tubelet_frames=1")
     return tokenizer.numbers_per_token
 
 

@@ -15,6 +15,7 @@ from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, SAMPLED, Sampling
 from mmtx.decoding.steering import FREE, Steering
 from mmtx.decoding.streaming import WHOLE, Streaming
+from mmtx.decoding.text_in_set import times_of
 from mmtx.errors import UserError
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
@@ -26,6 +27,7 @@ from mmtx.objectives.scratchpad import answer_of, ends_with, has_scratch, scored
 from mmtx.objectives.slices import Pairs, Slices
 from mmtx.objectives.text_head import PREDICTED, TextHead
 from mmtx.objectives.written_part import written_part
+from mmtx.tokens import HiddenStates
 
 STREAM_SAMPLING = Sampling(temperature=0.8)
 """How examples continue a stream: greedy decoding soon repeats itself."""
@@ -94,6 +96,11 @@ class NextToken(Objective):
             model, batch, self.head.loss(model, model(inputs).tokens(self.text), targets, real), targets, real
         )
 
+    def score_of(self, model: MultimodalTransformer, states: HiddenStates, batch: Batch) -> Score:
+        _, targets, real = self.head.shift(batch)
+        hidden = states.tokens(self.text)[:, : targets.shape[1]]
+        return self._score(model, batch, self.head.loss(model, hidden, targets, real), targets, real)
+
     def _score(
         self,
         model: MultimodalTransformer,
@@ -143,7 +150,8 @@ class NextToken(Objective):
         begins, stops = written_part(batch, self.text, texts_end)
         ends = self.head.vocabulary.ends if self.head.vocabulary else ()
         most = ids.shape[1] - int(begins.min())
-        prompt = batch.with_name(self.text, {"ids": ids[:, : int(begins.max())]}, begins)
+        begun = {**times_of(batch, self.text), "ids": ids[:, : int(begins.max())]}
+        prompt = batch.with_name(self.text, begun, begins)
         written = generate(
             model,
             lambda hidden: self.head.logits(model, hidden),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
@@ -15,6 +15,7 @@ from mmtx.decoding.generate import check_max_new_tokens, generate
 from mmtx.decoding.sampling import GREEDY, Sampling
 from mmtx.decoding.steering import FREE, Steering, refuse_beside_beams
 from mmtx.decoding.text_decoder import Logits
+from mmtx.decoding.text_in_set import times_of
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
@@ -33,6 +34,7 @@ from mmtx.objectives.transcripts import (
     transcript_metrics,
     transcript_stats,
 )
+from mmtx.tokens import HiddenStates
 
 GOLDEN = (math.sqrt(5) - 1) / 2
 
@@ -108,7 +110,21 @@ class Seq2Seq(Objective):
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
         inputs, targets, real = self.head.shift(batch)
-        loss, right = self.head.loss(model, model(inputs).tokens(self.text), targets, real)
+        return self._score(model, batch, model(inputs).tokens(self.text), targets, real)
+
+    def score_of(self, model: MultimodalTransformer, states: HiddenStates, batch: Batch) -> Score:
+        _, targets, real = self.head.shift(batch)
+        return self._score(model, batch, states.tokens(self.text)[:, : targets.shape[1]], targets, real)
+
+    def _score(
+        self,
+        model: MultimodalTransformer,
+        batch: Batch,
+        hidden: Float[Tensor, "B n D"],
+        targets: Int[Tensor, "B n"],
+        real: Bool[Tensor, "B n"],
+    ) -> Score:
+        loss, right = self.head.loss(model, hidden, targets, real)
         count = real.sum()
         if right is None:  # in training
             return Score(loss, count)
@@ -178,7 +194,7 @@ class Seq2Seq(Objective):
         count, device = len(batch), next(iter(batch.lengths.values())).device
         ids = torch.tensor([self.begin, *self.prompt], device=device).expand(count, -1)
         lengths = torch.full((count,), ids.shape[1], device=device)
-        prompt = batch.with_name(self.text, {"ids": ids}, lengths, full=True)
+        prompt = batch.with_name(self.text, {**times_of(batch, self.text), "ids": ids}, lengths, full=True)
         limit = max(1, self.head.context - len(self.prompt)) if max_new_tokens is None else max_new_tokens
         logits = self._logits(model)
         options: Any = {"max_new_tokens": limit, "end": self.end, "suppress_first": self.suppress_first, "cache": cache}

@@ -16,6 +16,7 @@ from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Score
 from mmtx.objectives.next_token import NextToken
+from mmtx.tokens import HiddenStates
 
 LOSS, WITHOUT_FIRST, WITHOUT_NOTES = "loss", "loss/of=without_first", "loss/of=without_notes"
 """Metrics by place: of the stream, and of those that keep no first tokens or no notes."""
@@ -91,6 +92,10 @@ class Streamed(NextToken):
         score = self._score(model, batch, Predictions(loss, torch.cat(rights, dim=1)), targets, real)
         sums = {f"{metric}/place": self._sums(parts) for metric, parts in streamed.items()}
         return Score(score.loss_sum, score.count, {**score.stats, **sums})
+
+    def score_of(self, model: MultimodalTransformer, states: HiddenStates, batch: Batch) -> Score:
+        is_whole = self.training or batch[self.text]["ids"].shape[1] <= self.head.context
+        return super().score_of(model, states, batch) if is_whole else self(model, batch)
 
     def metrics(self, score: Score) -> dict[str, float]:
         metrics = super().metrics(score)

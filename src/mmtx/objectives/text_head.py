@@ -81,6 +81,8 @@ class TextHead(IdHead):
         lengths = (batch.lengths[self.text] - 1).clamp(min=0)
         host_lengths = None if batch.host_lengths is None else (batch.host_lengths[self.text] - 1).clamp(min=0)
         fields = {key: value for key, value in batch[self.text].items() if key not in (PREDICTED, SCORED)}
+        if "times" in fields:
+            fields["times"] = fields["times"][:, : ids.shape[1] - 1]
         inputs = batch.with_name(self.text, {**fields, "ids": ids[:, :-1]}, lengths, full, host_lengths)
         real = torch.arange(ids.shape[1] - 1, device=ids.device)[None] < lengths[:, None]
         chosen = batch[self.text].get(PREDICTED)

@@ -1,8 +1,10 @@
 """Environments of Gymnasium, and an environment of many copies of one."""
 
+import importlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy
@@ -19,6 +21,9 @@ from mmtx.errors import InvalidValue, UserError, nearest
 from mmtx.process.stopping import check, track
 
 MISSING = "environments are made by Gymnasium, which is not installed (package gymnasium): pip install 'mmtx[rl]'"
+
+PACKAGES = {"gym_pusht": "pip install 'mmtx[pusht]'"}
+"""Namespaces of environments that are registered when their package is imported, and how that is installed."""
 
 SUCCESS_KEYS = ("is_success", "success")
 """Keys of ``info`` by which environments report success."""
@@ -44,6 +49,7 @@ def check_env(env: str) -> None:
         UserError: Gymnasium is not installed, or has no such environment.
     """
     gymnasium = import_gymnasium()
+    _register(env.partition("/")[0])
     if ":" in env:
         raise InvalidValue("env", env, "names a module to import; give the id of an environment that is registered")
     try:
@@ -52,8 +58,23 @@ def check_env(env: str) -> None:
         raise InvalidValue("env", env, "is not an environment of Gymnasium", nearest(env, gymnasium.registry)) from None
 
 
-def make_env(env: str) -> Any:
+def _register(namespace: str) -> None:
+    """Imports the package whose environments have this namespace, where Gymnasium does not find them by itself."""
+    if namespace not in PACKAGES:
+        return
+    os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # which would be part of what a command prints
+    try:
+        importlib.import_module(namespace)
+    except ImportError as error:
+        raise UserError(f"environments of {namespace} need its package ({error}): {PACKAGES[namespace]}") from None
+
+
+def make_env(env: str, options: Mapping[str, Any] = MappingProxyType({})) -> Any:
     """Makes a Gymnasium environment, with frames if it can render them.
+
+    Args:
+        env: its id.
+        options: of its own.
 
     Raises:
         UserError: it cannot be made, or has other spaces than vectors and classes.
@@ -64,9 +85,9 @@ def make_env(env: str) -> Any:
         warnings.simplefilter("ignore")  # about newer versions and render modes
         try:
             try:
-                made = gymnasium.make(env, render_mode="rgb_array", disable_env_checker=True)
+                made = gymnasium.make(env, render_mode="rgb_array", disable_env_checker=True, **options)
             except (TypeError, gymnasium.error.ResetNeeded, gymnasium.error.UnsupportedMode):
-                made = gymnasium.make(env, disable_env_checker=True)
+                made = gymnasium.make(env, disable_env_checker=True, **options)
         except Exception as error:  # whatever the environment's own code raises
             raise InvalidValue("env", env, f"cannot be made: {error or type(error).__name__}") from None
     action, state = made.action_space, made.observation_space
@@ -111,13 +132,16 @@ class GymEnvironment(Environment):
         data: that a model was trained on, which gives the length of an episode and how observations are standardised.
         env: its id.
         num_episodes: copies.
+        options: with which each is made.
 
     Raises:
         UserError: the environment cannot be made, or its spaces are not those of the data.
     """
 
-    def __init__(self, data: EpisodeSource, env: str, num_episodes: int) -> None:
-        self._envs = [make_env(env) for _ in range(num_episodes)]
+    def __init__(
+        self, data: EpisodeSource, env: str, num_episodes: int, options: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        self._envs = [make_env(env, options) for _ in range(num_episodes)]
         self._max_steps, self._standardise = data.max_steps, data.standardise
         self._over = torch.ones(0, dtype=torch.bool)
         if self._envs:

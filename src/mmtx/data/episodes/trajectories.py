@@ -1,8 +1,10 @@
-"""Trajectories in a file of the user's, or in a folder of Minari."""
+"""Trajectories in a file of the user's, or in a folder of Minari or LeRobot."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from mmtx.data.episodes.episode_source import EpisodeSource, Windowing
 from mmtx.data.episodes.gym_environment import GymEnvironment, check_env
@@ -18,12 +20,15 @@ class Trajectories(EpisodeSource):
     The file is an ``.npz`` or HDF5 (``.hdf5``, ``.h5``) with ``observations actions rewards terminations`` and perhaps
     ``truncations`` of all steps of all episodes end to end; D4RL's ``terminals`` and ``timeouts`` are the same. An
     episode ends where one of the two is true; steps after the last end are skipped, as their return is unknown. Or it
-    is the folder of a Minari dataset, in its HDF5 format. Actions are classes where they are integers,
-    one a step, and numbers where they are floats. Nothing is ever unpickled.
+    is the folder of a Minari dataset, in its HDF5 format; or that of a LeRobot dataset, or a Parquet file of one, with
+    ``action episode_index frame_index`` and perhaps ``next.reward``, without which rewards are 0. Actions are classes
+    where they are integers, one a step, and numbers where they are floats. Nothing is ever unpickled.
 
     Args:
         path: the file or folder.
         env: id of the Gymnasium environment that a model acts in; null: that of a Minari dataset, or none.
+        env_options: with which it is made, such as ``{obs_type: state}``.
+        observations: columns of Parquet files that together are the state, in this order; null: ``observation.state``.
         num_actions: classes of discrete actions; null: those of a Minari dataset, or as many as occur.
         reference_returns: of a random and of an expert policy; null: those of a Minari dataset, or none.
         The other keys are those of `Windowing`.
@@ -41,6 +46,8 @@ class Trajectories(EpisodeSource):
         return_scale: float,
         val_fraction: float,
         split_seed: int,
+        env_options: Mapping[str, str | float | int | bool] = MappingProxyType({}),  # absent in earlier configs
+        observations: Sequence[str] | None = None,  # this too
     ) -> None:
         windowing = Windowing(context, max_steps, return_scale, val_fraction, split_seed)
         if num_actions is not None and num_actions < 1:
@@ -49,8 +56,10 @@ class Trajectories(EpisodeSource):
         if env is not None:
             check_env(env)
         file = Path(path).expanduser()
-        recording = read_trajectories(file)
-        self.env = env or recording.env
+        recording = read_trajectories(file, observations)
+        self.env, self.env_options = env or recording.env, dict(env_options)
+        if self.env_options and self.env is None:
+            raise InvalidValue("env_options", self.env_options, "are of an environment, and there is none", "{}")
         self.can_play, self.reference_returns = self.env is not None, reference or recording.reference_returns
         episodes = concatenate_episodes(
             recording.steps,
@@ -74,12 +83,12 @@ class Trajectories(EpisodeSource):
         """
         if self.env is None:
             raise UserError("data.env=null: there is nothing to act in; give the Gymnasium environment of the data")
-        return GymEnvironment(self, self.env, num_episodes)
+        return GymEnvironment(self, self.env, num_episodes, self.env_options)
 
     def _check_environment(self, env: str, file: Path, *, is_named: bool) -> None:
         """Makes an environment now rather than at the first validation, so that errors come early."""
         try:
-            GymEnvironment(self, env, 1).close()
+            GymEnvironment(self, env, 1, self.env_options).close()
         except UserError as error:
             if is_named:
                 raise

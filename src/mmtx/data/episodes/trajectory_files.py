@@ -1,4 +1,4 @@
-"""Files of trajectories: ``.npz``, HDF5, and the folders of Minari."""
+"""Files of trajectories: ``.npz``, HDF5, Parquet, and the folders of Minari and LeRobot."""
 
 import json
 import struct
@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy
 
+from mmtx.data.episodes.lerobot_files import is_lerobot, read_lerobot
 from mmtx.data.episodes.recorded_steps import Recorded
 from mmtx.data.files.decompression import check_expansion
 from mmtx.errors import InvalidValue, UserError
@@ -19,6 +20,8 @@ from mmtx.errors import InvalidValue, UserError
 FIELDS = ("observations", "actions", "rewards", "terminations", "truncations")
 OTHER_NAMES = {"terminals": "terminations", "timeouts": "truncations"}
 """D4RL's names of fields."""
+
+PARQUET = ".parquet"
 
 MISSING = "HDF5 files are read by h5py, which is not installed: pip install 'mmtx[rl]'"
 
@@ -40,19 +43,33 @@ class TrajectoryFile:
     reference_returns: tuple[float, float] | None = None
 
 
-def read_trajectories(file: Path) -> TrajectoryFile:
+def read_trajectories(file: Path, observations: Sequence[str] | None = None) -> TrajectoryFile:
     """Reads a file or folder of trajectories.
+
+    Args:
+        file: or folder.
+        observations: columns of Parquet files, see `read_lerobot`.
 
     Raises:
         UserError: it is missing, or has another format.
     """
+    if file.suffix.lower() == PARQUET or is_lerobot(file):
+        if not file.exists():
+            raise InvalidValue("path", file, "is not there")
+        return TrajectoryFile(read_lerobot(file, observations))
+    if observations is not None:
+        raise InvalidValue(
+            "observations", [*observations], f"names columns of Parquet files, and {file} is none", "null"
+        )
     if file.is_dir():
         return _read_minari(file)
     if not file.is_file():
         raise InvalidValue("path", file, "is not there")
     read = READERS.get(file.suffix.lower())
     if read is None:
-        raise InvalidValue("path", file, f"is not a folder of Minari's, and does not end in {', '.join(READERS)}")
+        raise InvalidValue(
+            "path", file, f"is no folder of Minari's or LeRobot's, and does not end in {', '.join([*READERS, PARQUET])}"
+        )
     return read(file)
 
 
