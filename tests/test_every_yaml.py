@@ -56,7 +56,10 @@ DATA_WITHOUT_PICTURES = {
     ),
     "name_pairs": ["modality=[text]", "objective=[preference]"],
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
-    "coded_pictures": ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
+    **dict.fromkeys(
+        ("coded_pictures", "coded_films", "coded_sounds"),
+        ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
+    ),
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
@@ -123,11 +126,19 @@ NEEDS = {
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
         "coded_image": CODED,
+        **{
+            f"coded_{name}": [
+                f"modality=[coded_{name}]",
+                "objective=[reconstruct]",
+                f"objective.reconstruct.name={name}",
+            ]
+            for name in ("audio", "video")
+        },
         **dict.fromkeys(("codes", "label"), DRAWN),
     },
 }
 NEEDS_DATA = {
-    **dict.fromkeys(("ctc", "audio", "invertible_audio"), "audio_manifest"),
+    **dict.fromkeys(("ctc", "audio", "invertible_audio", "coded_audio"), "audio_manifest"),
     **dict.fromkeys(("source", "target", "denoising", "span_corruption"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action", "action_by_return"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
@@ -140,7 +151,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("chain", "fold", "fold_by_flow", "pair_bias"), "made_chains"),
     **dict.fromkeys(("next_frames", "forced_frames"), "moving_digits"),
     "pixels": "sequential_pictures",
-    "video": "moving_digits",
+    **dict.fromkeys(("video", "coded_video"), "moving_digits"),
     **dict.fromkeys(("codes", "label"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
     **dict.fromkeys(("preference", "reward_model"), "name_pairs"),

@@ -1,13 +1,15 @@
-"""Sounds that are made, as one file."""
+"""Sounds that are made, in codes or out of noise, as one file."""
 
 from pathlib import Path
 from typing import Any
 
+from mmtx.codes.decodes import decodes_into
+from mmtx.codes.sounds import Sounds
 from mmtx.errors import InvalidValue, check_within
 from mmtx.generation.made_from import given_batch
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import Makes
+from mmtx.objectives.capabilities import DrawsCodes, Makes
 
 MOST = 256
 """Sounds of a file."""
@@ -15,7 +17,7 @@ MOST = 256
 
 def make_sounds(
     trained: Trained,
-    objective: Makes,
+    objective: DrawsCodes | Makes,
     *,
     out: str,
     label: str | None = None,
@@ -24,7 +26,8 @@ def make_sounds(
     count: int = 1,
     **options: Any,
 ) -> str:
-    """Sounds, given whatever else is in the set, one after the other in a file (objective=[flow]).
+    """Sounds, given whatever else is in the set, one after the other in a file (data=coded_sounds, or
+    objective=[flow]).
 
     Args:
         trained: the model.
@@ -46,13 +49,24 @@ def make_sounds(
     if file.suffix.lower() != ".wav" or not file.parent.is_dir():
         raise InvalidValue("out", out, "must be a .wav file in a folder that exists")
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
-    waveforms = objective.make(learner.model, batch, trained.generator(), count, **options)
-    rate = learner.specs[objective.writes or ""].sample_rate_hz
+    spec = learner.specs[objective.writes or ""]
+    if isinstance(objective, Makes):
+        waveforms, rate = (
+            objective.make(learner.model, batch, trained.generator(), count, **options),
+            spec.sample_rate_hz,
+        )
+    else:
+        ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
+        assert decodes_into(spec.vocabulary, Sounds) and isinstance(spec.vocabulary.content, Sounds)
+        content = spec.vocabulary.content
+        waveforms, rate = content.waveform(spec.vocabulary.decoded(ids)), content.spectrogram.sample_rate_hz
     soundfile.write(file, waveforms.flatten().clamp(-1, 1).cpu().numpy(), rate)
     return f"written: {out}"
 
 
 def makes_sounds(learner: Learner, objective: Any) -> bool:
-    """Whether an objective makes waveforms."""
-    writes = getattr(objective, "writes", None)
-    return isinstance(objective, Makes) and writes in learner.specs and objective.made_field == "waveform"
+    """Whether what an objective writes are codes of sounds, or waveforms."""
+    spec = learner.specs.get(getattr(objective, "writes", None) or "")
+    if spec is None or not isinstance(objective, Makes):
+        return spec is not None and decodes_into(spec.vocabulary, Sounds)
+    return objective.made_field == "waveform"
