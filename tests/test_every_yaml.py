@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 import yaml
+from small_codec import small_codec, small_codec_file
 from small_data import shrink_data, small_tokenizer
 
+from mmtx.codes.pixels import Pictures
 from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.config.folders import config_directory
@@ -126,14 +128,12 @@ NEEDS = {
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
         "coded_image": CODED,
-        **{
-            f"coded_{name}": [
-                f"modality=[coded_{name}]",
-                "objective=[reconstruct]",
-                f"objective.reconstruct.name={name}",
-            ]
-            for name in ("audio", "video")
-        },
+        "coded_audio": ["modality=[coded_audio]", "objective=[reconstruct,ctc]", "objective.reconstruct.name=audio"],
+        "coded_video": [
+            "modality=[coded_video]",
+            "objective=[reconstruct,classify]",
+            "objective.reconstruct.name=video",
+        ],
         **dict.fromkeys(("codes", "label"), DRAWN),
     },
 }
@@ -388,6 +388,9 @@ def small_data_of(recipe, tmp_path, monkeypatch):
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if (path == "data" and data.get("max_digits") != 1) or "max_digits" not in override  # what is predicted stays
     ]
+    if recipe == "draw_mnist":  # codes of larger pictures
+        codec = small_codec(Pictures(shape=(1, 28, 28), scale=255.0), (7, 7))
+        small.append(f"data.vocabulary.path={small_codec_file(tmp_path, codec)}")
     small = fitting(small, DENOISES) if recipe == "t5_spans" else small
     return [*["init_from=y"] * (recipe in BEGUN), *small]
 
