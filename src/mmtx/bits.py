@@ -1,9 +1,11 @@
 """Bits per dimension of the pictures of a split, by a learner that gives their density."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 
+from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.decoding.flow import Integration
 from mmtx.errors import UserError, check_at_least
@@ -47,17 +49,22 @@ def bits_of_pictures(
         raise UserError(f"no objective of this run gives densities (flow): it has {', '.join(learner.objectives)}")
     device = next(learner.parameters()).device
     generator, found, count = torch.Generator(device).manual_seed(SEED), [], 0
-    for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
-        for batch in (batch for batches in track(loader, f"bits of {split}, batch") for batch in batches):
-            own = batch.to(device).select(slice(0, samples - count))
-            own = own.select(own.present(flow.reads[0]).nonzero()[:, 0])
-            bits = bits_per_dim(flow, learner.model, own, levels=levels, generator=generator, how=integration)
-            found.append(bits.cpu())
-            count += len(bits)
-            if count >= samples:
-                break
+    for batch in _batches(data, split):
+        own = batch.to(device).select(slice(0, samples - count))
+        own = own.select(own.present(flow.reads[0]).nonzero()[:, 0])
+        bits = bits_per_dim(flow, learner.model, own, levels=levels, generator=generator, how=integration)
+        found.append(bits.cpu())
+        count += len(bits)
+        if count >= samples:
+            break
     if count < 2:
         raise UserError(f"bits need at least 2 pictures, and split={split} has {count}")
     every = torch.cat(found)
     deviation = float(every.std()) / math.sqrt(count)
     return {"bits_per_dim": float(every.mean()), "bits_per_dim_se": deviation, "bits_of": float(count)}
+
+
+def _batches(data: DataModule, split: str) -> Iterator[Batch]:
+    for loader in data.eval_loaders(split, rank=0, num_ranks=1).values():
+        for batches in track(loader, f"bits of {split}, batch"):
+            yield from batches

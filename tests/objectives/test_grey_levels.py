@@ -46,12 +46,12 @@ def pictures(levels: Tensor) -> Batch:
 
 def bits(whole: Any, flow: Flow, batch: Batch, levels: int = LEVELS) -> Tensor:
     generator = torch.Generator().manual_seed(0)
-    return bits_per_dim(flow, whole, batch, levels=levels, generator=generator, how=Integration(40))
+    return bits_per_dim(flow, whole, batch, levels=levels, generator=generator, how=Integration(20))
 
 
 def test_bits_are_those_of_the_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean over numbers spread around a level k is -log N(k) + 1/12 of the variance's half, in nats."""
-    levels = torch.randint(LEVELS, (500, 1, 4, 4), generator=torch.Generator().manual_seed(1))
+    levels = torch.randint(LEVELS, (300, 1, 4, 4), generator=torch.Generator().manual_seed(1))
     found = bits(*gaussian(monkeypatch), pictures(levels))
     spread = -IN_LEVELS.log_prob(levels.double()) + 1 / 12 / (2 * 4.0**2)
     closed = (spread / math.log(2)).flatten(1).mean(1)
