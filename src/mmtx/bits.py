@@ -8,7 +8,7 @@ import torch
 from mmtx.batch import Batch
 from mmtx.data.loaders import DataModule
 from mmtx.decoding.flow import Integration
-from mmtx.errors import UserError, check_at_least
+from mmtx.errors import UserError, check_at_least, check_within
 from mmtx.learner import Learner
 from mmtx.objectives.flow import Flow
 from mmtx.objectives.grey_levels import bits_per_dim
@@ -42,7 +42,7 @@ def bits_of_pictures(
     Raises:
         UserError: there is no flow of pictures, or no split; an option cannot be.
     """
-    check_at_least("levels", levels, 2)
+    check_within("levels", levels, 2, 256)
     check_at_least("samples", samples, 2)
     flow = next((each for each in map(learner.objective, learner.objectives) if isinstance(each, Flow)), None)
     if flow is None:

@@ -19,7 +19,7 @@ PLAYED = ("return", "return_normalised", "success_rate", "episode_length")
 KNOWN: dict[str, Direction | None] = {
     **dict.fromkeys(("loss", "perplexity", "bits_per_byte", "wer", "cer", "per", "too_long"), "min"),
     **dict.fromkeys(("skipped_samples", "skipped_steps", "loss_spikes", "data_wait", "memory_gib"), "min"),
-    **dict.fromkeys(("mae", "rmse", "mse", "rmsd", "squared_error", "nats", "bits_per_dim"), "min"),
+    **dict.fromkeys(("mae", "rmse", "mse", "rmsd", "squared_error", "nats"), "min"),
     **dict.fromkeys(("ssim", "lddt"), "max"),
     "mse_of_copy": None,
     **dict.fromkeys(("r2", "mAP", "f1_micro", "f1_macro"), "max"),

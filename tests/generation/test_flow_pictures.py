@@ -70,6 +70,7 @@ def test_pictures_have_bits_per_dimension(mmtx):
         ("flow", "{}", "bits={} needs levels: grey levels of a pixel"),
         ("flow", "{level: 17}", "bits.level=17 is no option; did you mean 'levels'?"),
         ("flow", "{levels: 5}", "bits.levels=5 is not how many grey levels the pictures have"),
+        ("flow", "{levels: 257}", "bits.levels=257 must lie in 2..256"),
         ("flow", "{levels: 17, samples: 1}", "bits.samples=1 must be at least 2"),
         ("vit_digits", "{levels: 17}", "no objective of this run gives densities (flow): it has classify"),
     ],

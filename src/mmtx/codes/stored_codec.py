@@ -53,11 +53,8 @@ def codec_of(content: bytes) -> Codec:
     """The codec that `codec_bytes` stored, frozen, in eval mode."""
     settings = _settings(content)
     coded, quantiser = dict(settings.pop("content")), dict(settings.pop("quantiser"))
-    made = {
-        "content": CONTENTS[coded.pop("kind")](**coded),
-        "quantiser": QUANTISERS[quantiser.pop("kind")](**quantiser),
-    }
-    codec = Codec(**settings, **made)
+    made = CONTENTS[coded.pop("kind")](**coded)
+    codec = Codec(content=made, quantiser=QUANTISERS[quantiser.pop("kind")](**quantiser), **settings)
     codec.load_state_dict(load(content))
     return codec.requires_grad_(False).eval()
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from mmtx.codes.decodes import decodes_into
+from mmtx.codes.decodes import Decodes, decodes_into
 from mmtx.codes.pixels import Films
 from mmtx.errors import InvalidValue, check_within
 from mmtx.generation.made_from import given_batch
@@ -49,7 +49,7 @@ def draw_films(
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
     ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
     vocabulary = learner.specs[objective.writes or ""].vocabulary
-    assert decodes_into(vocabulary, Films) and isinstance(vocabulary.content, Films)
+    assert isinstance(vocabulary, Decodes) and isinstance(vocabulary.content, Films)
     frames = vocabulary.decoded(ids)[:, : vocabulary.content.shape[0]]
     write_large(file, list(frames.float() / vocabulary.content.scale))
     return f"written: {out}"

@@ -1,9 +1,14 @@
 """Sounds that are made, in codes or out of noise, as one file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mmtx.codes.decodes import decodes_into
+from jaxtyping import Float
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.codes.decodes import Decodes, decodes_into
 from mmtx.codes.sounds import Sounds
 from mmtx.errors import InvalidValue, check_within
 from mmtx.generation.made_from import given_batch
@@ -45,21 +50,11 @@ def make_sounds(
     import soundfile
 
     check_within("count", count, 1, MOST)
-    file, learner = Path(out).expanduser(), trained.learner
+    file = Path(out).expanduser()
     if file.suffix.lower() != ".wav" or not file.parent.is_dir():
         raise InvalidValue("out", out, "must be a .wav file in a folder that exists")
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
-    spec = learner.specs[objective.writes or ""]
-    if isinstance(objective, Makes):
-        waveforms, rate = (
-            objective.make(learner.model, batch, trained.generator(), count, **options),
-            spec.sample_rate_hz,
-        )
-    else:
-        ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
-        assert decodes_into(spec.vocabulary, Sounds) and isinstance(spec.vocabulary.content, Sounds)
-        content = spec.vocabulary.content
-        waveforms, rate = content.waveform(spec.vocabulary.decoded(ids)), content.spectrogram.sample_rate_hz
+    waveforms, rate = _made(trained, objective, batch, count, options)
     soundfile.write(file, waveforms.flatten().clamp(-1, 1).cpu().numpy(), rate)
     return f"written: {out}"
 
@@ -70,3 +65,16 @@ def makes_sounds(learner: Learner, objective: Any) -> bool:
     if spec is None or not isinstance(objective, Makes):
         return spec is not None and decodes_into(spec.vocabulary, Sounds)
     return objective.made_field == "waveform"
+
+
+def _made(
+    trained: Trained, objective: DrawsCodes | Makes, batch: Batch, count: int, options: Mapping[str, Any]
+) -> tuple[Float[Tensor, "B S"], int | None]:
+    """Waveforms, and their rate."""
+    learner, generator = trained.learner, trained.generator()
+    spec = learner.specs[objective.writes or ""]
+    if isinstance(objective, Makes):
+        return objective.make(learner.model, batch, generator, count, **options), spec.sample_rate_hz
+    assert isinstance(spec.vocabulary, Decodes) and isinstance(spec.vocabulary.content, Sounds)
+    frames = spec.vocabulary.decoded(objective.draw_codes(learner.model, batch, generator, count, **options))
+    return spec.vocabulary.content.waveform(frames), spec.vocabulary.content.spectrogram.sample_rate_hz

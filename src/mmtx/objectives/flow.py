@@ -68,7 +68,7 @@ class Flow(Objective):
         self.writes = names[0] if len(names) == 1 and not self.head(names[0]).is_given_in_part else None
         self.fitted_names = tuple(name for name in names if self.head(name).scale is not None)
         if likelihood_steps is not None:
-            self.check_size("likelihood_steps", likelihood_steps)
+            self.check_size("likelihood_steps", likelihood_steps, "null")
             self.directions = known("nats")
 
     def head(self, name: str) -> FlowedName:
@@ -269,12 +269,12 @@ class Flow(Objective):
         rows = zip(*of_names, strict=True)
         return ["\n".join(label + text for label, text in zip(labels, row, strict=True) if text) for row in rows]
 
-    def check_size(self, key: str, value: object) -> None:
+    def check_size(self, key: str, value: object, nearest: str | None = None) -> None:
         """Raises InvalidValue, of a key for likelihoods, where these would take too many derivatives."""
         size = sum(self.head(name).max_numbers for name in self.reads)
         if size > MOST_NUMBERS:
             problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
-            raise InvalidValue(key, value, problem, "null")
+            raise InvalidValue(key, value, problem, nearest)
 
     def _canvas(self, batch: Batch, count: int, length: int | None, device: torch.device) -> Batch:
         """So many samples with the only name that is made, whose values mean nothing; where several are made, or fields
