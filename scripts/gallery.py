@@ -33,7 +33,7 @@ WITHOUT = {
         "its samples are rows of numbers",
     ),
     "sequential_mnist": "it is made for a GPU",
-    "codes_mnist": "it is made for a GPU",
+    **dict.fromkeys(("codes_mnist", "draw_mnist"), "it is made for a GPU"),
     "codes_digits": "what it learns are codes, in which another recipe draws",
     "draw_digits": "it draws in codes of another run",
     **dict.fromkeys(

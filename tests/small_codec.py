@@ -1,44 +1,63 @@
-"""A small codec that was never trained, tokenizers that learn one, and vocabularies of its codes."""
+"""Small codecs that were never trained, tokenizers that learn one, and vocabularies of their codes."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from builders import image_spec
+from builders import audio_spec, image_spec, log_mel
 
-from mmtx.batch import Spec
+from mmtx.batch import Field, Spec
+from mmtx.codes.codec import Codec
+from mmtx.codes.content import Content
 from mmtx.codes.fsq import FSQ
-from mmtx.codes.picture_codec import PictureCodec
+from mmtx.codes.pixels import Films, Pictures
 from mmtx.codes.quantiser import Quantiser
+from mmtx.codes.sounds import Sounds
 from mmtx.codes.stored_codec import as_text, codec_bytes
 from mmtx.codes.vq import VQ
-from mmtx.data.picture_codes import PictureCodes
+from mmtx.data.codec_vocabulary import CodecVocabulary, FilmCodes, PictureCodes, SoundCodes
+from mmtx.modalities.coded_audio import CodedAudio
 from mmtx.modalities.coded_image import CodedImage
+from mmtx.modalities.coded_video import CodedVideo
+from mmtx.modalities.learnt_codes import LearntCodes
 
 KINDS = ["vq", "fsq"]
 """Of quantisers."""
 
 
-def small_codec(**changes: Any) -> PictureCodec:
-    """Nine codes, of 4 x 4 patches of a digit."""
+def small_codec(content: Content | None = None, patch: tuple[int, ...] = (2, 2)) -> Codec:
+    """Nine codes, of 4 x 4 patches of a digit, or of something else."""
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
-    keys: dict[str, Any] = {"shape": (1, 8, 8), "scale": 255.0, "patch_size": 2, "width": 4, **changes}
-    codec = PictureCodec(**keys, quantiser=FSQ(levels=[3, 3]))
-    codec.encoder[-1].weight.data.mul_(50)  # so that pictures have several codes
+    content = content or Pictures(shape=(1, 8, 8), scale=255.0)
+    codec = Codec(content=content, patch=patch, width=4, quantiser=FSQ(levels=[3, 3]))
+    codec.encoder[-1].weight.data.mul_(50)  # so that samples have several codes
     torch.random.set_rng_state(state)
     return codec.requires_grad_(False).eval()
 
 
-def small_codes(**changes: Any) -> PictureCodes:
-    vocabulary = PictureCodes(path=None)
-    vocabulary.load({"codec": as_text(small_codec(**changes))})
+def small_film_codec(frames: int = 5) -> Codec:
+    """Of tubelets of 2 x 4 x 4, in films of so many frames of 8 x 8; a last one is real in part."""
+    return small_codec(Films(shape=(frames, 1, 8, 8), scale=255.0), (2, 4, 4))
+
+
+def small_sound_codec(is_padded: bool = False, **spectrogram: Any) -> Codec:
+    """Of three frames of sounds of 800 Hz, of up to 128 samples."""
+    return small_codec(Sounds(spectrogram=log_mel(**spectrogram), longest=128, is_padded=is_padded), (3,))
+
+
+def small_codes(codec: Codec | None = None) -> CodecVocabulary:
+    codec = codec or small_codec()
+    kinds = {Pictures: PictureCodes, Films: FilmCodes, Sounds: SoundCodes}
+    vocabulary = kinds[type(codec.content)](path=None)
+    vocabulary.load({"codec": as_text(codec)})
     return vocabulary
 
 
-def small_codec_file(folder: Path) -> Path:
+def small_codec_file(folder: Path, codec: Codec | None = None) -> Path:
     file = folder / "codes.safetensors"
-    file.write_bytes(codec_bytes(small_codec()))
+    file.write_bytes(codec_bytes(codec or small_codec()))
     return file
 
 
@@ -50,8 +69,28 @@ def small_quantiser(kind: str) -> Quantiser:
 
 def coded_image(kind: str = "vq", spec: Spec | None = None, **changes: Any) -> CodedImage:
     """A tokenizer whose codes are not yet learnt."""
+    return _learning(CodedImage, kind, spec or image_spec(), {"patch_size": 4, **changes})
+
+
+def film_spec(frames: int = 5, dtype: torch.dtype = torch.uint8) -> Spec:
+    return Spec({"frames": Field((None, 1, 8, 8), dtype, max_length=frames)})
+
+
+def coded_video(kind: str = "vq", spec: Spec | None = None, **changes: Any) -> CodedVideo:
+    return _learning(CodedVideo, kind, spec or film_spec(), {"patch_size": 4, "tubelet_frames": 2, **changes})
+
+
+def coded_audio(kind: str = "vq", spec: Spec | None = None, **changes: Any) -> CodedAudio:
+    keys = {"spectrogram": log_mel(), "frames": 3, "pad_to_seconds": None, **changes}
+    return _learning(CodedAudio, kind, spec or audio_spec(), keys)
+
+
+LEARNT: dict[str, Callable[..., LearntCodes]] = {"image": coded_image, "video": coded_video, "audio": coded_audio}
+"""By name: tokenizers that learn codes."""
+
+
+def _learning(tokenizer: Any, kind: str, spec: Spec, keys: dict[str, Any]) -> Any:
     torch.manual_seed(0)
-    keys: dict[str, Any] = {"dim": 8, "clock": None, "patch_size": 4, "width": 5, **changes}
-    tokenizer = CodedImage(spec=spec or image_spec(), quantiser=small_quantiser(kind), **keys)
-    tokenizer.codec.encoder[-1].weight.data.mul_(20)  # so that pictures have several codes
-    return tokenizer
+    made = tokenizer(spec=spec, quantiser=small_quantiser(kind), **{"dim": 8, "clock": None, "width": 5, **keys})
+    made.codec.encoder[-1].weight.data.mul_(20)  # so that samples have several codes
+    return made

@@ -13,11 +13,14 @@ import h5py
 import numpy
 import soundfile
 from PIL import Image
-from small_codec import small_codec_file
+from small_codec import small_codec, small_codec_file
 from tables import png, write_table
 
+from mmtx.codes.pixels import Films
+from mmtx.codes.sounds import Sounds
 from mmtx.data.image import cifar10, fashion_mnist, mnist
 from mmtx.data.image.idx_images import FILES
+from mmtx.sound.mel_spectrogram import MelSpectrogram
 
 
 def md5(content):
@@ -250,6 +253,18 @@ def shrink_data(name, folder, monkeypatch):
         return [f"data.path={folder}", "data.num_val=1", "data.num_test=1", "data.shortest=4", "data.longest=8"]
     if name == "coded_pictures":
         return [f"data.vocabulary.path={small_codec_file(folder)}"]
+    if name == "coded_films":
+        film = small_codec(Films(shape=(10, 1, 16, 16), scale=255.0), (2, 8, 8))
+        small = [f"data.films.num_{split}={count}" for split, count in (("train", 40), ("val", 8), ("test", 8))]
+        return [f"data.vocabulary.path={small_codec_file(folder, film)}", *small]
+    if name == "coded_sounds":
+        monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+        whisper = MelSpectrogram(
+            sample_rate_hz=16_000, n_fft=400, hop_length=160, n_mels=8, dynamic_range=8, centre=False, mean=-4, std=4
+        )
+        sound = small_codec(Sounds(spectrogram=whisper, longest=40_000, is_padded=False), (20,))
+        small = [f"data.sounds.num_{split}={count}" for split, count in (("train", 12), ("val", 3), ("test", 3))]
+        return [f"data.vocabulary.path={small_codec_file(folder, sound)}", *small, "data.sounds.max_digits=2"]
     if name == "spoken_digits":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_train=12", "data.num_val=3", "data.num_test=3", "data.max_digits=2"]

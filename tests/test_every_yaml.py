@@ -7,8 +7,10 @@ import math
 import pytest
 import torch
 import yaml
+from small_codec import small_codec, small_codec_file
 from small_data import shrink_data, small_tokenizer
 
+from mmtx.codes.pixels import Pictures
 from mmtx.commands.main import main
 from mmtx.config.compose import compose
 from mmtx.config.folders import config_directory
@@ -61,7 +63,10 @@ DATA_WITHOUT_PICTURES = {
     ),
     "name_pairs": ["modality=[text]", "objective=[preference]"],
     "sequential_pictures": ["modality=[pixels]", "objective=[classify]"],
-    "coded_pictures": ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
+    **dict.fromkeys(
+        ("coded_pictures", "coded_films", "coded_sounds"),
+        ["modality=[codes]", "objective=[next_token]", "objective.next_token.text=codes"],
+    ),
     **dict.fromkeys(("linear_regression", "few_shot"), ["modality=[x,y]", "objective=[in_context]"]),
 }
 ACTS = ["modality=[return,reward,state,action]", "objective=[action]"]
@@ -129,11 +134,17 @@ NEEDS = {
         "view_pixels": ["modality=[mission,view_pixels,action]", *OBEYS[1:], "data.pixels=true"],
         "speech": ["modality=[speech,view,action]", *OBEYS[1:]],
         "coded_image": CODED,
+        "coded_audio": ["modality=[coded_audio]", "objective=[reconstruct,ctc]", "objective.reconstruct.name=audio"],
+        "coded_video": [
+            "modality=[coded_video]",
+            "objective=[reconstruct,classify]",
+            "objective.reconstruct.name=video",
+        ],
         **dict.fromkeys(("codes", "label"), DRAWN),
     },
 }
 NEEDS_DATA = {
-    **dict.fromkeys(("ctc", "audio", "invertible_audio"), "audio_manifest"),
+    **dict.fromkeys(("ctc", "audio", "invertible_audio", "coded_audio"), "audio_manifest"),
     **dict.fromkeys(("source", "target", "denoising", "span_corruption"), "parallel_text"),
     **dict.fromkeys(("return", "reward", "state", "action", "action_by_return"), "key_to_door"),
     **dict.fromkeys(("mission", "view", "view_pixels", "speech"), "babyai"),
@@ -146,7 +157,7 @@ NEEDS_DATA = {
     **dict.fromkeys(("chain", "fold", "fold_by_flow", "pair_bias"), "made_chains"),
     **dict.fromkeys(("next_frames", "forced_frames"), "moving_digits"),
     "pixels": "sequential_pictures",
-    "video": "moving_digits",
+    **dict.fromkeys(("video", "coded_video"), "moving_digits"),
     **dict.fromkeys(("codes", "label", "judged_picture"), "coded_pictures"),
     **dict.fromkeys(("x", "y", "in_context"), "linear_regression"),
     **dict.fromkeys(("preference", "reward_model"), "name_pairs"),
@@ -399,6 +410,9 @@ def small_data_of(recipe, tmp_path, monkeypatch):
         for override in shrink_data(option_of(node), tmp_path, monkeypatch)
         if (path == "data" and data.get("max_digits") != 1) or "max_digits" not in override  # what is predicted stays
     ]
+    if recipe == "draw_mnist":  # codes of larger pictures
+        codec = small_codec(Pictures(shape=(1, 28, 28), scale=255.0), (7, 7))
+        small.append(f"data.vocabulary.path={small_codec_file(tmp_path, codec)}")
     small = fitting(small, DENOISES) if recipe == "t5_spans" else small
     return [*["init_from=y"] * (recipe in BEGUN), *small]
 

@@ -46,7 +46,7 @@ GIVEN = (
         "driving",
         "several_digits",
         "moving_digits",
-        "coded_pictures",
+        *("coded_pictures", "coded_films", "coded_sounds"),
         "obstacle",
         "ciphers",
         "countdown",

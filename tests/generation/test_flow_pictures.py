@@ -55,6 +55,31 @@ def test_a_flow_draws_and_is_judged(mmtx, folder):
     assert metrics["test/judge_accuracy"] == json.loads(mmtx("evaluate", "vit_digits")[1])["test/accuracy"]
 
 
+def test_pictures_have_bits_per_dimension(mmtx):
+    """The same every time; of so many pictures as are asked for."""
+    words = ("evaluate", "flow", "bits={levels: 17, samples: 5, num_steps: 1}")
+    code, printed = mmtx(*words)
+    metrics = json.loads(printed)
+    assert code == 0 and metrics["test/bits_of"] == 5 and metrics["test/bits_per_dim_se"] > 0
+    assert mmtx(*words)[1] == printed and 0 < metrics["test/bits_per_dim"] < 100
+
+
+@pytest.mark.parametrize(
+    ("run", "bits", "problem"),
+    [
+        ("flow", "{}", "bits={} needs levels: grey levels of a pixel"),
+        ("flow", "{level: 17}", "bits.level=17 is no option; did you mean 'levels'?"),
+        ("flow", "{levels: 5}", "bits.levels=5 is not how many grey levels the pictures have"),
+        ("flow", "{levels: 257}", "bits.levels=257 must lie in 2..256"),
+        ("flow", "{levels: 17, samples: 1}", "bits.samples=1 must be at least 2"),
+        ("vit_digits", "{levels: 17}", "no objective of this run gives densities (flow): it has classify"),
+    ],
+)
+def test_bits_that_cannot_be_are_one_line(run, bits, problem, mmtx):
+    code, printed = mmtx("evaluate", run, f"bits={bits}")
+    assert code == 2 and problem in printed, printed
+
+
 @pytest.mark.parametrize(
     ("run", "option", "problem"),
     [

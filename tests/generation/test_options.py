@@ -9,6 +9,7 @@ import pytest
 
 from mmtx.errors import UserError
 from mmtx.generation.chat import chat
+from mmtx.generation.coded_films import draw_films
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.films import continue_films
 from mmtx.generation.generate import COMMON, GENERATING, generate, known_ways
@@ -132,26 +133,16 @@ def test_what_objectives_of_mmtx_offer() -> None:
     of_stream = {"cache_size", "keep_first", "notes", "note_marks"}
     of_search = {"beam_size", "length_penalty"}
     given, of_passes = {"prompt", "infill", "blank", "length", "write"}, {"num_steps", "grid", "order", "block_size"}
+    drawn = {"out", "label", "prompt", "index", "count", *filters, *penalties, "guidance", *of_passes}
     assert options == {
         play_episodes: {"part", "episodes", "target_return", "out", *filters},
         transcribe: {"audio", "resample", "overlap_seconds", *of_text, *of_search},
         NextToken.generate: {"prompt", "image", "index", *of_text, *of_stream},
         Flow.generate: {"image", "index", "guidance", "num_steps", "solver", "count", "length"},
-        make_sounds: {"out", "label", "prompt", "index", "count", "guidance", "num_steps", "solver"},
+        **dict.fromkeys((draw_pictures, make_sounds), {*drawn, "solver"}),
+        draw_films: drawn,
         continue_films: {"frames", "index", "out", "length", "num_steps", "solver"},
         MaskedDiffusion.generate: {"image", "index", "guidance", *filters, *given, *of_passes},
-        draw_pictures: {
-            "out",
-            "label",
-            "prompt",
-            "index",
-            "count",
-            *filters,
-            *penalties,
-            "guidance",
-            *of_passes,
-            "solver",
-        },
         chat: {"messages", "template", "image", "index", *of_text, *of_stream},
         translate: {"prompt", "image", "index", *of_text, *of_search},
     }

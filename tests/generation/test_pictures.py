@@ -160,7 +160,8 @@ def test_codes_that_were_learnt_are_exported(mmtx, folder):
     assert mmtx("export", "codes", "learnt.safetensors", "--format", "codes")[0] == 0
     own, pixels = load(folder / "codes").model.tokenizer("image"), torch.randint(256, (4, 1, 8, 8), dtype=torch.uint8)
     again = read_codec(str(folder / "learnt.safetensors"))
-    assert again.ids(pixels).equal(own.codec.ids(pixels))
+    present = torch.ones(4, dtype=torch.long)
+    assert again.ids({"pixels": pixels}, present).equal(own.codec.ids({"pixels": pixels}, present))
     assert "data=coded_pictures" in (folder / "learnt.safetensors.md").read_text()
     code, printed = mmtx("export", "vit_digits", "none.safetensors", "--format", "codes")
     assert code == 2 and "has 0 names whose codes are learnt" in printed

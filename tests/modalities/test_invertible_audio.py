@@ -14,9 +14,9 @@ from torch import Tensor
 
 from mmtx.batch import Field, Spec
 from mmtx.errors import InvalidValue
-from mmtx.modalities.griffin_lim import griffin_lim
 from mmtx.modalities.invertible_audio import InvertibleAudio
 from mmtx.modalities.spectrogram_stem import Convolution, Patches
+from mmtx.sound.griffin_lim import griffin_lim
 
 RATE, SAMPLES = 16_000, 16_000
 WHISPER = {"sample_rate_hz": RATE, "n_fft": 400, "hop_length": 160, "n_mels": 80, "dynamic_range": 8.0}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from builders import POSITIONS, Letters, backbone, label_spec, model, series, text, text_spec
-from small_codec import small_codes
+from small_codec import small_codec, small_codes
 
 from mmtx.batch import Batch, fake_batch
 from mmtx.data.specs import text_spec as spec_of
@@ -26,7 +26,7 @@ BEGIN = 9
 
 def learner(way: str) -> Learner:
     torch.manual_seed(0)
-    vocabulary = small_codes(patch_size=4)  # four codes
+    vocabulary = small_codes(small_codec(patch=(4, 4)))  # four codes
     specs = {"label": label_spec(), "codes": spec_of(vocabulary, vocabulary.num_tokens)}
     codes = Codes(spec=specs["codes"], dim=24, clock=None, causal=way == "next_token")
     whole = model(
@@ -102,7 +102,7 @@ def test_the_mark_is_never_drawn_and_what_was_there_is_not_read(way: str) -> Non
 
 @pytest.mark.parametrize("way", WAYS)
 def test_codes_may_be_alone_in_the_set(way: str) -> None:
-    vocabulary = small_codes(patch_size=4)
+    vocabulary = small_codes(small_codec(patch=(4, 4)))
     specs = {"codes": spec_of(vocabulary, vocabulary.num_tokens)}
     codes = Codes(spec=specs["codes"], dim=24, clock=None, causal=way == "next_token")
     whole = model({"codes": codes}, backbone(positions=POSITIONS["learned"])).eval()
@@ -115,5 +115,5 @@ def test_a_text_is_no_picture(way: str) -> None:
     specs = {"text": text_spec(vocabulary=Letters())}
     whole = model({"text": text(specs["text"], causal=way == "next_token")}, backbone(positions=POSITIONS["learned"]))
     made = objective(way, whole, specs, "text")
-    with pytest.raises(UserError, match="'text' is no picture"):
+    with pytest.raises(UserError, match="'text' is a text"):
         made.draw_codes(whole, fake_batch(specs, 2), torch.Generator(), 2)

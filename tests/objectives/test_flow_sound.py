@@ -13,7 +13,6 @@ from contracts import check_objective
 from mmtx.batch import Batch
 from mmtx.decoding.flow import Integration
 from mmtx.errors import InvalidValue
-from mmtx.modalities.griffin_lim import griffin_lim
 from mmtx.modalities.invertible_audio import InvertibleAudio
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.adaptive_norm import AdaptiveNorm
@@ -21,6 +20,7 @@ from mmtx.nn.positions import Positions
 from mmtx.nn.rotary import Rotary
 from mmtx.objectives import flow
 from mmtx.objectives.flow import Flow
+from mmtx.sound.griffin_lim import griffin_lim
 
 SAID = {"label": label_spec(), "audio": audio_spec()}
 SECONDS = 0.2

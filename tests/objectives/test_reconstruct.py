@@ -9,7 +9,7 @@ import pytest
 import torch
 from builders import image, image_spec, model, text, text_spec
 from contracts import check_objective
-from small_codec import KINDS, coded_image
+from small_codec import KINDS, LEARNT
 
 from mmtx.batch import Batch, fake_batch
 from mmtx.errors import InvalidValue
@@ -20,20 +20,44 @@ from mmtx.training.followed_layers import FollowedLayers
 SPECS = {"image": image_spec(), "text": text_spec()}
 
 
-def learner(kind: str = "vq") -> Learner:
-    whole = model({"image": coded_image(kind, dim=24), "text": text(causal=False)})
-    objective = Reconstruct(specs=SPECS, model=whole, weight=1.0, name="image")
-    return Learner(model=whole, objectives={"reconstruct": objective}, specs=SPECS)
+def learner(kind: str = "vq", name: str = "image") -> Learner:
+    specs = {name: LEARNT[name]().spec, "text": text_spec()}
+    whole = model({name: LEARNT[name](kind, dim=24), "text": text(causal=False)})
+    objective = Reconstruct(specs=specs, model=whole, weight=1.0, name=name)
+    return Learner(model=whole, objectives={"reconstruct": objective}, specs=specs)
 
 
 def batch(size: int = 5) -> Batch:
     return fake_batch(SPECS, size, ragged=False)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_contract(kind: str) -> None:
-    whole = learner(kind)
-    check_objective(whole.objective("reconstruct"), whole.model, SPECS)
+@pytest.mark.parametrize(("kind", "name"), [*((kind, "image") for kind in KINDS), ("vq", "video"), ("vq", "audio")])
+def test_contract(kind: str, name: str) -> None:
+    whole = learner(kind, name)
+    check_objective(whole.objective("reconstruct"), whole.model, whole.specs)
+
+
+@pytest.mark.parametrize("name", ["video", "audio"])
+def test_of_films_and_sounds_real_codes_alone_are_counted(name: str) -> None:
+    whole = learner("vq", name).eval()
+    given = fake_batch(whole.specs, 5)
+    tokenizer = whole.model.tokenizer(name)
+    counts = tokenizer.num_tokens(given.lengths[name]).tolist()
+    assert len({*counts}) > 1
+    objective = whole.objective("reconstruct")
+    assert float(whole(given)["reconstruct"].stats["uses"][0].sum()) == sum(counts)
+    rows = objective.predictions(whole.model, given)
+    assert [len(codes) for codes in rows["codes"]] == counts
+    ids, commitments = [], []
+    for index, count in enumerate(counts):
+        alone = {key: values[index : index + 1] for key, values in given[name].items()}
+        found = tokenizer.through_codes(alone, given.lengths[name][index : index + 1])
+        ids.append(found.ids[0, :count].tolist())
+        commitments.append(float(found.errors[0].detach()) + float(found.commitment[0, :count].mean().detach()))
+    assert rows["codes"] == ids
+    assert objective.metrics(whole(given)["reconstruct"].totals())["loss"] == pytest.approx(
+        sum(commitments) / 5, rel=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -42,8 +66,8 @@ def test_metrics_are_those_of_each_picture_in_a_loop(kind: str) -> None:
     codec = whole.model.tokenizer("image").codec
     squares, losses, ids = [], [], []
     for pixels in given["image"]["pixels"]:
-        found = codec(pixels[None])
-        squares.append(float((found.pixels - pixels / 255).square().mean()))
+        found = codec({"pixels": pixels[None]}, torch.ones(1, dtype=torch.long))
+        squares.append(float((found.numbers - pixels / 255).square().mean()))
         losses.append(squares[-1] + float(found.quantised.commitment.mean()))
         ids += found.quantised.ids.flatten().tolist()
     shares = [ids.count(code) / len(ids) for code in set(ids)]
@@ -99,8 +123,8 @@ def test_it_learns(kind: str) -> None:
 
 def test_examples_have_the_error_of_each() -> None:
     whole, given = learner().eval(), batch(2)
-    found = whole.model.tokenizer("image").codec(given["image"]["pixels"])
-    errors = (found.pixels - found.truth).square().flatten(1).mean(1).sqrt()
+    found = whole.model.tokenizer("image").codec(given["image"], given.lengths["image"])
+    errors = (found.numbers - given["image"]["pixels"] / 255).square().flatten(1).mean(1).sqrt()
     examples = whole.objective("reconstruct").examples(whole.model, given)
     assert [each.predicted for each in examples] == [f"rmse {error:.3f}" for error in errors.tolist()]
 

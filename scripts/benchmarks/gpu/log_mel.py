@@ -7,7 +7,7 @@ from torch import Tensor
 
 from benchmarks.gpu.device import Device, Line
 from benchmarks.log_mel import RATE, clips, whispers
-from mmtx.modalities.log_mel import mel_filters
+from mmtx.sound.mel_spectrogram import mel_filters
 
 
 def measured(device: Device) -> Iterator[Line]:

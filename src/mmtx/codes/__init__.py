@@ -1,4 +1,4 @@
-"""Codes of pictures: quantisers, and the networks that encode into codes and decode them."""
+"""Codes of pictures, films and sounds: quantisers, and the networks that encode into codes and decode them."""
 
 from mmtx.public_names import of_room
 

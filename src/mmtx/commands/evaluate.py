@@ -16,6 +16,7 @@ Prints the metrics of a saved run as JSON. Overrides change the run's own config
   drawing={temperature: 0.9}   how they are made, by options of mmtx generate
   probe=label             of any run: classes that its features tell apart, by a linear map and by nearest neighbours
   probing={labelled: 100}   learnt from how many labels (all), of which names, pool=mean|summary, neighbours=5, seed=0
+  bits={levels: 17}       of a flow on pictures: bits per dimension, of so many grey levels; samples=100, num_steps=20
   device=cpu              auto is the GPU if there is one, else the CPU
   precision=bf16-mixed    as trainer.precision; null is that of the run's training on a GPU, and 32-true on a CPU
 """

@@ -11,7 +11,8 @@ usage: mmtx export RUN|CKPT OUT [--format hf|peft|mmtx|safetensors|codes|torch_e
                 and what learnt besides them, for the library peft; the other formats have updates merged into weights
   mmtx          a folder with model.safetensors, mmtx.json and config.yaml: all that mmtx knows of the model, to the bit
   safetensors   a file of the weights by the names that mmtx has for them
-  codes         a file of the codec that a run of modality=[coded_image] has learnt, for data=coded_pictures
+  codes         a file of the codec that a run of modality=[coded_image], [coded_video] or [coded_audio] has learnt, for
+                data=coded_pictures, coded_films or coded_sounds
   torch_export  a program for torch.export.load
   onnx          a program for ONNX runtimes (extra `onnx`)
 

@@ -8,6 +8,7 @@ import mmtx.objectives
 from mmtx.config.options import REQUIRED, Option, checked, grouped, options_of
 from mmtx.errors import InvalidValue, UserError
 from mmtx.generation.chat import chat
+from mmtx.generation.coded_films import draw_films, draws_films
 from mmtx.generation.episodes import play_episodes
 from mmtx.generation.films import continue_films
 from mmtx.generation.own import generate_own
@@ -26,6 +27,8 @@ from mmtx.run.learnt_without import check_learnt_without
 
 GENERATING: tuple[tuple[str, Callable[..., str]], ...] = (
     ("draw_codes", draw_pictures),
+    ("draw_codes", make_sounds),
+    ("draw_codes", draw_films),
     ("make", draw_pictures),
     ("make", make_sounds),
     ("continue_film", continue_films),
@@ -42,6 +45,7 @@ does. An option is one of the function, or of the objective's method."""
 OF_FILES: Mapping[Callable[..., str], Callable[[Learner, Any], bool]] = {
     draw_pictures: draws_pictures,
     make_sounds: makes_sounds,
+    draw_films: draws_films,
 }
 """Functions that write one kind of file, and whether an objective of a learner makes what is in it."""
 

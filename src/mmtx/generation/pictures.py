@@ -8,12 +8,13 @@ import torch
 from jaxtyping import Num
 from torch import Tensor
 
-from mmtx.codes.pictured import Pictured
+from mmtx.codes.decodes import decodes_into
+from mmtx.codes.pixels import Pictures
 from mmtx.errors import InvalidValue, check_within
 from mmtx.generation.made_from import given_batch
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import DrawsPictures, Makes
+from mmtx.objectives.capabilities import DrawsCodes, Makes
 
 LEAST_SIDE, MOST = 96, 1024
 """Of a picture in the grid, in pixels; and how many pictures there may be."""
@@ -21,7 +22,7 @@ LEAST_SIDE, MOST = 96, 1024
 
 def draw_pictures(
     trained: Trained,
-    objective: DrawsPictures | Makes,
+    objective: DrawsCodes | Makes,
     *,
     out: str,
     label: str | None = None,
@@ -57,8 +58,8 @@ def draw_pictures(
     else:
         ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
         vocabulary = learner.specs[objective.writes or ""].vocabulary
-        assert isinstance(vocabulary, Pictured)
-        pixels = vocabulary.pixels(ids)
+        assert decodes_into(vocabulary, Pictures)
+        pixels = vocabulary.decoded(ids)
     _write(pixels.cpu(), file)
     return f"written: {out}"
 
@@ -68,7 +69,7 @@ def draws_pictures(learner: Learner, objective: Any) -> bool:
     if isinstance(objective, Makes):
         return len(objective.reads) == 1 and objective.made_field == "pixels"
     spec = learner.specs.get(getattr(objective, "writes", None) or "")
-    return spec is not None and isinstance(spec.vocabulary, Pictured)
+    return spec is not None and decodes_into(spec.vocabulary, Pictures)
 
 
 def _write(pixels: Num[Tensor, "B C height width"], file: Path) -> None:

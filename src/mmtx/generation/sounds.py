@@ -1,13 +1,20 @@
-"""Sounds that are made, as one file."""
+"""Sounds that are made, in codes or out of noise, as one file."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxtyping import Float
+from torch import Tensor
+
+from mmtx.batch import Batch
+from mmtx.codes.decodes import Decodes, decodes_into
+from mmtx.codes.sounds import Sounds
 from mmtx.errors import InvalidValue, check_within
 from mmtx.generation.made_from import given_batch
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import Makes
+from mmtx.objectives.capabilities import DrawsCodes, Makes
 
 MOST = 256
 """Sounds of a file."""
@@ -15,7 +22,7 @@ MOST = 256
 
 def make_sounds(
     trained: Trained,
-    objective: Makes,
+    objective: DrawsCodes | Makes,
     *,
     out: str,
     label: str | None = None,
@@ -24,7 +31,8 @@ def make_sounds(
     count: int = 1,
     **options: Any,
 ) -> str:
-    """Sounds, given whatever else is in the set, one after the other in a file (objective=[flow]).
+    """Sounds, given whatever else is in the set, one after the other in a file (data=coded_sounds, or
+    objective=[flow]).
 
     Args:
         trained: the model.
@@ -42,17 +50,31 @@ def make_sounds(
     import soundfile
 
     check_within("count", count, 1, MOST)
-    file, learner = Path(out).expanduser(), trained.learner
+    file = Path(out).expanduser()
     if file.suffix.lower() != ".wav" or not file.parent.is_dir():
         raise InvalidValue("out", out, "must be a .wav file in a folder that exists")
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
-    waveforms = objective.make(learner.model, batch, trained.generator(), count, **options)
-    rate = learner.specs[objective.writes or ""].sample_rate_hz
+    waveforms, rate = _made(trained, objective, batch, count, options)
     soundfile.write(file, waveforms.flatten().clamp(-1, 1).cpu().numpy(), rate)
     return f"written: {out}"
 
 
 def makes_sounds(learner: Learner, objective: Any) -> bool:
-    """Whether an objective makes waveforms."""
-    writes = getattr(objective, "writes", None)
-    return isinstance(objective, Makes) and writes in learner.specs and objective.made_field == "waveform"
+    """Whether what an objective writes are codes of sounds, or waveforms."""
+    spec = learner.specs.get(getattr(objective, "writes", None) or "")
+    if spec is None or not isinstance(objective, Makes):
+        return spec is not None and decodes_into(spec.vocabulary, Sounds)
+    return objective.made_field == "waveform"
+
+
+def _made(
+    trained: Trained, objective: DrawsCodes | Makes, batch: Batch, count: int, options: Mapping[str, Any]
+) -> tuple[Float[Tensor, "B S"], int | None]:
+    """Waveforms, and their rate."""
+    learner, generator = trained.learner, trained.generator()
+    spec = learner.specs[objective.writes or ""]
+    if isinstance(objective, Makes):
+        return objective.make(learner.model, batch, generator, count, **options), spec.sample_rate_hz
+    assert isinstance(spec.vocabulary, Decodes) and isinstance(spec.vocabulary.content, Sounds)
+    frames = spec.vocabulary.decoded(objective.draw_codes(learner.model, batch, generator, count, **options))
+    return spec.vocabulary.content.waveform(frames), spec.vocabulary.content.spectrogram.sample_rate_hz

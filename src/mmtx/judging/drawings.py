@@ -12,14 +12,15 @@ from jaxtyping import Num
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.codes.pictured import Pictured
+from mmtx.codes.decodes import Decodes, decodes_into
+from mmtx.codes.pixels import Pictures
 from mmtx.data.loaders import DataModule
 from mmtx.errors import UserError
 from mmtx.judging.copying import copied_share
 from mmtx.judging.frechet import frechet_distance
 from mmtx.judging.reader import Read, Reader
 from mmtx.learner import Learner
-from mmtx.objectives.capabilities import DrawsPictures, Makes
+from mmtx.objectives.capabilities import DrawsCodes, Makes
 from mmtx.process.stopping import track
 
 
@@ -114,7 +115,7 @@ class Pencil:
         vocabulary: of the codes; None: it draws pixels.
     """
 
-    def __init__(self, objective: DrawsPictures | Makes, vocabulary: Pictured | None) -> None:
+    def __init__(self, objective: DrawsCodes | Makes, vocabulary: Decodes | None) -> None:
         self.objective, self._vocabulary, self._name = objective, vocabulary, objective.writes or ""
 
     @classmethod
@@ -123,7 +124,7 @@ class Pencil:
         for name in learner.objectives:
             objective = learner.objective(name)
             spec = learner.specs.get(getattr(objective, "writes", None) or "")
-            if spec is not None and isinstance(objective, DrawsPictures) and isinstance(spec.vocabulary, Pictured):
+            if spec is not None and isinstance(objective, DrawsCodes) and decodes_into(spec.vocabulary, Pictures):
                 return cls(objective, spec.vocabulary)
             if spec is not None and isinstance(objective, Makes) and objective.made_field == "pixels":
                 return cls(objective, None)
@@ -148,14 +149,14 @@ class Pencil:
         if isinstance(self.objective, Makes):
             return self.objective.make(learner.model, batch, generator, len(batch), **options)
         assert self._vocabulary is not None
-        return self._vocabulary.pixels(
+        return self._vocabulary.decoded(
             self.objective.draw_codes(learner.model, batch, generator, len(batch), **options)
         )
 
     def again(self, batch: Batch) -> Num[Tensor, "B C height width"]:
         """The pictures of the data, through their codes where there are any."""
         fields = batch[self._name]
-        return fields["pixels"] if self._vocabulary is None else self._vocabulary.pixels(fields["ids"][:, 1:])
+        return fields["pixels"] if self._vocabulary is None else self._vocabulary.decoded(fields["ids"][:, 1:])
 
 
 def split_batches(data: DataModule, split: str, device: torch.device | str = "cpu") -> Iterator[Batch]:

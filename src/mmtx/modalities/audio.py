@@ -13,6 +13,7 @@ from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, UserError
 from mmtx.modalities.base import Tokenizer, required_field
 from mmtx.modalities.capabilities import Panel
+from mmtx.modalities.drawing import draw_spectrogram
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.samples import Samples
 from mmtx.modalities.sound_augment import SoundAugment
@@ -52,17 +53,10 @@ class Audio(Tokenizer):
     ) -> None:
         super().__init__(spec=spec, dim=dim, clock=clock)
         required_field(spec, "waveform", "audio")
-        rate, longest = spectrogram.sample_rate_hz, spec.fields["waveform"].max_length
-        if longest is None or spec.sample_rate_hz is None:
-            raise ValueError("the data's field 'waveform' must be ragged, and its spec must declare sample_rate_hz")
-        if spec.sample_rate_hz != rate:
-            problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
-            resampled = f"data.sample_rate_hz={rate} data.resample=true"
-            raise InvalidValue("spectrogram.sample_rate_hz", rate, problem, resampled)
+        rate = spectrogram.sample_rate_hz
+        longest = longest_at(spec, rate)
         spectrogram.check(augment)
-        self.padded_length = None if pad_to_seconds is None else round(pad_to_seconds * rate)
-        if self.padded_length is not None and self.padded_length < longest:
-            raise InvalidValue("pad_to_seconds", pad_to_seconds, f"is less than the data's {longest / rate:g} s")
+        self.padded_length = padded_length(pad_to_seconds, rate, longest)
         self.spectrogram, self.augment, self.stem = spectrogram, augment, stem(spectrogram.n_mels, dim)
         tokens = self.num_tokens(torch.arange(1, longest + 1))
         self.length_of_two_tokens = min(int((tokens < 2).sum()) + 1, longest)
@@ -117,19 +111,17 @@ class Audio(Tokenizer):
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
         """A spectrogram over seconds, made here unless it is given; where there is none, the stem's samples."""
         if "frames" in fields:
-            mel = fields["frames"][:length].T.cpu()
-            count = mel.shape[1]
+            mel = fields["frames"][:length].cpu()
         else:
             lengths = torch.tensor([length], device=fields["waveform"].device)
             count = max(int(self.spectrogram.num_frames(lengths)), 1)
-            mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].T.cpu()
-        seconds = count * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
-        axes.set_xlabel("seconds")
-        if len(mel) == 1:
-            axes.plot(torch.linspace(0, seconds, count).numpy(), mel[0].numpy(), linewidth=0.6)
-            return
-        axes.imshow(mel.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, len(mel)))
-        axes.set_ylabel("mel bin")
+            mel = self.spectrogram(fields["waveform"][None], lengths)[0, :count].cpu()
+        seconds = len(mel) * self.spectrogram.hop_length / self.spectrogram.sample_rate_hz
+        if mel.shape[1] > 1:
+            draw_spectrogram(axes, mel, seconds)
+        else:
+            axes.set_xlabel("seconds")
+            axes.plot(torch.linspace(0, seconds, len(mel)).numpy(), mel[:, 0].numpy(), linewidth=0.6)
 
     def _frames(
         self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"], augments: bool
@@ -174,3 +166,23 @@ class Audio(Tokenizer):
         longest = waveform.shape[1]
         index = torch.arange(torch.sym_max(longest, self.length_of_two_tokens), device=waveform.device)
         return waveform.index_select(1, index.clamp(max=longest - 1))
+
+
+def longest_at(spec: Spec, rate_hz: int) -> int:
+    """Samples of the longest waveform of data. Raises InvalidValue unless they have the rate of a spectrogram."""
+    longest = spec.fields["waveform"].max_length
+    if longest is None or spec.sample_rate_hz is None:
+        raise ValueError("the data's field 'waveform' must be ragged, and its spec must declare sample_rate_hz")
+    if spec.sample_rate_hz != rate_hz:
+        problem = f"is not the data's {spec.sample_rate_hz} Hz; change it, or let the data be resampled"
+        resampled = f"data.sample_rate_hz={rate_hz} data.resample=true"
+        raise InvalidValue("spectrogram.sample_rate_hz", rate_hz, problem, resampled)
+    return longest
+
+
+def padded_length(seconds: float | None, rate_hz: int, longest: int) -> int | None:
+    """Samples to which clips are padded. Raises InvalidValue where the longest of the data has more."""
+    length = None if seconds is None else round(seconds * rate_hz)
+    if length is not None and length < longest:
+        raise InvalidValue("pad_to_seconds", seconds, f"is less than the data's {longest / rate_hz:g} s")
+    return length

@@ -171,25 +171,25 @@ class LearnsCodes(Protocol):
 
     num_codes: int
 
-    def through_codes(self, fields: Mapping[str, Tensor], present: Bool[Tensor, " B"]) -> Coded:
-        """Every sample, encoded into codes and decoded again; what it counts is of those that are present."""
+    def through_codes(self, fields: Mapping[str, Tensor], lengths: Int[Tensor, " B"]) -> Coded:
+        """Every sample, encoded into codes and decoded again; what it counts is of real codes."""
 
 
 class Coded(NamedTuple):
     """Samples that went through their codes.
 
     Attributes:
-        decoded: numbers of each sample.
-        truth: what they should be.
+        errors: of each sample, the mean squared error of what is decoded.
         commitment: a loss of each code beside the error.
         ids: the codes.
+        real: which codes a sample has.
         statistics: what the tokenizer follows, see `Follows`.
     """
 
-    decoded: Float[Tensor, "B ..."]
-    truth: Float[Tensor, "B ..."]
+    errors: Float[Tensor, " B"]
     commitment: Float[Tensor, "B n"]
     ids: Int[Tensor, "B n"]
+    real: Bool[Tensor, "B n"]
     statistics: dict[str, Tensor]
 
 

@@ -22,6 +22,8 @@ MOST_CURVES = 8
 """Of a matrix: one with more columns is a picture."""
 MOST_BINS = 1000
 """Of a waveform: more than a picture has columns."""
+MOST_FRAMES = 8
+"""Of a strip: of a longer film, so many that are equally far apart."""
 
 
 class Drawing(NamedTuple):
@@ -52,6 +54,24 @@ def drawings_of(tokenizer: Tokenizer) -> list[Drawing]:
 def is_text(tokenizer: Tokenizer) -> bool:
     """Whether a name is drawn as the text that it is."""
     return not isinstance(tokenizer, Draws) and "ids" in tokenizer.spec.fields
+
+
+def draw_strip(axes: Any, film: Float[Tensor, "T C height width"]) -> None:
+    """Frames in 0..1, side by side."""
+    chosen = torch.linspace(0, len(film) - 1, min(len(film), MOST_FRAMES)).round().long()
+    strip = film[chosen].permute(1, 2, 0, 3).flatten(2)  # C height frames*width
+    axes.imshow(strip.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+    width = film.shape[3]
+    axes.set_xticks([width * (place + 0.5) for place in range(len(chosen))], [str(int(i)) for i in chosen])
+    axes.set_xlabel("frame")
+    axes.tick_params(length=0, labelleft=False, labelsize=6)
+
+
+def draw_spectrogram(axes: Any, mel: Float[Tensor, "T M"], seconds: float) -> None:
+    """Frames over so many seconds."""
+    axes.set_xlabel("seconds")
+    axes.imshow(mel.T.numpy(), origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, mel.shape[1]))
+    axes.set_ylabel("mel bin")
 
 
 def _panel(spec: Spec, key: str) -> Panel:

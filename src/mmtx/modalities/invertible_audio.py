@@ -8,10 +8,10 @@ from torch import Tensor
 from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.audio import Audio
-from mmtx.modalities.griffin_lim import griffin_lim
 from mmtx.modalities.log_mel import LogMel
 from mmtx.modalities.sound_augment import SoundAugment
 from mmtx.modalities.spectrogram_stem import Patches, Stem
+from mmtx.sound.griffin_lim import griffin_lim
 from mmtx.tokens import Tokens
 
 

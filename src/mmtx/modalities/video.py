@@ -12,11 +12,9 @@ from mmtx.batch import Spec
 from mmtx.errors import InvalidValue, check_at_least
 from mmtx.modalities.base import Tokenizer, given_times, required_field
 from mmtx.modalities.capabilities import Panel
+from mmtx.modalities.drawing import draw_strip
 from mmtx.modalities.image import check_patch_size, per_channel
 from mmtx.tokens import Tokens
-
-MOST_DRAWN = 8
-"""Frames of a strip: of a longer film, so many that are equally far apart."""
 
 
 class Video(Tokenizer):
@@ -156,14 +154,7 @@ class Video(Tokenizer):
 
     def draw(self, axes: Any, fields: Mapping[str, Tensor], length: int) -> None:
         """A strip of frames."""
-        film = self.film(fields, max(length, 1))
-        chosen = torch.linspace(0, len(film) - 1, min(len(film), MOST_DRAWN)).round().long()
-        strip = film[chosen].permute(1, 2, 0, 3).flatten(2)  # C height frames*width
-        axes.imshow(strip.permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-        width = film.shape[3]
-        axes.set_xticks([width * (place + 0.5) for place in range(len(chosen))], [str(int(i)) for i in chosen])
-        axes.set_xlabel("frame")
-        axes.tick_params(length=0, labelleft=False, labelsize=6)
+        draw_strip(axes, self.film(fields, max(length, 1)))
 
     def film(self, fields: Mapping[str, Tensor], length: int) -> Float[Tensor, "T C height width"]:
         """The frames of a sample, in 0..1, on the host."""

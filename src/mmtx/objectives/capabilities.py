@@ -150,8 +150,8 @@ class Generates(Protocol):
 
 
 @runtime_checkable
-class DrawsPictures(Protocol):
-    """Draws a picture in codes for every sample, given the rest of it, where what it writes are codes of pictures;
+class DrawsCodes(Protocol):
+    """Draws a picture, a film or a sound in codes for every sample, given the rest of it, where it writes codes;
     ``mmtx generate`` and judges decode them.
 
     Options as in `Writes`.
@@ -165,7 +165,7 @@ class DrawsPictures(Protocol):
     def draw_codes(
         self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator, count: int, **options: Any
     ) -> Int[Tensor, "B n"]:
-        """The codes of each picture, without the mark that begins it.
+        """The codes of each, as many as the longest of the data has, without the mark that begins them.
 
         Args:
             model: in eval mode.

@@ -76,7 +76,7 @@ class Flow(Objective):
         self.writes = names[0] if len(names) == 1 and not self.head(names[0]).is_given_in_part else None
         self.fitted_names = tuple(name for name in names if self.head(name).scale is not None)
         if likelihood_steps is not None:
-            check_size(self._heads, likelihood_steps)
+            check_size(self._heads.values(), "likelihood_steps", likelihood_steps, "null")
             self.directions = known("nats")
 
     def head(self, name: str) -> FlowedName:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -141,12 +141,12 @@ def log_likelihood_of(velocity: VelocityOf, heads: Heads, batch: Batch, how: Int
     return found - torch.stack([head.log_scale(batch).to(found) for head in heads.values()]).sum(0)
 
 
-def check_size(heads: Heads, likelihood_steps: int) -> None:
-    """Raises InvalidValue where a likelihood would take too many derivatives."""
-    size = sum(head.max_numbers for head in heads.values())
+def check_size(heads: Iterable[FlowedName], key: str, value: object, nearest: str | None = None) -> None:
+    """Raises InvalidValue, of a key for likelihoods, where these would take too many derivatives."""
+    size = sum(head.max_numbers for head in heads)
     if size > MOST_NUMBERS:
         problem = f"needs a derivative for each of the {size} numbers of a sample, and {MOST_NUMBERS} are the limit"
-        raise InvalidValue("likelihood_steps", likelihood_steps, problem, "null")
+        raise InvalidValue(key, value, problem, nearest)
 
 
 def attended_names(model: MultimodalTransformer, names: tuple[str, ...], *, in_turn: bool = False) -> list[str]:

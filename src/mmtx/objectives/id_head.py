@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from mmtx.batch import Spec, Vocabulary
-from mmtx.codes.pictured import Pictured
+from mmtx.codes.decodes import Decodes
 from mmtx.errors import InvalidValue
 from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
@@ -27,7 +27,7 @@ class IdHead(nn.Module):
         tied: score ids by the name's own embedding instead of a linear map of its own.
         logit_scale: multiplies all scores (T5's tied head: ``dim ** -0.5``).
         softcap: scores s become ``softcap · tanh(s / softcap)`` (Gemma 2, arXiv 2408.00118); None: as they are.
-        never: an id whose score is -inf; None: none, but the mark that begins a picture in codes.
+        never: an id whose score is -inf; None: none, but the mark that begins a sample in codes.
     """
 
     roles = {"projection.weight": "head"}
@@ -54,7 +54,7 @@ class IdHead(nn.Module):
         self.projection = None if tied else nn.Linear(model.backbone.dim, num_ids, bias=False)
         if self.projection is not None:
             initialise(self.projection, std=model.backbone.init_std)
-        if never is None and isinstance(self.vocabulary, Pictured):
+        if never is None and isinstance(self.vocabulary, Decodes):
             never = self.vocabulary.begin
         bias = None if never is None else torch.zeros(num_ids).index_fill(0, torch.tensor(never), float("-inf"))
         self.register_buffer("bias", bias, persistent=False)

@@ -20,7 +20,7 @@ from mmtx.modalities.capabilities import Ids
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score
 from mmtx.objectives.diffused_name import DiffusedName
-from mmtx.objectives.drawn_codes import begun, vocabulary_of_pictures
+from mmtx.objectives.drawn_codes import begun, vocabulary_of_codes
 from mmtx.objectives.given import NOTHING, Given
 from mmtx.objectives.masks import blocks_of, draw_masks
 from mmtx.objectives.rewriting import rewritten
@@ -205,7 +205,7 @@ class MaskedDiffusion(Objective):
         unmasking: Unmasking = FREELY,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> Int[Tensor, "B n"]:
-        """A picture for each sample of a batch, in any order, given the rest of it (objective=[masked_diffusion]).
+        """Codes of a picture, film or sound for each sample of a batch, in any order, given the rest of it.
 
         Args:
             model: in eval mode.
@@ -216,7 +216,7 @@ class MaskedDiffusion(Objective):
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
         """
         (name,) = self.reads
-        vocabulary = vocabulary_of_pictures(self.head(name))
+        vocabulary = vocabulary_of_codes(self.head(name))
         canvas = begun(batch, name, vocabulary, count, generator.device, whole=True)
         ids = canvas[name]["ids"]
         canvas = canvas.with_values(name, masked=torch.arange(ids.shape[1], device=ids.device).expand(ids.shape) > 0)

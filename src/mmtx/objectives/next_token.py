@@ -21,7 +21,7 @@ from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.nn.linear_cross_entropy import Predictions
 from mmtx.objectives.base import Example, Objective, Score
-from mmtx.objectives.drawn_codes import begun, vocabulary_of_pictures
+from mmtx.objectives.drawn_codes import begun, vocabulary_of_codes
 from mmtx.objectives.predictions import IDS, TEXTS, id_scores, where
 from mmtx.objectives.scratchpad import answer_of, ends_with, has_scratch, scored_of
 from mmtx.objectives.slices import Pairs, Slices
@@ -80,7 +80,7 @@ class NextToken(Objective):
         shares = known(*["accuracy"] * (not self.has_scratch), *["exact_match"] * self.is_whole)
         self.directions = self.slices.directions(shares) | known("perplexity")
         lengths = vocabulary.byte_lengths() if vocabulary else [0] * self.head.vocab_size
-        self.has_bytes = any(lengths)  # codes of pictures have none
+        self.has_bytes = any(lengths)  # codes have none
         self.directions |= known(*["bits_per_byte"] * self.has_bytes)
         self.register_buffer("byte_lengths", torch.tensor(lengths), persistent=False)
 
@@ -294,7 +294,7 @@ class NextToken(Objective):
         sampling: Sampling = SAMPLED,
         guidance: Mapping[str, float | int] = MappingProxyType({}),
     ) -> Int[Tensor, "B n"]:
-        """A picture for each sample of a batch, code after code, given the rest of it (objective=[next_token]).
+        """Codes of a picture, film or sound for each sample of a batch, one after the other, given the rest of it.
 
         Args:
             model: in eval mode.
@@ -304,7 +304,7 @@ class NextToken(Objective):
             sampling: draws the codes; its fields are options.
             guidance: {name: scale}: above 1, a name of the set counts for more than it did in training
         """
-        vocabulary = vocabulary_of_pictures(self.head)
+        vocabulary = vocabulary_of_codes(self.head)
         given = begun(batch, self.text, vocabulary, count, generator.device, whole=False)
         options: Any = {"max_new_tokens": vocabulary.num_tokens - 1, "sampling": sampling, "guidance": guidance}
         logits = partial(self.head.logits, model)

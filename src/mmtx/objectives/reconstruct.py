@@ -11,7 +11,7 @@ from torch import Tensor
 from mmtx.batch import Batch, Spec
 from mmtx.errors import InvalidValue
 from mmtx.metric_directions import known
-from mmtx.modalities.capabilities import LearnsCodes
+from mmtx.modalities.capabilities import Coded, LearnsCodes
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.base import Example, Objective, Score, required_name
 from mmtx.objectives.predictions import where
@@ -40,20 +40,19 @@ class Reconstruct(Objective):
         return batch.present(self.name).sum()
 
     def forward(self, model: MultimodalTransformer, batch: Batch) -> Score:
-        tokenizer, present = model.tokenizer(self.name), batch.present(self.name)
-        assert isinstance(tokenizer, LearnsCodes)
-        coded = tokenizer.through_codes(batch[self.name], present)
+        coded, present = self._coded(model, batch), batch.present(self.name)
         model.add_statistics(self.name, coded.statistics)
-        error = (coded.decoded - coded.truth).square().flatten(1).mean(1)
-        loss, count = ((error + coded.commitment.mean(1)) * present).sum(), self.count(batch)
-        chosen = coded.ids.flatten()
-        there = present[:, None].expand(coded.ids.shape).flatten().to(error.dtype)
-        uses = torch.zeros(self.num_codes, device=chosen.device, dtype=error.dtype).index_add(0, chosen, there)
+        error, there = coded.errors, coded.real.to(coded.errors.dtype)
+        commitment = (coded.commitment * there).sum(1) / there.sum(1).clamp(min=1)
+        loss, count = ((error + commitment) * present).sum(), self.count(batch)
+        uses = torch.zeros(self.num_codes, device=error.device, dtype=error.dtype)
+        uses = uses.index_add(0, coded.ids.flatten(), there.flatten())
         return Score(loss, count, {"rmse": ((error.detach() * present).sum(), count), "uses": (uses, count)})
 
     def metrics(self, score: Score) -> dict[str, float]:
-        """``rmse``: root of the mean squared error, of numbers in 0..1. Over all samples, ``codes_used``: the share of
-        codes that any of them has; ``code_perplexity``: the exponential of the entropy of how often each is used."""
+        """``rmse``: root of the mean squared error of a sample's numbers, pixels in 0..1 or the bins of a spectrogram.
+        Over all samples, ``codes_used``: the share of codes that any of them has; ``code_perplexity``: the exponential
+        of the entropy of how often each is used."""
         uses = score.stats["uses"][0].double() if "uses" in score.stats else torch.zeros(self.num_codes)
         share = uses / uses.sum().clamp(min=1)
         return {
@@ -69,14 +68,17 @@ class Reconstruct(Objective):
 
     def predictions(self, model: MultimodalTransformer, batch: Batch) -> dict[str, list[Any]]:
         """The error of each sample, and its codes."""
-        tokenizer, present = model.tokenizer(self.name), batch.present(self.name)
-        assert isinstance(tokenizer, LearnsCodes)
-        coded = tokenizer.through_codes(batch[self.name], present)
-        errors = (coded.decoded - coded.truth).square().flatten(1).mean(1).sqrt()
-        there = present.tolist()
-        return {"rmse": where(there, errors.tolist()), "codes": where(there, coded.ids.tolist())}
+        coded, there = self._coded(model, batch), batch.present(self.name).tolist()
+        rows = zip(coded.ids.tolist(), coded.real.sum(1).tolist(), strict=True)
+        codes = [ids[:count] for ids, count in rows]
+        return {"rmse": where(there, coded.errors.sqrt().tolist()), "codes": where(there, codes)}
 
     def examples(self, model: MultimodalTransformer, batch: Batch) -> list[Example]:
         """The error of each sample; ``samples/`` has what is decoded beneath it."""
         errors = self.predictions(model, batch)["rmse"]
         return [Example("" if error is None else f"rmse {error:.3f}", "") for error in errors]
+
+    def _coded(self, model: MultimodalTransformer, batch: Batch) -> Coded:
+        tokenizer = model.tokenizer(self.name)
+        assert isinstance(tokenizer, LearnsCodes)
+        return tokenizer.through_codes(batch[self.name], batch.lengths[self.name])

@@ -9,7 +9,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch
-from mmtx.codes.pictured import Pictured
+from mmtx.codes.decodes import decodes_into
+from mmtx.codes.pixels import Pictures
 from mmtx.decoding.generate import generate
 from mmtx.decoding.sampling import SAMPLED
 from mmtx.model import MultimodalTransformer
@@ -55,7 +56,7 @@ class TextRollouts:
         self, *, head: TextHead, rewards: Mapping[str, Reward | PictureReward], group: int, max_new_tokens: int
     ) -> None:
         self._head, self._rewards, self._group, self._limit = head, rewards, group, max_new_tokens
-        self._pictures = head.vocabulary if isinstance(head.vocabulary, Pictured) else None
+        self._pictures = head.vocabulary if decodes_into(head.vocabulary, Pictures) else None
         self._ends = head.vocabulary.ends if head.vocabulary is not None else ()
 
     def drawn(self, model: MultimodalTransformer, batch: Batch, generator: torch.Generator) -> Batch:
@@ -142,7 +143,7 @@ class TextRollouts:
         drawn = (flat.lengths[text] == length).nonzero()[:, 0]
         if len(drawn):
             whole = flat.select(drawn)
-            pixels = self._pictures.pixels(whole[text]["ids"][:, 1:length]).to(rewards.device)
+            pixels = self._pictures.decoded(whole[text]["ids"][:, 1:length]).to(rewards.device)
             rewards[drawn] = reward(pixels, whole)
         return rewards.view(len(batch), self._group)
 

@@ -20,6 +20,7 @@ from mmtx.experiment import data_module
 from mmtx.learner import Learner
 from mmtx.nn.positions import Learned
 from mmtx.predict import lacking
+from mmtx.run.bits import bits_in
 from mmtx.run.checkpoint_content import load, read_checkpoint
 from mmtx.run.computing import COMPUTING, computing
 from mmtx.run.directory import newest_checkpoint, path_of
@@ -35,7 +36,7 @@ from mmtx.run.subset import load_set
 from mmtx.run.zero_shot import describe_classes
 
 DEFAULTS: dict[str, Any] = {"split": "test", "checkpoint": None, "drop": None, "modality": None}
-OF_METRICS: dict[str, Any] = {"prompts": None, "judge": None, "drawing": None, "probe": None, "probing": None}
+OF_METRICS: dict[str, Any] = dict.fromkeys(("prompts", "judge", "drawing", "probe", "probing", "bits"))
 """Options that are for metrics alone."""
 DEFAULTS |= {key: option.default for key, option in COMPUTING.items()}
 """All options of the command."""
@@ -85,6 +86,8 @@ def evaluate_run(path: str, options: Mapping[str, Any], overrides: Sequence[str]
         if metrics is not None and options.get("probe") is not None:
             own = opened.learner, opened.file, opened.config
             metrics |= probed(*own, options["probe"], options["probing"], options["split"])
+        if metrics is not None and options.get("bits") is not None:
+            metrics |= bits_in(opened.learner, opened.data, options["bits"], options["split"])
     if metrics is None:
         raise no_split(options["split"])
     return finite(metrics)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mmtx.codes.picture_codec import PictureCodec
+from mmtx.codes.codec import Codec
 from mmtx.codes.stored_codec import codec_bytes
 from mmtx.config.compose import compose
 from mmtx.config.groups import group_options
@@ -117,15 +117,17 @@ def to_safetensors(run: Learner | Path | str, path: Path | str) -> None:
 
 
 def to_codes(run: Learner | Path | str, path: Path | str) -> None:
-    """Writes the codec that a run has learnt, for ``data=coded_pictures``.
+    """Writes the codec that a run has learnt, for ``data=coded_pictures``, ``coded_films`` or ``coded_sounds``.
 
     Raises:
         UserError: it has learnt none, or several.
     """
     learner = run if isinstance(run, Learner) else load(run)
-    codecs = {name: each for name, each in learner.model.named_modules() if isinstance(each, PictureCodec)}
+    codecs = {name: each for name, each in learner.model.named_modules() if isinstance(each, Codec)}
     if len(codecs) != 1:
-        problem = f"has {len(codecs)} names whose codes are learnt (modality=[coded_image]), and a file holds one"
+        problem = (
+            f"has {len(codecs)} names whose codes are learnt (such as modality=[coded_image]), and a file holds one"
+        )
         raise UserError(f"{run if not isinstance(run, Learner) else 'the learner'} {problem}")
     with atomic_file(_file(path)) as file:
         file.write_bytes(codec_bytes(next(iter(codecs.values()))))

@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Callable, Sequence
 
+from mmtx.codes.codec import Codec
 from mmtx.hub.address import Address, is_address
 from mmtx.interop.exporting import family_of
 from mmtx.run.card.facts import Facts
@@ -75,9 +76,9 @@ def _safetensors(facts: Facts, place: str) -> str:
 
 
 def _codes(facts: Facts, place: str) -> str:
-    return _console(
-        [(f"mmtx check data=coded_pictures data.vocabulary.path={shlex.quote(place)}", "pictures as codes")]
-    )
+    (codec,) = (each for each in facts.learner.model.modules() if isinstance(each, Codec))
+    kind = type(codec.content).__name__.lower()
+    return _console([(f"mmtx check data=coded_{kind} data.vocabulary.path={shlex.quote(place)}", f"{kind} as codes")])
 
 
 def _torch_export(facts: Facts, place: str) -> str:

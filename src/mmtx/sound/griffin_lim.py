@@ -4,13 +4,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mmtx.modalities.log_mel import LogMel
+from mmtx.sound.mel_spectrogram import MelSpectrogram
 
 MOMENTUM = 0.99
 """Of the fast version of the algorithm."""
 
 
-def griffin_lim(mel: Float[Tensor, "B T M"], spectrogram: LogMel, iterations: int) -> Float[Tensor, "B S"]:
+def griffin_lim(mel: Float[Tensor, "B T M"], spectrogram: MelSpectrogram, iterations: int) -> Float[Tensor, "B S"]:
     """Waveforms whose spectrograms are near to the given ones.
 
     What mel bins say of frequencies is the solution of least squares, cut at 0; the phases, of which a spectrogram says
