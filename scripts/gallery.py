@@ -41,6 +41,8 @@ WITHOUT = {
         "it begins with another run",
     ),
     "made_names": "what it writes are names as those of its data",
+    "addition": "what it writes are rows of letters and digits",
+    "t_maze_notes": "its environment draws none",
 }
 """Why recipes have no picture, by a part of their names; of the others, their data do not come with mmtx."""
 

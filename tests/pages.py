@@ -23,8 +23,8 @@ EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["option
 
 STEPS = ["trainer.max_epochs=null", "trainer.max_steps=2", "trainer.val_every_steps=2"]
 UNLESS_GIVEN = ["loader.batch_size=4", "loader.num_workers=0", "logger=[]", "callbacks=[]", "log_every_steps=1"]
-ACTS = {"generalist": "move", "dt_cartpole": "action", "dt_key_to_door": "action"} | dict.fromkeys(
-    ("babyai_local", "babyai_spoken"), "action"
+ACTS = {"generalist": "move"} | dict.fromkeys(
+    ("dt_cartpole", "dt_key_to_door", "babyai_local", "babyai_spoken", "t_maze_notes"), "action"
 )
 """Recipes that act in an evaluation, by the objective that does."""
 

@@ -281,7 +281,7 @@ def shrink_data(name, folder, monkeypatch):
     if name == "rollouts":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_episodes=12"]
-    if name == "key_to_door":
+    if name in ("key_to_door", "t_maze"):
         return ["data.num_episodes=40"]
     if name == "trajectories":
         return [f"data.path={small_trajectories(folder / 'trajectories.npz')}", "data.val_fraction=0.25"]

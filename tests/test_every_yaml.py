@@ -37,7 +37,8 @@ DATA_WITHOUT_PICTURES = {
     **dict.fromkeys(("audio_manifest", "librispeech", "speech_commands", "spoken_digits"), ["modality=[audio]"]),
     "obstacle": ["modality=[state,action]", "objective=[act_by_flow]"],
     **dict.fromkeys(
-        ("rollouts", "key_to_door", "trajectories", "minari"), ["modality=[return,state,action]", "objective=[action]"]
+        ("rollouts", "key_to_door", "t_maze", "trajectories", "minari"),
+        ["modality=[return,state,action]", "objective=[action]"],
     ),
     "babyai": ["modality=[mission,view,action]", "objective=[action]", "objective.action.read=view"],
     "manifest": ["modality=[image,text]", "objective=[next_token]"],

@@ -97,6 +97,11 @@ def test_recall_notes(tmp_path):
     assert metrics["test/accuracy/length=2048"] >= 0.99 and metrics["test/loss/of=without_notes"] >= 2
 
 
+def test_t_maze_notes(tmp_path):
+    """A guess at the fork is right in half of the mazes."""
+    assert reached(tmp_path, "experiment=t_maze_notes", seconds=300)["test/success_rate"] >= 0.95
+
+
 def test_names_by_a_transformer_and_by_the_model_of_2003(tmp_path):
     losses = {}
     for recipe in ("names", "names_2003"):

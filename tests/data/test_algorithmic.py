@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
+import string
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,33 +119,29 @@ def test_reversal_and_addition() -> None:
         assert len(given) == 2 * length + 1 and len(written) == length + 1 and int(written[::-1]) == one + other
 
 
-def number_of(digits: str, places: str) -> int:
-    """Of digits by the letters of their places."""
-    return sum(int(digit) * 10 ** (ord(place) - ord(places[0])) for digit, place in zip(digits, places, strict=True))
-
-
 def test_hints_name_the_place_of_each_digit_and_a_scratchpad_has_a_line_for_each() -> None:
-    firsts = set()
+    followed = set()
     for length, given, written in drawn(Addition(hints=True, scratchpad=True)):
-        (one, other), (scratch, answer) = given.split("+"), written.split(">")
-        places = one[::2]
-        assert places == other[::2] == answer[:-2:2] == scratch[::6] and [*places] == sorted(places)
-        numbers = [number_of(text[1::2], text[::2]) for text in (one, other, answer)]
-        assert numbers[0] + numbers[1] == numbers[2] and len(places) == length
-        firsts.add(places[0])
+        scratch, answer = written.split(">")
+        places = given[::3]
+        assert places == answer[::2] == scratch[::6] and len(set(places)) == length + 1
+        followed |= {*zip(places, places[1:], strict=False)}
+        numbers = [int(digits[::-1]) for digits in (given[1::3], given[2::3], answer[1::2])]
+        assert numbers[0] + numbers[1] == numbers[2] and max(numbers[:2]) < 10**length
         for place, line in enumerate(scratch[i : i + 6] for i in range(0, len(scratch), 6)):
             below = 10**place
             carry = (numbers[0] % below + numbers[1] % below) // below
             digits = [number // below % 10 for number in numbers[:2]]
             assert [*map(int, line[1:4])] == [*digits, carry] and int(line[4:]) == sum(digits) + carry
-    assert len(firsts) > 10
+    letters = string.ascii_lowercase
+    assert followed == {*zip(letters, letters[1:] + "a", strict=True)}, "every letter has its next one, around"
 
 
 def test_the_answer_is_scored_and_the_scratch_before_it_predicted_alone() -> None:
     task = Addition(hints=True, scratchpad=True)
     text = task.draw(random.Random(0), 3)["text"]
     predicted, scored = (task.vocabulary.decode(text["ids"][text[key]].tolist()) for key in ("predicted", "scored"))
-    assert predicted.endswith(scored) and scored[0] == ">" and len(scored) == 9 and len(predicted) == 18 + 9
+    assert predicted.endswith(scored) and scored[0] == ">" and len(scored) == 9 and len(predicted) == 24 + 9
 
 
 def test_values_are_recalled_over_any_distance() -> None:

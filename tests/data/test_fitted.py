@@ -149,7 +149,7 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
     if option == "rollouts":
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
         return ["data.num_episodes=12", ALL[0]], ["data.num_episodes=6", ALL[0]]
-    if option == "key_to_door":
+    if option in ("key_to_door", "t_maze"):
         return ["data.num_episodes=60", ALL[0]], ["data.num_episodes=30", ALL[0]]
     if option == "trajectories":
         whole = trajectories(folder / "whole.npz", episodes)

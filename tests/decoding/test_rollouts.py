@@ -361,3 +361,93 @@ def test_a_success_is_not_forgotten() -> None:
     whole, objective = made()
     episodes = roll_out(whole, objective, SPECS, Once(), SEEDS, target_returns=TARGETS, return_scale=SCALE)
     assert [episode.success for episode in episodes] == [True] * len(SEEDS)
+
+
+def visible_steps(taken: Sequence[int], most: int, begin: int, end: int) -> list[list[int]]:
+    """Of each step, those in a window of `CONTEXT`, step by step in lists."""
+    visible: list[int] = []
+    notes: list[int] = []
+    is_open, seen = False, []
+    for step, action in enumerate(taken):
+        if len(visible) == CONTEXT:
+            own = [each for each in visible if each in notes]
+            others = [each for each in visible if each not in notes]
+            visible.remove((own if len(own) > most else others)[0])
+        visible.append(step)
+        seen.append([*visible])
+        if is_open or action == begin:
+            notes.append(step)
+        is_open = action == begin or (is_open and action != end)
+    return seen
+
+
+def in_double(spec: Spec) -> Spec:
+    fields = {
+        key: replace(field, dtype=torch.float64) if key == "values" else field for key, field in spec.fields.items()
+    }
+    return replace(spec, fields=fields)
+
+
+@pytest.mark.parametrize("most", [1, 2])
+def test_notes_stay_in_the_window(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every action from the scores of what is visible, computed again on its own."""
+    names, seeds = ("return", "state", "action"), [5, 11, 17, 4, 10]
+    specs = {name: in_double(SPECS[name]) for name in names}
+    whole, objective = made(names, specs, temperature=20.0, notes=most, note_marks=[1, 2])
+    whole.double(), objective.double()
+    scores: list[Tensor] = []
+    chosen = objective.chosen
+
+    def recorded(predicted: Tensor, *others: Any) -> Tensor:
+        scores.append(predicted)
+        return chosen(predicted, *others)
+
+    monkeypatch.setattr(objective, "chosen", recorded)
+    environment = Counter()
+    roll_out(whole, objective, specs, environment, seeds, target_returns=[4.0] * len(seeds), return_scale=SCALE)
+    kept_apart = 0
+    for index, seed in enumerate(seeds):
+        taken = [int(actions[index]) for actions in environment.taken[: steps_of(seed)]]
+        alone, earned, states, to_go = Counter(), 0.0, [], []
+        (seen,), _ = alone.reset([seed])
+        for action in taken:
+            states.append(seen["state"]["values"])
+            to_go.append((4.0 - earned) / SCALE)
+            outcome = alone.step(torch.tensor([action]))
+            (seen,), earned = outcome.observation, earned + float(outcome.reward)
+        for step, visible in enumerate(visible_steps(taken, most, 1, 2)):
+            kept_apart += visible[-1] - visible[0] >= CONTEXT
+            times = torch.arange(step + 1 - len(visible), step + 1)
+            sample = {
+                "return": {"values": torch.tensor([to_go[i] for i in visible])[:, None].double(), "times": times},
+                "state": {"values": torch.stack([states[i] for i in visible]).double(), "times": times},
+            }
+            if step:
+                before = torch.tensor([taken[i] for i in visible[:-1]])
+                sample["action"] = {"class": before, "times": times[:-1]}
+            with torch.no_grad():
+                expected = objective.predict(whole(collate([sample], specs)))[0, len(visible) - 1]
+            row = [i for i, other in enumerate(seeds) if steps_of(other) > step].index(index)
+            torch.testing.assert_close(scores[step][row], expected, atol=1e-10, rtol=0)
+    assert kept_apart > 3, "notes that a window without them would have lost"
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"notes": CONTEXT, "note_marks": [1, 2]}, "notes=3 must lie in 0..2; nearest: 2"),
+        ({"notes": -1}, "notes=-1 must lie in 0..2; nearest: 0"),
+        ({"notes": 1}, r"note_marks=\[\] must be two classes of the 4 that actions have, a beginning and an end"),
+        ({"notes": 1, "note_marks": [1, 1]}, r"note_marks=\[1, 1\] must be two classes"),
+        ({"notes": 1, "note_marks": [1, 4]}, r"note_marks=\[1, 4\] must be two classes"),
+        ({"note_marks": [1, 2]}, r"note_marks=\[1, 2\] are of notes; give how many steps they have; nearest: notes=2"),
+    ],
+)
+def test_notes_that_cannot_be(changes: dict[str, Any], problem: str) -> None:
+    with pytest.raises(UserError, match=problem):
+        made(**changes)
+
+
+def test_notes_lie_between_classes() -> None:
+    with pytest.raises(UserError, match="notes=1 lie between two actions, and those of the data are no classes"):
+        made(specs=VECTORS, notes=1, note_marks=[1, 2])

@@ -41,8 +41,8 @@ def test_an_answer_counts_whatever_the_scratch_before_it_is(monkeypatch: pytest.
     answers = [words.partition(">")[2] for words in true]
     written = [
         true[0],
-        f"a99+>{answers[1]}",
-        true[2][:-1] + "+",
+        f"a99=>{answers[1]}",
+        true[2][:-1] + "=",
         f"{true[3]}{answers[3]}",
         f"{true[4].partition('>')[0]}>a{answers[4]}",
         f"{true[5].partition('>')[0]}{answers[5]}",

@@ -7,21 +7,36 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from mmtx.batch import Batch, Sample, Spec
+from mmtx.decoding.notebook import Notebook, Notes, behind
 from mmtx.environment import Observation
 
 
 class History:
     """A window of the last steps of all episodes: observations and returns up to now, actions before now.
 
+    With notes, steps of the past stay in the window while others leave it, see `Notebook`: of four steps, two notes,
+    which ``<`` begins and ``>`` ends, at the eighth step::
+
+        action   a < > b c d e .
+        window     < >       e .
+
+    Times in a window follow each other, as they do in training, whatever was left out between.
+
     Args:
         specs: what the data declares.
         names: of the set.
         action: name of the actions.
         constants: of each episode, what holds for all its steps.
+        notes: steps that stay, between two actions; None: none do.
     """
 
     def __init__(
-        self, specs: Mapping[str, Spec], names: Sequence[str], action: str, constants: Sequence[Sample]
+        self,
+        specs: Mapping[str, Spec],
+        names: Sequence[str],
+        action: str,
+        constants: Sequence[Sample],
+        notes: Notes | None = None,
     ) -> None:
         self._specs, self._action, self._count = specs, action, len(constants)
         self.timed = [name for name in names if "times" in specs[name].fields]
@@ -32,6 +47,9 @@ class History:
             for name in names
             if name not in self.timed
         }
+        self._notebook: Notebook | None = None
+        if notes is not None:
+            self._notebook = Notebook(self._count, 0, notes.most, notes.marks, torch.device("cpu"))
         self._num_observed = 0
 
     @property
@@ -47,6 +65,7 @@ class History:
     def observe(self, observation: Observation, to_go: Float[Tensor, " n"], reward: Float[Tensor, " n"]) -> None:
         """Begins a new step."""
         self._num_observed += 1
+        self._make_room()
         computed = {"return": {"values": to_go[:, None]}, "reward": {"values": reward[:, None]}}
         for name in self.timed:
             if name == self._action:
@@ -55,13 +74,15 @@ class History:
                 fields = {key: torch.stack([one[name][key] for one in observation]) for key in observation[0][name]}
             else:
                 fields = computed[name]
-            self._append(name, fields)
+            self._set(name, fields)
 
     def act(self, actions: Tensor) -> None:
         """Ends the step with an action in every episode."""
         if self._action in self.timed:
             key = next(key for key in ("class", "values") if key in self._specs[self._action].fields)
-            self._append(self._action, {key: actions})
+            self._set(self._action, {key: actions})
+        if self._notebook is not None:
+            self._notebook.read(actions[:, None])
 
     def batch(self, index: Int[Tensor, " b"]) -> Batch:
         """The window of some episodes."""
@@ -71,7 +92,9 @@ class History:
         first = self._num_observed - self.num_steps
         for name, window in self._windows.items():
             length = self.num_steps - (name == self._action)
-            fields[name] = {key: values[index, -max(length, 1) :] for key, values in window.items()}
+            fields[name] = {
+                key: values[index, -self.num_steps :][:, : max(length, 1)] for key, values in window.items()
+            }
             fields[name]["times"] = torch.arange(first, first + max(length, 1)).expand(len(index), -1)
             lengths[name], full[name] = torch.full((len(index),), length), length > 0
         for name, (constant, counts, width) in self._constants.items():
@@ -79,10 +102,21 @@ class History:
             full[name] = bool((lengths[name] == width).all())
         return Batch(fields, lengths, full, index)
 
-    def _append(self, name: str, fields: Mapping[str, Tensor]) -> None:
-        window = self._windows[name]
+    def _make_room(self) -> None:
+        """Moves the steps of all windows up, for another one behind them: without it the oldest is dropped, or, of a
+        notebook, the oldest that may be."""
+        dropped = torch.zeros(self._count, dtype=torch.long)
+        if self._notebook is not None and self.is_cropped:
+            dropped = self._notebook.next_dropped()
+        rows, kept = torch.arange(self._count)[:, None], behind(dropped, self.context)
+        for window in self._windows.values():
+            for key, values in window.items():
+                window[key] = torch.cat([values[rows, kept], torch.zeros_like(values[:, :1])], 1)
+
+    def _set(self, name: str, fields: Mapping[str, Tensor]) -> None:
+        """What the newest step has of a name."""
         for key, values in fields.items():
-            window[key] = torch.cat([window[key][:, 1:], values[:, None].to(window[key].dtype)], 1)
+            self._windows[name][key][:, -1] = values
 
     def _zeros(self, spec: Spec) -> dict[str, Tensor]:
         """An empty window."""

@@ -1,10 +1,25 @@
-"""Which tokens of a cache are notes: what stands between two marks, and is kept when all around it is dropped."""
+"""Which tokens of a cache, or steps of a window, are notes: what stands between two marks, and is kept when all around
+it is dropped."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
+
+
+class Notes(NamedTuple):
+    """What stays of an episode that outgrows its window.
+
+    Attributes:
+        most: steps of notes in a window; beyond as many, the oldest of them is dropped.
+        marks: actions at which a note begins and ends, whose steps belong to it.
+    """
+
+    most: int
+    marks: tuple[int, int]
 
 
 class Notebook:
@@ -45,7 +60,7 @@ class Notebook:
         notes = self._cached[:, self._first :]
         too_many = notes.sum(1, keepdim=True) > self._most
         place = (notes == too_many).int().argmax(1) + self._first  # the oldest of those that may go
-        kept = _behind(place, self._cached.shape[1])
+        kept = behind(place, self._cached.shape[1])
         self._cached = self._cached.gather(1, kept)
         return place
 
@@ -54,7 +69,7 @@ class Notebook:
         self._cached, self._open = self._cached[index], self._open[index]
 
 
-def _behind(place: Int[Tensor, " B"], length: int) -> Int[Tensor, "B N"]:
-    """All places but one of each row."""
+def behind(place: Int[Tensor, " B"], length: int) -> Int[Tensor, "B N"]:
+    """All places but one of each row, in their order."""
     others = torch.arange(length - 1, device=place.device)
     return others + (others >= place[:, None])

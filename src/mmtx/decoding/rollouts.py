@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mmtx.batch import Batch, Spec
 from mmtx.decoding.history import History
+from mmtx.decoding.notebook import Notes
 from mmtx.decoding.step_decoder import Actor, StepDecoder, sent_batch
 from mmtx.environment import Environment
 from mmtx.errors import UserError
@@ -36,6 +37,17 @@ class Planner(Protocol):
         batch: the window of each episode, whose last step has no action yet.
         generators: one for each episode, on the CPU.
         """
+
+
+@runtime_checkable
+class TakesNotes(Protocol):
+    """An objective whose actions may keep steps of an episode.
+
+    Attributes:
+        notes: how many, and between which actions; None: none.
+    """
+
+    notes: Notes | None
 
 
 @dataclass
@@ -74,7 +86,7 @@ def roll_out(
     """One episode for each seed. An episode does not depend on those beside it.
 
     The return to go is the target return less the rewards so far. The model sees a window of the last steps, as long
-    as the data's context.
+    as the data's context, in which the notes of an objective that `TakesNotes` stay.
 
     Args:
         specs: what the data declares; names of the set that are not there are left out.
@@ -93,7 +105,8 @@ def roll_out(
     observation, constants = environment.reset(seeds)
     names = [name for name in model.names if name in specs]
     _check_environment(environment, specs, names, objective.action, {**observation[0], **constants[0]})
-    history = History(specs, names, objective.action, constants)
+    notes = objective.notes if isinstance(objective, TakesNotes) else None
+    history = History(specs, names, objective.action, constants, notes)
     if isinstance(objective, Planner):
         choose = partial(_planned, model, objective)
     else:

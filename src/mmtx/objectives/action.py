@@ -7,8 +7,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.decoding.notebook import Notes
 from mmtx.decoding.sampling import Sampling
-from mmtx.errors import InvalidValue, check_at_least
+from mmtx.errors import InvalidValue, check_at_least, check_within
 from mmtx.metric_directions import known
 from mmtx.model import MultimodalTransformer
 from mmtx.objectives.step_prediction import StepPrediction
@@ -35,6 +36,8 @@ class Action(StepPrediction):
         target_returns: the first gives the metric ``return``. None: the best of the data.
         temperature: of classes that are drawn in roll-outs; 0 takes the best, which may go round in circles where the
             demonstrator knew more than the model observes.
+        notes: steps between two actions that stay in the window of roll-outs when others leave it; 0: none do.
+        note_marks: the classes of these actions: at which a note begins, and ends.
     """
 
     def __init__(
@@ -51,6 +54,8 @@ class Action(StepPrediction):
         test_episodes: int,
         target_returns: list[float] | None,
         temperature: float,
+        notes: int = 0,  # this and the next are absent in stored configs of earlier versions
+        note_marks: Sequence[int] = (),
     ) -> None:
         super().__init__(
             specs=specs, model=model, weight=weight, target=action, read=read, dropout=dropout, key="action"
@@ -69,6 +74,7 @@ class Action(StepPrediction):
         self.sampling = drawn if self.is_discrete else None
         self.directions = known("accuracy") if self.is_discrete else {}
         self.action, self.squash = action, squash
+        self.notes = _notes(notes, note_marks, specs[action].max_length, self.size if self.is_discrete else 0)
 
     def outputs(self, model: MultimodalTransformer, batch: Batch) -> dict[str, Tensor]:
         """For every step of `read`, ``logits`` and ``probabilities`` of the classes, or ``actions``, the vectors."""
@@ -107,3 +113,19 @@ class Action(StepPrediction):
         drawn = torch.stack([torch.rand(self.size, generator=generator) for generator in generators])
         gumbel = -(-drawn.clamp(min=1e-20).log()).log()
         return (sampling.filtered(predicted.cpu()) + gumbel).argmax(-1)
+
+
+def _notes(most: int, marks: Sequence[int], context: int, num_actions: int) -> Notes | None:
+    """Raises InvalidValue where a window has no place for as many, or actions have no such classes."""
+    if not most:
+        if marks:
+            raise InvalidValue("note_marks", list(marks), "are of notes; give how many steps they have", "notes=2")
+        return None
+    check_within("notes", most, 0, context - 1)
+    if not num_actions:
+        raise InvalidValue("notes", most, "lie between two actions, and those of the data are no classes", "0")
+    if len(set(marks)) != 2 or not all(0 <= mark < num_actions for mark in marks):
+        problem = f"must be two classes of the {num_actions} that actions have, a beginning and an end"
+        raise InvalidValue("note_marks", list(marks), problem)
+    begin, end = marks
+    return Notes(most, (begin, end))
