@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 from builders import POSITIONS, backbone, label_spec, model, series, text, text_spec
-from small_codec import small_codes
+from small_codec import small_codec, small_codes
 from torch import Tensor
 
 from mmtx.batch import Batch, Spec
+from mmtx.codes.pixels import Pictures
 from mmtx.data.specs import text_spec as spec_of
 from mmtx.errors import UserError
 from mmtx.learner import Learner
@@ -21,7 +22,7 @@ from mmtx.objectives.log_probabilities import log_probabilities
 from mmtx.objectives.policy_gradient import PolicyGradient
 from mmtx.objectives.text_rollouts import ROLLOUTS
 
-VOCABULARY = small_codes(shape=(1, 2, 4))  # two codes of nine
+VOCABULARY = small_codes(small_codec(Pictures(shape=(1, 2, 4), scale=255.0)))  # two codes of nine
 MARK = 9
 
 
@@ -77,7 +78,7 @@ def drawn(own: Learner, batch: Batch) -> Batch:
 def test_the_mean_reward_is_that_of_all_pictures() -> None:
     own, every = learner(Sums()), torch.tensor(list(itertools.product(range(9), repeat=2)))
     objective: Any = own.objective("own")
-    right = Sums().classes(VOCABULARY.pixels(every)) == 3
+    right = Sums().classes(VOCABULARY.decoded(every)) == 3
     chance = log_probabilities(own.model, objective.head, of_class(3, every))[0].sum(1).exp()
     exact, one = float((chance.detach() * right).sum()), drawn(own, of_class(3, every[:1]))
     assert chance.sum().item() == pytest.approx(1, abs=1e-5) and 0.1 < exact < 0.9
@@ -85,7 +86,7 @@ def test_the_mean_reward_is_that_of_all_pictures() -> None:
     assert metrics["reward"] == metrics["reward_judge"] == pytest.approx(exact, abs=4 * (exact / 1000) ** 0.5)
     ids, rewards = one[ROLLOUTS]["ids"][0], one[ROLLOUTS]["reward/judge"][0]
     assert (ids[:, 0] == MARK).all() and len(ids.unique(dim=0)) > 10, "whole pictures are drawn"
-    assert rewards.equal((Sums().classes(VOCABULARY.pixels(ids[:, 1:])) == 3).float())
+    assert rewards.equal((Sums().classes(VOCABULARY.decoded(ids[:, 1:])) == 3).float())
 
 
 def test_what_cannot_be_judged() -> None:

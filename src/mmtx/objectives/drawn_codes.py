@@ -3,7 +3,8 @@
 import torch
 
 from mmtx.batch import Batch
-from mmtx.codes.decodes import Decodes
+from mmtx.codes.decodes import Decodes, decodes_into
+from mmtx.codes.pixels import Pictures
 from mmtx.errors import UserError
 from mmtx.objectives.id_head import IdHead
 
@@ -12,6 +13,13 @@ def vocabulary_of_codes(head: IdHead) -> Decodes:
     """That of the name that is written. Raises UserError where it is a text."""
     if not isinstance(head.vocabulary, Decodes):
         raise UserError(f"'{head.name}' is a text: the data has no codes of a codec under this name")
+    return head.vocabulary
+
+
+def vocabulary_of_pictures(head: IdHead) -> Decodes:
+    """The same, of codes of pictures. Raises UserError where it is anything else."""
+    if not decodes_into(head.vocabulary, Pictures):
+        raise UserError(f"'{head.name}' is no picture: the data has no codes of pictures under this name")
     return head.vocabulary
 
 
