@@ -97,6 +97,8 @@ def closed(annotation: Any) -> list[Any]:
         return [False, True]
     if origin is typing.Literal:
         return list(arguments)
+    if isinstance(origin, type) and issubclass(origin, typing.Mapping):
+        return []
     in_a_list = isinstance(origin, type) and issubclass(origin, typing.Sequence)
     values = [value for argument in arguments for value in closed(argument)]
     return [[value] for value in values] if in_a_list else values

@@ -140,6 +140,8 @@ def both(option: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[li
         return words, [*words, "data.train=[train-clean-100]", "data.val=[]", "data.test=[]"]
     if option == "captioned_digits":
         return [], ["data.phrasings=['the digit {}','this is {}']"]
+    if option == "interleaved_digits":
+        return ["data.most_pictures=1", "data.phrasings=['the digit {}','a scan of {}']"], ["data.most_pictures=1"]
     if option == "av_digits":
         small = [*shrink_data(option, folder, monkeypatch), "data.voices.num_train=12"]
         return small, [*small, "data.pictures.num_val=400"]
@@ -182,7 +184,8 @@ def made(option: str, overrides: Sequence[str]) -> Source:
 @pytest.mark.parametrize("option", list(describe_options()["data"]))
 def test_every_dataset_encodes_as_its_run(option, tmp_path, monkeypatch):
     whole, part = (partial(made, option, overrides) for overrides in both(option, tmp_path, monkeypatch))
-    names = {"captioned_digits": ["text", "label"]}.get(option)  # all captions of a digit are fewer in the part
+    compared = {"captioned_digits": ["text", "label"], "interleaved_digits": ["text"]}
+    names = compared.get(option)  # all captions of a digit are fewer in the part; pictures of documents are drawn
     check_learns(whole, part, names, splits=("test",) if option == "av_digits" else ("train",))
     assert learns(whole, part) == (option not in GIVEN)
 
