@@ -1,12 +1,12 @@
 """Films that are drawn in codes, as one animation."""
 
-from pathlib import Path
 from typing import Any
 
 from mmtx.codes.decodes import Decodes, decodes_into
 from mmtx.codes.pixels import Films
-from mmtx.errors import InvalidValue, check_within
+from mmtx.errors import check_within
 from mmtx.generation.made_from import given_batch
+from mmtx.generation.out_file import out_file
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 from mmtx.objectives.capabilities import DrawsCodes
@@ -43,9 +43,7 @@ def draw_films(
         UserError: an option cannot be, or nothing is given to draw from.
     """
     check_within("count", count, 1, MOST)
-    file, learner = Path(out).expanduser(), trained.learner
-    if file.suffix.lower() != ".gif" or not file.parent.is_dir():
-        raise InvalidValue("out", out, "must be a .gif file in a folder that exists")
+    file, learner = out_file(out, ".gif"), trained.learner
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
     ids = objective.draw_codes(learner.model, batch, trained.generator(), count, **options)
     vocabulary = learner.specs[objective.writes or ""].vocabulary

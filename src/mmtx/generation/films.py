@@ -12,6 +12,7 @@ from mmtx.data.image.decode_image import Fit
 from mmtx.data.image.image_folder import MOST_PIXELS
 from mmtx.data.video.video_file import read_video
 from mmtx.errors import InvalidValue, UserError
+from mmtx.generation.out_file import out_file
 from mmtx.generation.rest_of_set import rest_of_set
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
@@ -42,9 +43,7 @@ def continue_films(
     Raises:
         UserError: an option cannot be, or no film is given.
     """
-    file, learner, name = Path(out).expanduser(), trained.learner, objective.name
-    if file.suffix.lower() != ".gif" or not file.parent.is_dir():
-        raise InvalidValue("out", out, "must be a .gif file in a folder that exists")
+    file, learner, name = out_file(out, ".gif"), trained.learner, objective.name
     if (frames is None) == (index is None):
         raise UserError("a film goes on from frames=FILE, or from those of a sample, index=N; give one of them")
     names = learner.model.names

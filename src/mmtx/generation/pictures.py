@@ -10,8 +10,9 @@ from torch import Tensor
 
 from mmtx.codes.decodes import decodes_into
 from mmtx.codes.pixels import Pictures
-from mmtx.errors import InvalidValue, check_within
+from mmtx.errors import check_within
 from mmtx.generation.made_from import given_batch
+from mmtx.generation.out_file import out_file
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 from mmtx.objectives.capabilities import DrawsCodes, Makes
@@ -49,9 +50,7 @@ def draw_pictures(
         UserError: an option cannot be, or nothing is given to draw from.
     """
     check_within("count", count, 1, MOST)
-    file, learner = Path(out).expanduser(), trained.learner
-    if file.suffix.lower() != ".png" or not file.parent.is_dir():
-        raise InvalidValue("out", out, "must be a .png file in a folder that exists")
+    file, learner = out_file(out, ".png"), trained.learner
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
     if isinstance(objective, Makes):
         pixels = objective.make(learner.model, batch, trained.generator(), count, **options).flatten(0, -4)

@@ -1,7 +1,6 @@
 """Sounds that are made, in codes or out of noise, as one file."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float
@@ -10,8 +9,9 @@ from torch import Tensor
 from mmtx.batch import Batch
 from mmtx.codes.decodes import Decodes, decodes_into
 from mmtx.codes.sounds import Sounds
-from mmtx.errors import InvalidValue, check_within
+from mmtx.errors import check_within
 from mmtx.generation.made_from import given_batch
+from mmtx.generation.out_file import out_file
 from mmtx.generation.trained import Trained
 from mmtx.learner import Learner
 from mmtx.objectives.capabilities import DrawsCodes, Makes
@@ -50,9 +50,7 @@ def make_sounds(
     import soundfile
 
     check_within("count", count, 1, MOST)
-    file = Path(out).expanduser()
-    if file.suffix.lower() != ".wav" or not file.parent.is_dir():
-        raise InvalidValue("out", out, "must be a .wav file in a folder that exists")
+    file = out_file(out, ".wav")
     batch = given_batch(trained, objective.writes, {"label": label, "prompt": prompt, "index": index}, count)
     waveforms, rate = _made(trained, objective, batch, count, options)
     soundfile.write(file, waveforms.flatten().clamp(-1, 1).cpu().numpy(), rate)
